@@ -1,0 +1,74 @@
+/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
+   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
+   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
+   (quantize/codecs.h).
+
+   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
+   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
+
+     f32         float  [n]
+     f16, bf16   uint16 [n]
+     q8          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
+                 +-------------------+--------------------------------+
+     q4          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | uint8 q[B / 2], 8 behind n     |    x[i] = scale[i / 32] * (nibble(i) - 8)
+                 +-------------------+--------------------------------+
+                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; a scale may be negative,
+                 so that -8 serves the largest number of a block whatever its sign */
+#ifndef KALM__EMBEDDING_H
+#define KALM__EMBEDDING_H
+
+#include "base.h"
+#include "kernels.h"
+
+#define KALM__EMBEDDING_BLOCK 32u
+
+/* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
+KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
+{
+    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
+    switch (type) {
+    case KALM__F32: return kalm__mul(hidden, 4);
+    case KALM__F16: case KALM__BF16: return kalm__mul(hidden, 2);
+    case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
+    case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
+    default: return 0;
+    }
+}
+
+/* out [hidden]: the row as floats. */
+KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden, float *out)
+{
+    const unsigned char *p = (const unsigned char *)row;
+    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
+    const unsigned char *q = p + 2 * blocks;
+    switch (type) {
+    case KALM__F32:
+        for (i = 0; i < hidden; i++) out[i] = kalm__f32(p + 4 * i);
+        break;
+    case KALM__F16:
+        for (i = 0; i < hidden; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__BF16:
+        for (i = 0; i < hidden; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__Q8:
+        for (i = 0; i < hidden; i++) {
+            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
+        }
+        break;
+    case KALM__Q4:
+        for (i = 0; i < hidden; i++) {
+            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)((int)(q[i / 2] >> (i % 2 * 4) & 15) - 8);
+        }
+        break;
+    default:
+        for (i = 0; i < hidden; i++) out[i] = 0;
+        break;
+    }
+}
+
+#endif
