@@ -1,0 +1,233 @@
+/* api.h - the public declarations. What a user may call, with shapes, units, ownership and errors. */
+#ifndef KALM_RERANK_H
+#define KALM_RERANK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KALM_VERSION_MAJOR 0
+#define KALM_VERSION_MINOR 1
+#define KALM_VERSION_PATCH 0
+
+#ifndef KALM_API
+#  if !defined(KALM_RERANK_STATIC)
+#    define KALM_API extern
+#  elif defined(__GNUC__)
+#    define KALM_API static __attribute__((unused))
+#  else
+#    define KALM_API static
+#  endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of the compiled implementation: (major << 16) | (minor << 8) | patch. */
+KALM_API uint32_t kalm_version(void);
+
+/* ---- results ------------------------------------------------------------------------------------------------- */
+
+typedef enum kalm_result {
+    KALM_OK = 0,
+    KALM_BAD_ARGUMENT,                 /* a NULL where none is allowed, an option out of range, ...          */
+    KALM_NO_MEMORY,                    /* the allocator said no; the text says for how many bytes            */
+    KALM_CANNOT_READ,                  /* the file is missing, or the system refused to read or map it       */
+    KALM_BAD_FILE,                     /* not a model or document, damaged, or cut short                     */
+    KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
+    KALM_MISMATCH,                     /* a document that other weights made                                 */
+    KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
+    KALM_CANCELLED                     /* a callback asked to stop                                           */
+} kalm_result;
+
+/* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
+   8000". Nothing to free. */
+typedef struct kalm_error {
+    kalm_result code;
+    char        text[248];
+} kalm_error;
+
+/* ---- small things -------------------------------------------------------------------------------------------- */
+
+#define KALM_NUL ((size_t)-1)          /* as a length: the text ends at its NUL                              */
+typedef struct kalm_text {
+    const char *data;                  /* UTF-8; NULL is the empty text, or "default" in an option           */
+    size_t      size;                  /* bytes, or KALM_NUL                                                 */
+} kalm_text;
+
+typedef struct kalm_ids {
+    const int32_t *data;               /* token ids                                                          */
+    size_t         count;
+} kalm_ids;
+
+/* Both functions or neither. alloc returns NULL on failure; release gets the size back, so an arena or a fixed buffer
+   is three lines. The library calls them from the thread that called it, never from its own workers. */
+typedef struct kalm_allocator {
+    void *(*alloc)(void *user, size_t size);
+    void  (*release)(void *user, void *ptr, size_t size);
+    void   *user;
+} kalm_allocator;
+
+/* How to set up a model or a context. A model reads `allocator` alone. */
+typedef struct kalm_config {
+    kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
+    uint32_t       threads;            /* default: one per core; 1: never starts a thread                    */
+    /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
+       Default: threads of the library's own. `count` is at most `threads`. */
+    void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
+    void          *parallel_user;
+    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
+    uint32_t       max_query_tokens;   /* longer queries are cut; default 512                                */
+    size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
+                                          instruction; default: none                                         */
+    const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
+} kalm_config;
+
+#define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of
+                                          the prompt, as the published code has it; default: they are those characters
+                                          and nothing more */
+
+/* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
+typedef struct kalm_params {
+    uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
+                                          Twice the ratio: half the bytes to keep, half the rows to attend to */
+    uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
+    uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
+    kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
+    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
+                                          work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
+    void     *progress_user;
+} kalm_params;
+
+/* ---- kernels ------------------------------------------------------------------------------------------------- */
+
+/* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
+   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. */
+KALM_API const char *kalm_kernels(size_t i);
+
+/* ---- model --------------------------------------------------------------------------------------------------- */
+
+typedef struct kalm_model kalm_model;
+typedef struct kalm_model_info {
+    const char *name;                  /* as the converter wrote it; lives as long as the model              */
+    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone      */
+    uint32_t    vocabulary, layers, width;   /* ids, layers a side, floats in a document row                 */
+    uint32_t    max_tokens;            /* longest passage                                                    */
+    int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
+    int32_t     yes_id, no_id;         /* the answer tokens                                                  */
+    uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
+    uint64_t    fingerprint;           /* documents carry it                                                 */
+} kalm_model_info;
+
+#ifndef KALM_NO_STDIO
+/* Map the file at `path` (UTF-8) and check it: header, directory, every tensor inside the file. Takes milliseconds:
+   weights are paged in as they are used. The file must not shrink while the model is open. */
+KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err);
+#endif
+
+/* The same from memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed until
+   kalm_model_close and must be aligned to 64 bytes. */
+KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config,
+                                            kalm_model **model, kalm_error *err);
+
+/* Close after the model's last context; its documents may live on. NULL is allowed. */
+KALM_API void kalm_model_close(kalm_model *model);
+KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info);
+
+/* Read the whole file and compare every section with its checksum; opening does not, to stay fast. */
+KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err);
+
+/* ---- tokenizer ----------------------------------------------------------------------------------------------- */
+
+/* Token ids of a text alone, no begin mark added; flags: 0 or KALM_PARSE_CONTROL. Writes the first `capacity` ids and
+   sets *count to how many there are: capacity 0 asks for the size. Ill-formed UTF-8 counts as one U+FFFD for each
+   maximal ill-formed part, as browsers and Python have it. Threads: any, at the same time. */
+KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags,
+                                   int32_t *ids, size_t capacity, size_t *count, kalm_error *err);
+
+/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity`
+   bytes, no NUL, and sets *size to how many there are. */
+KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count,
+                                     char *text, size_t capacity, size_t *size, kalm_error *err);
+
+/* The bytes of one token as the vocabulary has it, maybe part of a character; data == NULL for an id the vocabulary
+   lacks. Lives as long as the model. */
+KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
+
+/* ---- context ------------------------------------------------------------------------------------------------- */
+
+/* The working memory and the threads of one caller at a time: one context per calling thread. */
+typedef struct kalm_context kalm_context;
+
+/* Takes the working memory for `config` and starts all the threads the context will ever use. Jobs allocate the
+   documents they return, and what tokenising long texts needs while it runs. */
+KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
+                                      kalm_context **ctx, kalm_error *err);
+KALM_API void        kalm_context_free(kalm_context *ctx);
+
+/* ---- documents ----------------------------------------------------------------------------------------------- */
+
+/* An encoded document is its bytes: position-independent and the same on every machine. Keep them in a file, a
+   database row, IndexedDB. */
+typedef struct kalm_doc kalm_doc;
+typedef struct kalm_doc_info {
+    uint32_t tokens;                   /* of the text, its prefix included                                   */
+    uint32_t tokens_used;              /* fewer when the text was cut at max_doc_tokens                      */
+    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), of `width` numbers of `bits`     */
+    uint64_t fingerprint;              /* of the model that made it                                          */
+} kalm_doc_info;
+
+/* Encode `count` texts. docs[i] is NULL for each one not made (all of them when the call fails). Texts are packed into
+   common batches, so one call with many is faster than many calls with one; the bytes are the same either way. */
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
+                                 const kalm_params *params, kalm_doc **docs, kalm_error *err);
+
+/* The same from token ids, which must be the whole input of the encoder ("<Document>: " included). */
+KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count,
+                                     const kalm_params *params, kalm_doc **docs, kalm_error *err);
+
+/* What to store. The pointer lives as long as the document. */
+KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
+
+/* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
+   document and be aligned to 4: a mapped file of a million opens at no cost. Allocates with the model's allocator. */
+#define KALM_BORROW 1u
+KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
+                                   kalm_doc **doc, kalm_error *err);
+
+/* The document at a coarser ratio, a multiple of its own, without encoding again: the mean of the means, weighted by
+   their tokens; differs from encoding at that ratio by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. */
+KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
+                                     kalm_doc **coarser, kalm_error *err);
+
+KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info);
+KALM_API void kalm_doc_free(kalm_doc *doc);
+
+/* ---- reranking ----------------------------------------------------------------------------------------------- */
+
+typedef struct kalm_score {
+    uint32_t index;                    /* of the document in the call's array                                */
+    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
+    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+} kalm_score;
+
+/* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                 const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* The same with the decoder's whole input as token ids (prompt, query and closing included). */
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+                                     const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
+KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
+                                       const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* Best first; equal margins keep the order of their index. */
+KALM_API void kalm_sort(kalm_score *scores, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KALM_RERANK_H */

@@ -1,0 +1,332 @@
+/* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
+#ifndef KALM__BASE_H
+#define KALM__BASE_H
+
+#include "config.h"
+#include "api.h"
+
+/* ---- errors -------------------------------------------------------------------------------------------------- */
+
+/* A formatter of our own: the core must not need stdio. The letters:
+     %s const char*   %d int   %u unsigned   %z size_t   %U uint64_t   %X uint64_t in 16 hex digits
+     %c int, one character   %q const char*, size_t: that many bytes, unprintable ones as '?', cut at 60   %% percent */
+typedef struct kalm__writer {
+    char  *at;
+    size_t room;                       /* without the NUL */
+} kalm__writer;
+
+KALM__FN void kalm__put(kalm__writer *w, char c)
+{
+    if (w->room) {
+        *w->at++ = c;
+        w->room--;
+    }
+}
+
+KALM__FN void kalm__put_text(kalm__writer *w, const char *s, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++) kalm__put(w, s[i]);
+}
+
+KALM__FN void kalm__put_number(kalm__writer *w, uint64_t v, unsigned base, int digits)
+{
+    char text[24];
+    int n = 0;
+    do {
+        text[n++] = "0123456789abcdef"[v % base];
+        v /= base;
+    } while (v || n < digits);
+    while (n) kalm__put(w, text[--n]);
+}
+
+KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args)
+{
+    for (; *format; format++) {
+        if (*format != '%') {
+            kalm__put(w, *format);
+            continue;
+        }
+        switch (*++format) {
+        case 's': {
+            const char *s = va_arg(args, const char *);
+            kalm__put_text(w, s ? s : "(null)", s ? strlen(s) : 6);
+            break;
+        }
+        case 'q': {
+            const char *s = va_arg(args, const char *);
+            size_t n = va_arg(args, size_t), i;
+            for (i = 0; i < n && i < 60; i++) kalm__put(w, s[i] >= 32 && s[i] != 127 ? s[i] : '?');
+            if (n > 60) kalm__put_text(w, "...", 3);
+            break;
+        }
+        case 'd': {
+            int v = va_arg(args, int);
+            if (v < 0) kalm__put(w, '-');
+            kalm__put_number(w, v < 0 ? 0u - (uint64_t)(int64_t)v : (uint64_t)v, 10, 1);
+            break;
+        }
+        case 'u': kalm__put_number(w, va_arg(args, unsigned), 10, 1); break;
+        case 'z': kalm__put_number(w, va_arg(args, size_t), 10, 1); break;
+        case 'U': kalm__put_number(w, va_arg(args, uint64_t), 10, 1); break;
+        case 'X': kalm__put_number(w, va_arg(args, uint64_t), 16, 16); break;
+        case 'c': kalm__put(w, (char)va_arg(args, int)); break;
+        case '%': kalm__put(w, '%'); break;
+        default: return;
+        }
+    }
+}
+
+/* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
+KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *format, ...)
+{
+    if (err) {
+        kalm__writer w;
+        va_list args;
+        w.at = err->text;
+        w.room = sizeof err->text - 1;
+        va_start(args, format);
+        kalm__put_format(&w, format, args);
+        va_end(args);
+        *w.at = 0;
+        err->code = code;
+    }
+    return code;
+}
+
+KALM__FN void kalm__no_error(kalm_error *err)
+{
+    if (err) {
+        err->code = KALM_OK;
+        err->text[0] = 0;
+    }
+}
+
+/* ---- sizes --------------------------------------------------------------------------------------------------- */
+
+/* Saturating: an overflow becomes SIZE_MAX, which no allocator grants and no bound admits. */
+KALM__INLINE size_t kalm__mul(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
+KALM__INLINE size_t kalm__add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
+/* a rounded up to a multiple of b; saturating as well */
+KALM__INLINE size_t kalm__round_up(size_t a, size_t b) { return a > SIZE_MAX - (b - 1) ? SIZE_MAX : (a + b - 1) / b * b; }
+KALM__INLINE size_t kalm__min(size_t a, size_t b) { return a < b ? a : b; }
+KALM__INLINE size_t kalm__max(size_t a, size_t b) { return a > b ? a : b; }
+
+/* ---- little-endian bytes, at any alignment --------------------------------------------------------------------- */
+
+KALM__INLINE uint32_t kalm__u16(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8;
+}
+KALM__INLINE uint32_t kalm__u32(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+KALM__INLINE uint64_t kalm__u64(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint64_t)kalm__u32(b) | (uint64_t)kalm__u32(b + 4) << 32;
+}
+KALM__INLINE void kalm__put_u32(void *p, uint32_t v)
+{
+    unsigned char *b = (unsigned char *)p;
+    b[0] = (unsigned char)v, b[1] = (unsigned char)(v >> 8), b[2] = (unsigned char)(v >> 16), b[3] = (unsigned char)(v >> 24);
+}
+KALM__INLINE void kalm__put_u64(void *p, uint64_t v)
+{
+    kalm__put_u32(p, (uint32_t)v);
+    kalm__put_u32((unsigned char *)p + 4, (uint32_t)(v >> 32));
+}
+KALM__INLINE float kalm__f32(const void *p)
+{
+    uint32_t u = kalm__u32(p);
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+KALM__INLINE void kalm__put_f32(void *p, float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    kalm__put_u32(p, u);
+}
+
+/* ---- half precisions ------------------------------------------------------------------------------------------- */
+
+KALM__INLINE float kalm__from_bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+/* to nearest, ties to even; NaN stays NaN */
+KALM__INLINE uint16_t kalm__to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+KALM__INLINE float kalm__from_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, e = h >> 10 & 31u, m = h & 1023u, u;
+    float f;
+    if (e == 31) u = sign | 0x7f800000u | m << 13;
+    else if (e) u = sign | (e + 112) << 23 | m << 13;
+    else {                             /* zero or subnormal: m * 2^-24 is exact in a float */
+        f = (float)m * (1.0f / 16777216.0f);
+        memcpy(&u, &f, 4);
+        u |= sign;
+    }
+    memcpy(&f, &u, 4);
+    return f;
+}
+/* to nearest, ties to even; beyond 65504 becomes infinity */
+KALM__INLINE uint16_t kalm__to_f16(float f)
+{
+    uint32_t u, sign, a, r;
+    memcpy(&u, &f, 4);
+    sign = u >> 16 & 0x8000u;
+    a = u & 0x7fffffffu;
+    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+    if (a < 0x38800000u) {             /* subnormal half: adding 0.5 leaves m in the low mantissa bits, rounded */
+        float x;
+        memcpy(&x, &a, 4);
+        x += 0.5f;
+        memcpy(&r, &x, 4);
+        return (uint16_t)(sign | (r - 0x3f000000u));
+    }
+    r = a - 0x38000000u;
+    return (uint16_t)(sign | (r + 0xfffu + (r >> 13 & 1)) >> 13);
+}
+
+/* ---- hash ------------------------------------------------------------------------------------------------------ */
+
+/* 64-bit checksum of our own: eight lanes of multiply and xor-shift over 64-byte blocks, so that a vectorising compiler
+   or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
+   h is the hash so far (0 to begin); pieces but the last must be multiples of 64 bytes for the same sum as one call. */
+#define KALM__HASH_A 0x9e3779b97f4a7c15u
+#define KALM__HASH_B 0xc2b2ae3d27d4eb4fu
+typedef struct kalm__hasher {
+    uint64_t lane[8];
+    uint64_t bytes;
+} kalm__hasher;
+
+KALM__FN void kalm__hash_begin(kalm__hasher *h)
+{
+    unsigned i;
+    for (i = 0; i < 8; i++) h->lane[i] = (i + 1) * (uint64_t)KALM__HASH_A;
+    h->bytes = 0;
+}
+KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t word)
+{
+    lane = (lane ^ word) * (uint64_t)KALM__HASH_A;
+    return lane ^ lane >> 29;
+}
+KALM__FN void kalm__hash_add(kalm__hasher *h, const void *data, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    unsigned i;
+    h->bytes += size;
+    for (; size >= 64; size -= 64, p += 64)
+        for (i = 0; i < 8; i++) h->lane[i] = kalm__hash_mix(h->lane[i], kalm__u64(p + 8 * i));
+    if (size) {
+        unsigned char last[64];
+        memset(last, 0, sizeof last);
+        memcpy(last, p, size);
+        for (i = 0; i < 8; i++) h->lane[i] = kalm__hash_mix(h->lane[i], kalm__u64(last + 8 * i));
+    }
+}
+KALM__FN uint64_t kalm__hash_end(const kalm__hasher *h)
+{
+    uint64_t sum = h->bytes * (uint64_t)KALM__HASH_B;
+    unsigned i;
+    for (i = 0; i < 8; i++) sum = kalm__hash_mix(sum, h->lane[i]) * (uint64_t)KALM__HASH_B;
+    return sum ^ sum >> 32;
+}
+KALM__FN uint64_t kalm__hash(const void *data, size_t size)
+{
+    kalm__hasher h;
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, data, size);
+    return kalm__hash_end(&h);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+KALM__FN void *kalm__default_alloc(void *user, size_t size)
+{
+    (void)user;
+    return KALM_MALLOC(size);
+}
+KALM__FN void kalm__default_release(void *user, void *ptr, size_t size)
+{
+    (void)user, (void)size;
+    KALM_FREE(ptr);
+}
+/* The allocator of a config; *ok is 0 when only one of its two functions is given. */
+KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
+{
+    kalm_allocator a;
+    memset(&a, 0, sizeof a);
+    *ok = 1;
+    if (config) {
+        a = config->allocator;
+        *ok = !a.alloc == !a.release;
+    }
+    if (!a.alloc) {
+        a.alloc = kalm__default_alloc;
+        a.release = kalm__default_release;
+        a.user = NULL;
+    }
+    return a;
+}
+KALM__FN void *kalm__alloc(const kalm_allocator *a, size_t size)
+{
+    return size == SIZE_MAX ? NULL : a->alloc(a->user, size ? size : 1);
+}
+KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
+{
+    if (ptr) a->release(a->user, ptr, size ? size : 1);
+}
+
+/* One block cut into 64-byte aligned pieces. With base NULL it only counts, so the same code that hands the pieces out
+   first tells how much to ask for. */
+typedef struct kalm__arena {
+    unsigned char *base;
+    size_t         used, size;
+} kalm__arena;
+
+KALM__FN void *kalm__take(kalm__arena *a, size_t size)
+{
+    size_t at = a->used;
+    a->used = kalm__add(a->used, kalm__round_up(size, 64));
+    return a->base && a->used <= a->size ? a->base + at : NULL;
+}
+
+/* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */
+KALM__INLINE unsigned char *kalm__align64(void *p)
+{
+    return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64;
+}
+
+KALM__FN kalm_text kalm__text(const char *s)
+{
+    kalm_text t;
+    t.data = s;
+    t.size = s ? strlen(s) : 0;
+    return t;
+}
+/* A caller's text with KALM_NUL resolved; NULL data is the empty text. */
+KALM__FN kalm_text kalm__resolve(kalm_text t)
+{
+    if (!t.data) t.size = 0;
+    else if (t.size == KALM_NUL) t.size = strlen(t.data);
+    return t;
+}
+
+#endif

@@ -1,0 +1,133 @@
+/* config.h - compilers, attributes, hooks and build switches. The one place for compiler extensions. */
+#ifndef KALM__CONFIG_H
+#define KALM__CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <stdarg.h>
+#include <math.h>
+
+/* Fast-math removes the NaN checks and the documented order of sums that the promises rest on. */
+#if defined(__FAST_MATH__) && !defined(KALM_ALLOW_FAST_MATH)
+#  error "kalm_rerank.h: compile without -ffast-math (or define KALM_ALLOW_FAST_MATH and lose determinism)"
+#endif
+
+#if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
+#  error "kalm_rerank.h: define both KALM_MALLOC and KALM_FREE, or neither"
+#endif
+#ifndef KALM_MALLOC
+#  include <stdlib.h>
+#  define KALM_MALLOC(size) malloc(size)
+#  define KALM_FREE(ptr) free(ptr)
+#endif
+
+#ifndef KALM_ASSERT
+#  ifdef KALM_DEBUG
+#    include <assert.h>
+#    define KALM_ASSERT(x) assert(x)
+#  else
+#    define KALM_ASSERT(x) ((void)0)
+#  endif
+#endif
+
+/* Private functions: static, and silent when a build switch leaves them unused. */
+#if defined(__GNUC__)
+#  define KALM__FN static __attribute__((unused))
+#  define KALM__INLINE static inline __attribute__((unused, always_inline))
+#  define KALM__NOINLINE __attribute__((noinline))
+#  define KALM__RESTRICT __restrict__
+#  define KALM__ALIGNED(n) __attribute__((aligned(n)))
+#  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
+#  define KALM__PREFETCH(p) __builtin_prefetch(p)
+#elif defined(_MSC_VER)
+#  define KALM__FN static
+#  define KALM__INLINE static __forceinline
+#  define KALM__NOINLINE __declspec(noinline)
+#  define KALM__RESTRICT __restrict
+#  define KALM__ALIGNED(n) __declspec(align(n))
+#  define KALM__LIKELY(x) (x)
+#  define KALM__PREFETCH(p) ((void)(p))
+#else
+#  define KALM__FN static
+#  define KALM__INLINE static
+#  define KALM__NOINLINE
+#  define KALM__RESTRICT
+#  define KALM__ALIGNED(n)
+#  define KALM__LIKELY(x) (x)
+#  define KALM__PREFETCH(p) ((void)(p))
+#endif
+
+/* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
+   no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
+#ifndef KALM_NO_SIMD
+#  if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#    define KALM__X86 1
+#    define KALM__TARGET(features) __attribute__((target(features)))
+#    if defined(__clang__)
+#      if __clang_major__ >= 12
+#        define KALM__HAVE_AVXVNNI 1
+#      endif
+#      if __clang_major__ >= 8
+#        define KALM__HAVE_AVX512 1
+#      endif
+#    else
+#      if __GNUC__ >= 12
+#        define KALM__HAVE_AVXVNNI 1
+#      endif
+#      if __GNUC__ >= 9
+#        define KALM__HAVE_AVX512 1
+#      endif
+#    endif
+#  elif (defined(_M_X64) || defined(_M_IX86)) && defined(_MSC_VER)
+#    define KALM__X86 1
+#    define KALM__TARGET(features)
+#    if _MSC_VER >= 1930
+#      define KALM__HAVE_AVXVNNI 1
+#    endif
+#    if _MSC_VER >= 1920
+#      define KALM__HAVE_AVX512 1
+#    endif
+#  endif
+#  if (defined(__aarch64__) || defined(_M_ARM64)) && !defined(__ARM_BIG_ENDIAN)
+#    define KALM__NEON 1
+#    define KALM__NEON64 1
+#  elif defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+#    define KALM__NEON 1
+#  endif
+#  if defined(__wasm_simd128__)
+#    define KALM__WASM 1
+#  endif
+#endif
+#ifndef KALM__X86
+#  define KALM__X86 0
+#endif
+#ifndef KALM__HAVE_AVXVNNI
+#  define KALM__HAVE_AVXVNNI 0
+#endif
+#ifndef KALM__HAVE_AVX512
+#  define KALM__HAVE_AVX512 0
+#endif
+#ifndef KALM__NEON
+#  define KALM__NEON 0
+#endif
+#ifndef KALM__NEON64
+#  define KALM__NEON64 0
+#endif
+#ifndef KALM__WASM
+#  define KALM__WASM 0
+#endif
+
+#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
+#  if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#    define KALM__BIG_ENDIAN 1
+#  endif
+#endif
+#ifndef KALM__BIG_ENDIAN
+#  define KALM__BIG_ENDIAN 0
+#endif
+
+/* C99 has no _Static_assert: an array of negative length stops the compiler instead. */
+#define KALM__ASSERT_SIZE(name, condition) typedef char kalm__assert_##name[(condition) ? 1 : -1]
+
+#endif
