@@ -6,22 +6,25 @@
 
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
      f16, bf16   panel p: uint16 [cols][16]
-     q8          panel p: int8   [cols4 / 4][16][4]            cols4 = cols rounded up to 32, zeros behind cols;
-                 W[n][k] = scale[n] * q[n][k], q in -127..127
-     q4          see quantize/blocks.h; a panel unpacks to a q8 panel, with the same scale[n]
+     q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum over k of q[n][k] (what a set that shifts its
-   activations to unsigned bytes subtracts). Both only for q8 and q4.
+   activations to unsigned bytes subtracts). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart.
 
-   Activations x [rows][cols] are packed ("acts") in whatever form the set likes; q8/q4 matrices quantise each row to
-   int8 with one scale, s = max|x| / 127, q = round-to-nearest-even(x * (127 / max|x|)), so that all sets hold the same integers.
+   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
+   int8 with one scale, so that all sets hold the same integers:
+       m = max|x|;  m < 2^-100: q = 0, s = 0 (127 / m would overflow);  else q = nearest-even(x * (127 / m)),
+       s = m * (1 / 127), all in float
+   NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
-   Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit.
+   Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
+   FMA (scalar and WebAssembly, ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H
 
 #include "base.h"
+#include "../quantize/blocks.h"
 
 enum { KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4, KALM__TYPES = 5 };
 
@@ -33,27 +36,44 @@ typedef struct kalm__matrix {
     const int32_t *sum;                /* [round_up(rows, 16)], NULL for float types    */
 } kalm__matrix;
 
-/* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
-KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols);
+KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
-/* One instruction set's functions. The sets are constant tables; a context holds a pointer to one. */
+/* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
+KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
+{
+    switch (type) {
+    case KALM__F32: return kalm__mul(64, cols);
+    case KALM__F16:
+    case KALM__BF16: return kalm__round_up(kalm__mul(32, cols), 64);
+    case KALM__Q8: return kalm__q8_panel_bytes(cols);
+    default: return kalm__q4_panel_bytes(cols);
+    }
+}
+
+/* One instruction set's functions. The sets are constant tables; a context holds a pointer to one.
+   All buffers (acts, scratch, panels) begin at multiples of 64 bytes; x and y at multiples of 4. */
 typedef struct kalm__kernels {
     const char *name;
 
     /* Bytes for `rows` packed activation rows of `cols` for a matrix of `type`. */
     size_t (*acts_bytes)(uint32_t type, size_t rows, size_t cols);
-    /* Rows of x may be packed from several threads in pieces: each piece begins at a multiple of acts_step. */
+    /* Work on one block of `rows` may be cut by rows, for threads or caches: each piece begins at a multiple of
+       acts_step (1 to 64) and ends at the next piece's begin or at `rows`. Results do not depend on the cuts. */
     size_t acts_step;
-    /* Pack rows [row0, row0 + n) of a block of `rows` into acts (64-byte aligned); x is the row `row0`, rows `stride`
-       floats apart. */
+    /* Pack rows [row0, row0 + n) of a block of `rows` into acts; x is the row `row0`, rows `stride` floats apart. */
     void (*pack_acts)(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, size_t stride,
                       size_t cols);
-    /* Scratch bytes one call of matmul needs (a panel unpacked to cache), 64-byte aligned. */
+    /* Scratch bytes one call of matmul needs (a panel unpacked to cache); the same for every call of a matrix. */
     size_t (*matmul_scratch)(uint32_t type, size_t cols);
-    /* y[r - row0][16 * p + j - 16 * panel0] for rows [row0, row0 + n) (row0 a multiple of acts_step) and panels
-       [panel0, panel0 + panels), y rows `stride` floats apart; columns at or behind w->rows are not written. */
+    /* y[r - row0][16 * p + j - 16 * panel0] for rows [row0, row0 + n) and panels [panel0, panel0 + panels), y rows
+       `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to 512 (a q4 panel is
+       unpacked once a call) and panels at least 4. */
     void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
                    size_t panels, float *y, size_t stride, void *scratch);
 } kalm__kernels;
+
+/* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
+   enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
+#define KALM__TINY_ROW 7.8886091e-31f
 
 #endif

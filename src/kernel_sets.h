@@ -1,0 +1,39 @@
+/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
+   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+#ifndef KALM__KERNEL_SETS_H
+#define KALM__KERNEL_SETS_H
+
+#include "cpu.h"
+#include "kernels.h"
+#include "kernels_scalar.h"
+
+typedef struct kalm__set_entry {
+    unsigned             needs;        /* KALM__CPU_ bits */
+    const kalm__kernels *kernels;
+} kalm__set_entry;
+
+static const kalm__set_entry kalm__set_table[] = {
+    { 0, &kalm__kernels_scalar }
+};
+
+/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
+KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
+{
+    unsigned have = kalm__cpu_features();
+    size_t at;
+    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
+        if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
+    return NULL;
+}
+
+/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
+KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
+{
+    size_t i;
+    const kalm__kernels *set;
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
+        if (!name || strcmp(name, set->name) == 0) return set;
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,155 @@
+/* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
+   vectors. Written to be read; nothing here is tuned. */
+#ifndef KALM__KERNELS_SCALAR_H
+#define KALM__KERNELS_SCALAR_H
+
+#include "kernels.h"
+
+/* acts of q8 and q4: float scale [rows] rounded up to 64 bytes, then int8 [rows][cols32]; of float types: float
+   [rows][cols]. The scales come first in every set's acts. */
+KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
+
+KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(rows, kalm__cols32(cols)));
+}
+
+/* One rounding per operation also where the compiler computes floats wider than they are (x87). */
+KALM__INLINE float kalm__as_float(float v)
+{
+#if defined(__FLT_EVAL_METHOD__)
+#  if __FLT_EVAL_METHOD__ != 0
+    volatile float t = v;
+    return t;
+#  endif
+#endif
+    return v;
+}
+
+/* The scale of a row from its largest magnitude m, and what to multiply the row by. */
+KALM__INLINE float kalm__row_scale(float m, float *inverse)
+{
+    if (!(m >= KALM__TINY_ROW)) {
+        *inverse = 0.0f;
+        return 0.0f;
+    }
+    *inverse = kalm__as_float(127.0f / m);
+    return kalm__as_float(m * (1.0f / 127.0f));
+}
+
+/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa. NaN becomes some byte. */
+KALM__INLINE int8_t kalm__round_to_byte(float v)
+{
+    const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
+    float t;
+    uint32_t u;
+    if (!(v >= -127.0f)) v = -127.0f;
+    if (v > 127.0f) v = 127.0f;
+    t = kalm__as_float(v + shift);
+    memcpy(&u, &t, 4);
+    return (int8_t)((int32_t)u - 0x4b400000);
+}
+
+KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                     size_t stride, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    if (!kalm__is_quantised(type)) {
+        for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
+        return;
+    }
+    for (r = 0; r < n; r++) {
+        const float *row = x + r * stride;
+        int8_t *q = (int8_t *)acts + kalm__scales_bytes(rows) + (row0 + r) * cols32;
+        float m = 0.0f, inverse;
+        for (k = 0; k < cols; k++) {
+            float a = fabsf(row[k]);
+            if (a > m) m = a;
+        }
+        ((float *)acts)[row0 + r] = kalm__row_scale(m, &inverse);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_byte(kalm__as_float(row[k] * inverse));
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+/* A q4 panel as the q8 panel it stands for. */
+KALM__FN void kalm__unpack_q4_scalar(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, b;
+    const uint8_t *nibbles = (const uint8_t *)panel, *multiplier = kalm__q4_panel_multipliers(panel, cols);
+    int8_t *q = (int8_t *)out;
+    for (g = 0; g < groups; g++, multiplier += 16, nibbles += 256, q += 512)
+        for (t = 0; t < 4; t++)
+            for (b = 0; b < 64; b++) {
+                int v = nibbles[64 * t + b], m = multiplier[b / 4];
+                q[64 * t + b] = (int8_t)(m * ((v & 15) - 8));
+                q[64 * (t + 4) + b] = (int8_t)(m * ((v >> 4) - 8));
+            }
+}
+
+KALM__FN size_t kalm__matmul_scratch_scalar(uint32_t type, size_t cols)
+{
+    if (type == KALM__Q4) return kalm__q8_panel_bytes(cols);
+    return type == KALM__F16 || type == KALM__BF16 ? kalm__panel_bytes(KALM__F32, cols) : 0;
+}
+
+/* An f16 or bf16 panel as the f32 panel it stands for. */
+KALM__FN const float *kalm__float_panel_scalar(uint32_t type, const void *panel, size_t cols, void *scratch)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *out = (float *)scratch;
+    size_t i;
+    if (type == KALM__F32) return (const float *)panel;
+    for (i = 0; i < 16 * cols; i++) out[i] = type == KALM__F16 ? kalm__from_f16(half[i]) : kalm__from_bf16(half[i]);
+    return out;
+}
+
+KALM__INLINE float kalm__fma(float a, float b, float c)
+{
+#if defined(__FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    return c + kalm__as_float(a * b);
+#endif
+}
+
+KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_bytes(w->type, cols);
+    for (p = panel0; p < panel0 + panels; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        size_t outputs = kalm__min(16, w->rows - 16 * p);
+        if (kalm__is_quantised(w->type)) {
+            const int8_t *q = (const int8_t *)panel;
+            if (w->type == KALM__Q4) {
+                kalm__unpack_q4_scalar(panel, cols, scratch);
+                q = (const int8_t *)scratch;
+            }
+            for (r = row0; r < row0 + n; r++) {
+                const int8_t *a = (const int8_t *)acts + kalm__scales_bytes(rows) + r * cols32;
+                float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
+                int32_t acc[16] = {0};
+                for (k = 0; k < cols32; k++)
+                    for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
+                for (j = 0; j < outputs; j++) out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+            }
+        } else {
+            const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
+            for (r = row0; r < row0 + n; r++) {
+                const float *a = (const float *)acts + r * cols;
+                float acc[16] = {0}, *out = y + (r - row0) * stride + 16 * (p - panel0);
+                for (k = 0; k < cols; k++)
+                    for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], v[16 * k + j], acc[j]);
+                for (j = 0; j < outputs; j++) out[j] = acc[j];
+            }
+        }
+    }
+}
+
+static const kalm__kernels kalm__kernels_scalar = {
+    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar
+};
+
+#endif
