@@ -1,0 +1,109 @@
+# Everything is one header: nothing here has to be built to use it. This file makes the header from its parts, the
+# commands, and the tests. CC, CXX, CFLAGS, CXXFLAGS, LDFLAGS and AWK are yours to set. No -march=native: the kernels
+# choose by the machine they run on.
+
+CC  ?= cc
+CXX ?= c++
+AWK ?= awk
+PREFIX ?= /usr/local
+config ?= release
+
+B := build$(if $(filter-out release,$(config)),/$(config))
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wdouble-promotion -Wundef -Wvla
+WARN_C := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
+OPT_release  := -O2
+OPT_debug    := -O0 -g -DKALM_DEBUG
+OPT_sanitize := -O1 -g -DKALM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_thread   := -O1 -g -DKALM_DEBUG -fsanitize=thread
+OPT_coverage := -O0 -g --coverage
+ifeq ($(origin OPT_$(config)),undefined)
+  $(error config=$(config): it is one of release, debug, sanitize, thread, coverage)
+endif
+FLAGS := -std=c99 $(WARN_C) $(OPT_$(config))
+LIBS := -lm -lpthread
+
+# Columns of a terminal: with utf8proc where it is installed, else one for each code point.
+UTF8PROC := $(shell pkg-config --exists libutf8proc 2>/dev/null && echo yes)
+ifeq ($(UTF8PROC),yes)
+  TEXT_FLAGS := -DHAVE_UTF8PROC $(shell pkg-config --cflags libutf8proc)
+  TEXT_LIBS := $(shell pkg-config --libs libutf8proc)
+endif
+
+PARTS := $(wildcard src/*.h tokenizer/*.h quantize/*.h)
+
+.PHONY: help all header check-header check test sanitize thread demo bench install dist clean
+help:
+	@echo 'make all           the commands: $(TOOLS)'
+	@echo 'make demo          convert the bundled tiny model and rerank real text'
+	@echo 'make test          every test, on the parts and on the header; ends with "N passed, N failed"'
+	@echo 'make check         layers, every part alone, symbols, header up to date'
+	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
+	@echo 'make bench         speed of this machine, as a table'
+	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
+	@echo 'make install       header, commands and pkg-config file to PREFIX=$(PREFIX);  dist: a tar.gz;  clean'
+	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
+
+# ---- the header ----
+header: kalm_rerank.h
+kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk $(PARTS)
+	@mkdir -p build
+	$(AWK) -f src/amalgamate.awk src/kalm_rerank_in.h > build/header.$$$$ && mv build/header.$$$$ $@
+check-header:
+	@mkdir -p build
+	@$(AWK) -f src/amalgamate.awk src/kalm_rerank_in.h > build/header.check
+	@cmp build/header.check kalm_rerank.h || { echo 'kalm_rerank.h is not what its parts say: make header'; exit 1; }
+check: check-header
+	@$(AWK) -f tests/check_layers.awk $(PARTS)
+	@AWK='$(AWK)' CC='$(CC)' sh tests/check_parts.sh $(WARN_C)
+	@AWK='$(AWK)' CC='$(CC)' sh tests/check_symbols.sh
+
+# ---- the commands: name and source ----
+TOOLS :=
+define tool
+TOOLS += $(1)
+$(B)/$(1): $(2) | $(B)/tmp
+	$(CC) $(FLAGS) $(TEXT_FLAGS) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+-include $(B)/$(1).d
+endef
+tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2))))
+$(call tool_if,kalm-rerank,examples/kalm_rerank.c)
+$(call tool_if,kalm-quantize,quantize/kalm_quantize.c)
+$(call tool_if,kalm-tokenize,tokenizer/tokenize.c)
+$(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
+$(call tool_if,kalm-eval,examples/kalm_eval.c)
+$(call tool_if,kalm-bench,tests/bench.c)
+$(call tool_if,first,examples/first.c)
+
+all: $(TOOLS:%=$(B)/%)
+
+$(B)/tmp $(B)/tests $(B)/tests-header:
+	@mkdir -p $@
+
+# ---- tests: the same sources on the parts and, where they include kalm_rerank.h, on the generated header ----
+TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz_*.c)))
+BOTH := $(filter-out fuzz_%,$(basename $(notdir $(shell grep -ls '"kalm_rerank.h"' $(TESTS:%=tests/%.c) /dev/null))))
+BINARIES := $(TESTS:%=$(B)/tests/%) $(BOTH:%=$(B)/tests-header/%)
+TEST_FLAGS = $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $<
+$(B)/tests/%: tests/%.c | $(B)/tests $(B)/tmp
+	$(CC) $(TEST_FLAGS) -Isrc/parts $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+$(B)/tests-header/%: tests/%.c kalm_rerank.h | $(B)/tests-header $(B)/tmp
+	$(CC) $(TEST_FLAGS) -I. $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+-include $(wildcard $(B)/tests/*.d $(B)/tests-header/*.d)
+
+test: all $(BINARIES)
+	@CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' sh tests/run.sh $(B) $(BINARIES) $(wildcard tests/test_*.sh)
+sanitize:
+	$(MAKE) config=sanitize test
+thread:
+	$(MAKE) config=thread test
+
+$(B)/tiny.kalm: $(B)/kalm-quantize $(wildcard examples/tiny/*.json examples/tiny/model.safetensors)
+	$(B)/kalm-quantize examples/tiny $@
+demo: $(B)/kalm-rerank $(B)/tiny.kalm
+	@sh examples/demo.sh $(B)
+bench: $(B)/kalm-bench $(B)/tiny.kalm
+	$(B)/kalm-bench $(B)/tiny.kalm
+
+clean:
+	rm -rf build

@@ -1,0 +1,102 @@
+/*
+kalm_rerank.h - rank passages against a query with KaLM-Reranker-V1, on any CPU, from one file of C99.
+
+In ONE .c or .cpp file write
+
+    #define KALM_RERANK_IMPLEMENTATION
+    #include "kalm_rerank.h"
+
+and in every other file that calls it the #include alone. Build: cc -O2 program.c -lm -lpthread. There is nothing else
+to install. A model is one file, which kalm-quantize makes of a checkpoint from Hugging Face:
+
+    kalm-quantize KaLM-Reranker-V1-Nano nano.kalm --weights q8
+
+
+THE FIRST PROGRAM
+
+    #include <stdio.h>
+    #define KALM_RERANK_IMPLEMENTATION
+    #include "kalm_rerank.h"
+
+    int main(void)
+    {
+        kalm_text query = { "What is the capital of China?", KALM_NUL };
+        kalm_text texts[2] = { { "The capital of China is Beijing.", KALM_NUL },
+                               { "Gravity attracts bodies toward one another.", KALM_NUL } };
+        kalm_model *model = NULL;
+        kalm_context *ctx = NULL;
+        kalm_score scores[2];
+        kalm_error err;
+        if (kalm_model_open("nano.kalm", NULL, &model, &err)
+            || kalm_context_new(model, NULL, &ctx, &err)
+            || kalm_rerank_texts(ctx, query, texts, 2, NULL, scores, &err)) return puts(err.text), 1;
+        kalm_sort(scores, 2);
+        printf("%.3f %s\n", (double)scores[0].score, texts[scores[0].index].data);
+        kalm_context_free(ctx);
+        kalm_model_close(model);
+        return 0;
+    }
+
+
+HOW IT WORKS, AND WHAT TO KEEP
+
+The model reads a passage and a query in two halves. The encoder reads the passage alone and leaves one row of numbers
+for every `ratio` tokens: that is a kalm_doc, and it is the same for every query. The decoder reads instruction and
+query, looks at the rows, and answers yes or no. So a program that meets its passages before its queries does the
+greater part of the work beforehand:
+
+    once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
+    at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
+    each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
+
+kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to look at.
+
+
+TWO NUMBERS
+
+A result carries both and names them. `score` is P(yes), from 0 to 1: show it, compare it with a threshold. `margin`
+is the difference of the two logits, unbounded: score = 1 / (1 + exp(-margin)). Both order alike, but near 0 and 1 the
+score runs out of digits, so kalm_sort looks at the margin. Apply no sigmoid to a score.
+
+
+RULES
+
+  - Zero is the default: memset an option struct to 0 (or pass NULL for all of it) and set what you want to change.
+  - Functions return KALM_OK, which is 0, or a code; kalm_error (NULL is allowed) has a sentence that names the file,
+    tensor, byte or token. What could not be made is NULL. Nothing is half done.
+  - Nothing is printed, nothing ends the process, no environment is read, there is no global state.
+  - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
+    at a time: one context for each thread that calls.
+  - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
+  - A score is the same alone or in a batch, with one thread or many, today and tomorrow, on one kernel set; kernel sets
+    differ from each other by rounding alone.
+  - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
+    (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
+    text can end the prompt it stands in.
+  - Model files and document bytes may come from strangers: every count, offset and length is checked before use.
+    kalm_model_verify compares the checksums, for damage that still makes sense.
+
+
+SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)
+
+  KALM_RERANK_STATIC     make every function static: a private copy in this file
+  KALM_API               what stands before every public declaration, such as __declspec(dllexport); default: extern
+  KALM_MALLOC(size), KALM_FREE(ptr)   the default allocator, both or neither; default: malloc and free
+  KALM_ASSERT(x)         default: nothing; assert(x) with KALM_DEBUG. No input can fail one
+  KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
+  KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
+  KALM_NO_SIMD           plain C alone
+  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores
+
+
+PLATFORMS
+
+C99, C11, C17, C++11 to C++20. Instruction sets are chosen when a context is made, from those that the machine has: no
+-m flags are needed, one binary fits all machines of a kind. kalm_kernels lists them, kalm_config.kernels picks one.
+
+
+HOW TO READ THIS FILE
+
+It is generated from parts, each of which opens with what it is for: look for "---- begin". The declarations come first
+and carry their contracts; the code follows in teaching order, from bytes to scores. The licence (MIT) is at the end.
+*/

@@ -1,0 +1,110 @@
+# check_layers.awk - hold the direction of includes:
+#     awk -f tests/check_layers.awk src/*.h tokenizer/*.h quantize/*.h
+# 1. A part includes only parts from above its own line of the list. Parts of one line know nothing of each other.
+# 2. Quoted includes stand at the top, before any code, and in no #if but the part's guard: an unlucky branch could
+#    swallow what the amalgamation expands there. Templates (*_template.h) may stand anywhere.
+# 3. The spine follows the same order.
+# What quantize/ and tokenizer/ have beside the list is for the commands: it may use everything, and no part may use it.
+
+BEGIN {
+    lines = split("manual license api;" \
+                  "config;" \
+                  "base;" \
+                  "platform format quantize/blocks quantize/json;" \
+                  "threads cpu kernels tokenizer/vocab;" \
+                  "embedding tokenizer/text;" \
+                  "kernels_scalar kernels_tiles;" \
+                  "kernels_*;" \
+                  "kernel_sets tokenizer/bpe modelfile;" \
+                  "matmul ops tokenizer/decode;" \
+                  "attention;" \
+                  "model;" \
+                  "encoder decoder;" \
+                  "documents;" \
+                  "rerank;" \
+                  "public;" \
+                  "commands;" \
+                  "kalm_rerank_in", line, ";")
+    for (i = 1; i <= lines; i++) {
+        n = split(line[i], one, " ")
+        for (k = 1; k <= n; k++) layer[one[k]] = i
+    }
+}
+
+# "src/base.h" and "quantize/../src/base.h" are base, "quantize/json.h" is quantize/json
+function part(path)
+{
+    sub(/^\.\//, "", path)
+    while (sub(/[^\/]+\/\.\.\//, "", path)) ;
+    sub(/^src\//, "", path)
+    sub(/\.h$/, "", path)
+    return path
+}
+
+function layer_of(p)
+{
+    if (p in layer) return layer[p]
+    if (p ~ /^kernels_[a-z0-9_]+$/ || p ~ /_template$/) return layer["kernels_*"]
+    if (p ~ /^(quantize|tokenizer)\//) return layer["commands"]
+    return 0
+}
+
+function complain(text)
+{
+    print FILENAME ":" FNR ": " text
+    complaints++
+}
+
+FNR == 1 {
+    me = part(FILENAME)
+    mine = layer_of(me)
+    if (!mine) complain("the list in tests/check_layers.awk does not have '" me "'")
+    code = comment = depth = before = 0
+}
+
+{
+    text = $0
+    if (comment) {
+        if (!index(text, "*/")) next
+        text = substr(text, index(text, "*/") + 2)
+        comment = 0
+    }
+    while ((at = index(text, "/*")) > 0) {
+        rest = substr(text, at + 2)
+        text = substr(text, 1, at - 1)
+        if (!index(rest, "*/")) {
+            comment = 1
+            break
+        }
+        text = text " " substr(rest, index(rest, "*/") + 2)
+    }
+    if (text ~ /^[ \t]*$/) next
+    if (text ~ /^[ \t]*#[ \t]*if/) depth++
+    if (text ~ /^[ \t]*#[ \t]*endif/) depth--
+    if (text !~ /^[ \t]*#/) code = 1
+    if (text !~ /^[ \t]*#[ \t]*include[ \t]*"/) next
+
+    name = text
+    sub(/^[^"]*"/, "", name)
+    sub(/".*$/, "", name)
+    folder = FILENAME
+    sub(/[^\/]*$/, "", folder)
+    it = part(folder name)
+    its = layer_of(it)
+    if (!its) complain("the list in tests/check_layers.awk does not have '" it "'")
+    if (me == "kalm_rerank_in") {
+        if (it ~ /^(manual|license)$/) next
+        if (its < before) complain("'" it "' stands behind a part of a layer above it")
+        before = its
+    } else if (it ~ /_template$/) {
+        next
+    } else {
+        if (code || depth > 1) complain("an include must stand at the top, before any code, in no #if")
+        if (its >= mine && mine < layer["commands"]) complain("'" me "' includes '" it "', which is not above it")
+    }
+}
+
+END {
+    if (complaints) print complaints " complaints about layers"
+    exit complaints > 0
+}
