@@ -98,14 +98,15 @@ enum {
 #define KALM__KIND(side, what) ((uint32_t)(side) * 32u + (uint32_t)(what))
 
 /* An entry of TENSORS:
-      0  4  kind        4  4  layer      8  4  type (KALM__F32 ...)   12  4  zero
+      0  4  kind        4  4  layer      8  4  type (KALM__F32 ...)
+     12  4  1: the inputs are rotated, so rows go through kalm__hadamard (ops.h) before this matrix; else 0
      16  4  rows       20  4  cols
      24  8  offset of the data           32  8  its size in bytes
      40  8  offset of the scales (f32, q8 and q4 matrices; else 0)    48  8  offset of the sums (int32, likewise)
      56  4  f32: root mean square of what rounding changed, relative to that of the weights
      60  4  zero */
 typedef struct kalm__tensor {
-    uint32_t kind, layer, type, rows, cols;
+    uint32_t kind, layer, type, rotated, rows, cols;
     uint64_t offset, size, scale, sum;
     float    error;
 } kalm__tensor;
@@ -115,6 +116,7 @@ KALM__FN void kalm__read_tensor(kalm__tensor *t, const unsigned char *p)
     t->kind = kalm__u32(p);
     t->layer = kalm__u32(p + 4);
     t->type = kalm__u32(p + 8);
+    t->rotated = kalm__u32(p + 12);
     t->rows = kalm__u32(p + 16);
     t->cols = kalm__u32(p + 20);
     t->offset = kalm__u64(p + 24);
