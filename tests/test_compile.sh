@@ -1,0 +1,100 @@
+#!/bin/sh
+# test_compile.sh BUILD - compile-only tests of the generated header: languages, compilers, units, switches, refusals.
+# No warning anywhere. Compilers: those that the machine has among cc's, gcc, clang and their C++ sides.
+build=$1
+dir=$build/tmp/compile.$$
+mkdir -p "$dir"
+passed=0 failed=0
+warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion"
+warn_c="$warn -Wcast-qual -Wdouble-promotion -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes"
+src=tests/compile
+
+# expect 0|1 WHAT COMMAND...: the command succeeds without a word (0), or fails (1)
+expect() {
+    want=$1 what=$2
+    shift 2
+    "$@" > "$dir/log" 2>&1
+    got=$?
+    [ $got -eq 0 ] || got=1
+    if [ $got -eq "$want" ]; then passed=$((passed + 1)); return; fi
+    failed=$((failed + 1))
+    echo "FAILED: $what: $*"
+    head -n 20 "$dir/log"
+}
+
+compilers() {
+    for c in "$@"; do
+        command -v "$c" > /dev/null 2>&1 || continue
+        real=$("$c" --version 2>/dev/null | head -n 1)
+        case $seen in *"|$real|"*) continue ;; esac
+        seen="$seen|$real|"
+        printf '%s\n' "$c"
+    done
+}
+ccs=$(seen=; compilers ${CC:-cc} gcc clang)
+cxxs=$(seen=; compilers ${CXX:-c++} g++ clang++)
+echo "compilers:" $ccs $cxxs
+
+for cc in $ccs; do
+    for std in c99 c11 c17; do
+        expect 0 "$cc $std" $cc -std=$std $warn_c -Werror -I. -fsyntax-only $src/one.c
+    done
+    expect 0 "$cc gnu99" $cc -std=gnu99 $warn_c -Werror -I. -fsyntax-only $src/one.c
+    expect 0 "$cc -O2" $cc -O2 -std=c99 $warn_c -Werror -I. $src/one.c -o "$dir/one" -lm -lpthread
+    expect 0 "$cc -O2 runs" "$dir/one"
+    expect 0 "$cc -O3" $cc -O3 -std=c99 $warn_c -Werror -I. -c $src/one.c -o "$dir/one.o"
+    for static in "" -DKALM_RERANK_STATIC; do
+        expect 0 "$cc two units $static" $cc -O1 -std=c99 $static $warn_c -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
+        expect 0 "$cc two units $static run" "$dir/two"
+    done
+done
+for cxx in $cxxs; do
+    for std in c++11 c++14 c++17 c++20; do
+        expect 0 "$cxx $std" $cxx -x c++ -std=$std $warn -Werror -I. -fsyntax-only $src/one.c
+    done
+    expect 0 "$cxx two units" $cxx -x c++ -O1 -std=c++11 $warn -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
+    expect 0 "$cxx two units run" "$dir/two"
+done
+
+# C and C++ in one program
+cc=$(echo "$ccs" | head -n 1)
+cxx=$(echo "$cxxs" | head -n 1)
+if [ -n "$cxx" ]; then
+    expect 0 "C side" $cc -std=c99 -I. -c $src/unit_b.c -o "$dir/b.o"
+    expect 0 "C++ side" $cxx -x c++ -std=c++17 -I. -c $src/unit_a.c -o "$dir/a.o"
+    expect 0 "C and C++" $cxx "$dir/a.o" "$dir/b.o" -o "$dir/ab" -lm -lpthread
+    expect 0 "C and C++ run" "$dir/ab"
+fi
+
+# the three switches that remove code
+for stdio in "" -DKALM_NO_STDIO; do
+    for threads in "" -DKALM_NO_THREADS; do
+        for simd in "" -DKALM_NO_SIMD; do
+            lib=
+            [ -n "$threads" ] || lib=-lpthread
+            for cc in $ccs; do
+                expect 0 "$cc $stdio $threads $simd" $cc -O1 -std=c99 $stdio $threads $simd $warn_c -Werror -I. $src/one.c -o "$dir/one" -lm $lib
+                expect 0 "$stdio $threads $simd runs" "$dir/one"
+            done
+        done
+    done
+done
+
+# hooks, and what is refused
+cc=$(echo "$ccs" | head -n 1)
+expect 0 "own allocator" $cc -std=c99 -I. -DKALM_MALLOC=my_malloc -DKALM_FREE=my_free -include $src/hooks.h $src/one.c -o "$dir/one" -lm -lpthread
+expect 0 "own allocator runs" "$dir/one"
+expect 0 "KALM_DEBUG" $cc -std=c99 -DKALM_DEBUG $warn_c -Werror -I. -fsyntax-only $src/one.c
+expect 0 "hidden" $cc -std=c99 "-DKALM_API=__attribute__((visibility(\"hidden\")))" $warn_c -Werror -I. -fsyntax-only $src/one.c
+expect 1 "one hook of two" $cc -std=c99 -I. -DKALM_MALLOC=malloc -fsyntax-only $src/one.c
+expect 1 "fast math" $cc -std=c99 -I. -ffast-math -fsyntax-only $src/one.c
+expect 0 "fast math allowed" $cc -std=c99 -I. -ffast-math -DKALM_ALLOW_FAST_MATH -fsyntax-only $src/one.c
+
+# copied alone into an empty folder
+mkdir "$dir/alone"
+cp kalm_rerank.h "$dir/alone/" && cp examples/first.c "$dir/alone/x.c"
+expect 0 "alone" sh -c "cd '$dir/alone' && $cc -O2 x.c -o x -lm -lpthread"
+
+rm -rf "$dir"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
