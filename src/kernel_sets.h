@@ -6,6 +6,7 @@
 #include "cpu.h"
 #include "kernels.h"
 #include "kernels_scalar.h"
+#include "kernels_avx512.h"
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -13,6 +14,9 @@ typedef struct kalm__set_entry {
 } kalm__set_entry;
 
 static const kalm__set_entry kalm__set_table[] = {
+#if KALM__HAVE_AVX512
+    { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
+#endif
     { 0, &kalm__kernels_scalar }
 };
 

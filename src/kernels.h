@@ -8,8 +8,9 @@
      f16, bf16   panel p: uint16 [cols][16]
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
 
-   scale: float [panels * 16]; sum: int32 [panels * 16], the sum over k of q[n][k] (what a set that shifts its
-   activations to unsigned bytes subtracts). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart.
+   scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart unless
+   `stride` says otherwise.
 
    Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
    int8 with one scale, so that all sets hold the same integers:
@@ -32,6 +33,9 @@ typedef struct kalm__matrix {
     uint32_t       type;               /* KALM__F32 ... KALM__Q4                        */
     uint32_t       rows, cols;         /* outputs n, inputs k                           */
     const void    *data;               /* panels, 64-byte aligned                       */
+    size_t         stride;             /* bytes from a panel to the next, a multiple of 64; 0: kalm__panel_bytes().
+                                          With it data may be a range of the inputs of a larger matrix: whole groups
+                                          of 32 of q8 (with sums of their own), any of f32, even ones of f16, bf16 */
     const float   *scale;              /* [round_up(rows, 16)], NULL for float types    */
     const int32_t *sum;                /* [round_up(rows, 16)], NULL for float types    */
 } kalm__matrix;
@@ -48,6 +52,11 @@ KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
     case KALM__Q8: return kalm__q8_panel_bytes(cols);
     default: return kalm__q4_panel_bytes(cols);
     }
+}
+
+KALM__INLINE size_t kalm__panel_stride(const kalm__matrix *w)
+{
+    return w->stride ? w->stride : kalm__panel_bytes(w->type, w->cols);
 }
 
 /* One instruction set's functions. The sets are constant tables; a context holds a pointer to one.

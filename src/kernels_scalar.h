@@ -82,9 +82,9 @@ KALM__FN void kalm__unpack_q4_scalar(const void *panel, size_t cols, void *out)
     for (g = 0; g < groups; g++, multiplier += 16, nibbles += 256, q += 512)
         for (t = 0; t < 4; t++)
             for (b = 0; b < 64; b++) {
-                int v = nibbles[64 * t + b], m = multiplier[b / 4];
-                q[64 * t + b] = (int8_t)(m * ((v & 15) - 8));
-                q[64 * (t + 4) + b] = (int8_t)(m * ((v >> 4) - 8));
+                unsigned v = nibbles[64 * t + b], m = multiplier[b / 4];
+                q[64 * t + b] = kalm__q4_value(v & 15, m);
+                q[64 * (t + 4) + b] = kalm__q4_value(v >> 4, m);
             }
 }
 
@@ -117,7 +117,7 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_bytes(w->type, cols);
+    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
         size_t outputs = kalm__min(16, w->rows - 16 * p);

@@ -1,0 +1,510 @@
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
+
+   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
+   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
+   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+#ifndef KALM__KERNELS_AVX512_H
+#define KALM__KERNELS_AVX512_H
+
+#include "kernels_scalar.h"
+#include "kernels_tiles.h"
+
+#if KALM__HAVE_AVX512
+
+#include <immintrin.h>
+
+/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+
+enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_bytes_scalar(type, rows, cols);
+}
+
+/* Mask of the floats of a vector that begins at k and are inside cols. */
+KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
+{
+    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
+}
+
+KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
+{
+    return _mm512_max_ps(_mm512_abs_ps(x), m);
+}
+
+/* Four rows' largest magnitudes at once, four chains being enough to hide the latency of max. */
+KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+{
+    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0;
+    size_t k;
+    for (k = 0; k + 16 <= cols; k += 16) {
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
+    }
+    if (k < cols) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
+        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
+        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
+        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+    }
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(m0), &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(m1), &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(m2), &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(m3), &inverse[3]);
+}
+
+/* 64 inputs of a row as bytes q + 128. Dword j of 128-bit lane l holds inputs 16 j + 4 l ...: the order the two packs
+   leave, which kalm__pack_rows_avx512 resolves by where it stores. */
+KALM__512 KALM__INLINE __m512i kalm__quantise_512(const float *x, size_t k, size_t cols, __m512 inverse)
+{
+    __m512 a, b, c, d;
+    if (k + 64 <= cols) {
+        a = _mm512_loadu_ps(x + k), b = _mm512_loadu_ps(x + k + 16);
+        c = _mm512_loadu_ps(x + k + 32), d = _mm512_loadu_ps(x + k + 48);
+    } else {                           /* a masked load reads nothing behind cols; k < cols */
+        a = _mm512_maskz_loadu_ps(kalm__inside_512(k, cols), x + k);
+        b = c = d = _mm512_setzero_ps();
+        if (k + 16 < cols) b = _mm512_maskz_loadu_ps(kalm__inside_512(k + 16, cols), x + k + 16);
+        if (k + 32 < cols) c = _mm512_maskz_loadu_ps(kalm__inside_512(k + 32, cols), x + k + 32);
+        if (k + 48 < cols) d = _mm512_maskz_loadu_ps(kalm__inside_512(k + 48, cols), x + k + 48);
+    }
+    return _mm512_xor_si512(_mm512_set1_epi8(-128), _mm512_packs_epi16(
+        _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))),
+        _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(d, inverse)))));
+}
+
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. */
+KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                               const float inverse[4], size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k, j;
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    __mmask8 some = (__mmask8)((1u << n) - 1u);
+    for (k = 0; k < cols; k += 64) {
+        __m512i q0 = kalm__quantise_512(x[0], k, cols, i0), q1 = kalm__quantise_512(x[1], k, cols, i1);
+        __m512i q2 = kalm__quantise_512(x[2], k, cols, i2), q3 = kalm__quantise_512(x[3], k, cols, i3);
+        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
+        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
+        __m512i t[4];                  /* lane l of t[j]: inputs k + 16 j + 4 l ... of the four rows */
+        unsigned char *at = out + (k / 4) * R * 4;
+        t[0] = _mm512_unpacklo_epi64(lo01, lo23), t[1] = _mm512_unpackhi_epi64(lo01, lo23);
+        t[2] = _mm512_unpacklo_epi64(hi01, hi23), t[3] = _mm512_unpackhi_epi64(hi01, hi23);
+        for (j = 0; j < 4 && k + 16 * j < cols32; j++, at += 16 * R) {
+            __m128i s0 = _mm512_castsi512_si128(t[j]), s1 = _mm512_extracti32x4_epi32(t[j], 1);
+            __m128i s2 = _mm512_extracti32x4_epi32(t[j], 2), s3 = _mm512_extracti32x4_epi32(t[j], 3);
+            if (n == 4) {
+                _mm_storeu_si128((__m128i *)(void *)at, s0);
+                _mm_storeu_si128((__m128i *)(void *)(at + 4 * R), s1);
+                _mm_storeu_si128((__m128i *)(void *)(at + 8 * R), s2);
+                _mm_storeu_si128((__m128i *)(void *)(at + 12 * R), s3);
+            } else {
+                _mm_mask_storeu_epi32(at, some, s0);
+                _mm_mask_storeu_epi32(at + 4 * R, some, s1);
+                _mm_mask_storeu_epi32(at + 8 * R, some, s2);
+                _mm_mask_storeu_epi32(at + 12 * R, some, s3);
+            }
+        }
+    }
+}
+
+/* Up to four float rows into a tile [cols][R] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+{
+    size_t k, i;
+    __mmask8 some = (__mmask8)((1u << n) - 1u);
+    for (k = 0; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
+        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
+        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
+        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
+        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
+        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
+        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
+        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
+        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
+        for (i = 0; i < 16 && k + i < cols; i++) {
+            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
+        }
+    }
+}
+
+KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
+                                               const float *x, size_t stride, size_t cols)
+{
+    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float scale[4], inverse[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
+            if (!kalm__is_quantised(type)) {
+                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
+                continue;
+            }
+            kalm__row_scales_avx512(row, cols, scale, inverse);
+            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
+                                   inverse, cols);
+        }
+    }
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
+
+KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+
+KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
+    size_t left = job->outputs - 16 * panel;
+    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+}
+
+KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
+{
+    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
+}
+
+/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
+   of the peak instead of what is below. */
+KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpbusd_epi32(acc, x, w);
+#endif
+}
+
+/* Two panels, R rows: one accumulator a row and panel. */
+#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_STEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbusd_512(c##r, x, w0); \
+    d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
+#define KALM__512_TILE2(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
+        KALM__REP_##R(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_STEP2) \
+        } \
+        KALM__REP_##R(KALM__512_STORE) \
+    }
+KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
+KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
+
+/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
+   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_STEP1(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
+#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
+#define KALM__512_TILE1(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO2) \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__REP_##R(KALM__512_STEP1) \
+        } \
+        KALM__REP_##R(KALM__512_STORE1) \
+    }
+KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
+KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
+
+#define KALM__512_ZERO4(r) \
+    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
+#define KALM__512_STEP4(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
+    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
+    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
+#define KALM__512_STORE4(r) \
+    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
+#define KALM__512_TILE4(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO4) \
+        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            w2 = _mm512_load_si512(b + 128); \
+            w3 = _mm512_load_si512(b + 192); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__PREFETCH(ahead + 2 * ahead_step); \
+            KALM__PREFETCH(ahead + 3 * ahead_step); \
+            KALM__REP_##R(KALM__512_STEP4) \
+        } \
+        KALM__REP_##R(KALM__512_STORE4) \
+    }
+KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+
+typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
+
+static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
+      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
+      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
+      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
+};
+
+/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+    size_t left = job->outputs - 16 * panel;
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
+                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+}
+
+#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
+#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP2(r) \
+    x = _mm512_set1_ps(a[r]); \
+    c##r = _mm512_fmadd_ps(x, w0, c##r); \
+    d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
+#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
+#define KALM__512_FTILE(R) \
+    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        __m512 w0; \
+        KALM__REP_##R(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            w0 = _mm512_load_ps(b); \
+            KALM__REP_##R(KALM__512_FSTEP1) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE1) \
+    } \
+    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
+        __m512 w0, w1, x; \
+        KALM__REP_##R(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+            w0 = _mm512_load_ps(b); \
+            w1 = _mm512_load_ps(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_FSTEP2) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE2) \
+    }
+KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
+KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
+
+static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
+      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
+      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
+    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
+      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
+      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+};
+
+KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    for (k = 0; k < 16 * cols; k += 16) {
+        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
+        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
+                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
+    }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+
+/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
+   blocks.h. */
+KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
+{
+    const __m512i high = _mm512_set1_epi16(-256);
+    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
+    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
+    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
+    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
+}
+
+KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
+        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
+        for (t = 0; t < 4; t++) {
+            __m512i v = _mm512_load_si512(nibbles + 64 * t);
+            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
+            _mm512_store_si512(q + 64 * (t + 4),
+                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
+        }
+    }
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
+{
+    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
+}
+
+KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
+    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    kalm__tile_job job;
+    job.steps = cols32 / 4;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = small || p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type == KALM__Q4) {
+            job.panel = kalm__q8_panel_bytes(w->cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.sum = w->sum + 16 * p;
+        job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = tiles + r * cols32;
+            job.row_scale = (const float *)acts + r;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.ahead = weights;
+            job.ahead_step = 0;
+            if (small) {               /* a little further on the same way, into the next panels */
+                job.ahead = weights + 2048;
+                job.ahead_step = 64;
+            } else if (tile < 2) {     /* the next pair of panels comes while the first two tiles are at work */
+                job.ahead = weights + (2 + tile) * bytes;
+                job.ahead_step = 64;
+            }
+            if (pair == 2 && R < 5) {  /* a tail of few rows */
+                kalm__tile_job half = job;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+                half.weights += half.panel;
+                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+            } else
+                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = cols;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type != KALM__F32) {
+            job.panel = kalm__panel_bytes(KALM__F32, cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.ahead = tile < 2 ? weights + (2 + tile) * bytes : weights;
+            job.ahead_step = tile < 2 ? 64 : 0;
+            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    if (kalm__is_quantised(w->type))
+        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+
+static const kalm__kernels kalm__kernels_avx512vnni = {
+    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
+    kalm__matmul_avx512
+};
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic pop
+#endif
+
+#endif
+#endif

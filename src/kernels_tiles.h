@@ -1,0 +1,56 @@
+/* kernels_tiles.h - what the vector sets share: how the rows of a block are cut into register tiles, and repetition
+   macros that unroll a tile's code at every optimisation level. No instructions here.
+
+   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of R <= most rows, a tile being
+   [inputs / unit][R][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
+   r0 rows behind the first, whatever the tile sizes. Blocks are cut every `step` rows (the set's acts_step), what is
+   between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+#ifndef KALM__KERNELS_TILES_H
+#define KALM__KERNELS_TILES_H
+
+#include "kernels.h"
+
+/* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
+KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
+{
+    size_t cut = r / step * step, between = kalm__min(step, rows - cut), tiles = (between + most - 1) / most;
+    size_t tile, at = cut;
+    for (;; tiles--) {
+        tile = (between + tiles - 1) / tiles;
+        if (at >= r) return tile;
+        at += tile;
+        between -= tile;
+    }
+}
+
+/* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
+#define KALM__REP_1(M) M(0)
+#define KALM__REP_2(M) KALM__REP_1(M) M(1)
+#define KALM__REP_3(M) KALM__REP_2(M) M(2)
+#define KALM__REP_4(M) KALM__REP_3(M) M(3)
+#define KALM__REP_5(M) KALM__REP_4(M) M(4)
+#define KALM__REP_6(M) KALM__REP_5(M) M(5)
+#define KALM__REP_7(M) KALM__REP_6(M) M(6)
+#define KALM__REP_8(M) KALM__REP_7(M) M(7)
+#define KALM__REP_9(M) KALM__REP_8(M) M(8)
+#define KALM__REP_10(M) KALM__REP_9(M) M(9)
+#define KALM__REP_11(M) KALM__REP_10(M) M(10)
+#define KALM__REP_12(M) KALM__REP_11(M) M(11)
+
+/* What every tile of a call needs; the tile adds its rows. */
+typedef struct kalm__tile_job {
+    const unsigned char *weights;      /* the first panel                                              */
+    size_t               panel;        /* bytes from a panel to the next                               */
+    size_t               steps;        /* lines of 64 bytes in a panel                                 */
+    const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
+    const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
+    const unsigned char *acts;         /* the tile                                                     */
+    const float         *row_scale;    /* [R]                                                          */
+    float               *y;            /* the tile's first row, the first panel's first output         */
+    size_t               stride;       /* floats from a row of y to the next                           */
+    size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
+    const unsigned char *ahead;        /* what to prefetch, ...                                        */
+    size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
+} kalm__tile_job;
+
+#endif

@@ -1,0 +1,259 @@
+/* bench_kernels.h - microbenchmarks of the kernel sets, for kalm-bench: each shape in GOPS (a multiply-add counts two)
+   and as a ratio to the set's register peak, measured in the same process and in turn with it, since machines drift.
+   A program includes the library's parts first. Single-threaded: a caller that wants two runs it in two. */
+#ifndef KALM_BENCH_KERNELS_H
+#define KALM_BENCH_KERNELS_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Seconds, from any fixed start. */
+static double bench__now(void)
+{
+#if defined(_WIN32)
+    return (double)clock() / CLOCKS_PER_SEC;
+#else
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
+}
+
+/* ---- register peaks ----------------------------------------------------------------------------------------------
+   Written as asm so that no compiler merges or moves the instructions. Each runs n turns and returns the multiply-adds
+   it made. Sources are zero: the rate does not depend on data. */
+
+#if KALM__X86 && defined(__GNUC__)
+#  define BENCH__12(I, S, P) \
+    I " " S P "4\n\t" I " " S P "5\n\t" I " " S P "6\n\t" I " " S P "7\n\t" I " " S P "8\n\t" I " " S P "9\n\t" \
+    I " " S P "10\n\t" I " " S P "11\n\t" I " " S P "12\n\t" I " " S P "13\n\t" I " " S P "14\n\t" I " " S P "15\n\t"
+#  define BENCH__24(I, S, P) BENCH__12(I, S, P) \
+    I " " S P "16\n\t" I " " S P "17\n\t" I " " S P "18\n\t" I " " S P "19\n\t" I " " S P "20\n\t" I " " S P "21\n\t" \
+    I " " S P "22\n\t" I " " S P "23\n\t" I " " S P "24\n\t" I " " S P "25\n\t" I " " S P "26\n\t" I " " S P "27\n\t"
+#  define BENCH__LOW "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
+    "xmm12", "xmm13", "xmm14", "xmm15"
+#  define BENCH__HIGH "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", \
+    "xmm27"
+/* the float peaks begin with zeroed registers: no NaN, no subnormal */
+#  if defined(__x86_64__)
+#    define BENCH__LOOP "vzeroall\n\t" "1:\n\t"
+#    define BENCH__END "dec %0\n\tjnz 1b\n\tvzeroupper"
+#    if KALM__HAVE_AVX512
+KALM__TARGET("avx512f,avx512vnni") static double bench__peak_vnni512(long n)
+{
+    double made = 24.0 * 64.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP BENCH__24("vpdpbusd", "%%zmm1,%%zmm0,", "%%zmm") BENCH__END
+                     : "+r"(n) : : "cc", BENCH__LOW, BENCH__HIGH);
+    return made;
+}
+KALM__TARGET("avx512f") static double bench__peak_fma512(long n)
+{
+    double made = 24.0 * 16.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP
+                     "vpxord %%zmm16,%%zmm16,%%zmm16\n\tvmovaps %%zmm16,%%zmm17\n\tvmovaps %%zmm16,%%zmm18\n\t"
+                     "vmovaps %%zmm16,%%zmm19\n\tvmovaps %%zmm16,%%zmm20\n\tvmovaps %%zmm16,%%zmm21\n\t"
+                     "vmovaps %%zmm16,%%zmm22\n\tvmovaps %%zmm16,%%zmm23\n\tvmovaps %%zmm16,%%zmm24\n\t"
+                     "vmovaps %%zmm16,%%zmm25\n\tvmovaps %%zmm16,%%zmm26\n\tvmovaps %%zmm16,%%zmm27\n\t"
+                     "2:\n\t" BENCH__24("vfmadd231ps", "%%zmm1,%%zmm0,", "%%zmm")
+                     "dec %0\n\tjnz 2b\n\tvzeroupper"
+                     : "+r"(n) : : "cc", BENCH__LOW, BENCH__HIGH);
+    return made;
+}
+#    endif
+#    if KALM__HAVE_AVXVNNI
+KALM__TARGET("avx2,avxvnni") static double bench__peak_avxvnni(long n)
+{
+    double made = 12.0 * 32.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP BENCH__12("%{vex%} vpdpbusd", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
+                     : "+r"(n) : : "cc", BENCH__LOW);
+    return made;
+}
+#    endif
+KALM__TARGET("avx2,fma") static double bench__peak_fma256(long n)
+{
+    double made = 12.0 * 8.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP BENCH__12("vfmadd231ps", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
+                     : "+r"(n) : : "cc", BENCH__LOW);
+    return made;
+}
+/* exact products of signed bytes on AVX2 take 16-bit words: vpmaddwd and vpaddd for 16 multiply-adds */
+#    define BENCH__MADD(A, T) "vpmaddwd %%ymm1,%%ymm0,%%ymm" T "\n\tvpaddd %%ymm" T ",%%ymm" A ",%%ymm" A "\n\t"
+KALM__TARGET("avx2") static double bench__peak_madd16(long n)
+{
+    double made = 6.0 * 16.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP BENCH__MADD("4", "10") BENCH__MADD("5", "11") BENCH__MADD("6", "12")
+                     BENCH__MADD("7", "13") BENCH__MADD("8", "14") BENCH__MADD("9", "15") BENCH__END
+                     : "+r"(n) : : "cc", BENCH__LOW);
+    return made;
+}
+/* bytes to words to dwords, 32 multiply-adds in three instructions; with full-range signed bytes vpmaddubsw saturates,
+   so this is a yardstick, not a way to the same sums */
+#    define BENCH__MADDUBS(A, T) "vpmaddubsw %%ymm1,%%ymm0,%%ymm" T "\n\tvpmaddwd %%ymm2,%%ymm" T ",%%ymm" T \
+    "\n\tvpaddd %%ymm" T ",%%ymm" A ",%%ymm" A "\n\t"
+KALM__TARGET("avx2") static double bench__peak_maddubs(long n)
+{
+    double made = 6.0 * 32.0 * (double)n;
+    __asm__ volatile(BENCH__LOOP BENCH__MADDUBS("4", "10") BENCH__MADDUBS("5", "11") BENCH__MADDUBS("6", "12")
+                     BENCH__MADDUBS("7", "13") BENCH__MADDUBS("8", "14") BENCH__MADDUBS("9", "15") BENCH__END
+                     : "+r"(n) : : "cc", BENCH__LOW);
+    return made;
+}
+#  endif
+#endif
+
+typedef double (*bench__peak_fn)(long n);
+
+/* The peak that a set's matmuls of a type are measured against, and its name; NULL where none is written. */
+static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **name)
+{
+    *name = "";
+#if KALM__X86 && defined(__GNUC__) && defined(__x86_64__)
+#  if KALM__HAVE_AVX512
+    if (strcmp(set, "avx512vnni") == 0) {
+        *name = kalm__is_quantised(type) ? "vpdpbusd zmm" : "vfmadd231ps zmm";
+        return kalm__is_quantised(type) ? bench__peak_vnni512 : bench__peak_fma512;
+    }
+#  endif
+#  if KALM__HAVE_AVXVNNI
+    if (strcmp(set, "avxvnni") == 0 && kalm__is_quantised(type)) {
+        *name = "vpdpbusd ymm";
+        return bench__peak_avxvnni;
+    }
+#  endif
+    if (strcmp(set, "avx2") == 0 && kalm__is_quantised(type)) {
+        *name = "vpmaddwd+vpaddd ymm";
+        return bench__peak_madd16;
+    }
+    if (strcmp(set, "avx2") == 0 || strcmp(set, "avxvnni") == 0) {
+        *name = "vfmadd231ps ymm";
+        return bench__peak_fma256;
+    }
+#endif
+    (void)set, (void)type;
+    return NULL;
+}
+
+/* ---- matmuls ----------------------------------------------------------------------------------------------------- */
+
+typedef struct bench_shape {
+    const char *name;
+    uint32_t    outputs, inputs;
+} bench_shape;
+
+static const bench_shape bench_shapes[] = {
+    { "nano_qkv", 1536, 640 },       { "nano_o", 640, 1024 },   { "nano_gate_up", 4096, 640 },    { "nano_down", 640, 2048 },
+    { "small_qkv", 1536, 1152 },     { "small_o", 1152, 1024 }, { "small_gate_up", 13824, 1152 }, { "small_down", 1152, 6912 },
+    { "large_qkv", 4096, 2560 },     { "large_o", 2560, 2048 }, { "large_gate_up", 20480, 2560 }, { "large_down", 2560, 10240 }
+};
+enum { BENCH_SHAPES = sizeof bench_shapes / sizeof bench_shapes[0] };
+
+typedef struct bench_result {
+    double gops, peak, ratio;          /* best of all rounds; ratio: median over rounds of matmul to the peak beside it */
+    double pack_share;                 /* part of the time spent in pack_acts */
+    double read;                       /* GB/s of weights read */
+} bench_result;
+
+static int bench__order(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static unsigned char *bench__alloc(void **block, size_t size)
+{
+    *block = calloc(size + 64, 1);
+    if (!*block) {
+        fprintf(stderr, "bench: no memory for %lu bytes\n", (unsigned long)size);
+        exit(EXIT_FAILURE);
+    }
+    return kalm__align64(*block);
+}
+
+/* y = x W^T with `set`, rows in blocks of at most `block` and `wide` panels a call, the activations packed anew each time.
+   copies: how many weight matrices are used in turn (more than the caches hold shows the speed from memory). */
+static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t rows, bench_shape shape, size_t block,
+                                 size_t wide, size_t copies, int rounds)
+{
+    size_t cols = shape.inputs, outputs = shape.outputs, panels = (outputs + 15) / 16, i, r, n, p, c = 0;
+    size_t bytes = panels * kalm__panel_bytes(type, cols), stride = panels * 16;
+    void *blocks[7];
+    unsigned char *data = bench__alloc(&blocks[0], bytes * copies), *acts, *scratch;
+    float *x = (float *)(void *)bench__alloc(&blocks[1], rows * cols * 4);
+    float *y = (float *)(void *)bench__alloc(&blocks[2], rows * stride * 4);
+    float *scale = (float *)(void *)bench__alloc(&blocks[3], stride * 4);
+    int32_t *sum = (int32_t *)(void *)bench__alloc(&blocks[4], stride * 4);
+    uint32_t seed = 12345;
+    double macs = (double)rows * (double)outputs * (double)cols, ratios[64], best = 1e30, best_peak = 0, packing = 0, all = 0;
+    long turns = 20000;
+    const char *peak_name;
+    bench__peak_fn peak = bench_peak(set->name, type, &peak_name);
+    bench_result result;
+    kalm__matrix w;
+    int round, repeat = 1;
+    acts = bench__alloc(&blocks[5], set->acts_bytes(type, rows, cols));
+    scratch = bench__alloc(&blocks[6], set->matmul_scratch(type, cols));
+    memset(&w, 0, sizeof w);
+    w.type = type, w.rows = (uint32_t)outputs, w.cols = (uint32_t)cols;
+    if (kalm__is_quantised(type)) w.scale = scale, w.sum = sum;
+    for (i = 0; i < bytes * copies; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        data[i] = (unsigned char)(kalm__is_quantised(type) ? seed >> 24 & 63 : i % (type == KALM__F32 ? 4 : 2) == 1 ? 0x3c : 0);
+    }
+    for (i = 0; i < stride; i++) scale[i] = 0.01f;
+    for (i = 0; i < rows * cols; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)(int32_t)seed * 1e-9f;
+    }
+    block = kalm__max(set->acts_step, block / set->acts_step * set->acts_step);
+    if (rounds > 64) rounds = 64;
+    for (round = -1; round < rounds; round++) {
+        double t0, t1 = 0, t2, rate, peak_rate = 0;
+        int k;
+        t0 = bench__now();
+        for (k = 0, packing = 0; k < repeat; k++, c = (c + 1) % copies) {
+            double before = bench__now();
+            w.data = data + c * bytes;
+            set->pack_acts(type, acts, rows, 0, rows, x, cols, cols);
+            packing += bench__now() - before;
+            for (p = 0; p < panels; p += wide)
+                for (r = 0; r < rows; r += n) {
+                    n = kalm__min(block, rows - r);
+                    set->matmul(&w, acts, rows, r, n, p, kalm__min(wide, panels - p), y + r * stride + 16 * p, stride, scratch);
+                }
+        }
+        t1 = bench__now();
+        if (round < 0) {               /* rounds of about 20 ms, the peak of about 5 ms */
+            repeat = (int)(0.02 * repeat / (t1 - t0 + 1e-9)) + 1;
+            if (peak) {
+                t0 = bench__now();
+                peak(turns);
+                turns = (long)(0.005 * (double)turns / (bench__now() - t0 + 1e-9)) + 1;
+            }
+            continue;
+        }
+        rate = 2e-9 * macs * repeat / (t1 - t0);
+        if (peak) {
+            double made = peak(turns);
+            t2 = bench__now();
+            peak_rate = 2e-9 * made / (t2 - t1);
+        }
+        ratios[round] = peak ? rate / peak_rate : 0;
+        if (peak_rate > best_peak) best_peak = peak_rate;
+        if ((t1 - t0) / repeat < best) {
+            best = (t1 - t0) / repeat;
+            all = packing / (t1 - t0);
+        }
+    }
+    qsort(ratios, (size_t)rounds, sizeof ratios[0], bench__order);
+    result.gops = 2e-9 * macs / best;
+    result.peak = best_peak;
+    result.ratio = ratios[rounds / 2];
+    result.pack_share = all;
+    result.read = 1e-9 * (double)bytes / best;
+    for (i = 0; i < 7; i++) free(blocks[i]);
+    return result;
+}
+
+#endif

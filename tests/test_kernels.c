@@ -1,0 +1,412 @@
+/* test_kernels.c - every kernel set that this machine can run against the scalar one, to the bit: random and adversarial
+   weights and activations, all tails, cuts by rows and panels, each row alone, buffers that end at an unreadable page,
+   results written only where promised. Says in the log which sets ran. */
+#ifndef _DEFAULT_SOURCE
+#  define _DEFAULT_SOURCE              /* mmap's MAP_ANONYMOUS under -std=c99 */
+#endif
+#ifdef KALM_TEST_HEADER
+#  define KALM_RERANK_IMPLEMENTATION
+#  define KALM_RERANK_STATIC
+#  include "../kalm_rerank.h"
+#else
+#  include "../src/kernel_sets.h"
+#endif
+#include "test.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#  if !defined(__EMSCRIPTEN__)
+#    include <sys/mman.h>
+#    include <unistd.h>
+#    define GUARD 1
+#  endif
+#endif
+
+/* ---- buffers that end where memory ends ------------------------------------------------------------------------- */
+
+typedef struct buffer {
+    unsigned char *data, *block;
+    size_t         block_size;
+} buffer;
+
+/* `size` bytes at a multiple of `align`, the last of them just before an unreadable page (up to align - 1 bytes off). */
+static buffer take(size_t size, size_t align)
+{
+    buffer b;
+#ifdef GUARD
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (size + align + page - 1) / page * page;
+    b.block_size = whole + page;
+    b.block = (unsigned char *)mmap(NULL, b.block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b.block == MAP_FAILED || mprotect(b.block + whole, page, PROT_NONE)) {
+        fprintf(stderr, "no memory\n");
+        exit(EXIT_FAILURE);
+    }
+    b.data = b.block + (whole - size) / align * align;
+#else
+    b.block_size = size + align;
+    b.block = (unsigned char *)malloc(b.block_size);
+    if (!b.block) {
+        fprintf(stderr, "no memory\n");
+        exit(EXIT_FAILURE);
+    }
+    b.data = b.block + (align - (uintptr_t)b.block % align) % align;
+#endif
+    memset(b.data, 0xa5, size);
+    return b;
+}
+
+static void give(buffer b)
+{
+#ifdef GUARD
+    munmap(b.block, b.block_size);
+#else
+    free(b.block);
+#endif
+}
+
+/* ---- what is multiplied ------------------------------------------------------------------------------------------ */
+
+static const char *const type_names[] = { "f32", "f16", "bf16", "q8", "q4" };
+static uint64_t state = 7;
+
+enum { RANDOM, EXTREME, ZERO, ONE, KINDS };
+
+typedef struct problem {
+    uint32_t     type;
+    size_t       rows, cols, outputs;
+    kalm__matrix w;
+    buffer       data, scale, sum, x;  /* x [rows][cols], its last float before the unreadable page */
+} problem;
+
+static int pick_byte(int kind)
+{
+    if (kind == EXTREME) return test_random(&state) & 1 ? 127 : -127;
+    return kind == ZERO ? 0 : (int)(test_random(&state) % 255) - 127;
+}
+
+static problem make(uint32_t type, size_t rows, size_t cols, size_t outputs, int kind)
+{
+    problem p;
+    size_t panels = (outputs + 15) / 16, bytes = kalm__panel_bytes(type, cols), i, j, k, cols32 = kalm__cols32(cols);
+    p.type = type, p.rows = rows, p.cols = cols, p.outputs = outputs;
+    p.data = take(panels * bytes, 64);
+    p.scale = take(panels * 64, 4);
+    p.sum = take(panels * 64, 4);
+    p.x = take(rows * cols * 4, 4);
+    memset(p.data.data, 0, panels * bytes);
+    memset(&p.w, 0, sizeof p.w);
+    p.w.type = type, p.w.rows = (uint32_t)outputs, p.w.cols = (uint32_t)cols;
+    p.w.data = p.data.data;
+    for (i = 0; i < panels; i++) {
+        unsigned char *panel = p.data.data + i * bytes;
+        int32_t sum[16] = {0};
+        if (type == KALM__Q4) {
+            unsigned char *m = panel + cols32 / 32 * 256;
+            for (k = 0; k < cols32 / 32 * 256; k++)
+                panel[k] = (unsigned char)(kind == EXTREME ? (test_random(&state) & 1 ? 0x0f : 0xf0) : (int)test_random(&state));
+            for (k = 0; k < cols32 / 32 * 16; k++)
+                m[k] = (unsigned char)(kind == EXTREME ? 64 : kind == ZERO ? 0 : (int)(test_random(&state) % 65));
+        }
+        for (k = 0; k < cols; k++)
+            for (j = 0; j < 16; j++) {
+                float f = kind == ZERO ? 0.0f : test_random_float(&state);
+                uint16_t h = type == KALM__F16 ? kalm__to_f16(f) : kalm__to_bf16(f);
+                if (16 * i + j >= outputs && type != KALM__Q4) continue;
+                if (type == KALM__F32) memcpy(panel + (k * 16 + j) * 4, &f, 4);
+                else if (type == KALM__Q8) panel[k / 4 * 64 + 4 * j + k % 4] = (unsigned char)pick_byte(kind);
+                else if (type != KALM__Q4) memcpy(panel + (k * 16 + j) * 2, &h, 2);
+            }
+        if (kalm__is_quantised(type)) {
+            buffer flat = take(16 * cols32, 64);
+            if (type == KALM__Q4) kalm__unpack_q4_scalar(panel, cols, flat.data);
+            else memcpy(flat.data, panel, 16 * cols32);
+            for (k = 0; k < 16 * cols32; k++) sum[k % 64 / 4] += (int8_t)flat.data[k];
+            give(flat);
+        }
+        for (j = 0; j < 16; j++) {
+            float f = 0.01f * (test_random_float(&state) + 1.5f);
+            memcpy(p.scale.data + (16 * i + j) * 4, &f, 4);
+            memcpy(p.sum.data + (16 * i + j) * 4, &sum[j], 4);
+        }
+    }
+    p.w.scale = kalm__is_quantised(type) ? (const float *)(const void *)p.scale.data : NULL;
+    p.w.sum = kalm__is_quantised(type) ? (const int32_t *)(const void *)p.sum.data : NULL;
+    for (i = 0; i < rows; i++) {
+        float size = (float)ldexp(1.0, (int)(test_random(&state) % 40) - 20);
+        int row_kind = kind == RANDOM && i % 8 == 5 ? ZERO : kind;
+        if (i % 16 == 7) size = 1e-33f;                     /* under the bound below which a row counts as zero */
+        if (i % 16 == 9) size = 1e30f;
+        for (k = 0; k < cols; k++) {
+            float f = size * test_random_float(&state);
+            if (row_kind == EXTREME) f = test_random(&state) & 1 ? size : -size;
+            if (row_kind == ZERO || (row_kind == ONE && k != i % cols)) f = test_random(&state) & 1 ? 0.0f : -0.0f;
+            if (row_kind == RANDOM && i % 8 == 3)           /* halves of a step: ties */
+                f = ((float)((int)(test_random(&state) % 509) - 254) * 0.5f) * (k ? 1.0f : 0.0f) + (k ? 0.0f : 127.0f);
+            memcpy(p.x.data + (i * cols + k) * 4, &f, 4);
+        }
+    }
+    return p;
+}
+
+static void unmake(problem p)
+{
+    give(p.data), give(p.scale), give(p.sum), give(p.x);
+}
+
+/* y [rows][outputs] by `set`, acts packed in pieces of `cut` rows, matmul in pieces of `cut` rows and `wide` panels; y is
+   kept apart by `gap` floats a row, which must stay as they were. */
+static buffer multiply(const kalm__kernels *set, const problem *p, size_t cut, size_t wide, size_t gap)
+{
+    size_t panels = (p->outputs + 15) / 16, stride = p->outputs + gap, r, at, i, n, bytes;
+    buffer y = take(p->rows * p->outputs * 4, 4), acts, piece, scratch;
+    cut = kalm__round_up(cut, set->acts_step);
+    acts = take(set->acts_bytes(p->type, p->rows, p->cols), 64);
+    scratch = take(set->matmul_scratch(p->type, p->cols), 64);
+    for (r = 0; r < p->rows; r += n) {
+        n = kalm__min(cut, p->rows - r);
+        set->pack_acts(p->type, acts.data, p->rows, r, n, (const float *)(const void *)p->x.data + r * p->cols, p->cols,
+                       p->cols);
+    }
+    for (r = 0; r < p->rows; r += n) {
+        n = kalm__min(cut, p->rows - r);
+        for (at = 0; at < panels; at += wide) {
+            size_t some = kalm__min(wide, panels - at), valid = kalm__min(16 * some, p->outputs - 16 * at);
+            bytes = ((n - 1) * stride + valid) * 4;
+            piece = take(bytes, 4);
+            set->matmul(&p->w, acts.data, p->rows, r, n, at, some, (float *)(void *)piece.data, stride, scratch.data);
+            for (i = 0; i < bytes; i++)
+                if (i / 4 % stride >= valid && piece.data[i] != 0xa5) {
+                    CHECKF(0, "%s %s: wrote %zu floats behind %zu outputs", set->name, type_names[p->type],
+                           i / 4 % stride - valid, valid);
+                    break;
+                }
+            for (i = 0; i < n; i++)
+                memcpy(y.data + ((r + i) * p->outputs + 16 * at) * 4, piece.data + i * stride * 4, valid * 4);
+            give(piece);
+        }
+    }
+    give(acts), give(scratch);
+    return y;
+}
+
+/* Float types: the documented chain, with and without fused multiply-adds. */
+static buffer chain(const problem *p, int fused)
+{
+    buffer y = take(p->rows * p->outputs * 4, 4);
+    size_t r, k, n;
+    for (n = 0; n < p->outputs; n++)
+        for (r = 0; r < p->rows; r++) {
+            const unsigned char *panel = p->data.data + n / 16 * kalm__panel_bytes(p->type, p->cols);
+            float acc = 0.0f;
+            for (k = 0; k < p->cols; k++) {
+                const unsigned char *at = panel + (16 * k + n % 16) * (p->type == KALM__F32 ? 4 : 2);
+                float v = p->type == KALM__F32 ? kalm__f32(at) : p->type == KALM__F16 ?
+                          kalm__from_f16((uint16_t)kalm__u16(at)) : kalm__from_bf16((uint16_t)kalm__u16(at));
+                float a = kalm__f32(p->x.data + (r * p->cols + k) * 4);
+                volatile float product = a * v;
+                acc = fused ? fmaf(a, v, acc) : acc + product;
+                acc = kalm__as_float(acc);
+            }
+            memcpy(y.data + (r * p->outputs + n) * 4, &acc, 4);
+        }
+    return y;
+}
+
+/* NaN is NaN: which one is not promised. */
+static int same(const buffer a, const buffer b, size_t floats)
+{
+    size_t i;
+    for (i = 0; i < floats; i++) {
+        float u = kalm__f32(a.data + 4 * i), v = kalm__f32(b.data + 4 * i);
+        if (memcmp(a.data + 4 * i, b.data + 4 * i, 4) != 0 && !(u == v && u == 0.0f) && !(u != u && v != v)) return 0;
+    }
+    return 1;
+}
+
+static void check_problem(uint32_t type, size_t rows, size_t cols, size_t outputs, int kind)
+{
+    problem p = make(type, rows, cols, outputs, kind);
+    size_t i, floats = rows * outputs;
+    const kalm__kernels *set;
+    buffer want, plain;
+    memset(&plain, 0, sizeof plain);
+    if (kalm__is_quantised(type)) want = multiply(&kalm__kernels_scalar, &p, rows, (outputs + 15) / 16, 0);
+    else want = chain(&p, 1), plain = chain(&p, 0);
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+        buffer y = multiply(set, &p, rows, (outputs + 15) / 16, 0), cut = multiply(set, &p, 1, 1, 3);
+        CHECKF(same(y, want, floats) || (plain.data && same(y, plain, floats)),
+               "%s %s: %zu rows, %zu inputs, %zu outputs, kind %d differs from the reference", set->name, type_names[type],
+               rows, cols, outputs, kind);
+        CHECKF(same(y, cut, floats), "%s %s: %zu rows, %zu inputs, %zu outputs, kind %d depends on the cuts", set->name,
+               type_names[type], rows, cols, outputs, kind);
+        give(cut);
+        if (rows > 1) {                /* each row alone */
+            size_t r;
+            for (r = 0; r < rows; r += rows > 8 ? 5 : 1) {
+                problem alone = p;
+                buffer row, line;
+                alone.rows = 1;
+                alone.x = take(cols * 4, 4);
+                memcpy(alone.x.data, p.x.data + r * cols * 4, cols * 4);
+                row = multiply(set, &alone, 1, 3, 0);
+                line = row;
+                line.data = y.data + r * outputs * 4;
+                CHECKF(memcmp(row.data, line.data, outputs * 4) == 0, "%s %s: row %zu of %zu (%zu inputs) depends on the others",
+                       set->name, type_names[type], r, rows, cols);
+                give(row), give(alone.x);
+            }
+        }
+        give(y);
+    }
+    give(want);
+    if (plain.data) give(plain);
+    unmake(p);
+}
+
+/* Against doubles, so that the reference itself is known to multiply. */
+static void check_scalar(void)
+{
+    static const size_t rows = 3, cols = 70, outputs = 21;
+    uint32_t type;
+    for (type = 0; type < KALM__TYPES; type++) {
+        problem p = make(type, rows, cols, outputs, RANDOM);
+        size_t r, n, k;
+        buffer y, flat = take(2 * 16 * 96, 64);
+        for (k = 0; k < rows * cols; k++) {
+            float f = test_random_float(&state);
+            memcpy(p.x.data + 4 * k, &f, 4);
+        }
+        y = multiply(&kalm__kernels_scalar, &p, rows, 2, 0);
+        for (n = 0; n < 2 && type == KALM__Q4; n++)
+            kalm__unpack_q4_scalar(p.data.data + n * kalm__q4_panel_bytes(cols), cols, flat.data + n * 16 * 96);
+        for (r = 0; r < rows; r++)
+            for (n = 0; n < outputs; n++) {
+                double sum = 0, size = 0, bound;
+                for (k = 0; k < cols; k++) {
+                    const unsigned char *panel = p.data.data + n / 16 * kalm__panel_bytes(type, cols);
+                    const unsigned char *half = panel + 2 * (16 * k + n % 16);
+                    const unsigned char *q = type == KALM__Q4 ? flat.data + n / 16 * (16 * 96) : panel;
+                    double v, a = (double)kalm__f32(p.x.data + (r * cols + k) * 4);
+                    if (type == KALM__F32) v = (double)kalm__f32(panel + 4 * (16 * k + n % 16));
+                    else if (type == KALM__F16) v = (double)kalm__from_f16((uint16_t)kalm__u16(half));
+                    else if (type == KALM__BF16) v = (double)kalm__from_bf16((uint16_t)kalm__u16(half));
+                    else v = (double)(int8_t)q[k / 4 * 64 + n % 16 * 4 + k % 4] * (double)p.w.scale[n];
+                    sum += a * v;
+                    size += fabs(v);
+                }
+                bound = kalm__is_quantised(type) ? size * (0.51 / 127) : size * 1e-5;
+                CHECKF(fabs(sum - (double)kalm__f32(y.data + (r * outputs + n) * 4)) <= bound, "scalar %s: %g is not %g",
+                       type_names[type], (double)kalm__f32(y.data + (r * outputs + n) * 4), sum);
+            }
+        give(y), give(flat);
+        unmake(p);
+    }
+}
+
+/* Sums at their largest: 10240 products of 127 * 127, all of one sign. */
+static void check_largest(void)
+{
+    size_t cols = 10240, i;
+    problem p = make(KALM__Q8, 5, cols, 32, EXTREME);
+    const kalm__kernels *set;
+    buffer want;
+    int32_t sum = (int32_t)(cols * 127);
+    memset(p.data.data, 127, 32 * cols);
+    for (i = 0; i < 32; i++) memcpy(p.sum.data + 4 * i, &sum, 4);
+    for (i = 0; i < 5 * cols; i++) {
+        float f = i / cols % 2 ? -3.0f : 2.0f;
+        memcpy(p.x.data + 4 * i, &f, 4);
+    }
+    want = multiply(&kalm__kernels_scalar, &p, 5, 2, 0);
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+        buffer y = multiply(set, &p, 5, 2, 0);
+        CHECKF(same(y, want, 5 * 32), "%s: the largest sums differ", set->name);
+        give(y);
+    }
+    give(want);
+    unmake(p);
+}
+
+/* NaN and infinity may spoil their own row and nothing else. */
+static void check_not_numbers(void)
+{
+    uint32_t type;
+    for (type = 0; type < KALM__TYPES; type++) {
+        problem p = make(type, 14, 100, 40, RANDOM);
+        size_t i, r;
+        const kalm__kernels *set;
+        for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+            buffer before = multiply(set, &p, 14, 3, 0), after, kept = take(14 * 400, 4);
+            memcpy(kept.data, p.x.data, 14 * 400);
+            for (r = 2; r < 14; r += 5) {
+                float f = r == 2 ? (float)NAN : r == 7 ? (float)INFINITY : -(float)INFINITY;
+                memcpy(p.x.data + (r * 100 + 17 * r % 100) * 4, &f, 4);
+                memcpy(p.x.data + (r * 100 + 99) * 4, &f, 4);
+            }
+            after = multiply(set, &p, 14, 3, 0);
+            for (r = 0; r < 14; r++)
+                if (r % 5 != 2)
+                    CHECKF(memcmp(before.data + r * 160, after.data + r * 160, 160) == 0, "%s %s: NaN in another row changed row %zu",
+                           set->name, type_names[type], r);
+            memcpy(p.x.data, kept.data, 14 * 400);
+            give(before), give(after), give(kept);
+        }
+        unmake(p);
+    }
+}
+
+/* A range of the inputs of a larger matrix, by `stride`. */
+static void check_stride(void)
+{
+    static const uint32_t types[] = { KALM__F32, KALM__F16, KALM__Q8 };
+    size_t t, i, j, k, panel;
+    for (t = 0; t < 3; t++) {
+        uint32_t type = types[t];
+        problem whole = make(type, 9, 160, 37, RANDOM), part = make(type, 9, 64, 37, RANDOM), inside = part;
+        size_t line = type == KALM__Q8 ? 16 : type == KALM__F32 ? 64 : 32, big = kalm__panel_bytes(type, 160);
+        const kalm__kernels *set;
+        for (panel = 0; panel < 3; panel++)
+            memcpy(part.data.data + panel * 64 * line, whole.data.data + panel * big + 32 * line, 64 * line);
+        for (j = 0; j < 48 && type == KALM__Q8; j++) {
+            int32_t sum = 0;
+            for (k = 0; k < 64; k++) sum += (int8_t)part.data.data[j / 16 * 1024 + k / 4 * 64 + j % 16 * 4 + k % 4];
+            memcpy(part.sum.data + 4 * j, &sum, 4);
+        }
+        inside.w.data = whole.data.data + 32 * line;
+        inside.w.stride = big;
+        for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+            buffer want = multiply(set, &part, 9, 3, 0), got = multiply(set, &inside, 9, 3, 0);
+            CHECKF(same(want, got, 9 * 37), "%s %s: a range of the inputs differs", set->name, type_names[type]);
+            give(want), give(got);
+        }
+        unmake(whole), unmake(part);
+    }
+}
+
+int main(void)
+{
+    static const size_t cols[] = { 1, 3, 4, 31, 32, 33, 63, 64, 65, 100, 128, 352 };
+    static const size_t outputs[] = { 1, 15, 16, 17, 32, 40, 64, 81 };
+    size_t i, rows, round = 0;
+    const kalm__kernels *set;
+    uint32_t type;
+    int kind;
+    printf("kernel sets:");
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) printf(" %s", set->name);
+    printf("\n");
+    CHECK(kalm__pick_kernels("no such set") == NULL);
+    CHECK(kalm__pick_kernels(NULL) == kalm__kernel_set(0));
+    CHECK(kalm__pick_kernels("scalar") == &kalm__kernels_scalar);
+    check_scalar();
+    for (type = 0; type < KALM__TYPES; type++) {
+        for (rows = 1; rows <= 50; rows += rows < 26 ? 1 : 6)
+            for (kind = 0; kind < KINDS; kind++, round++)
+                check_problem(type, rows, cols[round % 12], outputs[round / 3 % 8], kind);
+        for (i = 0; i < 12; i++) check_problem(type, 1 + i % 5, cols[i], outputs[i % 8], RANDOM);
+        check_problem(type, 131, 96, 48, RANDOM);
+        check_problem(type, 97, 40, 50, EXTREME);
+    }
+    check_largest();
+    check_not_numbers();
+    check_stride();
+    return test_end();
+}
