@@ -1,0 +1,428 @@
+/* checkpoint.h - a Hugging Face T5Gemma2 checkpoint understood: config.json in its old and new spellings becomes a
+   kalm__shape, and each tensor that such a model has is found by its name and checked. What is missing, left over or
+   contradictory is refused with its name, because a wrong guess would only show as bad rankings. Reads no weights.
+
+   Taken from config.json: (side = encoder.text_config, decoder)
+     side.{vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
+     max_position_embeddings, sliding_window, rms_norm_eps, query_pre_attn_scalar, hidden_activation}
+     side.layer_types, or side.sliding_window_pattern: every n-th layer is full (6 where neither is given)
+     side.rope_parameters.{sliding_attention, full_attention}.{rope_type, rope_theta, factor}, or the older
+     side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of full layers
+     decoder.final_logit_softcapping, tie_word_embeddings (true where not given), eoi_token_index (also in encoder) */
+#ifndef KALM__CHECKPOINT_H
+#define KALM__CHECKPOINT_H
+
+#include "files.h"
+#include "../src/base.h"
+#include "../src/format.h"
+#include "json.h"
+#include "safetensors.h"
+#include <stdio.h>
+
+/* A tensor of the model and where the checkpoint has it. */
+typedef struct kalm__wanted {
+    uint32_t         kind, layer;
+    kalm__st_tensor *from;
+} kalm__wanted;
+
+typedef struct kalm__checkpoint {
+    kalm__st      st;
+    kalm__json    json;                /* of config.json */
+    char         *config;              /* its text; owned */
+    size_t        config_size;
+    kalm__shape   shape;               /* `weights`, yes_id and no_id are the caller's */
+    uint8_t      *full[2];             /* [layers] a side; owned */
+    int           tied;
+    kalm__wanted *wanted;              /* layers' tensors and final norms, sorted by kind and layer; owned */
+    size_t        wanted_count;
+    kalm__st_tensor *embed[2], *eoi[2], *head;   /* NULL where the checkpoint has none of its own */
+} kalm__checkpoint;
+
+KALM__FN void kalm__checkpoint_begin(kalm__checkpoint *c)
+{
+    memset(c, 0, sizeof *c);
+    kalm__st_begin(&c->st);
+    kalm__json_begin(&c->json, &c->st.allocator);
+}
+
+KALM__FN void kalm__checkpoint_end(kalm__checkpoint *c)
+{
+    kalm__json_end(&c->json);
+    kalm__st_end(&c->st);
+    free(c->config);
+    free(c->full[0]);
+    free(c->full[1]);
+    free(c->wanted);
+    memset(c, 0, sizeof *c);
+}
+
+/* ---- config.json ------------------------------------------------------------------------------------------------- */
+
+/* An object of the file and its name in errors. The first error stays. */
+typedef struct kalm__config_at {
+    const kalm__json *j;
+    uint32_t          node;
+    const char       *name;            /* "decoder.", "" at the top */
+    kalm_error       *err;
+    kalm_result       result;
+} kalm__config_at;
+
+/* "config.json:12:7: decoder.head_dim must be ..." at node i, or at the object where i is 0. */
+KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key, const char *what)
+{
+    char text[200];
+    if (at->result) return;
+    snprintf(text, sizeof text, "%s%s %s", at->name, key, what);
+    at->result = kalm__json_fail_node(at->j, i ? i : at->node, at->err, text);
+}
+
+/* An object inside `up`; node 0 where there is none. Keys that appear twice are refused. */
+KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const char *key, const char *name)
+{
+    kalm__config_at at = *up;
+    uint32_t i, k;
+    at.node = up->node || !*up->name ? kalm__json_get(up->j, up->node, key) : 0;
+    at.name = name;
+    if (at.result || !at.node) return at;
+    if (kalm__json_type(at.j, at.node) == KALM__JSON_NULL) {
+        at.node = 0;
+        return at;
+    }
+    if (kalm__json_type(at.j, at.node) != KALM__JSON_OBJECT) {
+        kalm__config_fail(&at, 0, "", "must be an object");
+        return at;
+    }
+    for (i = at.node + 1; i < at.j->nodes[at.node].next; i = at.j->nodes[i + 1].next)
+        for (k = at.node + 1; k < i; k = at.j->nodes[k + 1].next) {
+            kalm_text a = kalm__json_text(at.j, i), b = kalm__json_text(at.j, k);
+            if (a.size == b.size && !memcmp(a.data, b.data, a.size)) kalm__config_fail(&at, i, "", "has this key twice");
+        }
+    return at;
+}
+
+/* The node of a member that is there and not null; else 0. */
+KALM__FN uint32_t kalm__config_member(const kalm__config_at *at, const char *key)
+{
+    uint32_t i = at->result ? 0 : kalm__json_get(at->j, at->node, key);
+    return i && kalm__json_type(at->j, i) != KALM__JSON_NULL ? i : 0;
+}
+
+KALM__FN uint32_t kalm__config_uint(kalm__config_at *at, const char *key, uint32_t low, uint32_t high)
+{
+    uint32_t i = kalm__config_member(at, key);
+    uint64_t v = 0;
+    char what[80];
+    if (at->result) return 0;
+    snprintf(what, sizeof what, i ? "must be a whole number from %lu to %lu" : "is missing", (unsigned long)low,
+             (unsigned long)high);
+    if (!i || !kalm__json_uint(at->j, i, &v) || v < low || v > high) kalm__config_fail(at, i, key, what);
+    return (uint32_t)v;
+}
+
+/* A finite number above 0 that a float can hold. */
+KALM__FN float kalm__config_number(kalm__config_at *at, const char *key)
+{
+    uint32_t i = kalm__config_member(at, key);
+    double v = 0;
+    if (at->result) return 0;
+    if (!i) kalm__config_fail(at, 0, key, "is missing");
+    else if (!kalm__json_double(at->j, i, &v) || !(v >= 1e-30 && v <= 1e30))
+        kalm__config_fail(at, i, key, "must be a number from 1e-30 to 1e30");
+    return (float)v;
+}
+
+KALM__FN int kalm__config_bool(kalm__config_at *at, const char *key, int otherwise)
+{
+    uint32_t i = kalm__config_member(at, key), type = kalm__json_type(at->j, i);
+    if (!i) return otherwise;
+    if (type != KALM__JSON_TRUE && type != KALM__JSON_FALSE) kalm__config_fail(at, i, key, "must be true or false");
+    return type == KALM__JSON_TRUE;
+}
+
+/* One rotary setting: {"rope_type": "default" or "linear", "rope_theta": ..., "factor": ...}; theta may stay as it is. */
+KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *theta, float *factor)
+{
+    uint32_t type = kalm__config_member(rope, "rope_type");
+    double part;
+    if (!type) type = kalm__config_member(rope, "type");       /* an older name */
+    *factor = 1;
+    if (with_theta) *theta = kalm__config_number(rope, "rope_theta");
+    if (!type) kalm__config_fail(rope, 0, "rope_type", "is missing");
+    else if (kalm__json_is(rope->j, type, "linear")) *factor = kalm__config_number(rope, "factor");
+    else if (!kalm__json_is(rope->j, type, "default"))
+        kalm__config_fail(rope, type, "rope_type", "is unknown here: only \"default\" and \"linear\" are");
+    if (kalm__config_member(rope, "partial_rotary_factor")
+        && (!kalm__json_double(rope->j, kalm__config_member(rope, "partial_rotary_factor"), &part) || part < 1 || part > 1))
+        kalm__config_fail(rope, kalm__config_member(rope, "partial_rotary_factor"), "partial_rotary_factor",
+                          "other than 1 is not supported");
+}
+
+KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_sliding, int any_full)
+{
+    int decoder = at->name[0] == 'd';
+    kalm__config_at rope = kalm__config_object(at, "rope_parameters", decoder ? "decoder.rope_parameters."
+                                                                              : "encoder.text_config.rope_parameters.");
+    s->theta_sliding = s->theta_full = 10000;
+    s->factor_sliding = s->factor_full = 1;
+    if (rope.node && !rope.result) {
+        kalm__config_at sliding = kalm__config_object(&rope, "sliding_attention",
+                                                      decoder ? "decoder.rope_parameters.sliding_attention."
+                                                              : "encoder.text_config.rope_parameters.sliding_attention.");
+        kalm__config_at full = kalm__config_object(&rope, "full_attention",
+                                                   decoder ? "decoder.rope_parameters.full_attention."
+                                                           : "encoder.text_config.rope_parameters.full_attention.");
+        if (!sliding.node && any_sliding) kalm__config_fail(&rope, 0, "sliding_attention", "is missing");
+        if (!full.node && any_full) kalm__config_fail(&rope, 0, "full_attention", "is missing");
+        if (sliding.node && !rope.result) kalm__config_rotary(&sliding, 1, &s->theta_sliding, &s->factor_sliding);
+        if (full.node && !rope.result) kalm__config_rotary(&full, 1, &s->theta_full, &s->factor_full);
+        at->result = rope.result ? rope.result : sliding.result ? sliding.result : full.result;
+        return;
+    }
+    at->result = rope.result;
+    if (any_full || kalm__config_member(at, "rope_theta")) s->theta_full = kalm__config_number(at, "rope_theta");
+    if (any_sliding || kalm__config_member(at, "rope_local_base_freq"))
+        s->theta_sliding = kalm__config_number(at, "rope_local_base_freq");
+    rope = kalm__config_object(at, "rope_scaling", decoder ? "decoder.rope_scaling." : "encoder.text_config.rope_scaling.");
+    if (rope.node && !rope.result) kalm__config_rotary(&rope, 0, NULL, &s->factor_full);
+    at->result = rope.result;
+}
+
+/* One side of the model. full: [layers], allocated here. */
+KALM__FN kalm_result kalm__config_side(kalm__config_at *at, kalm__side *s, uint32_t *vocabulary, uint32_t *hidden,
+                                       uint8_t **full)
+{
+    uint32_t i, types, any_full = 0;
+    s->layers = kalm__config_uint(at, "num_hidden_layers", 1, 1024);
+    *vocabulary = kalm__config_uint(at, "vocab_size", 2, 1u << 24);
+    *hidden = kalm__config_uint(at, "hidden_size", 1, 1u << 16);
+    s->mlp = kalm__config_uint(at, "intermediate_size", 1, 1u << 20);
+    s->heads = kalm__config_uint(at, "num_attention_heads", 1, 1024);
+    s->kv_heads = kalm__config_uint(at, "num_key_value_heads", 1, 1024);
+    s->head_dim = kalm__config_uint(at, "head_dim", 2, 4096);
+    s->max_positions = kalm__config_uint(at, "max_position_embeddings", 1, 0x7fffffff);
+    s->norm_eps = kalm__config_number(at, "rms_norm_eps");
+    s->query_scalar = kalm__config_number(at, "query_pre_attn_scalar");
+    if (!at->result && s->heads % s->kv_heads)
+        kalm__config_fail(at, kalm__config_member(at, "num_key_value_heads"), "num_key_value_heads",
+                          "does not divide num_attention_heads");
+    if (!at->result && s->head_dim % 2)
+        kalm__config_fail(at, kalm__config_member(at, "head_dim"), "head_dim", "is odd, and rotary positions need pairs");
+    if (!at->result && !kalm__config_member(at, "hidden_activation"))
+        kalm__config_fail(at, 0, "hidden_activation", "is missing");
+    if (!at->result && !kalm__json_is(at->j, kalm__config_member(at, "hidden_activation"), "gelu_pytorch_tanh"))
+        kalm__config_fail(at, kalm__config_member(at, "hidden_activation"), "hidden_activation",
+                          "is unknown here: only \"gelu_pytorch_tanh\" is");
+    if (kalm__config_bool(at, "attention_bias", 0))
+        kalm__config_fail(at, kalm__config_member(at, "attention_bias"), "attention_bias", "is not supported");
+    if (kalm__config_bool(at, "use_bidirectional_attention", 0))
+        kalm__config_fail(at, kalm__config_member(at, "use_bidirectional_attention"), "use_bidirectional_attention",
+                          "is not supported: it would change the sliding window");
+    if (at->result) return at->result;
+    *full = (uint8_t *)calloc(s->layers, 1);
+    if (!*full) return at->result = kalm__fail(at->err, KALM_NO_MEMORY, "no memory for %u layers", (unsigned)s->layers);
+    s->full = *full;
+    types = kalm__config_member(at, "layer_types");
+    if (types) {
+        uint32_t node = types + 1;
+        if (kalm__json_type(at->j, types) != KALM__JSON_ARRAY || at->j->nodes[types].size != s->layers) {
+            char what[80];
+            snprintf(what, sizeof what, "must list num_hidden_layers = %lu layers", (unsigned long)s->layers);
+            kalm__config_fail(at, types, "layer_types", what);
+            return at->result;
+        }
+        for (i = 0; i < s->layers; i++, node = at->j->nodes[node].next) {
+            if (kalm__json_is(at->j, node, "full_attention")) (*full)[i] = 1;
+            else if (!kalm__json_is(at->j, node, "sliding_attention")) {
+                kalm__config_fail(at, node, "layer_types",
+                                  "has an unknown type: only \"sliding_attention\" and \"full_attention\" are known");
+                return at->result;
+            }
+        }
+    } else {
+        const char *key = kalm__config_member(at, "sliding_window_pattern") ? "sliding_window_pattern"
+                                                                            : "_sliding_window_pattern";
+        uint32_t every = kalm__config_member(at, key) ? kalm__config_uint(at, key, 1, 1024) : 6;
+        for (i = 0; !at->result && i < s->layers; i++) (*full)[i] = (i + 1) % every == 0;
+    }
+    for (i = 0; i < s->layers; i++) any_full += (*full)[i];
+    s->window = 0x7fffffff;            /* a model without sliding layers may say nothing */
+    if (any_full < s->layers || kalm__config_member(at, "sliding_window"))
+        s->window = kalm__config_uint(at, "sliding_window", 1, 0x7fffffff);
+    if (!at->result) kalm__config_rotaries(at, s, any_full < s->layers, any_full > 0);
+    return at->result;
+}
+
+/* config.json into c->shape, c->full and c->tied. */
+KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, size_t size, kalm_error *err)
+{
+    kalm__json *j = &c->json;
+    kalm__config_at top, encoder, side[2];
+    kalm__shape *m = &c->shape;
+    uint32_t vocabulary[2], hidden[2], i, eoi[2];
+    kalm_result r = kalm__json_parse(j, "config.json", text, size, err);
+    if (r) return r;
+    if (kalm__json_type(j, 0) != KALM__JSON_OBJECT) return kalm__json_fail(j, 0, err, "this must be an object");
+    top.j = j;
+    top.node = 0;
+    top.name = "";
+    top.err = err;
+    top.result = KALM_OK;
+    encoder = kalm__config_object(&top, "encoder", "encoder.");
+    if (encoder.result) return encoder.result;
+    side[1] = kalm__config_object(&top, "decoder", "decoder.");
+    if (side[1].result) return side[1].result;
+    if (!encoder.node || !side[1].node)
+        return kalm__fail(err, KALM_BAD_FILE, "config.json has no \"%s\": this is no T5Gemma2 encoder-decoder",
+                          encoder.node ? "decoder" : "encoder");
+    side[0] = kalm__config_object(&encoder, "text_config", "encoder.text_config.");
+    if (side[0].result) return side[0].result;
+    if (!side[0].node) return kalm__fail(err, KALM_BAD_FILE, "config.json has no \"text_config\" in \"encoder\"");
+    for (i = 0; i < 2; i++) {
+        r = kalm__config_side(&side[i], &m->side[i], &vocabulary[i], &hidden[i], &c->full[i]);
+        if (r) return r;
+    }
+    if (vocabulary[0] != vocabulary[1])
+        kalm__config_fail(&side[1], kalm__config_member(&side[1], "vocab_size"), "vocab_size", "differs from the encoder's");
+    if (hidden[0] != hidden[1])
+        kalm__config_fail(&side[1], kalm__config_member(&side[1], "hidden_size"), "hidden_size",
+                          "differs from the encoder's, whose rows the decoder reads");
+    if (kalm__config_member(&side[1], "final_logit_softcapping"))
+        m->softcap = kalm__config_number(&side[1], "final_logit_softcapping");
+    if (side[1].result) return side[1].result;
+    m->vocabulary = vocabulary[0];
+    m->hidden = hidden[0];
+    c->tied = kalm__config_bool(&top, "tie_word_embeddings", 1);
+    m->eoi_id = 0xffffffffu;
+    eoi[0] = kalm__config_member(&top, "eoi_token_index");
+    eoi[1] = kalm__config_member(&encoder, "eoi_token_index");
+    if (eoi[1]) m->eoi_id = kalm__config_uint(&encoder, "eoi_token_index", 0, m->vocabulary - 1);
+    if (eoi[0]) {
+        uint32_t id = kalm__config_uint(&top, "eoi_token_index", 0, m->vocabulary - 1);
+        if (eoi[1] && id != m->eoi_id) kalm__config_fail(&top, eoi[0], "eoi_token_index", "differs from encoder.eoi_token_index");
+        m->eoi_id = id;
+    }
+    return encoder.result ? encoder.result : top.result;
+}
+
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+
+/* What a tensor of the layers is called behind "layers.N.". */
+KALM__FN const char *kalm__source_name(uint32_t what)
+{
+    static const char *const names[KALM__T_LAYER_KINDS] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj", "self_attn.q_norm", "self_attn.k_norm", "pre_self_attn_layernorm", "post_self_attn_layernorm",
+        "pre_feedforward_layernorm", "post_feedforward_layernorm"
+    };
+    return names[what];
+}
+
+/* The tensor `name`, checked: dims is 1 or 2; NULL and *r set when it is not as the config has it. Missing: NULL, and
+   *r set if `needed`. */
+KALM__FN kalm__st_tensor *kalm__checkpoint_tensor(kalm__checkpoint *c, const char *name, uint32_t dims, uint64_t rows,
+                                                  uint64_t cols, int needed, kalm_result *r, kalm_error *err)
+{
+    kalm__st_tensor *t = *r ? NULL : kalm__st_find(&c->st, name, strlen(name));
+    char has[KALM__MAX_DIMS * 22 + 3], wants[50];
+    size_t n = 0;
+    uint32_t i;
+    if (*r) return NULL;
+    if (!t) {
+        if (needed) *r = kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing", name);
+        return NULL;
+    }
+    t->used = 1;
+    if (t->type == KALM__OTHER_DTYPE) {
+        *r = kalm__fail(err, KALM_BAD_FILE, "tensor %s is %s; weights must be F32, F16 or BF16", name, t->dtype);
+        return NULL;
+    }
+    if (t->dims == dims && t->shape[dims - 1] == cols && (dims == 1 || t->shape[0] == rows)) return t;
+    has[n++] = '[';
+    for (i = 0; i < t->dims; i++)
+        n += (size_t)snprintf(has + n, sizeof has - n, i ? ", %llu" : "%llu", (unsigned long long)t->shape[i]);
+    snprintf(has + n, sizeof has - n, "]");
+    if (dims == 1) snprintf(wants, sizeof wants, "[%llu]", (unsigned long long)cols);
+    else snprintf(wants, sizeof wants, "[%llu, %llu]", (unsigned long long)rows, (unsigned long long)cols);
+    *r = kalm__fail(err, KALM_BAD_FILE, "tensor %s has shape %s; config.json makes it %s", name, has, wants);
+    return NULL;
+}
+
+/* Is this a tensor of the image side, which reranking does not need? */
+KALM__FN int kalm__is_vision(const kalm__st_tensor *t)
+{
+    static const char *const parts[2] = { "vision_tower", "multi_modal_projector" };
+    size_t i, at;
+    for (i = 0; i < 2; i++) {
+        size_t n = strlen(parts[i]);
+        for (at = 0; at + n < t->name_size; at++)
+            if ((!at || t->name[at - 1] == '.') && t->name[at + n] == '.' && !memcmp(t->name + at, parts[i], n)) return 1;
+    }
+    return 0;
+}
+
+/* Find every tensor of the model. */
+KALM__FN kalm_result kalm__checkpoint_tensors(kalm__checkpoint *c, kalm_error *err)
+{
+    static const char flat[] = "model.encoder.", nested[] = "model.encoder.text_model.", decoder[] = "model.decoder.";
+    static const char table[] = "embed_tokens.weight", eoi[] = "embed_tokens.eoi_embedding";
+    const kalm__shape *m = &c->shape;
+    const char *prefix[2];
+    char name[160];
+    size_t i, most = ((size_t)m->side[0].layers + m->side[1].layers) * KALM__T_LAYER_KINDS + 2;
+    uint32_t side, what, layer, rows, cols;
+    kalm_result r = KALM_OK;
+    snprintf(name, sizeof name, "%s%s", nested, table);
+    prefix[0] = kalm__st_find(&c->st, name, strlen(name)) ? nested : flat;
+    prefix[1] = decoder;
+    c->wanted = (kalm__wanted *)calloc(most, sizeof *c->wanted);
+    if (!c->wanted) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z tensors", most);
+    for (side = 0; side < 2 && !r; side++)
+        for (what = 0; what <= KALM__T_LAYER_KINDS && !r; what++)
+            for (layer = 0; layer < (what < KALM__T_LAYER_KINDS ? m->side[side].layers : 1) && !r; layer++) {
+                kalm__wanted *w = &c->wanted[c->wanted_count];
+                w->kind = KALM__KIND(side, what);
+                w->layer = layer;
+                kalm__tensor_shape(m, w->kind, &rows, &cols);
+                if (what < KALM__T_LAYER_KINDS)
+                    snprintf(name, sizeof name, "%slayers.%lu.%s.weight", prefix[side], (unsigned long)layer,
+                             kalm__source_name(what));
+                else snprintf(name, sizeof name, "%snorm.weight", prefix[side]);
+                w->from = kalm__checkpoint_tensor(c, name, what <= KALM__T_DOWN ? 2 : 1, rows, cols, 1, &r, err);
+                c->wanted_count++;
+            }
+    for (side = 0; side < 2; side++) {
+        snprintf(name, sizeof name, "%s%s", prefix[side], table);
+        c->embed[side] = kalm__checkpoint_tensor(c, name, 2, m->vocabulary, m->hidden, side == 0, &r, err);
+        snprintf(name, sizeof name, "%s%s", prefix[side], eoi);
+        c->eoi[side] = kalm__checkpoint_tensor(c, name, 1, 1, m->hidden, side == 0 && m->eoi_id != 0xffffffffu, &r, err);
+        if (!r && c->eoi[side] && m->eoi_id == 0xffffffffu)
+            r = kalm__fail(err, KALM_BAD_FILE, "config.json has no eoi_token_index for tensor %s", name);
+    }
+    c->head = kalm__checkpoint_tensor(c, "lm_head.out_proj.weight", 2, m->vocabulary, m->hidden, !c->tied, &r, err);
+    for (i = 0; i < c->st.count && !r; i++) {
+        const kalm__st_tensor *t = &c->st.tensors[i];
+        if (!t->used && !kalm__is_vision(t))
+            r = kalm__fail(err, KALM_BAD_FILE, "tensor %q of %s has no place in this model", t->name, t->name_size,
+                           c->st.shards[t->shard].name);
+    }
+    return r;
+}
+
+/* Everything about the checkpoint in `dir` except its weights and its tokenizer. To be ended in any case. */
+KALM__FN kalm_result kalm__checkpoint_read(kalm__checkpoint *c, const char *dir, kalm_error *err)
+{
+    char *path;
+    kalm_result r;
+    if (!kalm__directory_exists(dir))
+        return kalm__fail(err, KALM_CANNOT_READ, "%q is not a folder", dir, strlen(dir));
+    path = kalm__join_path(dir, "config.json");
+    if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
+    r = kalm__read_whole(path, (uint64_t)16 << 20, &c->config, &c->config_size, err);
+    free(path);
+    if (!r) r = kalm__config_read(c, c->config, c->config_size, err);
+    if (!r) r = kalm__st_read(&c->st, dir, err);
+    if (!r) r = kalm__checkpoint_tensors(c, err);
+    return r;
+}
+
+#endif

@@ -1,0 +1,366 @@
+/* safetensors.h - the directory of a checkpoint: which tensor lies where, in one file or in shards with an index. It reads
+   headers, never weights, believes nothing it reads, and knows no model (checkpoint.h does).
+
+     file:   u64 n, little-endian | n bytes of JSON, padded with spaces | data
+     JSON:   { "name": { "dtype": "BF16", "shape": [640, 2048], "data_offsets": [begin, end] }, "__metadata__": {...} }
+             offsets count from the first byte of the data; the tensors cover the data without hole or overlap
+     index:  model.safetensors.index.json: { "weight_map": { "name": "model-00001-of-00002.safetensors", ... } } */
+#ifndef KALM__SAFETENSORS_H
+#define KALM__SAFETENSORS_H
+
+#include "files.h"
+#include "../src/base.h"
+#include "../src/kernels.h"
+#include "json.h"
+
+enum {
+    KALM__MAX_DIMS = 8,
+    KALM__MAX_SHARDS = 4096,
+    KALM__OTHER_DTYPE = 100            /* a dtype that weights never have; fine in tensors nobody reads */
+};
+#define KALM__MAX_ST_HEADER ((uint64_t)100 << 20)          /* the limit of the reference implementation as well */
+
+typedef struct kalm__st_tensor {
+    const char *name;                  /* inside the directory's texts, not NUL-terminated */
+    size_t      name_size;
+    uint32_t    shard, type;           /* KALM__F32, KALM__F16, KALM__BF16 or KALM__OTHER_DTYPE */
+    char        dtype[12];             /* as written */
+    uint32_t    dims;
+    uint64_t    shape[KALM__MAX_DIMS];
+    uint64_t    begin, size;           /* in the file, in bytes */
+    uint32_t    used;                  /* for the reader: which tensors have been asked for */
+} kalm__st_tensor;
+
+typedef struct kalm__st_shard {
+    char        *name, *path;          /* of the file; owned */
+    kalm__source source;
+    char        *header;               /* owned: the JSON text, which names point into */
+    kalm__json   json;                 /* and its unescaped strings */
+} kalm__st_shard;
+
+typedef struct kalm__st {
+    kalm_allocator   allocator;
+    kalm__st_shard  *shards;
+    uint32_t         shard_count;
+    kalm__st_tensor *tensors;          /* sorted by name when the directory is complete */
+    size_t           count, capacity;
+} kalm__st;
+
+KALM__FN void kalm__st_begin(kalm__st *st)
+{
+    memset(st, 0, sizeof *st);
+    st->allocator.alloc = kalm__default_alloc;
+    st->allocator.release = kalm__default_release;
+}
+
+KALM__FN void kalm__st_end(kalm__st *st)
+{
+    uint32_t i;
+    for (i = 0; i < st->shard_count; i++) {
+        kalm__source_close(&st->shards[i].source);
+        kalm__json_end(&st->shards[i].json);
+        free(st->shards[i].header);
+        free(st->shards[i].name);
+        free(st->shards[i].path);
+    }
+    free(st->shards);
+    free(st->tensors);
+    memset(st, 0, sizeof *st);
+}
+
+KALM__FN int kalm__st_compare(const kalm__st_tensor *a, const char *name, size_t size)
+{
+    int c = memcmp(a->name, name, kalm__min(a->name_size, size));
+    return c ? c : a->name_size < size ? -1 : a->name_size > size;
+}
+KALM__FN int kalm__st_by_name(const void *a, const void *b)
+{
+    const kalm__st_tensor *t = (const kalm__st_tensor *)b;
+    return kalm__st_compare((const kalm__st_tensor *)a, t->name, t->name_size);
+}
+KALM__FN int kalm__st_by_offset(const void *a, const void *b)
+{
+    const kalm__st_tensor *s = (const kalm__st_tensor *)a, *t = (const kalm__st_tensor *)b;
+    if (s->begin != t->begin) return s->begin < t->begin ? -1 : 1;
+    if (s->size != t->size) return s->size < t->size ? -1 : 1;     /* empty tensors before the one at their place */
+    return kalm__st_by_name(a, b);
+}
+
+/* Bytes of an element; 0 for a dtype that safetensors has not. */
+KALM__FN uint64_t kalm__st_dtype(kalm_text t, uint32_t *type)
+{
+    static const struct { char name[8]; uint32_t type, bytes; } known[] = {
+        { "F32", KALM__F32, 4 }, { "F16", KALM__F16, 2 }, { "BF16", KALM__BF16, 2 }, { "F64", KALM__OTHER_DTYPE, 8 },
+        { "I64", KALM__OTHER_DTYPE, 8 }, { "U64", KALM__OTHER_DTYPE, 8 }, { "I32", KALM__OTHER_DTYPE, 4 },
+        { "U32", KALM__OTHER_DTYPE, 4 }, { "I16", KALM__OTHER_DTYPE, 2 }, { "U16", KALM__OTHER_DTYPE, 2 },
+        { "I8", KALM__OTHER_DTYPE, 1 }, { "U8", KALM__OTHER_DTYPE, 1 }, { "BOOL", KALM__OTHER_DTYPE, 1 },
+        { "F8_E4M3", KALM__OTHER_DTYPE, 1 }, { "F8_E5M2", KALM__OTHER_DTYPE, 1 }
+    };
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = 0;
+        while (n < sizeof known[i].name && known[i].name[n]) n++;
+        if (t.data && t.size == n && !memcmp(t.data, known[i].name, n)) {
+            *type = known[i].type;
+            return known[i].bytes;
+        }
+    }
+    return 0;
+}
+
+/* One member of a header: the tensor called `key`, described by node `value`. data: bytes behind the header. */
+KALM__FN kalm_result kalm__st_member(kalm__st *st, const kalm__json *j, uint32_t key, uint32_t value, uint64_t data_at,
+                                     uint64_t data, uint32_t shard, kalm_error *err)
+{
+    kalm_text name = kalm__json_text(j, key), dtype;
+    kalm__st_tensor t;
+    uint32_t shape = kalm__json_get(j, value, "shape"), offsets = kalm__json_get(j, value, "data_offsets"), at;
+    uint64_t bytes, begin, end, size;
+    memset(&t, 0, sizeof t);
+    t.name = name.data;
+    t.name_size = name.size;
+    t.shard = shard;
+    if (!name.size) return kalm__json_fail_node(j, key, err, "a tensor without a name");
+    dtype = kalm__json_text(j, kalm__json_get(j, value, "dtype"));
+    if (!kalm__json_get(j, value, "dtype") || !dtype.data)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no dtype", j->name, name.data, name.size);
+    bytes = kalm__st_dtype(dtype, &t.type);
+    if (!bytes)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has the unknown dtype %q", j->name, name.data, name.size,
+                          dtype.data, dtype.size);
+    memcpy(t.dtype, dtype.data, dtype.size);
+    if (!shape || kalm__json_type(j, shape) != KALM__JSON_ARRAY || j->nodes[shape].size > KALM__MAX_DIMS)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no shape of at most %d numbers", j->name, name.data,
+                          name.size, (int)KALM__MAX_DIMS);
+    size = bytes;
+    for (at = shape + 1; at < j->nodes[shape].next; at = j->nodes[at].next) {
+        uint64_t n;
+        if (!kalm__json_uint(j, at, &n))
+            return kalm__fail(err, KALM_BAD_FILE, "%s: the shape of tensor %q is not made of whole numbers", j->name,
+                              name.data, name.size);
+        if (n && size > UINT64_MAX / n)
+            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has a shape of more than 2^64 bytes", j->name, name.data,
+                              name.size);
+        size *= n;
+        t.shape[t.dims++] = n;
+    }
+    if (!offsets || kalm__json_type(j, offsets) != KALM__JSON_ARRAY || j->nodes[offsets].size != 2
+        || !kalm__json_uint(j, offsets + 1, &begin) || !kalm__json_uint(j, offsets + 2, &end))
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no data_offsets of two whole numbers", j->name, name.data,
+                          name.size);
+    if (begin > end)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q ends at %U, before it begins at %U", j->name, name.data,
+                          name.size, end, begin);
+    if (end > data)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q ends at byte %U of the data, which has %U", j->name, name.data,
+                          name.size, end, data);
+    if (end - begin != size)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has %U bytes, its shape needs %U", j->name, name.data,
+                          name.size, end - begin, size);
+    t.begin = data_at + begin;
+    t.size = size;
+    if (st->count == st->capacity) {
+        size_t capacity = st->capacity ? st->capacity * 2 : 1024;
+        kalm__st_tensor *more = (kalm__st_tensor *)realloc(st->tensors, kalm__mul(capacity, sizeof *more));
+        if (!more) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z tensors", capacity);
+        st->tensors = more;
+        st->capacity = capacity;
+    }
+    st->tensors[st->count++] = t;
+    return KALM_OK;
+}
+
+/* Add the tensors of one file to the directory. `text` is its JSON header of n bytes and stays with the shard; the file
+   has file_size bytes in all. */
+KALM__FN kalm_result kalm__st_header(kalm__st *st, uint32_t shard, const char *name, const char *text, size_t n,
+                                     uint64_t file_size, kalm_error *err)
+{
+    kalm__json *j = &st->shards[shard].json;
+    size_t first = st->count, i;
+    uint64_t data_at = 8 + (uint64_t)n, end = data_at;
+    uint32_t at;
+    kalm_result r = kalm__json_parse(j, name, text, n, err);
+    if (r) return r;
+    if (kalm__json_type(j, 0) != KALM__JSON_OBJECT)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: the header is not a JSON object", name);
+    for (at = 1; at < j->nodes[0].next; at = j->nodes[at + 1].next) {
+        if (kalm__json_is(j, at, "__metadata__")) continue;
+        r = kalm__st_member(st, j, at, at + 1, data_at, file_size - data_at, shard, err);
+        if (r) return r;
+    }
+    if (st->count > first) qsort(st->tensors + first, st->count - first, sizeof *st->tensors, kalm__st_by_offset);
+    for (i = first; i < st->count; i++) {
+        const kalm__st_tensor *t = &st->tensors[i];
+        if (t->begin < end)
+            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q overlaps tensor %q", name, t->name, t->name_size,
+                              t[-1].name, t[-1].name_size);
+        if (t->begin > end)
+            return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes before tensor %q belong to no tensor", name,
+                              t->begin - end, t->name, t->name_size);
+        end = t->begin + t->size;
+    }
+    if (end != file_size)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: the last %U bytes belong to no tensor", name, file_size - end);
+    return KALM_OK;
+}
+
+/* Open shard number `shard`, whose name and path are set, and read its header. */
+KALM__FN kalm_result kalm__st_open(kalm__st *st, uint32_t shard, kalm_error *err)
+{
+    kalm__st_shard *s = &st->shards[shard];
+    unsigned char size[8];
+    uint64_t n;
+    kalm_result r = kalm__source_open(&s->source, s->path, err);
+    if (r) return r;
+    if (s->source.size < 8)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes are no safetensors file", s->name, s->source.size);
+    if (!kalm__source_read(&s->source, 0, size, 8))
+        return kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read", s->name);
+    n = kalm__u64(size);
+    if (n > s->source.size - 8)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: the header should have %U bytes, the file has %U", s->name, n,
+                          s->source.size);
+    if (n > KALM__MAX_ST_HEADER)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: a header of %U bytes is too large", s->name, n);
+    s->header = (char *)malloc((size_t)n + 1);
+    if (!s->header) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the header of %s", s->name);
+    if (!kalm__source_read(&s->source, 8, s->header, (size_t)n))
+        return kalm__fail(err, KALM_CANNOT_READ, "%s: the header cannot be read", s->name);
+    return kalm__st_header(st, shard, s->name, s->header, (size_t)n, s->source.size, err);
+}
+
+KALM__FN kalm_result kalm__st_add_shard(kalm__st *st, const char *dir, const char *name, size_t name_size, kalm_error *err)
+{
+    kalm__st_shard *s;
+    uint32_t i;
+    for (i = 0; i < st->shard_count; i++)
+        if (strlen(st->shards[i].name) == name_size && !memcmp(st->shards[i].name, name, name_size)) return KALM_OK;
+    if (st->shard_count == KALM__MAX_SHARDS) return kalm__fail(err, KALM_BAD_FILE, "the index names too many files");
+    s = (kalm__st_shard *)realloc(st->shards, (st->shard_count + 1) * sizeof *s);
+    if (!s) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the list of shards");
+    st->shards = s;
+    s += st->shard_count;
+    memset(s, 0, sizeof *s);
+    kalm__json_begin(&s->json, &st->allocator);
+    s->name = (char *)malloc(name_size + 1);
+    if (s->name) {
+        memcpy(s->name, name, name_size);
+        s->name[name_size] = 0;
+        s->path = kalm__join_path(dir, s->name);
+    }
+    st->shard_count++;
+    return s->path ? KALM_OK : kalm__fail(err, KALM_NO_MEMORY, "no memory for the name of a shard");
+}
+
+KALM__FN kalm__st_tensor *kalm__st_find(const kalm__st *st, const char *name, size_t size)
+{
+    size_t low = 0, high = st->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int c = kalm__st_compare(&st->tensors[middle], name, size);
+        if (!c) return &st->tensors[middle];
+        if (c < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+/* Sort by name; refuse two of one name. */
+KALM__FN kalm_result kalm__st_sort(kalm__st *st, kalm_error *err)
+{
+    size_t i;
+    if (st->count) qsort(st->tensors, st->count, sizeof *st->tensors, kalm__st_by_name);
+    for (i = 1; i < st->count; i++) {
+        const kalm__st_tensor *t = &st->tensors[i];
+        if (!kalm__st_compare(t - 1, t->name, t->name_size))
+            return kalm__fail(err, KALM_BAD_FILE, "tensor %q appears twice, in %s and %s", t->name, t->name_size,
+                              st->shards[t[-1].shard].name, st->shards[t->shard].name);
+    }
+    return KALM_OK;
+}
+
+/* Does the index agree with the files? map: node of weight_map. */
+KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *j, uint32_t map, kalm_error *err)
+{
+    uint32_t at;
+    size_t i, listed = 0;
+    unsigned char *seen = (unsigned char *)calloc(st->count + 1, 1);
+    kalm_result r = KALM_OK;
+    if (!seen) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z tensors", st->count);
+    for (at = map + 1; !r && at < j->nodes[map].next; at = j->nodes[at + 1].next) {
+        kalm_text name = kalm__json_text(j, at), file = kalm__json_text(j, at + 1);
+        const kalm__st_tensor *t = kalm__st_find(st, name.data, name.size);
+        if (!t || strlen(st->shards[t->shard].name) != file.size || memcmp(st->shards[t->shard].name, file.data, file.size))
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q is not in %q", j->name, name.data, name.size, file.data,
+                           file.size);
+        else if (seen[t - st->tensors])
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q is listed twice", j->name, name.data, name.size);
+        else {
+            seen[t - st->tensors] = 1;
+            listed++;
+        }
+    }
+    for (i = 0; !r && listed < st->count && i < st->count; i++)
+        if (!seen[i])
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q of %s is not listed", j->name, st->tensors[i].name,
+                           st->tensors[i].name_size, st->shards[st->tensors[i].shard].name);
+    free(seen);
+    return r;
+}
+
+#define KALM__ST_FILE "model.safetensors"
+#define KALM__ST_INDEX "model.safetensors.index.json"
+
+KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const char *text, size_t size, kalm_error *err)
+{
+    kalm__json j;
+    uint32_t map, at, i;
+    kalm_result r;
+    kalm__json_begin(&j, &st->allocator);
+    r = kalm__json_parse(&j, KALM__ST_INDEX, text, size, err);
+    map = r ? 0 : kalm__json_get(&j, 0, "weight_map");
+    if (!r && (!map || kalm__json_type(&j, map) != KALM__JSON_OBJECT))
+        r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": there is no object \"weight_map\"");
+    for (at = map + 1; !r && at < j.nodes[map].next; at = j.nodes[at + 1].next) {
+        kalm_text file = kalm__json_text(&j, at + 1);
+        size_t k;
+        if (kalm__json_type(&j, at + 1) != KALM__JSON_STRING || !file.size)
+            r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": tensor %q has no file name",
+                           kalm__json_text(&j, at).data, kalm__json_text(&j, at).size);
+        for (k = 0; k < file.size && !r; k++)      /* a name beside the index, never a path to elsewhere */
+            if (file.data[k] == '/' || file.data[k] == '\\' || file.data[k] == ':' || !file.data[k])
+                r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": %q is not the name of a file beside it", file.data,
+                               file.size);
+        if (!r) r = kalm__st_add_shard(st, dir, file.data, file.size, err);
+    }
+    for (i = 0; !r && i < st->shard_count; i++) r = kalm__st_open(st, i, err);
+    if (!r) r = kalm__st_sort(st, err);
+    if (!r) r = kalm__st_check_index(st, &j, map, err);
+    kalm__json_end(&j);
+    return r;
+}
+
+/* The directory of the checkpoint in `dir`: the index where there is one, else the single file. To be ended in any case. */
+KALM__FN kalm_result kalm__st_read(kalm__st *st, const char *dir, kalm_error *err)
+{
+    char *path = kalm__join_path(dir, KALM__ST_INDEX);
+    kalm_result r;
+    if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
+    if (kalm__file_exists(path)) {
+        char *text;
+        size_t size;
+        r = kalm__read_whole(path, KALM__MAX_ST_HEADER, &text, &size, err);
+        if (!r) {
+            r = kalm__st_read_index(st, dir, text, size, err);
+            free(text);
+        }
+    } else {
+        r = kalm__st_add_shard(st, dir, KALM__ST_FILE, strlen(KALM__ST_FILE), err);
+        if (!r) r = kalm__st_open(st, 0, err);
+        if (!r) r = kalm__st_sort(st, err);
+    }
+    free(path);
+    return r;
+}
+
+#endif
