@@ -13,6 +13,12 @@
 #ifndef KALM__IMPLEMENTED
 #define KALM__IMPLEMENTED
 
+/* Without optimisation gcc's own intrinsics are macros, and warn about their insides wherever they are used. */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
+
 /* The ground: compilers, errors, sizes, files, threads. */
 #include "config.h"
 #include "base.h"
@@ -21,12 +27,39 @@
 #include "../quantize/blocks.h"
 #include "threads.h"
 
-/* Matrix products, one table of functions for each instruction set. */
+/* Text to tokens and back. */
+#include "../tokenizer/vocab.h"
+#include "../tokenizer/bpe.h"
+#include "../tokenizer/text.h"
+#include "../tokenizer/decode.h"
+
+/* Matrix products: one table of functions for each instruction set. */
 #include "cpu.h"
 #include "kernels.h"
 #include "embedding.h"
 #include "kernels_scalar.h"
+#include "kernels_tiles.h"
+#include "kernels_avx512.h"
 #include "kernel_sets.h"
+
+/* The work between them, and attention. */
+#include "ops.h"
+#include "matmul.h"
+#include "rotary.h"
+#include "attention.h"
+
+/* The network: from an open file to rows and margins. */
+#include "modelfile.h"
+#include "model.h"
+#include "context.h"
+#include "layer.h"
+#include "documents.h"
+#include "encoder.h"
+#include "decoder.h"
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
+#pragma GCC diagnostic pop
+#endif
 
 #endif /* KALM__IMPLEMENTED */
 #endif /* KALM_RERANK_IMPLEMENTATION */

@@ -3,7 +3,7 @@
 # 1. A part includes only parts from above its own line of the list. Parts of one line know nothing of each other.
 # 2. Quoted includes stand at the top, before any code, and in no #if but the part's guard: an unlucky branch could
 #    swallow what the amalgamation expands there. Templates (*_template.h) may stand anywhere.
-# 3. The spine follows the same order.
+# 3. The spine has every part of the list, each behind those that it includes.
 # What quantize/ and tokenizer/ have beside the list is for the commands: it may use everything, and no part may use it.
 
 BEGIN {
@@ -12,15 +12,17 @@ BEGIN {
                   "base;" \
                   "platform format quantize/blocks quantize/json;" \
                   "threads cpu kernels tokenizer/vocab;" \
-                  "embedding tokenizer/text;" \
-                  "kernels_scalar kernels_tiles;" \
+                  "embedding tokenizer/bpe;" \
+                  "tokenizer/text;" \
+                  "tokenizer/decode kernels_scalar kernels_tiles;" \
                   "kernels_*;" \
-                  "kernel_sets tokenizer/bpe modelfile;" \
-                  "matmul ops tokenizer/decode;" \
+                  "kernel_sets ops rotary modelfile;" \
+                  "matmul model;" \
                   "attention;" \
-                  "model;" \
-                  "encoder decoder;" \
-                  "documents;" \
+                  "context documents;" \
+                  "layer;" \
+                  "encoder;" \
+                  "decoder;" \
                   "rerank;" \
                   "public;" \
                   "commands;" \
@@ -59,7 +61,7 @@ FNR == 1 {
     me = part(FILENAME)
     mine = layer_of(me)
     if (!mine) complain("the list in tests/check_layers.awk does not have '" me "'")
-    code = comment = depth = before = 0
+    code = comment = depth = 0
 }
 
 {
@@ -93,18 +95,25 @@ FNR == 1 {
     its = layer_of(it)
     if (!its) complain("the list in tests/check_layers.awk does not have '" it "'")
     if (me == "kalm_rerank_in") {
-        if (it ~ /^(manual|license)$/) next
-        if (its < before) complain("'" it "' stands behind a part of a layer above it")
-        before = its
+        spine[it] = ++parts_in_spine
     } else if (it ~ /_template$/) {
         next
     } else {
         if (code || depth > 1) complain("an include must stand at the top, before any code, in no #if")
         if (its >= mine && mine < layer["commands"]) complain("'" me "' includes '" it "', which is not above it")
+        edge[me " " it]
     }
 }
 
 END {
+    for (e in edge) {
+        split(e, two, " ")
+        if (layer_of(two[1]) >= layer["commands"] || two[1] == "quantize/json") continue
+        if (!(two[1] in spine)) print "src/kalm_rerank_in.h: lacks '" two[1] "'"
+        else if (!(two[2] in spine) || spine[two[2]] > spine[two[1]]) print "src/kalm_rerank_in.h: '" two[1] "' must stand behind '" two[2] "'"
+        else continue
+        complaints++
+    }
     if (complaints) print complaints " complaints about layers"
     exit complaints > 0
 }
