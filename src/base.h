@@ -208,7 +208,7 @@ KALM__INLINE uint16_t kalm__to_f16(float f)
 
 /* 64-bit checksum of our own: eight lanes of multiply and xor-shift over 64-byte blocks, so that a vectorising compiler
    or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
-   h is the hash so far (0 to begin); pieces but the last must be multiples of 64 bytes for the same sum as one call. */
+   Data may come in pieces: all but the last must be multiples of 64 bytes for the same sum as in one call. */
 #define KALM__HASH_A 0x9e3779b97f4a7c15u
 #define KALM__HASH_B 0xc2b2ae3d27d4eb4fu
 typedef struct kalm__hasher {

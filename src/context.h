@@ -1,0 +1,222 @@
+/* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
+   context is made; the plan that hands the pieces out also tells the size beforehand. */
+#ifndef KALM__CONTEXT_H
+#define KALM__CONTEXT_H
+
+#include "base.h"
+#include "threads.h"
+#include "kernel_sets.h"
+#include "matmul.h"
+#include "attention.h"
+#include "rotary.h"
+#include "model.h"
+
+enum {
+    KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
+    KALM__PROMPT_ROOM = 512            /* tokens of a prompt beside its query */
+};
+
+/* One text on its way through a stack. */
+typedef struct kalm__seq {
+    size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
+    size_t     position;               /* of the first of them */
+    kalm__keys self, cross;            /* packed keys and values of the layer at hand */
+    size_t     item;                   /* which text or document of the caller's it is */
+} kalm__seq;
+
+/* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
+typedef struct kalm__part {
+    size_t seq, row, count, task;
+} kalm__part;
+
+typedef struct kalm__memory {
+    float  *x;                         /* [rows][hidden]: residual stream */
+    void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
+    void   *acts_doc;                  /* document rows packed for the decoder's k, v */
+    float  *self_k, *self_v;           /* packed keys and values of all sequences, capacities adding up to `rows` */
+    float  *cross_k, *cross_v;         /* the same of document rows */
+    float  *q, *attended;              /* [chunk][heads * head_dim] */
+    float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
+    float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
+    float  *y;                         /* [chunk][hidden] */
+    void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
+    kalm__seq  *seqs;                  /* [rows / 16] */
+    kalm__part *parts;                 /* [chunk] */
+    uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
+    int32_t    *ids, *prompt;          /* [rows], [rows] */
+    unsigned char *scratch;
+    size_t      scratch_size;          /* a worker's */
+} kalm__memory;
+
+struct kalm_context {
+    const kalm_model *model;
+    kalm_allocator alloc;
+    void          *block;
+    size_t         block_size;
+    kalm__pool     pool;
+    kalm__machine  machine;
+    size_t         rows;               /* a batch's limit, a multiple of 16 */
+    size_t         chunk;              /* a multiple of acts_step */
+    size_t         max_doc, max_query, max_prompt;   /* tokens */
+    kalm__rotary   rotary[2][2];       /* [side][full attention] */
+    kalm__memory   memory;
+    size_t         cache_bytes;
+};
+
+/* Largest packing of `rows` rows among a stack's matrices first..last. */
+KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, int first, int last, size_t rows)
+{
+    size_t most = 0;
+    uint32_t l;
+    int what;
+    for (l = 0; l < s->shape.layers; l++)
+        for (what = first; what <= last; what++) {
+            const kalm__matrix *m = &s->layers[l].matrix[what];
+            most = kalm__max(most, k->acts_bytes(m->type, rows, m->cols));
+        }
+    return most;
+}
+
+KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
+{
+    size_t most = 0;
+    uint32_t l;
+    int what;
+    for (l = 0; l < s->shape.layers; l++)
+        for (what = 0; what <= KALM__T_DOWN; what++)
+            most = kalm__max(most, k->matmul_scratch(s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
+    return most;
+}
+
+/* Hand out (or, with a->base NULL, count) everything that lies in the context's block. */
+KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
+{
+    const kalm__file *f = &c->model->file;
+    const kalm__kernels *k = c->machine.kernels;
+    kalm__memory *m = &c->memory;
+    const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
+    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, values = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    int side, full;
+    for (side = 0; side < 2; side++) {
+        const kalm__side *s = &f->stack[side].shape;
+        kalm__attention_scratch unused;
+        wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
+        mlp = kalm__max(mlp, s->mlp);
+        kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
+        keys = kalm__max(keys, kalm__key_floats(rows, s->kv_heads, s->head_dim));
+        values = kalm__max(values, kalm__value_floats(rows, s->kv_heads, s->head_dim));
+        scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k,
+                            kalm__query_block(s->heads, s->kv_heads) * (s->heads / s->kv_heads), s->head_dim));
+        scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
+        for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
+    }
+    row = kalm__mul(hidden, sizeof(float));
+    /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+                        kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
+    scratch = kalm__round_up(scratch, 4096);
+
+    m->x = (float *)kalm__take(a, kalm__mul(rows, row));
+    m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
+                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, rows)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, rows));
+    m->self_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
+    m->self_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
+    m->cross_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
+    m->cross_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
+    m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 2 * kv) * sizeof(float)));
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk, row));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
+    m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / 16, sizeof *m->seqs));
+    m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
+    m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
+    m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
+    m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
+    c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
+    m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));
+    m->scratch_size = scratch;
+}
+
+/* The sizes a config asks for, checked; *threads is how many workers there will be. */
+KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *model, const kalm_config *config,
+                                         unsigned *threads, kalm_error *err)
+{
+    const kalm__shape *s = &model->file.shape;
+    uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
+    int side, ok;
+    memset(c, 0, sizeof *c);
+    c->model = model;
+    c->alloc = kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    if (!model->file.has_model)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
+    c->machine.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+    if (!c->machine.kernels)
+        return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
+                          strlen(config->kernels));
+    c->machine.ops = kalm__pick_ops(c->machine.kernels);
+    c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
+    c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
+    if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
+    if (c->max_doc > s->side[KALM__ENCODER].max_positions)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model reads %u", c->max_doc,
+                          s->side[KALM__ENCODER].max_positions);
+    c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
+    c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), 16);
+    c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
+    c->cache_bytes = config ? config->cache_bytes : 0;
+    *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
+#if !KALM__THREADS
+    if (!config || !config->parallel) *threads = 1;
+#endif
+    for (side = 0; side < 2; side++) {
+        const kalm__side *d = &s->side[side];
+        kalm__rotary *r = c->rotary[side];
+        r[0].theta = d->theta_sliding;
+        r[0].factor = d->factor_sliding;
+        r[1].theta = d->theta_full;
+        r[1].factor = d->factor_full;
+        r[0].head_dim = r[1].head_dim = d->head_dim;
+        r[0].positions = r[1].positions = c->rows;
+    }
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)
+{
+    kalm_context plan, *c;
+    kalm__arena a;
+    unsigned threads = 1;
+    void *block;
+    size_t bytes;
+    int side, full;
+    kalm_result r = kalm__context_sizes(&plan, model, config, &threads, err);
+    if (r) return r;
+    memset(&a, 0, sizeof a);
+    kalm__context_plan(&plan, &a, threads);
+    bytes = kalm__add(a.used, kalm__round_up(sizeof *c, 64) + 64);
+    block = kalm__alloc(&plan.alloc, bytes);
+    if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
+    c = (kalm_context *)(void *)kalm__align64(block);
+    *c = plan;
+    c->block = block;
+    c->block_size = bytes;
+    a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
+    a.size = a.used;
+    a.used = 0;
+    kalm__context_plan(c, &a, threads);
+    for (side = 0; side < 2; side++)
+        for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);
+    kalm__pool_start(&c->pool, threads, c->pool.workers, config);
+    c->machine.pool = &c->pool;
+    c->machine.scratch = c->memory.scratch;
+    c->machine.scratch_size = c->memory.scratch_size;
+    *out = c;
+    return KALM_OK;
+}
+
+#endif

@@ -1,0 +1,236 @@
+/* decoder.h - a prompt and documents to margins: the prompt's tokens run once for every document of a batch, each row of a
+   document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
+
+   Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
+   only the last token goes beyond its keys and values. */
+#ifndef KALM__DECODER_H
+#define KALM__DECODER_H
+
+#include "base.h"
+#include "layer.h"
+#include "encoder.h"
+#include "documents.h"
+
+typedef struct kalm__decoding {
+    kalm_context *c;
+    const int32_t *ids;                /* [tokens] */
+    size_t        tokens;
+    const kalm_doc *const *docs;
+    kalm__batch   batch;
+    size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    size_t        row0, n;             /* chunk of document rows at hand */
+    kalm__layer_run *run;
+} kalm__decoding;
+
+/* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
+   sequences, each starting at cross.count rows behind the one before. */
+KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
+{
+    const kalm__seq *q = d->c->memory.seqs;
+    while (i >= q->cross.count) {
+        i -= q->cross.count;
+        q++;
+    }
+    *within = i;
+    return q;
+}
+
+/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. */
+KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__decoding *d = (const kalm__decoding *)arg;
+    const kalm__machine *m = &d->c->machine;
+    const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
+    void *scratch = kalm__scratch(m, worker);
+    float *rows = (float *)scratch;
+    hidden = d->c->model->file.shape.hidden;
+    for (k = 0; k < count; k++) {
+        const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
+        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden);
+        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden, hidden);
+    }
+    m->kernels->pack_acts(l->matrix[KALM__T_K].type, d->c->memory.acts_doc, d->doc_rows, first, count, rows, hidden, hidden);
+}
+
+KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__decoding *d = (const kalm__decoding *)arg;
+    const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, within;
+    (void)worker;
+    for (; k < end; k++) {
+        const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
+        float *key = d->c->memory.h + k * 2 * all;
+        for (h = 0; h < s->kv_heads; h++)
+            d->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps,
+                                           1.0f, NULL, NULL);
+        kalm__store_key(&q->cross, within, key, key + all, s->kv_heads, dim);
+    }
+}
+
+/* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
+KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    d->run = r;
+    for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
+        d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
+        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->doc_rows, d->row0, d->n, m->h, 2 * all);
+        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->doc_rows, d->row0, d->n, m->h + all, 2 * all);
+        kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
+    }
+}
+
+/* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
+   Prompts longer than a chunk compute their queries per document, since only a chunk of them is kept. */
+KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t hidden = d->c->model->file.shape.hidden, i, rows = r->rows;
+    int share = d->tokens <= d->c->chunk;
+    r->rows = d->tokens;
+    kalm__layer_keys(r);
+    if (share) {
+        float *q = m->q;
+        r->row0 = 0;
+        r->n = d->tokens;
+        m->q = m->first_q;             /* layer_queries writes there for once */
+        kalm__layer_queries(r);
+        m->q = q;
+    }
+    r->rows = rows;
+    for (i = 1; i < r->seqs; i++) {
+        memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+        m->seqs[i].self = m->seqs[0].self;
+    }
+    if (!share) {
+        r->row0 = 0;
+        kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    }
+    kalm__layer_rows(r, share ? m->first_q : NULL);
+}
+
+/* Keep the last row of every sequence: all that the last layer's queries, MLP and the head need. */
+KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t hidden = d->c->model->file.shape.hidden, i;
+    for (i = 0; i < r->seqs; i++) {
+        kalm__seq *q = &m->seqs[i];
+        size_t last = q->row + q->count - 1;
+        memmove(m->x + i * hidden, m->x + last * hidden, hidden * sizeof(float));
+        q->position += q->count - 1;
+        q->count = 1;
+        q->row = i;
+        m->row_seq[i] = (uint32_t)i;
+    }
+    r->rows = r->seqs;
+    r->row0 = 0;
+    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+}
+
+/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. */
+KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+{
+    const kalm__file *f = &c->model->file;
+    const kalm__stack *s = &f->stack[KALM__DECODER];
+    size_t hidden = f->shape.hidden;
+    float yes, no, cap = f->shape.softcap;
+    c->machine.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
+    yes = c->machine.ops->dot(normed, f->head, hidden);
+    no = c->machine.ops->dot(normed, f->head + hidden, hidden);
+    if (cap > 0.0f) {
+        yes = cap * tanhf(yes / cap);
+        no = cap * tanhf(no / cap);
+    }
+    score->margin = yes - no;
+    if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
+    if (score->margin > 3.4e38f) score->margin = 3.4e38f;
+    score->score = 1.0f / (1.0f + expf(-score->margin));
+    if (logits) {
+        logits[0] = yes;
+        logits[1] = no;
+    }
+}
+
+/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i. */
+KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
+{
+    kalm_context *c = d->c;
+    kalm__memory *m = &c->memory;
+    const kalm__file *f = &c->model->file;
+    uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
+    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine);
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * f->shape.hidden);
+    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    for (l = 0; l < layers; l++) {
+        kalm__layer_run r;
+        kalm_result result;
+        kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
+        kalm__cross_keys(d, &r);
+        if (l == 0 && layers > 1) {
+            kalm__first_layer(d, &r);
+            for (i = 1; i < d->batch.seqs; i++) {          /* from here on everyone has keys of their own */
+                const kalm__side *s = &f->stack[KALM__DECODER].shape;
+                size_t before = i * m->seqs[0].self.capacity;
+                m->seqs[i].self.k = m->self_k + kalm__key_floats(before, s->kv_heads, s->head_dim);
+                m->seqs[i].self.v = m->self_v + kalm__value_floats(before, s->kv_heads, s->head_dim);
+            }
+        } else {
+            if (l == 0)
+                for (i = 1; i < d->batch.seqs; i++)
+                    memcpy(m->x + m->seqs[i].row * f->shape.hidden, m->x, d->tokens * f->shape.hidden * sizeof(float));
+            kalm__layer_keys(&r);
+            if (l + 1 == layers) kalm__keep_last_rows(d, &r);
+            kalm__layer_rows(&r, NULL);
+        }
+        result = kalm__step(progress, rows, err);
+        if (result) return result;
+    }
+    return KALM_OK;
+}
+
+/* Score docs[0..count) against a prompt of token ids; ids are in the vocabulary, documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
+                                  size_t count, kalm__progress *progress, kalm_score *scores, kalm_error *err)
+{
+    const kalm__side *s = &c->model->file.shape.side[KALM__DECODER];
+    size_t next = 0, hidden = c->model->file.shape.hidden, i;
+    while (next < count) {
+        kalm__decoding d;
+        size_t room = 0;
+        kalm_result result;
+        memset(&d, 0, sizeof d);
+        d.c = c;
+        d.ids = ids;
+        d.tokens = tokens;
+        d.docs = docs;
+        d.batch.c = c;
+        while (next < count) {
+            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, 16);
+            kalm__seq *q;
+            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, KALM__DECODER, tokens, 0, next)) break;
+            q = &c->memory.seqs[d.batch.seqs - 1];
+            q->cross.count = rows;
+            q->cross.capacity = capacity;
+            q->cross.k = c->memory.cross_k + kalm__key_floats(room, s->kv_heads, s->head_dim);
+            q->cross.v = c->memory.cross_v + kalm__value_floats(room, s->kv_heads, s->head_dim);
+            room += capacity;
+            d.doc_rows += rows;
+            next++;
+        }
+        result = kalm__decode_batch(&d, progress, err);
+        if (result) return result;
+        for (i = 0; i < d.batch.seqs; i++) {
+            size_t item = c->memory.seqs[i].item;
+            scores[item].index = (uint32_t)item;
+            scores[item].cut = docs[item]->info.tokens_used < docs[item]->info.tokens;
+            kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        }
+    }
+    return KALM_OK;
+}
+
+#endif

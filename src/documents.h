@@ -1,0 +1,171 @@
+/* documents.h - an encoded document is its bytes: how they lie, how rows are written and read, what is checked when they
+   come back from a stranger. Knows nothing of how rows are computed or used.
+
+   HEADER, 64 bytes, little-endian
+      0   4  "KDOC"                   4   4  version, 1
+      8   8  fingerprint of the model that made it (format.h)
+     16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
+     24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
+     32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
+     40   8  kalm__hash of all bytes with this field zero
+     48  16  zero
+   ROWS, each
+     bits 32  float [width]
+     bits 16  half  [width]          largest magnitude 65504, beyond it clipped
+     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i] */
+#ifndef KALM__DOCUMENTS_H
+#define KALM__DOCUMENTS_H
+
+#include "base.h"
+
+#define KALM__DOC_HEADER 64u
+#define KALM__DOC_VERSION 1u
+#define KALM__DOC_GROUP 64u
+
+struct kalm_doc {
+    kalm_allocator alloc;
+    size_t         block;              /* bytes of this block, the document's own bytes included when not borrowed */
+    const unsigned char *bytes;
+    size_t         size;
+    kalm_doc_info  info;
+};
+
+/* Bytes of a row; 0 for bits that are none. */
+KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
+{
+    if (bits == 32) return width * 4;
+    if (bits == 16) return width * 2;
+    return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
+}
+
+KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
+{
+    size_t i, g;
+    if (bits == 32) {
+        for (i = 0; i < width; i++) kalm__put_f32(out + 4 * i, x[i]);
+        return;
+    }
+    if (bits == 16) {
+        for (i = 0; i < width; i++) {
+            float v = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
+            uint16_t h = kalm__to_f16(v);
+            out[2 * i] = (unsigned char)h;
+            out[2 * i + 1] = (unsigned char)(h >> 8);
+        }
+        return;
+    }
+    for (g = 0; g * KALM__DOC_GROUP < width; g++) {
+        size_t first = g * KALM__DOC_GROUP, end = kalm__min(first + KALM__DOC_GROUP, width);
+        unsigned char *q = out + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
+        float most = 0.0f, scale;
+        uint16_t h;
+        for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+        h = kalm__to_f16(most / 127.0f > 65504.0f ? 65504.0f : most / 127.0f);
+        scale = kalm__from_f16(h);
+        out[2 * g] = (unsigned char)h;
+        out[2 * g + 1] = (unsigned char)(h >> 8);
+        for (i = first; i < end; i++) {
+            float v = scale > 0.0f ? x[i] / scale : 0.0f;
+            v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v;
+            q[i] = (unsigned char)(int8_t)(v < 0.0f ? v - 0.5f : v + 0.5f);
+        }
+    }
+}
+
+KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
+{
+    size_t width = doc->info.width, i;
+    const unsigned char *p = doc->bytes + KALM__DOC_HEADER + row * kalm__doc_row_bytes(width, doc->info.bits);
+    if (doc->info.bits == 32)
+        for (i = 0; i < width; i++) x[i] = kalm__f32(p + 4 * i);
+    else if (doc->info.bits == 16)
+        for (i = 0; i < width; i++) x[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+    else {
+        const unsigned char *q = p + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
+        for (i = 0; i < width; i++)
+            x[i] = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__DOC_GROUP * 2)) *
+                   (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
+    }
+}
+
+KALM__FN uint64_t kalm__doc_checksum(const unsigned char *bytes, size_t size)
+{
+    unsigned char head[KALM__DOC_HEADER];
+    kalm__hasher h;
+    memcpy(head, bytes, sizeof head);
+    memset(head + 40, 0, 8);
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, head, sizeof head);
+    kalm__hash_add(&h, bytes + sizeof head, size - sizeof head);
+    return kalm__hash_end(&h);
+}
+
+/* A document of its own bytes with the header written and rows to fill in; NULL when memory is short. */
+KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_info *info, unsigned char **rows)
+{
+    size_t own = kalm__round_up(sizeof(kalm_doc), 64), row = kalm__doc_row_bytes(info->width, info->bits);
+    size_t size = kalm__add(kalm__mul(info->rows, row), KALM__DOC_HEADER), block = kalm__add(size, own);
+    kalm_doc *doc = (kalm_doc *)kalm__alloc(alloc, block);
+    unsigned char *p;
+    if (!doc) return NULL;
+    doc->alloc = *alloc;
+    doc->block = block;
+    doc->size = size;
+    doc->info = *info;
+    p = (unsigned char *)doc + own;
+    doc->bytes = p;
+    memset(p, 0, KALM__DOC_HEADER);
+    memcpy(p, "KDOC", 4);
+    kalm__put_u32(p + 4, KALM__DOC_VERSION);
+    kalm__put_u64(p + 8, info->fingerprint);
+    kalm__put_u32(p + 16, info->tokens);
+    kalm__put_u32(p + 20, info->tokens_used);
+    kalm__put_u32(p + 24, info->ratio);
+    kalm__put_u32(p + 28, info->rows);
+    kalm__put_u32(p + 32, info->width);
+    kalm__put_u32(p + 36, info->bits);
+    *rows = p + KALM__DOC_HEADER;
+    return doc;
+}
+
+/* Once the rows are written. `rows` as kalm__doc_new gave it. */
+KALM__FN void kalm__doc_seal(kalm_doc *doc, unsigned char *rows)
+{
+    kalm__put_u64(rows - KALM__DOC_HEADER + 40, kalm__doc_checksum(doc->bytes, doc->size));
+}
+
+/* Everything a stranger's bytes must satisfy before anyone reads a row. */
+KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_doc_info *info, uint64_t fingerprint,
+                                     uint32_t width, kalm_error *err)
+{
+    uint64_t need;
+    if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
+        return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
+    if (kalm__u32(p + 4) != KALM__DOC_VERSION)
+        return kalm__fail(err, KALM_BAD_VERSION, "the document has format version %u, this library reads %u", kalm__u32(p + 4),
+                          KALM__DOC_VERSION);
+    info->fingerprint = kalm__u64(p + 8);
+    info->tokens = kalm__u32(p + 16);
+    info->tokens_used = kalm__u32(p + 20);
+    info->ratio = kalm__u32(p + 24);
+    info->rows = kalm__u32(p + 28);
+    info->width = kalm__u32(p + 32);
+    info->bits = kalm__u32(p + 36);
+    if (info->fingerprint != fingerprint)
+        return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
+    if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
+        return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
+                          info->bits, width);
+    if (!info->ratio || !info->tokens_used || info->tokens_used > info->tokens ||
+        info->rows != (info->tokens_used - 1) / info->ratio + 1)
+        return kalm__fail(err, KALM_BAD_FILE, "the document says %u rows of %u tokens for %u of %u tokens", info->rows,
+                          info->ratio, info->tokens_used, info->tokens);
+    need = KALM__DOC_HEADER + (uint64_t)info->rows * kalm__doc_row_bytes(info->width, info->bits);
+    if (size != need)
+        return kalm__fail(err, KALM_BAD_FILE, "the document has %z bytes, its header asks for %U", size, need);
+    if (kalm__doc_checksum(p, size) != kalm__u64(p + 40))
+        return kalm__fail(err, KALM_BAD_FILE, "the document is damaged: its checksum does not match");
+    return KALM_OK;
+}
+
+#endif

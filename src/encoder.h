@@ -1,0 +1,135 @@
+/* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
+#ifndef KALM__ENCODER_H
+#define KALM__ENCODER_H
+
+#include "base.h"
+#include "layer.h"
+#include "documents.h"
+
+/* Progress of a job, counted in layers x rows. */
+typedef struct kalm__progress {
+    int  (*call)(void *user, size_t done, size_t total);
+    void  *user;
+    size_t done, total;
+} kalm__progress;
+
+KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
+{
+    p->done += rows;
+    if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
+        return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+    return KALM_OK;
+}
+
+typedef struct kalm__batch {
+    kalm_context *c;
+    size_t        rows, seqs;
+    size_t        self_room;           /* capacity handed out in self_k, self_v */
+    const int32_t *ids;                /* [rows] */
+} kalm__batch;
+
+/* One more sequence of `count` rows at `position`; 0 when the batch is full. */
+KALM__FN int kalm__batch_add(kalm__batch *b, int side, size_t count, size_t position, size_t item)
+{
+    const kalm__side *s = &b->c->model->file.shape.side[side];
+    kalm__memory *m = &b->c->memory;
+    size_t room = kalm__round_up(position + count, 16), i;
+    kalm__seq *q;
+    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / 16) return 0;
+    q = &m->seqs[b->seqs];
+    memset(q, 0, sizeof *q);
+    q->row = b->rows;
+    q->count = count;
+    q->position = position;
+    q->item = item;
+    q->self.count = position + count;
+    q->self.capacity = room;
+    q->self.k = m->self_k + kalm__key_floats(b->self_room, s->kv_heads, s->head_dim);
+    q->self.v = m->self_v + kalm__value_floats(b->self_room, s->kv_heads, s->head_dim);
+    for (i = 0; i < count; i++) m->row_seq[b->rows + i] = (uint32_t)b->seqs;
+    b->rows += count;
+    b->self_room += room;
+    b->seqs++;
+    return 1;
+}
+
+KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__batch *b = (const kalm__batch *)arg;
+    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden = b->c->model->file.shape.hidden;
+    (void)worker;
+    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden);
+}
+
+/* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
+KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress, kalm_error *err)
+{
+    kalm_context *c = b->c;
+    uint32_t l;
+    kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
+    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers; l++) {
+        kalm__layer_run r;
+        kalm_result result;
+        kalm__layer_begin(&r, c, KALM__ENCODER, l, b->rows, b->seqs);
+        kalm__layer_keys(&r);
+        kalm__layer_rows(&r, NULL);
+        result = kalm__step(progress, b->rows, err);
+        if (result) return result;
+    }
+    return KALM_OK;
+}
+
+typedef struct kalm__pooling {
+    kalm_context  *c;
+    const kalm__seq *seq;
+    size_t         ratio, row_bytes;
+    uint32_t       bits;
+    unsigned char *rows;
+} kalm__pooling;
+
+/* Row i of a document: the plain mean of the normed rows of its group. */
+KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__pooling *p = (const kalm__pooling *)arg;
+    const kalm__file *f = &p->c->model->file;
+    const kalm__ops *ops = p->c->machine.ops;
+    const kalm__stack *s = &f->stack[KALM__ENCODER];
+    size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+    void *scratch = kalm__scratch(&p->c->machine, worker);
+    float *sum = (float *)scratch, *row = sum + hidden;
+    memset(sum, 0, hidden * sizeof(float));
+    for (k = first; k < end; k++) {
+        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
+        ops->scale_add(sum, 1.0f, row, hidden);
+    }
+    ops->scale_row(sum, sum, 1.0f / (float)(end - first), hidden);
+    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
+}
+
+/* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
+KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t tokens, uint32_t ratio, uint32_t bits)
+{
+    kalm_doc_info info;
+    kalm__pooling p;
+    kalm_doc *doc;
+    memset(&info, 0, sizeof info);
+    info.tokens = (uint32_t)kalm__min(tokens, UINT32_MAX);
+    info.tokens_used = (uint32_t)seq->count;
+    info.ratio = ratio;
+    info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
+    info.width = c->model->file.shape.hidden;
+    info.bits = bits;
+    info.fingerprint = c->model->file.fingerprint;
+    doc = kalm__doc_new(&c->alloc, &info, &p.rows);
+    if (!doc) return NULL;
+    p.c = c;
+    p.seq = seq;
+    p.ratio = ratio;
+    p.bits = bits;
+    p.row_bytes = kalm__doc_row_bytes(info.width, bits);
+    kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
+    kalm__doc_seal(doc, p.rows);
+    return doc;
+}
+
+#endif

@@ -1,0 +1,258 @@
+/* layer.h - one transformer layer over a batch of sequences, the same for both sides (MODEL.md, Encoder and Decoder):
+
+     x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
+     x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
+
+   In two steps, since every query needs all keys: kalm__layer_keys packs keys and values of all rows, then
+   kalm__layer_rows takes the rows, a chunk at a time, through the rest. Sides differ only in what kalm__layer_run says:
+   the windows and the document rows. Each step is a few parallel loops over rows or tiles. */
+#ifndef KALM__LAYER_H
+#define KALM__LAYER_H
+
+#include "base.h"
+#include "context.h"
+
+typedef struct kalm__layer_run {
+    kalm_context      *c;
+    const kalm__stack *stack;
+    const kalm__layer *layer;
+    const kalm__rotary *rotary;
+    int                side;
+    size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
+    /* the piece of work at hand */
+    size_t             row0, n;        /* rows of the chunk */
+    const float       *from;           /* rows to pack, or keys before packing */
+    size_t             width;
+    int                rotated;
+    const kalm__matrix *target;        /* the matrix rows are packed for */
+    const float       *gain;           /* norm before packing; NULL: none */
+    const float       *gain_added;     /* norm of y on its way into x; NULL: none */
+    size_t             parts, kv_tasks;
+    const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
+    kalm__keys        *doc_keys;       /* where document rows go, by row of the chunk; see kalm__store_doc_task */
+} kalm__layer_run;
+
+KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
+{
+    memset(r, 0, sizeof *r);
+    r->c = c;
+    r->side = side;
+    r->stack = &c->model->file.stack[side];
+    r->layer = &r->stack->layers[layer];
+    r->rotary = &c->rotary[side][r->layer->full];
+    r->rows = rows;
+    r->seqs = seqs;
+}
+
+/* ---- rows into packed activations --------------------------------------------------------------------------------- */
+
+/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. */
+KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__machine *m = &r->c->machine;
+    const kalm__ops *ops = m->ops;
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k;
+    size_t hidden = r->c->model->file.shape.hidden;
+    float eps = r->stack->shape.norm_eps;
+    void *scratch = kalm__scratch(m, worker);
+    float *row = (float *)scratch;
+    for (k = 0; k < count; k++) {
+        const float *x = r->from + (first + k) * r->width;
+        float *out = row + k * r->width;
+        if (r->gain_added) {
+            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
+            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            x = residual;
+        }
+        if (!r->target) continue;
+        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
+        else memcpy(out, x, r->width * sizeof(float));
+        if (r->rotated) ops->hadamard(out, r->width);
+    }
+    if (r->target)
+        m->kernels->pack_acts(r->target->type, r->target == &r->layer->matrix[KALM__T_Q] ? r->c->memory.acts_in : r->c->memory.acts,
+                              r->target == &r->layer->matrix[KALM__T_Q] ? r->rows : r->n, first, count, row, r->width, r->width);
+}
+
+KALM__FN void kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
+{
+    size_t step = kalm__row_step(&r->c->machine);
+    r->from = from;
+    r->n = n;
+    r->target = what < 0 ? NULL : &r->layer->matrix[what];
+    r->rotated = what < 0 ? 0 : r->layer->rotated[what];
+    r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
+    r->gain = gain;
+    kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
+}
+
+/* ---- keys and values ----------------------------------------------------------------------------------------------- */
+
+/* Norm, rotate and pack the keys of one row; the values beside them. */
+KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    void *scratch = kalm__scratch(&r->c->machine, worker);
+    float *turn = (float *)scratch;
+    for (k = first; k < end; k++) {
+        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
+        float *key = r->c->memory.h + k * 2 * all;
+        size_t at = q->position + (r->row0 + k - q->row);
+        kalm__rotary_at(r->rotary, at, turn);
+        for (h = 0; h < s->kv_heads; h++)
+            r->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f,
+                                           turn, turn + dim / 2);
+        kalm__store_key(&q->self, at, key, key + all, s->kv_heads, dim);
+    }
+}
+
+/* Norm and pack the rows of the batch, and keep the keys and values of all of them. */
+KALM__FN void kalm__layer_keys(kalm__layer_run *r)
+{
+    kalm__memory *m = &r->c->memory;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    r->row0 = 0;
+    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
+        r->n = kalm__min(r->c->chunk, r->rows - r->row0);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all);
+        kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
+    }
+}
+
+/* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
+
+KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    float scale = 1.0f / sqrtf(s->query_scalar);
+    void *scratch = kalm__scratch(&r->c->machine, worker);
+    float *turn = (float *)scratch;
+    for (k = first; k < end; k++) {
+        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
+        float *row = r->c->memory.q + k * s->heads * dim;
+        kalm__rotary_at(r->rotary, q->position + (r->row0 + k - q->row), turn);
+        for (h = 0; h < s->heads; h++)
+            r->c->machine.ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale,
+                                           turn, turn + dim / 2);
+    }
+}
+
+/* q = norm_rotate(q(acts)) of the chunk */
+KALM__FN void kalm__layer_queries(kalm__layer_run *r)
+{
+    const kalm__side *s = &r->stack->shape;
+    kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+                 (size_t)s->heads * s->head_dim);
+    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__turn_queries_task, r);
+}
+
+KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    const kalm__memory *m = &r->c->memory;
+    size_t low = 0, high = r->parts, block = kalm__query_block(s->heads, s->kv_heads), query, wide = (size_t)s->heads * s->head_dim;
+    const kalm__part *p;
+    const kalm__seq *q;
+    kalm__attention a;
+    while (high - low > 1) {           /* the part that task i belongs to */
+        size_t middle = (low + high) / 2;
+        if (m->parts[middle].task <= i) low = middle;
+        else high = middle;
+    }
+    p = &m->parts[low];
+    q = &m->seqs[p->seq];
+    i -= p->task;
+    query = i / s->kv_heads * block;
+    a.machine = &r->c->machine;
+    a.heads = s->heads;
+    a.kv_heads = s->kv_heads;
+    a.head_dim = s->head_dim;
+    a.cross = q->cross;
+    a.self = q->self;
+    if (r->side == KALM__ENCODER) {    /* window w sees (w + 1) / 2 - 1 to the left and w / 2 to the right */
+        a.left = r->layer->full ? SIZE_MAX : (size_t)(s->window + 1) / 2 - 1;
+        a.right = r->layer->full ? SIZE_MAX : (size_t)s->window / 2;
+    } else {
+        a.left = r->layer->full ? SIZE_MAX : (size_t)s->window - 1;
+        a.right = 0;
+    }
+    a.position = q->position + (p->row - q->row);
+    a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
+    a.out = m->attended + (p->row - r->row0) * wide;
+    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->machine, worker));
+}
+
+KALM__FN void kalm__layer_attention(kalm__layer_run *r)
+{
+    const kalm__side *s = &r->stack->shape;
+    kalm__memory *m = &r->c->memory;
+    size_t row = r->row0, tasks = 0, block = kalm__query_block(s->heads, s->kv_heads);
+    r->parts = 0;
+    while (row < r->row0 + r->n) {
+        kalm__part *p = &m->parts[r->parts++];
+        const kalm__seq *q;
+        p->seq = m->row_seq[row];
+        q = &m->seqs[p->seq];
+        p->row = row;
+        p->count = kalm__min(q->row + q->count, r->row0 + r->n) - row;
+        p->task = tasks;
+        tasks += (p->count + block - 1) / block * s->kv_heads;
+        row += p->count;
+    }
+    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
+}
+
+/* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
+KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
+{
+    kalm__memory *m = &r->c->memory;
+    const kalm__machine *machine = &r->c->machine;
+    const kalm__layer *l = r->layer;
+    size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
+    size_t row0;
+    r->shared_q = shared_q;
+    for (row0 = 0; row0 < r->rows; row0 += r->c->chunk) {
+        size_t n = kalm__min(r->c->chunk, r->rows - row0);
+        r->row0 = row0;
+        r->n = n;
+        if (!shared_q) kalm__layer_queries(r);
+        kalm__layer_attention(r);
+        kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden);
+        r->gain_added = l->norm[KALM__T_POST_ATTENTION];
+        kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
+        r->gain_added = NULL;
+        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, mlp);
+        kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden);
+        r->gain_added = l->norm[KALM__T_POST_MLP];
+        kalm__pack_rows(r, m->y, n, -1, NULL);
+        r->gain_added = NULL;
+    }
+}
+
+/* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
+
+/* x = embedding[id] * sqrt(hidden); the end-of-image token has a vector of its own, unscaled. id is in the vocabulary. */
+KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
+{
+    const kalm__stack *s = &f->stack[side];
+    size_t hidden = f->shape.hidden, i;
+    float scale = sqrtf((float)hidden);
+    if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
+        memcpy(x, s->eoi, hidden * sizeof(float));
+        return;
+    }
+    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden, x);
+    for (i = 0; i < hidden; i++) x[i] *= scale;
+}
+
+#endif

@@ -1,0 +1,148 @@
+/* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
+   the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
+#ifndef KALM__MATMUL_H
+#define KALM__MATMUL_H
+
+#include "base.h"
+#include "threads.h"
+#include "kernels.h"
+#include "ops.h"
+
+/* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
+typedef struct kalm__machine {
+    const kalm__kernels *kernels;
+    const kalm__ops     *ops;
+    kalm__pool          *pool;
+    unsigned char       *scratch;      /* [workers][scratch_size] */
+    size_t               scratch_size;
+} kalm__machine;
+
+KALM__INLINE unsigned char *kalm__scratch(const kalm__machine *m, unsigned worker)
+{
+    return m->scratch + worker * m->scratch_size;
+}
+
+/* A cut of [rows) x [panels) into pieces of row_step x panel_step. */
+typedef struct kalm__cut {
+    size_t rows, panels, row_step, panel_step, across;   /* across: pieces side by side */
+} kalm__cut;
+
+enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
+
+/* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
+   gives too few pieces to keep the threads equally busy. */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads)
+{
+    size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
+    c->rows = rows;
+    c->panels = panels;
+    c->row_step = rows;
+    c->panel_step = KALM__TILE_PANELS;
+    if (rows <= KALM__FEW_ROWS && threads > 1 && panels / KALM__TILE_PANELS < wanted)
+        c->panel_step = kalm__max(1, panels / wanted);
+    while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
+           c->row_step > 2 * KALM__FEW_ROWS)
+        c->row_step = kalm__round_up((c->row_step + 1) / 2, acts_step);
+    c->across = (panels + c->panel_step - 1) / c->panel_step;
+    return c->across * ((rows + c->row_step - 1) / c->row_step);
+}
+
+/* The piece i: rows [*row, *row + *n), panels [*panel, *panel + *count). */
+KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *n, size_t *panel, size_t *count)
+{
+    *panel = i % c->across * c->panel_step;
+    *count = kalm__min(c->panel_step, c->panels - *panel);
+    *row = i / c->across * c->row_step;
+    *n = kalm__min(c->row_step, c->rows - *row);
+}
+
+/* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
+
+typedef struct kalm__product {
+    const kalm__machine *machine;
+    const kalm__matrix  *w[2];         /* gate and up, or one matrix */
+    const void          *acts;
+    size_t               block, row0;  /* rows packed in acts; first of them to use */
+    float               *y;
+    size_t               stride;
+    kalm__cut            cut;
+} kalm__product;
+
+KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__product *p = (const kalm__product *)arg;
+    size_t row, n, panel, count;
+    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count,
+                                p->y + row * p->stride + panel * 16, p->stride, kalm__scratch(p->machine, worker));
+}
+
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. */
+KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
+                           size_t n, float *y, size_t stride)
+{
+    kalm__product p;
+    if (!n) return;
+    p.machine = m;
+    p.w[0] = w;
+    p.w[1] = NULL;
+    p.acts = acts;
+    p.block = block;
+    p.row0 = row0;
+    p.y = y;
+    p.stride = stride;
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+                   kalm__linear_task, &p);
+}
+
+/* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
+
+/* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
+enum { KALM__GEGLU_ROWS = 256 };
+
+KALM__FN size_t kalm__geglu_scratch(void)
+{
+    return (size_t)2 * KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16 * sizeof(float);
+}
+
+KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__product *p = (const kalm__product *)arg;
+    const kalm__kernels *k = p->machine->kernels;
+    size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
+    unsigned char *scratch = kalm__scratch(p->machine, worker);
+    void *tile = scratch;
+    float *gate = (float *)tile, *up = gate + KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
+    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+    scratch += kalm__geglu_scratch();
+    width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
+    k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
+    k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
+    for (r = 0; r < n; r++)
+        p->machine->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+}
+
+/* n at most KALM__GEGLU_ROWS */
+KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
+                          size_t block, size_t row0, size_t n, float *h, size_t stride)
+{
+    kalm__product p;
+    if (!n) return;
+    p.machine = m;
+    p.w[0] = gate;
+    p.w[1] = up;
+    p.acts = acts;
+    p.block = block;
+    p.row0 = row0;
+    p.y = h;
+    p.stride = stride;
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)gate->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+                   kalm__geglu_task, &p);
+}
+
+/* ---- packing rows ------------------------------------------------------------------------------------------------ */
+
+/* Rows a task prepares at once; a multiple of every set's acts_step is made of it by kalm__row_step. */
+KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_up(16, m->kernels->acts_step); }
+
+#endif

@@ -1,0 +1,415 @@
+/* public.h - the functions of api.h: check what the caller gave, then call the part that does the work. */
+#ifndef KALM__PUBLIC_H
+#define KALM__PUBLIC_H
+
+#include "base.h"
+#include "rerank.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every call clears what it will fill in, so that a failure leaves nothing stale behind. */
+#define KALM__NEED(pointer)                                                                              \
+    do {                                                                                                 \
+        if (!(pointer)) return kalm__fail(err, KALM_BAD_ARGUMENT, #pointer " is NULL");                  \
+    } while (0)
+
+KALM_API uint32_t kalm_version(void)
+{
+    return (uint32_t)KALM_VERSION_MAJOR << 16 | (uint32_t)KALM_VERSION_MINOR << 8 | (uint32_t)KALM_VERSION_PATCH;
+}
+
+KALM_API const char *kalm_kernels(size_t i)
+{
+    const kalm__kernels *k = kalm__kernel_set(i);
+    return k ? k->name : NULL;
+}
+
+/* ---- model ------------------------------------------------------------------------------------------------------- */
+
+#ifndef KALM_NO_STDIO
+KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err)
+{
+    kalm__mapping mapping;
+    kalm_allocator alloc;
+    kalm_result r;
+    int ok;
+    kalm__no_error(err);
+    KALM__NEED(model);
+    *model = NULL;
+    KALM__NEED(path);
+    alloc = kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    r = kalm__map_file(&mapping, path, &alloc, err);
+    if (r) return r;
+    r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
+    if (r) kalm__unmap_file(&mapping, &alloc);
+    return r;
+}
+#endif
+
+KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config, kalm_model **model,
+                                            kalm_error *err)
+{
+    int ok;
+    kalm__no_error(err);
+    KALM__NEED(model);
+    *model = NULL;
+    KALM__NEED(data);
+    (void)kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    if ((uintptr_t)data & 63) return kalm__fail(err, KALM_BAD_ARGUMENT, "the model's bytes are not aligned to 64");
+    return kalm__model_new(data, size, config, NULL, model, err);
+}
+
+KALM_API void kalm_model_close(kalm_model *model)
+{
+    kalm_allocator alloc;
+    if (!model) return;
+    alloc = model->alloc;
+#ifndef KALM_NO_STDIO
+    kalm__unmap_file(&model->mapping, &alloc);
+#endif
+    kalm__release(&alloc, model, model->block);
+}
+
+KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info)
+{
+    const kalm__file *f;
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (!model) return;
+    f = &model->file;
+    info->name = model->name;
+    info->weights = f->has_model ? kalm__type_name(f->shape.weights) : "none";
+    info->vocabulary = f->shape.vocabulary;
+    info->layers = f->shape.side[KALM__ENCODER].layers;
+    info->width = f->shape.hidden;
+    info->max_tokens = f->shape.side[KALM__ENCODER].max_positions;
+    info->has_tokenizer = f->has_tokenizer;
+    info->yes_id = (int32_t)f->shape.yes_id;
+    info->no_id = (int32_t)f->shape.no_id;
+    info->bytes = f->size;
+    info->fingerprint = f->fingerprint;
+}
+
+KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
+{
+    kalm__no_error(err);
+    KALM__NEED(model);
+    return kalm__file_verify(&model->file, err);
+}
+
+/* ---- tokenizer --------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
+                                   size_t *count, kalm_error *err)
+{
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(count);
+    *count = 0;
+    KALM__NEED(model);
+    if (capacity) KALM__NEED(ids);
+    if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
+    r = kalm__need_tokenizer(model, err);
+    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, kalm__resolve(text), flags, ids, capacity, count, err);
+}
+
+KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count, char *text, size_t capacity,
+                                     size_t *size, kalm_error *err)
+{
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(size);
+    *size = 0;
+    KALM__NEED(model);
+    if (count) KALM__NEED(ids);
+    if (capacity) KALM__NEED(text);
+    r = kalm__need_tokenizer(model, err);
+    return r ? r : kalm__detokenize(&model->file.tokenizer, ids, count, text, capacity, size, err);
+}
+
+KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id)
+{
+    kalm_text none;
+    none.data = NULL;
+    none.size = 0;
+    return model && model->file.has_tokenizer ? kalm__token_bytes(&model->file.tokenizer, id) : none;
+}
+
+/* ---- context ----------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config, kalm_context **ctx, kalm_error *err)
+{
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    *ctx = NULL;
+    KALM__NEED(model);
+    return kalm__context_new(model, config, ctx, err);
+}
+
+KALM_API void kalm_context_free(kalm_context *ctx)
+{
+    kalm_allocator alloc;
+    if (!ctx) return;
+    kalm__pool_stop(&ctx->pool);
+    alloc = ctx->alloc;
+    kalm__release(&alloc, ctx->block, ctx->block_size);
+}
+
+/* ---- documents --------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
+                                 kalm_doc **docs, kalm_error *err)
+{
+    kalm__source s;
+    kalm_result r;
+    size_t i;
+    kalm__no_error(err);
+    if (count) KALM__NEED(docs);
+    for (i = 0; i < count; i++) docs[i] = NULL;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    r = kalm__need_tokenizer(ctx->model, err);
+    if (r) return r;
+    memset(&s, 0, sizeof s);
+    s.texts = texts;
+    s.flags = params ? params->flags : 0;
+    return kalm__encode_all(ctx, &s, count, params, docs, err);
+}
+
+KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
+                                     kalm_doc **docs, kalm_error *err)
+{
+    kalm__source s;
+    size_t i;
+    kalm__no_error(err);
+    if (count) KALM__NEED(docs);
+    for (i = 0; i < count; i++) docs[i] = NULL;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    memset(&s, 0, sizeof s);
+    s.ids = texts;
+    return kalm__encode_all(ctx, &s, count, params, docs, err);
+}
+
+KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)
+{
+    if (size) *size = doc ? doc->size : 0;
+    return doc ? doc->bytes : NULL;
+}
+
+KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags, kalm_doc **doc,
+                                   kalm_error *err)
+{
+    kalm_doc_info info;
+    kalm_doc *d;
+    unsigned char *rows;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(doc);
+    *doc = NULL;
+    KALM__NEED(model);
+    KALM__NEED(data);
+    if (flags & ~KALM_BORROW) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
+    if (flags & KALM_BORROW && (uintptr_t)data & 3)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
+    if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
+    memset(&info, 0, sizeof info);
+    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden, err);
+    if (r) return r;
+    if (flags & KALM_BORROW) {
+        d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);
+        if (!d) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document");
+        d->alloc = model->alloc;
+        d->block = sizeof *d;
+        d->bytes = (const unsigned char *)data;
+        d->size = size;
+        d->info = info;
+    } else {
+        d = kalm__doc_new(&model->alloc, &info, &rows);
+        if (!d) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %z bytes", size);
+        memcpy(rows - KALM__DOC_HEADER, data, size);
+    }
+    *doc = d;
+    return KALM_OK;
+}
+
+KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
+                                     kalm_doc **coarser, kalm_error *err)
+{
+    kalm_doc_info info;
+    kalm_doc *out;
+    unsigned char *rows;
+    float *sum, *row;
+    size_t width, row_bytes, step, i, k, d;
+    kalm__no_error(err);
+    KALM__NEED(coarser);
+    *coarser = NULL;
+    KALM__NEED(model);
+    KALM__NEED(doc);
+    info = doc->info;
+    if (!ratio || ratio % info.ratio)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);
+    info.bits = bits ? bits : info.bits;
+    if (!kalm__doc_row_bytes(info.width, info.bits))
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16 or 8", bits);
+    step = ratio / info.ratio;
+    info.ratio = ratio;
+    info.rows = (info.tokens_used - 1) / ratio + 1;
+    width = info.width;
+    sum = (float *)kalm__alloc(&model->alloc, 2 * width * sizeof *sum);
+    if (!sum) return kalm__fail(err, KALM_NO_MEMORY, "no memory for two rows of %z numbers", width);
+    row = sum + width;
+    out = kalm__doc_new(&model->alloc, &info, &rows);
+    if (!out) {
+        kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
+    }
+    row_bytes = kalm__doc_row_bytes(width, info.bits);
+    for (i = 0; i < info.rows; i++) {
+        size_t tokens = 0, end = kalm__min((i + 1) * step, doc->info.rows);
+        memset(sum, 0, width * sizeof *sum);
+        for (k = i * step; k < end; k++) {
+            size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
+            kalm__doc_read_row(doc, k, row);
+            for (d = 0; d < width; d++) sum[d] += row[d] * (float)mine;
+            tokens += mine;
+        }
+        for (d = 0; d < width; d++) sum[d] /= (float)tokens;
+        kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
+    }
+    kalm__doc_seal(out, rows);
+    kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+    *coarser = out;
+    return KALM_OK;
+}
+
+KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info)
+{
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (doc) *info = doc->info;
+}
+
+KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
+
+/* ---- reranking ---------------------------------------------------------------------------------------------------- */
+
+KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const kalm_doc *const *docs, size_t count,
+                                      const kalm_params *p, kalm_score *scores, kalm_error *err)
+{
+    kalm__progress progress;
+    kalm_result r = kalm__check_docs(ctx, docs, count, err);
+    memset(&progress, 0, sizeof progress);
+    progress.call = p->progress;
+    progress.user = p->progress_user;
+    progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
+    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, docs, count, &progress, scores, err);
+}
+
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                 const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    kalm_params p;
+    size_t tokens = 0;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
+    if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+                                     const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    kalm_params p;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+    if (prompt.count > ctx->max_prompt)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+                          prompt.count, ctx->max_prompt);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
+    if (r) return r;
+    memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
+    r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
+                                       const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    enum { KALM__TOGETHER = 64 };
+    kalm_doc *docs[KALM__TOGETHER];
+    kalm_params p;
+    kalm_result r;
+    size_t first, i;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
+    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+        size_t n = kalm__min(count - first, KALM__TOGETHER);
+        r = kalm_encode(ctx, texts + first, n, &p, docs, err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &p, scores + first, err);
+        for (i = 0; i < n; i++) {
+            scores[first + i].index = (uint32_t)(first + i);
+            kalm__doc_release(docs[i]);
+        }
+    }
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM__FN int kalm__before(const kalm_score *a, const kalm_score *b)
+{
+    return a->margin > b->margin || (a->margin >= b->margin && a->index < b->index);
+}
+
+/* Heap sort: in place, n log n whatever comes; (margin, index) are distinct pairs, so the order is total. */
+KALM_API void kalm_sort(kalm_score *scores, size_t count)
+{
+    size_t start = count / 2, end = count;
+    if (!scores) return;
+    while (end > 1) {
+        size_t root, child;
+        kalm_score moving;
+        if (start) {
+            moving = scores[--start];
+        } else {
+            moving = scores[--end];
+            scores[end] = scores[0];
+        }
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && kalm__before(&scores[child], &scores[child + 1])) child++;
+            if (!kalm__before(&moving, &scores[child])) break;
+            scores[root] = scores[child];
+        }
+        scores[root] = moving;
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
