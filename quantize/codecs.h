@@ -4,8 +4,8 @@
 
    Scales minimise the squared error of the weights, row by row:
      q8   the largest weight of a row becomes +-127; then the scale is set to what fits the rounded row best.
-     q4   every group of 32 gets the step that fits it best, the row's scale is searched so that all steps are close to
-          a whole multiple of it (1 to 15), then each multiplier is searched, and the scale fitted to the result.
+     q4   every group of 32 gets the step that fits it best; the row's scale is that of the widest group, or less where
+          that serves the others more; each multiplier is searched, and the scale fitted to the result.
    Rounding is to nearest, ties to even, and sums have one order: the file does not depend on the threads that made it. */
 #ifndef KALM__CODECS_H
 #define KALM__CODECS_H
@@ -19,6 +19,13 @@
 typedef struct kalm__loss {
     double change, weight;
 } kalm__loss;
+
+KALM__INLINE void kalm__count_loss(kalm__loss *loss, float before, float after)
+{
+    double d = (double)before - (double)after;
+    loss->change += d * d;
+    loss->weight += (double)before * (double)before;
+}
 
 /* Nearest integer, ties to even, of |x| < 2^22: the addition pushes the fraction out of the mantissa. */
 KALM__INLINE float kalm__nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
@@ -67,98 +74,131 @@ KALM__FN float kalm__q8_row(const float *w, size_t cols, int8_t *q)
 
 /* ---- 4 bits ---------------------------------------------------------------------------------------------------- */
 
-/* Squared error of 32 weights rounded to step * (-8 ... 7); step may be negative, not tiny. Eight sums in a fixed order,
-   so that a compiler may use vectors. */
-KALM__FN float kalm__q4_cost(const float *w, float step)
+/* The magnitude of the codebook nearest to a >= 0, counted up from the smallest: branches would hinder vectors. The
+   numbers are those of kalm__q4_codebook, and the middles between them. */
+KALM__INLINE float kalm__q4_nearest(float a)
 {
-    float sum[8] = { 0, 0, 0, 0, 0, 0, 0, 0 }, inverse = 1.0f / step;
-    size_t i, j;
-    for (i = 0; i < KALM__GROUP; i += 8)
-        for (j = 0; j < 8; j++) {
-            float x = w[i + j] * inverse;
-            float d = w[i + j] - step * kalm__nearest(kalm__clamp(x, -8.0f, 7.0f));
-            sum[j] += d * d;
-        }
-    return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+    return 6.0f + (a > 12.0f ? 12.0f : 0.0f) + (a > 24.5f ? 13.0f : 0.0f) + (a > 38.0f ? 14.0f : 0.0f)
+           + (a > 52.5f ? 15.0f : 0.0f) + (a > 68.5f ? 17.0f : 0.0f) + (a > 87.5f ? 21.0f : 0.0f)
+           + (a > 112.5f ? 29.0f : 0.0f);
 }
 
-/* The step that rounds 32 weights best, or 0 when they are zeros. With `negative` it may be below zero, which turns the
-   range around to 8 ... -7. */
-KALM__FN float kalm__q4_step(const float *w, int negative, float *cost)
+/* Sums over 32 weights that are to become step * codebook: of squared errors, and *along, *square from which a better
+   step follows (along / square). Eight partial sums in a fixed order, so that a compiler may use vectors. */
+KALM__FN float kalm__q4_cost(const float *w, float step, float *along, float *square)
 {
-    float high = 0, low = 0, best = 0;
-    int turn, c;
-    size_t i;
-    for (i = 0; i < KALM__GROUP; i++) {
-        high = w[i] > high ? w[i] : high;
-        low = w[i] < low ? w[i] : low;
-    }
-    *cost = 0;
-    if (high < KALM__TINY_WEIGHT && -low < KALM__TINY_WEIGHT) return 0;
-    for (turn = 0; turn <= negative; turn++) {
-        float base = turn ? (high > -low * (8.0f / 7.0f) ? high / 8.0f : -low / 7.0f)
-                          : (-low > high * (8.0f / 7.0f) ? -low / 8.0f : high / 7.0f);
-        for (c = 0; c < 10; c++) {     /* from clipping a third of the range to leaving some room */
-            float step = base * (0.66f + 0.04f * (float)c), now;
-            if (turn) step = -step;
-            now = kalm__q4_cost(w, step);
-            if (best == 0 || now < *cost) {
+    float e[8], wl[8], ll[8], inverse = 1.0f / step;
+    size_t i, j;
+    for (j = 0; j < 8; j++) e[j] = wl[j] = ll[j] = 0;
+    for (i = 0; i < KALM__GROUP; i += 8)
+        for (j = 0; j < 8; j++) {
+            float a = fabsf(w[i + j]) * inverse, l = kalm__q4_nearest(a), d = a - l;
+            e[j] += d * d;
+            wl[j] += a * l;
+            ll[j] += l * l;
+        }
+    *along = ((wl[0] + wl[4]) + (wl[1] + wl[5])) + ((wl[2] + wl[6]) + (wl[3] + wl[7]));
+    *square = ((ll[0] + ll[4]) + (ll[1] + ll[5])) + ((ll[2] + ll[6]) + (ll[3] + ll[7]));
+    return (((e[0] + e[4]) + (e[1] + e[5])) + ((e[2] + e[6]) + (e[3] + e[7]))) * step * step;
+}
+
+/* The step that serves 32 weights best, or 0 when they are zeros: from a few beginnings, rounding and fitting in turns. */
+KALM__FN float kalm__q4_step(const float *w)
+{
+    static const float begin[4] = { 0.80f, 0.88f, 0.96f, 1.06f };
+    float top = kalm__largest(w, KALM__GROUP), best = 0, least = 0;
+    int b, turn;
+    if (top < KALM__TINY_WEIGHT) return 0;
+    for (b = 0; b < 4; b++) {
+        float step = top * (1.0f / 127.0f) * begin[b], along, square, cost;
+        for (turn = 0; turn < 3; turn++) {
+            cost = kalm__q4_cost(w, step, &along, &square);
+            if (best == 0 || cost < least) {
+                least = cost;
                 best = step;
-                *cost = now;
             }
+            step *= along / square;
         }
     }
     return best;
 }
 
-/* q [cols32] as whole numbers m * (v - 8), m [cols32 / 32] multipliers; w [cols32] with zeros behind the last column;
-   steps [cols32 / 32] is scratch. Returns the scale, 0 for a row of zeros. */
-KALM__FN float kalm__q4_row(const float *w, size_t cols32, int8_t *q, uint8_t *m, float *steps)
+/* The 16 values of a group with multiplier m, and where one ends and the next begins: kalm__q4_value never falls. */
+KALM__FN void kalm__q4_levels(unsigned m, float *level, float *middle)
 {
-    static const float tries[8] = { 1.0f, 0.80f, 0.86f, 0.92f, 0.96f, 1.04f, 1.08f, 1.16f };
-    size_t groups = cols32 / KALM__GROUP, g, i;
-    float top = 0, scale = 0, cost;
+    unsigned v;
+    for (v = 0; v < 16; v++) level[v] = (float)kalm__q4_value(v, m);
+    for (v = 0; v < 15; v++) middle[v] = 0.5f * (level[v] + level[v + 1]);
+}
+
+/* Squared error of 32 weights coded with whole-number levels times scale. */
+KALM__FN float kalm__q4_exact_cost(const float *w, float scale, unsigned m)
+{
+    float level[16], middle[15], sum[8], inverse = 1.0f / scale;
+    size_t i, j, v;
+    kalm__q4_levels(m, level, middle);
+    for (j = 0; j < 8; j++) sum[j] = 0;
+    for (i = 0; i < KALM__GROUP; i += 8)
+        for (j = 0; j < 8; j++) {
+            float x = w[i + j] * inverse, l = level[0], d;
+            for (v = 0; v < 15; v++) l = x > middle[v] ? level[v + 1] : l;
+            d = x - l;
+            sum[j] += d * d;
+        }
+    return (((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]))) * scale * scale;
+}
+
+/* One row: nibbles [cols32], m [cols32 / 32] multipliers; w [cols32] with zeros behind column `cols`; steps [cols32 / 32]
+   is scratch. Returns the scale, 0 for a row of zeros. */
+KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t *m, float *steps)
+{
+    /* The widest group has multiplier 64. A smaller scale clips it and gives the others finer steps. */
+    static const float tries[4] = { 1.0f, 0.85f, 0.7f, 0.55f };
+    const float most = (float)KALM__Q4_MAX_MULTIPLIER;
+    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, g, i;
+    float top = 0, scale = 0, along, square;
     double best = 0, wq = 0, qq = 0;
     int t;
     for (g = 0; g < groups; g++) {
-        steps[g] = kalm__q4_step(w + g * KALM__GROUP, 0, &cost);
+        steps[g] = kalm__q4_step(w + g * KALM__GROUP);
         top = steps[g] > top ? steps[g] : top;
     }
-    memset(q, 0, cols32);
     memset(m, 0, groups);
+    memset(nibble, 0, cols32);
     if (top < KALM__TINY_WEIGHT) return 0;
-    for (t = 0; t < 8; t++) {
-        float s = top / (float)KALM__Q4_MAX_MULTIPLIER * tries[t];
+    for (t = 0; t < 4; t++) {
+        float s = top * tries[t];
         double total = 0;
         for (g = 0; g < groups; g++)
             if (steps[g] > 0)
-                total += (double)kalm__q4_cost(w + g * KALM__GROUP,
-                                               s * kalm__clamp(kalm__nearest(steps[g] / s), 1, KALM__Q4_MAX_MULTIPLIER));
+                total += (double)kalm__q4_cost(w + g * KALM__GROUP, s / most
+                                               * kalm__clamp(kalm__nearest(steps[g] / s * most), 1, most), &along, &square);
         if (!t || total < best) {
             best = total;
             scale = s;
         }
     }
     for (g = 0; g < groups; g++) {
-        float middle = kalm__clamp(kalm__nearest(steps[g] / scale), 1, KALM__Q4_MAX_MULTIPLIER), chosen = middle, least;
+        const float *x = w + g * KALM__GROUP;
+        float level[16], middle[15], least = 0, from = kalm__clamp(kalm__nearest(steps[g] / scale * most), 1, most);
         if (steps[g] <= 0) continue;
-        least = kalm__q4_cost(w + g * KALM__GROUP, scale * middle);
-        for (t = -2; t <= 2; t++) {
-            float x = middle + (float)t;
-            if (!t || x < 1 || x > (float)KALM__Q4_MAX_MULTIPLIER) continue;
-            cost = kalm__q4_cost(w + g * KALM__GROUP, scale * x);
-            if (cost < least) {
+        for (t = -1; t <= 1; t++) {
+            float c = from + (float)t, cost;
+            if (c < 1 || c > most) continue;
+            cost = kalm__q4_exact_cost(x, scale, (unsigned)c);
+            if (!m[g] || cost < least) {
                 least = cost;
-                chosen = x;
+                m[g] = (uint8_t)c;
             }
         }
-        m[g] = (uint8_t)chosen;
+        kalm__q4_levels(m[g], level, middle);
         for (i = 0; i < KALM__GROUP; i++) {
-            float x = w[g * KALM__GROUP + i] / (scale * chosen);
-            float v = chosen * kalm__nearest(kalm__clamp(x, -8.0f, 7.0f));
-            q[g * KALM__GROUP + i] = (int8_t)v;
-            wq += (double)w[g * KALM__GROUP + i] * (double)v;
-            qq += (double)v * (double)v;
+            unsigned v = 0;
+            while (v < 15 && x[i] / scale > middle[v]) v++;
+            nibble[g * KALM__GROUP + i] = (int8_t)v;
+            if (g * KALM__GROUP + i >= cols) continue;
+            wq += (double)x[i] * (double)level[v];
+            qq += (double)level[v] * (double)level[v];
         }
     }
     return qq > 0 ? (float)(wq / qq) : 0;
@@ -181,62 +221,56 @@ KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, 
 {
     size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, k, g, b, t;
     float *steps = (float *)scratch;                               /* [groups] */
-    int8_t *q = (int8_t *)(steps + groups);                        /* [16][cols32] */
+    int8_t *q = (int8_t *)(steps + groups);                        /* [16][cols32]: q8 values, or q4 nibbles */
     uint8_t *m = (uint8_t *)(q + cols32 * KALM__PANEL);            /* [16][groups] */
     unsigned j;
-    double change = 0, weight = 0;
+    loss->change = loss->weight = 0;
     switch (type) {
     case KALM__F32:
         for (k = 0; k < cols; k++)
             for (j = 0; j < KALM__PANEL; j++) kalm__put_f32(panel + (k * KALM__PANEL + j) * 4, rows[j * cols32 + k]);
-        break;
+        return;
     case KALM__F16: case KALM__BF16:
         memset(panel + kalm__panel_bytes(type, cols) - 64, 0, 64);
         for (k = 0; k < cols; k++)
             for (j = 0; j < KALM__PANEL; j++) {
-                float w = rows[j * cols32 + k], back;
+                float w = rows[j * cols32 + k];
                 uint16_t h = type == KALM__F16 ? kalm__to_f16(w) : kalm__to_bf16(w);
-                back = type == KALM__F16 ? kalm__from_f16(h) : kalm__from_bf16(h);
                 panel[(k * KALM__PANEL + j) * 2] = (unsigned char)h;
                 panel[(k * KALM__PANEL + j) * 2 + 1] = (unsigned char)(h >> 8);
-                change += ((double)w - (double)back) * ((double)w - (double)back);
-                weight += (double)w * (double)w;
+                kalm__count_loss(loss, w, type == KALM__F16 ? kalm__from_f16(h) : kalm__from_bf16(h));
             }
-        break;
-    default:
-        for (j = 0; j < KALM__PANEL; j++) {
-            const float *w = rows + j * cols32;
-            int8_t *row = q + j * cols32;
-            int32_t total = 0;
-            scale[j] = type == KALM__Q8 ? kalm__q8_row(w, cols32, row) : kalm__q4_row(w, cols32, row, m + j * groups, steps);
-            for (k = 0; k < cols32; k++) {
-                double d = (double)w[k] - (double)(scale[j] * (float)row[k]);
-                total += row[k];
-                change += d * d;
-                weight += (double)w[k] * (double)w[k];
-            }
-            sum[j] = total;
-        }
-        if (type == KALM__Q8) {
-            for (k = 0; k < cols32; k += 4)
-                for (j = 0; j < KALM__PANEL; j++) memcpy(panel + k * KALM__PANEL + j * 4, q + j * cols32 + k, 4);
-            break;
-        }
-        memset(panel, 0, kalm__panel_bytes(type, cols));
-        for (g = 0; g < groups; g++) {
-            unsigned char *lines = panel + g * 256, *multipliers = panel + groups * 256 + g * KALM__PANEL;
-            for (t = 0; t < 4; t++)
-                for (b = 0; b < 64; b++) {                         /* byte b: output b / 4, input 4 t + b % 4 */
-                    size_t out = b / 4, at = out * cols32 + g * KALM__GROUP + 4 * t + b % 4;
-                    int of = m[out * groups + g], low = of ? q[at] / of + 8 : 8, high = of ? q[at + 16] / of + 8 : 8;
-                    lines[t * 64 + b] = (unsigned char)(low | high << 4);
-                }
-            for (j = 0; j < KALM__PANEL; j++) multipliers[j] = m[j * groups + g];
-        }
-        break;
+        return;
+    default: break;
     }
-    loss->change = change;
-    loss->weight = weight;
+    for (j = 0; j < KALM__PANEL; j++) {
+        const float *w = rows + j * cols32;
+        int8_t *row = q + j * cols32;
+        int32_t total = 0;
+        scale[j] = type == KALM__Q8 ? kalm__q8_row(w, cols32, row) : kalm__q4_row(w, cols, row, m + j * groups, steps);
+        for (k = 0; k < cols32; k++) {             /* the sum is that of the unpacked panel, its padding included */
+            int v = type == KALM__Q8 ? row[k] : kalm__q4_value((unsigned)row[k], m[j * groups + k / KALM__GROUP]);
+            total += v;
+            if (k < cols) kalm__count_loss(loss, w[k], scale[j] * (float)v);
+        }
+        sum[j] = total;
+    }
+    if (type == KALM__Q8) {
+        for (k = 0; k < cols32; k += 4)
+            for (j = 0; j < KALM__PANEL; j++) memcpy(panel + k * KALM__PANEL + j * 4, q + j * cols32 + k, 4);
+        return;
+    }
+    memset(panel, 0, kalm__panel_bytes(type, cols));
+    for (g = 0; g < groups; g++) {
+        unsigned char *lines = panel + g * sizeof(kalm__q4_lines);
+        for (t = 0; t < 4; t++)
+            for (b = 0; b < 64; b++) {             /* byte b: output b / 4, inputs 4 t + b % 4 and 16 + 4 t + b % 4 */
+                size_t at = b / 4 * cols32 + g * KALM__GROUP + 4 * t + b % 4;
+                lines[t * 64 + b] = (unsigned char)((unsigned)q[at] | (unsigned)q[at + 16] << 4);
+            }
+        for (j = 0; j < KALM__PANEL; j++)
+            panel[groups * sizeof(kalm__q4_lines) + g * KALM__PANEL + j] = m[j * groups + g];
+    }
 }
 
 /* ---- rows of the embedding table --------------------------------------------------------------------------------- */
@@ -259,30 +293,28 @@ KALM__FN int kalm__encode_row(uint32_t type, const float *w, size_t hidden, unsi
     else
         for (b = 0; b < blocks; b++) {
             const float *x = w + b * KALM__EMBEDDING_BLOCK;
-            float cost, limit = type == KALM__Q8 ? 127.0f : 8.0f, scale, inverse;
-            uint16_t h;
-            scale = type == KALM__Q8 ? kalm__largest(x, KALM__EMBEDDING_BLOCK) / 127.0f : kalm__q4_step(x, 1, &cost);
-            h = kalm__to_f16(scale);
-            scale = kalm__from_f16(h);
-            if (!(fabsf(scale) <= 65504.0f)) fits = 0;
-            inverse = scale != 0 && fits ? 1.0f / scale : 0;
+            uint16_t h = kalm__to_f16(type == KALM__Q8 ? kalm__largest(x, KALM__EMBEDDING_BLOCK) / 127.0f : kalm__q4_step(x));
+            float scale = kalm__from_f16(h), inverse;
+            if (!(scale <= 65504.0f)) fits = 0;
+            inverse = scale > 0 && fits ? 1.0f / scale : 0;
             row[2 * b] = (unsigned char)h;
             row[2 * b + 1] = (unsigned char)(h >> 8);
             for (i = 0; i < KALM__EMBEDDING_BLOCK; i++) {
-                int v = (int)kalm__nearest(kalm__clamp(x[i] * inverse, type == KALM__Q8 ? -limit : -8.0f,
-                                                       type == KALM__Q8 ? limit : 7.0f));
-                if (type == KALM__Q8) q[b * 32 + i] = (unsigned char)v;
-                else if (i % 2) q[b * 16 + i / 2] = (unsigned char)(q[b * 16 + i / 2] | (v + 8) << 4);
-                else q[b * 16 + i / 2] = (unsigned char)(v + 8);
+                if (type == KALM__Q8)
+                    q[b * 32 + i] = (unsigned char)(int)kalm__nearest(kalm__clamp(x[i] * inverse, -127.0f, 127.0f));
+                else {
+                    float l = kalm__q4_nearest(fabsf(x[i]) * inverse);
+                    unsigned v = 0;
+                    while ((float)kalm__q4_codebook[v] < (x[i] < 0 ? -l : l)) v++;
+                    if (i % 2) q[b * 16 + i / 2] = (unsigned char)(q[b * 16 + i / 2] | v << 4);
+                    else q[b * 16 + i / 2] = (unsigned char)v;
+                }
             }
         }
     loss->change = loss->weight = 0;
     if (type != KALM__F32) {
         kalm__embedding_row(type, row, hidden, work);
-        for (i = 0; i < hidden; i++) {
-            loss->change += ((double)w[i] - (double)work[i]) * ((double)w[i] - (double)work[i]);
-            loss->weight += (double)w[i] * (double)w[i];
-        }
+        for (i = 0; i < hidden; i++) kalm__count_loss(loss, w[i], work[i]);
     }
     return fits;
 }

@@ -12,10 +12,10 @@
                  | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
                  +-------------------+--------------------------------+
      q4          +-------------------+--------------------------------+
-                 | f16 scale[B / 32] | uint8 q[B / 2], 8 behind n     |    x[i] = scale[i / 32] * (nibble(i) - 8)
+                 | f16 scale[B / 32] | uint8 q[B / 2]                 |    x[i] = scale[i / 32] * codebook[nibble(i)]
                  +-------------------+--------------------------------+
-                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; a scale may be negative,
-                 so that -8 serves the largest number of a block whatever its sign */
+                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
+                 matrices, kalm__q4_codebook */
 #ifndef KALM__EMBEDDING_H
 #define KALM__EMBEDDING_H
 
@@ -62,7 +62,7 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden,
     case KALM__Q4:
         for (i = 0; i < hidden; i++) {
             float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)((int)(q[i / 2] >> (i % 2 * 4) & 15) - 8);
+            out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
         }
         break;
     default:
