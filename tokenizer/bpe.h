@@ -1,0 +1,374 @@
+/* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
+   normalisation or ill-formed text: text.h hands it stretches in "inner form".
+
+   INNER FORM. Well-formed UTF-8 in which, when the vocabulary escapes spaces, every U+2581 is written as a space (and so
+   are those in the tables). A document without a literal U+2581 is its own inner form: nothing is copied.
+
+   WHAT IS COMPUTED. The definition: every character is a symbol; the adjacent pair of lowest rank is merged, the leftmost
+   of equals, until no pair can be. Call the result E(text). Doing that needs a queue and touches each character many
+   times. Two facts replace it:
+
+   1. If E(text) = t1 .. tn then E of the text of ti .. tj is ti .. tj. No merge crossed the borders of the span, so what
+      happened inside is what happens to the span alone.
+   2. If E(ti ti+1) = ti ti+1 for all i then E(t1 .. tn) = t1 .. tn. Look at the first merge that crosses a border, that of
+      ti and ti+1: until then the two changed as they do alone, and it was the first choice of the whole text, hence of
+      the two: it would happen in E(ti ti+1) also.
+
+   So E(text) is the one way to cut the text into tokens of which all neighbours tolerate each other, and of each prefix
+   there is one way as well. We take the longest token that fits and is tolerated; where none is, the place is marked dead
+   (no second visit: the way there is unique) and the token before is taken shorter. Every place is a start at most once.
+
+   WHO TOLERATES WHOM. Both tokens are taken apart again, the latest merge first (rank order; of equal ranks the left
+   token's merge came first). The two symbols that face each other at the border would have merged if their pair's rank is
+   below that of the merge that takes one of them away. This needs ranks that do not fall inside a token; for the few
+   "irregular" tokens where they do (marked in the table), the two texts are merged by the definition.
+
+   CUTS. Where the bytes a, b at a border of characters stand in no token like that (`joins`), no merge crosses, and what
+   is before is final. So English is done word by word, and the memory below is bounded by the longest stretch without
+   such a place.
+
+   RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
+   they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
+
+   MEMORY. On the stack: 1024 pending tokens and dead marks for 4096 bytes, 5 KB. Beyond, from the allocator: 4 bytes for
+   each pending token and 1/8 byte for each byte of the stretch, both only as long as there is no cut. */
+#ifndef KALM__BPE_H
+#define KALM__BPE_H
+
+#include "vocab.h"
+
+#define KALM__BPE_PENDING 1024
+#define KALM__BPE_DEAD 512             /* bytes of marks */
+#define KALM__BPE_IRREGULAR 0xffffffu
+
+typedef struct kalm__bpe {
+    const kalm__tokenizer *t;
+    const kalm_allocator  *alloc;
+    kalm_error            *err;
+    int32_t               *ids;        /* the caller's, `capacity` of them */
+    size_t                 capacity, count;
+    int                    after_unknown;        /* the token before is the unknown one and may be joined */
+    uint32_t              *pending;
+    size_t                 depth, pending_size;
+    unsigned char         *dead;       /* bit i: the place i bytes behind the last cut is no border of a token */
+    size_t                 dead_size;
+    int                    any_dead;
+    uint32_t               local_pending[KALM__BPE_PENDING];
+    unsigned char          local_dead[KALM__BPE_DEAD];
+} kalm__bpe;
+
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
+                              size_t capacity, kalm_error *err)
+{
+    e->t = t, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
+    e->count = e->depth = 0;
+    e->after_unknown = e->any_dead = 0;
+    e->pending = e->local_pending;
+    e->pending_size = KALM__BPE_PENDING;
+    e->dead = e->local_dead;
+    e->dead_size = KALM__BPE_DEAD;
+    memset(e->local_dead, 0, sizeof e->local_dead);
+}
+
+KALM__FN void kalm__bpe_end(kalm__bpe *e)
+{
+    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *e->pending);
+    if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+}
+
+KALM__INLINE void kalm__bpe_put(kalm__bpe *e, uint32_t id)
+{
+    if (e->count < e->capacity) e->ids[e->count] = (int32_t)id;
+    e->count++;
+}
+
+/* Bytes of the character at p, which is well-formed. */
+KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
+{
+    return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+}
+
+/* A character that the vocabulary lacks. */
+KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    unsigned char utf8[3];
+    size_t i;
+    if (n == 1 && *text == ' ' && (t->flags & KALM__TOK_ESCAPE)) {
+        utf8[0] = 0xe2, utf8[1] = 0x96, utf8[2] = 0x81;
+        text = utf8;
+        n = 3;
+    }
+    if (t->flags & KALM__TOK_BYTES) {
+        for (i = 0; i < n; i++) {
+            uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], text[i]);
+            if (id >= t->tokens) break;
+        }
+        if (i == n) {
+            for (i = 0; i < n; i++) kalm__bpe_put(e, kalm__word(t->part[KALM__SEC_BYTES], text[i]));
+            e->after_unknown = 0;
+            return;
+        }
+    }
+    if (t->unknown != KALM__TOK_NONE && !(e->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__bpe_put(e, t->unknown);
+    e->after_unknown = 1;
+}
+
+/* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
+   token, or one of SentencePiece's unused pieces, which is taken apart again. */
+KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    uint32_t stack[256];
+    size_t depth = 0, used = 0;
+    stack[depth++] = symbol;
+    while (depth) {
+        uint32_t s = stack[--depth];
+        uint64_t split;
+        size_t size;
+        if (s >= t->symbols) continue;
+        size = t->part[KALM__SEC_LENGTHS][s];
+        split = kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)s);
+        if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
+            kalm__bpe_put(e, s);
+            e->after_unknown = 0;
+        } else if (split >> 40 && depth + 2 <= 256) {
+            stack[depth++] = (uint32_t)(split >> 20 & 0xfffff);
+            stack[depth++] = (uint32_t)(split & 0xfffff);
+            continue;
+        } else if (s < t->tokens) {
+            kalm__bpe_put(e, s);
+            e->after_unknown = 0;
+        } else if (used < n) kalm__bpe_unknown(e, text + used, kalm__min(size, n - used));
+        used += size;
+    }
+}
+
+KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
+{
+    if (KALM__LIKELY(symbol < e->t->tokens && !(e->t->flags & KALM__TOK_UNUSED))) {
+        kalm__bpe_put(e, symbol);
+        e->after_unknown = 0;
+    } else kalm__bpe_emit_rare(e, symbol, text, n);
+}
+
+/* The longest token at text[0 .. n); *size is its length, 0 and KALM__TOK_NONE when not even a character fits. */
+KALM__INLINE uint32_t kalm__bpe_longest(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t *size)
+{
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), last = 0, units = t->trie_units, id;
+    size_t i = 0, end = 0;
+    while (i < n) {
+        node = kalm__trie_step(trie, units, node, text[i]);
+        if (node == KALM__TOK_NONE) break;
+        i++;
+        if (node & 0x100) {
+            last = node;
+            end = i;
+        }
+    }
+    *size = end;
+    if (!end) return KALM__TOK_NONE;
+    id = kalm__trie_value(trie, units, last);
+    if (id >= t->symbols) {
+        *size = 0;
+        return KALM__TOK_NONE;
+    }
+    return id;
+}
+
+/* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
+   at most 255 bytes. */
+KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
+                                                       size_t right)
+{
+    uint32_t symbol[512];
+    unsigned char size[512];
+    size_t n = 0, at = 0, i, best, border;
+    while (at < left + right && n < 512) {
+        size_t bytes = kalm__char_bytes(text + at), found;
+        symbol[n] = kalm__bpe_longest(t, text + at, bytes, &found);
+        size[n++] = (unsigned char)bytes;
+        at += bytes;
+    }
+    for (;;) {
+        uint32_t low = KALM__TOK_NONE;
+        best = 0;
+        for (i = 0; i + 1 < n; i++) {
+            uint32_t rank = symbol[i] >= t->symbols || symbol[i + 1] >= t->symbols ? KALM__TOK_NONE
+                          : kalm__pair_rank(t, symbol[i], symbol[i + 1]);
+            if (rank < low) {
+                low = rank;
+                best = i;
+            }
+        }
+        if (low == KALM__TOK_NONE) break;
+        border = 0;
+        for (i = 0; i <= best; i++) border += size[i];
+        if (border == left) return 0;
+        /* The symbol that a merge makes is found by its text: the longest token of exactly that size. */
+        {
+            size_t from = border - size[best], bytes = (size_t)size[best] + size[best + 1], found;
+            uint32_t made = kalm__bpe_longest(t, text + from, bytes, &found);
+            symbol[best] = found == bytes ? made : KALM__TOK_NONE;
+            size[best] = (unsigned char)bytes;
+            for (i = best + 1; i + 1 < n; i++) {
+                symbol[i] = symbol[i + 1];
+                size[i] = size[i + 1];
+            }
+            n--;
+        }
+    }
+    return 1;
+}
+
+/* The same for two tokens that end and begin at text + left. */
+KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
+                                 size_t right)
+{
+    const unsigned char *splits = t->part[KALM__SEC_SPLITS];
+    uint64_t split_a = kalm__u64(splits + 8 * (size_t)a), split_b = kalm__u64(splits + 8 * (size_t)b);
+    uint32_t limit = KALM__TOK_NONE, rank_a = (uint32_t)(split_a >> 40), rank_b = (uint32_t)(split_b >> 40);
+    unsigned guard;
+    if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
+        return kalm__bpe_tolerates_slowly(t, text, left, right);
+    for (guard = 0; guard < 512; guard++) {      /* honest tokens come apart in at most 2 x 254 steps */
+        if (kalm__pair_rank(t, a, b) < limit) return 0;
+        if (rank_a > rank_b) {
+            limit = rank_a;
+            a = (uint32_t)(split_a >> 20 & 0xfffff);
+            if (a >= t->symbols) return 0;
+            split_a = kalm__u64(splits + 8 * (size_t)a);
+            rank_a = (uint32_t)(split_a >> 40);
+        } else {
+            if (!rank_b) return 1;     /* both are characters */
+            limit = rank_b + 1;
+            b = (uint32_t)(split_b & 0xfffff);
+            if (b >= t->symbols) return 0;
+            split_b = kalm__u64(splits + 8 * (size_t)b);
+            rank_b = (uint32_t)(split_b >> 40);
+        }
+    }
+    return 0;
+}
+
+KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
+{
+    size_t wanted = kalm__mul(e->pending_size, 2);
+    uint32_t *bigger = (uint32_t *)kalm__alloc(e->alloc, kalm__mul(wanted, sizeof *bigger));
+    if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+                                   kalm__mul(wanted, sizeof *bigger));
+    memcpy(bigger, e->pending, e->depth * sizeof *bigger);
+    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *bigger);
+    e->pending = bigger;
+    e->pending_size = wanted;
+    return KALM_OK;
+}
+
+/* Mark place `at` behind the last cut; `room` is how far the stretch goes. */
+KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at, size_t room)
+{
+    if (at / 8 >= e->dead_size) {
+        size_t wanted = room / 8 + 1;
+        unsigned char *bigger = (unsigned char *)kalm__alloc(e->alloc, wanted);
+        if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+                                       wanted);
+        memcpy(bigger, e->dead, e->dead_size);
+        memset(bigger + e->dead_size, 0, wanted - e->dead_size);
+        if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+        e->dead = bigger;
+        e->dead_size = wanted;
+    }
+    e->dead[at / 8] = (unsigned char)(e->dead[at / 8] | 1u << (at & 7));
+    e->any_dead = 1;
+    return KALM_OK;
+}
+
+/* All that is pending is final: it begins at text and ends before text + n. */
+KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    size_t i, at = 0;
+    for (i = 0; i < e->depth; i++) {
+        size_t size = e->t->part[KALM__SEC_LENGTHS][e->pending[i]];
+        kalm__bpe_emit(e, e->pending[i], text + kalm__min(at, n), n - kalm__min(at, n));
+        at += size;
+    }
+    e->depth = 0;
+    if (e->any_dead) {
+        memset(e->dead, 0, kalm__min(e->dead_size, n / 8 + 1));
+        e->any_dead = 0;
+    }
+}
+
+/* Tokenise text[0 .. n), in inner form, on its own. */
+KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
+    size_t base = 0, pos = 0, size, room;
+    uint32_t id, previous = KALM__TOK_NONE;
+    kalm_result r;
+    e->after_unknown = 0;
+    while (pos < n) {
+        if (t->longest_run && text[pos] == ' ' && pos + 1 < n && text[pos + 1] == ' ') {
+            size_t run = 2;
+            kalm__bpe_flush(e, text + base, pos - base);
+            while (pos + run < n && text[pos + run] == ' ') run++;
+            for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
+                size = kalm__min(run, t->longest_run);
+                id = kalm__word(t->part[KALM__SEC_RUNS], size);
+                if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                kalm__bpe_put(e, id);
+                pos += size;
+            }
+            e->after_unknown = 0;
+            base = pos;
+            previous = KALM__TOK_NONE;
+            continue;
+        }
+        id = kalm__bpe_longest(t, text + pos, n - pos, &size);
+        if (!size) {
+            kalm__bpe_flush(e, text + base, pos - base);
+            size = kalm__min(kalm__char_bytes(text + pos), n - pos);
+            kalm__bpe_unknown(e, text + pos, size);
+            base = pos += size;
+            previous = KALM__TOK_NONE;
+            continue;
+        }
+        for (;;) {
+            size_t end = pos + size;
+            if (size && !(e->any_dead && (end - base) / 8 < e->dead_size && e->dead[(end - base) / 8] >> ((end - base) & 7) & 1)
+                && (previous == KALM__TOK_NONE
+                    || kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size))) {
+                unsigned a = text[end - 1], b = end < n ? text[end] : 0;
+                if (end == n || !(joins[32 * a + b / 8] >> (b & 7) & 1)) {
+                    if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, end - base);
+                    kalm__bpe_emit(e, id, text + pos, size);
+                    base = end;
+                    previous = KALM__TOK_NONE;
+                } else {
+                    if (size != lengths[id])
+                        return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
+                    if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
+                    e->pending[e->depth++] = previous = id;
+                }
+                pos = end;
+                break;
+            }
+            room = size ? size - 1 : 0;
+            id = room ? kalm__bpe_longest(t, text + pos, room, &size) : KALM__TOK_NONE;
+            if (id != KALM__TOK_NONE) continue;
+            /* Nothing fits here: never mind this place, take the token before shorter. */
+            if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
+            r = kalm__bpe_mark_dead(e, pos - base, n - base);
+            if (r) return r;
+            id = e->pending[--e->depth];
+            size = lengths[id];
+            pos -= size;
+            previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
+        }
+    }
+    return KALM_OK;
+}
+
+#endif

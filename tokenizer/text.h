@@ -1,0 +1,402 @@
+/* text.h - from text to token ids: ill-formed bytes, added tokens and who may write them, normalisation; the merging of
+   what lies between is bpe.h's.
+
+   Hugging Face's rules (the default): added tokens are found in the raw text, leftmost first, of those that start at one
+   place the longest; each stretch between them is brought into inner form and merged alone.
+   SentencePiece's rules (KALM__TOK_SPM): the whole text is normalised first, user-defined symbols are found after that.
+
+   ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
+
+   TEXT IS TEXT. A text comes in pieces, each trusted (the template) or not (a document, a query). In what is not trusted,
+   added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; nor where such a
+   mark would only arise from both sides of a border. Others ("\n\n", "<b>") are found anywhere, across borders too. With
+   KALM_PARSE_CONTROL every border and every difference is forgotten.
+
+   MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
+   literal U+2581: at most 3 bytes for one, from the allocator if beyond 2 KB. */
+#ifndef KALM__TEXT_H
+#define KALM__TEXT_H
+
+#include "bpe.h"
+#if defined(KALM_UTF8PROC)
+#  include <utf8proc.h>
+#endif
+
+typedef struct kalm__piece {
+    kalm_text text;
+    int       trusted;
+} kalm__piece;
+
+/* Stretches of equal trust, the last one ends the text. */
+typedef struct kalm__zone {
+    size_t end;
+    int    trusted;
+} kalm__zone;
+
+#define KALM__LOCAL_TEXT 2048
+#define KALM__LOCAL_ZONES 16
+
+/* A buffer that is on the stack while it is short. */
+typedef struct kalm__buffer {
+    const kalm_allocator *alloc;
+    unsigned char        *data;
+    size_t                size, room;
+    unsigned char         local[KALM__LOCAL_TEXT];
+} kalm__buffer;
+
+KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
+{
+    b->alloc = alloc;
+    b->data = b->local;
+    b->size = 0;
+    b->room = sizeof b->local;
+}
+KALM__FN void kalm__buffer_end(kalm__buffer *b)
+{
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+}
+/* Room for `more` bytes behind what is there. */
+KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
+{
+    size_t wanted = kalm__add(b->size, more);
+    unsigned char *bigger;
+    if (wanted <= b->room) return KALM_OK;
+    wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
+    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
+    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
+    memcpy(bigger, b->data, b->size);
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+    b->data = bigger;
+    b->room = wanted;
+    return KALM_OK;
+}
+
+/* ---- UTF-8 --------------------------------------------------------------------------------------------------- */
+
+/* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
+KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
+{
+    unsigned c = p[0], low = 0x80, high = 0xbf;
+    int need, i;
+    if (c < 0x80) return 1;
+    if (c < 0xc2 || c > 0xf4) return -1;
+    if (c < 0xe0) need = 2;
+    else if (c < 0xf0) {
+        need = 3;
+        if (c == 0xe0) low = 0xa0;
+        else if (c == 0xed) high = 0x9f;
+    } else {
+        need = 4;
+        if (c == 0xf0) low = 0x90;
+        else if (c == 0xf4) high = 0x8f;
+    }
+    for (i = 1; i < need; i++) {
+        if ((size_t)i >= n || p[i] < low || p[i] > high) return -i;
+        low = 0x80, high = 0xbf;
+    }
+    return need;
+}
+
+KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
+{
+    return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
+}
+
+/* ---- added tokens -------------------------------------------------------------------------------------------- */
+
+/* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
+   yet, so those that are written with spaces where the vocabulary has U+2581 do not count. */
+KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
+                               const kalm__zone *zone, int parse, int raw, uint32_t *id)
+{
+    const unsigned char *trie = t->part[KALM__SEC_ADDED];
+    uint32_t node = kalm__u32(trie), units = t->added_units;
+    size_t i, found = 0;
+    for (i = at; i < n; i++) {
+        node = kalm__trie_step(trie, units, node, text[i]);
+        if (node == KALM__TOK_NONE) break;
+        if (node & 0x100) {
+            uint32_t value = kalm__trie_value(trie, units, node), kind = value >> 24 & 3;
+            int inside = zone->trusted && i < zone->end;
+            if ((value & 0xffffffu) < t->tokens && !(raw && value >> 26 & 1)
+                && (kind == KALM__CLASS_TEXT || inside || (kind == KALM__CLASS_CONTROL && parse))) {
+                found = i + 1 - at;
+                *id = value & 0xffffffu;
+            }
+        }
+    }
+    return found;
+}
+
+/* ---- normalisation -------------------------------------------------------------------------------------------- */
+
+#if defined(KALM_UTF8PROC)
+/* text[0 .. n), well-formed, into a Unicode normal form. */
+KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
+                                       kalm_error *err)
+{
+    static const int forms[4] = {
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+    };
+    utf8proc_uint8_t *made = NULL;
+    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
+                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
+    kalm_result r;
+    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
+    r = kalm__buffer_room(out, (size_t)size, err);
+    if (r == KALM_OK) {
+        memcpy(out->data + out->size, made, (size_t)size);
+        out->size += (size_t)size;
+    }
+    free(made);                        /* utf8proc takes it from malloc */
+    return r;
+}
+#endif
+
+/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
+KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
+                                   kalm__buffer *out, kalm_error *err)
+{
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
+    size_t i = 0;
+    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
+    if (r) return r;
+    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
+        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
+        out->data[out->size++] = ' ';
+    while (i < n) {
+        int k = kalm__utf8(text + i, n - i);
+        if (k < 0) {
+            out->data[out->size++] = 0xef;
+            out->data[out->size++] = 0xbf;
+            out->data[out->size++] = 0xbd;
+            i += (size_t)-k;
+        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
+            out->data[out->size++] = ' ';
+            i += 3;
+        } else
+            for (; k; k--) out->data[out->size++] = text[i++];
+    }
+#if defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL) {
+        kalm__buffer form;
+        kalm__buffer_begin(&form, out->alloc);
+        r = kalm__normal_form(t, out->data, out->size, &form, err);
+        out->size = 0;
+        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
+        if (r == KALM_OK) {
+            memcpy(out->data, form.data, form.size);
+            out->size = form.size;
+        }
+        kalm__buffer_end(&form);
+    }
+#endif
+    return r;
+}
+
+/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. */
+KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with)
+{
+    const unsigned char *rules = t->part[KALM__SEC_RULES];
+    uint32_t at = 0, unit;
+    size_t i, found = 0;
+    if (!t->rule_units) return 0;
+    unit = kalm__u32(rules);
+    at ^= unit >> 10 << ((unit & 512u) >> 6);
+    for (i = 0; i < n; i++) {
+        at ^= text[i];
+        if (at >= t->rule_units) break;
+        unit = kalm__word(rules, at);
+        if ((unit & 0x800000ffu) != text[i]) break;
+        at ^= unit >> 10 << ((unit & 512u) >> 6);
+        if (unit & 256u) {
+            uint32_t value = at < t->rule_units ? kalm__word(rules, at) & 0x7fffffffu : KALM__TOK_NONE;
+            if (value < t->size[KALM__SEC_TEXTS]) {
+                *with = (const char *)t->part[KALM__SEC_TEXTS] + value;
+                found = i + 1;
+            }
+        }
+    }
+    return found;
+}
+
+/* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
+KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
+                                         size_t zone_count, int parse, kalm__buffer *out, kalm_error *err)
+{
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
+    int begun = 0, after_space = trim;
+    size_t i = 0, z = 0;
+    kalm_result r;
+    while (i < n) {
+        const unsigned char *from = text + i;
+        const char *with = NULL;
+        size_t take, size, k;
+        uint32_t id;
+        while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
+        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id) : 0;
+        size = take;
+        if (!take) {
+            take = kalm__rule_at(t, text + i, n - i, &with);
+            if (take) {
+                from = (const unsigned char *)with;
+                size = strlen(with);
+            } else {
+                int c = kalm__utf8(text + i, n - i);
+                take = size = (size_t)(c < 0 ? -c : c);
+                if (c < 0) {
+                    from = (const unsigned char *)"\xef\xbf\xbd";
+                    size = 3;
+                }
+            }
+        }
+        if (!begun) {                  /* spaces before the first other thing go without a trace */
+            if (trim && size == 1 && *from == ' ') {
+                i += take;
+                continue;
+            }
+            begun = 1;
+            r = kalm__buffer_room(out, 1, err);
+            if (r) return r;
+            if ((t->flags & KALM__TOK_PREFIX) && !(t->flags & KALM__TOK_SUFFIX)) out->data[out->size++] = ' ';
+        }
+        while (after_space && size && *from == ' ') from++, size--;
+        if (size) {
+            after_space = trim && from[size - 1] == ' ';
+            r = kalm__buffer_room(out, size, err);
+            if (r) return r;
+            for (k = 0; k < size;)
+                if (escape && kalm__is_escaped_space(from + k, size - k)) {
+                    out->data[out->size++] = ' ';
+                    k += 3;
+                } else out->data[out->size++] = from[k++];
+        }
+        i += take;
+    }
+    if (begun) {
+        while (trim && out->size && out->data[out->size - 1] == ' ') out->size--;
+        if ((t->flags & KALM__TOK_PREFIX) && (t->flags & KALM__TOK_SUFFIX)) {
+            r = kalm__buffer_room(out, 1, err);
+            if (r) return r;
+            out->data[out->size++] = ' ';
+        }
+    }
+    for (; z < zone_count; z++) zones[z].end = out->size;
+    for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);
+    return KALM_OK;
+}
+
+/* ---- the whole way --------------------------------------------------------------------------------------------- */
+
+/* A stretch that holds no added token. plain: it is its own inner form. */
+KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *text, size_t n, int plain, int first)
+{
+    kalm__buffer inner;
+    kalm_result r;
+    if (!n) return KALM_OK;
+    if (plain) return kalm__bpe_run(e, text, n);
+    kalm__buffer_begin(&inner, e->alloc);
+    r = kalm__stretch(e->t, text, n, first, &inner, e->err);
+    if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
+    kalm__buffer_end(&inner);
+    return r;
+}
+
+/* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
+KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *text, size_t n, const kalm__zone *zone, int parse)
+{
+    const kalm__tokenizer *t = e->t;
+    const unsigned char *begins = t->part[KALM__SEC_FIRST];
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
+    int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
+    size_t pos = 0, start = 0;
+    kalm_result r;
+    while (pos < n) {
+        unsigned c = text[pos];
+        if (begins[c]) {
+            size_t size;
+            uint32_t id = 0;
+            while (pos >= zone->end) zone++;     /* the last zone ends at n */
+            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id);
+            if (size) {
+                r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
+                if (r) return r;
+                kalm__bpe_put(e, id);
+                start = pos += size;
+                plain = !changes;
+                continue;
+            }
+        }
+        if (c < 0x80) pos++;
+        else {
+            int k = kalm__utf8(text + pos, n - pos);
+            if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)
+                                || (escape && kalm__is_escaped_space(text + pos, n - pos)))) plain = 0;
+            pos += (size_t)(k < 0 ? -k : k);
+        }
+    }
+    return kalm__tokenize_stretch(e, text + start, n - start, plain, start == 0);
+}
+
+/* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
+   `capacity` ids and sets *count to how many there are. */
+KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__piece *pieces,
+                                           size_t n, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
+                                           kalm_error *err)
+{
+    kalm__bpe e;
+    kalm__buffer whole, inner;
+    kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
+    size_t zone_count = 0, total = 0, i;
+    int parse = (flags & KALM_PARSE_CONTROL) != 0;
+    const unsigned char *text = NULL;
+    kalm_result r = KALM_OK;
+    *count = 0;
+    if (n > KALM__LOCAL_ZONES) {
+        zones = (kalm__zone *)kalm__alloc(alloc, kalm__mul(n, sizeof *zones));
+        if (!zones) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise %z pieces of text", n);
+    }
+    kalm__buffer_begin(&whole, alloc);
+    kalm__buffer_begin(&inner, alloc);
+    for (i = 0; i < n; i++) total = kalm__add(total, kalm__resolve(pieces[i].text).size);
+    if (n > 1) r = kalm__buffer_room(&whole, total, err);
+    for (i = 0; i < n && r == KALM_OK; i++) {
+        kalm_text one = kalm__resolve(pieces[i].text);
+        if (!one.size) continue;
+        if (n > 1) memcpy(whole.data + whole.size, one.data, one.size);
+        else text = (const unsigned char *)one.data;
+        whole.size += one.size;
+        if (zone_count && !zones[zone_count - 1].trusted == !pieces[i].trusted) zone_count--;
+        zones[zone_count].trusted = pieces[i].trusted;
+        zones[zone_count++].end = whole.size;
+    }
+    if (n > 1) text = whole.data;
+    if (r == KALM_OK && total) {
+        kalm__bpe_begin(&e, t, alloc, ids, capacity, err);
+        if (t->flags & KALM__TOK_SPM) {
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
+            text = inner.data;
+            total = inner.size;
+        }
+        if (r == KALM_OK) r = kalm__tokenize_zones(&e, text, total, zones, parse);
+        if (r == KALM_OK) *count = e.count;
+        kalm__bpe_end(&e);
+    }
+    kalm__buffer_end(&inner);
+    kalm__buffer_end(&whole);
+    if (zones != local_zones) kalm__release(alloc, zones, n * sizeof *zones);
+    return r;
+}
+
+/* The ids of one text of a user. */
+KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, kalm_text text, uint32_t flags,
+                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
+{
+    kalm__piece piece;
+    piece.text = text;
+    piece.trusted = 0;
+    return kalm__tokenize_pieces(t, alloc, &piece, 1, flags, ids, capacity, count, err);
+}
+
+#endif

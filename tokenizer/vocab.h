@@ -1,0 +1,220 @@
+/* vocab.h - the tokenizer in the form a model file carries it ("the blob"), and the view that reads it in place.
+   Nothing is parsed, hashed or copied when it is opened; tokenising reads the tables below where they lie. The converter
+   (import.h) makes the blob; text.h, bpe.h and decode.h use the view. This part knows no algorithm.
+
+   THE BLOB, VERSION 1. Little-endian, position-independent, read at any alignment (64 is best). Bytes:
+
+       0   8  "KALMTOK1"
+       8   8  size of the blob in bytes
+      16   4  T, tokens: ids 0 .. T-1, at most 2^20
+      20   4  S, symbols: T and the characters that merges use but the vocabulary lacks, T <= S <= 2^20
+      24   4  flags, KALM__TOK_... below
+      28   4  id of the unknown token, or 0xffffffff
+      32   4  longest run of spaces that is one token, when the run rule holds (bpe.h); else 0
+      36   4  log2 of the number of buckets of the pair table, 8 .. 24
+      40  24  zero
+      64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
+     384   .  the sections, each at a multiple of 64, zeros between
+
+     section   element, count        what
+      0 starts   u32 x T+1           where each token's text begins in `pool`; the next begins where it ends
+      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token the one byte
+      2 kinds    u8 x T              KALM__KIND_...
+      3 trie     u32 x units         the tokens that merging can produce, by their text in inner form (see bpe.h)
+      4 lengths  u8 x S              bytes of a symbol's inner form; 0: merging never produces it
+      5 splits   u64 x S             bits 0..19 left part, 20..39 right part, 40..63 1 + rank of the merge that makes the
+                                     symbol; rank field 0: a character; 0xffffff: ranks fall on the way ("irregular")
+      6 buckets  u32 x 2^b+1         where each bucket begins in the two sections below
+      7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
+      8 ranks    u32 x P             1 + rank of the merge
+      9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
+     10 first    u8 x 256            1: an added token begins with this byte
+     11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
+                                     a character and b beginning one. Where the bit is 0 a text may be cut
+     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
+     13 runs     u32 x longest + 1   the token of a run of so many spaces (0 and 1 unused)
+     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array ...
+     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
+     16 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+   A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
+   it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
+   label is c and its bit 31 clear; the value of a node with bit 8 is unit base ^ 0. No text holds a NUL.
+
+   THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
+   are the bucket, the others are stored: equal means equal, there are no false hits.
+
+   A hostile blob can make the ids wrong, never the memory: every index is compared with its count where it is used, the
+   sections' places and sizes when the blob is opened. */
+#ifndef KALM__VOCAB_H
+#define KALM__VOCAB_H
+
+#include "../src/base.h"
+
+enum {                                 /* flags */
+    KALM__TOK_ESCAPE    = 1,           /* a space and U+2581 are the same to the vocabulary                          */
+    KALM__TOK_SPM       = 2,           /* SentencePiece's rules: normalise the whole text, then match the added tokens */
+    KALM__TOK_BYTES     = 4,           /* a character the vocabulary lacks becomes its bytes                         */
+    KALM__TOK_FUSE      = 8,           /* neighbouring unknown characters become one unknown token                   */
+    KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text)      */
+    KALM__TOK_UNLESS    = 32,          /* ... unless one is there                                                    */
+    KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text                             */
+    KALM__TOK_TRIM      = 128,         /* SPM: leading and trailing spaces go, runs become one                       */
+    KALM__TOK_SUFFIX    = 256,         /* SPM: the prefix goes last instead                                          */
+    KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED)        */
+    KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away                                      */
+    KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD              */
+    KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
+    KALM__TOK_KNOWN     = 32767
+};
+
+enum {
+    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
+};
+
+enum {                                 /* when an added token is found in a text */
+    KALM__CLASS_TEXT,                  /* always: runs of white space, tags of HTML, user-defined words              */
+    KALM__CLASS_CONTROL,               /* in the template, and in users' texts with KALM_PARSE_CONTROL               */
+    KALM__CLASS_TEMPLATE               /* in the template alone: control symbols of SentencePiece                    */
+};
+
+#define KALM__TOK_NONE 0xffffffffu
+#define KALM__TOK_HEADER 384
+#define KALM__TOK_SECTIONS 20
+
+enum {
+    KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
+    KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
+    KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_UNKNOWN
+};
+
+/* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
+typedef struct kalm__tokenizer {
+    const unsigned char *part[KALM__TOK_SECTIONS];
+    size_t   size[KALM__TOK_SECTIONS];           /* bytes */
+    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits;
+    uint32_t trie_units, added_units, rule_units, pairs;
+} kalm__tokenizer;
+
+/* One number of a section of u32; the caller has compared i with the count. */
+KALM__INLINE uint32_t kalm__word(const unsigned char *section, size_t i) { return kalm__u32(section + 4 * i); }
+
+KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+{
+    static const char names[KALM__TOK_SECTIONS - 3][8] = {
+        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
+        "bytes", "runs", "rules", "texts", "unknown"
+    };
+    const unsigned char *b = (const unsigned char *)blob;
+    uint64_t want[KALM__TOK_SECTIONS];
+    unsigned i;
+    memset(t, 0, sizeof *t);
+    if (size < KALM__TOK_HEADER || memcmp(b, "KALMTOK", 7))
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer section is no tokenizer of this library");
+    if (b[7] != '1') return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1",
+                                       b[7] > 32 && b[7] < 127 ? b[7] : '?');
+    if (kalm__u64(b + 8) > size)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer should have %U bytes and has %z", kalm__u64(b + 8), size);
+    size = (size_t)kalm__u64(b + 8);
+    t->tokens = kalm__u32(b + 16);
+    t->symbols = kalm__u32(b + 20);
+    t->flags = kalm__u32(b + 24);
+    t->unknown = kalm__u32(b + 28);
+    t->longest_run = kalm__u32(b + 32);
+    t->bucket_bits = kalm__u32(b + 36);
+    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer says it has %u tokens and %u symbols", t->tokens, t->symbols);
+    if (t->flags & ~(uint32_t)KALM__TOK_KNOWN)
+        return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer asks for something this version does not know (flags %u)",
+                          t->flags);
+    if (t->bucket_bits < 8 || t->bucket_bits > 24 || t->longest_run > 255
+        || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens))
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's header holds numbers that cannot be");
+    for (i = 0; i < KALM__TOK_SECTIONS; i++) {
+        uint64_t at = kalm__u64(b + 64 + 16 * i), bytes = kalm__u64(b + 72 + 16 * i);
+        if (at > size || bytes > size - at || bytes > 0xffffffffu)
+            return kalm__fail(err, KALM_BAD_FILE, "section %u of the tokenizer ends at byte %U, the tokenizer has %z", i,
+                              at + bytes, size);
+        t->part[i] = b + (size_t)at;
+        t->size[i] = (size_t)bytes;
+    }
+    for (i = 0; i < KALM__TOK_SECTIONS; i++) want[i] = t->size[i];
+    want[KALM__SEC_STARTS] = 4 * ((uint64_t)t->tokens + 1);
+    want[KALM__SEC_KINDS] = t->tokens;
+    want[KALM__SEC_TRIE] &= ~(uint64_t)3;
+    want[KALM__SEC_LENGTHS] = t->symbols;
+    want[KALM__SEC_SPLITS] = 8 * (uint64_t)t->symbols;
+    want[KALM__SEC_BUCKETS] = 4 * (((uint64_t)1 << t->bucket_bits) + 1);
+    want[KALM__SEC_PAIRS] &= ~(uint64_t)3;
+    want[KALM__SEC_RANKS] = t->size[KALM__SEC_PAIRS];
+    want[KALM__SEC_ADDED] &= ~(uint64_t)3;
+    want[KALM__SEC_FIRST] = 256;
+    want[KALM__SEC_JOINS] = 8192;
+    want[KALM__SEC_BYTES] = 1024;
+    want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
+    want[KALM__SEC_RULES] &= ~(uint64_t)3;
+    for (i = 0; i < KALM__TOK_SECTIONS - 3; i++)
+        if (t->size[i] != want[i])
+            return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
+                              t->size[i], want[i]);
+    t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
+    t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
+    t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+    t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
+    if (!t->trie_units || !t->added_units)
+        return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
+    if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
+        return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
+#if !defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL)
+        return kalm__fail(err, KALM_BAD_VERSION,
+                          "the tokenizer needs Unicode normal forms: compile with KALM_UTF8PROC and link utf8proc");
+#endif
+    return KALM_OK;
+}
+
+/* The bytes of a token as the vocabulary has it (a byte token: that byte); data NULL for an id it lacks. */
+KALM__FN kalm_text kalm__token_bytes(const kalm__tokenizer *t, int32_t id)
+{
+    kalm_text r;
+    uint32_t from, to;
+    r.data = NULL;
+    r.size = 0;
+    if (id < 0 || (uint32_t)id >= t->tokens || t->part[KALM__SEC_KINDS][id] == KALM__KIND_NONE) return r;
+    from = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id);
+    to = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id + 1);
+    if (from > to || to > t->size[KALM__SEC_POOL]) return r;
+    r.data = (const char *)t->part[KALM__SEC_POOL] + from;
+    r.size = to - from;
+    return r;
+}
+
+/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. */
+KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right)
+{
+    uint64_t hash = (((uint64_t)left << 20 | right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
+    uint32_t shift = 40 - t->bucket_bits, rest = (uint32_t)(hash & (((uint64_t)1 << shift) - 1));
+    const unsigned char *bucket = t->part[KALM__SEC_BUCKETS] + 4 * (size_t)(hash >> shift);
+    const unsigned char *pairs = t->part[KALM__SEC_PAIRS];
+    uint32_t i = kalm__u32(bucket), end = kalm__u32(bucket + 4);
+    if (end > t->pairs) return KALM__TOK_NONE;
+    for (; i < end; i++)
+        if (kalm__word(pairs, i) == rest) return kalm__word(t->part[KALM__SEC_RANKS], i);
+    return KALM__TOK_NONE;
+}
+
+/* The child of a trie's node for byte c, or KALM__TOK_NONE. */
+KALM__INLINE uint32_t kalm__trie_step(const unsigned char *trie, uint32_t units, uint32_t node, unsigned c)
+{
+    uint32_t at = (node >> 9 & 0x3fffffu) ^ c, unit;
+    if (at >= units) return KALM__TOK_NONE;
+    unit = kalm__word(trie, at);
+    return (unit & 0x800000ffu) == c ? unit : KALM__TOK_NONE;
+}
+KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units, uint32_t node)
+{
+    uint32_t at = node >> 9 & 0x3fffffu;
+    return at < units ? kalm__word(trie, at) & 0x7fffffffu : 0x7fffffffu;
+}
+
+#endif
