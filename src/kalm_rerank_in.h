@@ -56,6 +56,10 @@
 #include "documents.h"
 #include "encoder.h"
 #include "decoder.h"
+#include "rerank.h"
+#include "public.h"
+#include "rerank.h"
+#include "public.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
 #pragma GCC diagnostic pop

@@ -205,9 +205,8 @@ KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
 KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 {
     kalm__stack *s = &f->stack[t->kind / 32];
-    const unsigned char *weights = f->section[KALM__SECTION_WEIGHTS].data;
-    const unsigned char *data = weights + t->offset;
-    const void *vdata = data, *vscale = weights + t->scale, *vsum = weights + t->sum;
+    const unsigned char *data = f->data + t->offset;
+    const void *vdata = data, *vscale = f->data + t->scale, *vsum = f->data + t->sum;
     uint32_t what = t->kind % 32;
     if (what <= KALM__T_DOWN) {
         kalm__matrix *m = &s->layers[t->layer].matrix[what];
@@ -238,7 +237,8 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 
 KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor *t, const char *name, kalm_error *err)
 {
-    uint64_t have = f->section[KALM__SECTION_WEIGHTS].size, panels = ((uint64_t)t->rows + 15) / 16 * 64;
+    uint64_t begin = f->section[KALM__SECTION_WEIGHTS].offset, end = begin + f->section[KALM__SECTION_WEIGHTS].size;
+    uint64_t scales = ((uint64_t)t->rows + 15) / 16 * 64;
     uint32_t rows, cols, what = t->kind % 32;
     if (!kalm__tensor_shape(&f->shape, t->kind, &rows, &cols) ||
         t->layer >= (what < KALM__T_LAYER_KINDS ? f->shape.side[t->kind / 32].layers : 1))
@@ -253,12 +253,12 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
     if (t->size != kalm__tensor_bytes(t))
         return kalm__fail(err, KALM_BAD_FILE, "tensor %s has %U bytes, its shape asks for %U", name, t->size,
                           kalm__tensor_bytes(t));
-    if (t->offset % 64 || t->offset > have || t->size > have - t->offset)
-        return kalm__fail(err, KALM_BAD_FILE, "tensor %s lies at byte %U with %U bytes, the weights have %U", name, t->offset,
-                          t->size, have);
+    if (t->offset % 64 || t->offset < begin || t->offset > end || t->size > end - t->offset)
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s lies at byte %U with %U bytes, the weights from %U to %U", name,
+                          t->offset, t->size, begin, end);
     if (what <= KALM__T_DOWN && kalm__is_quantised(t->type) &&
-        (t->scale % 64 || t->sum % 64 || t->scale > have || t->sum > have || panels > have - t->scale ||
-         panels > have - t->sum))
+        (t->scale % 64 || t->sum % 64 || t->scale < begin || t->sum < begin || t->scale > end || t->sum > end ||
+         scales > end - t->scale || scales > end - t->sum))
         return kalm__fail(err, KALM_BAD_FILE, "the scales of tensor %s lie outside the weights", name);
     return KALM_OK;
 }

@@ -1,0 +1,7830 @@
+/* kalm_rerank.h - generated from the parts in src/, tokenizer/ and quantize/ by `make header`: edit those. */
+/* kalm_rerank_in.h - the spine: the parts in teaching order, each from above what needs it, and nothing else.
+   It is valid C: tests include it; `make header` expands it into kalm_rerank.h. */
+/* ---- begin src/manual.h ---- */
+/*
+kalm_rerank.h - rank passages against a query with KaLM-Reranker-V1, on any CPU, from one file of C99.
+
+In ONE .c or .cpp file write
+
+    #define KALM_RERANK_IMPLEMENTATION
+    #include "kalm_rerank.h"
+
+and in every other file that calls it the #include alone. Build: cc -O2 program.c -lm -lpthread. There is nothing else
+to install. A model is one file, which kalm-quantize makes of a checkpoint from Hugging Face:
+
+    kalm-quantize KaLM-Reranker-V1-Nano nano.kalm --weights q8
+
+
+THE FIRST PROGRAM
+
+    #include <stdio.h>
+    #define KALM_RERANK_IMPLEMENTATION
+    #include "kalm_rerank.h"
+
+    int main(void)
+    {
+        kalm_text query = { "What is the capital of China?", KALM_NUL };
+        kalm_text texts[2] = { { "The capital of China is Beijing.", KALM_NUL },
+                               { "Gravity attracts bodies toward one another.", KALM_NUL } };
+        kalm_model *model = NULL;
+        kalm_context *ctx = NULL;
+        kalm_score scores[2];
+        kalm_error err;
+        if (kalm_model_open("nano.kalm", NULL, &model, &err)
+            || kalm_context_new(model, NULL, &ctx, &err)
+            || kalm_rerank_texts(ctx, query, texts, 2, NULL, scores, &err)) return puts(err.text), 1;
+        kalm_sort(scores, 2);
+        printf("%.3f %s\n", (double)scores[0].score, texts[scores[0].index].data);
+        kalm_context_free(ctx);
+        kalm_model_close(model);
+        return 0;
+    }
+
+
+HOW IT WORKS, AND WHAT TO KEEP
+
+The model reads a passage and a query in two halves. The encoder reads the passage alone and leaves one row of numbers
+for every `ratio` tokens: that is a kalm_doc, and it is the same for every query. The decoder reads instruction and
+query, looks at the rows, and answers yes or no. So a program that meets its passages before its queries does the
+greater part of the work beforehand:
+
+    once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
+    at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
+    each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
+
+kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to look at.
+
+
+TWO NUMBERS
+
+A result carries both and names them. `score` is P(yes), from 0 to 1: show it, compare it with a threshold. `margin`
+is the difference of the two logits, unbounded: score = 1 / (1 + exp(-margin)). Both order alike, but near 0 and 1 the
+score runs out of digits, so kalm_sort looks at the margin. Apply no sigmoid to a score.
+
+
+RULES
+
+  - Zero is the default: memset an option struct to 0 (or pass NULL for all of it) and set what you want to change.
+  - Functions return KALM_OK, which is 0, or a code; kalm_error (NULL is allowed) has a sentence that names the file,
+    tensor, byte or token. What could not be made is NULL. Nothing is half done.
+  - Nothing is printed, nothing ends the process, no environment is read, there is no global state.
+  - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
+    at a time: one context for each thread that calls.
+  - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
+  - A score is the same alone or in a batch, with one thread or many, today and tomorrow, on one kernel set; kernel sets
+    differ from each other by rounding alone.
+  - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
+    (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
+    text can end the prompt it stands in.
+  - Model files and document bytes may come from strangers: every count, offset and length is checked before use.
+    kalm_model_verify compares the checksums, for damage that still makes sense.
+
+
+SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)
+
+  KALM_RERANK_STATIC     make every function static: a private copy in this file
+  KALM_API               what stands before every public declaration, such as __declspec(dllexport); default: extern
+  KALM_MALLOC(size), KALM_FREE(ptr)   the default allocator, both or neither; default: malloc and free
+  KALM_ASSERT(x)         default: nothing; assert(x) with KALM_DEBUG. No input can fail one
+  KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
+  KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
+  KALM_NO_SIMD           plain C alone
+  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores
+
+
+PLATFORMS
+
+C99, C11, C17, C++11 to C++20. Instruction sets are chosen when a context is made, from those that the machine has: no
+-m flags are needed, one binary fits all machines of a kind. kalm_kernels lists them, kalm_config.kernels picks one.
+
+
+HOW TO READ THIS FILE
+
+It is generated from parts, each of which opens with what it is for: look for "---- begin". The declarations come first
+and carry their contracts; the code follows in teaching order, from bytes to scores. The licence (MIT) is at the end.
+*/
+/* ---- end src/manual.h ---- */
+/* ---- begin src/api.h ---- */
+/* api.h - the public declarations. What a user may call, with shapes, units, ownership and errors. */
+#ifndef KALM_RERANK_H
+#define KALM_RERANK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KALM_VERSION_MAJOR 0
+#define KALM_VERSION_MINOR 1
+#define KALM_VERSION_PATCH 0
+
+#ifndef KALM_API
+#  if !defined(KALM_RERANK_STATIC)
+#    define KALM_API extern
+#  elif defined(__GNUC__)
+#    define KALM_API static __attribute__((unused))
+#  else
+#    define KALM_API static
+#  endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of the compiled implementation: (major << 16) | (minor << 8) | patch. */
+KALM_API uint32_t kalm_version(void);
+
+/* ---- results ------------------------------------------------------------------------------------------------- */
+
+typedef enum kalm_result {
+    KALM_OK = 0,
+    KALM_BAD_ARGUMENT,                 /* a NULL where none is allowed, an option out of range, ...          */
+    KALM_NO_MEMORY,                    /* the allocator said no; the text says for how many bytes            */
+    KALM_CANNOT_READ,                  /* the file is missing, or the system refused to read or map it       */
+    KALM_BAD_FILE,                     /* not a model or document, damaged, or cut short                     */
+    KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
+    KALM_MISMATCH,                     /* a document that other weights made                                 */
+    KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
+    KALM_CANCELLED                     /* a callback asked to stop                                           */
+} kalm_result;
+
+/* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
+   8000". Nothing to free. */
+typedef struct kalm_error {
+    kalm_result code;
+    char        text[248];
+} kalm_error;
+
+/* ---- small things -------------------------------------------------------------------------------------------- */
+
+#define KALM_NUL ((size_t)-1)          /* as a length: the text ends at its NUL                              */
+typedef struct kalm_text {
+    const char *data;                  /* UTF-8; NULL is the empty text, or "default" in an option           */
+    size_t      size;                  /* bytes, or KALM_NUL                                                 */
+} kalm_text;
+
+typedef struct kalm_ids {
+    const int32_t *data;               /* token ids                                                          */
+    size_t         count;
+} kalm_ids;
+
+/* Both functions or neither. alloc returns NULL on failure; release gets the size back, so an arena or a fixed buffer
+   is three lines. The library calls them from the thread that called it, never from its own workers. */
+typedef struct kalm_allocator {
+    void *(*alloc)(void *user, size_t size);
+    void  (*release)(void *user, void *ptr, size_t size);
+    void   *user;
+} kalm_allocator;
+
+/* How to set up a model or a context. A model reads `allocator` alone. */
+typedef struct kalm_config {
+    kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
+    uint32_t       threads;            /* default: one per core; 1: never starts a thread                    */
+    /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
+       Default: threads of the library's own. `count` is at most `threads`. */
+    void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
+    void          *parallel_user;
+    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
+    uint32_t       max_query_tokens;   /* longer queries are cut; default 512                                */
+    size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
+                                          instruction; default: none                                         */
+    const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
+} kalm_config;
+
+#define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of
+                                          the prompt, as the published code has it; default: they are those characters
+                                          and nothing more */
+
+/* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
+typedef struct kalm_params {
+    uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
+                                          Twice the ratio: half the bytes to keep, half the rows to attend to */
+    uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
+    uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
+    kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
+    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
+                                          work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
+    void     *progress_user;
+} kalm_params;
+
+/* ---- kernels ------------------------------------------------------------------------------------------------- */
+
+/* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
+   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. */
+KALM_API const char *kalm_kernels(size_t i);
+
+/* ---- model --------------------------------------------------------------------------------------------------- */
+
+typedef struct kalm_model kalm_model;
+typedef struct kalm_model_info {
+    const char *name;                  /* as the converter wrote it; lives as long as the model              */
+    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone      */
+    uint32_t    vocabulary, layers, width;   /* ids, layers a side, floats in a document row                 */
+    uint32_t    max_tokens;            /* longest passage                                                    */
+    int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
+    int32_t     yes_id, no_id;         /* the answer tokens                                                  */
+    uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
+    uint64_t    fingerprint;           /* documents carry it                                                 */
+} kalm_model_info;
+
+#ifndef KALM_NO_STDIO
+/* Map the file at `path` (UTF-8) and check it: header, directory, every tensor inside the file. Takes milliseconds:
+   weights are paged in as they are used. The file must not shrink while the model is open. */
+KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err);
+#endif
+
+/* The same from memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed until
+   kalm_model_close and must be aligned to 64 bytes. */
+KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config,
+                                            kalm_model **model, kalm_error *err);
+
+/* Close after the model's last context; its documents may live on. NULL is allowed. */
+KALM_API void kalm_model_close(kalm_model *model);
+KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info);
+
+/* Read the whole file and compare every section with its checksum; opening does not, to stay fast. */
+KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err);
+
+/* ---- tokenizer ----------------------------------------------------------------------------------------------- */
+
+/* Token ids of a text alone, no begin mark added; flags: 0 or KALM_PARSE_CONTROL. Writes the first `capacity` ids and
+   sets *count to how many there are: capacity 0 asks for the size. Ill-formed UTF-8 counts as one U+FFFD for each
+   maximal ill-formed part, as browsers and Python have it. Threads: any, at the same time. */
+KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags,
+                                   int32_t *ids, size_t capacity, size_t *count, kalm_error *err);
+
+/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity`
+   bytes, no NUL, and sets *size to how many there are. */
+KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count,
+                                     char *text, size_t capacity, size_t *size, kalm_error *err);
+
+/* The bytes of one token as the vocabulary has it, maybe part of a character; data == NULL for an id the vocabulary
+   lacks. Lives as long as the model. */
+KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
+
+/* ---- context ------------------------------------------------------------------------------------------------- */
+
+/* The working memory and the threads of one caller at a time: one context per calling thread. */
+typedef struct kalm_context kalm_context;
+
+/* Takes the working memory for `config` and starts all the threads the context will ever use. Jobs allocate the
+   documents they return, and what tokenising long texts needs while it runs. */
+KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
+                                      kalm_context **ctx, kalm_error *err);
+KALM_API void        kalm_context_free(kalm_context *ctx);
+
+/* ---- documents ----------------------------------------------------------------------------------------------- */
+
+/* An encoded document is its bytes: position-independent and the same on every machine. Keep them in a file, a
+   database row, IndexedDB. */
+typedef struct kalm_doc kalm_doc;
+typedef struct kalm_doc_info {
+    uint32_t tokens;                   /* of the text, its prefix included                                   */
+    uint32_t tokens_used;              /* fewer when the text was cut at max_doc_tokens                      */
+    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), of `width` numbers of `bits`     */
+    uint64_t fingerprint;              /* of the model that made it                                          */
+} kalm_doc_info;
+
+/* Encode `count` texts. docs[i] is NULL for each one not made (all of them when the call fails). Texts are packed into
+   common batches, so one call with many is faster than many calls with one; the bytes are the same either way. */
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
+                                 const kalm_params *params, kalm_doc **docs, kalm_error *err);
+
+/* The same from token ids, which must be the whole input of the encoder ("<Document>: " included). */
+KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count,
+                                     const kalm_params *params, kalm_doc **docs, kalm_error *err);
+
+/* What to store. The pointer lives as long as the document. */
+KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
+
+/* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
+   document and be aligned to 4: a mapped file of a million opens at no cost. Allocates with the model's allocator. */
+#define KALM_BORROW 1u
+KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
+                                   kalm_doc **doc, kalm_error *err);
+
+/* The document at a coarser ratio, a multiple of its own, without encoding again: the mean of the means, weighted by
+   their tokens; differs from encoding at that ratio by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. */
+KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
+                                     kalm_doc **coarser, kalm_error *err);
+
+KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info);
+KALM_API void kalm_doc_free(kalm_doc *doc);
+
+/* ---- reranking ----------------------------------------------------------------------------------------------- */
+
+typedef struct kalm_score {
+    uint32_t index;                    /* of the document in the call's array                                */
+    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
+    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+} kalm_score;
+
+/* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                 const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* The same with the decoder's whole input as token ids (prompt, query and closing included). */
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+                                     const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
+KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
+                                       const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* Best first; equal margins keep the order of their index. */
+KALM_API void kalm_sort(kalm_score *scores, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KALM_RERANK_H */
+/* ---- end src/api.h ---- */
+
+#if defined(__INTELLISENSE__) && !defined(KALM_RERANK_IMPLEMENTATION)
+#define KALM_RERANK_IMPLEMENTATION     /* so that editors colour what follows */
+#endif
+
+/* ---- That was all a user needs to read. Below is the implementation. ---- */
+
+#ifdef KALM_RERANK_IMPLEMENTATION
+#ifndef KALM__IMPLEMENTED
+#define KALM__IMPLEMENTED
+
+/* Without optimisation gcc's own intrinsics are macros, and warn about their insides wherever they are used. */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
+
+/* The ground: compilers, errors, sizes, files, threads. */
+/* ---- begin src/config.h ---- */
+/* config.h - compilers, attributes, hooks and build switches. The one place for compiler extensions. */
+#ifndef KALM__CONFIG_H
+#define KALM__CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <stdarg.h>
+#include <math.h>
+
+/* Fast-math removes the NaN checks and the documented order of sums that the promises rest on. */
+#if defined(__FAST_MATH__) && !defined(KALM_ALLOW_FAST_MATH)
+#  error "kalm_rerank.h: compile without -ffast-math (or define KALM_ALLOW_FAST_MATH and lose determinism)"
+#endif
+
+#if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
+#  error "kalm_rerank.h: define both KALM_MALLOC and KALM_FREE, or neither"
+#endif
+#ifndef KALM_MALLOC
+#  include <stdlib.h>
+#  define KALM_MALLOC(size) malloc(size)
+#  define KALM_FREE(ptr) free(ptr)
+#endif
+
+#ifndef KALM_ASSERT
+#  ifdef KALM_DEBUG
+#    include <assert.h>
+#    define KALM_ASSERT(x) assert(x)
+#  else
+#    define KALM_ASSERT(x) ((void)0)
+#  endif
+#endif
+
+/* Private functions: static, and silent when a build switch leaves them unused. */
+#if defined(__GNUC__)
+#  define KALM__FN static __attribute__((unused))
+#  define KALM__INLINE static inline __attribute__((unused, always_inline))
+#  define KALM__NOINLINE __attribute__((noinline))
+#  define KALM__RESTRICT __restrict__
+#  define KALM__ALIGNED(n) __attribute__((aligned(n)))
+#  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
+#  define KALM__PREFETCH(p) __builtin_prefetch(p)
+#elif defined(_MSC_VER)
+#  define KALM__FN static
+#  define KALM__INLINE static __forceinline
+#  define KALM__NOINLINE __declspec(noinline)
+#  define KALM__RESTRICT __restrict
+#  define KALM__ALIGNED(n) __declspec(align(n))
+#  define KALM__LIKELY(x) (x)
+#  define KALM__PREFETCH(p) ((void)(p))
+#else
+#  define KALM__FN static
+#  define KALM__INLINE static
+#  define KALM__NOINLINE
+#  define KALM__RESTRICT
+#  define KALM__ALIGNED(n)
+#  define KALM__LIKELY(x) (x)
+#  define KALM__PREFETCH(p) ((void)(p))
+#endif
+
+/* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
+   no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
+#ifndef KALM_NO_SIMD
+#  if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#    define KALM__X86 1
+#    define KALM__TARGET(features) __attribute__((target(features)))
+#    if defined(__clang__)
+#      if __clang_major__ >= 12
+#        define KALM__HAVE_AVXVNNI 1
+#      endif
+#      if __clang_major__ >= 8
+#        define KALM__HAVE_AVX512 1
+#      endif
+#    else
+#      if __GNUC__ >= 12
+#        define KALM__HAVE_AVXVNNI 1
+#      endif
+#      if __GNUC__ >= 9
+#        define KALM__HAVE_AVX512 1
+#      endif
+#    endif
+#  elif (defined(_M_X64) || defined(_M_IX86)) && defined(_MSC_VER)
+#    define KALM__X86 1
+#    define KALM__TARGET(features)
+#    if _MSC_VER >= 1930
+#      define KALM__HAVE_AVXVNNI 1
+#    endif
+#    if _MSC_VER >= 1920
+#      define KALM__HAVE_AVX512 1
+#    endif
+#  endif
+#  if (defined(__aarch64__) || defined(_M_ARM64)) && !defined(__ARM_BIG_ENDIAN)
+#    define KALM__NEON 1
+#    define KALM__NEON64 1
+#  elif defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+#    define KALM__NEON 1
+#  endif
+#  if defined(__wasm_simd128__)
+#    define KALM__WASM 1
+#  endif
+#endif
+#ifndef KALM__X86
+#  define KALM__X86 0
+#endif
+#ifndef KALM__HAVE_AVXVNNI
+#  define KALM__HAVE_AVXVNNI 0
+#endif
+#ifndef KALM__HAVE_AVX512
+#  define KALM__HAVE_AVX512 0
+#endif
+#ifndef KALM__NEON
+#  define KALM__NEON 0
+#endif
+#ifndef KALM__NEON64
+#  define KALM__NEON64 0
+#endif
+#ifndef KALM__WASM
+#  define KALM__WASM 0
+#endif
+
+#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
+#  if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#    define KALM__BIG_ENDIAN 1
+#  endif
+#endif
+#ifndef KALM__BIG_ENDIAN
+#  define KALM__BIG_ENDIAN 0
+#endif
+
+/* C99 has no _Static_assert: an array of negative length stops the compiler instead. */
+#define KALM__ASSERT_SIZE(name, condition) typedef char kalm__assert_##name[(condition) ? 1 : -1]
+
+#endif
+/* ---- end src/config.h ---- */
+/* ---- begin src/base.h ---- */
+/* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
+#ifndef KALM__BASE_H
+#define KALM__BASE_H
+
+
+/* ---- errors -------------------------------------------------------------------------------------------------- */
+
+/* A formatter of our own: the core must not need stdio. The letters:
+     %s const char*   %d int   %u unsigned   %z size_t   %U uint64_t   %X uint64_t in 16 hex digits
+     %c int, one character   %q const char*, size_t: that many bytes, unprintable ones as '?', cut at 60   %% percent */
+typedef struct kalm__writer {
+    char  *at;
+    size_t room;                       /* without the NUL */
+} kalm__writer;
+
+KALM__FN void kalm__put(kalm__writer *w, char c)
+{
+    if (w->room) {
+        *w->at++ = c;
+        w->room--;
+    }
+}
+
+KALM__FN void kalm__put_text(kalm__writer *w, const char *s, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++) kalm__put(w, s[i]);
+}
+
+KALM__FN void kalm__put_number(kalm__writer *w, uint64_t v, unsigned base, int digits)
+{
+    char text[24];
+    int n = 0;
+    do {
+        text[n++] = "0123456789abcdef"[v % base];
+        v /= base;
+    } while (v || n < digits);
+    while (n) kalm__put(w, text[--n]);
+}
+
+KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args)
+{
+    for (; *format; format++) {
+        if (*format != '%') {
+            kalm__put(w, *format);
+            continue;
+        }
+        switch (*++format) {
+        case 's': {
+            const char *s = va_arg(args, const char *);
+            kalm__put_text(w, s ? s : "(null)", s ? strlen(s) : 6);
+            break;
+        }
+        case 'q': {
+            const char *s = va_arg(args, const char *);
+            size_t n = va_arg(args, size_t), i;
+            for (i = 0; i < n && i < 60; i++) kalm__put(w, s[i] >= 32 && s[i] != 127 ? s[i] : '?');
+            if (n > 60) kalm__put_text(w, "...", 3);
+            break;
+        }
+        case 'd': {
+            int v = va_arg(args, int);
+            if (v < 0) kalm__put(w, '-');
+            kalm__put_number(w, v < 0 ? 0u - (uint64_t)(int64_t)v : (uint64_t)v, 10, 1);
+            break;
+        }
+        case 'u': kalm__put_number(w, va_arg(args, unsigned), 10, 1); break;
+        case 'z': kalm__put_number(w, va_arg(args, size_t), 10, 1); break;
+        case 'U': kalm__put_number(w, va_arg(args, uint64_t), 10, 1); break;
+        case 'X': kalm__put_number(w, va_arg(args, uint64_t), 16, 16); break;
+        case 'c': kalm__put(w, (char)va_arg(args, int)); break;
+        case '%': kalm__put(w, '%'); break;
+        default: return;
+        }
+    }
+}
+
+/* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
+KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *format, ...)
+{
+    if (err) {
+        kalm__writer w;
+        va_list args;
+        w.at = err->text;
+        w.room = sizeof err->text - 1;
+        va_start(args, format);
+        kalm__put_format(&w, format, args);
+        va_end(args);
+        *w.at = 0;
+        err->code = code;
+    }
+    return code;
+}
+
+KALM__FN void kalm__no_error(kalm_error *err)
+{
+    if (err) {
+        err->code = KALM_OK;
+        err->text[0] = 0;
+    }
+}
+
+/* ---- sizes --------------------------------------------------------------------------------------------------- */
+
+/* Saturating: an overflow becomes SIZE_MAX, which no allocator grants and no bound admits. */
+KALM__INLINE size_t kalm__mul(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
+KALM__INLINE size_t kalm__add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
+/* a rounded up to a multiple of b; saturating as well */
+KALM__INLINE size_t kalm__round_up(size_t a, size_t b) { return a > SIZE_MAX - (b - 1) ? SIZE_MAX : (a + b - 1) / b * b; }
+KALM__INLINE size_t kalm__min(size_t a, size_t b) { return a < b ? a : b; }
+KALM__INLINE size_t kalm__max(size_t a, size_t b) { return a > b ? a : b; }
+
+/* ---- little-endian bytes, at any alignment --------------------------------------------------------------------- */
+
+KALM__INLINE uint32_t kalm__u16(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8;
+}
+KALM__INLINE uint32_t kalm__u32(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+KALM__INLINE uint64_t kalm__u64(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint64_t)kalm__u32(b) | (uint64_t)kalm__u32(b + 4) << 32;
+}
+KALM__INLINE void kalm__put_u32(void *p, uint32_t v)
+{
+    unsigned char *b = (unsigned char *)p;
+    b[0] = (unsigned char)v, b[1] = (unsigned char)(v >> 8), b[2] = (unsigned char)(v >> 16), b[3] = (unsigned char)(v >> 24);
+}
+KALM__INLINE void kalm__put_u64(void *p, uint64_t v)
+{
+    kalm__put_u32(p, (uint32_t)v);
+    kalm__put_u32((unsigned char *)p + 4, (uint32_t)(v >> 32));
+}
+KALM__INLINE float kalm__f32(const void *p)
+{
+    uint32_t u = kalm__u32(p);
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+KALM__INLINE void kalm__put_f32(void *p, float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    kalm__put_u32(p, u);
+}
+
+/* ---- half precisions ------------------------------------------------------------------------------------------- */
+
+KALM__INLINE float kalm__from_bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+/* to nearest, ties to even; NaN stays NaN */
+KALM__INLINE uint16_t kalm__to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+KALM__INLINE float kalm__from_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, e = h >> 10 & 31u, m = h & 1023u, u;
+    float f;
+    if (e == 31) u = sign | 0x7f800000u | m << 13;
+    else if (e) u = sign | (e + 112) << 23 | m << 13;
+    else {                             /* zero or subnormal: m * 2^-24 is exact in a float */
+        f = (float)m * (1.0f / 16777216.0f);
+        memcpy(&u, &f, 4);
+        u |= sign;
+    }
+    memcpy(&f, &u, 4);
+    return f;
+}
+/* to nearest, ties to even; beyond 65504 becomes infinity */
+KALM__INLINE uint16_t kalm__to_f16(float f)
+{
+    uint32_t u, sign, a, r;
+    memcpy(&u, &f, 4);
+    sign = u >> 16 & 0x8000u;
+    a = u & 0x7fffffffu;
+    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+    if (a < 0x38800000u) {             /* subnormal half: adding 0.5 leaves m in the low mantissa bits, rounded */
+        float x;
+        memcpy(&x, &a, 4);
+        x += 0.5f;
+        memcpy(&r, &x, 4);
+        return (uint16_t)(sign | (r - 0x3f000000u));
+    }
+    r = a - 0x38000000u;
+    return (uint16_t)(sign | (r + 0xfffu + (r >> 13 & 1)) >> 13);
+}
+
+/* ---- hash ------------------------------------------------------------------------------------------------------ */
+
+/* 64-bit checksum of our own: eight lanes of multiply and xor-shift over 64-byte blocks, so that a vectorising compiler
+   or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
+   Data may come in pieces: all but the last must be multiples of 64 bytes for the same sum as in one call. */
+#define KALM__HASH_A 0x9e3779b97f4a7c15u
+#define KALM__HASH_B 0xc2b2ae3d27d4eb4fu
+typedef struct kalm__hasher {
+    uint64_t lane[8];
+    uint64_t bytes;
+} kalm__hasher;
+
+KALM__FN void kalm__hash_begin(kalm__hasher *h)
+{
+    unsigned i;
+    for (i = 0; i < 8; i++) h->lane[i] = (i + 1) * (uint64_t)KALM__HASH_A;
+    h->bytes = 0;
+}
+KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t word)
+{
+    lane = (lane ^ word) * (uint64_t)KALM__HASH_A;
+    return lane ^ lane >> 29;
+}
+KALM__FN void kalm__hash_add(kalm__hasher *h, const void *data, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    unsigned i;
+    h->bytes += size;
+    for (; size >= 64; size -= 64, p += 64)
+        for (i = 0; i < 8; i++) h->lane[i] = kalm__hash_mix(h->lane[i], kalm__u64(p + 8 * i));
+    if (size) {
+        unsigned char last[64];
+        memset(last, 0, sizeof last);
+        memcpy(last, p, size);
+        for (i = 0; i < 8; i++) h->lane[i] = kalm__hash_mix(h->lane[i], kalm__u64(last + 8 * i));
+    }
+}
+KALM__FN uint64_t kalm__hash_end(const kalm__hasher *h)
+{
+    uint64_t sum = h->bytes * (uint64_t)KALM__HASH_B;
+    unsigned i;
+    for (i = 0; i < 8; i++) sum = kalm__hash_mix(sum, h->lane[i]) * (uint64_t)KALM__HASH_B;
+    return sum ^ sum >> 32;
+}
+KALM__FN uint64_t kalm__hash(const void *data, size_t size)
+{
+    kalm__hasher h;
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, data, size);
+    return kalm__hash_end(&h);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+KALM__FN void *kalm__default_alloc(void *user, size_t size)
+{
+    (void)user;
+    return KALM_MALLOC(size);
+}
+KALM__FN void kalm__default_release(void *user, void *ptr, size_t size)
+{
+    (void)user, (void)size;
+    KALM_FREE(ptr);
+}
+/* The allocator of a config; *ok is 0 when only one of its two functions is given. */
+KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
+{
+    kalm_allocator a;
+    memset(&a, 0, sizeof a);
+    *ok = 1;
+    if (config) {
+        a = config->allocator;
+        *ok = !a.alloc == !a.release;
+    }
+    if (!a.alloc) {
+        a.alloc = kalm__default_alloc;
+        a.release = kalm__default_release;
+        a.user = NULL;
+    }
+    return a;
+}
+KALM__FN void *kalm__alloc(const kalm_allocator *a, size_t size)
+{
+    return size == SIZE_MAX ? NULL : a->alloc(a->user, size ? size : 1);
+}
+KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
+{
+    if (ptr) a->release(a->user, ptr, size ? size : 1);
+}
+
+/* One block cut into 64-byte aligned pieces. With base NULL it only counts, so the same code that hands the pieces out
+   first tells how much to ask for. */
+typedef struct kalm__arena {
+    unsigned char *base;
+    size_t         used, size;
+} kalm__arena;
+
+KALM__FN void *kalm__take(kalm__arena *a, size_t size)
+{
+    size_t at = a->used;
+    a->used = kalm__add(a->used, kalm__round_up(size, 64));
+    return a->base && a->used <= a->size ? a->base + at : NULL;
+}
+
+/* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */
+KALM__INLINE unsigned char *kalm__align64(void *p)
+{
+    return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64;
+}
+
+KALM__FN kalm_text kalm__text(const char *s)
+{
+    kalm_text t;
+    t.data = s;
+    t.size = s ? strlen(s) : 0;
+    return t;
+}
+/* A caller's text with KALM_NUL resolved; NULL data is the empty text. */
+KALM__FN kalm_text kalm__resolve(kalm_text t)
+{
+    if (!t.data) t.size = 0;
+    else if (t.size == KALM_NUL) t.size = strlen(t.data);
+    return t;
+}
+
+#endif
+/* ---- end src/base.h ---- */
+/* ---- begin src/platform.h ---- */
+/* platform.h - what the operating system gives: a file mapped read-only, the number of cores. The only part that knows
+   POSIX and Windows files. Without KALM_NO_STDIO a system with neither gets plain fopen and a copy in memory. */
+#ifndef KALM__PLATFORM_H
+#define KALM__PLATFORM_H
+
+
+#if defined(_WIN32)
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#  if !defined(__EMSCRIPTEN__)
+#    define KALM__MMAP 1
+#  endif
+#  include <unistd.h>
+#endif
+#ifndef KALM__MMAP
+#  define KALM__MMAP 0
+#endif
+
+/* A read-only view of a file. `mapped` tells how to give it back. */
+typedef struct kalm__mapping {
+    const unsigned char *data;         /* NULL when empty */
+    size_t               size;
+    int                  mapped;       /* 1: by the system; 0: a block of `block` bytes from the allocator */
+    void                *block;
+    size_t               block_size;
+} kalm__mapping;
+
+#ifndef KALM_NO_STDIO
+
+#if KALM__MMAP
+#  include <errno.h>
+#  include <fcntl.h>
+#  include <sys/mman.h>
+#  include <sys/stat.h>
+
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+{
+    struct stat st;
+    int fd, flags = O_RDONLY;
+    void *p;
+    (void)alloc;
+    memset(m, 0, sizeof *m);
+#  ifdef O_CLOEXEC
+    flags |= O_CLOEXEC;
+#  endif
+    /* a FIFO or a terminal must not make the caller wait */
+#  ifdef O_NONBLOCK
+    flags |= O_NONBLOCK;
+#  endif
+    fd = open(path, flags);
+    if (fd < 0)
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: %s", path, strlen(path),
+                          errno == ENOENT ? "no such file" : errno == EACCES ? "permission denied" : "cannot be opened");
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+    }
+    if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX) {
+        close(fd);
+        return st.st_size <= 0 ? kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty", path, strlen(path))
+                               : kalm__fail(err, KALM_CANNOT_READ, "%q: %U bytes do not fit the address space", path,
+                                            strlen(path), (uint64_t)st.st_size);
+    }
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED)
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path),
+                          (uint64_t)st.st_size);
+    m->data = (const unsigned char *)p;
+    m->size = (size_t)st.st_size;
+    m->mapped = 1;
+    return KALM_OK;
+}
+
+KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
+{
+    (void)alloc;
+    if (m->data) {
+        union { const void *in; void *out; } p;
+        p.in = m->data;
+        munmap(p.out, m->size);
+    }
+    m->data = NULL;
+}
+
+#elif defined(_WIN32)
+
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+{
+    int wide = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    WCHAR *name;
+    HANDLE file, map;
+    LARGE_INTEGER size;
+    void *p;
+    memset(m, 0, sizeof *m);
+    if (wide <= 0) return kalm__fail(err, KALM_CANNOT_READ, "the path %q is not UTF-8", path, strlen(path));
+    name = (WCHAR *)kalm__alloc(alloc, (size_t)wide * sizeof *name);
+    if (!name) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path of %d characters", wide);
+    MultiByteToWideChar(CP_UTF8, 0, path, -1, name, wide);
+    file = CreateFileW(name, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING,
+                       FILE_ATTRIBUTE_NORMAL, NULL);
+    kalm__release(alloc, name, (size_t)wide * sizeof *name);
+    if (file == INVALID_HANDLE_VALUE) {
+        DWORD e = GetLastError();
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: %s", path, strlen(path),
+                          e == ERROR_FILE_NOT_FOUND || e == ERROR_PATH_NOT_FOUND ? "no such file"
+                          : e == ERROR_ACCESS_DENIED ? "permission denied" : "cannot be opened");
+    }
+    if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX) {
+        CloseHandle(file);
+        return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
+    }
+    map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+    CloseHandle(file);
+    p = map ? MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0) : NULL;
+    if (map) CloseHandle(map);
+    if (!p)
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path),
+                          (uint64_t)size.QuadPart);
+    m->data = (const unsigned char *)p;
+    m->size = (size_t)size.QuadPart;
+    m->mapped = 1;
+    return KALM_OK;
+}
+
+KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
+{
+    (void)alloc;
+    if (m->data) UnmapViewOfFile(m->data);
+    m->data = NULL;
+}
+
+#else
+#  include <stdio.h>
+
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+{
+    FILE *f = fopen(path, "rb");
+    long size;
+    unsigned char *data;
+    memset(m, 0, sizeof *m);
+    if (!f) return kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be opened", path, strlen(path));
+    if (fseek(f, 0, SEEK_END) || (size = ftell(f)) <= 0 || fseek(f, 0, SEEK_SET)) {
+        fclose(f);
+        return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or cannot be measured", path, strlen(path));
+    }
+    m->block_size = (size_t)size + 63;
+    m->block = kalm__alloc(alloc, m->block_size);
+    if (!m->block) {
+        fclose(f);
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of %q", (size_t)size, path, strlen(path));
+    }
+    data = kalm__align64(m->block);
+    if (fread(data, 1, (size_t)size, f) != (size_t)size) {
+        fclose(f);
+        kalm__release(alloc, m->block, m->block_size);
+        memset(m, 0, sizeof *m);
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be read to its end", path, strlen(path));
+    }
+    fclose(f);
+    m->data = data;
+    m->size = (size_t)size;
+    return KALM_OK;
+}
+
+KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
+{
+    kalm__release(alloc, m->block, m->block_size);
+    m->data = NULL;
+}
+#endif
+#endif /* KALM_NO_STDIO */
+
+/* Cores this process may run on, at least 1. */
+KALM__FN unsigned kalm__cores(void)
+{
+#if defined(_WIN32)
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
+#elif (defined(__unix__) || defined(__APPLE__) || defined(__linux__)) && defined(_SC_NPROCESSORS_ONLN)
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+#else
+    return 1;
+#endif
+}
+
+#endif
+/* ---- end src/platform.h ---- */
+/* ---- begin src/format.h ---- */
+/* format.h - the model file, byte by byte. Shared by the runtime, which reads it in place (modelfile.h), and by the
+   converter, which writes it (quantize/). All numbers are little-endian; all offsets count from the file's first byte.
+
+   HEADER, 64 bytes
+      0   8  magic "\x89KALM\r\n\x1a"      (a text-mode copy destroys it, so that damage shows at once)
+      8   4  version, 1
+     12   4  number of sections, 1 to 16
+     16   8  size of the file
+     24   8  fingerprint: kalm__hash of the section table without its STRINGS entry; it changes with any weight, shape
+             or vocabulary, and not with the prompt
+     32   8  kalm__hash of header and section table with this field zero
+     40  24  zero
+   SECTION TABLE, 32 bytes an entry, in order of type, each type at most once
+      0   4  type (below)          4   4  zero
+      8   8  offset, a multiple of 64; 16   8  size in bytes;   24   8  kalm__hash of the section's bytes
+   SECTIONS, anywhere behind the table, not overlapping
+      1 SHAPE      u32 or f32 fields in the order of KALM__SHAPE_FIELDS, 4 bytes each: the model, then the encoder's and
+                   the decoder's KALM__SIDE_FIELDS, then one byte a layer, encoder first: 0 sliding, 1 full attention
+      2 STRINGS    KALM__STRINGS x { u32 offset within the section, u32 size }, then the bytes (UTF-8, no NUL)
+      3 TENSORS    64 bytes an entry, sorted by (kind, layer), described at kalm__tensor
+      4 TOKENIZER  described in tokenizer/vocab.h
+      5 WEIGHTS    the tensors' bytes, each at a multiple of 64; the section itself begins at a multiple of 4096
+   A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone. A file without TOKENIZER takes token ids only. */
+#ifndef KALM__FORMAT_H
+#define KALM__FORMAT_H
+
+
+#define KALM__MAGIC "\x89KALM\r\n\x1a"
+#define KALM__FILE_VERSION 1u
+#define KALM__HEADER_BYTES 64u
+#define KALM__SECTION_BYTES 32u
+#define KALM__TENSOR_BYTES 64u
+#define KALM__MAX_SECTIONS 16u
+
+enum {
+    KALM__SECTION_SHAPE = 1, KALM__SECTION_STRINGS = 2, KALM__SECTION_TENSORS = 3, KALM__SECTION_TOKENIZER = 4,
+    KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
+};
+
+/* Fields of SHAPE, X(type, name): reader and writer both walk these lists. */
+#define KALM__SHAPE_FIELDS(X)                                                                                   \
+    X(u32, weights)                    /* type of the matrices, KALM__F32 ... KALM__Q4                       */ \
+    X(u32, vocabulary)                                                                                          \
+    X(u32, hidden)                     /* of both sides: document rows enter the decoder                     */ \
+    X(u32, yes_id) X(u32, no_id)                                                                                \
+    X(u32, eoi_id)                     /* its embedding is a vector of its own, unscaled; 0xffffffff: none   */ \
+    X(f32, softcap)                    /* final_logit_softcapping; 0: none                                   */ \
+    X(u32, reserved)
+
+#define KALM__SIDE_FIELDS(X)                                                                                    \
+    X(u32, layers) X(u32, mlp)                                                                                  \
+    X(u32, heads) X(u32, kv_heads) X(u32, head_dim)                                                             \
+    X(u32, window)                     /* sliding_window, as the checkpoint has it                           */ \
+    X(u32, max_positions)                                                                                       \
+    X(f32, norm_eps)                                                                                            \
+    X(f32, query_scalar)               /* query_pre_attn_scalar: scores are times its -1/2 power             */ \
+    X(f32, theta_sliding) X(f32, factor_sliding)   /* rotary base; positions are divided by the factor       */ \
+    X(f32, theta_full) X(f32, factor_full)                                                                      \
+    X(u32, side_reserved)
+
+typedef struct kalm__side {
+#define KALM__FIELD_u32(name) uint32_t name;
+#define KALM__FIELD_f32(name) float name;
+#define KALM__FIELD(type, name) KALM__FIELD_##type(name)
+    KALM__SIDE_FIELDS(KALM__FIELD)
+    const uint8_t *full;               /* [layers]: 1 where attention is full */
+} kalm__side;
+
+typedef struct kalm__shape {
+    KALM__SHAPE_FIELDS(KALM__FIELD)
+    kalm__side side[2];                /* encoder, decoder */
+} kalm__shape;
+enum { KALM__ENCODER = 0, KALM__DECODER = 1 };
+
+#define KALM__COUNT_FIELD(type, name) + 1
+#define KALM__SHAPE_BYTES (4u * (0u KALM__SHAPE_FIELDS(KALM__COUNT_FIELD)))
+#define KALM__SIDE_BYTES (4u * (0u KALM__SIDE_FIELDS(KALM__COUNT_FIELD)))
+
+/* The texts around the user's, so that the prompt travels with the weights it was trained with:
+     encoder: DOCUMENT + document
+     decoder: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */
+enum {
+    KALM__STRING_NAME, KALM__STRING_DOCUMENT, KALM__STRING_BEGIN, KALM__STRING_INSTRUCT, KALM__STRING_QUERY,
+    KALM__STRING_END, KALM__STRING_SYSTEM, KALM__STRING_INSTRUCTION, KALM__STRINGS
+};
+
+/* Tensors. A kind is side * 32 + one of these; per layer except the last four, whose layer is 0.
+     NORM vectors hold 1 + w as f32, [1][n]; matrices are kalm__matrix panels (kernels.h);
+     EMBED is row-major [vocabulary][hidden], see embedding.h; the decoder's only where it differs from the encoder's;
+     EOI f32 [1][hidden]; HEAD (decoder) f32 [2][hidden], the rows of "yes" and "no". */
+enum {
+    KALM__T_Q, KALM__T_K, KALM__T_V, KALM__T_O, KALM__T_GATE, KALM__T_UP, KALM__T_DOWN,
+    KALM__T_Q_NORM, KALM__T_K_NORM, KALM__T_PRE_ATTENTION, KALM__T_POST_ATTENTION, KALM__T_PRE_MLP, KALM__T_POST_MLP,
+    KALM__T_LAYER_KINDS,
+    KALM__T_NORM = KALM__T_LAYER_KINDS, KALM__T_EMBED, KALM__T_EOI, KALM__T_HEAD, KALM__T_KINDS
+};
+#define KALM__KIND(side, what) ((uint32_t)(side) * 32u + (uint32_t)(what))
+
+/* An entry of TENSORS:
+      0  4  kind        4  4  layer      8  4  type (KALM__F32 ...)
+     12  4  1: the inputs are rotated, so rows go through kalm__hadamard (ops.h) before this matrix; else 0
+     16  4  rows       20  4  cols
+     24  8  offset of the data           32  8  its size in bytes
+     40  8  offset of the scales (f32, q8 and q4 matrices; else 0)    48  8  offset of the sums (int32, likewise)
+     56  4  f32: root mean square of what rounding changed, relative to that of the weights
+     60  4  zero */
+typedef struct kalm__tensor {
+    uint32_t kind, layer, type, rotated, rows, cols;
+    uint64_t offset, size, scale, sum;
+    float    error;
+} kalm__tensor;
+
+KALM__FN void kalm__read_tensor(kalm__tensor *t, const unsigned char *p)
+{
+    t->kind = kalm__u32(p);
+    t->layer = kalm__u32(p + 4);
+    t->type = kalm__u32(p + 8);
+    t->rotated = kalm__u32(p + 12);
+    t->rows = kalm__u32(p + 16);
+    t->cols = kalm__u32(p + 20);
+    t->offset = kalm__u64(p + 24);
+    t->size = kalm__u64(p + 32);
+    t->scale = kalm__u64(p + 40);
+    t->sum = kalm__u64(p + 48);
+    t->error = kalm__f32(p + 56);
+}
+
+/* "encoder.3.q": how errors and --info name a tensor. `name` has room for 32 bytes. */
+KALM__FN const char *kalm__tensor_name(char *name, uint32_t kind, uint32_t layer)
+{
+    static const char *const what[KALM__T_KINDS] = {
+        "q", "k", "v", "o", "gate", "up", "down", "q_norm", "k_norm", "pre_attention_norm", "post_attention_norm",
+        "pre_mlp_norm", "post_mlp_norm", "norm", "embed", "eoi", "head"
+    };
+    const char *side = kind / 32 == KALM__ENCODER ? "encoder." : "decoder.";
+    kalm__writer w;
+    uint32_t k = kind % 32;
+    w.at = name;
+    w.room = 31;
+    kalm__put_text(&w, side, 8);
+    if (k < KALM__T_LAYER_KINDS) {
+        kalm__put_number(&w, layer, 10, 1);
+        kalm__put(&w, '.');
+    }
+    kalm__put_text(&w, k < KALM__T_KINDS ? what[k] : "?", k < KALM__T_KINDS ? strlen(what[k]) : 1);
+    *w.at = 0;
+    return name;
+}
+
+/* Rows and columns that a tensor must have in a model of this shape; 0 when the kind is none of the model's. */
+KALM__FN int kalm__tensor_shape(const kalm__shape *m, uint32_t kind, uint32_t *rows, uint32_t *cols)
+{
+    const kalm__side *s;
+    if (kind >= 64 || kind % 32 >= KALM__T_KINDS) return 0;
+    s = &m->side[kind / 32];
+    *rows = 1;
+    *cols = m->hidden;
+    switch (kind % 32) {
+    case KALM__T_Q: *rows = s->heads * s->head_dim; break;
+    case KALM__T_K: case KALM__T_V: *rows = s->kv_heads * s->head_dim; break;
+    case KALM__T_O: *rows = m->hidden; *cols = s->heads * s->head_dim; break;
+    case KALM__T_GATE: case KALM__T_UP: *rows = s->mlp; break;
+    case KALM__T_DOWN: *rows = m->hidden; *cols = s->mlp; break;
+    case KALM__T_Q_NORM: case KALM__T_K_NORM: *cols = s->head_dim; break;
+    case KALM__T_EMBED: *rows = m->vocabulary; break;
+    case KALM__T_HEAD: *rows = 2; return kind / 32 == KALM__DECODER;
+    default: break;
+    }
+    return 1;
+}
+
+KALM__FN const char *kalm__type_name(uint32_t type)
+{
+    static const char *const names[5] = { "f32", "f16", "bf16", "q8", "q4" };
+    return type < 5 ? names[type] : "?";
+}
+
+#endif
+/* ---- end src/format.h ---- */
+/* ---- begin quantize/blocks.h ---- */
+/* blocks.h - how quantised weights lie in memory, drawn once for the kernels that read them and the converter that
+   writes them. Knows nothing of how scales are chosen (codecs.h) nor of files (format.h).
+
+   A matrix W [rows = outputs n][cols = inputs k] lies in panels of 16 outputs; rows are padded with zeros to whole
+   panels, cols to whole groups of 32 ("cols32"). A panel begins at a multiple of 64 bytes.
+
+   q8 panel: 16 * cols32 bytes, int8 in -127..127. One LINE of 64 bytes holds 4 inputs ("a k4 step") of all outputs:
+
+       line t:   [output 0: k = 4t, 4t+1, 4t+2, 4t+3] [output 1: the same k] ... [output 15]
+
+   q4 panel: such lines at 4.25 bits a weight. A group of 32 inputs is 8 q8 lines, kept as 4 lines of nibbles:
+
+       nibble line t (0..3) of a group, byte b:   low nibble  -> byte b of q8 line t
+                                                  high nibble -> byte b of q8 line t + 4
+
+       [cols32 / 32][4][64] nibble lines,  then [cols32 / 32][16] multipliers (one per group and output),
+       then zeros up to a multiple of 64 bytes
+
+   A nibble v of a group with multiplier m (1..64; 0 makes a group of zeros) stands for the q8 value
+
+       (m * kalm__q4_codebook[v] + 32) >> 6        the shift rounding down, as arithmetic shifts do
+
+   so a panel unpacks to a q8 panel and sums stay whole numbers. Both kinds share one float scale per output. */
+#ifndef KALM__BLOCKS_H
+#define KALM__BLOCKS_H
+
+
+enum {
+    KALM__PANEL = 16,                  /* outputs in a panel                                  */
+    KALM__GROUP = 32,                  /* inputs in a q4 group; every K is padded to this     */
+    KALM__Q4_MAX_MULTIPLIER = 64       /* m = 64 gives the codebook itself                    */
+};
+
+typedef struct kalm__q8_line {
+    int8_t q[KALM__PANEL][4];
+} kalm__q8_line;
+KALM__ASSERT_SIZE(q8_line, sizeof(kalm__q8_line) == 64);
+
+typedef struct kalm__q4_lines {
+    uint8_t nibbles[4][64];
+} kalm__q4_lines;
+KALM__ASSERT_SIZE(q4_lines, sizeof(kalm__q4_lines) == 256);
+
+typedef struct kalm__q4_multipliers {
+    uint8_t of[KALM__PANEL];
+} kalm__q4_multipliers;
+KALM__ASSERT_SIZE(q4_multipliers, sizeof(kalm__q4_multipliers) == 16);
+
+/* Lloyd's iteration (60 rounds) on 20,000 groups of 32 normal values, each scaled by the factor that suits it best, held
+   symmetric: relative squared error 0.0058, against 0.0059 for the best set with a level near zero, 0.0072 for 16 even
+   steps, and 0.0073 for -8..7. Rotated weights are close to normal. */
+static const int8_t kalm__q4_codebook[16] = {
+    -127, -98, -77, -60, -45, -31, -18, -6, 6, 18, 31, 45, 60, 77, 98, 127
+};
+
+KALM__INLINE int8_t kalm__q4_value(unsigned nibble, unsigned multiplier)
+{
+    int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;   /* the offset makes it positive: */
+    return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);                             /* C99 does not define x >> 6 below 0 */
+}
+
+KALM__INLINE size_t kalm__cols32(size_t cols) { return kalm__round_up(cols, KALM__GROUP); }
+
+KALM__INLINE size_t kalm__q8_panel_bytes(size_t cols) { return kalm__mul(KALM__PANEL, kalm__cols32(cols)); }
+
+KALM__INLINE size_t kalm__q4_panel_bytes(size_t cols)
+{
+    return kalm__round_up(kalm__mul(kalm__cols32(cols) / KALM__GROUP, 256 + 16), 64);
+}
+
+/* The multipliers of a q4 panel, [cols32 / 32][16] */
+KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t cols)
+{
+    return (const uint8_t *)panel + kalm__cols32(cols) / KALM__GROUP * sizeof(kalm__q4_lines);
+}
+
+#endif
+/* ---- end quantize/blocks.h ---- */
+/* ---- begin src/threads.h ---- */
+/* threads.h - a persistent pool that runs one function on every worker, and the loop that shares tasks among them.
+   pthreads, Windows, none (KALM_NO_THREADS), or the user's own job system.
+
+   Tasks are taken from a shared counter, so a worker that the system delays takes fewer. Waiting spins briefly, since
+   the next job of a forward pass comes within microseconds, and then sleeps. */
+#ifndef KALM__THREADS_H
+#define KALM__THREADS_H
+
+
+#ifndef KALM_NO_THREADS
+#  if defined(_WIN32)
+#    define KALM__THREADS 2
+#  elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+#    define KALM__THREADS 0
+#  elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#    define KALM__THREADS 1
+#    include <pthread.h>
+#    include <sched.h>
+#  else
+#    define KALM__THREADS 0
+#  endif
+#else
+#  define KALM__THREADS 0
+#endif
+
+#define KALM__MAX_THREADS 256u
+
+/* ---- atomics: sequentially consistent, on 32 bits, which every target has without a library ---------------------- */
+
+#if defined(__GNUC__)
+typedef uint32_t kalm__atomic;
+KALM__INLINE uint32_t kalm__atomic_get(const volatile kalm__atomic *a) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }
+KALM__INLINE void kalm__atomic_set(volatile kalm__atomic *a, uint32_t v) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); }
+KALM__INLINE uint32_t kalm__atomic_add(volatile kalm__atomic *a, uint32_t v)
+{
+    return __atomic_fetch_add(a, v, __ATOMIC_SEQ_CST);
+}
+/* a = v if it was `was`; tells whether */
+KALM__INLINE int kalm__atomic_swap(volatile kalm__atomic *a, uint32_t was, uint32_t v)
+{
+    return __atomic_compare_exchange_n(a, &was, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+#elif defined(_MSC_VER)
+#  include <intrin.h>
+typedef long kalm__atomic;
+KALM__INLINE uint32_t kalm__atomic_get(const volatile kalm__atomic *a)
+{
+    return (uint32_t)_InterlockedOr((volatile long *)a, 0);
+}
+KALM__INLINE void kalm__atomic_set(volatile kalm__atomic *a, uint32_t v) { _InterlockedExchange(a, (long)v); }
+KALM__INLINE uint32_t kalm__atomic_add(volatile kalm__atomic *a, uint32_t v)
+{
+    return (uint32_t)_InterlockedExchangeAdd(a, (long)v);
+}
+KALM__INLINE int kalm__atomic_swap(volatile kalm__atomic *a, uint32_t was, uint32_t v)
+{
+    return _InterlockedCompareExchange(a, (long)v, (long)was) == (long)was;
+}
+#else
+typedef uint32_t kalm__atomic;         /* no atomics known: no threads either (below) */
+KALM__INLINE uint32_t kalm__atomic_get(const volatile kalm__atomic *a) { return *a; }
+KALM__INLINE void kalm__atomic_set(volatile kalm__atomic *a, uint32_t v) { *a = v; }
+KALM__INLINE uint32_t kalm__atomic_add(volatile kalm__atomic *a, uint32_t v) { uint32_t old = *a; *a += v; return old; }
+KALM__INLINE int kalm__atomic_swap(volatile kalm__atomic *a, uint32_t was, uint32_t v)
+{
+    if (*a != was) return 0;
+    *a = v;
+    return 1;
+}
+#  undef KALM__THREADS
+#  define KALM__THREADS 0
+#endif
+
+KALM__INLINE void kalm__pause(void)
+{
+#if KALM__X86 && defined(__GNUC__)
+    __builtin_ia32_pause();
+#elif KALM__X86
+    _mm_pause();
+#elif KALM__NEON64 && defined(__GNUC__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* A job: `count` tasks, task(arg, i, worker) with worker < the pool's size; no two at once share a worker number. */
+typedef void (*kalm__task)(void *arg, size_t i, unsigned worker);
+
+typedef struct kalm__pool kalm__pool;
+
+typedef struct kalm__worker {
+    kalm__pool *pool;
+    unsigned    index;
+#if KALM__THREADS == 1
+    pthread_t   thread;
+#elif KALM__THREADS == 2
+    HANDLE      thread;
+#endif
+} kalm__worker;
+
+struct kalm__pool {
+    unsigned    size;                  /* workers, the calling thread (number 0) included */
+    unsigned    started;               /* threads to join */
+    void      (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
+    void       *parallel_user;
+    kalm__task  task;
+    void       *arg;
+    size_t      count;
+    kalm__worker *workers;             /* [size] */
+    char        pad0[64];              /* the counters that all workers hammer on get cache lines of their own */
+    volatile kalm__atomic left;        /* tasks that nobody has taken */
+    char        pad1[64];
+    volatile kalm__atomic unfinished;  /* tasks not done */
+    char        pad2[64];
+    volatile kalm__atomic sleepers;    /* workers asleep */
+    volatile kalm__atomic stop;
+#if KALM__THREADS == 1
+    pthread_mutex_t lock;
+    pthread_cond_t  wake, done;
+#elif KALM__THREADS == 2
+    CRITICAL_SECTION   lock;
+    CONDITION_VARIABLE wake, done;
+#endif
+};
+
+/* Take and do tasks until none is left; tells whether it finished the last one. A worker that wakes late finds `left`
+   zero, or takes a task of the next job: having taken one it may read the job's fields, since the job cannot end
+   before that task has. So nobody ever waits for a worker that has taken nothing. */
+KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker)
+{
+    int last = 0;
+    for (;;) {
+        uint32_t left = kalm__atomic_get(&p->left);
+        if (!left) return last;
+        if (!kalm__atomic_swap(&p->left, left, left - 1)) continue;
+        p->task(p->arg, p->count - left, worker);
+        last = kalm__atomic_add(&p->unfinished, (uint32_t)-1) == 1;
+    }
+}
+
+#if KALM__THREADS
+
+#if KALM__THREADS == 1
+KALM__INLINE void kalm__pool_lock(kalm__pool *p) { pthread_mutex_lock(&p->lock); }
+KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { pthread_mutex_unlock(&p->lock); }
+#else
+KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock); }
+KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
+#endif
+
+/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. */
+enum { KALM__SPINS = 2000 };
+
+KALM__FN void kalm__pool_run_worker(kalm__worker *w)
+{
+    kalm__pool *p = w->pool;
+    unsigned spins = 0;
+    while (!kalm__atomic_get(&p->stop)) {
+        if (kalm__atomic_get(&p->left)) {
+            spins = 0;
+            if (kalm__pool_share(p, w->index)) {
+                kalm__pool_lock(p);    /* the caller may be between its check and its sleep */
+#if KALM__THREADS == 1
+                pthread_cond_signal(&p->done);
+#else
+                WakeConditionVariable(&p->done);
+#endif
+                kalm__pool_unlock(p);
+            }
+        } else if (++spins < KALM__SPINS) {
+            kalm__pause();
+        } else {
+            spins = 0;
+            kalm__pool_lock(p);
+            kalm__atomic_add(&p->sleepers, 1);
+            while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
+#if KALM__THREADS == 1
+                pthread_cond_wait(&p->wake, &p->lock);
+#else
+                SleepConditionVariableCS(&p->wake, &p->lock, INFINITE);
+#endif
+            }
+            kalm__atomic_add(&p->sleepers, (uint32_t)-1);
+            kalm__pool_unlock(p);
+        }
+    }
+}
+
+#if KALM__THREADS == 1
+KALM__FN void *kalm__pool_thread(void *arg)
+{
+    kalm__pool_run_worker((kalm__worker *)arg);
+    return NULL;
+}
+#else
+KALM__FN DWORD WINAPI kalm__pool_thread(LPVOID arg)
+{
+    kalm__pool_run_worker((kalm__worker *)arg);
+    return 0;
+}
+#endif
+#endif /* KALM__THREADS */
+
+/* workers: [size], owned by the caller, alive until kalm__pool_stop. A thread that the system refuses is not missed:
+   the pool is then smaller. */
+KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *workers, const kalm_config *config)
+{
+    memset(p, 0, sizeof *p);
+    p->size = 1;
+    p->workers = workers;
+    if (config && config->parallel) {
+        p->parallel = config->parallel;
+        p->parallel_user = config->parallel_user;
+        p->size = size;
+        return;
+    }
+#if KALM__THREADS
+    if (size < 2) return;
+#if KALM__THREADS == 1
+    if (pthread_mutex_init(&p->lock, NULL)) return;
+    if (pthread_cond_init(&p->wake, NULL)) {
+        pthread_mutex_destroy(&p->lock);
+        return;
+    }
+    if (pthread_cond_init(&p->done, NULL)) {
+        pthread_cond_destroy(&p->wake);
+        pthread_mutex_destroy(&p->lock);
+        return;
+    }
+#else
+    InitializeCriticalSection(&p->lock);
+    InitializeConditionVariable(&p->wake);
+    InitializeConditionVariable(&p->done);
+#endif
+    while (p->size < size) {
+        kalm__worker *w = &workers[p->size];
+        w->pool = p;
+        w->index = p->size;
+#if KALM__THREADS == 1
+        if (pthread_create(&w->thread, NULL, kalm__pool_thread, w)) break;
+#else
+        w->thread = CreateThread(NULL, 0, kalm__pool_thread, w, 0, NULL);
+        if (!w->thread) break;
+#endif
+        p->size++;
+    }
+    p->started = 1;
+#endif
+}
+
+KALM__FN void kalm__pool_stop(kalm__pool *p)
+{
+#if KALM__THREADS
+    unsigned i;
+    if (!p->started) return;
+    kalm__pool_lock(p);
+    kalm__atomic_set(&p->stop, 1);
+#if KALM__THREADS == 1
+    pthread_cond_broadcast(&p->wake);
+    kalm__pool_unlock(p);
+    for (i = 1; i < p->size; i++) pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->done);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+#else
+    WakeAllConditionVariable(&p->wake);
+    kalm__pool_unlock(p);
+    for (i = 1; i < p->size; i++) {
+        WaitForSingleObject(p->workers[i].thread, INFINITE);
+        CloseHandle(p->workers[i].thread);
+    }
+    DeleteCriticalSection(&p->lock);
+#endif
+    p->started = 0;
+#else
+    (void)p;
+#endif
+}
+
+KALM__FN void kalm__pool_user_task(void *arg, size_t i)
+{
+    (void)kalm__pool_share((kalm__pool *)arg, (unsigned)i);
+}
+
+/* Run task(arg, i, worker) for every i below count; returns when all are done. */
+KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void *arg)
+{
+    if (p->size < 2 || count < 2) {
+        size_t i;
+        for (i = 0; i < count; i++) task(arg, i, 0);
+        return;
+    }
+    KALM_ASSERT(count < 0x7fffffff);
+    p->task = task;
+    p->arg = arg;
+    p->count = count;
+    kalm__atomic_set(&p->unfinished, (uint32_t)count);
+    kalm__atomic_set(&p->left, (uint32_t)count);
+    if (p->parallel) {
+        p->parallel(p->parallel_user, kalm__min(p->size, count), kalm__pool_user_task, p);
+        return;
+    }
+#if KALM__THREADS
+    if (kalm__atomic_get(&p->sleepers)) {
+        kalm__pool_lock(p);
+#if KALM__THREADS == 1
+        pthread_cond_broadcast(&p->wake);
+#else
+        WakeAllConditionVariable(&p->wake);
+#endif
+        kalm__pool_unlock(p);
+    }
+    (void)kalm__pool_share(p, 0);
+    {
+        unsigned spins = 0;
+        while (kalm__atomic_get(&p->unfinished)) {
+            if (++spins < KALM__SPINS) {
+                kalm__pause();
+                continue;
+            }
+            kalm__pool_lock(p);
+            while (kalm__atomic_get(&p->unfinished)) {
+#if KALM__THREADS == 1
+                pthread_cond_wait(&p->done, &p->lock);
+#else
+                SleepConditionVariableCS(&p->done, &p->lock, INFINITE);
+#endif
+            }
+            kalm__pool_unlock(p);
+        }
+    }
+#endif
+}
+
+#endif
+/* ---- end src/threads.h ---- */
+
+/* Text to tokens and back. */
+/* ---- begin tokenizer/vocab.h ---- */
+/* vocab.h - the tokenizer in the form a model file carries it ("the blob"), and the view that reads it in place.
+   Nothing is parsed, hashed or copied when it is opened; tokenising reads the tables below where they lie. The converter
+   (import.h) makes the blob; text.h, bpe.h and decode.h use the view. This part knows no algorithm.
+
+   THE BLOB, VERSION 1. Little-endian, position-independent, read at any alignment (64 is best). Bytes:
+
+       0   8  "KALMTOK1"
+       8   8  size of the blob in bytes
+      16   4  T, tokens: ids 0 .. T-1, at most 2^20
+      20   4  S, symbols: T and the characters that merges use but the vocabulary lacks, T <= S <= 2^20
+      24   4  flags, KALM__TOK_... below
+      28   4  id of the unknown token, or 0xffffffff
+      32   4  longest run of spaces that is one token, when the run rule holds (bpe.h); else 0
+      36   4  log2 of the number of buckets of the pair table, 8 .. 24
+      40  24  zero
+      64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
+     384   .  the sections, each at a multiple of 64, zeros between
+
+     section   element, count        what
+      0 starts   u32 x T+1           where each token's text begins in `pool`; the next begins where it ends
+      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token the one byte
+      2 kinds    u8 x T              KALM__KIND_...
+      3 trie     u32 x units         the tokens that merging can produce, by their text in inner form (see bpe.h)
+      4 lengths  u8 x S              bytes of a symbol's inner form; 0: merging never produces it
+      5 splits   u64 x S             bits 0..19 left part, 20..39 right part, 40..63 1 + rank of the merge that makes the
+                                     symbol; rank field 0: a character; 0xffffff: ranks fall on the way ("irregular")
+      6 buckets  u32 x 2^b+1         where each bucket begins in the two sections below
+      7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
+      8 ranks    u32 x P             1 + rank of the merge
+      9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
+     10 first    u8 x 256            1: an added token begins with this byte
+     11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
+                                     a character and b beginning one. Where the bit is 0 a text may be cut
+     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
+     13 runs     u32 x longest + 1   the token of a run of so many spaces (0 and 1 unused)
+     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array ...
+     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
+     16 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+   A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
+   it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
+   label is c and its bit 31 clear; the value of a node with bit 8 is unit base ^ 0. No text holds a NUL.
+
+   THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
+   are the bucket, the others are stored: equal means equal, there are no false hits.
+
+   A hostile blob can make the ids wrong, never the memory: every index is compared with its count where it is used, the
+   sections' places and sizes when the blob is opened. */
+#ifndef KALM__VOCAB_H
+#define KALM__VOCAB_H
+
+
+enum {                                 /* flags */
+    KALM__TOK_ESCAPE    = 1,           /* a space and U+2581 are the same to the vocabulary                          */
+    KALM__TOK_SPM       = 2,           /* SentencePiece's rules: normalise the whole text, then match the added tokens */
+    KALM__TOK_BYTES     = 4,           /* a character the vocabulary lacks becomes its bytes                         */
+    KALM__TOK_FUSE      = 8,           /* neighbouring unknown characters become one unknown token                   */
+    KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text)      */
+    KALM__TOK_UNLESS    = 32,          /* ... unless one is there                                                    */
+    KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text                             */
+    KALM__TOK_TRIM      = 128,         /* SPM: leading and trailing spaces go, runs become one                       */
+    KALM__TOK_SUFFIX    = 256,         /* SPM: the prefix goes last instead                                          */
+    KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED)        */
+    KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away                                      */
+    KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD              */
+    KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
+    KALM__TOK_KNOWN     = 32767
+};
+
+enum {
+    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
+};
+
+enum {                                 /* when an added token is found in a text */
+    KALM__CLASS_TEXT,                  /* always: runs of white space, tags of HTML, user-defined words              */
+    KALM__CLASS_CONTROL,               /* in the template, and in users' texts with KALM_PARSE_CONTROL               */
+    KALM__CLASS_TEMPLATE               /* in the template alone: control symbols of SentencePiece                    */
+};
+
+#define KALM__TOK_NONE 0xffffffffu
+#define KALM__TOK_HEADER 384
+#define KALM__TOK_SECTIONS 20
+
+enum {
+    KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
+    KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
+    KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_UNKNOWN
+};
+
+/* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
+typedef struct kalm__tokenizer {
+    const unsigned char *part[KALM__TOK_SECTIONS];
+    size_t   size[KALM__TOK_SECTIONS];           /* bytes */
+    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits;
+    uint32_t trie_units, added_units, rule_units, pairs;
+} kalm__tokenizer;
+
+/* One number of a section of u32; the caller has compared i with the count. */
+KALM__INLINE uint32_t kalm__word(const unsigned char *section, size_t i) { return kalm__u32(section + 4 * i); }
+
+KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+{
+    static const char names[KALM__TOK_SECTIONS - 3][8] = {
+        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
+        "bytes", "runs", "rules", "texts", "unknown"
+    };
+    const unsigned char *b = (const unsigned char *)blob;
+    uint64_t want[KALM__TOK_SECTIONS];
+    unsigned i;
+    memset(t, 0, sizeof *t);
+    if (size < KALM__TOK_HEADER || memcmp(b, "KALMTOK", 7))
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer section is no tokenizer of this library");
+    if (b[7] != '1') return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1",
+                                       b[7] > 32 && b[7] < 127 ? b[7] : '?');
+    if (kalm__u64(b + 8) > size)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer should have %U bytes and has %z", kalm__u64(b + 8), size);
+    size = (size_t)kalm__u64(b + 8);
+    t->tokens = kalm__u32(b + 16);
+    t->symbols = kalm__u32(b + 20);
+    t->flags = kalm__u32(b + 24);
+    t->unknown = kalm__u32(b + 28);
+    t->longest_run = kalm__u32(b + 32);
+    t->bucket_bits = kalm__u32(b + 36);
+    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer says it has %u tokens and %u symbols", t->tokens, t->symbols);
+    if (t->flags & ~(uint32_t)KALM__TOK_KNOWN)
+        return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer asks for something this version does not know (flags %u)",
+                          t->flags);
+    if (t->bucket_bits < 8 || t->bucket_bits > 24 || t->longest_run > 255
+        || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens))
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's header holds numbers that cannot be");
+    for (i = 0; i < KALM__TOK_SECTIONS; i++) {
+        uint64_t at = kalm__u64(b + 64 + 16 * i), bytes = kalm__u64(b + 72 + 16 * i);
+        if (at > size || bytes > size - at || bytes > 0xffffffffu)
+            return kalm__fail(err, KALM_BAD_FILE, "section %u of the tokenizer ends at byte %U, the tokenizer has %z", i,
+                              at + bytes, size);
+        t->part[i] = b + (size_t)at;
+        t->size[i] = (size_t)bytes;
+    }
+    for (i = 0; i < KALM__TOK_SECTIONS; i++) want[i] = t->size[i];
+    want[KALM__SEC_STARTS] = 4 * ((uint64_t)t->tokens + 1);
+    want[KALM__SEC_KINDS] = t->tokens;
+    want[KALM__SEC_TRIE] &= ~(uint64_t)3;
+    want[KALM__SEC_LENGTHS] = t->symbols;
+    want[KALM__SEC_SPLITS] = 8 * (uint64_t)t->symbols;
+    want[KALM__SEC_BUCKETS] = 4 * (((uint64_t)1 << t->bucket_bits) + 1);
+    want[KALM__SEC_PAIRS] &= ~(uint64_t)3;
+    want[KALM__SEC_RANKS] = t->size[KALM__SEC_PAIRS];
+    want[KALM__SEC_ADDED] &= ~(uint64_t)3;
+    want[KALM__SEC_FIRST] = 256;
+    want[KALM__SEC_JOINS] = 8192;
+    want[KALM__SEC_BYTES] = 1024;
+    want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
+    want[KALM__SEC_RULES] &= ~(uint64_t)3;
+    for (i = 0; i < KALM__TOK_SECTIONS - 3; i++)
+        if (t->size[i] != want[i])
+            return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
+                              t->size[i], want[i]);
+    t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
+    t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
+    t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+    t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
+    if (!t->trie_units || !t->added_units)
+        return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
+    if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
+        return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
+#if !defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL)
+        return kalm__fail(err, KALM_BAD_VERSION,
+                          "the tokenizer needs Unicode normal forms: compile with KALM_UTF8PROC and link utf8proc");
+#endif
+    return KALM_OK;
+}
+
+/* The bytes of a token as the vocabulary has it (a byte token: that byte); data NULL for an id it lacks. */
+KALM__FN kalm_text kalm__token_bytes(const kalm__tokenizer *t, int32_t id)
+{
+    kalm_text r;
+    uint32_t from, to;
+    r.data = NULL;
+    r.size = 0;
+    if (id < 0 || (uint32_t)id >= t->tokens || t->part[KALM__SEC_KINDS][id] == KALM__KIND_NONE) return r;
+    from = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id);
+    to = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id + 1);
+    if (from > to || to > t->size[KALM__SEC_POOL]) return r;
+    r.data = (const char *)t->part[KALM__SEC_POOL] + from;
+    r.size = to - from;
+    return r;
+}
+
+/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. */
+KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right)
+{
+    uint64_t hash = (((uint64_t)left << 20 | right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
+    uint32_t shift = 40 - t->bucket_bits, rest = (uint32_t)(hash & (((uint64_t)1 << shift) - 1));
+    const unsigned char *bucket = t->part[KALM__SEC_BUCKETS] + 4 * (size_t)(hash >> shift);
+    const unsigned char *pairs = t->part[KALM__SEC_PAIRS];
+    uint32_t i = kalm__u32(bucket), end = kalm__u32(bucket + 4);
+    if (end > t->pairs) return KALM__TOK_NONE;
+    for (; i < end; i++)
+        if (kalm__word(pairs, i) == rest) return kalm__word(t->part[KALM__SEC_RANKS], i);
+    return KALM__TOK_NONE;
+}
+
+/* The child of a trie's node for byte c, or KALM__TOK_NONE. */
+KALM__INLINE uint32_t kalm__trie_step(const unsigned char *trie, uint32_t units, uint32_t node, unsigned c)
+{
+    uint32_t at = (node >> 9 & 0x3fffffu) ^ c, unit;
+    if (at >= units) return KALM__TOK_NONE;
+    unit = kalm__word(trie, at);
+    return (unit & 0x800000ffu) == c ? unit : KALM__TOK_NONE;
+}
+KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units, uint32_t node)
+{
+    uint32_t at = node >> 9 & 0x3fffffu;
+    return at < units ? kalm__word(trie, at) & 0x7fffffffu : 0x7fffffffu;
+}
+
+#endif
+/* ---- end tokenizer/vocab.h ---- */
+/* ---- begin tokenizer/bpe.h ---- */
+/* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
+   normalisation or ill-formed text: text.h hands it stretches in "inner form".
+
+   INNER FORM. Well-formed UTF-8 in which, when the vocabulary escapes spaces, every U+2581 is written as a space (and so
+   are those in the tables). A document without a literal U+2581 is its own inner form: nothing is copied.
+
+   WHAT IS COMPUTED. The definition: every character is a symbol; the adjacent pair of lowest rank is merged, the leftmost
+   of equals, until no pair can be. Call the result E(text). Doing that needs a queue and touches each character many
+   times. Two facts replace it:
+
+   1. If E(text) = t1 .. tn then E of the text of ti .. tj is ti .. tj. No merge crossed the borders of the span, so what
+      happened inside is what happens to the span alone.
+   2. If E(ti ti+1) = ti ti+1 for all i then E(t1 .. tn) = t1 .. tn. Look at the first merge that crosses a border, that of
+      ti and ti+1: until then the two changed as they do alone, and it was the first choice of the whole text, hence of
+      the two: it would happen in E(ti ti+1) also.
+
+   So E(text) is the one way to cut the text into tokens of which all neighbours tolerate each other, and of each prefix
+   there is one way as well. We take the longest token that fits and is tolerated; where none is, the place is marked dead
+   (no second visit: the way there is unique) and the token before is taken shorter. Every place is a start at most once.
+
+   WHO TOLERATES WHOM. Both tokens are taken apart again, the latest merge first (rank order; of equal ranks the left
+   token's merge came first). The two symbols that face each other at the border would have merged if their pair's rank is
+   below that of the merge that takes one of them away. This needs ranks that do not fall inside a token; for the few
+   "irregular" tokens where they do (marked in the table), the two texts are merged by the definition.
+
+   CUTS. Where the bytes a, b at a border of characters stand in no token like that (`joins`), no merge crosses, and what
+   is before is final. So English is done word by word, and the memory below is bounded by the longest stretch without
+   such a place.
+
+   RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
+   they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
+
+   MEMORY. On the stack: 1024 pending tokens and dead marks for 4096 bytes, 5 KB. Beyond, from the allocator: 4 bytes for
+   each pending token and 1/8 byte for each byte of the stretch, both only as long as there is no cut. */
+#ifndef KALM__BPE_H
+#define KALM__BPE_H
+
+
+#define KALM__BPE_PENDING 1024
+#define KALM__BPE_DEAD 512             /* bytes of marks */
+#define KALM__BPE_IRREGULAR 0xffffffu
+
+typedef struct kalm__bpe {
+    const kalm__tokenizer *t;
+    const kalm_allocator  *alloc;
+    kalm_error            *err;
+    int32_t               *ids;        /* the caller's, `capacity` of them */
+    size_t                 capacity, count;
+    int                    after_unknown;        /* the token before is the unknown one and may be joined */
+    uint32_t              *pending;
+    size_t                 depth, pending_size;
+    unsigned char         *dead;       /* bit i: the place i bytes behind the last cut is no border of a token */
+    size_t                 dead_size;
+    int                    any_dead;
+    uint32_t               local_pending[KALM__BPE_PENDING];
+    unsigned char          local_dead[KALM__BPE_DEAD];
+} kalm__bpe;
+
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
+                              size_t capacity, kalm_error *err)
+{
+    e->t = t, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
+    e->count = e->depth = 0;
+    e->after_unknown = e->any_dead = 0;
+    e->pending = e->local_pending;
+    e->pending_size = KALM__BPE_PENDING;
+    e->dead = e->local_dead;
+    e->dead_size = KALM__BPE_DEAD;
+    memset(e->local_dead, 0, sizeof e->local_dead);
+}
+
+KALM__FN void kalm__bpe_end(kalm__bpe *e)
+{
+    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *e->pending);
+    if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+}
+
+KALM__INLINE void kalm__bpe_put(kalm__bpe *e, uint32_t id)
+{
+    if (e->count < e->capacity) e->ids[e->count] = (int32_t)id;
+    e->count++;
+}
+
+/* Bytes of the character at p, which is well-formed. */
+KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
+{
+    return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+}
+
+/* A character that the vocabulary lacks. */
+KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    unsigned char utf8[3];
+    size_t i;
+    if (n == 1 && *text == ' ' && (t->flags & KALM__TOK_ESCAPE)) {
+        utf8[0] = 0xe2, utf8[1] = 0x96, utf8[2] = 0x81;
+        text = utf8;
+        n = 3;
+    }
+    if (t->flags & KALM__TOK_BYTES) {
+        for (i = 0; i < n; i++) {
+            uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], text[i]);
+            if (id >= t->tokens) break;
+        }
+        if (i == n) {
+            for (i = 0; i < n; i++) kalm__bpe_put(e, kalm__word(t->part[KALM__SEC_BYTES], text[i]));
+            e->after_unknown = 0;
+            return;
+        }
+    }
+    if (t->unknown != KALM__TOK_NONE && !(e->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__bpe_put(e, t->unknown);
+    e->after_unknown = 1;
+}
+
+/* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
+   token, or one of SentencePiece's unused pieces, which is taken apart again. */
+KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    uint32_t stack[256];
+    size_t depth = 0, used = 0;
+    stack[depth++] = symbol;
+    while (depth) {
+        uint32_t s = stack[--depth];
+        uint64_t split;
+        size_t size;
+        if (s >= t->symbols) continue;
+        size = t->part[KALM__SEC_LENGTHS][s];
+        split = kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)s);
+        if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
+            kalm__bpe_put(e, s);
+            e->after_unknown = 0;
+        } else if (split >> 40 && depth + 2 <= 256) {
+            stack[depth++] = (uint32_t)(split >> 20 & 0xfffff);
+            stack[depth++] = (uint32_t)(split & 0xfffff);
+            continue;
+        } else if (s < t->tokens) {
+            kalm__bpe_put(e, s);
+            e->after_unknown = 0;
+        } else if (used < n) kalm__bpe_unknown(e, text + used, kalm__min(size, n - used));
+        used += size;
+    }
+}
+
+KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
+{
+    if (KALM__LIKELY(symbol < e->t->tokens && !(e->t->flags & KALM__TOK_UNUSED))) {
+        kalm__bpe_put(e, symbol);
+        e->after_unknown = 0;
+    } else kalm__bpe_emit_rare(e, symbol, text, n);
+}
+
+/* The longest token at text[0 .. n); *size is its length, 0 and KALM__TOK_NONE when not even a character fits. */
+KALM__INLINE uint32_t kalm__bpe_longest(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t *size)
+{
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), last = 0, units = t->trie_units, id;
+    size_t i = 0, end = 0;
+    while (i < n) {
+        node = kalm__trie_step(trie, units, node, text[i]);
+        if (node == KALM__TOK_NONE) break;
+        i++;
+        if (node & 0x100) {
+            last = node;
+            end = i;
+        }
+    }
+    *size = end;
+    if (!end) return KALM__TOK_NONE;
+    id = kalm__trie_value(trie, units, last);
+    if (id >= t->symbols) {
+        *size = 0;
+        return KALM__TOK_NONE;
+    }
+    return id;
+}
+
+/* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
+   at most 255 bytes. */
+KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
+                                                       size_t right)
+{
+    uint32_t symbol[512];
+    unsigned char size[512];
+    size_t n = 0, at = 0, i, best, border;
+    while (at < left + right && n < 512) {
+        size_t bytes = kalm__char_bytes(text + at), found;
+        symbol[n] = kalm__bpe_longest(t, text + at, bytes, &found);
+        size[n++] = (unsigned char)bytes;
+        at += bytes;
+    }
+    for (;;) {
+        uint32_t low = KALM__TOK_NONE;
+        best = 0;
+        for (i = 0; i + 1 < n; i++) {
+            uint32_t rank = symbol[i] >= t->symbols || symbol[i + 1] >= t->symbols ? KALM__TOK_NONE
+                          : kalm__pair_rank(t, symbol[i], symbol[i + 1]);
+            if (rank < low) {
+                low = rank;
+                best = i;
+            }
+        }
+        if (low == KALM__TOK_NONE) break;
+        border = 0;
+        for (i = 0; i <= best; i++) border += size[i];
+        if (border == left) return 0;
+        /* The symbol that a merge makes is found by its text: the longest token of exactly that size. */
+        {
+            size_t from = border - size[best], bytes = (size_t)size[best] + size[best + 1], found;
+            uint32_t made = kalm__bpe_longest(t, text + from, bytes, &found);
+            symbol[best] = found == bytes ? made : KALM__TOK_NONE;
+            size[best] = (unsigned char)bytes;
+            for (i = best + 1; i + 1 < n; i++) {
+                symbol[i] = symbol[i + 1];
+                size[i] = size[i + 1];
+            }
+            n--;
+        }
+    }
+    return 1;
+}
+
+/* The same for two tokens that end and begin at text + left. */
+KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
+                                 size_t right)
+{
+    const unsigned char *splits = t->part[KALM__SEC_SPLITS];
+    uint64_t split_a = kalm__u64(splits + 8 * (size_t)a), split_b = kalm__u64(splits + 8 * (size_t)b);
+    uint32_t limit = KALM__TOK_NONE, rank_a = (uint32_t)(split_a >> 40), rank_b = (uint32_t)(split_b >> 40);
+    unsigned guard;
+    if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
+        return kalm__bpe_tolerates_slowly(t, text, left, right);
+    for (guard = 0; guard < 512; guard++) {      /* honest tokens come apart in at most 2 x 254 steps */
+        if (kalm__pair_rank(t, a, b) < limit) return 0;
+        if (rank_a > rank_b) {
+            limit = rank_a;
+            a = (uint32_t)(split_a >> 20 & 0xfffff);
+            if (a >= t->symbols) return 0;
+            split_a = kalm__u64(splits + 8 * (size_t)a);
+            rank_a = (uint32_t)(split_a >> 40);
+        } else {
+            if (!rank_b) return 1;     /* both are characters */
+            limit = rank_b + 1;
+            b = (uint32_t)(split_b & 0xfffff);
+            if (b >= t->symbols) return 0;
+            split_b = kalm__u64(splits + 8 * (size_t)b);
+            rank_b = (uint32_t)(split_b >> 40);
+        }
+    }
+    return 0;
+}
+
+KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
+{
+    size_t wanted = kalm__mul(e->pending_size, 2);
+    uint32_t *bigger = (uint32_t *)kalm__alloc(e->alloc, kalm__mul(wanted, sizeof *bigger));
+    if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+                                   kalm__mul(wanted, sizeof *bigger));
+    memcpy(bigger, e->pending, e->depth * sizeof *bigger);
+    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *bigger);
+    e->pending = bigger;
+    e->pending_size = wanted;
+    return KALM_OK;
+}
+
+/* Mark place `at` behind the last cut; `room` is how far the stretch goes. */
+KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at, size_t room)
+{
+    if (at / 8 >= e->dead_size) {
+        size_t wanted = room / 8 + 1;
+        unsigned char *bigger = (unsigned char *)kalm__alloc(e->alloc, wanted);
+        if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+                                       wanted);
+        memcpy(bigger, e->dead, e->dead_size);
+        memset(bigger + e->dead_size, 0, wanted - e->dead_size);
+        if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+        e->dead = bigger;
+        e->dead_size = wanted;
+    }
+    e->dead[at / 8] = (unsigned char)(e->dead[at / 8] | 1u << (at & 7));
+    e->any_dead = 1;
+    return KALM_OK;
+}
+
+/* All that is pending is final: it begins at text and ends before text + n. */
+KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    size_t i, at = 0;
+    for (i = 0; i < e->depth; i++) {
+        size_t size = e->t->part[KALM__SEC_LENGTHS][e->pending[i]];
+        kalm__bpe_emit(e, e->pending[i], text + kalm__min(at, n), n - kalm__min(at, n));
+        at += size;
+    }
+    e->depth = 0;
+    if (e->any_dead) {
+        memset(e->dead, 0, kalm__min(e->dead_size, n / 8 + 1));
+        e->any_dead = 0;
+    }
+}
+
+/* Tokenise text[0 .. n), in inner form, on its own. */
+KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
+{
+    const kalm__tokenizer *t = e->t;
+    const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
+    size_t base = 0, pos = 0, size, room;
+    uint32_t id, previous = KALM__TOK_NONE;
+    kalm_result r;
+    e->after_unknown = 0;
+    while (pos < n) {
+        if (t->longest_run && text[pos] == ' ' && pos + 1 < n && text[pos + 1] == ' ') {
+            size_t run = 2;
+            kalm__bpe_flush(e, text + base, pos - base);
+            while (pos + run < n && text[pos + run] == ' ') run++;
+            for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
+                size = kalm__min(run, t->longest_run);
+                id = kalm__word(t->part[KALM__SEC_RUNS], size);
+                if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                kalm__bpe_put(e, id);
+                pos += size;
+            }
+            e->after_unknown = 0;
+            base = pos;
+            previous = KALM__TOK_NONE;
+            continue;
+        }
+        id = kalm__bpe_longest(t, text + pos, n - pos, &size);
+        if (!size) {
+            kalm__bpe_flush(e, text + base, pos - base);
+            size = kalm__min(kalm__char_bytes(text + pos), n - pos);
+            kalm__bpe_unknown(e, text + pos, size);
+            base = pos += size;
+            previous = KALM__TOK_NONE;
+            continue;
+        }
+        for (;;) {
+            size_t end = pos + size;
+            if (size && !(e->any_dead && (end - base) / 8 < e->dead_size && e->dead[(end - base) / 8] >> ((end - base) & 7) & 1)
+                && (previous == KALM__TOK_NONE
+                    || kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size))) {
+                unsigned a = text[end - 1], b = end < n ? text[end] : 0;
+                if (end == n || !(joins[32 * a + b / 8] >> (b & 7) & 1)) {
+                    if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, end - base);
+                    kalm__bpe_emit(e, id, text + pos, size);
+                    base = end;
+                    previous = KALM__TOK_NONE;
+                } else {
+                    if (size != lengths[id])
+                        return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
+                    if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
+                    e->pending[e->depth++] = previous = id;
+                }
+                pos = end;
+                break;
+            }
+            room = size ? size - 1 : 0;
+            id = room ? kalm__bpe_longest(t, text + pos, room, &size) : KALM__TOK_NONE;
+            if (id != KALM__TOK_NONE) continue;
+            /* Nothing fits here: never mind this place, take the token before shorter. */
+            if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
+            r = kalm__bpe_mark_dead(e, pos - base, n - base);
+            if (r) return r;
+            id = e->pending[--e->depth];
+            size = lengths[id];
+            pos -= size;
+            previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
+        }
+    }
+    return KALM_OK;
+}
+
+#endif
+/* ---- end tokenizer/bpe.h ---- */
+/* ---- begin tokenizer/text.h ---- */
+/* text.h - from text to token ids: ill-formed bytes, added tokens and who may write them, normalisation; the merging of
+   what lies between is bpe.h's.
+
+   Hugging Face's rules (the default): added tokens are found in the raw text, leftmost first, of those that start at one
+   place the longest; each stretch between them is brought into inner form and merged alone.
+   SentencePiece's rules (KALM__TOK_SPM): the whole text is normalised first, user-defined symbols are found after that.
+
+   ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
+
+   TEXT IS TEXT. A text comes in pieces, each trusted (the template) or not (a document, a query). In what is not trusted,
+   added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; nor where such a
+   mark would only arise from both sides of a border. Others ("\n\n", "<b>") are found anywhere, across borders too. With
+   KALM_PARSE_CONTROL every border and every difference is forgotten.
+
+   MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
+   literal U+2581: at most 3 bytes for one, from the allocator if beyond 2 KB. */
+#ifndef KALM__TEXT_H
+#define KALM__TEXT_H
+
+#if defined(KALM_UTF8PROC)
+#  include <utf8proc.h>
+#endif
+
+typedef struct kalm__piece {
+    kalm_text text;
+    int       trusted;
+} kalm__piece;
+
+/* Stretches of equal trust, the last one ends the text. */
+typedef struct kalm__zone {
+    size_t end;
+    int    trusted;
+} kalm__zone;
+
+#define KALM__LOCAL_TEXT 2048
+#define KALM__LOCAL_ZONES 16
+
+/* A buffer that is on the stack while it is short. */
+typedef struct kalm__buffer {
+    const kalm_allocator *alloc;
+    unsigned char        *data;
+    size_t                size, room;
+    unsigned char         local[KALM__LOCAL_TEXT];
+} kalm__buffer;
+
+KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
+{
+    b->alloc = alloc;
+    b->data = b->local;
+    b->size = 0;
+    b->room = sizeof b->local;
+}
+KALM__FN void kalm__buffer_end(kalm__buffer *b)
+{
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+}
+/* Room for `more` bytes behind what is there. */
+KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
+{
+    size_t wanted = kalm__add(b->size, more);
+    unsigned char *bigger;
+    if (wanted <= b->room) return KALM_OK;
+    wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
+    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
+    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
+    memcpy(bigger, b->data, b->size);
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+    b->data = bigger;
+    b->room = wanted;
+    return KALM_OK;
+}
+
+/* ---- UTF-8 --------------------------------------------------------------------------------------------------- */
+
+/* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
+KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
+{
+    unsigned c = p[0], low = 0x80, high = 0xbf;
+    int need, i;
+    if (c < 0x80) return 1;
+    if (c < 0xc2 || c > 0xf4) return -1;
+    if (c < 0xe0) need = 2;
+    else if (c < 0xf0) {
+        need = 3;
+        if (c == 0xe0) low = 0xa0;
+        else if (c == 0xed) high = 0x9f;
+    } else {
+        need = 4;
+        if (c == 0xf0) low = 0x90;
+        else if (c == 0xf4) high = 0x8f;
+    }
+    for (i = 1; i < need; i++) {
+        if ((size_t)i >= n || p[i] < low || p[i] > high) return -i;
+        low = 0x80, high = 0xbf;
+    }
+    return need;
+}
+
+KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
+{
+    return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
+}
+
+/* ---- added tokens -------------------------------------------------------------------------------------------- */
+
+/* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
+   yet, so those that are written with spaces where the vocabulary has U+2581 do not count. */
+KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
+                               const kalm__zone *zone, int parse, int raw, uint32_t *id)
+{
+    const unsigned char *trie = t->part[KALM__SEC_ADDED];
+    uint32_t node = kalm__u32(trie), units = t->added_units;
+    size_t i, found = 0;
+    for (i = at; i < n; i++) {
+        node = kalm__trie_step(trie, units, node, text[i]);
+        if (node == KALM__TOK_NONE) break;
+        if (node & 0x100) {
+            uint32_t value = kalm__trie_value(trie, units, node), kind = value >> 24 & 3;
+            int inside = zone->trusted && i < zone->end;
+            if ((value & 0xffffffu) < t->tokens && !(raw && value >> 26 & 1)
+                && (kind == KALM__CLASS_TEXT || inside || (kind == KALM__CLASS_CONTROL && parse))) {
+                found = i + 1 - at;
+                *id = value & 0xffffffu;
+            }
+        }
+    }
+    return found;
+}
+
+/* ---- normalisation -------------------------------------------------------------------------------------------- */
+
+#if defined(KALM_UTF8PROC)
+/* text[0 .. n), well-formed, into a Unicode normal form. */
+KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
+                                       kalm_error *err)
+{
+    static const int forms[4] = {
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+    };
+    utf8proc_uint8_t *made = NULL;
+    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
+                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
+    kalm_result r;
+    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
+    r = kalm__buffer_room(out, (size_t)size, err);
+    if (r == KALM_OK) {
+        memcpy(out->data + out->size, made, (size_t)size);
+        out->size += (size_t)size;
+    }
+    free(made);                        /* utf8proc takes it from malloc */
+    return r;
+}
+#endif
+
+/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
+KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
+                                   kalm__buffer *out, kalm_error *err)
+{
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
+    size_t i = 0;
+    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
+    if (r) return r;
+    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
+        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
+        out->data[out->size++] = ' ';
+    while (i < n) {
+        int k = kalm__utf8(text + i, n - i);
+        if (k < 0) {
+            out->data[out->size++] = 0xef;
+            out->data[out->size++] = 0xbf;
+            out->data[out->size++] = 0xbd;
+            i += (size_t)-k;
+        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
+            out->data[out->size++] = ' ';
+            i += 3;
+        } else
+            for (; k; k--) out->data[out->size++] = text[i++];
+    }
+#if defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL) {
+        kalm__buffer form;
+        kalm__buffer_begin(&form, out->alloc);
+        r = kalm__normal_form(t, out->data, out->size, &form, err);
+        out->size = 0;
+        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
+        if (r == KALM_OK) {
+            memcpy(out->data, form.data, form.size);
+            out->size = form.size;
+        }
+        kalm__buffer_end(&form);
+    }
+#endif
+    return r;
+}
+
+/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. */
+KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with)
+{
+    const unsigned char *rules = t->part[KALM__SEC_RULES];
+    uint32_t at = 0, unit;
+    size_t i, found = 0;
+    if (!t->rule_units) return 0;
+    unit = kalm__u32(rules);
+    at ^= unit >> 10 << ((unit & 512u) >> 6);
+    for (i = 0; i < n; i++) {
+        at ^= text[i];
+        if (at >= t->rule_units) break;
+        unit = kalm__word(rules, at);
+        if ((unit & 0x800000ffu) != text[i]) break;
+        at ^= unit >> 10 << ((unit & 512u) >> 6);
+        if (unit & 256u) {
+            uint32_t value = at < t->rule_units ? kalm__word(rules, at) & 0x7fffffffu : KALM__TOK_NONE;
+            if (value < t->size[KALM__SEC_TEXTS]) {
+                *with = (const char *)t->part[KALM__SEC_TEXTS] + value;
+                found = i + 1;
+            }
+        }
+    }
+    return found;
+}
+
+/* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
+KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
+                                         size_t zone_count, int parse, kalm__buffer *out, kalm_error *err)
+{
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
+    int begun = 0, after_space = trim;
+    size_t i = 0, z = 0;
+    kalm_result r;
+    while (i < n) {
+        const unsigned char *from = text + i;
+        const char *with = NULL;
+        size_t take, size, k;
+        uint32_t id;
+        while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
+        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id) : 0;
+        size = take;
+        if (!take) {
+            take = kalm__rule_at(t, text + i, n - i, &with);
+            if (take) {
+                from = (const unsigned char *)with;
+                size = strlen(with);
+            } else {
+                int c = kalm__utf8(text + i, n - i);
+                take = size = (size_t)(c < 0 ? -c : c);
+                if (c < 0) {
+                    from = (const unsigned char *)"\xef\xbf\xbd";
+                    size = 3;
+                }
+            }
+        }
+        if (!begun) {                  /* spaces before the first other thing go without a trace */
+            if (trim && size == 1 && *from == ' ') {
+                i += take;
+                continue;
+            }
+            begun = 1;
+            r = kalm__buffer_room(out, 1, err);
+            if (r) return r;
+            if ((t->flags & KALM__TOK_PREFIX) && !(t->flags & KALM__TOK_SUFFIX)) out->data[out->size++] = ' ';
+        }
+        while (after_space && size && *from == ' ') from++, size--;
+        if (size) {
+            after_space = trim && from[size - 1] == ' ';
+            r = kalm__buffer_room(out, size, err);
+            if (r) return r;
+            for (k = 0; k < size;)
+                if (escape && kalm__is_escaped_space(from + k, size - k)) {
+                    out->data[out->size++] = ' ';
+                    k += 3;
+                } else out->data[out->size++] = from[k++];
+        }
+        i += take;
+    }
+    if (begun) {
+        while (trim && out->size && out->data[out->size - 1] == ' ') out->size--;
+        if ((t->flags & KALM__TOK_PREFIX) && (t->flags & KALM__TOK_SUFFIX)) {
+            r = kalm__buffer_room(out, 1, err);
+            if (r) return r;
+            out->data[out->size++] = ' ';
+        }
+    }
+    for (; z < zone_count; z++) zones[z].end = out->size;
+    for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);
+    return KALM_OK;
+}
+
+/* ---- the whole way --------------------------------------------------------------------------------------------- */
+
+/* A stretch that holds no added token. plain: it is its own inner form. */
+KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *text, size_t n, int plain, int first)
+{
+    kalm__buffer inner;
+    kalm_result r;
+    if (!n) return KALM_OK;
+    if (plain) return kalm__bpe_run(e, text, n);
+    kalm__buffer_begin(&inner, e->alloc);
+    r = kalm__stretch(e->t, text, n, first, &inner, e->err);
+    if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
+    kalm__buffer_end(&inner);
+    return r;
+}
+
+/* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
+KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *text, size_t n, const kalm__zone *zone, int parse)
+{
+    const kalm__tokenizer *t = e->t;
+    const unsigned char *begins = t->part[KALM__SEC_FIRST];
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
+    int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
+    size_t pos = 0, start = 0;
+    kalm_result r;
+    while (pos < n) {
+        unsigned c = text[pos];
+        if (begins[c]) {
+            size_t size;
+            uint32_t id = 0;
+            while (pos >= zone->end) zone++;     /* the last zone ends at n */
+            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id);
+            if (size) {
+                r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
+                if (r) return r;
+                kalm__bpe_put(e, id);
+                start = pos += size;
+                plain = !changes;
+                continue;
+            }
+        }
+        if (c < 0x80) pos++;
+        else {
+            int k = kalm__utf8(text + pos, n - pos);
+            if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)
+                                || (escape && kalm__is_escaped_space(text + pos, n - pos)))) plain = 0;
+            pos += (size_t)(k < 0 ? -k : k);
+        }
+    }
+    return kalm__tokenize_stretch(e, text + start, n - start, plain, start == 0);
+}
+
+/* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
+   `capacity` ids and sets *count to how many there are. */
+KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__piece *pieces,
+                                           size_t n, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
+                                           kalm_error *err)
+{
+    kalm__bpe e;
+    kalm__buffer whole, inner;
+    kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
+    size_t zone_count = 0, total = 0, i;
+    int parse = (flags & KALM_PARSE_CONTROL) != 0;
+    const unsigned char *text = NULL;
+    kalm_result r = KALM_OK;
+    *count = 0;
+    if (n > KALM__LOCAL_ZONES) {
+        zones = (kalm__zone *)kalm__alloc(alloc, kalm__mul(n, sizeof *zones));
+        if (!zones) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise %z pieces of text", n);
+    }
+    kalm__buffer_begin(&whole, alloc);
+    kalm__buffer_begin(&inner, alloc);
+    for (i = 0; i < n; i++) total = kalm__add(total, kalm__resolve(pieces[i].text).size);
+    if (n > 1) r = kalm__buffer_room(&whole, total, err);
+    for (i = 0; i < n && r == KALM_OK; i++) {
+        kalm_text one = kalm__resolve(pieces[i].text);
+        if (!one.size) continue;
+        if (n > 1) memcpy(whole.data + whole.size, one.data, one.size);
+        else text = (const unsigned char *)one.data;
+        whole.size += one.size;
+        if (zone_count && !zones[zone_count - 1].trusted == !pieces[i].trusted) zone_count--;
+        zones[zone_count].trusted = pieces[i].trusted;
+        zones[zone_count++].end = whole.size;
+    }
+    if (n > 1) text = whole.data;
+    if (r == KALM_OK && total) {
+        kalm__bpe_begin(&e, t, alloc, ids, capacity, err);
+        if (t->flags & KALM__TOK_SPM) {
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
+            text = inner.data;
+            total = inner.size;
+        }
+        if (r == KALM_OK) r = kalm__tokenize_zones(&e, text, total, zones, parse);
+        if (r == KALM_OK) *count = e.count;
+        kalm__bpe_end(&e);
+    }
+    kalm__buffer_end(&inner);
+    kalm__buffer_end(&whole);
+    if (zones != local_zones) kalm__release(alloc, zones, n * sizeof *zones);
+    return r;
+}
+
+/* The ids of one text of a user. */
+KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, kalm_text text, uint32_t flags,
+                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
+{
+    kalm__piece piece;
+    piece.text = text;
+    piece.trusted = 0;
+    return kalm__tokenize_pieces(t, alloc, &piece, 1, flags, ids, capacity, count, err);
+}
+
+#endif
+/* ---- end tokenizer/text.h ---- */
+/* ---- begin tokenizer/decode.h ---- */
+/* decode.h - from token ids to text. Hugging Face's rules: special tokens kept, no clean-up, a run of byte tokens is one
+   unit (its text if well-formed, else U+FFFD for each of its bytes), ids out of range leave no trace. SentencePiece's rules
+   (KALM__TOK_SPM): control tokens vanish, the prefix is taken off again, a run of bytes gives its valid characters and
+   U+FFFD for each other byte, ids out of range are errors. No memory is needed. */
+#ifndef KALM__DECODE_H
+#define KALM__DECODE_H
+
+
+typedef struct kalm__text_out {
+    char  *text;
+    size_t capacity, size;             /* size: of the whole, written or not */
+} kalm__text_out;
+
+KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
+{
+    if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
+    o->size += n;
+}
+
+/* The byte of a byte token, or -1. */
+KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
+{
+    kalm_text s;
+    if (id < 0 || (uint32_t)id >= t->tokens || t->part[KALM__SEC_KINDS][id] != KALM__KIND_BYTE) return -1;
+    s = kalm__token_bytes(t, id);
+    return s.size == 1 ? (unsigned char)s.data[0] : -1;
+}
+
+/* A walk over the bytes of a run of byte tokens. Ids that the vocabulary lacks are passed over. */
+typedef struct kalm__byte_run {
+    const int32_t *ids;
+    size_t         at, end;
+} kalm__byte_run;
+
+KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
+{
+    while (run->at < run->end) {
+        int byte = kalm__token_byte(t, run->ids[run->at++]);
+        if (byte >= 0) return byte;
+    }
+    return -1;
+}
+
+/* The next well-formed character of the run into `bytes`: its length; 0: the next byte begins none; -1: the end. */
+KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
+{
+    kalm__byte_run ahead = *run;
+    size_t n = 0;
+    int k;
+    while (n < 4) {
+        int b = kalm__byte_run_next(t, &ahead);
+        if (b < 0) break;
+        bytes[n++] = (unsigned char)b;
+    }
+    if (!n) return -1;
+    k = kalm__utf8(bytes, n);
+    return k < 0 ? 0 : k;
+}
+
+/* ids[from .. to) holds byte tokens and ids that the vocabulary lacks, nothing else. */
+KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, size_t from, size_t to, kalm__text_out *o)
+{
+    kalm__byte_run run;
+    unsigned char bytes[4];
+    int k, i, whole = 1;
+    run.ids = ids, run.at = from, run.end = to;
+    if (!(t->flags & KALM__TOK_SPM)) {
+        while (whole && (k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
+            whole = k > 0;
+            for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
+        }
+        run.at = from;
+    }
+    while ((k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
+        if (k && whole) kalm__out(o, (const char *)bytes, (size_t)k);
+        else {
+            kalm__out(o, "\xef\xbf\xbd", 3);
+            k = 1;
+        }
+        for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
+    }
+}
+
+KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *ids, size_t count, char *text,
+                                      size_t capacity, size_t *size, kalm_error *err)
+{
+    const unsigned char *kinds = t->part[KALM__SEC_KINDS];
+    int spm = (t->flags & KALM__TOK_SPM) != 0, escape = (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
+    int strip = (t->flags & KALM__TOK_STRIP) != 0;
+    kalm__text_out o;
+    size_t i = 0, k;
+    o.text = text, o.capacity = capacity, o.size = 0;
+    while (i < count) {
+        int32_t id = ids[i];
+        kalm_text s;
+        if (kalm__token_byte(t, id) >= 0) {
+            size_t from = i;
+            while (i < count && (kalm__token_byte(t, ids[i]) >= 0 || (!spm && !kalm__token_bytes(t, ids[i]).data))) i++;
+            kalm__decode_bytes(t, ids, from, i, &o);
+            strip = 0;
+            continue;
+        }
+        i++;
+        s = kalm__token_bytes(t, id);
+        if (!s.data) {
+            if (spm) return kalm__fail(err, KALM_BAD_ARGUMENT, "token id %d is not in the vocabulary of %u", (int)id,
+                                       t->tokens);
+            continue;
+        }
+        if (spm) {
+            if (took || o.size) at_start = 0;
+            took = 0;
+            if (kinds[id] == KALM__KIND_CONTROL) continue;
+            if (kinds[id] == KALM__KIND_UNKNOWN) {
+                kalm__out(&o, (const char *)t->part[KALM__SEC_UNKNOWN], t->size[KALM__SEC_UNKNOWN]);
+                continue;
+            }
+            if (at_start && (t->flags & (KALM__TOK_PREFIX | KALM__TOK_TRIM))
+                && kalm__is_escaped_space((const unsigned char *)s.data, s.size)) {
+                s.data += 3;
+                s.size -= 3;
+                took = !(t->flags & KALM__TOK_TRIM);
+            }
+        }
+        for (k = 0; k < s.size;) {
+            size_t from = k;
+            while (k < s.size && !(escape && kalm__is_escaped_space((const unsigned char *)s.data + k, s.size - k))) k++;
+            if (k > from) {
+                size_t skip = strip && s.data[from] == ' ';
+                kalm__out(&o, s.data + from + skip, k - from - skip);
+                strip = 0;
+            }
+            if (k < s.size) {
+                if (!strip) kalm__out(&o, " ", 1);
+                strip = 0;
+                k += 3;
+            }
+        }
+    }
+    *size = o.size;
+    return KALM_OK;
+}
+
+#endif
+/* ---- end tokenizer/decode.h ---- */
+
+/* Matrix products: one table of functions for each instruction set. */
+/* ---- begin src/cpu.h ---- */
+/* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
+   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system. Says nothing about
+   which set is best (kernel_sets.h). */
+#ifndef KALM__CPU_H
+#define KALM__CPU_H
+
+
+#if KALM__X86
+#  if defined(_MSC_VER)
+#    include <intrin.h>
+#  else
+#    include <cpuid.h>
+#  endif
+#elif KALM__NEON
+#  if defined(__linux__) || defined(__ANDROID__)
+#    include <sys/auxv.h>
+#  elif defined(__APPLE__)
+#    include <sys/types.h>
+#    include <sys/sysctl.h>
+#  elif defined(_WIN32)
+#    ifndef WIN32_LEAN_AND_MEAN
+#      define WIN32_LEAN_AND_MEAN
+#    endif
+#    ifndef NOMINMAX
+#      define NOMINMAX
+#    endif
+#    include <windows.h>
+#  endif
+#endif
+
+/* Bits of kalm__cpu_features(). */
+enum {
+    KALM__CPU_AVX2       = 1,          /* with FMA and F16C: every AVX2 machine but one early VIA has them     */
+    KALM__CPU_AVXVNNI    = 2,          /* vpdpbusd on ymm, VEX encoded                                         */
+    KALM__CPU_AVX512VNNI = 4,          /* with F, BW, DQ, VL                                                   */
+    KALM__CPU_AMX        = 8,          /* tiles and int8; on Linux the process must still ask for them         */
+    KALM__CPU_NEON       = 16,
+    KALM__CPU_DOTPROD    = 32,
+    KALM__CPU_I8MM       = 64
+};
+
+#if KALM__X86
+KALM__FN void kalm__cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
+{
+#  if defined(_MSC_VER)
+    int v[4];
+    __cpuidex(v, (int)leaf, (int)sub);
+    r[0] = (uint32_t)v[0], r[1] = (uint32_t)v[1], r[2] = (uint32_t)v[2], r[3] = (uint32_t)v[3];
+#  else
+    __cpuid_count(leaf, sub, r[0], r[1], r[2], r[3]);
+#  endif
+}
+
+/* Low word of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
+KALM__FN uint32_t kalm__xcr0(void)
+{
+#  if defined(_MSC_VER)
+    return (uint32_t)_xgetbv(0);
+#  else
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    (void)high;
+    return low;
+#  endif
+}
+
+KALM__FN unsigned kalm__cpu_features(void)
+{
+    uint32_t r[4], leaf1, leaf7b, leaf7c, leaf7d, saved, leaves;
+    unsigned found = 0;
+    kalm__cpuid(0, 0, r);
+    leaves = r[0];
+    if (leaves < 7) return 0;
+    kalm__cpuid(1, 0, r);
+    leaf1 = r[2];
+    if (!(leaf1 >> 27 & 1)) return 0;                       /* OSXSAVE */
+    saved = kalm__xcr0();
+    kalm__cpuid(7, 0, r);
+    leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
+    if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
+        uint32_t subleaves = r[0];
+        found |= KALM__CPU_AVX2;                            /* AVX, FMA, F16C, AVX2; xmm and ymm saved */
+        if (subleaves >= 1) {
+            kalm__cpuid(7, 1, r);
+            if (r[0] >> 4 & 1) found |= KALM__CPU_AVXVNNI;
+        }
+        /* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
+        if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
+            found |= KALM__CPU_AVX512VNNI;
+            if ((saved & 0x60000u) == 0x60000u && (leaf7d >> 24 & 3) == 3) found |= KALM__CPU_AMX;
+        }
+    }
+    return found;
+}
+#elif KALM__NEON64
+#  if defined(__APPLE__)
+KALM__FN int kalm__sysctl_flag(const char *name)
+{
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value;
+}
+#  endif
+KALM__FN unsigned kalm__cpu_features(void)
+{
+    unsigned found = KALM__CPU_NEON;
+#  if defined(__linux__) || defined(__ANDROID__)
+    /* the kernel's HWCAP_ASIMDDP and HWCAP2_I8MM; by number, since old headers lack the names */
+    if (getauxval(16) >> 20 & 1) found |= KALM__CPU_DOTPROD;
+    if ((found & KALM__CPU_DOTPROD) && (getauxval(26) >> 13 & 1)) found |= KALM__CPU_I8MM;
+#  elif defined(__APPLE__)
+    if (kalm__sysctl_flag("hw.optional.arm.FEAT_DotProd")) found |= KALM__CPU_DOTPROD;
+    if ((found & KALM__CPU_DOTPROD) && kalm__sysctl_flag("hw.optional.arm.FEAT_I8MM")) found |= KALM__CPU_I8MM;
+#  elif defined(_WIN32)
+    /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE, PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+    if (IsProcessorFeaturePresent(43)) found |= KALM__CPU_DOTPROD;
+    if ((found & KALM__CPU_DOTPROD) && IsProcessorFeaturePresent(66)) found |= KALM__CPU_I8MM;
+#  else                                /* no way to ask: what the compiler was told to assume */
+#    if defined(__ARM_FEATURE_DOTPROD)
+    found |= KALM__CPU_DOTPROD;
+#    endif
+#    if defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+    found |= KALM__CPU_I8MM;
+#    endif
+#  endif
+    return found;
+}
+#elif KALM__NEON
+KALM__FN unsigned kalm__cpu_features(void) { return KALM__CPU_NEON; }   /* compiled for it, so it is there */
+#else
+KALM__FN unsigned kalm__cpu_features(void) { return 0; }
+#endif
+
+#endif
+/* ---- end src/cpu.h ---- */
+/* ---- begin src/kernels.h ---- */
+/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that each
+   instruction set fills in. Knows nothing of layers or attention.
+
+   A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
+   every set reads these bytes in place from the mapped file:
+
+     f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
+     f16, bf16   panel p: uint16 [cols][16]
+     q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
+
+   scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart unless
+   `stride` says otherwise.
+
+   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
+   int8 with one scale, so that all sets hold the same integers:
+       m = max|x|;  m < 2^-100: q = 0, s = 0 (127 / m would overflow);  else q = nearest-even(x * (127 / m)),
+       s = m * (1 / 127), all in float
+   NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
+   Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
+   Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
+   FMA (scalar and WebAssembly, ARMv7) round the product as well.
+   A row's result never depends on the rows packed beside it. */
+#ifndef KALM__KERNELS_H
+#define KALM__KERNELS_H
+
+
+enum { KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4, KALM__TYPES = 5 };
+
+typedef struct kalm__matrix {
+    uint32_t       type;               /* KALM__F32 ... KALM__Q4                        */
+    uint32_t       rows, cols;         /* outputs n, inputs k                           */
+    const void    *data;               /* panels, 64-byte aligned                       */
+    size_t         stride;             /* bytes from a panel to the next, a multiple of 64; 0: kalm__panel_bytes().
+                                          With it data may be a range of the inputs of a larger matrix: whole groups
+                                          of 32 of q8 (with sums of their own), any of f32, even ones of f16, bf16 */
+    const float   *scale;              /* [round_up(rows, 16)], NULL for float types    */
+    const int32_t *sum;                /* [round_up(rows, 16)], NULL for float types    */
+} kalm__matrix;
+
+KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
+
+/* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
+KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
+{
+    switch (type) {
+    case KALM__F32: return kalm__mul(64, cols);
+    case KALM__F16:
+    case KALM__BF16: return kalm__round_up(kalm__mul(32, cols), 64);
+    case KALM__Q8: return kalm__q8_panel_bytes(cols);
+    default: return kalm__q4_panel_bytes(cols);
+    }
+}
+
+KALM__INLINE size_t kalm__panel_stride(const kalm__matrix *w)
+{
+    return w->stride ? w->stride : kalm__panel_bytes(w->type, w->cols);
+}
+
+/* One instruction set's functions. The sets are constant tables; a context holds a pointer to one.
+   All buffers (acts, scratch, panels) begin at multiples of 64 bytes; x and y at multiples of 4. */
+typedef struct kalm__kernels {
+    const char *name;
+
+    /* Bytes for `rows` packed activation rows of `cols` for a matrix of `type`. */
+    size_t (*acts_bytes)(uint32_t type, size_t rows, size_t cols);
+    /* Work on one block of `rows` may be cut by rows, for threads or caches: each piece begins at a multiple of
+       acts_step (1 to 64) and ends at the next piece's begin or at `rows`. Results do not depend on the cuts. */
+    size_t acts_step;
+    /* Pack rows [row0, row0 + n) of a block of `rows` into acts; x is the row `row0`, rows `stride` floats apart. */
+    void (*pack_acts)(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, size_t stride,
+                      size_t cols);
+    /* Scratch bytes one call of matmul needs (a panel unpacked to cache); the same for every call of a matrix. */
+    size_t (*matmul_scratch)(uint32_t type, size_t cols);
+    /* y[r - row0][16 * p + j - 16 * panel0] for rows [row0, row0 + n) and panels [panel0, panel0 + panels), y rows
+       `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to 512 (a q4 panel is
+       unpacked once a call) and panels at least 4. */
+    void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
+                   size_t panels, float *y, size_t stride, void *scratch);
+} kalm__kernels;
+
+/* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
+   enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
+#define KALM__TINY_ROW 7.8886091e-31f
+
+#endif
+/* ---- end src/kernels.h ---- */
+/* ---- begin src/embedding.h ---- */
+/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
+   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
+   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
+   (quantize/codecs.h).
+
+   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
+   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
+
+     f32         float  [n]
+     f16, bf16   uint16 [n]
+     q8          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
+                 +-------------------+--------------------------------+
+     q4          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | uint8 q[B / 2]                 |    x[i] = scale[i / 32] * codebook[nibble(i)]
+                 +-------------------+--------------------------------+
+                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
+                 matrices, kalm__q4_codebook */
+#ifndef KALM__EMBEDDING_H
+#define KALM__EMBEDDING_H
+
+
+#define KALM__EMBEDDING_BLOCK 32u
+
+/* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
+KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
+{
+    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
+    switch (type) {
+    case KALM__F32: return kalm__mul(hidden, 4);
+    case KALM__F16: case KALM__BF16: return kalm__mul(hidden, 2);
+    case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
+    case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
+    default: return 0;
+    }
+}
+
+/* out [hidden]: the row as floats. */
+KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden, float *out)
+{
+    const unsigned char *p = (const unsigned char *)row;
+    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
+    const unsigned char *q = p + 2 * blocks;
+    switch (type) {
+    case KALM__F32:
+        for (i = 0; i < hidden; i++) out[i] = kalm__f32(p + 4 * i);
+        break;
+    case KALM__F16:
+        for (i = 0; i < hidden; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__BF16:
+        for (i = 0; i < hidden; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__Q8:
+        for (i = 0; i < hidden; i++) {
+            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
+        }
+        break;
+    case KALM__Q4:
+        for (i = 0; i < hidden; i++) {
+            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
+        }
+        break;
+    default:
+        for (i = 0; i < hidden; i++) out[i] = 0;
+        break;
+    }
+}
+
+#endif
+/* ---- end src/embedding.h ---- */
+/* ---- begin src/kernels_scalar.h ---- */
+/* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
+   vectors. Written to be read; nothing here is tuned. */
+#ifndef KALM__KERNELS_SCALAR_H
+#define KALM__KERNELS_SCALAR_H
+
+
+/* acts of q8 and q4: float scale [rows] rounded up to 64 bytes, then int8 [rows][cols32]; of float types: float
+   [rows][cols]. The scales come first in every set's acts. */
+KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
+
+KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(rows, kalm__cols32(cols)));
+}
+
+/* One rounding per operation also where the compiler computes floats wider than they are (x87). */
+KALM__INLINE float kalm__as_float(float v)
+{
+#if defined(__FLT_EVAL_METHOD__)
+#  if __FLT_EVAL_METHOD__ != 0
+    volatile float t = v;
+    return t;
+#  endif
+#endif
+    return v;
+}
+
+/* The scale of a row from its largest magnitude m, and what to multiply the row by. */
+KALM__INLINE float kalm__row_scale(float m, float *inverse)
+{
+    if (!(m >= KALM__TINY_ROW)) {
+        *inverse = 0.0f;
+        return 0.0f;
+    }
+    *inverse = kalm__as_float(127.0f / m);
+    return kalm__as_float(m * (1.0f / 127.0f));
+}
+
+/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa. NaN becomes some byte. */
+KALM__INLINE int8_t kalm__round_to_byte(float v)
+{
+    const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
+    float t;
+    uint32_t u;
+    if (!(v >= -127.0f)) v = -127.0f;
+    if (v > 127.0f) v = 127.0f;
+    t = kalm__as_float(v + shift);
+    memcpy(&u, &t, 4);
+    return (int8_t)((int32_t)u - 0x4b400000);
+}
+
+KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                     size_t stride, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    if (!kalm__is_quantised(type)) {
+        for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
+        return;
+    }
+    for (r = 0; r < n; r++) {
+        const float *row = x + r * stride;
+        int8_t *q = (int8_t *)acts + kalm__scales_bytes(rows) + (row0 + r) * cols32;
+        float m = 0.0f, inverse;
+        for (k = 0; k < cols; k++) {
+            float a = fabsf(row[k]);
+            if (a > m) m = a;
+        }
+        ((float *)acts)[row0 + r] = kalm__row_scale(m, &inverse);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_byte(kalm__as_float(row[k] * inverse));
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+/* A q4 panel as the q8 panel it stands for. */
+KALM__FN void kalm__unpack_q4_scalar(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, b;
+    const uint8_t *nibbles = (const uint8_t *)panel, *multiplier = kalm__q4_panel_multipliers(panel, cols);
+    int8_t *q = (int8_t *)out;
+    for (g = 0; g < groups; g++, multiplier += 16, nibbles += 256, q += 512)
+        for (t = 0; t < 4; t++)
+            for (b = 0; b < 64; b++) {
+                unsigned v = nibbles[64 * t + b], m = multiplier[b / 4];
+                q[64 * t + b] = kalm__q4_value(v & 15, m);
+                q[64 * (t + 4) + b] = kalm__q4_value(v >> 4, m);
+            }
+}
+
+KALM__FN size_t kalm__matmul_scratch_scalar(uint32_t type, size_t cols)
+{
+    if (type == KALM__Q4) return kalm__q8_panel_bytes(cols);
+    return type == KALM__F16 || type == KALM__BF16 ? kalm__panel_bytes(KALM__F32, cols) : 0;
+}
+
+/* An f16 or bf16 panel as the f32 panel it stands for. */
+KALM__FN const float *kalm__float_panel_scalar(uint32_t type, const void *panel, size_t cols, void *scratch)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *out = (float *)scratch;
+    size_t i;
+    if (type == KALM__F32) return (const float *)panel;
+    for (i = 0; i < 16 * cols; i++) out[i] = type == KALM__F16 ? kalm__from_f16(half[i]) : kalm__from_bf16(half[i]);
+    return out;
+}
+
+KALM__INLINE float kalm__fma(float a, float b, float c)
+{
+#if defined(__FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    return c + kalm__as_float(a * b);
+#endif
+}
+
+KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
+    for (p = panel0; p < panel0 + panels; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        size_t outputs = kalm__min(16, w->rows - 16 * p);
+        if (kalm__is_quantised(w->type)) {
+            const int8_t *q = (const int8_t *)panel;
+            if (w->type == KALM__Q4) {
+                kalm__unpack_q4_scalar(panel, cols, scratch);
+                q = (const int8_t *)scratch;
+            }
+            for (r = row0; r < row0 + n; r++) {
+                const int8_t *a = (const int8_t *)acts + kalm__scales_bytes(rows) + r * cols32;
+                float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
+                int32_t acc[16] = {0};
+                for (k = 0; k < cols32; k++)
+                    for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
+                for (j = 0; j < outputs; j++) out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+            }
+        } else {
+            const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
+            for (r = row0; r < row0 + n; r++) {
+                const float *a = (const float *)acts + r * cols;
+                float acc[16] = {0}, *out = y + (r - row0) * stride + 16 * (p - panel0);
+                for (k = 0; k < cols; k++)
+                    for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], v[16 * k + j], acc[j]);
+                for (j = 0; j < outputs; j++) out[j] = acc[j];
+            }
+        }
+    }
+}
+
+static const kalm__kernels kalm__kernels_scalar = {
+    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar
+};
+
+#endif
+/* ---- end src/kernels_scalar.h ---- */
+/* ---- begin src/kernels_tiles.h ---- */
+/* kernels_tiles.h - what the vector sets share: how the rows of a block are cut into register tiles, and repetition
+   macros that unroll a tile's code at every optimisation level. No instructions here.
+
+   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of R <= most rows, a tile being
+   [inputs / unit][R][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
+   r0 rows behind the first, whatever the tile sizes. Blocks are cut every `step` rows (the set's acts_step), what is
+   between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+#ifndef KALM__KERNELS_TILES_H
+#define KALM__KERNELS_TILES_H
+
+
+/* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
+KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
+{
+    size_t cut = r / step * step, between = kalm__min(step, rows - cut), tiles = (between + most - 1) / most;
+    size_t tile, at = cut;
+    for (;; tiles--) {
+        tile = (between + tiles - 1) / tiles;
+        if (at >= r) return tile;
+        at += tile;
+        between -= tile;
+    }
+}
+
+/* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
+#define KALM__REP_1(M) M(0)
+#define KALM__REP_2(M) KALM__REP_1(M) M(1)
+#define KALM__REP_3(M) KALM__REP_2(M) M(2)
+#define KALM__REP_4(M) KALM__REP_3(M) M(3)
+#define KALM__REP_5(M) KALM__REP_4(M) M(4)
+#define KALM__REP_6(M) KALM__REP_5(M) M(5)
+#define KALM__REP_7(M) KALM__REP_6(M) M(6)
+#define KALM__REP_8(M) KALM__REP_7(M) M(7)
+#define KALM__REP_9(M) KALM__REP_8(M) M(8)
+#define KALM__REP_10(M) KALM__REP_9(M) M(9)
+#define KALM__REP_11(M) KALM__REP_10(M) M(10)
+#define KALM__REP_12(M) KALM__REP_11(M) M(11)
+
+/* What every tile of a call needs; the tile adds its rows. */
+typedef struct kalm__tile_job {
+    const unsigned char *weights;      /* the first panel                                              */
+    size_t               panel;        /* bytes from a panel to the next                               */
+    size_t               steps;        /* lines of 64 bytes in a panel                                 */
+    const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
+    const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
+    const unsigned char *acts;         /* the tile                                                     */
+    const float         *row_scale;    /* [R]                                                          */
+    float               *y;            /* the tile's first row, the first panel's first output         */
+    size_t               stride;       /* floats from a row of y to the next                           */
+    size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
+    const unsigned char *ahead;        /* what to prefetch, ...                                        */
+    size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
+} kalm__tile_job;
+
+#endif
+/* ---- end src/kernels_tiles.h ---- */
+/* ---- begin src/kernels_avx512.h ---- */
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
+
+   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
+   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
+   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+#ifndef KALM__KERNELS_AVX512_H
+#define KALM__KERNELS_AVX512_H
+
+
+#if KALM__HAVE_AVX512
+
+#include <immintrin.h>
+
+/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+
+enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_bytes_scalar(type, rows, cols);
+}
+
+/* Mask of the floats of a vector that begins at k and are inside cols. */
+KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
+{
+    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
+}
+
+/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
+KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
+{
+    return _mm512_range_ps(m, x, 11);
+}
+
+/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
+KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+{
+    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
+    size_t k;
+    for (k = 0; k + 32 <= cols; k += 32) {
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+    }
+    for (; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
+        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
+        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
+        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+    }
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
+}
+
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
+   bytes that the mask excludes. */
+KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
+{
+    if (n == 4) {
+        _mm_storeu_si128((__m128i *)(void *)out, v);
+        return;
+    }
+    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
+    if (n != 2) {
+        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
+        memcpy(out + 4 * (n - 1), &odd, 4);
+    }
+}
+
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
+   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
+   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
+KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                               const float inverse[4], size_t cols, size_t further)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    const __m512i to_unsigned = _mm512_set1_epi8(-128);
+    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+        __m512 a, b, c, d;
+        __m512i q;
+        if (k + 16 <= cols) {
+            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
+            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
+        } else {                       /* a masked load reads nothing behind cols */
+            size_t at = kalm__min(k, cols);
+            __mmask16 in = kalm__inside_512(k, cols);
+            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
+            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
+        }
+        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        q = _mm512_packs_epi16(
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
+        q = _mm512_xor_si512(q, to_unsigned);
+        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
+        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+    }
+}
+
+/* Up to four float rows into a tile [cols][R] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+{
+    size_t k, i;
+    __mmask8 some = (__mmask8)((1u << n) - 1u);
+    for (k = 0; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
+        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
+        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
+        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
+        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
+        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
+        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
+        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
+        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
+        for (i = 0; i < 16 && k + i < cols; i++) {
+            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
+        }
+    }
+}
+
+KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
+                                               const float *x, size_t stride, size_t cols)
+{
+    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float scale[4], inverse[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
+            if (!kalm__is_quantised(type)) {
+                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
+                continue;
+            }
+            kalm__row_scales_avx512(row, cols, scale, inverse);
+            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
+                                   inverse, cols, 4 * stride);
+        }
+    }
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
+
+KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+
+KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
+    size_t left = job->outputs - 16 * panel;
+    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+}
+
+KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
+{
+    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
+}
+
+/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
+   of the peak instead of what is below. */
+KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpbusd_epi32(acc, x, w);
+#endif
+}
+
+/* Two panels, R rows: one accumulator a row and panel. */
+#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_STEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbusd_512(c##r, x, w0); \
+    d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
+#define KALM__512_TILE2(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
+        KALM__REP_##R(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_STEP2) \
+        } \
+        KALM__REP_##R(KALM__512_STORE) \
+    }
+KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
+KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
+
+/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
+   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_STEP1(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
+#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
+#define KALM__512_TILE1(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO2) \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__REP_##R(KALM__512_STEP1) \
+        } \
+        KALM__REP_##R(KALM__512_STORE1) \
+    }
+KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
+KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
+
+#define KALM__512_ZERO4(r) \
+    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
+#define KALM__512_STEP4(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
+    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
+    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
+#define KALM__512_STORE4(r) \
+    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
+#define KALM__512_TILE4(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO4) \
+        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            w2 = _mm512_load_si512(b + 128); \
+            w3 = _mm512_load_si512(b + 192); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__PREFETCH(ahead + 2 * ahead_step); \
+            KALM__PREFETCH(ahead + 3 * ahead_step); \
+            KALM__REP_##R(KALM__512_STEP4) \
+        } \
+        KALM__REP_##R(KALM__512_STORE4) \
+    }
+KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+
+typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
+
+static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
+      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
+      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
+      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
+};
+
+/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+    size_t left = job->outputs - 16 * panel;
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
+                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+}
+
+#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
+#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP2(r) \
+    x = _mm512_set1_ps(a[r]); \
+    c##r = _mm512_fmadd_ps(x, w0, c##r); \
+    d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
+#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
+#define KALM__512_FTILE(R) \
+    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        __m512 w0; \
+        KALM__REP_##R(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            w0 = _mm512_load_ps(b); \
+            KALM__REP_##R(KALM__512_FSTEP1) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE1) \
+    } \
+    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
+        __m512 w0, w1, x; \
+        KALM__REP_##R(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+            w0 = _mm512_load_ps(b); \
+            w1 = _mm512_load_ps(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_FSTEP2) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE2) \
+    }
+KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
+KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
+
+static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
+      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
+      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
+    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
+      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
+      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+};
+
+KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    for (k = 0; k < 16 * cols; k += 16) {
+        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
+        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
+                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
+    }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+
+/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
+   blocks.h. */
+KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
+{
+    const __m512i high = _mm512_set1_epi16(-256);
+    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
+    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
+    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
+    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
+}
+
+KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
+        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
+        for (t = 0; t < 4; t++) {
+            __m512i v = _mm512_load_si512(nibbles + 64 * t);
+            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
+            _mm512_store_si512(q + 64 * (t + 4),
+                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
+        }
+    }
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
+{
+    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
+}
+
+KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
+    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    kalm__tile_job job;
+    job.steps = cols32 / 4;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = small || p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type == KALM__Q4) {
+            job.panel = kalm__q8_panel_bytes(w->cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.sum = w->sum + 16 * p;
+        job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = tiles + r * cols32;
+            job.row_scale = (const float *)acts + r;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.ahead = weights;
+            job.ahead_step = 0;
+            if (small) {               /* a little further on the same way, into the next panels */
+                job.ahead = weights + 2048;
+                job.ahead_step = 64;
+            } else if (tile < 2) {     /* the next pair of panels comes while the first two tiles are at work */
+                job.ahead = weights + (2 + tile) * bytes;
+                job.ahead_step = 64;
+            }
+            if (pair == 2 && R < 5) {  /* a tail of few rows */
+                kalm__tile_job half = job;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+                half.weights += half.panel;
+                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+            } else
+                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = cols;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type != KALM__F32) {
+            job.panel = kalm__panel_bytes(KALM__F32, cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.ahead = tile < 2 ? weights + (2 + tile) * bytes : weights;
+            job.ahead_step = tile < 2 ? 64 : 0;
+            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    if (kalm__is_quantised(w->type))
+        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+
+static const kalm__kernels kalm__kernels_avx512vnni = {
+    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
+    kalm__matmul_avx512
+};
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic pop
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_avx512.h ---- */
+/* ---- begin src/kernel_sets.h ---- */
+/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
+   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+#ifndef KALM__KERNEL_SETS_H
+#define KALM__KERNEL_SETS_H
+
+
+typedef struct kalm__set_entry {
+    unsigned             needs;        /* KALM__CPU_ bits */
+    const kalm__kernels *kernels;
+} kalm__set_entry;
+
+static const kalm__set_entry kalm__set_table[] = {
+#if KALM__HAVE_AVX512
+    { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
+#endif
+    { 0, &kalm__kernels_scalar }
+};
+
+/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
+KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
+{
+    unsigned have = kalm__cpu_features();
+    size_t at;
+    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
+        if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
+    return NULL;
+}
+
+/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
+KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
+{
+    size_t i;
+    const kalm__kernels *set;
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
+        if (!name || strcmp(name, set->name) == 0) return set;
+    return NULL;
+}
+
+#endif
+/* ---- end src/kernel_sets.h ---- */
+
+/* The work between them, and attention. */
+/* ---- begin src/ops.h ---- */
+/* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
+   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h. */
+#ifndef KALM__OPS_H
+#define KALM__OPS_H
+
+
+#if KALM__X86
+#  include <immintrin.h>
+#endif
+#if KALM__NEON
+#  include <arm_neon.h>
+#endif
+#if KALM__WASM
+#  include <wasm_simd128.h>
+#endif
+
+/* Contracts at the functions' definitions in ops_template.h. */
+typedef struct kalm__ops {
+    void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
+    void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
+    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                         const float *cosine, const float *sine);
+    void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
+    float (*row_max)(const float *x, size_t n);
+    float (*exp_sum)(float *p, const float *s, size_t n, float top);
+    void  (*scale_add)(float *y, float scale, const float *x, size_t n);
+    void  (*scale_row)(float *y, const float *x, float scale, size_t n);
+    float (*dot)(const float *a, const float *b, size_t n);
+    void  (*hadamard)(float *x, size_t n);
+} kalm__ops;
+
+/* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
+   outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
+   rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
+   tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
+   Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
+#define KALM__ROTATION 64u
+
+/* One block of n = 2^k <= 64 numbers. */
+KALM__FN void kalm__hadamard_block(float *x, size_t n)
+{
+    size_t half, i, j;
+    float scale = 1.0f / sqrtf((float)n);
+    for (half = 1; half < n; half *= 2)
+        for (i = 0; i < n; i += 2 * half)
+            for (j = i; j < i + half; j++) {
+                float a = x[j], b = x[j + half];
+                x[j] = a + b;
+                x[j + half] = a - b;
+            }
+    for (i = 0; i < n; i++) x[i] *= scale;
+}
+KALM__FN void kalm__hadamard_rest(float *x, size_t n)
+{
+    while (n) {
+        size_t block = KALM__ROTATION;
+        while (block > n) block /= 2;
+        kalm__hadamard_block(x, block);
+        x += block;
+        n -= block;
+    }
+}
+
+/* ---- plain C --------------------------------------------------------------------------------------------------- */
+
+KALM__INLINE float kalm__exp2i(float n)
+{
+    uint32_t u = (uint32_t)((int32_t)n + 127) << 23;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+KALM__INLINE float kalm__store1(float *p, float v) { return *p = v; }
+
+#define KALM__V(name) kalm__##name##_scalar
+#define KALM__VT
+#define VF float
+#define V_W 1
+#define V_LOAD(p) (*(p))
+#define V_STORE(p, v) (void)kalm__store1(p, v)
+#define V_SET(x) (x)
+#define V_ADD(a, b) ((a) + (b))
+#define V_SUB(a, b) ((a) - (b))
+#define V_MUL(a, b) ((a) * (b))
+#define V_DIV(a, b) ((a) / (b))
+#define V_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define V_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define V_FMA(a, b, c) ((a) * (b) + (c))
+#define V_ROUND(a) floorf((a) + 0.5f)
+#define V_EXP2I(a) kalm__exp2i(a)
+#define V_SUM(a) (a)
+#define V_HMAX(a) (a)
+#define V_HADAMARD(a) (a)
+/* ---- begin src/ops_template.h ---- */
+/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
+   every instruction set. Not a part of its own: expanded each time it is included.
+
+   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
+     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
+     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+
+   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
+   stands in a batch. */
+
+/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[V_W];
+    size_t i;
+    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
+    return V_LOAD(part);
+}
+KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+{
+    float part[V_W];
+    size_t i;
+    V_STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
+   Taylor polynomial of degree 7: error below 2 units in the last place. */
+KALM__VT static inline VF KALM__V(exp)(VF x)
+{
+    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
+    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
+    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
+    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
+    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET(0.5f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    return V_MUL(p, V_EXP2I(n));
+}
+
+KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+{
+    VF a = V_SET(0.0f), b = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
+        a = V_FMA(u, u, a);
+        b = V_FMA(v, v, b);
+    }
+    for (; i < n; i += V_W) {
+        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        a = V_FMA(u, u, a);
+    }
+    a = V_ADD(a, b);
+    return V_SUM(a);
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+}
+
+/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
+    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+}
+
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
+   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *cosine, const float *sine)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
+    VF vr = V_SET(r);
+    size_t half = dim / 2, i = 0;
+    if (!cosine) {
+        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+        return;
+    }
+    for (; i + V_W <= half; i += V_W) {
+        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
+        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
+        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
+        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    }
+    for (; i < half; i++) {
+        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[half + i] = a * sine[i] + b * cosine[i];
+    }
+}
+
+/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
+   exponential and loses no digits near zero. */
+KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+{
+    VF g2 = V_MUL(g, g);
+    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
+    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
+    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+}
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    if (i < n)
+        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
+                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+}
+
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    VF m = V_SET(-INFINITY);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
+    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return V_HMAX(m);
+}
+
+/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
+KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+{
+    VF t = V_SET(top), sum = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
+        V_STORE(p + i, e);
+        sum = V_ADD(sum, e);
+    }
+    if (i < n) {
+        size_t k, rest = n - i;
+        float part[V_W];
+        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
+        for (k = rest; k < V_W; k++) part[k] = 0.0f;
+        for (k = 0; k < rest; k++) p[i + k] = part[k];
+        sum = V_ADD(sum, V_LOAD(part));
+    }
+    return V_SUM(sum);
+}
+
+/* y = y * scale + x */
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
+    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+}
+
+/* y = x * scale */
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
+{
+    VF s = V_SET(0.0f), t = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
+    }
+    for (; i < n; i += V_W)
+        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
+                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+    s = V_ADD(s, t);
+    return V_SUM(s);
+}
+
+/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
+   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { COUNT = KALM__ROTATION / V_W };
+    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        VF v[COUNT];
+        size_t half, i, j;
+        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
+        for (half = 1; half < COUNT; half *= 2)
+            for (i = 0; i < COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    VF a = v[j], b = v[j + half];
+                    v[j] = V_ADD(a, b);
+                    v[j + half] = V_SUB(a, b);
+                }
+        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+};
+
+#undef KALM__V
+#undef KALM__VT
+#undef VF
+#undef V_W
+#undef V_LOAD
+#undef V_STORE
+#undef V_SET
+#undef V_ADD
+#undef V_SUB
+#undef V_MUL
+#undef V_DIV
+#undef V_MIN
+#undef V_MAX
+#undef V_FMA
+#undef V_ROUND
+#undef V_EXP2I
+#undef V_SUM
+#undef V_HMAX
+#undef V_HADAMARD
+/* ---- end src/ops_template.h ---- */
+
+/* ---- AVX2 with FMA, AVX-512 ---------------------------------------------------------------------------------------- */
+
+#if KALM__X86
+
+#define KALM__VT KALM__TARGET("avx2,fma")
+KALM__VT KALM__INLINE float kalm__sum_avx2(__m256 v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+/* Stage by stage: the partner lanes in one vector, the signs of the own lanes in another. */
+KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
+{
+    const __m256 s1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1), s2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
+    const __m256 s4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+    v = _mm256_fmadd_ps(v, s1, _mm256_permute_ps(v, 0xb1));
+    v = _mm256_fmadd_ps(v, s2, _mm256_permute_ps(v, 0x4e));
+    return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
+}
+#define KALM__V(name) kalm__##name##_avx2
+#define VF __m256
+#define V_W 8
+#define V_LOAD(p) _mm256_loadu_ps(p)
+#define V_STORE(p, v) _mm256_storeu_ps(p, v)
+#define V_SET(x) _mm256_set1_ps(x)
+#define V_ADD(a, b) _mm256_add_ps(a, b)
+#define V_SUB(a, b) _mm256_sub_ps(a, b)
+#define V_MUL(a, b) _mm256_mul_ps(a, b)
+#define V_DIV(a, b) _mm256_div_ps(a, b)
+#define V_MIN(a, b) _mm256_min_ps(a, b)
+#define V_MAX(a, b) _mm256_max_ps(a, b)
+#define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define V_ROUND(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define V_EXP2I(a) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23))
+#define V_SUM(a) kalm__sum_avx2(a)
+#define V_HMAX(a) kalm__hmax_avx2(a)
+#define V_HADAMARD(a) kalm__lanes_avx2(a)
+/* ---- begin src/ops_template.h ---- */
+/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
+   every instruction set. Not a part of its own: expanded each time it is included.
+
+   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
+     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
+     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+
+   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
+   stands in a batch. */
+
+/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[V_W];
+    size_t i;
+    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
+    return V_LOAD(part);
+}
+KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+{
+    float part[V_W];
+    size_t i;
+    V_STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
+   Taylor polynomial of degree 7: error below 2 units in the last place. */
+KALM__VT static inline VF KALM__V(exp)(VF x)
+{
+    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
+    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
+    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
+    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
+    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET(0.5f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    return V_MUL(p, V_EXP2I(n));
+}
+
+KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+{
+    VF a = V_SET(0.0f), b = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
+        a = V_FMA(u, u, a);
+        b = V_FMA(v, v, b);
+    }
+    for (; i < n; i += V_W) {
+        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        a = V_FMA(u, u, a);
+    }
+    a = V_ADD(a, b);
+    return V_SUM(a);
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+}
+
+/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
+    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+}
+
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
+   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *cosine, const float *sine)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
+    VF vr = V_SET(r);
+    size_t half = dim / 2, i = 0;
+    if (!cosine) {
+        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+        return;
+    }
+    for (; i + V_W <= half; i += V_W) {
+        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
+        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
+        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
+        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    }
+    for (; i < half; i++) {
+        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[half + i] = a * sine[i] + b * cosine[i];
+    }
+}
+
+/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
+   exponential and loses no digits near zero. */
+KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+{
+    VF g2 = V_MUL(g, g);
+    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
+    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
+    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+}
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    if (i < n)
+        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
+                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+}
+
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    VF m = V_SET(-INFINITY);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
+    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return V_HMAX(m);
+}
+
+/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
+KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+{
+    VF t = V_SET(top), sum = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
+        V_STORE(p + i, e);
+        sum = V_ADD(sum, e);
+    }
+    if (i < n) {
+        size_t k, rest = n - i;
+        float part[V_W];
+        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
+        for (k = rest; k < V_W; k++) part[k] = 0.0f;
+        for (k = 0; k < rest; k++) p[i + k] = part[k];
+        sum = V_ADD(sum, V_LOAD(part));
+    }
+    return V_SUM(sum);
+}
+
+/* y = y * scale + x */
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
+    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+}
+
+/* y = x * scale */
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
+{
+    VF s = V_SET(0.0f), t = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
+    }
+    for (; i < n; i += V_W)
+        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
+                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+    s = V_ADD(s, t);
+    return V_SUM(s);
+}
+
+/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
+   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { COUNT = KALM__ROTATION / V_W };
+    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        VF v[COUNT];
+        size_t half, i, j;
+        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
+        for (half = 1; half < COUNT; half *= 2)
+            for (i = 0; i < COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    VF a = v[j], b = v[j + half];
+                    v[j] = V_ADD(a, b);
+                    v[j + half] = V_SUB(a, b);
+                }
+        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+};
+
+#undef KALM__V
+#undef KALM__VT
+#undef VF
+#undef V_W
+#undef V_LOAD
+#undef V_STORE
+#undef V_SET
+#undef V_ADD
+#undef V_SUB
+#undef V_MUL
+#undef V_DIV
+#undef V_MIN
+#undef V_MAX
+#undef V_FMA
+#undef V_ROUND
+#undef V_EXP2I
+#undef V_SUM
+#undef V_HMAX
+#undef V_HADAMARD
+/* ---- end src/ops_template.h ---- */
+
+#if KALM__HAVE_AVX512
+#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
+{
+    __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
+{
+    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
+{
+    const __m512 s1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512 s2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512 s4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
+    const __m512 s8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
+    v = _mm512_fmadd_ps(v, s1, _mm512_permute_ps(v, 0xb1));
+    v = _mm512_fmadd_ps(v, s2, _mm512_permute_ps(v, 0x4e));
+    v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
+    return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
+}
+#define KALM__V(name) kalm__##name##_avx512
+#define VF __m512
+#define V_W 16
+#define V_LOAD(p) _mm512_loadu_ps(p)
+#define V_STORE(p, v) _mm512_storeu_ps(p, v)
+#define V_SET(x) _mm512_set1_ps(x)
+#define V_ADD(a, b) _mm512_add_ps(a, b)
+#define V_SUB(a, b) _mm512_sub_ps(a, b)
+#define V_MUL(a, b) _mm512_mul_ps(a, b)
+#define V_DIV(a, b) _mm512_div_ps(a, b)
+#define V_MIN(a, b) _mm512_min_ps(a, b)
+#define V_MAX(a, b) _mm512_max_ps(a, b)
+#define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define V_ROUND(a) _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define V_EXP2I(a) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23))
+#define V_SUM(a) kalm__sum_avx512(a)
+#define V_HMAX(a) kalm__hmax_avx512(a)
+#define V_HADAMARD(a) kalm__lanes_avx512(a)
+/* ---- begin src/ops_template.h ---- */
+/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
+   every instruction set. Not a part of its own: expanded each time it is included.
+
+   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
+     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
+     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+
+   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
+   stands in a batch. */
+
+/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[V_W];
+    size_t i;
+    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
+    return V_LOAD(part);
+}
+KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+{
+    float part[V_W];
+    size_t i;
+    V_STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
+   Taylor polynomial of degree 7: error below 2 units in the last place. */
+KALM__VT static inline VF KALM__V(exp)(VF x)
+{
+    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
+    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
+    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
+    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
+    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET(0.5f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    return V_MUL(p, V_EXP2I(n));
+}
+
+KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+{
+    VF a = V_SET(0.0f), b = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
+        a = V_FMA(u, u, a);
+        b = V_FMA(v, v, b);
+    }
+    for (; i < n; i += V_W) {
+        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        a = V_FMA(u, u, a);
+    }
+    a = V_ADD(a, b);
+    return V_SUM(a);
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+}
+
+/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
+    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+}
+
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
+   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *cosine, const float *sine)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
+    VF vr = V_SET(r);
+    size_t half = dim / 2, i = 0;
+    if (!cosine) {
+        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+        return;
+    }
+    for (; i + V_W <= half; i += V_W) {
+        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
+        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
+        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
+        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    }
+    for (; i < half; i++) {
+        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[half + i] = a * sine[i] + b * cosine[i];
+    }
+}
+
+/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
+   exponential and loses no digits near zero. */
+KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+{
+    VF g2 = V_MUL(g, g);
+    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
+    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
+    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+}
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    if (i < n)
+        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
+                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+}
+
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    VF m = V_SET(-INFINITY);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
+    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return V_HMAX(m);
+}
+
+/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
+KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+{
+    VF t = V_SET(top), sum = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
+        V_STORE(p + i, e);
+        sum = V_ADD(sum, e);
+    }
+    if (i < n) {
+        size_t k, rest = n - i;
+        float part[V_W];
+        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
+        for (k = rest; k < V_W; k++) part[k] = 0.0f;
+        for (k = 0; k < rest; k++) p[i + k] = part[k];
+        sum = V_ADD(sum, V_LOAD(part));
+    }
+    return V_SUM(sum);
+}
+
+/* y = y * scale + x */
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
+    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+}
+
+/* y = x * scale */
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
+{
+    VF s = V_SET(0.0f), t = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
+    }
+    for (; i < n; i += V_W)
+        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
+                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+    s = V_ADD(s, t);
+    return V_SUM(s);
+}
+
+/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
+   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { COUNT = KALM__ROTATION / V_W };
+    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        VF v[COUNT];
+        size_t half, i, j;
+        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
+        for (half = 1; half < COUNT; half *= 2)
+            for (i = 0; i < COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    VF a = v[j], b = v[j + half];
+                    v[j] = V_ADD(a, b);
+                    v[j + half] = V_SUB(a, b);
+                }
+        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+};
+
+#undef KALM__V
+#undef KALM__VT
+#undef VF
+#undef V_W
+#undef V_LOAD
+#undef V_STORE
+#undef V_SET
+#undef V_ADD
+#undef V_SUB
+#undef V_MUL
+#undef V_DIV
+#undef V_MIN
+#undef V_MAX
+#undef V_FMA
+#undef V_ROUND
+#undef V_EXP2I
+#undef V_SUM
+#undef V_HMAX
+#undef V_HADAMARD
+/* ---- end src/ops_template.h ---- */
+#endif
+#endif /* KALM__X86 */
+
+/* ---- NEON ---------------------------------------------------------------------------------------------------------- */
+
+#if KALM__NEON
+#if KALM__NEON64
+#define KALM__NEON_FMA(a, b, c) vfmaq_f32(c, a, b)
+#define KALM__NEON_DIV(a, b) vdivq_f32(a, b)
+#define KALM__NEON_ROUND(a) vrndnq_f32(a)
+#else
+/* ARMv7: no division and no rounding to nearest; the fused multiply-add came with VFPv4, which is not asked for here */
+#define KALM__NEON_FMA(a, b, c) vmlaq_f32(c, a, b)
+KALM__INLINE float32x4_t kalm__div_neon(float32x4_t a, float32x4_t b)
+{
+    float x[4], y[4];
+    vst1q_f32(x, a);
+    vst1q_f32(y, b);
+    x[0] /= y[0], x[1] /= y[1], x[2] /= y[2], x[3] /= y[3];
+    return vld1q_f32(x);
+}
+#define KALM__NEON_DIV(a, b) kalm__div_neon(a, b)
+/* |a| < 2^22: adding and taking away 1.5 * 2^23 leaves the nearest whole number */
+KALM__INLINE float32x4_t kalm__round_neon(float32x4_t a)
+{
+    float32x4_t magic = vdupq_n_f32(12582912.0f);
+    return vsubq_f32(vaddq_f32(a, magic), magic);
+}
+#define KALM__NEON_ROUND(a) kalm__round_neon(a)
+#endif
+KALM__INLINE float kalm__sum_neon(float32x4_t v)
+{
+    float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+}
+KALM__INLINE float kalm__hmax_neon(float32x4_t v)
+{
+    float32x2_t s = vmax_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(s, 0) > vget_lane_f32(s, 1) ? vget_lane_f32(s, 0) : vget_lane_f32(s, 1);
+}
+KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
+{
+    static const float signs[8] = { 1, -1, 1, -1, 1, 1, -1, -1 };
+    v = vaddq_f32(vmulq_f32(v, vld1q_f32(signs)), vrev64q_f32(v));
+    return vaddq_f32(vmulq_f32(v, vld1q_f32(signs + 4)), vextq_f32(v, v, 2));
+}
+#define KALM__V(name) kalm__##name##_neon
+#define KALM__VT
+#define VF float32x4_t
+#define V_W 4
+#define V_LOAD(p) vld1q_f32(p)
+#define V_STORE(p, v) vst1q_f32(p, v)
+#define V_SET(x) vdupq_n_f32(x)
+#define V_ADD(a, b) vaddq_f32(a, b)
+#define V_SUB(a, b) vsubq_f32(a, b)
+#define V_MUL(a, b) vmulq_f32(a, b)
+#define V_DIV(a, b) KALM__NEON_DIV(a, b)
+#define V_MIN(a, b) vminq_f32(a, b)
+#define V_MAX(a, b) vmaxq_f32(a, b)
+#define V_FMA(a, b, c) KALM__NEON_FMA(a, b, c)
+#define V_ROUND(a) KALM__NEON_ROUND(a)
+#define V_EXP2I(a) vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))
+#define V_SUM(a) kalm__sum_neon(a)
+#define V_HMAX(a) kalm__hmax_neon(a)
+#define V_HADAMARD(a) kalm__lanes_neon(a)
+/* ---- begin src/ops_template.h ---- */
+/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
+   every instruction set. Not a part of its own: expanded each time it is included.
+
+   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
+     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
+     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+
+   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
+   stands in a batch. */
+
+/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[V_W];
+    size_t i;
+    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
+    return V_LOAD(part);
+}
+KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+{
+    float part[V_W];
+    size_t i;
+    V_STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
+   Taylor polynomial of degree 7: error below 2 units in the last place. */
+KALM__VT static inline VF KALM__V(exp)(VF x)
+{
+    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
+    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
+    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
+    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
+    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET(0.5f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    return V_MUL(p, V_EXP2I(n));
+}
+
+KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+{
+    VF a = V_SET(0.0f), b = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
+        a = V_FMA(u, u, a);
+        b = V_FMA(v, v, b);
+    }
+    for (; i < n; i += V_W) {
+        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        a = V_FMA(u, u, a);
+    }
+    a = V_ADD(a, b);
+    return V_SUM(a);
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+}
+
+/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
+    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+}
+
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
+   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *cosine, const float *sine)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
+    VF vr = V_SET(r);
+    size_t half = dim / 2, i = 0;
+    if (!cosine) {
+        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+        return;
+    }
+    for (; i + V_W <= half; i += V_W) {
+        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
+        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
+        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
+        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    }
+    for (; i < half; i++) {
+        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[half + i] = a * sine[i] + b * cosine[i];
+    }
+}
+
+/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
+   exponential and loses no digits near zero. */
+KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+{
+    VF g2 = V_MUL(g, g);
+    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
+    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
+    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+}
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    if (i < n)
+        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
+                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+}
+
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    VF m = V_SET(-INFINITY);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
+    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return V_HMAX(m);
+}
+
+/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
+KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+{
+    VF t = V_SET(top), sum = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
+        V_STORE(p + i, e);
+        sum = V_ADD(sum, e);
+    }
+    if (i < n) {
+        size_t k, rest = n - i;
+        float part[V_W];
+        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
+        for (k = rest; k < V_W; k++) part[k] = 0.0f;
+        for (k = 0; k < rest; k++) p[i + k] = part[k];
+        sum = V_ADD(sum, V_LOAD(part));
+    }
+    return V_SUM(sum);
+}
+
+/* y = y * scale + x */
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
+    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+}
+
+/* y = x * scale */
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
+{
+    VF s = V_SET(0.0f), t = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
+    }
+    for (; i < n; i += V_W)
+        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
+                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+    s = V_ADD(s, t);
+    return V_SUM(s);
+}
+
+/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
+   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { COUNT = KALM__ROTATION / V_W };
+    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        VF v[COUNT];
+        size_t half, i, j;
+        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
+        for (half = 1; half < COUNT; half *= 2)
+            for (i = 0; i < COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    VF a = v[j], b = v[j + half];
+                    v[j] = V_ADD(a, b);
+                    v[j + half] = V_SUB(a, b);
+                }
+        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+};
+
+#undef KALM__V
+#undef KALM__VT
+#undef VF
+#undef V_W
+#undef V_LOAD
+#undef V_STORE
+#undef V_SET
+#undef V_ADD
+#undef V_SUB
+#undef V_MUL
+#undef V_DIV
+#undef V_MIN
+#undef V_MAX
+#undef V_FMA
+#undef V_ROUND
+#undef V_EXP2I
+#undef V_SUM
+#undef V_HMAX
+#undef V_HADAMARD
+/* ---- end src/ops_template.h ---- */
+#endif
+
+/* ---- WebAssembly --------------------------------------------------------------------------------------------------- */
+
+#if KALM__WASM
+KALM__INLINE float kalm__sum_wasm(v128_t v)
+{
+    return (wasm_f32x4_extract_lane(v, 0) + wasm_f32x4_extract_lane(v, 2)) +
+           (wasm_f32x4_extract_lane(v, 1) + wasm_f32x4_extract_lane(v, 3));
+}
+KALM__INLINE float kalm__hmax_wasm(v128_t v)
+{
+    v128_t s = wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    s = wasm_f32x4_max(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
+    return wasm_f32x4_extract_lane(s, 0);
+}
+KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
+{
+    v = wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, -1, 1, -1)), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, 1, -1, -1)), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+}
+#define KALM__V(name) kalm__##name##_wasm
+#define KALM__VT
+#define VF v128_t
+#define V_W 4
+#define V_LOAD(p) wasm_v128_load(p)
+#define V_STORE(p, v) wasm_v128_store(p, v)
+#define V_SET(x) wasm_f32x4_splat(x)
+#define V_ADD(a, b) wasm_f32x4_add(a, b)
+#define V_SUB(a, b) wasm_f32x4_sub(a, b)
+#define V_MUL(a, b) wasm_f32x4_mul(a, b)
+#define V_DIV(a, b) wasm_f32x4_div(a, b)
+#define V_MIN(a, b) wasm_f32x4_min(a, b)
+#define V_MAX(a, b) wasm_f32x4_max(a, b)
+#define V_FMA(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
+#define V_ROUND(a) wasm_f32x4_nearest(a)
+#define V_EXP2I(a) wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23)
+#define V_SUM(a) kalm__sum_wasm(a)
+#define V_HMAX(a) kalm__hmax_wasm(a)
+#define V_HADAMARD(a) kalm__lanes_wasm(a)
+/* ---- begin src/ops_template.h ---- */
+/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
+   every instruction set. Not a part of its own: expanded each time it is included.
+
+   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
+     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
+     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+
+   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
+   stands in a batch. */
+
+/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[V_W];
+    size_t i;
+    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
+    return V_LOAD(part);
+}
+KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+{
+    float part[V_W];
+    size_t i;
+    V_STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
+   Taylor polynomial of degree 7: error below 2 units in the last place. */
+KALM__VT static inline VF KALM__V(exp)(VF x)
+{
+    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
+    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
+    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
+    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
+    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
+    p = V_FMA(p, r, V_SET(8.33333333e-3f));
+    p = V_FMA(p, r, V_SET(4.16666667e-2f));
+    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_FMA(p, r, V_SET(0.5f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    p = V_FMA(p, r, V_SET(1.0f));
+    return V_MUL(p, V_EXP2I(n));
+}
+
+KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+{
+    VF a = V_SET(0.0f), b = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
+        a = V_FMA(u, u, a);
+        b = V_FMA(v, v, b);
+    }
+    for (; i < n; i += V_W) {
+        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        a = V_FMA(u, u, a);
+    }
+    a = V_ADD(a, b);
+    return V_SUM(a);
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+}
+
+/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
+    VF vr = V_SET(r);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
+    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+}
+
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
+   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *cosine, const float *sine)
+{
+    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
+    VF vr = V_SET(r);
+    size_t half = dim / 2, i = 0;
+    if (!cosine) {
+        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
+        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+        return;
+    }
+    for (; i + V_W <= half; i += V_W) {
+        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
+        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
+        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
+        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    }
+    for (; i < half; i++) {
+        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[half + i] = a * sine[i] + b * cosine[i];
+    }
+}
+
+/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
+   exponential and loses no digits near zero. */
+KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+{
+    VF g2 = V_MUL(g, g);
+    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
+    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
+    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+}
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    if (i < n)
+        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
+                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+}
+
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    VF m = V_SET(-INFINITY);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
+    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return V_HMAX(m);
+}
+
+/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
+KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+{
+    VF t = V_SET(top), sum = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
+        V_STORE(p + i, e);
+        sum = V_ADD(sum, e);
+    }
+    if (i < n) {
+        size_t k, rest = n - i;
+        float part[V_W];
+        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
+        for (k = rest; k < V_W; k++) part[k] = 0.0f;
+        for (k = 0; k < rest; k++) p[i + k] = part[k];
+        sum = V_ADD(sum, V_LOAD(part));
+    }
+    return V_SUM(sum);
+}
+
+/* y = y * scale + x */
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
+    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+}
+
+/* y = x * scale */
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    VF s = V_SET(scale);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
+{
+    VF s = V_SET(0.0f), t = V_SET(0.0f);
+    size_t i = 0;
+    for (; i + 2 * V_W <= n; i += 2 * V_W) {
+        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
+    }
+    for (; i < n; i += V_W)
+        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
+                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
+    s = V_ADD(s, t);
+    return V_SUM(s);
+}
+
+/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
+   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { COUNT = KALM__ROTATION / V_W };
+    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        VF v[COUNT];
+        size_t half, i, j;
+        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
+        for (half = 1; half < COUNT; half *= 2)
+            for (i = 0; i < COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    VF a = v[j], b = v[j + half];
+                    v[j] = V_ADD(a, b);
+                    v[j + half] = V_SUB(a, b);
+                }
+        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+};
+
+#undef KALM__V
+#undef KALM__VT
+#undef VF
+#undef V_W
+#undef V_LOAD
+#undef V_STORE
+#undef V_SET
+#undef V_ADD
+#undef V_SUB
+#undef V_MUL
+#undef V_DIV
+#undef V_MIN
+#undef V_MAX
+#undef V_FMA
+#undef V_ROUND
+#undef V_EXP2I
+#undef V_SUM
+#undef V_HMAX
+#undef V_HADAMARD
+/* ---- end src/ops_template.h ---- */
+#endif
+
+/* The table that goes with a kernel set, by the beginning of the set's name. */
+KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
+{
+    const char *name = kernels->name;
+#if KALM__X86
+#if KALM__HAVE_AVX512
+    if (!strncmp(name, "avx512", 6) || !strncmp(name, "amx", 3)) return &kalm__table_avx512;
+#endif
+    if (!strncmp(name, "avx", 3)) return &kalm__table_avx2;
+#endif
+#if KALM__NEON
+    if (!strncmp(name, "neon", 4)) return &kalm__table_neon;
+#endif
+#if KALM__WASM
+    if (!strncmp(name, "wasm", 4)) return &kalm__table_wasm;
+#endif
+    (void)name;
+    return &kalm__table_scalar;
+}
+
+#endif
+/* ---- end src/ops.h ---- */
+/* ---- begin src/matmul.h ---- */
+/* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
+   the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
+#ifndef KALM__MATMUL_H
+#define KALM__MATMUL_H
+
+
+/* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
+typedef struct kalm__machine {
+    const kalm__kernels *kernels;
+    const kalm__ops     *ops;
+    kalm__pool          *pool;
+    unsigned char       *scratch;      /* [workers][scratch_size] */
+    size_t               scratch_size;
+} kalm__machine;
+
+KALM__INLINE unsigned char *kalm__scratch(const kalm__machine *m, unsigned worker)
+{
+    return m->scratch + worker * m->scratch_size;
+}
+
+/* A cut of [rows) x [panels) into pieces of row_step x panel_step. */
+typedef struct kalm__cut {
+    size_t rows, panels, row_step, panel_step, across;   /* across: pieces side by side */
+} kalm__cut;
+
+enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
+
+/* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
+   gives too few pieces to keep the threads equally busy. */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads)
+{
+    size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
+    c->rows = rows;
+    c->panels = panels;
+    c->row_step = rows;
+    c->panel_step = KALM__TILE_PANELS;
+    if (rows <= KALM__FEW_ROWS && threads > 1 && panels / KALM__TILE_PANELS < wanted)
+        c->panel_step = kalm__max(1, panels / wanted);
+    while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
+           c->row_step > 2 * KALM__FEW_ROWS)
+        c->row_step = kalm__round_up((c->row_step + 1) / 2, acts_step);
+    c->across = (panels + c->panel_step - 1) / c->panel_step;
+    return c->across * ((rows + c->row_step - 1) / c->row_step);
+}
+
+/* The piece i: rows [*row, *row + *n), panels [*panel, *panel + *count). */
+KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *n, size_t *panel, size_t *count)
+{
+    *panel = i % c->across * c->panel_step;
+    *count = kalm__min(c->panel_step, c->panels - *panel);
+    *row = i / c->across * c->row_step;
+    *n = kalm__min(c->row_step, c->rows - *row);
+}
+
+/* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
+
+typedef struct kalm__product {
+    const kalm__machine *machine;
+    const kalm__matrix  *w[2];         /* gate and up, or one matrix */
+    const void          *acts;
+    size_t               block, row0;  /* rows packed in acts; first of them to use */
+    float               *y;
+    size_t               stride;
+    kalm__cut            cut;
+} kalm__product;
+
+KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__product *p = (const kalm__product *)arg;
+    size_t row, n, panel, count;
+    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count,
+                                p->y + row * p->stride + panel * 16, p->stride, kalm__scratch(p->machine, worker));
+}
+
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. */
+KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
+                           size_t n, float *y, size_t stride)
+{
+    kalm__product p;
+    if (!n) return;
+    p.machine = m;
+    p.w[0] = w;
+    p.w[1] = NULL;
+    p.acts = acts;
+    p.block = block;
+    p.row0 = row0;
+    p.y = y;
+    p.stride = stride;
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+                   kalm__linear_task, &p);
+}
+
+/* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
+
+/* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
+enum { KALM__GEGLU_ROWS = 256 };
+
+KALM__FN size_t kalm__geglu_scratch(void)
+{
+    return (size_t)2 * KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16 * sizeof(float);
+}
+
+KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__product *p = (const kalm__product *)arg;
+    const kalm__kernels *k = p->machine->kernels;
+    size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
+    unsigned char *scratch = kalm__scratch(p->machine, worker);
+    void *tile = scratch;
+    float *gate = (float *)tile, *up = gate + KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
+    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+    scratch += kalm__geglu_scratch();
+    width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
+    k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
+    k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
+    for (r = 0; r < n; r++)
+        p->machine->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+}
+
+/* n at most KALM__GEGLU_ROWS */
+KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
+                          size_t block, size_t row0, size_t n, float *h, size_t stride)
+{
+    kalm__product p;
+    if (!n) return;
+    p.machine = m;
+    p.w[0] = gate;
+    p.w[1] = up;
+    p.acts = acts;
+    p.block = block;
+    p.row0 = row0;
+    p.y = h;
+    p.stride = stride;
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)gate->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+                   kalm__geglu_task, &p);
+}
+
+/* ---- packing rows ------------------------------------------------------------------------------------------------ */
+
+/* Rows a task prepares at once; a multiple of every set's acts_step is made of it by kalm__row_step. */
+KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_up(16, m->kernels->acts_step); }
+
+#endif
+/* ---- end src/matmul.h ---- */
+/* ---- begin src/rotary.h ---- */
+/* rotary.h - cosines and sines of rotary positions. Position p = 64 a + b is the rotation by 64 a after that by b, so two
+   short tables, computed in double precision, serve any position: 64 + positions / 64 rows instead of one a position. */
+#ifndef KALM__ROTARY_H
+#define KALM__ROTARY_H
+
+
+#define KALM__ROTARY_FINE 64u
+
+typedef struct kalm__rotary {
+    float  theta, factor;              /* angle = position / factor * theta^(-2 i / head_dim) */
+    size_t head_dim, positions;
+    float *fine, *coarse;              /* [64], [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
+} kalm__rotary;
+
+KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
+{
+    size_t row = kalm__mul(r->head_dim, sizeof(float));
+    r->fine = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
+    r->coarse = (float *)kalm__take(a, kalm__mul((r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, row));
+}
+
+KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows, size_t step)
+{
+    size_t half = r->head_dim / 2, i, p;
+    for (i = 0; i < half; i++) {
+        double frequency = pow((double)r->theta, -2.0 * (double)i / (double)r->head_dim) / (double)r->factor;
+        for (p = 0; p < rows; p++) {
+            double angle = (double)(p * step) * frequency;
+            table[p * r->head_dim + i] = (float)cos(angle);
+            table[p * r->head_dim + half + i] = (float)sin(angle);
+        }
+    }
+}
+
+KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
+{
+    kalm__rotary_rows(r, r->fine, KALM__ROTARY_FINE, 1);
+    kalm__rotary_rows(r, r->coarse, (r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, KALM__ROTARY_FINE);
+}
+
+/* out [head_dim]: the cosines of position p, then its sines. */
+KALM__FN void kalm__rotary_at(const kalm__rotary *r, size_t p, float *out)
+{
+    const float *f = r->fine + p % KALM__ROTARY_FINE * r->head_dim, *c = r->coarse + p / KALM__ROTARY_FINE * r->head_dim;
+    size_t half = r->head_dim / 2, i;
+    for (i = 0; i < half; i++) {
+        out[i] = f[i] * c[i] - f[half + i] * c[half + i];
+        out[half + i] = f[half + i] * c[i] + f[i] * c[half + i];
+    }
+}
+
+#endif
+/* ---- end src/rotary.h ---- */
+/* ---- begin src/attention.h ---- */
+/* attention.h - grouped-query attention for one block of queries of one sequence: softmax over document rows (cross) and
+   the sequence's own keys (self) in one pass, block of keys by block of keys, with no n x n buffer. It is two matmuls of
+   the kernel set around a running softmax: the keys lie packed as a matrix whose outputs are keys, the values as one
+   whose inputs are keys.
+
+   A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
+   KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
+#ifndef KALM__ATTENTION_H
+#define KALM__ATTENTION_H
+
+
+enum {
+    KALM__KEY_BLOCK = 128,             /* keys whose scores are held at once */
+    KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
+};
+
+/* Packed keys and values of one sequence in one layer: float
+     k  [kv_heads][capacity / 16][head_dim][16]          panels of 16 keys
+     v  [kv_heads][head_dim16 / 16][capacity][16]        panels of 16 channels
+   capacity is a multiple of 16; head_dim16 is head_dim rounded up to 16. */
+typedef struct kalm__keys {
+    float *k, *v;
+    size_t count, capacity;
+} kalm__keys;
+
+KALM__INLINE size_t kalm__key_floats(size_t capacity, size_t kv_heads, size_t head_dim)
+{
+    return kalm__mul(kalm__mul(capacity, kv_heads), head_dim);
+}
+KALM__INLINE size_t kalm__value_floats(size_t capacity, size_t kv_heads, size_t head_dim)
+{
+    return kalm__mul(kalm__mul(capacity, kv_heads), kalm__round_up(head_dim, 16));
+}
+
+/* Put one key and one value (all kv heads, [kv_heads][head_dim]) at place i. */
+KALM__FN void kalm__store_key(const kalm__keys *keys, size_t i, const float *k, const float *v, size_t kv_heads,
+                              size_t head_dim)
+{
+    size_t h, d, wide = kalm__round_up(head_dim, 16);
+    for (h = 0; h < kv_heads; h++) {
+        float *panel = keys->k + ((h * keys->capacity + i / 16 * 16) * head_dim + i % 16);
+        float *out = keys->v + (h * wide * keys->capacity + i * 16);
+        for (d = 0; d < head_dim; d++) panel[d * 16] = k[h * head_dim + d];
+        for (d = 0; d + 16 <= head_dim; d += 16)
+            memcpy(out + d * keys->capacity, v + h * head_dim + d, 16 * sizeof(float));
+        if (d < head_dim) {
+            memset(out + d * keys->capacity, 0, 16 * sizeof(float));
+            memcpy(out + d * keys->capacity, v + h * head_dim + d, (head_dim - d) * sizeof(float));
+        }
+    }
+}
+
+typedef struct kalm__attention {
+    const kalm__machine *machine;
+    size_t      heads, kv_heads, head_dim;
+    kalm__keys  cross, self;           /* either may have count 0, not both */
+    /* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
+    size_t      left, right;
+    size_t      position;              /* of query 0 */
+    const float *q;                    /* [queries][heads][head_dim], normed, scaled and rotated */
+    float       *out;                  /* the same shape */
+} kalm__attention;
+
+/* Queries in one block, so that with their heads they make KALM__QUERY_ROWS rows. */
+KALM__INLINE size_t kalm__query_block(size_t heads, size_t kv_heads)
+{
+    size_t group = heads / kv_heads;
+    return kalm__max(1, KALM__QUERY_ROWS / group);
+}
+
+typedef struct kalm__attention_scratch {
+    float *q;                          /* [rows][head_dim] */
+    float *scores;                     /* [rows][KEY_BLOCK] */
+    float *product, *sum;              /* [rows][head_dim] */
+    float *top, *total;                /* [rows]: running maximum, running sum */
+    float *factor;                     /* [rows]: what the new maximum leaves of the sums so far */
+    void  *acts_q, *acts_p, *matmul;
+} kalm__attention_scratch;
+
+/* Bytes a block of queries works in; fills in *s when base is there. */
+KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigned char *base, const kalm__kernels *k,
+                                             size_t rows, size_t head_dim)
+{
+    kalm__arena a;
+    a.base = base;
+    a.used = 0;
+    a.size = SIZE_MAX;
+    s->q = (float *)kalm__take(&a, rows * head_dim * sizeof(float));
+    s->scores = (float *)kalm__take(&a, rows * KALM__KEY_BLOCK * sizeof(float));
+    s->product = (float *)kalm__take(&a, rows * head_dim * sizeof(float));
+    s->sum = (float *)kalm__take(&a, rows * head_dim * sizeof(float));
+    s->top = (float *)kalm__take(&a, rows * sizeof(float));
+    s->total = (float *)kalm__take(&a, rows * sizeof(float));
+    s->factor = (float *)kalm__take(&a, rows * sizeof(float));
+    s->acts_q = kalm__take(&a, k->acts_bytes(KALM__F32, rows, head_dim));
+    s->acts_p = kalm__take(&a, k->acts_bytes(KALM__F32, rows, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(KALM__F32, head_dim),
+                                         k->matmul_scratch(KALM__F32, KALM__KEY_BLOCK)));
+    return a.used;
+}
+
+/* One block of at most KEY_BLOCK keys [first, end): scores, running softmax, values. `see` gives for each query row the
+   keys it sees as [see[0], see[1]). */
+KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__keys *keys,
+                                 size_t kv_head, size_t first, size_t end, size_t rows, size_t group, size_t query,
+                                 int is_self)
+{
+    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__ops *ops = a->machine->ops;
+    size_t dim = a->head_dim, wide = kalm__round_up(dim, 16), n = end - first, r;
+    kalm__matrix m;
+    KALM_ASSERT(first % 16 == 0);
+
+    /* scores[r][j] = q[r] . k[first + j] */
+    memset(&m, 0, sizeof m);
+    m.type = KALM__F32;
+    m.rows = (uint32_t)n;
+    m.cols = (uint32_t)dim;
+    m.data = keys->k + (kv_head * keys->capacity + first) * dim;
+    kern->matmul(&m, s->acts_q, rows, 0, rows, 0, (n + 15) / 16, s->scores, KALM__KEY_BLOCK, s->matmul);
+
+    for (r = 0; r < rows; r++) {
+        float *p = s->scores + r * KALM__KEY_BLOCK, top;
+        size_t from = first, to = end, i;
+        if (is_self) {
+            size_t at = a->position + query + r / group;
+            if (at > a->left && at - a->left > from) from = at - a->left;
+            if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
+        }
+        if (from >= to) {              /* nothing in sight: weights of zero, and the sum stays as it is */
+            for (i = 0; i < n; i++) p[i] = 0.0f;
+            s->factor[r] = 1.0f;
+            continue;
+        }
+        top = ops->row_max(p + (from - first), to - from);
+        if (top < s->top[r]) top = s->top[r];
+        s->factor[r] = s->total[r] > 0.0f ? expf(s->top[r] - top) : 0.0f;
+        s->total[r] = s->total[r] * s->factor[r] + ops->exp_sum(p + (from - first), p + (from - first), to - from, top);
+        s->top[r] = top;
+        for (i = 0; i < from - first; i++) p[i] = 0.0f;
+        for (i = to - first; i < n; i++) p[i] = 0.0f;
+    }
+
+    /* sum[r] = sum[r] * factor[r] + p[r] . values */
+    kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, n);
+    m.rows = (uint32_t)dim;
+    m.cols = (uint32_t)n;
+    m.data = keys->v + (kv_head * wide * keys->capacity + first * 16);
+    m.stride = keys->capacity * 16 * sizeof(float);
+    kern->matmul(&m, s->acts_p, rows, 0, rows, 0, wide / 16, s->product, dim, s->matmul);
+    for (r = 0; r < rows; r++) ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
+}
+
+/* Attention of queries [query, query + count) and the heads of one kv head; count at most kalm__query_block. */
+KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count, size_t kv_head, unsigned char *scratch)
+{
+    const kalm__kernels *kern = a->machine->kernels;
+    size_t group = a->heads / a->kv_heads, rows = count * group, dim = a->head_dim, row = a->heads * dim, r, b;
+    kalm__attention_scratch s;
+    (void)kalm__attention_scratch_plan(&s, scratch, kern, rows, dim);
+
+    for (r = 0; r < count; r++)
+        memcpy(s.q + r * group * dim, a->q + (query + r) * row + kv_head * group * dim, group * dim * sizeof(float));
+    kern->pack_acts(KALM__F32, s.acts_q, rows, 0, rows, s.q, dim, dim);
+    memset(s.sum, 0, rows * dim * sizeof(float));
+    for (r = 0; r < rows; r++) {
+        s.top[r] = -INFINITY;
+        s.total[r] = 0.0f;
+    }
+
+    for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
+        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);
+    if (a->self.count) {
+        size_t low = a->position + query, high = low + count - 1;
+        low = low > a->left ? (low - a->left) / 16 * 16 : 0;
+        high = a->right < a->self.count && high + a->right + 1 < a->self.count ? high + a->right + 1 : a->self.count;
+        for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
+            kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group,
+                               query, 1);
+    }
+
+    for (r = 0; r < rows; r++)
+        a->machine->ops->scale_row(a->out + (query + r / group) * row + (kv_head * group + r % group) * dim, s.sum + r * dim,
+                                   1.0f / s.total[r], dim);
+}
+
+#endif
+/* ---- end src/attention.h ---- */
+
+/* The network: from an open file to rows and margins. */
+/* ---- begin src/modelfile.h ---- */
+/* modelfile.h - opens a .kalm file: checks everything that format.h promises against the file's own size, reads the
+   shape, and binds each tensor to its place in the mapping. After this part nobody looks at offsets again. */
+#ifndef KALM__MODELFILE_H
+#define KALM__MODELFILE_H
+
+
+typedef struct kalm__section {
+    const unsigned char *data;         /* NULL: the file has none */
+    uint64_t             size, offset, checksum;
+} kalm__section;
+
+/* One layer's weights; norms hold 1 + w. */
+typedef struct kalm__layer {
+    kalm__matrix matrix[KALM__T_DOWN + 1];          /* KALM__T_Q ... KALM__T_DOWN */
+    const float *norm[KALM__T_LAYER_KINDS];         /* KALM__T_Q_NORM ... KALM__T_POST_MLP; matrices' places unused */
+    int          rotated[KALM__T_DOWN + 1];         /* inputs go through the rotation first (ops.h) */
+    int          full;                              /* full attention; else sliding */
+} kalm__layer;
+
+/* One side of the model. */
+typedef struct kalm__stack {
+    kalm__side     shape;
+    kalm__layer   *layers;             /* [shape.layers] */
+    const float   *norm;               /* [hidden] */
+    const float   *eoi;                /* [hidden]; NULL: none */
+    uint32_t       embed_type;
+    const unsigned char *embed;        /* [vocabulary] rows of embed_row bytes */
+    size_t         embed_row;
+} kalm__stack;
+
+typedef struct kalm__file {
+    const unsigned char *data;
+    size_t         size;
+    uint64_t       fingerprint;
+    kalm__section  section[KALM__SECTION_KINDS];
+    kalm__shape    shape;
+    kalm__stack    stack[2];           /* encoder, decoder */
+    const float   *head;               /* [2][hidden]: yes, no */
+    kalm_text      string[KALM__STRINGS];
+    kalm__tokenizer tokenizer;
+    int            has_model, has_tokenizer;
+} kalm__file;
+
+/* Limits of a sane model. They keep every product below 2^63, so that the arithmetic on untrusted numbers needs no
+   further care; the largest published model is far inside (hidden 2560, 34 layers). */
+enum {
+    KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 12,
+    KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
+};
+
+KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
+{
+    const unsigned char *p = f->data;
+    unsigned char head[KALM__HEADER_BYTES + KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
+    uint32_t count, i, j, last = 0;
+    uint64_t size;
+    if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0)
+        return kalm__fail(err, KALM_BAD_FILE, "not a .kalm file: it does not begin with the KALM signature");
+    if (kalm__u32(p + 8) != KALM__FILE_VERSION)
+        return kalm__fail(err, KALM_BAD_VERSION, "the model file has format version %u, this library reads %u",
+                          kalm__u32(p + 8), KALM__FILE_VERSION);
+    count = kalm__u32(p + 12);
+    size = kalm__u64(p + 16);
+    if (size != f->size)
+        return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z", size, f->size);
+    if (count < 1 || count > KALM__MAX_SECTIONS || f->size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES)
+        return kalm__fail(err, KALM_BAD_FILE, "the model file's header speaks of %u sections", count);
+    f->fingerprint = kalm__u64(p + 24);
+    memcpy(head, p, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES);
+    memset(head + 32, 0, 8);
+    if (kalm__hash(head, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES) != kalm__u64(p + 32))
+        return kalm__fail(err, KALM_BAD_FILE, "the model file's header is damaged: its checksum does not match");
+    for (i = 0; i < count; i++) {
+        const unsigned char *e = p + KALM__HEADER_BYTES + i * KALM__SECTION_BYTES;
+        uint32_t type = kalm__u32(e);
+        kalm__section *s;
+        if (type <= last || type >= KALM__SECTION_KINDS)
+            return kalm__fail(err, KALM_BAD_FILE, "section %u of the model file has type %u, which is unknown or out of order",
+                              i, type);
+        last = type;
+        s = &f->section[type];
+        s->offset = kalm__u64(e + 8);
+        s->size = kalm__u64(e + 16);
+        s->checksum = kalm__u64(e + 24);
+        if (s->offset % 64 || s->offset < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES || s->offset > f->size ||
+            s->size > f->size - s->offset)
+            return kalm__fail(err, KALM_BAD_FILE, "section %u of the model file lies at byte %U with %U bytes, the file has %z",
+                              type, s->offset, s->size, f->size);
+        s->data = p + s->offset;
+        for (j = 1; j < type; j++)
+            if (f->section[j].data && s->offset < f->section[j].offset + f->section[j].size &&
+                f->section[j].offset < s->offset + s->size)
+                return kalm__fail(err, KALM_BAD_FILE, "sections %u and %u of the model file overlap", j, type);
+    }
+    return KALM_OK;
+}
+
+/* The fingerprint that the header must carry: over the entries of all sections but STRINGS. */
+KALM__FN uint64_t kalm__table_fingerprint(const unsigned char *table, uint32_t count)
+{
+    unsigned char kept[KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
+    uint32_t i, n = 0;
+    for (i = 0; i < count; i++)
+        if (kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_STRINGS)
+            memcpy(kept + KALM__SECTION_BYTES * n++, table + i * KALM__SECTION_BYTES, KALM__SECTION_BYTES);
+    return kalm__hash(kept, n * KALM__SECTION_BYTES);
+}
+
+#define KALM__READ_u32(p) kalm__u32(p)
+#define KALM__READ_f32(p) kalm__f32(p)
+
+KALM__FN int kalm__sane_float(float v, float low, float high) { return v >= low && v <= high; }
+
+KALM__FN kalm_result kalm__read_shape(kalm__file *f, kalm_error *err)
+{
+    const kalm__section *s = &f->section[KALM__SECTION_SHAPE];
+    const unsigned char *p = s->data;
+    kalm__shape *m = &f->shape;
+    uint64_t need = KALM__SHAPE_BYTES + 2 * KALM__SIDE_BYTES;
+    int i;
+    if (s->size < need)
+        return kalm__fail(err, KALM_BAD_FILE, "the SHAPE section has %U bytes, %U are needed", s->size, need);
+#define KALM__READ(type, name) m->name = KALM__READ_##type(p), p += 4;
+    KALM__SHAPE_FIELDS(KALM__READ)
+#undef KALM__READ
+    for (i = 0; i < 2; i++) {
+        kalm__side *d = &m->side[i];
+#define KALM__READ(type, name) d->name = KALM__READ_##type(p), p += 4;
+        KALM__SIDE_FIELDS(KALM__READ)
+#undef KALM__READ
+    }
+    if (m->weights >= KALM__TYPES || m->hidden < 1 || m->hidden > KALM__MAX_HIDDEN || m->vocabulary < 1 ||
+        m->vocabulary > KALM__MAX_VOCABULARY)
+        return kalm__fail(err, KALM_BAD_FILE, "the model has weights of type %u, hidden size %u and %u tokens: beyond the limits",
+                          m->weights, m->hidden, m->vocabulary);
+    if (m->yes_id >= m->vocabulary || m->no_id >= m->vocabulary)
+        return kalm__fail(err, KALM_BAD_FILE, "the answer tokens %u and %u are not both in the vocabulary of %u", m->yes_id,
+                          m->no_id, m->vocabulary);
+    if (!kalm__sane_float(m->softcap, 0.0f, 1e6f))
+        return kalm__fail(err, KALM_BAD_FILE, "final_logit_softcapping is not a number from 0 to a million");
+    for (i = 0; i < 2; i++) {
+        kalm__side *d = &m->side[i];
+        const char *side = i == KALM__ENCODER ? "encoder" : "decoder";
+        uint32_t k;
+        if (d->layers < 1 || d->layers > KALM__MAX_LAYERS || d->mlp < 1 || d->mlp > KALM__MAX_MLP || d->heads < 1 ||
+            d->heads > KALM__MAX_HEADS || d->kv_heads < 1 || d->kv_heads > d->heads || d->heads % d->kv_heads ||
+            d->head_dim < 2 || d->head_dim > KALM__MAX_HEAD_DIM || d->head_dim % 2)
+            return kalm__fail(err, KALM_BAD_FILE, "the %s's shape is impossible: %u layers, MLP %u, %u heads, %u kv heads, "
+                              "head_dim %u", side, d->layers, d->mlp, d->heads, d->kv_heads, d->head_dim);
+        if (d->window < 1 || d->window > KALM__MAX_POSITIONS || d->max_positions < 1 ||
+            d->max_positions > KALM__MAX_POSITIONS || !kalm__sane_float(d->norm_eps, 0.0f, 1.0f) ||
+            !kalm__sane_float(d->query_scalar, 1e-6f, 1e9f) || !kalm__sane_float(d->theta_sliding, 1.0f, 1e12f) ||
+            !kalm__sane_float(d->theta_full, 1.0f, 1e12f) || !kalm__sane_float(d->factor_sliding, 1e-6f, 1e6f) ||
+            !kalm__sane_float(d->factor_full, 1e-6f, 1e6f))
+            return kalm__fail(err, KALM_BAD_FILE, "the %s's window, norm_eps, query scalar or rotary settings are impossible",
+                              side);
+        need += d->layers;
+        if (s->size < need)
+            return kalm__fail(err, KALM_BAD_FILE, "the SHAPE section has %U bytes, %U are needed", s->size, need);
+        d->full = p;
+        for (k = 0; k < d->layers; k++)
+            if (p[k] > 1)
+                return kalm__fail(err, KALM_BAD_FILE, "layer %u of the %s has attention type %u, known are 0 and 1", k, side,
+                                  (unsigned)p[k]);
+        p += d->layers;
+    }
+    if (s->size != need)
+        return kalm__fail(err, KALM_BAD_FILE, "the SHAPE section has %U bytes, %U are needed", s->size, need);
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__read_strings(kalm__file *f, kalm_error *err)
+{
+    const kalm__section *s = &f->section[KALM__SECTION_STRINGS];
+    uint32_t i;
+    if (!s->data) return KALM_OK;
+    if (s->size < KALM__STRINGS * 8)
+        return kalm__fail(err, KALM_BAD_FILE, "the STRINGS section has %U bytes, too few for its %u entries", s->size,
+                          (unsigned)KALM__STRINGS);
+    for (i = 0; i < KALM__STRINGS; i++) {
+        uint64_t at = kalm__u32(s->data + 8 * i), n = kalm__u32(s->data + 8 * i + 4);
+        if (at > s->size || n > s->size - at || n > 1u << 20)
+            return kalm__fail(err, KALM_BAD_FILE, "string %u of the model file lies outside its section", i);
+        f->string[i].data = (const char *)s->data + at;
+        f->string[i].size = (size_t)n;
+    }
+    return KALM_OK;
+}
+
+/* Bytes a tensor's data must have. */
+KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
+{
+    uint32_t what = t->kind % 32;
+    if (what == KALM__T_EMBED) return (uint64_t)t->rows * kalm__embedding_row_bytes(t->type, t->cols);
+    if (what <= KALM__T_DOWN) return ((uint64_t)t->rows + 15) / 16 * kalm__panel_bytes(t->type, t->cols);
+    return (uint64_t)t->rows * t->cols * 4;
+}
+
+/* Put a checked tensor where it belongs. */
+KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
+{
+    kalm__stack *s = &f->stack[t->kind / 32];
+    const unsigned char *data = f->data + t->offset;
+    const void *vdata = data, *vscale = f->data + t->scale, *vsum = f->data + t->sum;
+    uint32_t what = t->kind % 32;
+    if (what <= KALM__T_DOWN) {
+        kalm__matrix *m = &s->layers[t->layer].matrix[what];
+        memset(m, 0, sizeof *m);
+        m->type = t->type;
+        m->rows = t->rows;
+        m->cols = t->cols;
+        m->data = data;
+        if (kalm__is_quantised(t->type)) {
+            m->scale = (const float *)vscale;
+            m->sum = (const int32_t *)vsum;
+        }
+        s->layers[t->layer].rotated[what] = (int)t->rotated;
+    } else if (what < KALM__T_LAYER_KINDS) {
+        s->layers[t->layer].norm[what] = (const float *)vdata;
+    } else if (what == KALM__T_NORM) {
+        s->norm = (const float *)vdata;
+    } else if (what == KALM__T_EMBED) {
+        s->embed_type = t->type;
+        s->embed = data;
+        s->embed_row = kalm__embedding_row_bytes(t->type, t->cols);
+    } else if (what == KALM__T_EOI) {
+        s->eoi = (const float *)vdata;
+    } else {
+        f->head = (const float *)vdata;
+    }
+}
+
+KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor *t, const char *name, kalm_error *err)
+{
+    uint64_t begin = f->section[KALM__SECTION_WEIGHTS].offset, end = begin + f->section[KALM__SECTION_WEIGHTS].size;
+    uint64_t scales = ((uint64_t)t->rows + 15) / 16 * 64;
+    uint32_t rows, cols, what = t->kind % 32;
+    if (!kalm__tensor_shape(&f->shape, t->kind, &rows, &cols) ||
+        t->layer >= (what < KALM__T_LAYER_KINDS ? f->shape.side[t->kind / 32].layers : 1))
+        return kalm__fail(err, KALM_BAD_FILE, "the model file has a tensor of kind %u, layer %u, which no model has", t->kind,
+                          t->layer);
+    if (t->rows != rows || t->cols != cols)
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s is %u x %u, the model's shape asks for %u x %u", name, t->rows,
+                          t->cols, rows, cols);
+    if (t->type >= KALM__TYPES || (what > KALM__T_DOWN && what != KALM__T_EMBED && t->type != KALM__F32) || t->rotated > 1)
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s has type %u, rotation %u, which it cannot have", name, t->type,
+                          t->rotated);
+    if (t->size != kalm__tensor_bytes(t))
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s has %U bytes, its shape asks for %U", name, t->size,
+                          kalm__tensor_bytes(t));
+    if (t->offset % 64 || t->offset < begin || t->offset > end || t->size > end - t->offset)
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s lies at byte %U with %U bytes, the weights from %U to %U", name,
+                          t->offset, t->size, begin, end);
+    if (what <= KALM__T_DOWN && kalm__is_quantised(t->type) &&
+        (t->scale % 64 || t->sum % 64 || t->scale < begin || t->sum < begin || t->scale > end || t->sum > end ||
+         scales > end - t->scale || scales > end - t->sum))
+        return kalm__fail(err, KALM_BAD_FILE, "the scales of tensor %s lie outside the weights", name);
+    return KALM_OK;
+}
+
+/* Layers are laid out by the caller: f->stack[i].layers have room for shape.side[i].layers. */
+KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
+{
+    const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
+    uint64_t count = s->size / KALM__TENSOR_BYTES, i, last = 0;
+    char name[32];
+    int side;
+    if (s->size % KALM__TENSOR_BYTES)
+        return kalm__fail(err, KALM_BAD_FILE, "the TENSORS section has %U bytes, no multiple of %u", s->size,
+                          KALM__TENSOR_BYTES);
+    for (i = 0; i < count; i++) {
+        kalm__tensor t;
+        uint64_t order;
+        kalm_result r;
+        kalm__read_tensor(&t, s->data + i * KALM__TENSOR_BYTES);
+        kalm__tensor_name(name, t.kind, t.layer);
+        order = ((uint64_t)t.kind << 32 | t.layer) + 1;
+        if (order <= last)
+            return kalm__fail(err, KALM_BAD_FILE, "tensor %s comes twice or out of order", name);
+        last = order;
+        r = kalm__check_tensor(f, &t, name, err);
+        if (r) return r;
+        kalm__bind_tensor(f, &t);
+    }
+    for (side = 0; side < 2; side++) {
+        kalm__stack *k = &f->stack[side];
+        uint32_t layer, what;
+        for (layer = 0; layer < k->shape.layers; layer++) {
+            kalm__layer *l = &k->layers[layer];
+            for (what = 0; what < KALM__T_LAYER_KINDS; what++)
+                if (what <= KALM__T_DOWN ? !l->matrix[what].data : !l->norm[what])
+                    return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing",
+                                      kalm__tensor_name(name, KALM__KIND(side, what), layer));
+            /* one row of activations serves q, k and v, and one serves gate and up */
+            if (l->matrix[KALM__T_Q].type != l->matrix[KALM__T_K].type || l->matrix[KALM__T_Q].type != l->matrix[KALM__T_V].type ||
+                l->rotated[KALM__T_Q] != l->rotated[KALM__T_K] || l->rotated[KALM__T_Q] != l->rotated[KALM__T_V] ||
+                l->matrix[KALM__T_GATE].type != l->matrix[KALM__T_UP].type ||
+                l->rotated[KALM__T_GATE] != l->rotated[KALM__T_UP])
+                return kalm__fail(err, KALM_BAD_FILE, "layer %u of the %s mixes types or rotations among q, k, v or gate, up",
+                                  layer, side ? "decoder" : "encoder");
+            l->full = k->shape.full[layer];
+        }
+        /* document rows are packed once for the k and v of all decoder layers */
+        if (side == KALM__DECODER)
+            for (layer = 1; layer < k->shape.layers; layer++)
+                if (k->layers[layer].matrix[KALM__T_K].type != k->layers[0].matrix[KALM__T_K].type ||
+                    k->layers[layer].rotated[KALM__T_K] != k->layers[0].rotated[KALM__T_K])
+                    return kalm__fail(err, KALM_BAD_FILE, "layer %u of the decoder has keys of another type than layer 0", layer);
+        if (!k->norm)
+            return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing", kalm__tensor_name(name, KALM__KIND(side, KALM__T_NORM), 0));
+    }
+    if (!f->stack[KALM__ENCODER].embed) return kalm__fail(err, KALM_BAD_FILE, "tensor encoder.embed is missing");
+    if (!f->head) return kalm__fail(err, KALM_BAD_FILE, "tensor decoder.head is missing");
+    if (!f->stack[KALM__DECODER].embed) {
+        f->stack[KALM__DECODER].embed = f->stack[KALM__ENCODER].embed;
+        f->stack[KALM__DECODER].embed_row = f->stack[KALM__ENCODER].embed_row;
+        f->stack[KALM__DECODER].embed_type = f->stack[KALM__ENCODER].embed_type;
+    }
+    if (!f->stack[KALM__DECODER].eoi) f->stack[KALM__DECODER].eoi = f->stack[KALM__ENCODER].eoi;
+    return KALM_OK;
+}
+
+/* First half of opening: all but the tensors, whose layers need memory. data must be aligned to 64. */
+KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t size, kalm_error *err)
+{
+    kalm_result r;
+    int has[KALM__SECTION_KINDS], i;
+    memset(f, 0, sizeof *f);
+    f->data = (const unsigned char *)data;
+    f->size = size;
+#if KALM__BIG_ENDIAN
+    return kalm__fail(err, KALM_BAD_FILE, "model files hold little-endian weights that are read in place; this machine is "
+                      "big-endian");
+#endif
+    r = kalm__read_sections(f, err);
+    if (r) return r;
+    for (i = 0; i < KALM__SECTION_KINDS; i++) has[i] = f->section[i].data != NULL;
+    f->has_model = has[KALM__SECTION_SHAPE];
+    f->has_tokenizer = has[KALM__SECTION_TOKENIZER];
+    if (has[KALM__SECTION_SHAPE] != has[KALM__SECTION_TENSORS] || has[KALM__SECTION_SHAPE] != has[KALM__SECTION_WEIGHTS])
+        return kalm__fail(err, KALM_BAD_FILE, "the model file lacks one of SHAPE, TENSORS and WEIGHTS");
+    if (!f->has_model && !f->has_tokenizer)
+        return kalm__fail(err, KALM_BAD_FILE, "the file holds neither a model nor a tokenizer");
+    if (kalm__table_fingerprint(f->data + KALM__HEADER_BYTES, kalm__u32(f->data + 12)) != f->fingerprint)
+        return kalm__fail(err, KALM_BAD_FILE, "the model file's fingerprint does not match its sections");
+    r = kalm__read_strings(f, err);
+    if (!r && f->has_tokenizer)
+        r = kalm__tokenizer_open(&f->tokenizer, f->section[KALM__SECTION_TOKENIZER].data,
+                                 (size_t)f->section[KALM__SECTION_TOKENIZER].size, err);
+    if (!r && f->has_model) {
+        r = kalm__read_shape(f, err);
+        f->stack[0].shape = f->shape.side[0];
+        f->stack[1].shape = f->shape.side[1];
+    }
+    return r;
+}
+
+/* Compare every section with its checksum. */
+KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
+{
+    static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS" };
+    int i;
+    for (i = 1; i < KALM__SECTION_KINDS; i++) {
+        const kalm__section *s = &f->section[i];
+        if (s->data && kalm__hash(s->data, (size_t)s->size) != s->checksum)
+            return kalm__fail(err, KALM_BAD_FILE, "section %s of the model file is damaged: its checksum does not match", names[i]);
+    }
+    return KALM_OK;
+}
+
+#endif
+/* ---- end src/modelfile.h ---- */
+/* ---- begin src/model.h ---- */
+/* model.h - an open model: the file, its layers, its texts. Immutable once open, so any number of contexts share it. */
+#ifndef KALM__MODEL_H
+#define KALM__MODEL_H
+
+
+struct kalm_model {
+    kalm_allocator alloc;
+    kalm__mapping  mapping;            /* empty when the memory is the caller's */
+    kalm__file     file;
+    size_t         block;              /* bytes of this block: the struct, the layers, the name */
+    char          *name;
+};
+
+KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_config *config, const kalm__mapping *mapping,
+                                     kalm_model **out, kalm_error *err)
+{
+    kalm__file file;
+    kalm_allocator alloc;
+    kalm_model *m;
+    kalm__arena a;
+    void *block;
+    size_t bytes;
+    int ok, side;
+    kalm_result r;
+    alloc = kalm__allocator(config, &ok);
+    r = kalm__file_open(&file, data, size, err);
+    if (r) return r;
+    bytes = kalm__round_up(sizeof *m, 64) + 64 + kalm__round_up(file.string[KALM__STRING_NAME].size + 1, 64);
+    for (side = 0; side < 2; side++)
+        bytes += kalm__round_up((size_t)file.shape.side[side].layers * sizeof(kalm__layer), 64);
+    block = kalm__alloc(&alloc, bytes);
+    if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of an open model", bytes);
+    memset(block, 0, bytes);
+    m = (kalm_model *)block;
+    m->alloc = alloc;
+    m->block = bytes;
+    a.base = kalm__align64((unsigned char *)block + sizeof *m);
+    a.used = 0;
+    a.size = (size_t)((unsigned char *)block + bytes - a.base);
+    for (side = 0; side < 2; side++)
+        file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.shape.side[side].layers * sizeof(kalm__layer));
+    m->name = (char *)kalm__take(&a, file.string[KALM__STRING_NAME].size + 1);
+    KALM_ASSERT(m->name);
+    if (file.string[KALM__STRING_NAME].size)
+        memcpy(m->name, file.string[KALM__STRING_NAME].data, file.string[KALM__STRING_NAME].size);
+    m->file = file;
+    r = file.has_model ? kalm__read_tensors(&m->file, err) : KALM_OK;
+    if (r) {
+        kalm__release(&alloc, block, bytes);
+        return r;
+    }
+    if (mapping) m->mapping = *mapping;
+    *out = m;
+    return KALM_OK;
+}
+
+#endif
+/* ---- end src/model.h ---- */
+/* ---- begin src/context.h ---- */
+/* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
+   context is made; the plan that hands the pieces out also tells the size beforehand. */
+#ifndef KALM__CONTEXT_H
+#define KALM__CONTEXT_H
+
+
+enum {
+    KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
+    KALM__PROMPT_ROOM = 512            /* tokens of a prompt beside its query */
+};
+
+/* One text on its way through a stack. */
+typedef struct kalm__seq {
+    size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
+    size_t     position;               /* of the first of them */
+    kalm__keys self, cross;            /* packed keys and values of the layer at hand */
+    size_t     item;                   /* which text or document of the caller's it is */
+} kalm__seq;
+
+/* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
+typedef struct kalm__part {
+    size_t seq, row, count, task;
+} kalm__part;
+
+typedef struct kalm__memory {
+    float  *x;                         /* [rows][hidden]: residual stream */
+    void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
+    void   *acts_doc;                  /* document rows packed for the decoder's k, v */
+    float  *self_k, *self_v;           /* packed keys and values of all sequences, capacities adding up to `rows` */
+    float  *cross_k, *cross_v;         /* the same of document rows */
+    float  *q, *attended;              /* [chunk][heads * head_dim] */
+    float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
+    float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
+    float  *y;                         /* [chunk][hidden] */
+    void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
+    kalm__seq  *seqs;                  /* [rows / 16] */
+    kalm__part *parts;                 /* [chunk] */
+    uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
+    int32_t    *ids, *prompt;          /* [rows], [rows] */
+    unsigned char *scratch;
+    size_t      scratch_size;          /* a worker's */
+} kalm__memory;
+
+struct kalm_context {
+    const kalm_model *model;
+    kalm_allocator alloc;
+    void          *block;
+    size_t         block_size;
+    kalm__pool     pool;
+    kalm__machine  machine;
+    size_t         rows;               /* a batch's limit, a multiple of 16 */
+    size_t         chunk;              /* a multiple of acts_step */
+    size_t         max_doc, max_query, max_prompt;   /* tokens */
+    kalm__rotary   rotary[2][2];       /* [side][full attention] */
+    kalm__memory   memory;
+    size_t         cache_bytes;
+};
+
+/* Largest packing of `rows` rows among a stack's matrices first..last. */
+KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, int first, int last, size_t rows)
+{
+    size_t most = 0;
+    uint32_t l;
+    int what;
+    for (l = 0; l < s->shape.layers; l++)
+        for (what = first; what <= last; what++) {
+            const kalm__matrix *m = &s->layers[l].matrix[what];
+            most = kalm__max(most, k->acts_bytes(m->type, rows, m->cols));
+        }
+    return most;
+}
+
+KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
+{
+    size_t most = 0;
+    uint32_t l;
+    int what;
+    for (l = 0; l < s->shape.layers; l++)
+        for (what = 0; what <= KALM__T_DOWN; what++)
+            most = kalm__max(most, k->matmul_scratch(s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
+    return most;
+}
+
+/* Hand out (or, with a->base NULL, count) everything that lies in the context's block. */
+KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
+{
+    const kalm__file *f = &c->model->file;
+    const kalm__kernels *k = c->machine.kernels;
+    kalm__memory *m = &c->memory;
+    const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
+    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, values = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    int side, full;
+    for (side = 0; side < 2; side++) {
+        const kalm__side *s = &f->stack[side].shape;
+        kalm__attention_scratch unused;
+        wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
+        mlp = kalm__max(mlp, s->mlp);
+        kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
+        keys = kalm__max(keys, kalm__key_floats(rows, s->kv_heads, s->head_dim));
+        values = kalm__max(values, kalm__value_floats(rows, s->kv_heads, s->head_dim));
+        scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k,
+                            kalm__query_block(s->heads, s->kv_heads) * (s->heads / s->kv_heads), s->head_dim));
+        scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
+        for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
+    }
+    row = kalm__mul(hidden, sizeof(float));
+    /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+                        kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
+    scratch = kalm__round_up(scratch, 4096);
+
+    m->x = (float *)kalm__take(a, kalm__mul(rows, row));
+    m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
+                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, rows)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, rows));
+    m->self_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
+    m->self_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
+    m->cross_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
+    m->cross_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
+    m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 2 * kv) * sizeof(float)));
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk, row));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
+    m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / 16, sizeof *m->seqs));
+    m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
+    m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
+    m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
+    m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
+    c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
+    m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));
+    m->scratch_size = scratch;
+}
+
+/* The sizes a config asks for, checked; *threads is how many workers there will be. */
+KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *model, const kalm_config *config,
+                                         unsigned *threads, kalm_error *err)
+{
+    const kalm__shape *s = &model->file.shape;
+    uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
+    int side, ok;
+    memset(c, 0, sizeof *c);
+    c->model = model;
+    c->alloc = kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    if (!model->file.has_model)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
+    c->machine.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+    if (!c->machine.kernels)
+        return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
+                          strlen(config->kernels));
+    c->machine.ops = kalm__pick_ops(c->machine.kernels);
+    c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
+    c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
+    if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
+    if (c->max_doc > s->side[KALM__ENCODER].max_positions)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model reads %u", c->max_doc,
+                          s->side[KALM__ENCODER].max_positions);
+    c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
+    c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), 16);
+    c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
+    c->cache_bytes = config ? config->cache_bytes : 0;
+    *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
+#if !KALM__THREADS
+    if (!config || !config->parallel) *threads = 1;
+#endif
+    for (side = 0; side < 2; side++) {
+        const kalm__side *d = &s->side[side];
+        kalm__rotary *r = c->rotary[side];
+        r[0].theta = d->theta_sliding;
+        r[0].factor = d->factor_sliding;
+        r[1].theta = d->theta_full;
+        r[1].factor = d->factor_full;
+        r[0].head_dim = r[1].head_dim = d->head_dim;
+        r[0].positions = r[1].positions = c->rows;
+    }
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)
+{
+    kalm_context plan, *c;
+    kalm__arena a;
+    unsigned threads = 1;
+    void *block;
+    size_t bytes;
+    int side, full;
+    kalm_result r = kalm__context_sizes(&plan, model, config, &threads, err);
+    if (r) return r;
+    memset(&a, 0, sizeof a);
+    kalm__context_plan(&plan, &a, threads);
+    bytes = kalm__add(a.used, kalm__round_up(sizeof *c, 64) + 64);
+    block = kalm__alloc(&plan.alloc, bytes);
+    if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
+    c = (kalm_context *)(void *)kalm__align64(block);
+    *c = plan;
+    c->block = block;
+    c->block_size = bytes;
+    a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
+    a.size = a.used;
+    a.used = 0;
+    kalm__context_plan(c, &a, threads);
+    for (side = 0; side < 2; side++)
+        for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);
+    kalm__pool_start(&c->pool, threads, c->pool.workers, config);
+    c->machine.pool = &c->pool;
+    c->machine.scratch = c->memory.scratch;
+    c->machine.scratch_size = c->memory.scratch_size;
+    *out = c;
+    return KALM_OK;
+}
+
+#endif
+/* ---- end src/context.h ---- */
+/* ---- begin src/layer.h ---- */
+/* layer.h - one transformer layer over a batch of sequences, the same for both sides (MODEL.md, Encoder and Decoder):
+
+     x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
+     x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
+
+   In two steps, since every query needs all keys: kalm__layer_keys packs keys and values of all rows, then
+   kalm__layer_rows takes the rows, a chunk at a time, through the rest. Sides differ only in what kalm__layer_run says:
+   the windows and the document rows. Each step is a few parallel loops over rows or tiles. */
+#ifndef KALM__LAYER_H
+#define KALM__LAYER_H
+
+
+typedef struct kalm__layer_run {
+    kalm_context      *c;
+    const kalm__stack *stack;
+    const kalm__layer *layer;
+    const kalm__rotary *rotary;
+    int                side;
+    size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
+    /* the piece of work at hand */
+    size_t             row0, n;        /* rows of the chunk */
+    const float       *from;           /* rows to pack, or keys before packing */
+    size_t             width;
+    int                rotated;
+    const kalm__matrix *target;        /* the matrix rows are packed for */
+    const float       *gain;           /* norm before packing; NULL: none */
+    const float       *gain_added;     /* norm of y on its way into x; NULL: none */
+    size_t             parts, kv_tasks;
+    const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
+    kalm__keys        *doc_keys;       /* where document rows go, by row of the chunk; see kalm__store_doc_task */
+} kalm__layer_run;
+
+KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
+{
+    memset(r, 0, sizeof *r);
+    r->c = c;
+    r->side = side;
+    r->stack = &c->model->file.stack[side];
+    r->layer = &r->stack->layers[layer];
+    r->rotary = &c->rotary[side][r->layer->full];
+    r->rows = rows;
+    r->seqs = seqs;
+}
+
+/* ---- rows into packed activations --------------------------------------------------------------------------------- */
+
+/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. */
+KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__machine *m = &r->c->machine;
+    const kalm__ops *ops = m->ops;
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k;
+    size_t hidden = r->c->model->file.shape.hidden;
+    float eps = r->stack->shape.norm_eps;
+    void *scratch = kalm__scratch(m, worker);
+    float *row = (float *)scratch;
+    for (k = 0; k < count; k++) {
+        const float *x = r->from + (first + k) * r->width;
+        float *out = row + k * r->width;
+        if (r->gain_added) {
+            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
+            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            x = residual;
+        }
+        if (!r->target) continue;
+        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
+        else memcpy(out, x, r->width * sizeof(float));
+        if (r->rotated) ops->hadamard(out, r->width);
+    }
+    if (r->target)
+        m->kernels->pack_acts(r->target->type, r->target == &r->layer->matrix[KALM__T_Q] ? r->c->memory.acts_in : r->c->memory.acts,
+                              r->target == &r->layer->matrix[KALM__T_Q] ? r->rows : r->n, first, count, row, r->width, r->width);
+}
+
+KALM__FN void kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
+{
+    size_t step = kalm__row_step(&r->c->machine);
+    r->from = from;
+    r->n = n;
+    r->target = what < 0 ? NULL : &r->layer->matrix[what];
+    r->rotated = what < 0 ? 0 : r->layer->rotated[what];
+    r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
+    r->gain = gain;
+    kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
+}
+
+/* ---- keys and values ----------------------------------------------------------------------------------------------- */
+
+/* Norm, rotate and pack the keys of one row; the values beside them. */
+KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    void *scratch = kalm__scratch(&r->c->machine, worker);
+    float *turn = (float *)scratch;
+    for (k = first; k < end; k++) {
+        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
+        float *key = r->c->memory.h + k * 2 * all;
+        size_t at = q->position + (r->row0 + k - q->row);
+        kalm__rotary_at(r->rotary, at, turn);
+        for (h = 0; h < s->kv_heads; h++)
+            r->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f,
+                                           turn, turn + dim / 2);
+        kalm__store_key(&q->self, at, key, key + all, s->kv_heads, dim);
+    }
+}
+
+/* Norm and pack the rows of the batch, and keep the keys and values of all of them. */
+KALM__FN void kalm__layer_keys(kalm__layer_run *r)
+{
+    kalm__memory *m = &r->c->memory;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    r->row0 = 0;
+    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
+        r->n = kalm__min(r->c->chunk, r->rows - r->row0);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all);
+        kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
+    }
+}
+
+/* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
+
+KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    float scale = 1.0f / sqrtf(s->query_scalar);
+    void *scratch = kalm__scratch(&r->c->machine, worker);
+    float *turn = (float *)scratch;
+    for (k = first; k < end; k++) {
+        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
+        float *row = r->c->memory.q + k * s->heads * dim;
+        kalm__rotary_at(r->rotary, q->position + (r->row0 + k - q->row), turn);
+        for (h = 0; h < s->heads; h++)
+            r->c->machine.ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale,
+                                           turn, turn + dim / 2);
+    }
+}
+
+/* q = norm_rotate(q(acts)) of the chunk */
+KALM__FN void kalm__layer_queries(kalm__layer_run *r)
+{
+    const kalm__side *s = &r->stack->shape;
+    kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+                 (size_t)s->heads * s->head_dim);
+    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__turn_queries_task, r);
+}
+
+KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__side *s = &r->stack->shape;
+    const kalm__memory *m = &r->c->memory;
+    size_t low = 0, high = r->parts, block = kalm__query_block(s->heads, s->kv_heads), query, wide = (size_t)s->heads * s->head_dim;
+    const kalm__part *p;
+    const kalm__seq *q;
+    kalm__attention a;
+    while (high - low > 1) {           /* the part that task i belongs to */
+        size_t middle = (low + high) / 2;
+        if (m->parts[middle].task <= i) low = middle;
+        else high = middle;
+    }
+    p = &m->parts[low];
+    q = &m->seqs[p->seq];
+    i -= p->task;
+    query = i / s->kv_heads * block;
+    a.machine = &r->c->machine;
+    a.heads = s->heads;
+    a.kv_heads = s->kv_heads;
+    a.head_dim = s->head_dim;
+    a.cross = q->cross;
+    a.self = q->self;
+    if (r->side == KALM__ENCODER) {    /* window w sees (w + 1) / 2 - 1 to the left and w / 2 to the right */
+        a.left = r->layer->full ? SIZE_MAX : (size_t)(s->window + 1) / 2 - 1;
+        a.right = r->layer->full ? SIZE_MAX : (size_t)s->window / 2;
+    } else {
+        a.left = r->layer->full ? SIZE_MAX : (size_t)s->window - 1;
+        a.right = 0;
+    }
+    a.position = q->position + (p->row - q->row);
+    a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
+    a.out = m->attended + (p->row - r->row0) * wide;
+    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->machine, worker));
+}
+
+KALM__FN void kalm__layer_attention(kalm__layer_run *r)
+{
+    const kalm__side *s = &r->stack->shape;
+    kalm__memory *m = &r->c->memory;
+    size_t row = r->row0, tasks = 0, block = kalm__query_block(s->heads, s->kv_heads);
+    r->parts = 0;
+    while (row < r->row0 + r->n) {
+        kalm__part *p = &m->parts[r->parts++];
+        const kalm__seq *q;
+        p->seq = m->row_seq[row];
+        q = &m->seqs[p->seq];
+        p->row = row;
+        p->count = kalm__min(q->row + q->count, r->row0 + r->n) - row;
+        p->task = tasks;
+        tasks += (p->count + block - 1) / block * s->kv_heads;
+        row += p->count;
+    }
+    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
+}
+
+/* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
+KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
+{
+    kalm__memory *m = &r->c->memory;
+    const kalm__machine *machine = &r->c->machine;
+    const kalm__layer *l = r->layer;
+    size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
+    size_t row0;
+    r->shared_q = shared_q;
+    for (row0 = 0; row0 < r->rows; row0 += r->c->chunk) {
+        size_t n = kalm__min(r->c->chunk, r->rows - row0);
+        r->row0 = row0;
+        r->n = n;
+        if (!shared_q) kalm__layer_queries(r);
+        kalm__layer_attention(r);
+        kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden);
+        r->gain_added = l->norm[KALM__T_POST_ATTENTION];
+        kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
+        r->gain_added = NULL;
+        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, mlp);
+        kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden);
+        r->gain_added = l->norm[KALM__T_POST_MLP];
+        kalm__pack_rows(r, m->y, n, -1, NULL);
+        r->gain_added = NULL;
+    }
+}
+
+/* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
+
+/* x = embedding[id] * sqrt(hidden); the end-of-image token has a vector of its own, unscaled. id is in the vocabulary. */
+KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
+{
+    const kalm__stack *s = &f->stack[side];
+    size_t hidden = f->shape.hidden, i;
+    float scale = sqrtf((float)hidden);
+    if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
+        memcpy(x, s->eoi, hidden * sizeof(float));
+        return;
+    }
+    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden, x);
+    for (i = 0; i < hidden; i++) x[i] *= scale;
+}
+
+#endif
+/* ---- end src/layer.h ---- */
+/* ---- begin src/documents.h ---- */
+/* documents.h - an encoded document is its bytes: how they lie, how rows are written and read, what is checked when they
+   come back from a stranger. Knows nothing of how rows are computed or used.
+
+   HEADER, 64 bytes, little-endian
+      0   4  "KDOC"                   4   4  version, 1
+      8   8  fingerprint of the model that made it (format.h)
+     16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
+     24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
+     32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
+     40   8  kalm__hash of all bytes with this field zero
+     48  16  zero
+   ROWS, each
+     bits 32  float [width]
+     bits 16  half  [width]          largest magnitude 65504, beyond it clipped
+     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i] */
+#ifndef KALM__DOCUMENTS_H
+#define KALM__DOCUMENTS_H
+
+
+#define KALM__DOC_HEADER 64u
+#define KALM__DOC_VERSION 1u
+#define KALM__DOC_GROUP 64u
+
+struct kalm_doc {
+    kalm_allocator alloc;
+    size_t         block;              /* bytes of this block, the document's own bytes included when not borrowed */
+    const unsigned char *bytes;
+    size_t         size;
+    kalm_doc_info  info;
+};
+
+/* Bytes of a row; 0 for bits that are none. */
+KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
+{
+    if (bits == 32) return width * 4;
+    if (bits == 16) return width * 2;
+    return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
+}
+
+KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
+{
+    size_t i, g;
+    if (bits == 32) {
+        for (i = 0; i < width; i++) kalm__put_f32(out + 4 * i, x[i]);
+        return;
+    }
+    if (bits == 16) {
+        for (i = 0; i < width; i++) {
+            float v = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
+            uint16_t h = kalm__to_f16(v);
+            out[2 * i] = (unsigned char)h;
+            out[2 * i + 1] = (unsigned char)(h >> 8);
+        }
+        return;
+    }
+    for (g = 0; g * KALM__DOC_GROUP < width; g++) {
+        size_t first = g * KALM__DOC_GROUP, end = kalm__min(first + KALM__DOC_GROUP, width);
+        unsigned char *q = out + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
+        float most = 0.0f, scale;
+        uint16_t h;
+        for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+        h = kalm__to_f16(most / 127.0f > 65504.0f ? 65504.0f : most / 127.0f);
+        scale = kalm__from_f16(h);
+        out[2 * g] = (unsigned char)h;
+        out[2 * g + 1] = (unsigned char)(h >> 8);
+        for (i = first; i < end; i++) {
+            float v = scale > 0.0f ? x[i] / scale : 0.0f;
+            v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v;
+            q[i] = (unsigned char)(int8_t)(v < 0.0f ? v - 0.5f : v + 0.5f);
+        }
+    }
+}
+
+KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
+{
+    size_t width = doc->info.width, i;
+    const unsigned char *p = doc->bytes + KALM__DOC_HEADER + row * kalm__doc_row_bytes(width, doc->info.bits);
+    if (doc->info.bits == 32)
+        for (i = 0; i < width; i++) x[i] = kalm__f32(p + 4 * i);
+    else if (doc->info.bits == 16)
+        for (i = 0; i < width; i++) x[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+    else {
+        const unsigned char *q = p + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
+        for (i = 0; i < width; i++)
+            x[i] = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__DOC_GROUP * 2)) *
+                   (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
+    }
+}
+
+KALM__FN uint64_t kalm__doc_checksum(const unsigned char *bytes, size_t size)
+{
+    unsigned char head[KALM__DOC_HEADER];
+    kalm__hasher h;
+    memcpy(head, bytes, sizeof head);
+    memset(head + 40, 0, 8);
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, head, sizeof head);
+    kalm__hash_add(&h, bytes + sizeof head, size - sizeof head);
+    return kalm__hash_end(&h);
+}
+
+/* A document of its own bytes with the header written and rows to fill in; NULL when memory is short. */
+KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_info *info, unsigned char **rows)
+{
+    size_t own = kalm__round_up(sizeof(kalm_doc), 64), row = kalm__doc_row_bytes(info->width, info->bits);
+    size_t size = kalm__add(kalm__mul(info->rows, row), KALM__DOC_HEADER), block = kalm__add(size, own);
+    kalm_doc *doc = (kalm_doc *)kalm__alloc(alloc, block);
+    unsigned char *p;
+    if (!doc) return NULL;
+    doc->alloc = *alloc;
+    doc->block = block;
+    doc->size = size;
+    doc->info = *info;
+    p = (unsigned char *)doc + own;
+    doc->bytes = p;
+    memset(p, 0, KALM__DOC_HEADER);
+    memcpy(p, "KDOC", 4);
+    kalm__put_u32(p + 4, KALM__DOC_VERSION);
+    kalm__put_u64(p + 8, info->fingerprint);
+    kalm__put_u32(p + 16, info->tokens);
+    kalm__put_u32(p + 20, info->tokens_used);
+    kalm__put_u32(p + 24, info->ratio);
+    kalm__put_u32(p + 28, info->rows);
+    kalm__put_u32(p + 32, info->width);
+    kalm__put_u32(p + 36, info->bits);
+    *rows = p + KALM__DOC_HEADER;
+    return doc;
+}
+
+/* Once the rows are written. `rows` as kalm__doc_new gave it. */
+KALM__FN void kalm__doc_seal(kalm_doc *doc, unsigned char *rows)
+{
+    kalm__put_u64(rows - KALM__DOC_HEADER + 40, kalm__doc_checksum(doc->bytes, doc->size));
+}
+
+/* Everything a stranger's bytes must satisfy before anyone reads a row. */
+KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_doc_info *info, uint64_t fingerprint,
+                                     uint32_t width, kalm_error *err)
+{
+    uint64_t need;
+    if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
+        return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
+    if (kalm__u32(p + 4) != KALM__DOC_VERSION)
+        return kalm__fail(err, KALM_BAD_VERSION, "the document has format version %u, this library reads %u", kalm__u32(p + 4),
+                          KALM__DOC_VERSION);
+    info->fingerprint = kalm__u64(p + 8);
+    info->tokens = kalm__u32(p + 16);
+    info->tokens_used = kalm__u32(p + 20);
+    info->ratio = kalm__u32(p + 24);
+    info->rows = kalm__u32(p + 28);
+    info->width = kalm__u32(p + 32);
+    info->bits = kalm__u32(p + 36);
+    if (info->fingerprint != fingerprint)
+        return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
+    if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
+        return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
+                          info->bits, width);
+    if (!info->ratio || !info->tokens_used || info->tokens_used > info->tokens ||
+        info->rows != (info->tokens_used - 1) / info->ratio + 1)
+        return kalm__fail(err, KALM_BAD_FILE, "the document says %u rows of %u tokens for %u of %u tokens", info->rows,
+                          info->ratio, info->tokens_used, info->tokens);
+    need = KALM__DOC_HEADER + (uint64_t)info->rows * kalm__doc_row_bytes(info->width, info->bits);
+    if (size != need)
+        return kalm__fail(err, KALM_BAD_FILE, "the document has %z bytes, its header asks for %U", size, need);
+    if (kalm__doc_checksum(p, size) != kalm__u64(p + 40))
+        return kalm__fail(err, KALM_BAD_FILE, "the document is damaged: its checksum does not match");
+    return KALM_OK;
+}
+
+#endif
+/* ---- end src/documents.h ---- */
+/* ---- begin src/encoder.h ---- */
+/* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
+#ifndef KALM__ENCODER_H
+#define KALM__ENCODER_H
+
+
+/* Progress of a job, counted in layers x rows. */
+typedef struct kalm__progress {
+    int  (*call)(void *user, size_t done, size_t total);
+    void  *user;
+    size_t done, total;
+} kalm__progress;
+
+KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
+{
+    p->done += rows;
+    if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
+        return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+    return KALM_OK;
+}
+
+typedef struct kalm__batch {
+    kalm_context *c;
+    size_t        rows, seqs;
+    size_t        self_room;           /* capacity handed out in self_k, self_v */
+    const int32_t *ids;                /* [rows] */
+} kalm__batch;
+
+/* One more sequence of `count` rows at `position`; 0 when the batch is full. */
+KALM__FN int kalm__batch_add(kalm__batch *b, int side, size_t count, size_t position, size_t item)
+{
+    const kalm__side *s = &b->c->model->file.shape.side[side];
+    kalm__memory *m = &b->c->memory;
+    size_t room = kalm__round_up(position + count, 16), i;
+    kalm__seq *q;
+    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / 16) return 0;
+    q = &m->seqs[b->seqs];
+    memset(q, 0, sizeof *q);
+    q->row = b->rows;
+    q->count = count;
+    q->position = position;
+    q->item = item;
+    q->self.count = position + count;
+    q->self.capacity = room;
+    q->self.k = m->self_k + kalm__key_floats(b->self_room, s->kv_heads, s->head_dim);
+    q->self.v = m->self_v + kalm__value_floats(b->self_room, s->kv_heads, s->head_dim);
+    for (i = 0; i < count; i++) m->row_seq[b->rows + i] = (uint32_t)b->seqs;
+    b->rows += count;
+    b->self_room += room;
+    b->seqs++;
+    return 1;
+}
+
+KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__batch *b = (const kalm__batch *)arg;
+    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden = b->c->model->file.shape.hidden;
+    (void)worker;
+    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden);
+}
+
+/* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
+KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress, kalm_error *err)
+{
+    kalm_context *c = b->c;
+    uint32_t l;
+    kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
+    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers; l++) {
+        kalm__layer_run r;
+        kalm_result result;
+        kalm__layer_begin(&r, c, KALM__ENCODER, l, b->rows, b->seqs);
+        kalm__layer_keys(&r);
+        kalm__layer_rows(&r, NULL);
+        result = kalm__step(progress, b->rows, err);
+        if (result) return result;
+    }
+    return KALM_OK;
+}
+
+typedef struct kalm__pooling {
+    kalm_context  *c;
+    const kalm__seq *seq;
+    size_t         ratio, row_bytes;
+    uint32_t       bits;
+    unsigned char *rows;
+} kalm__pooling;
+
+/* Row i of a document: the plain mean of the normed rows of its group. */
+KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__pooling *p = (const kalm__pooling *)arg;
+    const kalm__file *f = &p->c->model->file;
+    const kalm__ops *ops = p->c->machine.ops;
+    const kalm__stack *s = &f->stack[KALM__ENCODER];
+    size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+    void *scratch = kalm__scratch(&p->c->machine, worker);
+    float *sum = (float *)scratch, *row = sum + hidden;
+    memset(sum, 0, hidden * sizeof(float));
+    for (k = first; k < end; k++) {
+        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
+        ops->scale_add(sum, 1.0f, row, hidden);
+    }
+    ops->scale_row(sum, sum, 1.0f / (float)(end - first), hidden);
+    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
+}
+
+/* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
+KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t tokens, uint32_t ratio, uint32_t bits)
+{
+    kalm_doc_info info;
+    kalm__pooling p;
+    kalm_doc *doc;
+    memset(&info, 0, sizeof info);
+    info.tokens = (uint32_t)kalm__min(tokens, UINT32_MAX);
+    info.tokens_used = (uint32_t)seq->count;
+    info.ratio = ratio;
+    info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
+    info.width = c->model->file.shape.hidden;
+    info.bits = bits;
+    info.fingerprint = c->model->file.fingerprint;
+    doc = kalm__doc_new(&c->alloc, &info, &p.rows);
+    if (!doc) return NULL;
+    p.c = c;
+    p.seq = seq;
+    p.ratio = ratio;
+    p.bits = bits;
+    p.row_bytes = kalm__doc_row_bytes(info.width, bits);
+    kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
+    kalm__doc_seal(doc, p.rows);
+    return doc;
+}
+
+#endif
+/* ---- end src/encoder.h ---- */
+/* ---- begin src/decoder.h ---- */
+/* decoder.h - a prompt and documents to margins: the prompt's tokens run once for every document of a batch, each row of a
+   document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
+
+   Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
+   only the last token goes beyond its keys and values. */
+#ifndef KALM__DECODER_H
+#define KALM__DECODER_H
+
+
+typedef struct kalm__decoding {
+    kalm_context *c;
+    const int32_t *ids;                /* [tokens] */
+    size_t        tokens;
+    const kalm_doc *const *docs;
+    kalm__batch   batch;
+    size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    size_t        row0, n;             /* chunk of document rows at hand */
+    kalm__layer_run *run;
+} kalm__decoding;
+
+/* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
+   sequences, each starting at cross.count rows behind the one before. */
+KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
+{
+    const kalm__seq *q = d->c->memory.seqs;
+    while (i >= q->cross.count) {
+        i -= q->cross.count;
+        q++;
+    }
+    *within = i;
+    return q;
+}
+
+/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. */
+KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__decoding *d = (const kalm__decoding *)arg;
+    const kalm__machine *m = &d->c->machine;
+    const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
+    void *scratch = kalm__scratch(m, worker);
+    float *rows = (float *)scratch;
+    hidden = d->c->model->file.shape.hidden;
+    for (k = 0; k < count; k++) {
+        const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
+        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden);
+        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden, hidden);
+    }
+    m->kernels->pack_acts(l->matrix[KALM__T_K].type, d->c->memory.acts_doc, d->doc_rows, first, count, rows, hidden, hidden);
+}
+
+KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__decoding *d = (const kalm__decoding *)arg;
+    const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, within;
+    (void)worker;
+    for (; k < end; k++) {
+        const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
+        float *key = d->c->memory.h + k * 2 * all;
+        for (h = 0; h < s->kv_heads; h++)
+            d->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps,
+                                           1.0f, NULL, NULL);
+        kalm__store_key(&q->cross, within, key, key + all, s->kv_heads, dim);
+    }
+}
+
+/* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
+KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    d->run = r;
+    for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
+        d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
+        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->doc_rows, d->row0, d->n, m->h, 2 * all);
+        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->doc_rows, d->row0, d->n, m->h + all, 2 * all);
+        kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
+    }
+}
+
+/* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
+   Prompts longer than a chunk compute their queries per document, since only a chunk of them is kept. */
+KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t hidden = d->c->model->file.shape.hidden, i, rows = r->rows;
+    int share = d->tokens <= d->c->chunk;
+    r->rows = d->tokens;
+    kalm__layer_keys(r);
+    if (share) {
+        float *q = m->q;
+        r->row0 = 0;
+        r->n = d->tokens;
+        m->q = m->first_q;             /* layer_queries writes there for once */
+        kalm__layer_queries(r);
+        m->q = q;
+    }
+    r->rows = rows;
+    for (i = 1; i < r->seqs; i++) {
+        memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+        m->seqs[i].self = m->seqs[0].self;
+    }
+    if (!share) {
+        r->row0 = 0;
+        kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    }
+    kalm__layer_rows(r, share ? m->first_q : NULL);
+}
+
+/* Keep the last row of every sequence: all that the last layer's queries, MLP and the head need. */
+KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
+{
+    kalm__memory *m = &d->c->memory;
+    size_t hidden = d->c->model->file.shape.hidden, i;
+    for (i = 0; i < r->seqs; i++) {
+        kalm__seq *q = &m->seqs[i];
+        size_t last = q->row + q->count - 1;
+        memmove(m->x + i * hidden, m->x + last * hidden, hidden * sizeof(float));
+        q->position += q->count - 1;
+        q->count = 1;
+        q->row = i;
+        m->row_seq[i] = (uint32_t)i;
+    }
+    r->rows = r->seqs;
+    r->row0 = 0;
+    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+}
+
+/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. */
+KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+{
+    const kalm__file *f = &c->model->file;
+    const kalm__stack *s = &f->stack[KALM__DECODER];
+    size_t hidden = f->shape.hidden;
+    float yes, no, cap = f->shape.softcap;
+    c->machine.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
+    yes = c->machine.ops->dot(normed, f->head, hidden);
+    no = c->machine.ops->dot(normed, f->head + hidden, hidden);
+    if (cap > 0.0f) {
+        yes = cap * tanhf(yes / cap);
+        no = cap * tanhf(no / cap);
+    }
+    score->margin = yes - no;
+    if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
+    if (score->margin > 3.4e38f) score->margin = 3.4e38f;
+    score->score = 1.0f / (1.0f + expf(-score->margin));
+    if (logits) {
+        logits[0] = yes;
+        logits[1] = no;
+    }
+}
+
+/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i. */
+KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
+{
+    kalm_context *c = d->c;
+    kalm__memory *m = &c->memory;
+    const kalm__file *f = &c->model->file;
+    uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
+    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine);
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * f->shape.hidden);
+    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    for (l = 0; l < layers; l++) {
+        kalm__layer_run r;
+        kalm_result result;
+        kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
+        kalm__cross_keys(d, &r);
+        if (l == 0 && layers > 1) {
+            kalm__first_layer(d, &r);
+            for (i = 1; i < d->batch.seqs; i++) {          /* from here on everyone has keys of their own */
+                const kalm__side *s = &f->stack[KALM__DECODER].shape;
+                size_t before = i * m->seqs[0].self.capacity;
+                m->seqs[i].self.k = m->self_k + kalm__key_floats(before, s->kv_heads, s->head_dim);
+                m->seqs[i].self.v = m->self_v + kalm__value_floats(before, s->kv_heads, s->head_dim);
+            }
+        } else {
+            if (l == 0)
+                for (i = 1; i < d->batch.seqs; i++)
+                    memcpy(m->x + m->seqs[i].row * f->shape.hidden, m->x, d->tokens * f->shape.hidden * sizeof(float));
+            kalm__layer_keys(&r);
+            if (l + 1 == layers) kalm__keep_last_rows(d, &r);
+            kalm__layer_rows(&r, NULL);
+        }
+        result = kalm__step(progress, rows, err);
+        if (result) return result;
+    }
+    return KALM_OK;
+}
+
+/* Score docs[0..count) against a prompt of token ids; ids are in the vocabulary, documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
+                                  size_t count, kalm__progress *progress, kalm_score *scores, kalm_error *err)
+{
+    const kalm__side *s = &c->model->file.shape.side[KALM__DECODER];
+    size_t next = 0, hidden = c->model->file.shape.hidden, i;
+    while (next < count) {
+        kalm__decoding d;
+        size_t room = 0;
+        kalm_result result;
+        memset(&d, 0, sizeof d);
+        d.c = c;
+        d.ids = ids;
+        d.tokens = tokens;
+        d.docs = docs;
+        d.batch.c = c;
+        while (next < count) {
+            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, 16);
+            kalm__seq *q;
+            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, KALM__DECODER, tokens, 0, next)) break;
+            q = &c->memory.seqs[d.batch.seqs - 1];
+            q->cross.count = rows;
+            q->cross.capacity = capacity;
+            q->cross.k = c->memory.cross_k + kalm__key_floats(room, s->kv_heads, s->head_dim);
+            q->cross.v = c->memory.cross_v + kalm__value_floats(room, s->kv_heads, s->head_dim);
+            room += capacity;
+            d.doc_rows += rows;
+            next++;
+        }
+        result = kalm__decode_batch(&d, progress, err);
+        if (result) return result;
+        for (i = 0; i < d.batch.seqs; i++) {
+            size_t item = c->memory.seqs[i].item;
+            scores[item].index = (uint32_t)item;
+            scores[item].cut = docs[item]->info.tokens_used < docs[item]->info.tokens;
+            kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        }
+    }
+    return KALM_OK;
+}
+
+#endif
+/* ---- end src/decoder.h ---- */
+/* ---- begin src/rerank.h ---- */
+/* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
+   API: encode many texts, score many documents, or both. */
+#ifndef KALM__RERANK_H
+#define KALM__RERANK_H
+
+
+KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, kalm_error *err)
+{
+    memset(out, 0, sizeof *out);
+    if (p) *out = *p;
+    if (!out->ratio) out->ratio = 4;
+    if (!out->bits) out->bits = 16;
+    if (out->bits != 32 && out->bits != 16 && out->bits != 8)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16 or 8", out->bits);
+    if (out->flags & ~KALM_PARSE_CONTROL)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "params.flags has bits that mean nothing: %u", out->flags);
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
+{
+    if (m->file.has_tokenizer) return KALM_OK;
+    return kalm__fail(err, KALM_BAD_ARGUMENT, "this model file holds no tokenizer: give token ids");
+}
+
+KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
+{
+    kalm__piece p;
+    p.text = kalm__resolve(text);
+    p.trusted = trusted;
+    return p;
+}
+
+/* "<Document>: {text}": the first `capacity` ids, and how many there are. */
+KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
+                                        size_t *count, kalm_error *err)
+{
+    kalm__piece pieces[2];
+    pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
+    pieces[1] = kalm__one_piece(text, 0);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, pieces, 2, flags, ids, capacity, count, err);
+}
+
+/* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
+   as a part of the whole. Writes at most `capacity` ids; *count may be more. */
+KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
+                                      size_t *count, kalm_error *err)
+{
+    const kalm__file *f = &c->model->file;
+    const kalm__tokenizer *t = &f->tokenizer;
+    kalm__piece pieces[7];
+    kalm_text cut;
+    char *text = NULL;
+    size_t room, n = 0, k = 0, size = 0, most = c->max_query;
+    int32_t *query_ids;
+    kalm_result r;
+    query = kalm__resolve(query);
+    query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
+    if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
+    r = kalm__tokenize(t, &c->alloc, query, p->flags, query_ids, most, &n, err);
+    n = kalm__min(n, most);
+    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &size, err);
+    room = size;
+    if (!r) {
+        text = (char *)kalm__alloc(&c->alloc, room);
+        if (!text) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a query", room);
+    }
+    if (!r) r = kalm__detokenize(t, query_ids, n, text, room, &size, err);
+    kalm__release(&c->alloc, query_ids, kalm__mul(most, sizeof *query_ids));
+    if (!r) {
+        cut.data = text;
+        cut.size = size;
+        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
+        pieces[k++] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
+        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_INSTRUCT], 1);
+        pieces[k++] = kalm__one_piece(p->instruction.data ? p->instruction : f->string[KALM__STRING_INSTRUCTION],
+                                      !p->instruction.data);
+        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
+        pieces[k++] = kalm__one_piece(cut, 0);
+        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_END], 1);
+        r = kalm__tokenize_pieces(t, &c->alloc, pieces, k, p->flags, ids, capacity, count, err);
+    }
+    kalm__release(&c->alloc, text, room);
+    return r;
+}
+
+/* ---- encode ---------------------------------------------------------------------------------------------------------- */
+
+/* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
+typedef struct kalm__source {
+    const kalm_text *texts;
+    const kalm_ids  *ids;
+    uint32_t         flags;
+} kalm__source;
+
+KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
+                                     kalm_error *err)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= c->model->file.shape.vocabulary)
+            return kalm__fail(err, KALM_BAD_ARGUMENT, "%s %z has token %d at place %z; the vocabulary has %u", what, index,
+                              (int)ids[i], i, c->model->file.shape.vocabulary);
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source *s, size_t i, int32_t *ids, size_t room,
+                                      size_t *count, kalm_error *err)
+{
+    kalm_result r;
+    if (s->texts) {
+        r = kalm__document_ids(c, s->texts[i], s->flags, ids, room, count, err);
+        if (!r) r = kalm__check_ids(c, "document", i, ids, kalm__min(*count, room), err);
+    } else {
+        *count = s->ids[i].count;
+        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", i);
+        r = kalm__check_ids(c, "document", i, s->ids[i].data, kalm__min(*count, room), err);
+        if (!r && *count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
+    }
+    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", i);
+    return r;
+}
+
+/* Encode documents [*next, ...) as far as one batch goes; docs[i] for each. */
+KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, size_t *next, size_t count, const kalm_params *p,
+                                       kalm__progress *progress, kalm_doc **docs, kalm_error *err)
+{
+    kalm__memory *m = &c->memory;
+    kalm__batch b;
+    size_t first = *next, i;
+    kalm_result r;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.ids = m->ids;
+    while (*next < count) {
+        size_t room = c->rows - b.rows, n = 0, used;
+        /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
+        r = kalm__source_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
+        if (r) return r;
+        used = kalm__min(n, c->max_doc);
+        if (used > room || !kalm__batch_add(&b, KALM__ENCODER, used, 0, *next)) break;
+        m->prompt[b.seqs - 1] = (int32_t)kalm__min(n, INT32_MAX);
+        ++*next;
+    }
+    r = kalm__encode_batch(&b, progress, err);
+    if (r) return r;
+    for (i = 0; i < b.seqs; i++) {
+        kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
+        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", first + i, m->seqs[i].count);
+        docs[m->seqs[i].item] = doc;
+    }
+    return KALM_OK;
+}
+
+KALM__FN void kalm__doc_release(kalm_doc *doc)
+{
+    kalm_allocator alloc;
+    if (!doc) return;
+    alloc = doc->alloc;
+    kalm__release(&alloc, doc, doc->block);
+}
+
+KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__source *s, size_t count, const kalm_params *params,
+                                      kalm_doc **docs, kalm_error *err)
+{
+    kalm__progress progress;
+    kalm_params p;
+    size_t next = 0, i;
+    kalm_result r = kalm__check_params(params, &p, err);
+    for (i = 0; i < count; i++) docs[i] = NULL;
+    if (r) return r;
+    memset(&progress, 0, sizeof progress);
+    progress.call = p.progress;
+    progress.user = p.progress_user;
+    progress.total = count * c->model->file.shape.side[KALM__ENCODER].layers;
+    while (!r && next < count) r = kalm__encode_some(c, s, &next, count, &p, &progress, docs, err);
+    if (r)
+        for (i = 0; i < count; i++) {
+            kalm__doc_release(docs[i]);
+            docs[i] = NULL;
+        }
+    return r;
+}
+
+/* ---- score ----------------------------------------------------------------------------------------------------------- */
+
+KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *const *docs, size_t count, kalm_error *err)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (!docs[i]) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", i);
+        if (docs[i]->info.fingerprint != c->model->file.fingerprint)
+            return kalm__fail(err, KALM_MISMATCH, "document %z was made by model %X, this one is %X", i, docs[i]->info.fingerprint,
+                              c->model->file.fingerprint);
+        if (docs[i]->info.rows > c->rows)
+            return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has %u rows, this context takes %z (max_doc_tokens)", i,
+                              docs[i]->info.rows, c->rows);
+    }
+    return KALM_OK;
+}
+
+/* ids of the prompt into memory.prompt */
+KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, const kalm_params *p, size_t *tokens, kalm_error *err)
+{
+    kalm_result r = kalm__prompt_ids(c, query, p, c->memory.prompt, c->max_prompt, tokens, err);
+    if (!r && *tokens > c->max_prompt)
+        r = kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)", *tokens,
+                       c->max_prompt);
+    return r ? r : kalm__check_ids(c, "prompt", 0, c->memory.prompt, *tokens, err);
+}
+
+#endif
+/* ---- end src/rerank.h ---- */
+/* ---- begin src/public.h ---- */
+/* public.h - the functions of api.h: check what the caller gave, then call the part that does the work. */
+#ifndef KALM__PUBLIC_H
+#define KALM__PUBLIC_H
+
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every call clears what it will fill in, so that a failure leaves nothing stale behind. */
+#define KALM__NEED(pointer)                                                                              \
+    do {                                                                                                 \
+        if (!(pointer)) return kalm__fail(err, KALM_BAD_ARGUMENT, #pointer " is NULL");                  \
+    } while (0)
+
+KALM_API uint32_t kalm_version(void)
+{
+    return (uint32_t)KALM_VERSION_MAJOR << 16 | (uint32_t)KALM_VERSION_MINOR << 8 | (uint32_t)KALM_VERSION_PATCH;
+}
+
+KALM_API const char *kalm_kernels(size_t i)
+{
+    const kalm__kernels *k = kalm__kernel_set(i);
+    return k ? k->name : NULL;
+}
+
+/* ---- model ------------------------------------------------------------------------------------------------------- */
+
+#ifndef KALM_NO_STDIO
+KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err)
+{
+    kalm__mapping mapping;
+    kalm_allocator alloc;
+    kalm_result r;
+    int ok;
+    kalm__no_error(err);
+    KALM__NEED(model);
+    *model = NULL;
+    KALM__NEED(path);
+    alloc = kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    r = kalm__map_file(&mapping, path, &alloc, err);
+    if (r) return r;
+    r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
+    if (r) kalm__unmap_file(&mapping, &alloc);
+    return r;
+}
+#endif
+
+KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config, kalm_model **model,
+                                            kalm_error *err)
+{
+    int ok;
+    kalm__no_error(err);
+    KALM__NEED(model);
+    *model = NULL;
+    KALM__NEED(data);
+    (void)kalm__allocator(config, &ok);
+    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    if ((uintptr_t)data & 63) return kalm__fail(err, KALM_BAD_ARGUMENT, "the model's bytes are not aligned to 64");
+    return kalm__model_new(data, size, config, NULL, model, err);
+}
+
+KALM_API void kalm_model_close(kalm_model *model)
+{
+    kalm_allocator alloc;
+    if (!model) return;
+    alloc = model->alloc;
+#ifndef KALM_NO_STDIO
+    kalm__unmap_file(&model->mapping, &alloc);
+#endif
+    kalm__release(&alloc, model, model->block);
+}
+
+KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info)
+{
+    const kalm__file *f;
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (!model) return;
+    f = &model->file;
+    info->name = model->name;
+    info->weights = f->has_model ? kalm__type_name(f->shape.weights) : "none";
+    info->vocabulary = f->shape.vocabulary;
+    info->layers = f->shape.side[KALM__ENCODER].layers;
+    info->width = f->shape.hidden;
+    info->max_tokens = f->shape.side[KALM__ENCODER].max_positions;
+    info->has_tokenizer = f->has_tokenizer;
+    info->yes_id = (int32_t)f->shape.yes_id;
+    info->no_id = (int32_t)f->shape.no_id;
+    info->bytes = f->size;
+    info->fingerprint = f->fingerprint;
+}
+
+KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
+{
+    kalm__no_error(err);
+    KALM__NEED(model);
+    return kalm__file_verify(&model->file, err);
+}
+
+/* ---- tokenizer --------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
+                                   size_t *count, kalm_error *err)
+{
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(count);
+    *count = 0;
+    KALM__NEED(model);
+    if (capacity) KALM__NEED(ids);
+    if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
+    r = kalm__need_tokenizer(model, err);
+    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, kalm__resolve(text), flags, ids, capacity, count, err);
+}
+
+KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count, char *text, size_t capacity,
+                                     size_t *size, kalm_error *err)
+{
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(size);
+    *size = 0;
+    KALM__NEED(model);
+    if (count) KALM__NEED(ids);
+    if (capacity) KALM__NEED(text);
+    r = kalm__need_tokenizer(model, err);
+    return r ? r : kalm__detokenize(&model->file.tokenizer, ids, count, text, capacity, size, err);
+}
+
+KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id)
+{
+    kalm_text none;
+    none.data = NULL;
+    none.size = 0;
+    return model && model->file.has_tokenizer ? kalm__token_bytes(&model->file.tokenizer, id) : none;
+}
+
+/* ---- context ----------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config, kalm_context **ctx, kalm_error *err)
+{
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    *ctx = NULL;
+    KALM__NEED(model);
+    return kalm__context_new(model, config, ctx, err);
+}
+
+KALM_API void kalm_context_free(kalm_context *ctx)
+{
+    kalm_allocator alloc;
+    if (!ctx) return;
+    kalm__pool_stop(&ctx->pool);
+    alloc = ctx->alloc;
+    kalm__release(&alloc, ctx->block, ctx->block_size);
+}
+
+/* ---- documents --------------------------------------------------------------------------------------------------- */
+
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
+                                 kalm_doc **docs, kalm_error *err)
+{
+    kalm__source s;
+    kalm_result r;
+    size_t i;
+    kalm__no_error(err);
+    if (count) KALM__NEED(docs);
+    for (i = 0; i < count; i++) docs[i] = NULL;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    r = kalm__need_tokenizer(ctx->model, err);
+    if (r) return r;
+    memset(&s, 0, sizeof s);
+    s.texts = texts;
+    s.flags = params ? params->flags : 0;
+    return kalm__encode_all(ctx, &s, count, params, docs, err);
+}
+
+KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
+                                     kalm_doc **docs, kalm_error *err)
+{
+    kalm__source s;
+    size_t i;
+    kalm__no_error(err);
+    if (count) KALM__NEED(docs);
+    for (i = 0; i < count; i++) docs[i] = NULL;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    memset(&s, 0, sizeof s);
+    s.ids = texts;
+    return kalm__encode_all(ctx, &s, count, params, docs, err);
+}
+
+KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)
+{
+    if (size) *size = doc ? doc->size : 0;
+    return doc ? doc->bytes : NULL;
+}
+
+KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags, kalm_doc **doc,
+                                   kalm_error *err)
+{
+    kalm_doc_info info;
+    kalm_doc *d;
+    unsigned char *rows;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(doc);
+    *doc = NULL;
+    KALM__NEED(model);
+    KALM__NEED(data);
+    if (flags & ~KALM_BORROW) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
+    if (flags & KALM_BORROW && (uintptr_t)data & 3)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
+    if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
+    memset(&info, 0, sizeof info);
+    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden, err);
+    if (r) return r;
+    if (flags & KALM_BORROW) {
+        d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);
+        if (!d) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document");
+        d->alloc = model->alloc;
+        d->block = sizeof *d;
+        d->bytes = (const unsigned char *)data;
+        d->size = size;
+        d->info = info;
+    } else {
+        d = kalm__doc_new(&model->alloc, &info, &rows);
+        if (!d) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %z bytes", size);
+        memcpy(rows - KALM__DOC_HEADER, data, size);
+    }
+    *doc = d;
+    return KALM_OK;
+}
+
+KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
+                                     kalm_doc **coarser, kalm_error *err)
+{
+    kalm_doc_info info;
+    kalm_doc *out;
+    unsigned char *rows;
+    float *sum, *row;
+    size_t width, row_bytes, step, i, k, d;
+    kalm__no_error(err);
+    KALM__NEED(coarser);
+    *coarser = NULL;
+    KALM__NEED(model);
+    KALM__NEED(doc);
+    info = doc->info;
+    if (!ratio || ratio % info.ratio)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);
+    info.bits = bits ? bits : info.bits;
+    if (!kalm__doc_row_bytes(info.width, info.bits))
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16 or 8", bits);
+    step = ratio / info.ratio;
+    info.ratio = ratio;
+    info.rows = (info.tokens_used - 1) / ratio + 1;
+    width = info.width;
+    sum = (float *)kalm__alloc(&model->alloc, 2 * width * sizeof *sum);
+    if (!sum) return kalm__fail(err, KALM_NO_MEMORY, "no memory for two rows of %z numbers", width);
+    row = sum + width;
+    out = kalm__doc_new(&model->alloc, &info, &rows);
+    if (!out) {
+        kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
+    }
+    row_bytes = kalm__doc_row_bytes(width, info.bits);
+    for (i = 0; i < info.rows; i++) {
+        size_t tokens = 0, end = kalm__min((i + 1) * step, doc->info.rows);
+        memset(sum, 0, width * sizeof *sum);
+        for (k = i * step; k < end; k++) {
+            size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
+            kalm__doc_read_row(doc, k, row);
+            for (d = 0; d < width; d++) sum[d] += row[d] * (float)mine;
+            tokens += mine;
+        }
+        for (d = 0; d < width; d++) sum[d] /= (float)tokens;
+        kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
+    }
+    kalm__doc_seal(out, rows);
+    kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+    *coarser = out;
+    return KALM_OK;
+}
+
+KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info)
+{
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (doc) *info = doc->info;
+}
+
+KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
+
+/* ---- reranking ---------------------------------------------------------------------------------------------------- */
+
+KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const kalm_doc *const *docs, size_t count,
+                                      const kalm_params *p, kalm_score *scores, kalm_error *err)
+{
+    kalm__progress progress;
+    kalm_result r = kalm__check_docs(ctx, docs, count, err);
+    memset(&progress, 0, sizeof progress);
+    progress.call = p->progress;
+    progress.user = p->progress_user;
+    progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
+    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, docs, count, &progress, scores, err);
+}
+
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                 const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    kalm_params p;
+    size_t tokens = 0;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
+    if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+                                     const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    kalm_params p;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+    if (prompt.count > ctx->max_prompt)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+                          prompt.count, ctx->max_prompt);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
+    if (r) return r;
+    memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
+    r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
+                                       const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    enum { KALM__TOGETHER = 64 };
+    kalm_doc *docs[KALM__TOGETHER];
+    kalm_params p;
+    kalm_result r;
+    size_t first, i;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(texts);
+    if (count) KALM__NEED(scores);
+    memset(scores, 0, count * sizeof *scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
+    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+        size_t n = kalm__min(count - first, KALM__TOGETHER);
+        r = kalm_encode(ctx, texts + first, n, &p, docs, err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &p, scores + first, err);
+        for (i = 0; i < n; i++) {
+            scores[first + i].index = (uint32_t)(first + i);
+            kalm__doc_release(docs[i]);
+        }
+    }
+    if (r) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM__FN int kalm__before(const kalm_score *a, const kalm_score *b)
+{
+    return a->margin > b->margin || (a->margin >= b->margin && a->index < b->index);
+}
+
+/* Heap sort: in place, n log n whatever comes; (margin, index) are distinct pairs, so the order is total. */
+KALM_API void kalm_sort(kalm_score *scores, size_t count)
+{
+    size_t start = count / 2, end = count;
+    if (!scores) return;
+    while (end > 1) {
+        size_t root, child;
+        kalm_score moving;
+        if (start) {
+            moving = scores[--start];
+        } else {
+            moving = scores[--end];
+            scores[end] = scores[0];
+        }
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && kalm__before(&scores[child], &scores[child + 1])) child++;
+            if (!kalm__before(&moving, &scores[child])) break;
+            scores[root] = scores[child];
+        }
+        scores[root] = moving;
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+/* ---- end src/public.h ---- */
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif /* KALM__IMPLEMENTED */
+#endif /* KALM_RERANK_IMPLEMENTATION */
+
+/* ---- begin src/license.h ---- */
+/* ---- licence: MIT ---------------------------------------------------------------------------------------------
+
+Copyright (c) 2026 the kalm_rerank.h authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+/* ---- end src/license.h ---- */
