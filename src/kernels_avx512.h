@@ -38,87 +38,83 @@ KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
     return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
 }
 
+/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
 KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 {
-    return _mm512_max_ps(_mm512_abs_ps(x), m);
+    return _mm512_range_ps(m, x, 11);
 }
 
-/* Four rows' largest magnitudes at once, four chains being enough to hide the latency of max. */
+/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
 KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
 {
-    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0;
+    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k;
-    for (k = 0; k + 16 <= cols; k += 16) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
+    for (k = 0; k + 32 <= cols; k += 32) {
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
     }
-    if (k < cols) {
+    for (; k < cols; k += 16) {
         __mmask16 in = kalm__inside_512(k, cols);
         m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
         m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
         m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
         m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
     }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(m0), &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(m1), &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(m2), &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(m3), &inverse[3]);
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
 }
 
-/* 64 inputs of a row as bytes q + 128. Dword j of 128-bit lane l holds inputs 16 j + 4 l ...: the order the two packs
-   leave, which kalm__pack_rows_avx512 resolves by where it stores. */
-KALM__512 KALM__INLINE __m512i kalm__quantise_512(const float *x, size_t k, size_t cols, __m512 inverse)
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
+   bytes that the mask excludes. */
+KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
 {
-    __m512 a, b, c, d;
-    if (k + 64 <= cols) {
-        a = _mm512_loadu_ps(x + k), b = _mm512_loadu_ps(x + k + 16);
-        c = _mm512_loadu_ps(x + k + 32), d = _mm512_loadu_ps(x + k + 48);
-    } else {                           /* a masked load reads nothing behind cols; k < cols */
-        a = _mm512_maskz_loadu_ps(kalm__inside_512(k, cols), x + k);
-        b = c = d = _mm512_setzero_ps();
-        if (k + 16 < cols) b = _mm512_maskz_loadu_ps(kalm__inside_512(k + 16, cols), x + k + 16);
-        if (k + 32 < cols) c = _mm512_maskz_loadu_ps(kalm__inside_512(k + 32, cols), x + k + 32);
-        if (k + 48 < cols) d = _mm512_maskz_loadu_ps(kalm__inside_512(k + 48, cols), x + k + 48);
+    if (n == 4) {
+        _mm_storeu_si128((__m128i *)(void *)out, v);
+        return;
     }
-    return _mm512_xor_si512(_mm512_set1_epi8(-128), _mm512_packs_epi16(
-        _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))),
-        _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(d, inverse)))));
+    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
+    if (n != 2) {
+        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
+        memcpy(out + 4 * (n - 1), &odd, 4);
+    }
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. */
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
+   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
+   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
 KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
-                                               const float inverse[4], size_t cols)
+                                               const float inverse[4], size_t cols, size_t further)
 {
-    size_t cols32 = kalm__cols32(cols), k, j;
+    size_t cols32 = kalm__cols32(cols), k;
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    __mmask8 some = (__mmask8)((1u << n) - 1u);
-    for (k = 0; k < cols; k += 64) {
-        __m512i q0 = kalm__quantise_512(x[0], k, cols, i0), q1 = kalm__quantise_512(x[1], k, cols, i1);
-        __m512i q2 = kalm__quantise_512(x[2], k, cols, i2), q3 = kalm__quantise_512(x[3], k, cols, i3);
-        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
-        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
-        __m512i t[4];                  /* lane l of t[j]: inputs k + 16 j + 4 l ... of the four rows */
-        unsigned char *at = out + (k / 4) * R * 4;
-        t[0] = _mm512_unpacklo_epi64(lo01, lo23), t[1] = _mm512_unpackhi_epi64(lo01, lo23);
-        t[2] = _mm512_unpacklo_epi64(hi01, hi23), t[3] = _mm512_unpackhi_epi64(hi01, hi23);
-        for (j = 0; j < 4 && k + 16 * j < cols32; j++, at += 16 * R) {
-            __m128i s0 = _mm512_castsi512_si128(t[j]), s1 = _mm512_extracti32x4_epi32(t[j], 1);
-            __m128i s2 = _mm512_extracti32x4_epi32(t[j], 2), s3 = _mm512_extracti32x4_epi32(t[j], 3);
-            if (n == 4) {
-                _mm_storeu_si128((__m128i *)(void *)at, s0);
-                _mm_storeu_si128((__m128i *)(void *)(at + 4 * R), s1);
-                _mm_storeu_si128((__m128i *)(void *)(at + 8 * R), s2);
-                _mm_storeu_si128((__m128i *)(void *)(at + 12 * R), s3);
-            } else {
-                _mm_mask_storeu_epi32(at, some, s0);
-                _mm_mask_storeu_epi32(at + 4 * R, some, s1);
-                _mm_mask_storeu_epi32(at + 8 * R, some, s2);
-                _mm_mask_storeu_epi32(at + 12 * R, some, s3);
-            }
+    const __m512i to_unsigned = _mm512_set1_epi8(-128);
+    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+        __m512 a, b, c, d;
+        __m512i q;
+        if (k + 16 <= cols) {
+            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
+            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
+        } else {                       /* a masked load reads nothing behind cols */
+            size_t at = kalm__min(k, cols);
+            __mmask16 in = kalm__inside_512(k, cols);
+            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
+            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
         }
+        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        q = _mm512_packs_epi16(
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
+        q = _mm512_xor_si512(q, to_unsigned);
+        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
+        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
@@ -164,7 +160,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
             kalm__row_scales_avx512(row, cols, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
-                                   inverse, cols);
+                                   inverse, cols, 4 * stride);
         }
     }
 }

@@ -23,7 +23,20 @@ static double bench__now(void)
 
 /* ---- register peaks ----------------------------------------------------------------------------------------------
    Written as asm so that no compiler merges or moves the instructions. Each runs n turns and returns the multiply-adds
-   it made. Sources are zero: the rate does not depend on data. */
+   it made. The sources are irregular bytes, so that the power drawn, and with it the clock, is a real one. */
+
+/* 256 bytes: irregular as bytes, small and finite as floats (the top byte of each is 0x3c or 0xbc). */
+static const unsigned char *bench__sources(void)
+{
+    static KALM__ALIGNED(64) unsigned char bytes[256];
+    uint32_t seed = 1;
+    int i;
+    for (i = 0; i < 256; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        bytes[i] = (unsigned char)(i % 4 == 3 ? 0x3c | (seed >> 24 & 0x80) : seed >> 24);
+    }
+    return bytes;
+}
 
 #if KALM__X86 && defined(__GNUC__)
 #  define BENCH__12(I, S, P) \
@@ -38,27 +51,28 @@ static double bench__now(void)
     "xmm27"
 /* the float peaks begin with zeroed registers: no NaN, no subnormal */
 #  if defined(__x86_64__)
-#    define BENCH__LOOP "vzeroall\n\t" "1:\n\t"
+#    define BENCH__YMM \
+    "vzeroall\n\tvmovdqu (%1),%%ymm0\n\tvmovdqu 64(%1),%%ymm1\n\tvmovdqu 128(%1),%%ymm2\n\tvmovdqu 192(%1),%%ymm3\n\t"
+#    define BENCH__LOOP BENCH__YMM "1:\n\t"
+#    define BENCH__ZMM \
+    "vzeroall\n\tvmovdqu32 (%1),%%zmm0\n\tvmovdqu32 64(%1),%%zmm1\n\tvpxord %%zmm16,%%zmm16,%%zmm16\n\t" \
+    "vmovaps %%zmm16,%%zmm17\n\tvmovaps %%zmm16,%%zmm18\n\tvmovaps %%zmm16,%%zmm19\n\tvmovaps %%zmm16,%%zmm20\n\t" \
+    "vmovaps %%zmm16,%%zmm21\n\tvmovaps %%zmm16,%%zmm22\n\tvmovaps %%zmm16,%%zmm23\n\tvmovaps %%zmm16,%%zmm24\n\t" \
+    "vmovaps %%zmm16,%%zmm25\n\tvmovaps %%zmm16,%%zmm26\n\tvmovaps %%zmm16,%%zmm27\n\t1:\n\t"
 #    define BENCH__END "dec %0\n\tjnz 1b\n\tvzeroupper"
 #    if KALM__HAVE_AVX512
 KALM__TARGET("avx512f,avx512vnni") static double bench__peak_vnni512(long n)
 {
     double made = 24.0 * 64.0 * (double)n;
-    __asm__ volatile(BENCH__LOOP BENCH__24("vpdpbusd", "%%zmm1,%%zmm0,", "%%zmm") BENCH__END
-                     : "+r"(n) : : "cc", BENCH__LOW, BENCH__HIGH);
+    __asm__ volatile(BENCH__ZMM BENCH__24("vpdpbusd", "%%zmm1,%%zmm0,", "%%zmm") BENCH__END
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW, BENCH__HIGH);
     return made;
 }
 KALM__TARGET("avx512f") static double bench__peak_fma512(long n)
 {
     double made = 24.0 * 16.0 * (double)n;
-    __asm__ volatile(BENCH__LOOP
-                     "vpxord %%zmm16,%%zmm16,%%zmm16\n\tvmovaps %%zmm16,%%zmm17\n\tvmovaps %%zmm16,%%zmm18\n\t"
-                     "vmovaps %%zmm16,%%zmm19\n\tvmovaps %%zmm16,%%zmm20\n\tvmovaps %%zmm16,%%zmm21\n\t"
-                     "vmovaps %%zmm16,%%zmm22\n\tvmovaps %%zmm16,%%zmm23\n\tvmovaps %%zmm16,%%zmm24\n\t"
-                     "vmovaps %%zmm16,%%zmm25\n\tvmovaps %%zmm16,%%zmm26\n\tvmovaps %%zmm16,%%zmm27\n\t"
-                     "2:\n\t" BENCH__24("vfmadd231ps", "%%zmm1,%%zmm0,", "%%zmm")
-                     "dec %0\n\tjnz 2b\n\tvzeroupper"
-                     : "+r"(n) : : "cc", BENCH__LOW, BENCH__HIGH);
+    __asm__ volatile(BENCH__ZMM BENCH__24("vfmadd231ps", "%%zmm1,%%zmm0,", "%%zmm") BENCH__END
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW, BENCH__HIGH);
     return made;
 }
 #    endif
@@ -67,7 +81,7 @@ KALM__TARGET("avx2,avxvnni") static double bench__peak_avxvnni(long n)
 {
     double made = 12.0 * 32.0 * (double)n;
     __asm__ volatile(BENCH__LOOP BENCH__12("%{vex%} vpdpbusd", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
-                     : "+r"(n) : : "cc", BENCH__LOW);
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW);
     return made;
 }
 #    endif
@@ -75,7 +89,7 @@ KALM__TARGET("avx2,fma") static double bench__peak_fma256(long n)
 {
     double made = 12.0 * 8.0 * (double)n;
     __asm__ volatile(BENCH__LOOP BENCH__12("vfmadd231ps", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
-                     : "+r"(n) : : "cc", BENCH__LOW);
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW);
     return made;
 }
 /* exact products of signed bytes on AVX2 take 16-bit words: vpmaddwd and vpaddd for 16 multiply-adds */
@@ -85,7 +99,7 @@ KALM__TARGET("avx2") static double bench__peak_madd16(long n)
     double made = 6.0 * 16.0 * (double)n;
     __asm__ volatile(BENCH__LOOP BENCH__MADD("4", "10") BENCH__MADD("5", "11") BENCH__MADD("6", "12")
                      BENCH__MADD("7", "13") BENCH__MADD("8", "14") BENCH__MADD("9", "15") BENCH__END
-                     : "+r"(n) : : "cc", BENCH__LOW);
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW);
     return made;
 }
 /* bytes to words to dwords, 32 multiply-adds in three instructions; with full-range signed bytes vpmaddubsw saturates,
@@ -97,7 +111,7 @@ KALM__TARGET("avx2") static double bench__peak_maddubs(long n)
     double made = 6.0 * 32.0 * (double)n;
     __asm__ volatile(BENCH__LOOP BENCH__MADDUBS("4", "10") BENCH__MADDUBS("5", "11") BENCH__MADDUBS("6", "12")
                      BENCH__MADDUBS("7", "13") BENCH__MADDUBS("8", "14") BENCH__MADDUBS("9", "15") BENCH__END
-                     : "+r"(n) : : "cc", BENCH__LOW);
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW);
     return made;
 }
 #  endif
@@ -150,7 +164,8 @@ static const bench_shape bench_shapes[] = {
 enum { BENCH_SHAPES = sizeof bench_shapes / sizeof bench_shapes[0] };
 
 typedef struct bench_result {
-    double gops, peak, ratio;          /* best of all rounds; ratio: median over rounds of matmul to the peak beside it */
+    double gops, peak, ratio;          /* best of all rounds, and of these the ratio                                      */
+    double median;                     /* of the rounds' ratios to the peak measured just behind each                     */
     double pack_share;                 /* part of the time spent in pack_acts */
     double read;                       /* GB/s of weights read */
 } bench_result;
@@ -185,7 +200,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     float *scale = (float *)(void *)bench__alloc(&blocks[3], stride * 4);
     int32_t *sum = (int32_t *)(void *)bench__alloc(&blocks[4], stride * 4);
     uint32_t seed = 12345;
-    double macs = (double)rows * (double)outputs * (double)cols, ratios[64], best = 1e30, best_peak = 0, packing = 0, all = 0;
+    double macs = (double)rows * (double)outputs * (double)cols, ratios[256], best = 1e30, best_peak = 0, packing = 0, all = 0;
     long turns = 20000;
     const char *peak_name;
     bench__peak_fn peak = bench_peak(set->name, type, &peak_name);
@@ -207,7 +222,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
         x[i] = (float)(int32_t)seed * 1e-9f;
     }
     block = kalm__max(set->acts_step, block / set->acts_step * set->acts_step);
-    if (rounds > 64) rounds = 64;
+    if (rounds > 256) rounds = 256;
     for (round = -1; round < rounds; round++) {
         double t0, t1 = 0, t2, rate, peak_rate = 0;
         int k;
@@ -224,12 +239,13 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
                 }
         }
         t1 = bench__now();
-        if (round < 0) {               /* rounds of about 20 ms, the peak of about 5 ms */
-            repeat = (int)(0.02 * repeat / (t1 - t0 + 1e-9)) + 1;
+        if (round < 0) {               /* rounds of about 2 ms if they can, the peak of about 1 ms: short, so that some
+                                          of them meet no neighbour */
+            repeat = (int)(0.002 * repeat / (t1 - t0 + 1e-9)) + 1;
             if (peak) {
                 t0 = bench__now();
                 peak(turns);
-                turns = (long)(0.005 * (double)turns / (bench__now() - t0 + 1e-9)) + 1;
+                turns = (long)(0.001 * (double)turns / (bench__now() - t0 + 1e-9)) + 1;
             }
             continue;
         }
@@ -249,7 +265,8 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     qsort(ratios, (size_t)rounds, sizeof ratios[0], bench__order);
     result.gops = 2e-9 * macs / best;
     result.peak = best_peak;
-    result.ratio = ratios[rounds / 2];
+    result.ratio = peak ? result.gops / best_peak : 0;
+    result.median = ratios[rounds / 2];
     result.pack_share = all;
     result.read = 1e-9 * (double)bytes / best;
     for (i = 0; i < 7; i++) free(blocks[i]);
