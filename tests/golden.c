@@ -20,16 +20,17 @@
 #  define TEST_BUILD "build"
 #endif
 
-/* Bounds on the root mean square and on the largest error of a margin, each relative to the root mean square margin of
-   its case. Random weights have none of the structure of trained ones and so suffer the most from rounding: these are
-   alarms against a broken kernel, not figures of quality (kalm-eval measures that on a trained model). */
+/* Bounds on the root mean square and on the largest error of a margin, in units of the case's own sensitivity: the root
+   mean square of what computing in bfloat16 changes, which golden.json tells (margin_bf16_run). Random weights amplify
+   rounding, some a hundred times more than others, and q4 is at the edge of what such a model survives: these are alarms
+   against a broken kernel, not figures of quality (kalm-eval measures that on a trained model). */
 typedef struct bound { const char *weights; double rms, largest; } bound;
 static const bound bounds[] = {
     { "f32", 0, 0 },                   /* the case's own tolerance instead */
-    { "f16", 0.005, 0.02 },
-    { "bf16", 0.03, 0.1 },
-    { "q8", 0.06, 0.2 },
-    { "q4", 0.6, 2.0 }
+    { "f16", 0.5, 2 },
+    { "bf16", 1.5, 5 },
+    { "q8", 12, 40 },
+    { "q4", 80, 250 }
 };
 
 static const char *quantize = TEST_BUILD "/kalm-quantize";
@@ -44,6 +45,7 @@ typedef struct golden {
     double      tolerance_hidden, tolerance_pooled, tolerance_decoder, tolerance_logit, tolerance_margin, tolerance_probability;
     uint64_t    yes_id, no_id;
     double      rms_margin;            /* of all results, expected */
+    double      sensitivity;           /* root mean square of margin_bf16_run - margin */
     size_t      results;
     uint32_t    longest_document, longest_prompt;
 } golden;
@@ -93,9 +95,24 @@ static int32_t *ids(const golden *g, uint32_t node, kalm_ids *out)
 /* For each element e of an array: for (EACH(g, array, e)) */
 #define EACH(g, array, e) (e) = (array) + 1; (e) < (g)->json.nodes[array].next; (e) = (g)->json.nodes[e].next
 
+/* Paths longer than that are no test's. */
+enum { PATH_ROOM = 4096 };
+static const char *join(char *path, const char *folder, const char *name)
+{
+    size_t a = strlen(folder), b = strlen(name);
+    if (a + b + 2 > PATH_ROOM) {
+        fprintf(stderr, "%s: too long\n", folder);
+        exit(EXIT_FAILURE);
+    }
+    memcpy(path, folder, a);
+    path[a] = '/';
+    memcpy(path + a + 1, name, b + 1);
+    return path;
+}
+
 static int golden_open(golden *g, const char *dir, const char *name)
 {
-    char path[4096];
+    char path[PATH_ROOM];
     unsigned char *text;
     size_t size;
     uint32_t t, pair, result;
@@ -107,7 +124,7 @@ static int golden_open(golden *g, const char *dir, const char *name)
     g->dir = dir;
     allocator = kalm__allocator(NULL, &ok);
     kalm__json_begin(&g->json, &allocator);
-    snprintf(path, sizeof path, "%s/golden.json", dir);
+    join(path, dir, "golden.json");
     text = test_read_file(path, &size);
     if (!CHECKF(text != NULL, "%s: cannot be read", path)) return 0;
     if (!CHECKF(kalm__json_parse(&g->json, path, (const char *)text, size, &err) == KALM_OK, "%s", err.text)) return 0;
@@ -129,12 +146,15 @@ static int golden_open(golden *g, const char *dir, const char *name)
         if (!results) continue;
         for (EACH(g, results, result)) {
             double margin = number(g, result, "margin", 0);
+            double rough = number(g, result, "margin_bf16_run", margin + 0.03 * fabs(margin));
             g->rms_margin += margin * margin;
+            g->sensitivity += (rough - margin) * (rough - margin);
             g->results++;
         }
     }
     if (!CHECKF(g->results > 0, "%s has no results", path)) return 0;
     g->rms_margin = sqrt(g->rms_margin / (double)g->results);
+    g->sensitivity = sqrt(g->sensitivity / (double)g->results);
     return 1;
 }
 
@@ -279,7 +299,7 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
                         compare(&e.probability, (double)score.score, number(g, result, "probability", NOT_A_NUMBER), g->tolerance_probability,
                                 g, name, ratio, "probability");
                 } else {
-                    CHECKF(error <= limit->largest * g->rms_margin, "%s %s %s ratio %u: margin is %.6g, expected %.6g", g->name, weights,
+                    CHECKF(error <= limit->largest * g->sensitivity, "%s %s %s ratio %u: margin is %.6g, expected %.6g", g->name, weights,
                            name, (unsigned)ratio, (double)score.margin, margin);
                     largest(&e.margin, error);
                 }
@@ -298,10 +318,10 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
                weights, set, (unsigned long)e.margins, e.hidden, e.pooled, e.decoder, e.logit, e.margin, g->tolerance_margin,
                e.probability);
     } else {
-        CHECKF(rms <= limit->rms * g->rms_margin, "%s %s: margins are off by %.3g (root mean square), they are %.3g", g->name, weights,
-               rms, g->rms_margin);
-        printf("%-12s %-4s %-12s %3lu results  margin error: rms %.2e, largest %.2e (margins: rms %.2f)", g->name, weights, set,
-               (unsigned long)e.margins, rms, e.margin, g->rms_margin);
+        CHECKF(rms <= limit->rms * g->sensitivity, "%s %s: margins are off by %.3g (root mean square), allowed %.3g", g->name, weights,
+               rms, limit->rms * g->sensitivity);
+        printf("%-12s %-4s %-12s %3lu results  margin error: rms %.1e of %.1e, largest %.1e (margins: rms %.2f)", g->name, weights,
+               set, (unsigned long)e.margins, rms, limit->rms * g->sensitivity, e.margin, g->rms_margin);
     }
     puts(test__failed == failed ? "  ok" : "  FAILED");
     fflush(stdout);
@@ -327,7 +347,7 @@ static void run_case(const char *dir, const char *name)
     size_t w;
     if (!golden_open(&g, dir, name)) return;
     for (w = 0; w < sizeof bounds / sizeof bounds[0]; w++) {
-        char command[16384] = "", path[4096], log[4200], id[32];
+        char command[16384] = "", path[1024], log[1100], id[32];
         const char *set;
         kalm_model *model = NULL;
         kalm_error err;
@@ -379,10 +399,9 @@ static void run_case(const char *dir, const char *name)
 
 static int has_golden(const char *dir)
 {
-    char path[4096];
+    char path[PATH_ROOM];
     struct stat st;
-    snprintf(path, sizeof path, "%s/golden.json", dir);
-    return stat(path, &st) == 0;
+    return stat(join(path, dir, "golden.json"), &st) == 0;
 }
 
 static int by_name(const void *a, const void *b)
@@ -411,9 +430,8 @@ static void run_folder(const char *dir)
     closedir(d);
     qsort(names, count, sizeof *names, by_name);
     for (i = 0; i < count; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        if (has_golden(path)) {
+        char path[PATH_ROOM];
+        if (has_golden(join(path, dir, names[i]))) {
             run_case(path, names[i]);
             ran++;
         }

@@ -809,7 +809,7 @@ static unsigned char *aligned_copy(const unsigned char *data, size_t size, void 
 
 static void test_damage(void)
 {
-    size_t size, i, n, opened = 0;
+    size_t size = 0, i, n, opened = 0;
     unsigned char *file = test_read_file(model_path, &size), *p;
     void *block;
     kalm_model *m = NULL;

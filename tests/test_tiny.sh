@@ -1,0 +1,25 @@
+#!/bin/sh
+# test_tiny.sh BUILD - the bundled trained model: how much ranking quality each kind of weights keeps, as numbers, held to
+# the limits of the project: q8 within 0.005 nDCG@10 of f32 and Kendall's tau 0.99, q4 within 0.015 and 0.95.
+build=$1
+passed=0 failed=0
+tmp=$build/tmp/tiny.$$
+expect() {
+    what=$1
+    shift
+    if "$@" > "$tmp.log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $what: $*"; cat "$tmp.log"; fi
+}
+for w in f32 f16 bf16 q8 q4; do expect "convert $w" "$build/kalm-quantize" examples/tiny "$tmp.$w" --weights $w; done
+
+# EVAL_ARGS: fewer queries where instructions cost more (sanitizers)
+case $build in *sanitize*|*thread*|*debug*|*coverage*) some="--queries 6 --depth 10" ratios=1,4 ;; *) some= ratios=1,2,4,8,16,32 ;; esac
+run() {
+    w=$1 delta=$2 tau=$3
+    expect "quality of $w" "$build/kalm-eval" "$tmp.$w" examples/tiny/eval --ratio $ratios $some --compare "$tmp.f32" --max-delta $delta --min-tau $tau
+    cat "$tmp.log"
+}
+run q8 0.005 0.99
+run q4 0.015 0.95
+rm -f "$tmp".*
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
