@@ -220,8 +220,8 @@ KALM__FN int kalm__import_trie_block(kalm__import *m, kalm__import_trie *w)
             if (!(w->state[i] & 1)) kalm__import_trie_take(w, i);
     for (i = old; i < old + 256; i++) {
         w->unit[i] = 0x80000000u;      /* no node */
-        if (!i) {                      /* the root, and the ring's knot */
-            w->state[0] = 1;
+        if (!i) {                      /* the root, and the ring's knot; a base of 0 would make it a child for NUL */
+            w->state[0] = 3;
             w->next[0] = w->before[0] = 0;
             continue;
         }
