@@ -15,6 +15,7 @@
 #include "files.h"
 #include "../src/base.h"
 #include "../src/format.h"
+#include "../src/modelfile.h"
 #include "json.h"
 #include "safetensors.h"
 #include <stdio.h>
@@ -58,45 +59,55 @@ KALM__FN void kalm__checkpoint_end(kalm__checkpoint *c)
 
 /* ---- config.json ------------------------------------------------------------------------------------------------- */
 
-/* An object of the file and its name in errors. The first error stays. */
+/* An object of the file and its name in errors ("decoder.", "" at the top). The first error stays. */
 typedef struct kalm__config_at {
     const kalm__json *j;
     uint32_t          node;
-    const char       *name;            /* "decoder.", "" at the top */
+    const char       *name;
     kalm_error       *err;
     kalm_result       result;
 } kalm__config_at;
 
-/* "config.json:12:7: decoder.head_dim must be ..." at node i, or at the object where i is 0. */
+/* "config.json:12:7: decoder.head_dim must be ..." at node i, or at the object where i is 0; key NULL: the object. */
 KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key, const char *what)
 {
-    char text[200];
+    char text[220];
+    size_t n = strlen(at->name);
     if (at->result) return;
-    snprintf(text, sizeof text, "%s%s %s", at->name, key, what);
+    if (key) snprintf(text, sizeof text, "%s%.60s %s", at->name, key, what);
+    else if (n) snprintf(text, sizeof text, "%.*s %s", (int)n - 1, at->name, what);
+    else snprintf(text, sizeof text, "the file %s", what);
     at->result = kalm__json_fail_node(at->j, i ? i : at->node, at->err, text);
 }
 
-/* An object inside `up`; node 0 where there is none. Keys that appear twice are refused. */
+/* Python would take the last of two members with one name, other readers the first. */
+KALM__FN void kalm__config_unique(kalm__config_at *at)
+{
+    uint32_t i, k;
+    for (i = at->node + 1; !at->result && i < at->j->nodes[at->node].next; i = at->j->nodes[i + 1].next)
+        for (k = at->node + 1; k < i; k = at->j->nodes[k + 1].next) {
+            kalm_text a = kalm__json_text(at->j, i), b = kalm__json_text(at->j, k);
+            if (a.size == b.size && !memcmp(a.data, b.data, a.size)) {
+                char key[61];
+                size_t n = kalm__min(a.size, 60);
+                memcpy(key, a.data, n);
+                key[n] = 0;
+                kalm__config_fail(at, i, key, "stands there twice");
+                return;
+            }
+        }
+}
+
+/* An object inside `up`; node 0 where there is none, or null. */
 KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const char *key, const char *name)
 {
     kalm__config_at at = *up;
-    uint32_t i, k;
-    at.node = up->node || !*up->name ? kalm__json_get(up->j, up->node, key) : 0;
     at.name = name;
-    if (at.result || !at.node) return at;
-    if (kalm__json_type(at.j, at.node) == KALM__JSON_NULL) {
-        at.node = 0;
-        return at;
-    }
-    if (kalm__json_type(at.j, at.node) != KALM__JSON_OBJECT) {
-        kalm__config_fail(&at, 0, "", "must be an object");
-        return at;
-    }
-    for (i = at.node + 1; i < at.j->nodes[at.node].next; i = at.j->nodes[i + 1].next)
-        for (k = at.node + 1; k < i; k = at.j->nodes[k + 1].next) {
-            kalm_text a = kalm__json_text(at.j, i), b = kalm__json_text(at.j, k);
-            if (a.size == b.size && !memcmp(a.data, b.data, a.size)) kalm__config_fail(&at, i, "", "has this key twice");
-        }
+    at.node = up->result ? 0 : kalm__json_get(up->j, up->node, key);
+    if (kalm__json_type(at.j, at.node) == KALM__JSON_NULL) at.node = 0;
+    if (!at.node) return at;
+    if (kalm__json_type(at.j, at.node) != KALM__JSON_OBJECT) kalm__config_fail(&at, 0, NULL, "must be an object");
+    else kalm__config_unique(&at);
     return at;
 }
 
@@ -119,15 +130,14 @@ KALM__FN uint32_t kalm__config_uint(kalm__config_at *at, const char *key, uint32
     return (uint32_t)v;
 }
 
-/* A finite number above 0 that a float can hold. */
-KALM__FN float kalm__config_number(kalm__config_at *at, const char *key)
+KALM__FN float kalm__config_number(kalm__config_at *at, const char *key, double low, double high)
 {
     uint32_t i = kalm__config_member(at, key);
     double v = 0;
+    char what[80];
     if (at->result) return 0;
-    if (!i) kalm__config_fail(at, 0, key, "is missing");
-    else if (!kalm__json_double(at->j, i, &v) || !(v >= 1e-30 && v <= 1e30))
-        kalm__config_fail(at, i, key, "must be a number from 1e-30 to 1e30");
+    snprintf(what, sizeof what, i ? "must be a number from %g to %g" : "is missing", low, high);
+    if (!i || !kalm__json_double(at->j, i, &v) || !(v >= low && v <= high)) kalm__config_fail(at, i, key, what);
     return (float)v;
 }
 
@@ -146,9 +156,9 @@ KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *
     double part;
     if (!type) type = kalm__config_member(rope, "type");       /* an older name */
     *factor = 1;
-    if (with_theta) *theta = kalm__config_number(rope, "rope_theta");
+    if (with_theta) *theta = kalm__config_number(rope, "rope_theta", 1, 1e12);
     if (!type) kalm__config_fail(rope, 0, "rope_type", "is missing");
-    else if (kalm__json_is(rope->j, type, "linear")) *factor = kalm__config_number(rope, "factor");
+    else if (kalm__json_is(rope->j, type, "linear")) *factor = kalm__config_number(rope, "factor", 1e-6, 1e6);
     else if (!kalm__json_is(rope->j, type, "default"))
         kalm__config_fail(rope, type, "rope_type", "is unknown here: only \"default\" and \"linear\" are");
     if (kalm__config_member(rope, "partial_rotary_factor")
@@ -179,9 +189,9 @@ KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_
         return;
     }
     at->result = rope.result;
-    if (any_full || kalm__config_member(at, "rope_theta")) s->theta_full = kalm__config_number(at, "rope_theta");
+    if (any_full || kalm__config_member(at, "rope_theta")) s->theta_full = kalm__config_number(at, "rope_theta", 1, 1e12);
     if (any_sliding || kalm__config_member(at, "rope_local_base_freq"))
-        s->theta_sliding = kalm__config_number(at, "rope_local_base_freq");
+        s->theta_sliding = kalm__config_number(at, "rope_local_base_freq", 1, 1e12);
     rope = kalm__config_object(at, "rope_scaling", decoder ? "decoder.rope_scaling." : "encoder.text_config.rope_scaling.");
     if (rope.node && !rope.result) kalm__config_rotary(&rope, 0, NULL, &s->factor_full);
     at->result = rope.result;
@@ -192,16 +202,16 @@ KALM__FN kalm_result kalm__config_side(kalm__config_at *at, kalm__side *s, uint3
                                        uint8_t **full)
 {
     uint32_t i, types, any_full = 0;
-    s->layers = kalm__config_uint(at, "num_hidden_layers", 1, 1024);
-    *vocabulary = kalm__config_uint(at, "vocab_size", 2, 1u << 24);
-    *hidden = kalm__config_uint(at, "hidden_size", 1, 1u << 16);
-    s->mlp = kalm__config_uint(at, "intermediate_size", 1, 1u << 20);
-    s->heads = kalm__config_uint(at, "num_attention_heads", 1, 1024);
-    s->kv_heads = kalm__config_uint(at, "num_key_value_heads", 1, 1024);
-    s->head_dim = kalm__config_uint(at, "head_dim", 2, 4096);
-    s->max_positions = kalm__config_uint(at, "max_position_embeddings", 1, 0x7fffffff);
-    s->norm_eps = kalm__config_number(at, "rms_norm_eps");
-    s->query_scalar = kalm__config_number(at, "query_pre_attn_scalar");
+    s->layers = kalm__config_uint(at, "num_hidden_layers", 1, KALM__MAX_LAYERS);
+    *vocabulary = kalm__config_uint(at, "vocab_size", 2, KALM__MAX_VOCABULARY);
+    *hidden = kalm__config_uint(at, "hidden_size", 1, KALM__MAX_HIDDEN);
+    s->mlp = kalm__config_uint(at, "intermediate_size", 1, KALM__MAX_MLP);
+    s->heads = kalm__config_uint(at, "num_attention_heads", 1, KALM__MAX_HEADS);
+    s->kv_heads = kalm__config_uint(at, "num_key_value_heads", 1, KALM__MAX_HEADS);
+    s->head_dim = kalm__config_uint(at, "head_dim", 2, KALM__MAX_HEAD_DIM);
+    s->max_positions = kalm__config_uint(at, "max_position_embeddings", 1, KALM__MAX_POSITIONS);
+    s->norm_eps = kalm__config_number(at, "rms_norm_eps", 0, 1);
+    s->query_scalar = kalm__config_number(at, "query_pre_attn_scalar", 1e-6, 1e9);
     if (!at->result && s->heads % s->kv_heads)
         kalm__config_fail(at, kalm__config_member(at, "num_key_value_heads"), "num_key_value_heads",
                           "does not divide num_attention_heads");
@@ -245,9 +255,9 @@ KALM__FN kalm_result kalm__config_side(kalm__config_at *at, kalm__side *s, uint3
         for (i = 0; !at->result && i < s->layers; i++) (*full)[i] = (i + 1) % every == 0;
     }
     for (i = 0; i < s->layers; i++) any_full += (*full)[i];
-    s->window = 0x7fffffff;            /* a model without sliding layers may say nothing */
+    s->window = KALM__MAX_POSITIONS;   /* a model without sliding layers may say nothing */
     if (any_full < s->layers || kalm__config_member(at, "sliding_window"))
-        s->window = kalm__config_uint(at, "sliding_window", 1, 0x7fffffff);
+        s->window = kalm__config_uint(at, "sliding_window", 1, KALM__MAX_POSITIONS);
     if (!at->result) kalm__config_rotaries(at, s, any_full < s->layers, any_full > 0);
     return at->result;
 }
@@ -267,6 +277,8 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
     top.name = "";
     top.err = err;
     top.result = KALM_OK;
+    kalm__config_unique(&top);
+    if (top.result) return top.result;
     encoder = kalm__config_object(&top, "encoder", "encoder.");
     if (encoder.result) return encoder.result;
     side[1] = kalm__config_object(&top, "decoder", "decoder.");
@@ -287,7 +299,7 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
         kalm__config_fail(&side[1], kalm__config_member(&side[1], "hidden_size"), "hidden_size",
                           "differs from the encoder's, whose rows the decoder reads");
     if (kalm__config_member(&side[1], "final_logit_softcapping"))
-        m->softcap = kalm__config_number(&side[1], "final_logit_softcapping");
+        m->softcap = kalm__config_number(&side[1], "final_logit_softcapping", 1e-3, 1e6);
     if (side[1].result) return side[1].result;
     m->vocabulary = vocabulary[0];
     m->hidden = hidden[0];

@@ -54,7 +54,7 @@ KALM__FN char *kalm__join_path(const char *dir, const char *name)
 
 /* ---- reading --------------------------------------------------------------------------------------------------- */
 
-typedef struct kalm__source {
+typedef struct kalm__input {
 #if defined(_WIN32)
     HANDLE   handle;
 #else
@@ -62,7 +62,7 @@ typedef struct kalm__source {
 #endif
     uint64_t size;
     int      open;
-} kalm__source;
+} kalm__input;
 
 #if defined(_WIN32)
 /* The path as the system wants it; to be freed. */
@@ -101,7 +101,7 @@ KALM__FN int kalm__directory_exists(const char *path)
 #endif
 }
 
-KALM__FN kalm_result kalm__source_open(kalm__source *s, const char *path, kalm_error *err)
+KALM__FN kalm_result kalm__input_open(kalm__input *s, const char *path, kalm_error *err)
 {
     memset(s, 0, sizeof *s);
 #if defined(_WIN32)
@@ -135,7 +135,7 @@ KALM__FN kalm_result kalm__source_open(kalm__source *s, const char *path, kalm_e
     return KALM_OK;
 }
 
-KALM__FN void kalm__source_close(kalm__source *s)
+KALM__FN void kalm__input_close(kalm__input *s)
 {
     if (!s->open) return;
 #if defined(_WIN32)
@@ -147,7 +147,7 @@ KALM__FN void kalm__source_close(kalm__source *s)
 }
 
 /* All `size` bytes at `offset`, from any thread; 0 when the file ends before, or on an error of the medium. */
-KALM__FN int kalm__source_read(const kalm__source *s, uint64_t offset, void *data, size_t size)
+KALM__FN int kalm__input_read(const kalm__input *s, uint64_t offset, void *data, size_t size)
 {
     unsigned char *p = (unsigned char *)data;
     while (size) {
@@ -174,8 +174,8 @@ KALM__FN int kalm__source_read(const kalm__source *s, uint64_t offset, void *dat
 /* A whole file of at most `limit` bytes; *data to be freed, a NUL stands behind it. */
 KALM__FN kalm_result kalm__read_whole(const char *path, uint64_t limit, char **data, size_t *size, kalm_error *err)
 {
-    kalm__source s;
-    kalm_result r = kalm__source_open(&s, path, err);
+    kalm__input s;
+    kalm_result r = kalm__input_open(&s, path, err);
     if (r) return r;
     *data = NULL;
     *size = (size_t)s.size;
@@ -183,10 +183,10 @@ KALM__FN kalm_result kalm__read_whole(const char *path, uint64_t limit, char **d
         r = kalm__fail(err, KALM_BAD_FILE, "%q: %U bytes are too many for such a file", path, strlen(path), s.size);
     else if (!(*data = (char *)malloc(*size + 1)))
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %U bytes of %q", s.size, path, strlen(path));
-    else if (!kalm__source_read(&s, 0, *data, *size))
+    else if (!kalm__input_read(&s, 0, *data, *size))
         r = kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be read to its end", path, strlen(path));
     else (*data)[*size] = 0;
-    kalm__source_close(&s);
+    kalm__input_close(&s);
     if (r) {
         free(*data);
         *data = NULL;

@@ -2,13 +2,9 @@
 
    The command reads block by block (16 rows of a matrix at a time), so its memory does not grow with the model: threads
    code the rows of one batch while one of them writes the batch before. The file gets its name when it is whole. */
-#include "files.h"
-#include "../src/base.h"
-#include "../src/format.h"
-#include "../src/kernels.h"
-#include "../src/embedding.h"
-#include "../src/ops.h"
-#include "../src/threads.h"
+#include "files.h"                     /* before all else, see there */
+#define KALM_RERANK_IMPLEMENTATION
+#include "../src/kalm_rerank_in.h"
 #include "checkpoint.h"
 #include "codecs.h"
 #include <stdio.h>
@@ -251,7 +247,7 @@ static int unit_read(const batch *b, worker_space *s, size_t row, size_t n, floa
 {
     const item *it = b->it;
     size_t cols = it->t.cols, bytes = element_bytes(it->from->type), i, bad;
-    if (!kalm__source_read(&b->p->c.st.shards[it->from->shard].source, it->from->begin + (uint64_t)row * cols * bytes,
+    if (!kalm__input_read(&b->p->c.st.shards[it->from->shard].source, it->from->begin + (uint64_t)row * cols * bytes,
                            s->raw, n * cols * bytes)) {
         r->state = UNIT_UNREADABLE;
         return 0;
@@ -639,8 +635,8 @@ static int same_tensor(const kalm__checkpoint *c, const kalm__st_tensor *a, cons
     if (!raw || !wide) *r = kalm__fail(err, KALM_NO_MEMORY, "no memory to compare two tensors");
     for (at = 0; at < total && same && !*r; at += CHUNK) {
         size_t n = (size_t)(total - at < CHUNK ? total - at : CHUNK), i = element_bytes(a->type), k = element_bytes(b->type);
-        if (!kalm__source_read(&c->st.shards[a->shard].source, a->begin + at * i, raw, n * i)
-            || !kalm__source_read(&c->st.shards[b->shard].source, b->begin + at * k, raw + (size_t)CHUNK * 4, n * k)) {
+        if (!kalm__input_read(&c->st.shards[a->shard].source, a->begin + at * i, raw, n * i)
+            || !kalm__input_read(&c->st.shards[b->shard].source, b->begin + at * k, raw + (size_t)CHUNK * 4, n * k)) {
             *r = kalm__fail(err, KALM_CANNOT_READ, "tensor %q cannot be read", b->name, b->name_size);
             break;
         }
@@ -760,6 +756,11 @@ static kalm_result write_file(plan *p, section *sections, const char *output, un
     if (!r) r = kalm__sink_write(&w.sink, sections[KALM__SECTION_STRINGS].offset, sections[KALM__SECTION_STRINGS].data,
                                  (size_t)sections[KALM__SECTION_STRINGS].size, err);
     if (!r && kalm__interrupted) r = kalm__fail(err, KALM_CANCELLED, "interrupted");
+    if (!r) {                          /* what the library will not open must not get the name */
+        kalm_model *model;
+        r = kalm_model_open(w.sink.temporary, NULL, &model, err);
+        if (!r) kalm_model_close(model);
+    }
     if (!r) r = kalm__sink_finish(&w.sink, err);
     if (r) kalm__sink_abandon(&w.sink);
     streamer_end(s);
@@ -831,6 +832,134 @@ static kalm_result convert(const options *o, progress *show, kalm_error *err)
     free(p.items);
     kalm__checkpoint_end(&p.c);
     free(name);
+    return r;
+}
+
+/* ---- telling about a file ----------------------------------------------------------------------------------------------- */
+
+static const char *const section_names[KALM__SECTION_KINDS] = { "", "shape", "strings", "tensors", "tokenizer", "weights" };
+
+static void print_text(const char *label, kalm_text t)
+{
+    size_t i;
+    printf("  %-12s \"", label);
+    for (i = 0; i < t.size; i++) {
+        if (t.data[i] == '\n') fputs("\\n", stdout);
+        else putchar((unsigned char)t.data[i] < 32 || t.data[i] == 127 ? '?' : t.data[i]);
+    }
+    puts("\"");
+}
+
+static void print_side(const char *name, const kalm__side *s)
+{
+    uint32_t i, full = 0;
+    for (i = 0; i < s->layers; i++) full += s->full[i];
+    printf("%-12s %u layers, MLP %u, %u heads of %u on %u, window %u, positions %u, scale %g^-0.5, eps %g\n", name,
+           (unsigned)s->layers, (unsigned)s->mlp, (unsigned)s->heads, (unsigned)s->head_dim, (unsigned)s->kv_heads,
+           (unsigned)s->window, (unsigned)s->max_positions, (double)s->query_scalar, (double)s->norm_eps);
+    printf("%-12s rotary base %g, positions / %g; full layers %g, / %g: %u of %u:", "", (double)s->theta_sliding,
+           (double)s->factor_sliding, (double)s->theta_full, (double)s->factor_full, (unsigned)full, (unsigned)s->layers);
+    for (i = 0; i < s->layers; i++) if (s->full[i]) printf(" %u", (unsigned)i);
+    putchar('\n');
+}
+
+/* Tensors of one type together: the matrices, then tables and vectors. */
+static void print_totals(const kalm__file *f)
+{
+    const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
+    static const char *const groups[3] = { "matrices", "embedding", "vectors" };
+    unsigned group;
+    uint32_t type;
+    uint64_t i;
+    puts("\ntensors            type  count      weights        bytes  bits/weight  rms change");
+    for (group = 0; group < 3; group++)
+        for (type = 0; type < KALM__TYPES; type++) {
+            double weights = 0, bytes = 0, change = 0;
+            unsigned long count = 0;
+            for (i = 0; i < s->size / KALM__TENSOR_BYTES; i++) {
+                kalm__tensor t;
+                uint32_t what;
+                double n;
+                kalm__read_tensor(&t, s->data + i * KALM__TENSOR_BYTES);
+                what = t.kind % 32;
+                if (t.type != type || group != (what <= KALM__T_DOWN ? 0u : what == KALM__T_EMBED ? 1u : 2u)) continue;
+                n = (double)t.rows * (double)t.cols;
+                count++;
+                weights += n;
+                bytes += (double)t.size + (t.scale ? 8.0 * (double)kalm__round_up(t.rows, KALM__PANEL) : 0);
+                change += n * (double)t.error * (double)t.error;
+            }
+            if (count)
+                printf("  %-15s  %-4s %6lu %12.0f %12.0f %12.2f %11.5f\n", groups[group], kalm__type_name(type), count, weights,
+                       bytes, 8 * bytes / weights, sqrt(change / weights));
+        }
+}
+
+static void print_tensors(const kalm__file *f)
+{
+    const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
+    uint64_t i;
+    puts("\ntensor                          type     rows    cols  rotated        bytes  rms change");
+    for (i = 0; i < s->size / KALM__TENSOR_BYTES; i++) {
+        kalm__tensor t;
+        char name[32];
+        kalm__read_tensor(&t, s->data + i * KALM__TENSOR_BYTES);
+        printf("  %-28s  %-4s %8u %7u  %-7s %12llu %11.5f\n", kalm__tensor_name(name, t.kind, t.layer), kalm__type_name(t.type),
+               (unsigned)t.rows, (unsigned)t.cols, t.rotated ? "yes" : "", (unsigned long long)t.size, (double)t.error);
+    }
+}
+
+static void print_file(const char *path, const kalm__file *f, int errors)
+{
+    static const char *const strings[KALM__STRINGS] = { "name", "document", "begin", "instruct", "query", "end", "system",
+                                                        "instruction" };
+    unsigned i;
+    printf("%s: %.1f MB, format version %u\n", path, (double)f->size / 1e6, KALM__FILE_VERSION);
+    printf("fingerprint  %016llx\n", (unsigned long long)f->fingerprint);
+    if (f->has_tokenizer) printf("tokenizer    %u tokens\n", (unsigned)f->tokenizer.tokens);
+    else printf("tokenizer    none: the file takes token ids\n");
+    if (f->has_model) {
+        const kalm__shape *m = &f->shape;
+        printf("model        weights %s, hidden %u, vocabulary %u, answers %u (yes) and %u (no)", kalm__type_name(m->weights),
+               (unsigned)m->hidden, (unsigned)m->vocabulary, (unsigned)m->yes_id, (unsigned)m->no_id);
+        if (m->eoi_id != 0xffffffffu) printf(", end of image %u", (unsigned)m->eoi_id);
+        if (m->softcap > 0) printf(", logits capped at %g", (double)m->softcap);
+        putchar('\n');
+        print_side("encoder", &m->side[0]);
+        print_side("decoder", &m->side[1]);
+    }
+    puts("texts");
+    for (i = 0; i < KALM__STRINGS; i++) print_text(strings[i], f->string[i]);
+    puts("\nsection            offset        bytes  checksum");
+    for (i = 1; i < KALM__SECTION_KINDS; i++)
+        if (f->section[i].data)
+            printf("  %-10s %12llu %12llu  %016llx\n", section_names[i], (unsigned long long)f->section[i].offset,
+                   (unsigned long long)f->section[i].size, (unsigned long long)f->section[i].checksum);
+    if (f->has_model) print_totals(f);
+    if (f->has_model && errors) print_tensors(f);
+}
+
+/* --info and --verify: the library opens the file, so that all of it has been checked. */
+static kalm_result look(const options *o, kalm_error *err)
+{
+    const char *path = o->info ? o->info : o->verify;
+    kalm_model *model;
+    kalm_allocator alloc;
+    kalm__mapping map;
+    kalm__file f;
+    int ok;
+    kalm_result r = kalm_model_open(path, NULL, &model, err);
+    if (r) return r;
+    if (o->verify) r = kalm_model_verify(model, err);
+    kalm_model_close(model);
+    if (!r && o->verify && !o->quiet) printf("%s: all checksums match\n", path);
+    if (r || o->verify) return r;
+    alloc = kalm__allocator(NULL, &ok);
+    r = kalm__map_file(&map, path, &alloc, err);
+    if (r) return r;
+    r = kalm__file_open(&f, map.data, map.size, err);
+    if (!r) print_file(path, &f, o->errors);
+    kalm__unmap_file(&map, &alloc);
     return r;
 }
 
@@ -929,7 +1058,7 @@ int main(int argc, char **argv)
     show.width = o.quiet ? 0 : kalm__terminal_width();
     show.quiet = o.quiet;
     kalm__catch_signals();
-    r = convert(&o, &show, &err);
+    r = o.info || o.verify ? look(&o, &err) : convert(&o, &show, &err);
     if (r) complain(err.text);
     return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? 1 : 0;
 }

@@ -33,7 +33,7 @@ typedef struct kalm__st_tensor {
 
 typedef struct kalm__st_shard {
     char        *name, *path;          /* of the file; owned */
-    kalm__source source;
+    kalm__input source;
     char        *header;               /* owned: the JSON text, which names point into */
     kalm__json   json;                 /* and its unescaped strings */
 } kalm__st_shard;
@@ -57,7 +57,7 @@ KALM__FN void kalm__st_end(kalm__st *st)
 {
     uint32_t i;
     for (i = 0; i < st->shard_count; i++) {
-        kalm__source_close(&st->shards[i].source);
+        kalm__input_close(&st->shards[i].source);
         kalm__json_end(&st->shards[i].json);
         free(st->shards[i].header);
         free(st->shards[i].name);
@@ -210,11 +210,11 @@ KALM__FN kalm_result kalm__st_open(kalm__st *st, uint32_t shard, kalm_error *err
     kalm__st_shard *s = &st->shards[shard];
     unsigned char size[8];
     uint64_t n;
-    kalm_result r = kalm__source_open(&s->source, s->path, err);
+    kalm_result r = kalm__input_open(&s->source, s->path, err);
     if (r) return r;
     if (s->source.size < 8)
         return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes are no safetensors file", s->name, s->source.size);
-    if (!kalm__source_read(&s->source, 0, size, 8))
+    if (!kalm__input_read(&s->source, 0, size, 8))
         return kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read", s->name);
     n = kalm__u64(size);
     if (n > s->source.size - 8)
@@ -224,7 +224,7 @@ KALM__FN kalm_result kalm__st_open(kalm__st *st, uint32_t shard, kalm_error *err
         return kalm__fail(err, KALM_BAD_FILE, "%s: a header of %U bytes is too large", s->name, n);
     s->header = (char *)malloc((size_t)n + 1);
     if (!s->header) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the header of %s", s->name);
-    if (!kalm__source_read(&s->source, 8, s->header, (size_t)n))
+    if (!kalm__input_read(&s->source, 8, s->header, (size_t)n))
         return kalm__fail(err, KALM_CANNOT_READ, "%s: the header cannot be read", s->name);
     return kalm__st_header(st, shard, s->name, s->header, (size_t)n, s->source.size, err);
 }
