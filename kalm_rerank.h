@@ -273,6 +273,11 @@ KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config
                                       kalm_context **ctx, kalm_error *err);
 KALM_API void        kalm_context_free(kalm_context *ctx);
 
+/* The bytes kalm_context_new will ask the allocator for, in one block: the exact working memory of such a context, threads'
+   stacks apart. What jobs allocate comes on top: documents they return, cache_bytes, and while a call lasts
+   about 70 bytes a byte of the longest text being tokenised. */
+KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err);
+
 /* ---- documents ----------------------------------------------------------------------------------------------- */
 
 /* An encoded document is its bytes: position-independent and the same on every machine. Keep them in a file, a
@@ -6340,19 +6345,29 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     return KALM_OK;
 }
 
+/* Sizes and plan, with nothing taken yet: *bytes is what the block will need. */
+KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model *model, const kalm_config *config,
+                                           unsigned *threads, size_t *bytes, kalm_error *err)
+{
+    kalm__arena a;
+    kalm_result r = kalm__context_sizes(plan, model, config, threads, err);
+    if (r) return r;
+    memset(&a, 0, sizeof a);
+    kalm__context_plan(plan, &a, *threads);
+    *bytes = kalm__add(a.used, kalm__round_up(sizeof *plan, 64) + 64);
+    return KALM_OK;
+}
+
 KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)
 {
     kalm_context plan, *c;
     kalm__arena a;
     unsigned threads = 1;
     void *block;
-    size_t bytes;
+    size_t bytes = 0;
     int side, full;
-    kalm_result r = kalm__context_sizes(&plan, model, config, &threads, err);
+    kalm_result r = kalm__context_measure(&plan, model, config, &threads, &bytes, err);
     if (r) return r;
-    memset(&a, 0, sizeof a);
-    kalm__context_plan(&plan, &a, threads);
-    bytes = kalm__add(a.used, kalm__round_up(sizeof *c, 64) + 64);
     block = kalm__alloc(&plan.alloc, bytes);
     if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
     c = (kalm_context *)(void *)kalm__align64(block);
@@ -6360,7 +6375,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     c->block = block;
     c->block_size = bytes;
     a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
-    a.size = a.used;
+    a.size = bytes;
     a.used = 0;
     kalm__context_plan(c, &a, threads);
     for (side = 0; side < 2; side++)
@@ -7538,6 +7553,17 @@ KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config
     return kalm__context_new(model, config, ctx, err);
 }
 
+KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err)
+{
+    kalm_context plan;
+    unsigned threads;
+    kalm__no_error(err);
+    KALM__NEED(bytes);
+    *bytes = 0;
+    KALM__NEED(model);
+    return kalm__context_measure(&plan, model, config, &threads, bytes, err);
+}
+
 KALM_API void kalm_context_free(kalm_context *ctx)
 {
     kalm_allocator alloc;
@@ -7708,12 +7734,12 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
     if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
@@ -7726,7 +7752,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
     if (prompt.count > ctx->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
@@ -7736,7 +7762,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     if (r) return r;
     memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
     r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
@@ -7752,7 +7778,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
@@ -7764,7 +7790,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             kalm__doc_release(docs[i]);
         }
     }
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 

@@ -186,19 +186,29 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     return KALM_OK;
 }
 
+/* Sizes and plan, with nothing taken yet: *bytes is what the block will need. */
+KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model *model, const kalm_config *config,
+                                           unsigned *threads, size_t *bytes, kalm_error *err)
+{
+    kalm__arena a;
+    kalm_result r = kalm__context_sizes(plan, model, config, threads, err);
+    if (r) return r;
+    memset(&a, 0, sizeof a);
+    kalm__context_plan(plan, &a, *threads);
+    *bytes = kalm__add(a.used, kalm__round_up(sizeof *plan, 64) + 64);
+    return KALM_OK;
+}
+
 KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)
 {
     kalm_context plan, *c;
     kalm__arena a;
     unsigned threads = 1;
     void *block;
-    size_t bytes;
+    size_t bytes = 0;
     int side, full;
-    kalm_result r = kalm__context_sizes(&plan, model, config, &threads, err);
+    kalm_result r = kalm__context_measure(&plan, model, config, &threads, &bytes, err);
     if (r) return r;
-    memset(&a, 0, sizeof a);
-    kalm__context_plan(&plan, &a, threads);
-    bytes = kalm__add(a.used, kalm__round_up(sizeof *c, 64) + 64);
     block = kalm__alloc(&plan.alloc, bytes);
     if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
     c = (kalm_context *)(void *)kalm__align64(block);
@@ -206,7 +216,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     c->block = block;
     c->block_size = bytes;
     a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
-    a.size = a.used;
+    a.size = bytes;
     a.used = 0;
     kalm__context_plan(c, &a, threads);
     for (side = 0; side < 2; side++)

@@ -150,6 +150,17 @@ KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config
     return kalm__context_new(model, config, ctx, err);
 }
 
+KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err)
+{
+    kalm_context plan;
+    unsigned threads;
+    kalm__no_error(err);
+    KALM__NEED(bytes);
+    *bytes = 0;
+    KALM__NEED(model);
+    return kalm__context_measure(&plan, model, config, &threads, bytes, err);
+}
+
 KALM_API void kalm_context_free(kalm_context *ctx)
 {
     kalm_allocator alloc;
@@ -320,12 +331,12 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
     if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
@@ -338,7 +349,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
     if (prompt.count > ctx->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
@@ -348,7 +359,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     if (r) return r;
     memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
     r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
@@ -364,7 +375,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
     if (count) KALM__NEED(scores);
-    memset(scores, 0, count * sizeof *scores);
+    if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
@@ -376,7 +387,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             kalm__doc_release(docs[i]);
         }
     }
-    if (r) memset(scores, 0, count * sizeof *scores);
+    if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
