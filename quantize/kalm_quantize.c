@@ -7,6 +7,7 @@
 #include "../src/kalm_rerank_in.h"
 #include "checkpoint.h"
 #include "codecs.h"
+#include "../tokenizer/import.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -407,6 +408,7 @@ static size_t unit_bytes(const item *it)
 static kalm_result streamer_begin(streamer *s, const plan *p, unsigned threads, kalm_error *err)
 {
     size_t i, raw = 0, block = 0, rows = 0, turn = 0, scratch = 0, each, all, out = 0, most = 1, tail = 0;
+    kalm_allocator alloc;
     memset(s, 0, sizeof *s);
     kalm__pool_start(&s->pool, threads, s->workers, NULL);
     threads = s->pool.size;
@@ -432,11 +434,13 @@ static kalm_result streamer_begin(streamer *s, const plan *p, unsigned threads, 
     turn = kalm__round_up(turn, 64), scratch = kalm__round_up(scratch, 64);
     each = kalm__add(kalm__add(raw, block), kalm__add(kalm__add(rows, turn), scratch));
     all = kalm__add(kalm__mul(each, threads), 64);
-    s->space = all == SIZE_MAX ? NULL : malloc(all);
-    for (i = 0; i < 2; i++) s->out[i] = (unsigned char *)malloc(kalm__add(s->batch_bytes, kalm__add(kalm__mul(tail, 8), 64)));
+    alloc = p->c.st.allocator;         /* which refuses a size that overflowed */
+    s->space = kalm__alloc(&alloc, all);
+    for (i = 0; i < 2; i++)
+        s->out[i] = (unsigned char *)kalm__alloc(&alloc, kalm__add(s->batch_bytes, kalm__add(kalm__mul(tail, 8), 64)));
     s->results = (unit_result *)calloc(s->batch_units, sizeof *s->results);
-    s->scale = (float *)malloc(kalm__add(kalm__mul(tail, 4), 64));
-    s->sum = (int32_t *)malloc(kalm__add(kalm__mul(tail, 4), 64));
+    s->scale = (float *)kalm__alloc(&alloc, kalm__mul(tail, 4));
+    s->sum = (int32_t *)kalm__alloc(&alloc, kalm__mul(tail, 4));
     if (!s->space || !s->out[0] || !s->out[1] || !s->results || !s->scale || !s->sum)
         return kalm__fail(err, KALM_NO_MEMORY, "no memory for %u threads: %z bytes each", threads, each);
     for (i = 0; i < threads; i++) {
@@ -666,6 +670,54 @@ static char *folder_name(const char *path)
     return name;
 }
 
+/* The last id of `word`, as the published code takes the answer tokens. */
+static kalm_result answer_id(const kalm__tokenizer *t, const kalm_allocator *alloc, const char *word, uint32_t *id,
+                             kalm_error *err)
+{
+    int32_t ids[16];
+    size_t count;
+    kalm_result r = kalm__tokenize(t, alloc, kalm__text(word), 0, ids, 16, &count, err);
+    if (r) return r;
+    if (!count || count > 16)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer makes %z tokens of \"%s\", the answer: say --%s-id N", count,
+                          word, word);
+    *id = (uint32_t)ids[count - 1];
+    return KALM_OK;
+}
+
+/* The tokenizer's section, from --tokenizer or the checkpoint's folder, and the answer tokens that are not given. */
+static kalm_result read_tokenizer(const options *o, section *s, uint32_t *yes, uint32_t *no, kalm_error *err)
+{
+    static const char *const names[2] = { "tokenizer.json", "tokenizer.model" };
+    kalm_allocator alloc;
+    kalm__tokenizer t;
+    char *path = NULL, *data;
+    const char *file = o->tokenizer;
+    size_t size, blob_size, i;
+    kalm_result r;
+    int ok;
+    if (file && !strcmp(file, "none")) return KALM_OK;
+    for (i = 0; !file && i < 2; i++) {
+        path = kalm__join_path(o->input, names[i]);
+        if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
+        if (kalm__file_exists(path)) file = names[i];
+        else free(path), path = NULL;
+    }
+    if (!file) return KALM_OK;
+    alloc = kalm__allocator(NULL, &ok);
+    r = kalm__read_whole(path ? path : file, (uint64_t)1 << 30, &data, &size, err);
+    free(path);
+    if (r) return r;
+    r = kalm__import_tokenizer(file, data, size, &alloc, &s->data, &blob_size, err);
+    free(data);
+    if (r) return r;
+    s->size = blob_size;
+    r = kalm__tokenizer_open(&t, s->data, blob_size, err);
+    if (!r && *yes == NO_ID) r = answer_id(&t, &alloc, "yes", yes, err);
+    if (!r && *no == NO_ID) r = answer_id(&t, &alloc, "no", no, err);
+    return r;
+}
+
 /* The order of sections in the file: the prompt last, so that no offset, and so no fingerprint, depends on it. */
 static const int file_order[5] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
                                    KALM__SECTION_WEIGHTS, KALM__SECTION_STRINGS };
@@ -799,7 +851,10 @@ static kalm_result convert(const options *o, progress *show, kalm_error *err)
     r = kalm__checkpoint_read(&p.c, o->input, err);
     if (!r) {
         uint32_t yes = o->yes_id, no = o->no_id;
-        if (yes == NO_ID || no == NO_ID)
+        progress_step(show, "tokenizer");
+        r = read_tokenizer(o, &sections[KALM__SECTION_TOKENIZER], &yes, &no, err);
+        if (r) {
+        } else if (yes == NO_ID || no == NO_ID)
             r = kalm__fail(err, KALM_BAD_ARGUMENT, "%q has no tokenizer: say --yes-id N --no-id N", o->input, strlen(o->input));
         else if (yes >= p.c.shape.vocabulary || no >= p.c.shape.vocabulary || yes == no)
             r = kalm__fail(err, KALM_BAD_ARGUMENT, "the answer tokens %u and %u must be two ids below %u", yes, no,
