@@ -6,6 +6,8 @@
 #include "cpu.h"
 #include "kernels.h"
 #include "kernels_scalar.h"
+#include "kernels_avx2.h"
+#include "kernels_avxvnni.h"
 #include "kernels_avx512.h"
 
 typedef struct kalm__set_entry {
@@ -16,6 +18,12 @@ typedef struct kalm__set_entry {
 static const kalm__set_entry kalm__set_table[] = {
 #if KALM__HAVE_AVX512
     { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
+#endif
+#if KALM__HAVE_AVXVNNI
+    { KALM__CPU_AVX2 | KALM__CPU_AVXVNNI, &kalm__kernels_avxvnni },
+#endif
+#if KALM__X86
+    { KALM__CPU_AVX2, &kalm__kernels_avx2 },
 #endif
     { 0, &kalm__kernels_scalar }
 };

@@ -284,8 +284,6 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
     }
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
 
-typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
-
 static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
     { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
       kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,

@@ -53,4 +53,6 @@ typedef struct kalm__tile_job {
     size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
 } kalm__tile_job;
 
+typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
+
 #endif

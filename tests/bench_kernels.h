@@ -192,7 +192,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
                                  size_t wide, size_t copies, int rounds)
 {
     size_t cols = shape.inputs, outputs = shape.outputs, panels = (outputs + 15) / 16, i, r, n, p, c = 0;
-    size_t bytes = panels * kalm__panel_bytes(type, cols), stride = panels * 16;
+    size_t bytes = panels * kalm__panel_bytes(type, cols), stride = panels * 16 + (getenv("PAD") ? (size_t)atoi(getenv("PAD")) : 0);
     void *blocks[7];
     unsigned char *data = bench__alloc(&blocks[0], bytes * copies), *acts, *scratch;
     float *x = (float *)(void *)bench__alloc(&blocks[1], rows * cols * 4);
@@ -216,7 +216,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
         seed = seed * 1664525u + 1013904223u;
         data[i] = (unsigned char)(kalm__is_quantised(type) ? seed >> 24 & 63 : i % (type == KALM__F32 ? 4 : 2) == 1 ? 0x3c : 0);
     }
-    for (i = 0; i < stride; i++) scale[i] = 0.01f;
+    for (i = 0; i < panels * 16; i++) scale[i] = 0.01f;
     for (i = 0; i < rows * cols; i++) {
         seed = seed * 1664525u + 1013904223u;
         x[i] = (float)(int32_t)seed * 1e-9f;

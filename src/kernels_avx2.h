@@ -1,0 +1,468 @@
+/* kernels_avx2.h - the set "avx2", and the packing and float tiles that "avxvnni" shares.
+
+   AVX2's byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2), so
+   exact sums take words: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round it
+   by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the two
+   multiplying ports: 21 a cycle.) A panel is widened to words once a call, into scratch; up to three rows are not worth
+   that and widen each line as they go. A tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+#ifndef KALM__KERNELS_AVX2_H
+#define KALM__KERNELS_AVX2_H
+
+#include "kernels_scalar.h"
+#include "kernels_tiles.h"
+
+#if KALM__X86
+
+#include <immintrin.h>
+
+#define KALM__256 KALM__TARGET("avx2,fma,f16c")
+
+enum { KALM__256_TILE = 6, KALM__256_STEP = 48, KALM__256_DIRECT = 3 };
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+/* Eight floats at x + k, zeros behind cols, which is not read. */
+KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
+{
+    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+    if (k + 8 <= cols) return _mm256_loadu_ps(x + k);
+    if (k >= cols) return _mm256_setzero_ps();
+    return _mm256_maskload_ps(x + k, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (cols - k))));
+}
+
+KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
+{
+    __m128 v = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
+}
+
+/* Four rows' scales at once, two chains a row to hide the latency of max. */
+KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+{
+    const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
+    size_t k;
+    for (k = 0; k + 16 <= cols; k += 16) {
+        m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
+        m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
+        m2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k)), m2);
+        m3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k)), m3);
+        n0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k + 8)), n0);
+        n1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k + 8)), n1);
+        n2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k + 8)), n2);
+        n3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k + 8)), n3);
+    }
+    for (; k < cols; k += 8) {
+        m0 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[0], k, cols)), m0);
+        m1 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[1], k, cols)), m1);
+        m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
+        m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
+    }
+    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), &inverse[0]);
+    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), &inverse[1]);
+    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), &inverse[2]);
+    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), &inverse[3]);
+}
+
+/* The first n dwords of v */
+KALM__256 KALM__INLINE void kalm__store_rows_256(void *out, size_t n, __m128i v)
+{
+    if (n == 4) {
+        _mm_storeu_si128((__m128i *)out, v);
+        return;
+    }
+    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
+    if (n != 2) {
+        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
+        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
+    }
+}
+
+KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+}
+
+/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
+   inputs [cols32 / 2][R], or, in tiles for the direct way, qwords of four inputs [cols32 / 4][R]. */
+KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                              const float inverse[4], size_t cols, size_t further)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
+    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
+    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
+                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
+        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
+                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
+        if ((k & 15) == 0) {
+            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        }
+        if (R <= KALM__256_DIRECT) {   /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
+            __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+            __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
+            kalm__store_rows_256(out, n >= 2 ? 4 : 2, a0);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
+            kalm__store_rows_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
+        } else {
+            __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
+            __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
+            __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
+            kalm__store_rows_256(out, n, _mm256_castsi256_si128(even));
+            kalm__store_rows_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
+            kalm__store_rows_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_rows_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+        }
+    }
+}
+
+/* The same as bytes q + 128, [cols32 / 4][R][4], for vpdpbusd */
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                              const float inverse[4], size_t cols, size_t further)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
+    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
+    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
+                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
+        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
+                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
+        __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+        if ((k & 15) == 0) {
+            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        }
+        kalm__store_rows_256(out, n, _mm256_castsi256_si128(q));
+        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+    }
+}
+
+/* Up to four float rows into a tile [cols][R] */
+KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+{
+    size_t k = 0, i;
+    if (n == 4)
+        for (; k + 4 <= cols; k += 4) {
+            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k), c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
+            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d), ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
+            _mm_storeu_ps(out + k * R, _mm_movelh_ps(ab, cd));
+            _mm_storeu_ps(out + (k + 1) * R, _mm_movehl_ps(cd, ab));
+            _mm_storeu_ps(out + (k + 2) * R, _mm_movelh_ps(ef, gh));
+            _mm_storeu_ps(out + (k + 3) * R, _mm_movehl_ps(gh, ef));
+        }
+    for (; k < cols; k++)
+        for (i = 0; i < n; i++) out[k * R + i] = x[i][k];
+}
+
+/* bytes: 1 for the acts of vpdpbusd, 2 for those of vpmaddwd */
+KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                  size_t stride, size_t cols, size_t bytes)
+{
+    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float scale[4], inverse[4];
+            size_t some = kalm__min(4, R - i);
+            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 * bytes + 4 * i;
+            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
+            if (!kalm__is_quantised(type)) {
+                kalm__pack_floats_avx2((float *)acts + r * cols + i, R, some, row, cols);
+                continue;
+            }
+            kalm__row_scales_avx2(row, cols, scale, inverse);
+            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            if (bytes == 1) kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
+            else kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride);
+        }
+    }
+}
+
+KALM__FN size_t kalm__acts_bytes_avx2(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+}
+
+KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                   size_t stride, size_t cols)
+{
+    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 2);
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------- */
+
+/* Eight outputs from `first` on, of which those below job->outputs are written. */
+KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
+{
+    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+    float *y = job->y + r * job->stride + first;
+    if (job->outputs >= first + 8) _mm256_storeu_ps(y, v);
+    else if (job->outputs > first)
+        _mm256_maskstore_ps(y, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (job->outputs - first))), v);
+}
+
+KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
+{
+    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(job->scale + first));
+    kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
+}
+
+/* ---- q8 tiles of words --------------------------------------------------------------------------------------- */
+
+KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+
+KALM__256 KALM__INLINE __m256i kalm__broadcast8_256(const unsigned char *p)
+{
+    int64_t v;
+    memcpy(&v, p, 8);
+    return _mm256_set1_epi64x(v);
+}
+
+/* R rows x one widened panel [cols32 / 2][16][2] words */
+#define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
+#define KALM__256_MADD(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = _mm256_add_epi32(c##r, _mm256_madd_epi16(x, w0)); \
+    d##r = _mm256_add_epi32(d##r, _mm256_madd_epi16(x, w1));
+#define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
+#define KALM__256_WORDS(R) \
+    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        __m256i w0, w1, x; \
+        KALM__REP_##R(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
+            w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+            KALM__REP_##R(KALM__256_MADD) \
+        } \
+        KALM__REP_##R(KALM__256_STORE) \
+    }
+KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+
+/* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
+   of four outputs side by side. */
+#define KALM__256_DZERO(r) \
+    __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256(), e##r = c##r, f##r = c##r;
+#define KALM__256_DMADD(r) \
+    x = kalm__broadcast8_256(a + 8 * r); \
+    c##r = _mm256_add_epi32(c##r, _mm256_madd_epi16(x, w0)); \
+    d##r = _mm256_add_epi32(d##r, _mm256_madd_epi16(x, w1)); \
+    e##r = _mm256_add_epi32(e##r, _mm256_madd_epi16(x, w2)); \
+    f##r = _mm256_add_epi32(f##r, _mm256_madd_epi16(x, w3));
+/* hadd leaves outputs 0 1 4 5 | 2 3 6 7 */
+#define KALM__256_DSTORE(r) \
+    kalm__store_256(job, r, 0, _mm256_permute4x64_epi64(_mm256_hadd_epi32(c##r, d##r), 0xd8)); \
+    kalm__store_256(job, r, 8, _mm256_permute4x64_epi64(_mm256_hadd_epi32(e##r, f##r), 0xd8));
+#define KALM__256_LINE(at) _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(at)))
+#define KALM__256_DIRECT_TILE(R) \
+    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        __m256i w0, w1, w2, w3, x; \
+        KALM__REP_##R(KALM__256_DZERO) \
+        for (step = 0; step < steps; step++, a += 8 * R, b += 64) { \
+            w0 = KALM__256_LINE(b); \
+            w1 = KALM__256_LINE(b + 16); \
+            w2 = KALM__256_LINE(b + 32); \
+            w3 = KALM__256_LINE(b + 48); \
+            KALM__PREFETCH(b + 2048); \
+            KALM__REP_##R(KALM__256_DMADD) \
+        } \
+        KALM__REP_##R(KALM__256_DSTORE) \
+    }
+KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
+
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_TILE] = {
+    kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2, kalm__q8_4x1_avx2, kalm__q8_5x1_avx2, kalm__q8_6x1_avx2
+};
+
+/* A q8 panel as words [cols32 / 2][16][2]; out may not be the panel */
+KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t steps, unsigned char *out)
+{
+    /* of four outputs' 4 inputs: the first two of each, then the last two */
+    const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    size_t step;
+    for (step = 0; step < steps; step++, panel += 64, out += 128) {
+        const __m128i *line = (const __m128i *)(const void *)panel;
+        __m256i *to = (__m256i *)(void *)out;
+        __m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
+        __m256i b = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 1), halves));
+        __m256i c = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 2), halves));
+        __m256i d = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 3), halves));
+        _mm256_store_si256(to, _mm256_permute2x128_si256(a, b, 0x20));
+        _mm256_store_si256(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
+        _mm256_store_si256(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
+        _mm256_store_si256(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
+    }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+
+/* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
+KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
+{
+    const __m256i high = _mm256_set1_epi16(-256);
+    __m256i v = _mm256_shuffle_epi8(codebook, nibbles);
+    __m256i odd = _mm256_mulhrs_epi16(_mm256_and_si256(v, high), twice);
+    __m256i even = _mm256_mulhrs_epi16(_mm256_slli_epi16(v, 8), twice);
+    return _mm256_or_si256(_mm256_slli_epi16(odd, 8), _mm256_andnot_si256(high, even));
+}
+
+KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i codebook = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
+        __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+        m0 = _mm256_or_si256(_mm256_slli_epi32(m0, 1), _mm256_slli_epi32(m0, 17));
+        m1 = _mm256_or_si256(_mm256_slli_epi32(m1, 1), _mm256_slli_epi32(m1, 17));
+        for (t = 0; t < 4; t++) {
+            __m256i v0 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t));
+            __m256i v1 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t + 32));
+            __m256i *to = (__m256i *)(void *)(q + 64 * t), *to4 = (__m256i *)(void *)(q + 64 * (t + 4));
+            _mm256_store_si256(to, kalm__q4_bytes_256(_mm256_and_si256(v0, low), codebook, m0));
+            _mm256_store_si256(to + 1, kalm__q4_bytes_256(_mm256_and_si256(v1, low), codebook, m1));
+            _mm256_store_si256(to4, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v0, 4), low), codebook, m0));
+            _mm256_store_si256(to4 + 1, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
+        }
+    }
+}
+
+/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+
+#define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
+#define KALM__256_FSTEP(r) \
+    x = _mm256_broadcast_ss(a + r); \
+    c##r = _mm256_fmadd_ps(x, w0, c##r); \
+    d##r = _mm256_fmadd_ps(x, w1, d##r);
+#define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
+#define KALM__256_FTILE(R) \
+    KALM__256 KALM__FN void kalm__f32_##R##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        __m256 w0, w1, x; \
+        KALM__REP_##R(KALM__256_FZERO) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            w0 = _mm256_load_ps(b); \
+            w1 = _mm256_load_ps(b + 8); \
+            KALM__REP_##R(KALM__256_FSTEP) \
+        } \
+        KALM__REP_##R(KALM__256_FSTORE) \
+    }
+KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
+
+static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
+    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2, kalm__f32_6x1_avx2
+};
+
+KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    for (k = 0; k < 16 * cols; k += 8) {
+        __m128i h = _mm_load_si128((const __m128i *)(const void *)(half + k));
+        _mm256_store_ps(v + k, type == KALM__F16 ? _mm256_cvtph_ps(h) :
+                        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)));
+    }
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------------- */
+
+/* q8 bytes of a q4 panel, then the panel widened to words */
+KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
+{
+    size_t q8 = kalm__q8_panel_bytes(cols);
+    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
+    return kalm__mul(type == KALM__Q4 ? 3 : 2, q8);
+}
+
+KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = cols;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p++) {
+        job.weights = (const unsigned char *)w->data + p * bytes;
+        if (w->type != KALM__F32) {
+            kalm__unpack_half_avx2(w->type, job.weights, cols, scratch);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R) {
+            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            kalm__f32_tiles_avx2[R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0;
+    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    kalm__tile_job job;
+    if (!kalm__is_quantised(w->type)) {
+        kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+        return;
+    }
+    memset(&job, 0, sizeof job);
+    job.steps = cols32 / 4;
+    job.stride = stride;
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        words |= R > KALM__256_DIRECT;
+    }
+    for (p = panel0; p < panel0 + panels; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        unsigned char *wide = (unsigned char *)scratch;
+        if (w->type == KALM__Q4) {
+            wide += 16 * cols32;
+            kalm__unpack_q4_avx2(panel, w->cols, scratch);
+            panel = (const unsigned char *)scratch;
+        }
+        if (words) kalm__widen_avx2(panel, job.steps, wide);
+        job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R) {
+            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            job.weights = R > KALM__256_DIRECT ? wide : panel;
+            job.acts = tiles + 2 * r * cols32;
+            job.row_scale = (const float *)acts + r;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            kalm__q8_tiles_avx2[R - 1](&job);
+        }
+    }
+}
+
+static const kalm__kernels kalm__kernels_avx2 = {
+    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2
+};
+
+#endif
+#endif
