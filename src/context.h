@@ -21,6 +21,7 @@ typedef struct kalm__seq {
     size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
     size_t     position;               /* of the first of them */
     kalm__keys self, cross;            /* packed keys and values of the layer at hand */
+    size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
 } kalm__seq;
 
@@ -33,14 +34,14 @@ typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
     void   *acts_doc;                  /* document rows packed for the decoder's k, v */
-    float  *self_k, *self_v;           /* packed keys and values of all sequences, capacities adding up to `rows` */
-    float  *cross_k, *cross_v;         /* the same of document rows */
+    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows` */
+    unsigned char *cross;              /* the same of document rows */
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
     float  *y;                         /* [chunk][hidden] */
     void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
-    kalm__seq  *seqs;                  /* [rows / 16] */
+    kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
     int32_t    *ids, *prompt;          /* [rows], [rows] */
@@ -55,13 +56,24 @@ struct kalm_context {
     size_t         block_size;
     kalm__pool     pool;
     kalm__machine  machine;
-    size_t         rows;               /* a batch's limit, a multiple of 16 */
+    size_t         rows;               /* a batch's limit, a multiple of KEY_STEP */
     size_t         chunk;              /* a multiple of acts_step */
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
     size_t         cache_bytes;
 };
+
+/* How a layer attends: int8 keys and values beside quantised weights, floats beside floats. */
+KALM__FN kalm__heads kalm__layer_heads(const kalm__stack *s, uint32_t layer)
+{
+    kalm__heads h;
+    h.heads = s->shape.heads;
+    h.kv_heads = s->shape.kv_heads;
+    h.head_dim = s->shape.head_dim;
+    h.quantised = kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type);
+    return h;
+}
 
 /* Largest packing of `rows` rows among a stack's matrices first..last. */
 KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, int first, int last, size_t rows)
@@ -95,7 +107,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->machine.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, values = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
         const kalm__side *s = &f->stack[side].shape;
@@ -103,10 +116,12 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
         wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
-        keys = kalm__max(keys, kalm__key_floats(rows, s->kv_heads, s->head_dim));
-        values = kalm__max(values, kalm__value_floats(rows, s->kv_heads, s->head_dim));
-        scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k,
-                            kalm__query_block(s->heads, s->kv_heads) * (s->heads / s->kv_heads), s->head_dim));
+        for (l = 0; l < s->layers; l++) {
+            kalm__heads h = kalm__layer_heads(&f->stack[side], l);
+            keys = kalm__max(keys, kalm__key_bytes(&h, rows));
+            scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k, &h,
+                                                                      kalm__query_block(&h) * (h.heads / h.kv_heads)));
+        }
         scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
         for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
     }
@@ -120,10 +135,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
                                          kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, rows)));
     m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, rows));
-    m->self_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
-    m->self_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
-    m->cross_k = (float *)kalm__take(a, kalm__mul(keys, sizeof(float)));
-    m->cross_v = (float *)kalm__take(a, kalm__mul(values, sizeof(float)));
+    m->self = (unsigned char *)kalm__take(a, keys);
+    m->cross = (unsigned char *)kalm__take(a, keys);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
@@ -131,7 +144,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk, row));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
-    m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / 16, sizeof *m->seqs));
+    m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
     m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
     m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
@@ -166,7 +179,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
         return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model reads %u", c->max_doc,
                           s->side[KALM__ENCODER].max_positions);
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
-    c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), 16);
+    c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
     c->cache_bytes = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);

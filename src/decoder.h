@@ -57,16 +57,25 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
     const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
+    const kalm__ops *ops = d->c->machine.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, within;
     (void)worker;
     for (; k < end; k++) {
         const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
         float *key = d->c->memory.h + k * 2 * all;
-        for (h = 0; h < s->kv_heads; h++)
-            d->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps,
-                                           1.0f, NULL, NULL);
-        kalm__store_key(&q->cross, within, key, key + all, s->kv_heads, dim);
+        for (h = 0; h < s->kv_heads; h++) {
+            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL, NULL);
+            if (d->run->heads.quantised) ops->hadamard(key + h * dim, dim);
+        }
+        kalm__store_key(&d->run->heads, ops, &q->cross, within, key, key + all);
     }
+}
+
+KALM__FN void kalm__sum_docs_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__decoding *d = (const kalm__decoding *)arg;
+    (void)worker;
+    kalm__sum_values(&d->run->heads, &d->c->memory.seqs[i].cross, 0);
 }
 
 /* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
@@ -81,6 +90,7 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->doc_rows, d->row0, d->n, m->h + all, 2 * all);
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
+    kalm__parallel(&d->c->pool, r->heads.quantised ? r->seqs : 0, kalm__sum_docs_task, d);
 }
 
 /* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
@@ -91,7 +101,7 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
     size_t hidden = d->c->model->file.shape.hidden, i, rows = r->rows;
     int share = d->tokens <= d->c->chunk;
     r->rows = d->tokens;
-    kalm__layer_keys(r);
+    kalm__layer_keys(r, 1);
     if (share) {
         float *q = m->q;
         r->row0 = 0;
@@ -169,20 +179,15 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
         kalm__layer_run r;
         kalm_result result;
         kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
+        kalm__place_keys(&r);
         kalm__cross_keys(d, &r);
         if (l == 0 && layers > 1) {
             kalm__first_layer(d, &r);
-            for (i = 1; i < d->batch.seqs; i++) {          /* from here on everyone has keys of their own */
-                const kalm__side *s = &f->stack[KALM__DECODER].shape;
-                size_t before = i * m->seqs[0].self.capacity;
-                m->seqs[i].self.k = m->self_k + kalm__key_floats(before, s->kv_heads, s->head_dim);
-                m->seqs[i].self.v = m->self_v + kalm__value_floats(before, s->kv_heads, s->head_dim);
-            }
         } else {
             if (l == 0)
                 for (i = 1; i < d->batch.seqs; i++)
                     memcpy(m->x + m->seqs[i].row * f->shape.hidden, m->x, d->tokens * f->shape.hidden * sizeof(float));
-            kalm__layer_keys(&r);
+            kalm__layer_keys(&r, d->batch.seqs);
             if (l + 1 == layers) kalm__keep_last_rows(d, &r);
             kalm__layer_rows(&r, NULL);
         }
@@ -196,7 +201,6 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
 KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
                                   size_t count, kalm__progress *progress, kalm_score *scores, kalm_error *err)
 {
-    const kalm__side *s = &c->model->file.shape.side[KALM__DECODER];
     size_t next = 0, hidden = c->model->file.shape.hidden, i;
     while (next < count) {
         kalm__decoding d;
@@ -209,14 +213,13 @@ KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t to
         d.docs = docs;
         d.batch.c = c;
         while (next < count) {
-            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, 16);
+            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
             kalm__seq *q;
-            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, KALM__DECODER, tokens, 0, next)) break;
+            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, tokens, 0, next)) break;
             q = &c->memory.seqs[d.batch.seqs - 1];
             q->cross.count = rows;
             q->cross.capacity = capacity;
-            q->cross.k = c->memory.cross_k + kalm__key_floats(room, s->kv_heads, s->head_dim);
-            q->cross.v = c->memory.cross_v + kalm__value_floats(room, s->kv_heads, s->head_dim);
+            q->cross_place = room;
             room += capacity;
             d.doc_rows += rows;
             next++;

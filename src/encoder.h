@@ -24,18 +24,18 @@ KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
 typedef struct kalm__batch {
     kalm_context *c;
     size_t        rows, seqs;
-    size_t        self_room;           /* capacity handed out in self_k, self_v */
+    size_t        self_room;           /* capacity handed out in memory.self */
     const int32_t *ids;                /* [rows] */
 } kalm__batch;
 
 /* One more sequence of `count` rows at `position`; 0 when the batch is full. */
-KALM__FN int kalm__batch_add(kalm__batch *b, int side, size_t count, size_t position, size_t item)
+KALM__FN int kalm__batch_add(kalm__batch *b, size_t count, size_t position, size_t item)
 {
-    const kalm__side *s = &b->c->model->file.shape.side[side];
     kalm__memory *m = &b->c->memory;
-    size_t room = kalm__round_up(position + count, 16), i;
+    size_t room = kalm__round_up(position + count, KALM__KEY_STEP), i;
     kalm__seq *q;
-    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / 16) return 0;
+    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / KALM__KEY_STEP)
+        return 0;
     q = &m->seqs[b->seqs];
     memset(q, 0, sizeof *q);
     q->row = b->rows;
@@ -44,8 +44,7 @@ KALM__FN int kalm__batch_add(kalm__batch *b, int side, size_t count, size_t posi
     q->item = item;
     q->self.count = position + count;
     q->self.capacity = room;
-    q->self.k = m->self_k + kalm__key_floats(b->self_room, s->kv_heads, s->head_dim);
-    q->self.v = m->self_v + kalm__value_floats(b->self_room, s->kv_heads, s->head_dim);
+    q->place = b->self_room;
     for (i = 0; i < count; i++) m->row_seq[b->rows + i] = (uint32_t)b->seqs;
     b->rows += count;
     b->self_room += room;
@@ -71,7 +70,8 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress
         kalm__layer_run r;
         kalm_result result;
         kalm__layer_begin(&r, c, KALM__ENCODER, l, b->rows, b->seqs);
-        kalm__layer_keys(&r);
+        kalm__place_keys(&r);
+        kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
         result = kalm__step(progress, b->rows, err);
         if (result) return result;

@@ -77,6 +77,13 @@ enum { KALM__ENCODER = 0, KALM__DECODER = 1 };
 #define KALM__SHAPE_BYTES (4u * (0u KALM__SHAPE_FIELDS(KALM__COUNT_FIELD)))
 #define KALM__SIDE_BYTES (4u * (0u KALM__SIDE_FIELDS(KALM__COUNT_FIELD)))
 
+/* Limits of a sane model. They keep every product below 2^63, so that the arithmetic on untrusted numbers needs no
+   further care; the largest published model is far inside (hidden 2560, 34 layers). */
+enum {
+    KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 12,
+    KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
+};
+
 /* The texts around the user's, so that the prompt travels with the weights it was trained with:
      encoder: DOCUMENT + document
      decoder: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */

@@ -18,6 +18,7 @@ typedef struct kalm__layer_run {
     const kalm__layer *layer;
     const kalm__rotary *rotary;
     int                side;
+    kalm__heads        heads;
     size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
     /* the piece of work at hand */
     size_t             row0, n;        /* rows of the chunk */
@@ -39,9 +40,21 @@ KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, u
     r->side = side;
     r->stack = &c->model->file.stack[side];
     r->layer = &r->stack->layers[layer];
+    r->heads = kalm__layer_heads(r->stack, layer);
     r->rotary = &c->rotary[side][r->layer->full];
     r->rows = rows;
     r->seqs = seqs;
+}
+
+/* Where the sequences' keys lie: side by side, in the layout of this layer. */
+KALM__FN void kalm__place_keys(const kalm__layer_run *r)
+{
+    const kalm__memory *m = &r->c->memory;
+    size_t i;
+    for (i = 0; i < r->seqs; i++) {
+        m->seqs[i].self.data = m->self + kalm__key_bytes(&r->heads, m->seqs[i].place);
+        m->seqs[i].cross.data = m->cross + kalm__key_bytes(&r->heads, m->seqs[i].cross_place);
+    }
 }
 
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
@@ -94,6 +107,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
+    const kalm__ops *ops = r->c->machine.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
     void *scratch = kalm__scratch(&r->c->machine, worker);
     float *turn = (float *)scratch;
@@ -102,15 +116,26 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
         float *key = r->c->memory.h + k * 2 * all;
         size_t at = q->position + (r->row0 + k - q->row);
         kalm__rotary_at(r->rotary, at, turn);
-        for (h = 0; h < s->kv_heads; h++)
-            r->c->machine.ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f,
-                                           turn, turn + dim / 2);
-        kalm__store_key(&q->self, at, key, key + all, s->kv_heads, dim);
+        for (h = 0; h < s->kv_heads; h++) {
+            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn,
+                             turn + dim / 2);
+            if (r->heads.quantised) ops->hadamard(key + h * dim, dim);
+        }
+        kalm__store_key(&r->heads, ops, &q->self, at, key, key + all);
     }
 }
 
-/* Norm and pack the rows of the batch, and keep the keys and values of all of them. */
-KALM__FN void kalm__layer_keys(kalm__layer_run *r)
+KALM__FN void kalm__sum_values_task(void *arg, size_t i, unsigned worker)
+{
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__seq *q = &r->c->memory.seqs[i];
+    (void)worker;
+    kalm__sum_values(&r->heads, &q->self, q->position);
+}
+
+/* Norm and pack the rows of the batch, and keep the keys and values of all of them: those of the first
+   `seqs` sequences. */
+KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
 {
     kalm__memory *m = &r->c->memory;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
@@ -122,6 +147,7 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r)
         kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
+    kalm__parallel(&r->c->pool, r->heads.quantised ? seqs : 0, kalm__sum_values_task, r);
 }
 
 /* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
@@ -130,6 +156,7 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
+    const kalm__ops *ops = r->c->machine.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
     float scale = 1.0f / sqrtf(s->query_scalar);
     void *scratch = kalm__scratch(&r->c->machine, worker);
@@ -138,9 +165,11 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
         float *row = r->c->memory.q + k * s->heads * dim;
         kalm__rotary_at(r->rotary, q->position + (r->row0 + k - q->row), turn);
-        for (h = 0; h < s->heads; h++)
-            r->c->machine.ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale,
-                                           turn, turn + dim / 2);
+        for (h = 0; h < s->heads; h++) {
+            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn,
+                             turn + dim / 2);
+            if (r->heads.quantised) ops->hadamard(row + h * dim, dim);
+        }
     }
 }
 
@@ -158,7 +187,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
     const kalm__memory *m = &r->c->memory;
-    size_t low = 0, high = r->parts, block = kalm__query_block(s->heads, s->kv_heads), query, wide = (size_t)s->heads * s->head_dim;
+    size_t low = 0, high = r->parts, block = kalm__query_block(&r->heads), query, wide = (size_t)s->heads * s->head_dim;
     const kalm__part *p;
     const kalm__seq *q;
     kalm__attention a;
@@ -172,9 +201,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     i -= p->task;
     query = i / s->kv_heads * block;
     a.machine = &r->c->machine;
-    a.heads = s->heads;
-    a.kv_heads = s->kv_heads;
-    a.head_dim = s->head_dim;
+    a.shape = r->heads;
     a.cross = q->cross;
     a.self = q->self;
     if (r->side == KALM__ENCODER) {    /* window w sees (w + 1) / 2 - 1 to the left and w / 2 to the right */
@@ -194,7 +221,7 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
 {
     const kalm__side *s = &r->stack->shape;
     kalm__memory *m = &r->c->memory;
-    size_t row = r->row0, tasks = 0, block = kalm__query_block(s->heads, s->kv_heads);
+    size_t row = r->row0, tasks = 0, block = kalm__query_block(&r->heads);
     r->parts = 0;
     while (row < r->row0 + r->n) {
         kalm__part *p = &m->parts[r->parts++];

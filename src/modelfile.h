@@ -46,13 +46,6 @@ typedef struct kalm__file {
     int            has_model, has_tokenizer;
 } kalm__file;
 
-/* Limits of a sane model. They keep every product below 2^63, so that the arithmetic on untrusted numbers needs no
-   further care; the largest published model is far inside (hidden 2560, 34 layers). */
-enum {
-    KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 12,
-    KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
-};
-
 KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 {
     const unsigned char *p = f->data;

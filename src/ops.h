@@ -29,6 +29,9 @@ typedef struct kalm__ops {
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
     float (*dot)(const float *a, const float *b, size_t n);
     void  (*hadamard)(float *x, size_t n);
+    float (*quantise)(int8_t *q, const float *x, size_t n);
+    float (*split)(float *high, float *low, const float *p, const float *scale, size_t n);
+    void  (*add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one

@@ -211,9 +211,76 @@ KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
     kalm__hadamard_rest(x, n);
 }
 
+/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h; NaN counts as zero. */
+KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
+{
+    VF m = V_SET(0.0f);
+    float most, inverse;
+    size_t i = 0, k;
+    for (; i < n; i += V_W) {
+        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    }
+    most = V_HMAX(m);
+    if (!(most >= KALM__TINY_ROW)) {
+        memset(q, 0, n);
+        return 0.0f;
+    }
+    inverse = 127.0f / most;
+    for (i = 0; i < n; i += V_W) {
+        float part[V_W];
+        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        v = V_MUL(v, V_SET(inverse));
+        V_STORE(part, V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)));
+        for (k = 0; k < V_W && i + k < n; k++) q[i + k] = part[k] >= -127.0f && part[k] <= 127.0f ? (int8_t)part[k] : 0;
+    }
+    return most * (1.0f / 127.0f);
+}
+
+/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
+   unit is returned. */
+KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+{
+    VF m = V_SET(0.0f);
+    float most, inverse;
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
+    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
+    most = V_HMAX(m);
+    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
+    for (i = 0; i < n; i += V_W) {
+        size_t rest = n - i < V_W ? n - i : V_W;
+        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
+                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        VF whole;
+        w = V_MUL(w, V_SET(inverse));
+        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
+        w = V_SUB(w, whole);
+        if (rest < V_W) {
+            KALM__V(store_rest)(high + i, rest, whole);
+            KALM__V(store_rest)(low + i, rest, w);
+        } else {
+            V_STORE(high + i, whole);
+            V_STORE(low + i, w);
+        }
+    }
+    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+}
+
+/* y = y * scale + unit * (high + low) */
+KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+{
+    VF s = V_SET(scale), u = V_SET(unit);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W)
+        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
+    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+}
+
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard)
+    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
+    KALM__V(quantise), KALM__V(split), KALM__V(add_planes)
 };
 
 #undef KALM__V

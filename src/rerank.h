@@ -143,7 +143,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
         r = kalm__source_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
         used = kalm__min(n, c->max_doc);
-        if (used > room || !kalm__batch_add(&b, KALM__ENCODER, used, 0, *next)) break;
+        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
         m->prompt[b.seqs - 1] = (int32_t)kalm__min(n, INT32_MAX);
         ++*next;
     }
