@@ -133,7 +133,7 @@ int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1500, round, opened = 0;
     uint64_t state = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
-    size_t size;
+    size_t size = 0;
     unsigned char *original = test_read_file(TEST_BUILD "/tiny.kalm", &size), *block, *p;
     if (!CHECK(original != NULL)) return test_end();
     block = (unsigned char *)malloc(size + 64);

@@ -2,7 +2,8 @@
 
      golden [-q QUANTIZE] [-k KERNELS] [-w WEIGHTS[,...]] [DIR...]
 
-   Each DIR is a case (it has golden.json) or a folder of cases; default tests/golden. A case is converted with QUANTIZE
+   Each DIR is a case (it has golden.json) or a folder of cases; default tests/golden and examples/tiny, whose golden.json
+   is simpler: instead of "results", a member r4 of a pair has {yes, no, margin, p_yes} at ratio 4, and so on. A case is converted with QUANTIZE
    (default: kalm-quantize of the same build) and computed on every kernel set that this machine has, or on KERNELS.
 
    f32: every quantity that golden.json has is held to the case's own tolerance: encoder_last_hidden and pooled (as rows
@@ -95,6 +96,33 @@ static int32_t *ids(const golden *g, uint32_t node, kalm_ids *out)
 /* For each element e of an array: for (EACH(g, array, e)) */
 #define EACH(g, array, e) (e) = (array) + 1; (e) < (g)->json.nodes[array].next; (e) = (g)->json.nodes[e].next
 
+typedef struct outcome { uint32_t ratio, node; } outcome;
+enum { MAX_RESULTS = 256 };
+
+/* The results of a pair, in either form. */
+static size_t results_of(const golden *g, uint32_t pair, outcome *out)
+{
+    const kalm__json_node *n = g->json.nodes;
+    uint32_t list = get(g, pair, "results"), at;
+    size_t count = 0;
+    if (list) {
+        for (EACH(g, list, at)) {
+            double chunk = number(g, at, "chunk_size", 0);         /* null: no pooling */
+            if (count == MAX_RESULTS) break;
+            out[count].ratio = chunk > 0 ? (uint32_t)chunk : 1;
+            out[count++].node = at;
+        }
+        return count;
+    }
+    for (at = pair + 1; at < n[pair].next; at = n[at + 1].next) {
+        kalm_text key = kalm__json_text(&g->json, at);
+        if (key.size < 2 || key.data[0] != 'r' || key.data[1] < '1' || key.data[1] > '9' || count == MAX_RESULTS) continue;
+        out[count].ratio = (uint32_t)strtoul(key.data + 1, NULL, 10);
+        out[count++].node = at + 1;
+    }
+    return count;
+}
+
 /* Paths longer than that are no test's. */
 enum { PATH_ROOM = 4096 };
 static const char *join(char *path, const char *folder, const char *name)
@@ -115,7 +143,9 @@ static int golden_open(golden *g, const char *dir, const char *name)
     char path[PATH_ROOM];
     unsigned char *text;
     size_t size;
-    uint32_t t, pair, result;
+    uint32_t t, pair;
+    size_t i, count;
+    outcome list[MAX_RESULTS];
     kalm_error err;
     kalm_allocator allocator;
     int ok;
@@ -140,13 +170,12 @@ static int golden_open(golden *g, const char *dir, const char *name)
     if (!CHECKF(g->pairs && kalm__json_uint(&g->json, get(g, 0, "yes_id"), &g->yes_id)
                 && kalm__json_uint(&g->json, get(g, 0, "no_id"), &g->no_id), "%s lacks pairs, yes_id or no_id", path)) return 0;
     for (EACH(g, g->pairs, pair)) {
-        uint32_t results = get(g, pair, "results");
         g->longest_document = (uint32_t)kalm__max(g->longest_document, g->json.nodes[get(g, pair, "encoder_ids")].size);
         g->longest_prompt = (uint32_t)kalm__max(g->longest_prompt, g->json.nodes[get(g, pair, "decoder_ids")].size);
-        if (!results) continue;
-        for (EACH(g, results, result)) {
-            double margin = number(g, result, "margin", 0);
-            double rough = number(g, result, "margin_bf16_run", margin + 0.03 * fabs(margin));
+        count = results_of(g, pair, list);
+        for (i = 0; i < count; i++) {
+            double margin = number(g, list[i].node, "margin", 0);
+            double rough = number(g, list[i].node, "margin_bf16_run", margin + (get(g, pair, "results") ? 0.03 : 0.005) * fabs(margin));
             g->rms_margin += margin * margin;
             g->sensitivity += (rough - margin) * (rough - margin);
             g->results++;
@@ -226,7 +255,9 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
     kalm_error err;
     kalm_model_info info;
     errors e;
-    uint32_t pair, result;
+    uint32_t pair;
+    outcome list[MAX_RESULTS];
+    size_t at, count;
     int exact = limit->rms <= 0;
     unsigned long failed = test__failed;
     double rms;
@@ -243,13 +274,13 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
         kalm_ids document, prompt;
         int32_t *document_ids = ids(g, get(g, pair, "encoder_ids"), &document);
         int32_t *prompt_ids = ids(g, get(g, pair, "decoder_ids"), &prompt);
-        uint32_t results = get(g, pair, "results"), hidden = get(g, pair, "encoder_last_hidden");
-        kalm_text name_text = kalm__json_text(&g->json, get(g, pair, "name"));
+        uint32_t hidden = get(g, pair, "encoder_last_hidden"), named = get(g, pair, "name");
+        kalm_text name_text = kalm__json_text(&g->json, named ? named : get(g, pair, "doc_id"));
         char name[40];
         snprintf(name, sizeof name, "%.*s", (int)kalm__min(name_text.size, 39), name_text.data ? name_text.data : "");
-        for (EACH(g, results, result)) {
-            double chunk = number(g, result, "chunk_size", 0);
-            uint32_t ratio = chunk > 0 ? (uint32_t)chunk : 1;
+        count = results_of(g, pair, list);
+        for (at = 0; at < count; at++) {
+            uint32_t ratio = list[at].ratio, result = list[at].node;
             kalm_doc *doc = NULL;
             kalm_doc_info di;
             kalm_score score;
@@ -288,16 +319,21 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
                                g->name, name, (unsigned)ratio, worst, g->tolerance_decoder);
                         largest(&e.decoder, worst);
                     }
-                    if (get(g, result, "yes_logit"))
-                        compare(&e.logit, (double)logit[0], number(g, result, "yes_logit", NOT_A_NUMBER), g->tolerance_logit, g, name, ratio, "yes_logit");
-                    if (get(g, result, "no_logit"))
-                        compare(&e.logit, (double)logit[1], number(g, result, "no_logit", NOT_A_NUMBER), g->tolerance_logit, g, name, ratio, "no_logit");
+                    for (k = 0; k < 4; k++) {
+                        static const char *const keys[4] = { "yes_logit", "no_logit", "yes", "no" };
+                        if (get(g, result, keys[k]))
+                            compare(&e.logit, (double)logit[k % 2], number(g, result, keys[k], NOT_A_NUMBER), g->tolerance_logit, g,
+                                    name, ratio, keys[k]);
+                    }
                     free(last);
                     free(expected);
                     compare(&e.margin, (double)score.margin, margin, g->tolerance_margin, g, name, ratio, "margin");
-                    if (get(g, result, "probability"))
-                        compare(&e.probability, (double)score.score, number(g, result, "probability", NOT_A_NUMBER), g->tolerance_probability,
-                                g, name, ratio, "probability");
+                    for (k = 0; k < 2; k++) {
+                        static const char *const keys[2] = { "probability", "p_yes" };
+                        if (get(g, result, keys[k]))
+                            compare(&e.probability, (double)score.score, number(g, result, keys[k], NOT_A_NUMBER),
+                                    g->tolerance_probability, g, name, ratio, keys[k]);
+                    }
                 } else {
                     CHECKF(error <= limit->largest * g->sensitivity, "%s %s %s ratio %u: margin is %.6g, expected %.6g", g->name, weights,
                            name, (unsigned)ratio, (double)score.margin, margin);
@@ -449,7 +485,10 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "-w") == 0 && i + 1 < argc) only_weights = argv[++i];
         else given++;
     }
-    if (!given) run_folder("tests/golden");
+    if (!given) {
+        run_folder("tests/golden");
+        run_folder("examples/tiny");
+    }
     for (i = 1; i < argc; i++) {
         if (argv[i][0] == '-' && argv[i][1] && !argv[i][2]) i++;
         else run_folder(argv[i]);

@@ -129,7 +129,7 @@ static void test_refusals(void)
     CHECK(kalm_model_open("no/such/file.kalm", NULL, &nothing, NULL) == KALM_CANNOT_READ);
     c = zero_config();
     c.allocator.alloc = no_alloc;
-    REFUSED(kalm_model_open(model_path, &c, &nothing, &err), KALM_BAD_ARGUMENT, "release");
+    REFUSED(kalm_model_open(model_path, &c, &nothing, &err), KALM_BAD_ARGUMENT, "allocator");
 
     REFUSED(kalm_context_new(NULL, NULL, &none, &err), KALM_BAD_ARGUMENT, NULL);
     REFUSED(kalm_context_new(model, NULL, NULL, &err), KALM_BAD_ARGUMENT, NULL);
@@ -210,7 +210,8 @@ static void test_refusals(void)
     REFUSED(kalm_rerank_texts(ctx, text, NULL, 2, NULL, &score, &err), KALM_BAD_ARGUMENT, NULL);
     REFUSED(kalm_tokenize(NULL, text, 0, NULL, 0, &n, &err), KALM_BAD_ARGUMENT, NULL);
     REFUSED(kalm_tokenize(model, text, 0, NULL, 5, &n, &err), KALM_BAD_ARGUMENT, NULL);
-    REFUSED(kalm_detokenize(model, id, 3, NULL, 0, &n, &err), KALM_BAD_ARGUMENT, NULL);
+    REFUSED(kalm_detokenize(model, NULL, 3, NULL, 0, &n, &err), KALM_BAD_ARGUMENT, NULL);
+    CHECK(kalm_detokenize(model, id, 3, NULL, 0, &n, &err) == KALM_OK);          /* ids it lacks have no text */
     CHECK(kalm_token_bytes(model, -1).data == NULL && kalm_token_bytes(model, 1 << 30).data == NULL);
     CHECK(kalm_token_bytes(model, 5).data != NULL);
     kalm_context_free(ctx);
@@ -292,6 +293,8 @@ static kalm_result everything(const kalm_config *config, float *margin, kalm_err
     const void *bytes;
     char back[64];
     int32_t ids[64];
+    kalm_params p = zero_params();
+    p.bits = 16;                       /* kalm_rerank_texts keeps nothing, so its default rounds nothing */
     for (i = 0; i < 3; i++) texts[i] = text_of(documents[i + 6]);
     r = kalm_model_open(model_path, config, &m, err);
     if (r) CHECK(m == NULL);
@@ -303,7 +306,7 @@ static kalm_result everything(const kalm_config *config, float *margin, kalm_err
     }
     if (!r) {
         docs[0] = docs[1] = docs[2] = (kalm_doc *)&docs;
-        r = kalm_encode(ctx, texts, 3, NULL, docs, err);
+        r = kalm_encode(ctx, texts, 3, &p, docs, err);
         if (r) CHECK(docs[0] == NULL && docs[1] == NULL && docs[2] == NULL);
     }
     if (!r) {
@@ -324,7 +327,7 @@ static kalm_result everything(const kalm_config *config, float *margin, kalm_err
     if (!r) {
         *margin = scores[0].margin;
         CHECK(scores[3].margin == scores[0].margin);
-        r = kalm_rerank_texts(ctx, text_of(query_text), texts, 3, NULL, scores, err);
+        r = kalm_rerank_texts(ctx, text_of(query_text), texts, 3, &p, scores, err);
         if (!r) CHECKF(scores[0].margin == *margin, "%.9g, %.9g", (double)scores[0].margin, (double)*margin);
     }
     for (i = 0; i < 3; i++) kalm_doc_free(docs[i]);
@@ -363,7 +366,7 @@ static void test_memory(void)
 /* kalm_rerank_texts: memory does not grow with the number of texts. */
 static void test_memory_of_many(void)
 {
-    enum { FEW = 40, MANY = 400 };
+    enum { FEW = 128, MANY = 1280 };
     static kalm_text texts[MANY];
     static kalm_score scores[MANY];
     size_t peak[2], i;
@@ -416,7 +419,8 @@ static void test_cancel(void)
     config.threads = 2;
     ctx = context(&config);
     all_texts(texts);
-    CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, NULL, want, &err) == KALM_OK);
+    p.bits = 32;
+    CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, &p, want, &err) == KALM_OK);
     p.progress = stop_at;
     p.progress_user = &s;
     for (job = 0; job < 3; job++) {
@@ -435,7 +439,9 @@ static void test_cancel(void)
                     kalm_doc_free(docs[i]);
                 }
             } else if (job == 1) {
-                CHECK(kalm_encode(ctx, texts, DOCS, NULL, stored, &err) == KALM_OK);
+                kalm_params quiet = zero_params();
+                quiet.bits = 32;
+                CHECK(kalm_encode(ctx, texts, DOCS, &quiet, stored, &err) == KALM_OK);
                 r = kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)stored, DOCS, &p, got, &err);
                 for (i = 0; i < DOCS; i++) kalm_doc_free(stored[i]);
             } else {
@@ -453,8 +459,24 @@ static void test_cancel(void)
             }
         }
     }
+    {                                  /* a job of several batches is one job to whoever watches it */
+        enum { MANY = 150 };
+        static kalm_text many[MANY];
+        static kalm_score scores[MANY];
+        kalm_doc *made[MANY];
+        for (i = 0; i < MANY; i++) many[i] = texts[i % 4];
+        for (job = 0; job < 2; job++) {
+            memset(&s, 0, sizeof s);
+            if (job) CHECK(kalm_rerank_texts(ctx, text_of(query_text), many, MANY, &p, scores, &err) == KALM_OK);
+            else CHECK(kalm_encode(ctx, many, MANY, &p, made, &err) == KALM_OK);
+            CHECKF(!s.wrong && s.last == s.total, "job %d of many: progress is not of the whole job", job);
+        }
+        for (i = 0; i < MANY; i++) kalm_doc_free(made[i]);
+    }
     /* the context serves on */
-    CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, NULL, got, &err) == KALM_OK);
+    p = zero_params();
+    p.bits = 32;
+    CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, &p, got, &err) == KALM_OK);
     CHECK(memcmp(got, want, sizeof got) == 0);
     kalm_context_free(ctx);
 }

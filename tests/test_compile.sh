@@ -25,7 +25,7 @@ expect() {
 compilers() {
     for c in "$@"; do
         command -v "$c" > /dev/null 2>&1 || continue
-        real=$("$c" --version 2>/dev/null | head -n 1)
+        real=$("$c" --version 2>/dev/null | head -n 1 | sed 's/^[^ ]*[gc][c+][c+]* //')    # cc is often gcc by another name
         case $seen in *"|$real|"*) continue ;; esac
         seen="$seen|$real|"
         printf '%s\n' "$c"
