@@ -30,7 +30,7 @@
    RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
    they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
 
-   MEMORY. On the stack: 1024 pending tokens and dead marks for 4096 bytes, 5 KB. Beyond, from the allocator: 4 bytes for
+   MEMORY. On the stack: 1024 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 6 KB. Beyond, from the allocator: 4 bytes for
    each pending token and 1/8 byte for each byte of the stretch, both only as long as there is no cut. */
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
@@ -40,6 +40,7 @@
 #define KALM__BPE_PENDING 1024
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
+#define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
 
 typedef struct kalm__bpe {
     const kalm__tokenizer *t;
@@ -152,29 +153,40 @@ KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned c
     } else kalm__bpe_emit_rare(e, symbol, text, n);
 }
 
-/* The longest token at text[0 .. n); *size is its length, 0 and KALM__TOK_NONE when not even a character fits. */
-KALM__INLINE uint32_t kalm__bpe_longest(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t *size)
+/* The tokens that text[0 .. n) begins with, the shortest first. */
+typedef struct kalm__bpe_found {
+    uint32_t node[KALM__BPE_INNER];
+    unsigned char size[KALM__BPE_INNER];         /* bytes */
+} kalm__bpe_found;
+
+/* Finds them; how many. */
+KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f)
 {
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), last = 0, units = t->trie_units, id;
-    size_t i = 0, end = 0;
+    uint32_t node = kalm__u32(trie), units = t->trie_units;
+    size_t i = 0, count = 0;
+    if (n > KALM__BPE_INNER) n = KALM__BPE_INNER;
     while (i < n) {
-        node = kalm__trie_step(trie, units, node, text[i]);
+        node = kalm__trie_step(trie, units, node, text[i++]);
         if (node == KALM__TOK_NONE) break;
-        i++;
         if (node & 0x100) {
-            last = node;
-            end = i;
+            f->node[count] = node;
+            f->size[count++] = (unsigned char)i;
         }
     }
-    *size = end;
-    if (!end) return KALM__TOK_NONE;
-    id = kalm__trie_value(trie, units, last);
-    if (id >= t->symbols) {
-        *size = 0;
-        return KALM__TOK_NONE;
-    }
-    return id;
+    return count;
+}
+
+/* The symbol that is all of text[0 .. n), or KALM__TOK_NONE. */
+KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned char *text, size_t n)
+{
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), id;
+    size_t i;
+    for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
+    if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
+    id = kalm__trie_value(trie, t->trie_units, node);
+    return id < t->symbols ? id : KALM__TOK_NONE;
 }
 
 /* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
@@ -186,8 +198,8 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
     unsigned char size[512];
     size_t n = 0, at = 0, i, best, border;
     while (at < left + right && n < 512) {
-        size_t bytes = kalm__char_bytes(text + at), found;
-        symbol[n] = kalm__bpe_longest(t, text + at, bytes, &found);
+        size_t bytes = kalm__char_bytes(text + at);
+        symbol[n] = kalm__bpe_exactly(t, text + at, bytes);
         size[n++] = (unsigned char)bytes;
         at += bytes;
     }
@@ -206,11 +218,10 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
         border = 0;
         for (i = 0; i <= best; i++) border += size[i];
         if (border == left) return 0;
-        /* The symbol that a merge makes is found by its text: the longest token of exactly that size. */
+        /* The symbol that a merge makes is found by its text. */
         {
-            size_t from = border - size[best], bytes = (size_t)size[best] + size[best + 1], found;
-            uint32_t made = kalm__bpe_longest(t, text + from, bytes, &found);
-            symbol[best] = found == bytes ? made : KALM__TOK_NONE;
+            size_t bytes = (size_t)size[best] + size[best + 1];
+            symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
             size[best] = (unsigned char)bytes;
             for (i = best + 1; i + 1 < n; i++) {
                 symbol[i] = symbol[i + 1];
@@ -305,7 +316,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 {
     const kalm__tokenizer *t = e->t;
     const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
-    size_t base = 0, pos = 0, size, room;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    kalm__bpe_found f;
+    size_t base = 0, pos = 0, size, found;
     uint32_t id, previous = KALM__TOK_NONE;
     kalm_result r;
     e->after_unknown = 0;
@@ -326,8 +339,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             previous = KALM__TOK_NONE;
             continue;
         }
-        id = kalm__bpe_longest(t, text + pos, n - pos, &size);
-        if (!size) {
+        found = kalm__bpe_find(t, text + pos, n - pos, &f);
+        if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
             kalm__bpe_unknown(e, text + pos, size);
@@ -336,36 +349,37 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             continue;
         }
         for (;;) {
-            size_t end = pos + size;
-            if (size && !(e->any_dead && (end - base) / 8 < e->dead_size && e->dead[(end - base) / 8] >> ((end - base) & 7) & 1)
-                && (previous == KALM__TOK_NONE
-                    || kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size))) {
-                unsigned a = text[end - 1], b = end < n ? text[end] : 0;
-                if (end == n || !(joins[32 * a + b / 8] >> (b & 7) & 1)) {
-                    if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, end - base);
-                    kalm__bpe_emit(e, id, text + pos, size);
-                    base = end;
-                    previous = KALM__TOK_NONE;
-                } else {
-                    if (size != lengths[id])
-                        return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
-                    if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
-                    e->pending[e->depth++] = previous = id;
-                }
-                pos = end;
-                break;
+            size_t end, place;
+            if (!found) {              /* nothing fits here: never again this place, and the token before shorter */
+                if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
+                r = kalm__bpe_mark_dead(e, pos - base, n - base);
+                if (r) return r;
+                size = lengths[e->pending[--e->depth]];
+                pos -= size;
+                previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
+                found = kalm__bpe_find(t, text + pos, size - 1, &f);
+                continue;
             }
-            room = size ? size - 1 : 0;
-            id = room ? kalm__bpe_longest(t, text + pos, room, &size) : KALM__TOK_NONE;
-            if (id != KALM__TOK_NONE) continue;
-            /* Nothing fits here: never mind this place, take the token before shorter. */
-            if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
-            r = kalm__bpe_mark_dead(e, pos - base, n - base);
-            if (r) return r;
-            id = e->pending[--e->depth];
-            size = lengths[id];
-            pos -= size;
-            previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
+            size = f.size[--found];
+            id = kalm__trie_value(trie, t->trie_units, f.node[found]);
+            if (id >= t->symbols) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's trie is damaged");
+            end = pos + size;
+            place = end - base;
+            if (e->any_dead && place / 8 < e->dead_size && (e->dead[place / 8] >> (place & 7) & 1)) continue;
+            if (previous != KALM__TOK_NONE
+                && !kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size)) continue;
+            if (end == n || !(joins[32u * text[end - 1] + text[end] / 8] >> (text[end] & 7) & 1)) {
+                if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, place);
+                kalm__bpe_emit(e, id, text + pos, size);
+                base = end;
+                previous = KALM__TOK_NONE;
+            } else {
+                if (size != lengths[id]) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
+                if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
+                e->pending[e->depth++] = previous = id;
+            }
+            pos = end;
+            break;
         }
     }
     return KALM_OK;

@@ -258,50 +258,52 @@ typedef struct kalm__import_range {
 /* The double array of sorted, distinct keys without NUL. */
 KALM__FN int kalm__import_trie_make(kalm__import *m, const kalm__import_key *key, size_t n, kalm__import_trie *w)
 {
-    size_t depth = 0, room = kalm__add(kalm__mul(n, 2), 1024);
-    kalm__import_range *stack = (kalm__import_range *)kalm__import_alloc(m, kalm__mul(room, sizeof *stack));
+    kalm__import_range *level = (kalm__import_range *)kalm__import_alloc(m, kalm__mul(n + 1, sizeof *level));
+    kalm__import_range *next = level ? (kalm__import_range *)kalm__import_alloc(m, kalm__mul(n + 1, sizeof *next)) : NULL;
+    size_t width = 1, wider, w_at;
     memset(w, 0, sizeof *w);
-    if (!stack || !kalm__import_trie_block(m, w)) return 0;
+    if (!next || !kalm__import_trie_block(m, w)) return 0;
     w->unit[0] = 0;
-    stack[depth].node = 0, stack[depth].depth = 0, stack[depth].from = 0, stack[depth].to = n;
-    depth++;
-    while (depth) {
-        kalm__import_range r = stack[--depth];
-        uint8_t label[257];
-        size_t begin[258];
-        unsigned labels = 0, k;
-        uint32_t base;
-        size_t i = r.from;
-        int ends = i < r.to && key[i].text.size == r.depth;
-        if (r.from >= r.to) continue;
-        if (ends) {
-            label[labels] = 0;
-            begin[labels++] = i++;
+    level[0].node = level[0].depth = 0, level[0].from = 0, level[0].to = n;
+    if (!n) width = 0;
+    /* Level by level: what every walk passes lies close together. A range holds a key at least, so a level n of them. */
+    for (; width; width = wider) {
+        kalm__import_range *swap = level;
+        for (w_at = wider = 0; w_at < width; w_at++) {
+            kalm__import_range r = level[w_at];
+            uint8_t label[257];
+            size_t begin[258], i = r.from;
+            unsigned labels = 0, k;
+            uint32_t base;
+            int ends = key[i].text.size == r.depth;
+            if (ends) {
+                label[labels] = 0;
+                begin[labels++] = i++;
+            }
+            while (i < r.to) {
+                uint8_t c = (uint8_t)key[i].text.data[r.depth];
+                label[labels] = c;
+                begin[labels++] = i;
+                while (i < r.to && (uint8_t)key[i].text.data[r.depth] == c) i++;
+            }
+            begin[labels] = r.to;
+            base = kalm__import_trie_base(m, w, label, labels);
+            if (base == KALM__TOK_NONE) return 0;
+            w->state[base] |= 2;
+            w->unit[r.node] = (w->unit[r.node] & 0xff) | (ends ? 0x100u : 0u) | base << 9;
+            for (k = 0; k < labels; k++) {
+                uint32_t at = base ^ label[k];
+                kalm__import_trie_take(w, at);
+                w->unit[at] = !k && ends ? 0x80000000u | key[begin[0]].value : label[k];
+                if (!k && ends) continue;
+                next[wider].node = at;
+                next[wider].depth = r.depth + 1;
+                next[wider].from = begin[k];
+                next[wider++].to = begin[k + 1];
+            }
         }
-        while (i < r.to) {
-            uint8_t c = (uint8_t)key[i].text.data[r.depth];
-            label[labels] = c;
-            begin[labels++] = i;
-            while (i < r.to && (uint8_t)key[i].text.data[r.depth] == c) i++;
-        }
-        begin[labels] = r.to;
-        base = kalm__import_trie_base(m, w, label, labels);
-        if (base == KALM__TOK_NONE) return 0;
-        w->state[base] |= 2;
-        w->unit[r.node] = (w->unit[r.node] & 0xff) | (ends ? 0x100u : 0u) | base << 9;
-        for (k = 0; k < labels; k++) {
-            uint32_t at = base ^ label[k];
-            kalm__import_trie_take(w, at);
-            w->unit[at] = !k && ends ? 0x80000000u | key[begin[0]].value : label[k];
-        }
-        for (k = labels; k-- > (ends ? 1u : 0u);) {
-            if (depth == room) return !kalm__fail(m->err, KALM_BAD_FILE, "%s: the vocabulary is too deep", m->name);
-            stack[depth].node = base ^ label[k];
-            stack[depth].depth = r.depth + 1;
-            stack[depth].from = begin[k];
-            stack[depth].to = begin[k + 1];
-            depth++;
-        }
+        level = next;
+        next = swap;
     }
     return 1;
 }
@@ -491,7 +493,7 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     kalm__import_key *key;
     kalm__import_trie trie, added;
     size_t keys = 0, i, k, total, at, pool_size = 0, pairs = 0;
-    uint32_t *starts, *buckets, *pair, *rank, *fill, bits = 8;
+    uint32_t *starts, *buckets, *filter, *pair, *rank, *fill, bits = 8;
     unsigned char *pool, *kinds, *lengths, *splits, first[256], joins[8192], *out;
     uint32_t bytes[256], run[256];
     kalm_result r;
@@ -605,7 +607,8 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     while (bits < 24 && ((size_t)4 << bits) < m->merges) bits++;
     buckets = (uint32_t *)kalm__import_alloc(m, (((size_t)1 << bits) + 1) * 4);
     fill = buckets ? (uint32_t *)kalm__import_alloc(m, ((size_t)1 << bits) * 4) : NULL;
-    pair = fill ? (uint32_t *)kalm__import_alloc(m, m->merges * 4) : NULL;
+    filter = fill ? (uint32_t *)kalm__import_alloc(m, ((size_t)1 << bits) * 4) : NULL;
+    pair = filter ? (uint32_t *)kalm__import_alloc(m, m->merges * 4) : NULL;
     rank = pair ? (uint32_t *)kalm__import_alloc(m, m->merges * 4) : NULL;
     if (!rank) return KALM_NO_MEMORY;
     for (k = 0; k < 2; k++) {
@@ -621,7 +624,9 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
             size_t bucket = (size_t)(h >> (40 - bits));
             if (!m->symbol[a->left].reachable || !m->symbol[a->right].reachable || !m->symbol[a->made].reachable) continue;
             if (k) {
-                pair[fill[bucket]] = (uint32_t)(h & (((uint64_t)1 << (40 - bits)) - 1));
+                uint32_t rest = (uint32_t)(h & (((uint64_t)1 << (40 - bits)) - 1));
+                filter[bucket] |= 1u << (rest & 31) | 1u << (rest >> 5 & 31);
+                pair[fill[bucket]] = rest;
                 rank[fill[bucket]] = a->rank + 1;
                 pairs++;
             }
@@ -634,6 +639,7 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     }
     kalm__import_words(starts, (size_t)m->tokens + 1);
     kalm__import_words(buckets, ((size_t)1 << bits) + 1);
+    kalm__import_words(filter, (size_t)1 << bits);
     kalm__import_words(pair, pairs);
     kalm__import_words(rank, pairs);
     kalm__import_words(trie.unit, trie.count);
@@ -647,7 +653,7 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     KALM__ROUND((((size_t)1 << bits) + 1) * 4), KALM__ROUND(pairs * 4), KALM__ROUND(pairs * 4);
     KALM__ROUND((size_t)added.count * 4), KALM__ROUND((size_t)256), KALM__ROUND((size_t)8192), KALM__ROUND((size_t)1024);
     KALM__ROUND(m->longest_run ? ((size_t)m->longest_run + 1) * 4 : 0), KALM__ROUND(m->rules_size);
-    KALM__ROUND(m->texts_size), KALM__ROUND(m->unknown_text.size);
+    KALM__ROUND(((size_t)1 << bits) * 4), KALM__ROUND(m->texts_size), KALM__ROUND(m->unknown_text.size);
 #undef KALM__ROUND
     out = (unsigned char *)kalm__alloc(&m->alloc, total);
     if (!out) return kalm__fail(m->err, KALM_NO_MEMORY, "no memory for a tokenizer of %z bytes", total);
@@ -678,6 +684,7 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     kalm__import_section(out, &at, KALM__SEC_RUNS, run, m->longest_run ? ((size_t)m->longest_run + 1) * 4 : 0);
     kalm__import_section(out, &at, KALM__SEC_RULES, m->rules, m->rules_size);
     kalm__import_section(out, &at, KALM__SEC_TEXTS, m->rules ? m->rules + m->rules_size : NULL, m->texts_size);
+    kalm__import_section(out, &at, KALM__SEC_FILTER, filter, ((size_t)1 << bits) * 4);
     kalm__import_section(out, &at, KALM__SEC_UNKNOWN, m->unknown_text.data, m->unknown_text.size);
     *blob = out;
     *blob_size = total;
