@@ -30,6 +30,13 @@ ifeq ($(UTF8PROC),yes)
   TEXT_LIBS := $(shell pkg-config --libs libutf8proc)
 endif
 
+# The store of encoded documents; without SQLite there is no kalm-index and kalm-rerank has no --store.
+SQLITE := $(shell pkg-config --exists sqlite3 2>/dev/null && echo yes)
+ifeq ($(SQLITE),yes)
+  TEXT_FLAGS += -DHAVE_SQLITE3 $(shell pkg-config --cflags sqlite3)
+  TEXT_LIBS += $(shell pkg-config --libs sqlite3)
+endif
+
 PARTS := $(wildcard src/*.h tokenizer/*.h quantize/*.h)
 
 .PHONY: help all header check-header check test sanitize thread demo bench install dist clean
@@ -71,6 +78,9 @@ $(call tool_if,kalm-rerank,examples/kalm_rerank.c)
 $(call tool_if,kalm-quantize,quantize/kalm_quantize.c)
 $(call tool_if,kalm-tokenize,tokenizer/tokenize.c)
 $(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
+ifeq ($(SQLITE),yes)
+$(call tool_if,kalm-index,examples/kalm_index.c)
+endif
 $(call tool_if,kalm-eval,examples/kalm_eval.c)
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)
@@ -91,7 +101,7 @@ $(B)/tests-header/%: tests/%.c kalm_rerank.h | $(B)/tests-header $(B)/tmp
 	$(CC) $(TEST_FLAGS) -I. $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
 -include $(wildcard $(B)/tests/*.d $(B)/tests-header/*.d)
 
-test: all $(BINARIES)
+test: all $(B)/tiny.kalm $(BINARIES)
 	@CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' sh tests/run.sh $(B) $(BINARIES) $(wildcard tests/test_*.sh)
 sanitize:
 	$(MAKE) config=sanitize test
