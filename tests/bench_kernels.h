@@ -214,7 +214,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     if (kalm__is_quantised(type)) w.scale = scale, w.sum = sum;
     for (i = 0; i < bytes * copies; i++) {
         seed = seed * 1664525u + 1013904223u;
-        data[i] = (unsigned char)(kalm__is_quantised(type) ? seed >> 24 & 63 : i % (type == KALM__F32 ? 4 : 2) == 1 ? 0x3c : 0);
+        data[i] = (unsigned char)(kalm__is_quantised(type) ? seed >> 24 & 63 : type == KALM__F32 ? (i % 4 == 3 ? 0x3c : 0x11) : (i % 2 ? 0x3c : 0x11));
     }
     for (i = 0; i < panels * 16; i++) scale[i] = 0.01f;
     for (i = 0; i < rows * cols; i++) {
