@@ -249,6 +249,13 @@ typedef struct store_ranking {
 
 enum { STORE_TOGETHER = 64, STORE_BYTES = 32 << 20 };
 
+/* Within a batch: Ctrl-C alone; the bar moves from batch to batch. */
+KALM__FN int store_progress(void *user, size_t done, size_t total)
+{
+    (void)user, (void)done, (void)total;
+    return kalm__interrupted != 0;
+}
+
 KALM__FN void store_flush(store_ranking *r)
 {
     kalm_score scores[STORE_TOGETHER];
