@@ -308,7 +308,7 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
     eoi[0] = kalm__config_member(&top, "eoi_token_index");
     eoi[1] = kalm__config_member(&encoder, "eoi_token_index");
     if (eoi[1]) m->eoi_id = kalm__config_uint(&encoder, "eoi_token_index", 0, m->vocabulary - 1);
-    if (eoi[0]) {
+    if (eoi[0] && !encoder.result) {
         uint32_t id = kalm__config_uint(&top, "eoi_token_index", 0, m->vocabulary - 1);
         if (eoi[1] && id != m->eoi_id) kalm__config_fail(&top, eoi[0], "eoi_token_index", "differs from encoder.eoi_token_index");
         m->eoi_id = id;
@@ -414,7 +414,7 @@ KALM__FN kalm_result kalm__checkpoint_tensors(kalm__checkpoint *c, kalm_error *e
     for (i = 0; i < c->st.count && !r; i++) {
         const kalm__st_tensor *t = &c->st.tensors[i];
         if (!t->used && !kalm__is_vision(t))
-            r = kalm__fail(err, KALM_BAD_FILE, "tensor %q of %s has no place in this model", t->name, t->name_size,
+            r = kalm__fail(err, KALM_BAD_FILE, "tensor %s of %s has no place in this model", t->shown,
                            c->st.shards[t->shard].name);
     }
     return r;
@@ -426,7 +426,7 @@ KALM__FN kalm_result kalm__checkpoint_read(kalm__checkpoint *c, const char *dir,
     char *path;
     kalm_result r;
     if (!kalm__directory_exists(dir))
-        return kalm__fail(err, KALM_CANNOT_READ, "%q is not a folder", dir, strlen(dir));
+        return kalm__fail(err, KALM_CANNOT_READ, "%s is not a folder", kalm__shown(dir));
     path = kalm__join_path(dir, "config.json");
     if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
     r = kalm__read_whole(path, (uint64_t)16 << 20, &c->config, &c->config_size, err);

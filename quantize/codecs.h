@@ -47,6 +47,18 @@ KALM__FN float kalm__largest(const float *w, size_t n)
     return m;
 }
 
+/* The largest weight that kalm__encode_panel takes: what rounds to a finite number; for q8 and q4 far more than a weight
+   may be, and little enough that sums and squares stay finite. */
+KALM__FN float kalm__largest_weight(uint32_t type)
+{
+    switch (type) {
+    case KALM__F32: return 3.402823466e38f;
+    case KALM__F16: return 65519.996f;
+    case KALM__BF16: return 3.3961775e38f;         /* 0x7f7f7fff */
+    default: return 1e15f;
+    }
+}
+
 /* Weights below this count as zero: steps must stay far from subnormal numbers. */
 #define KALM__TINY_WEIGHT 1e-30f
 
@@ -276,7 +288,7 @@ KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, 
 /* ---- rows of the embedding table --------------------------------------------------------------------------------- */
 
 /* One row of kalm__embedding_row_bytes(type, hidden) from w [round_up(hidden, 32)], zeros behind the last; work has the
-   same size and gets what the row reads back as. 0 when a scale does not fit f16. */
+   same size and gets what the row reads back as. 0 when a number, or a scale in f16, becomes infinite. */
 KALM__FN int kalm__encode_row(uint32_t type, const float *w, size_t hidden, unsigned char *row, float *work, kalm__loss *loss)
 {
     size_t padded = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK), blocks = padded / KALM__EMBEDDING_BLOCK, b, i;
@@ -287,6 +299,7 @@ KALM__FN int kalm__encode_row(uint32_t type, const float *w, size_t hidden, unsi
     else if (type == KALM__F16 || type == KALM__BF16)
         for (i = 0; i < hidden; i++) {
             uint16_t h = type == KALM__F16 ? kalm__to_f16(w[i]) : kalm__to_bf16(w[i]);
+            if (!(fabsf(w[i]) <= kalm__largest_weight(type))) fits = 0;
             row[2 * i] = (unsigned char)h;
             row[2 * i + 1] = (unsigned char)(h >> 8);
         }

@@ -40,6 +40,13 @@
 /* A message of the C library for the last failure. */
 KALM__FN const char *kalm__os_error(void) { return strerror(errno); }
 
+/* A path for an error: of a long one its end, which tells more than its beginning. */
+KALM__FN const char *kalm__shown(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 140 ? path + n - 140 : path;
+}
+
 /* dir + "/" + name, or name alone where it is absolute or dir is empty; to be freed; NULL without memory. */
 KALM__FN char *kalm__join_path(const char *dir, const char *name)
 {
@@ -112,10 +119,10 @@ KALM__FN kalm_result kalm__input_open(kalm__input *s, const char *path, kalm_err
                                        FILE_ATTRIBUTE_NORMAL, NULL) : INVALID_HANDLE_VALUE;
         free(wide);
         if (s->handle == INVALID_HANDLE_VALUE)
-            return kalm__fail(err, KALM_CANNOT_READ, "%q: no such file, or it cannot be opened", path, strlen(path));
+            return kalm__fail(err, KALM_CANNOT_READ, "%s: no such file, or it cannot be opened", kalm__shown(path));
         if (!GetFileSizeEx(s->handle, &size)) {
             CloseHandle(s->handle);
-            return kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be measured", path, strlen(path));
+            return kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be measured", kalm__shown(path));
         }
         s->size = (uint64_t)size.QuadPart;
     }
@@ -123,10 +130,10 @@ KALM__FN kalm_result kalm__input_open(kalm__input *s, const char *path, kalm_err
     {
         struct stat st;
         s->fd = open(path, O_RDONLY);
-        if (s->fd < 0) return kalm__fail(err, KALM_CANNOT_READ, "%q: %s", path, strlen(path), kalm__os_error());
+        if (s->fd < 0) return kalm__fail(err, KALM_CANNOT_READ, "%s: %s", kalm__shown(path), kalm__os_error());
         if (fstat(s->fd, &st) || !S_ISREG(st.st_mode)) {
             close(s->fd);
-            return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+            return kalm__fail(err, KALM_CANNOT_READ, "%s: not a regular file", kalm__shown(path));
         }
         s->size = (uint64_t)st.st_size;
     }
@@ -180,11 +187,11 @@ KALM__FN kalm_result kalm__read_whole(const char *path, uint64_t limit, char **d
     *data = NULL;
     *size = (size_t)s.size;
     if (s.size > limit)
-        r = kalm__fail(err, KALM_BAD_FILE, "%q: %U bytes are too many for such a file", path, strlen(path), s.size);
+        r = kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes are too many for such a file", kalm__shown(path), s.size);
     else if (!(*data = (char *)malloc(*size + 1)))
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %U bytes of %q", s.size, path, strlen(path));
     else if (!kalm__input_read(&s, 0, *data, *size))
-        r = kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be read to its end", path, strlen(path));
+        r = kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read to its end", kalm__shown(path));
     else (*data)[*size] = 0;
     kalm__input_close(&s);
     if (r) {
@@ -237,7 +244,7 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
     s->fd = open(s->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
 #endif
     if (s->fd < 0) {
-        kalm_result r = kalm__fail(err, KALM_CANNOT_READ, "cannot create %q: %s", s->temporary, strlen(s->temporary),
+        kalm_result r = kalm__fail(err, KALM_CANNOT_READ, "cannot create %s: %s", kalm__shown(s->temporary),
                                    kalm__os_error());
         free(s->path);
         free(s->temporary);
@@ -279,7 +286,7 @@ KALM__FN kalm_result kalm__sink_write(kalm__sink *s, uint64_t offset, const void
         size -= (size_t)n;
     }
     if (!moved || size)
-        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %q: %s", s->temporary, strlen(s->temporary),
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %s: %s", kalm__shown(s->temporary),
                           kalm__os_error());
     return KALM_OK;
 }
@@ -297,7 +304,7 @@ KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
     if (close(s->fd)) bad = 1;
     s->fd = -1;
     if (bad)
-        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %q: %s", s->temporary, strlen(s->temporary),
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %s: %s", kalm__shown(s->temporary),
                           kalm__os_error());
 #if defined(_WIN32)
     {
@@ -310,8 +317,7 @@ KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
     bad = rename(s->temporary, s->path);
 #endif
     if (bad)
-        return kalm__fail(err, KALM_CANNOT_READ, "cannot rename %q to its final name: %s", s->temporary,
-                          strlen(s->temporary), kalm__os_error());
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot rename %s to its final name: %s", kalm__shown(s->temporary), kalm__os_error());
     free(s->path);
     free(s->temporary);
     s->path = s->temporary = NULL;

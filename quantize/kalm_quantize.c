@@ -314,14 +314,12 @@ static void code_unit(const batch *b, size_t i, worker_space *s)
         row = unit * KALM__PANEL;
         n = kalm__min(KALM__PANEL, it->t.rows - row);
         if (!unit_rows(b, s, row, n, r)) return;
-        if (it->t.type == KALM__F16)
-            for (k = 0; k < n * kalm__cols32(cols); k++)
-                if (fabsf(s->rows[k]) >= 65520.0f) {
-                    r->state = UNIT_OVERFLOW;
-                    r->row = row + k / kalm__cols32(cols);
-                    r->col = k % kalm__cols32(cols);
-                    return;
-                }
+        for (k = 0; k < n * kalm__cols32(cols); k++)
+            if (!(fabsf(s->rows[k]) <= kalm__largest_weight(it->t.type))) {
+                r->state = UNIT_OVERFLOW;
+                r->row = row + k / kalm__cols32(cols);
+                return;
+            }
         kalm__encode_panel(it->t.type, s->rows, cols, out, b->scale + row, b->sum + row, &r->loss, s->scratch);
         break;
     case ITEM_TABLE:
@@ -458,12 +456,10 @@ static kalm_result unit_fail(const plan *p, const item *it, const unit_result *r
 {
     const char *file = p->c.st.shards[it->from->shard].name;
     if (r->state == UNIT_UNREADABLE)
-        return kalm__fail(err, KALM_CANNOT_READ, "%s: tensor %q cannot be read", file, it->from->name, it->from->name_size);
+        return kalm__fail(err, KALM_CANNOT_READ, "%s: tensor %s cannot be read", file, it->from->shown);
     if (r->state == UNIT_NOT_FINITE)
-        return kalm__fail(err, KALM_BAD_FILE, "tensor %q has a NaN or an infinity at [%U, %U]", it->from->name,
-                          it->from->name_size, r->row, r->col);
-    return kalm__fail(err, KALM_BAD_FILE, "tensor %q has a number too large for %s in row %U", it->from->name,
-                      it->from->name_size, kalm__type_name(it->t.type), r->row);
+        return kalm__fail(err, KALM_BAD_FILE, "tensor %s has a NaN or an infinity at [%U, %U]", it->from->shown, r->row, r->col);
+    return kalm__fail(err, KALM_BAD_FILE, "tensor %s has a number too large for %s in row %U", it->from->shown, kalm__type_name(it->t.type), r->row);
 }
 
 static kalm_result stream(streamer *s, plan *p, writer *w, progress *show, kalm_error *err)
@@ -641,7 +637,7 @@ static int same_tensor(const kalm__checkpoint *c, const kalm__st_tensor *a, cons
         size_t n = (size_t)(total - at < CHUNK ? total - at : CHUNK), i = element_bytes(a->type), k = element_bytes(b->type);
         if (!kalm__input_read(&c->st.shards[a->shard].source, a->begin + at * i, raw, n * i)
             || !kalm__input_read(&c->st.shards[b->shard].source, b->begin + at * k, raw + (size_t)CHUNK * 4, n * k)) {
-            *r = kalm__fail(err, KALM_CANNOT_READ, "tensor %q cannot be read", b->name, b->name_size);
+            *r = kalm__fail(err, KALM_CANNOT_READ, "tensor %s cannot be read", b->shown);
             break;
         }
         if (a->type == b->type) same = !memcmp(raw, raw + (size_t)CHUNK * 4, n * i);
@@ -753,7 +749,7 @@ static kalm_result write_file(plan *p, section *sections, const char *output, un
     if (!r) {
         room = kalm__free_space(&w.sink);
         if (size > room)
-            r = kalm__fail(err, KALM_CANNOT_READ, "%q needs %U MB, the disk has %U MB left", output, strlen(output),
+            r = kalm__fail(err, KALM_CANNOT_READ, "%s needs %U MB, the disk has %U MB left", kalm__shown(output),
                            size / 1000000 + 1, room / 1000000);
     }
     w.at = weights_at;
@@ -855,7 +851,7 @@ static kalm_result convert(const options *o, progress *show, kalm_error *err)
         r = read_tokenizer(o, &sections[KALM__SECTION_TOKENIZER], &yes, &no, err);
         if (r) {
         } else if (yes == NO_ID || no == NO_ID)
-            r = kalm__fail(err, KALM_BAD_ARGUMENT, "%q has no tokenizer: say --yes-id N --no-id N", o->input, strlen(o->input));
+            r = kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer: say --yes-id N --no-id N", kalm__shown(o->input));
         else if (yes >= p.c.shape.vocabulary || no >= p.c.shape.vocabulary || yes == no)
             r = kalm__fail(err, KALM_BAD_ARGUMENT, "the answer tokens %u and %u must be two ids below %u", yes, no,
                            p.c.shape.vocabulary);

@@ -454,7 +454,7 @@ static kalm_result generate(const options *o, kalm_error *err)
 #else
         if (mkdir(o->out, 0777))
 #endif
-            r = kalm__fail(err, KALM_CANNOT_READ, "cannot make the folder %q: %s", o->out, strlen(o->out), kalm__os_error());
+            r = kalm__fail(err, KALM_CANNOT_READ, "cannot make the folder %s: %s", kalm__shown(o->out), kalm__os_error());
     }
     if (!r) make_normal(normal);
     if (!r) r = write_config(o, err);

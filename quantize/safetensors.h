@@ -25,6 +25,7 @@ typedef struct kalm__st_tensor {
     size_t      name_size;
     uint32_t    shard, type;           /* KALM__F32, KALM__F16, KALM__BF16 or KALM__OTHER_DTYPE */
     char        dtype[12];             /* as written */
+    char        shown[100];            /* the name for errors: printable, cut, NUL-terminated */
     uint32_t    dims;
     uint64_t    shape[KALM__MAX_DIMS];
     uint64_t    begin, size;           /* in the file, in bytes */
@@ -66,6 +67,15 @@ KALM__FN void kalm__st_end(kalm__st *st)
     free(st->shards);
     free(st->tensors);
     memset(st, 0, sizeof *st);
+}
+
+/* A name as errors show it, in `to` of 100 bytes; real ones have up to 80. */
+KALM__FN const char *kalm__st_show(char *to, const char *name, size_t size)
+{
+    size_t n = kalm__min(size, 96), i;
+    for (i = 0; i < n; i++) to[i] = (char)(name[i] >= 32 && name[i] != 127 ? name[i] : '?');
+    memcpy(to + n, size > n ? "..." : "", size > n ? 4 : 1);
+    return to;
 }
 
 KALM__FN int kalm__st_compare(const kalm__st_tensor *a, const char *name, size_t size)
@@ -119,44 +129,38 @@ KALM__FN kalm_result kalm__st_member(kalm__st *st, const kalm__json *j, uint32_t
     memset(&t, 0, sizeof t);
     t.name = name.data;
     t.name_size = name.size;
+    kalm__st_show(t.shown, name.data, name.size);
     t.shard = shard;
     if (!name.size) return kalm__json_fail_node(j, key, err, "a tensor without a name");
     dtype = kalm__json_text(j, kalm__json_get(j, value, "dtype"));
     if (!kalm__json_get(j, value, "dtype") || !dtype.data)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no dtype", j->name, name.data, name.size);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no dtype", j->name, t.shown);
     bytes = kalm__st_dtype(dtype, &t.type);
     if (!bytes)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has the unknown dtype %q", j->name, name.data, name.size,
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has the unknown dtype %q", j->name, t.shown,
                           dtype.data, dtype.size);
     memcpy(t.dtype, dtype.data, dtype.size);
     if (!shape || kalm__json_type(j, shape) != KALM__JSON_ARRAY || j->nodes[shape].size > KALM__MAX_DIMS)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no shape of at most %d numbers", j->name, name.data,
-                          name.size, (int)KALM__MAX_DIMS);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no shape of at most %d numbers", j->name, t.shown, (int)KALM__MAX_DIMS);
     size = bytes;
     for (at = shape + 1; at < j->nodes[shape].next; at = j->nodes[at].next) {
         uint64_t n;
         if (!kalm__json_uint(j, at, &n))
-            return kalm__fail(err, KALM_BAD_FILE, "%s: the shape of tensor %q is not made of whole numbers", j->name,
-                              name.data, name.size);
+            return kalm__fail(err, KALM_BAD_FILE, "%s: the shape of tensor %s is not made of whole numbers", j->name, t.shown);
         if (n && size > UINT64_MAX / n)
-            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has a shape of more than 2^64 bytes", j->name, name.data,
-                              name.size);
+            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has a shape of more than 2^64 bytes", j->name, t.shown);
         size *= n;
         t.shape[t.dims++] = n;
     }
     if (!offsets || kalm__json_type(j, offsets) != KALM__JSON_ARRAY || j->nodes[offsets].size != 2
         || !kalm__json_uint(j, offsets + 1, &begin) || !kalm__json_uint(j, offsets + 2, &end))
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has no data_offsets of two whole numbers", j->name, name.data,
-                          name.size);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no data_offsets of two whole numbers", j->name, t.shown);
     if (begin > end)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q ends at %U, before it begins at %U", j->name, name.data,
-                          name.size, end, begin);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s ends at %U, before it begins at %U", j->name, t.shown, end, begin);
     if (end > data)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q ends at byte %U of the data, which has %U", j->name, name.data,
-                          name.size, end, data);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s ends at byte %U of the data, which has %U", j->name, t.shown, end, data);
     if (end - begin != size)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q has %U bytes, its shape needs %U", j->name, name.data,
-                          name.size, end - begin, size);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has %U bytes, its shape needs %U", j->name, t.shown, end - begin, size);
     t.begin = data_at + begin;
     t.size = size;
     if (st->count == st->capacity) {
@@ -192,11 +196,10 @@ KALM__FN kalm_result kalm__st_header(kalm__st *st, uint32_t shard, const char *n
     for (i = first; i < st->count; i++) {
         const kalm__st_tensor *t = &st->tensors[i];
         if (t->begin < end)
-            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q overlaps tensor %q", name, t->name, t->name_size,
-                              t[-1].name, t[-1].name_size);
+            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s overlaps tensor %s", name, t->shown, t[-1].shown);
         if (t->begin > end)
-            return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes before tensor %q belong to no tensor", name,
-                              t->begin - end, t->name, t->name_size);
+            return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes before tensor %s belong to no tensor", name,
+                              t->begin - end, t->shown);
         end = t->begin + t->size;
     }
     if (end != file_size)
@@ -273,7 +276,7 @@ KALM__FN kalm_result kalm__st_sort(kalm__st *st, kalm_error *err)
     for (i = 1; i < st->count; i++) {
         const kalm__st_tensor *t = &st->tensors[i];
         if (!kalm__st_compare(t - 1, t->name, t->name_size))
-            return kalm__fail(err, KALM_BAD_FILE, "tensor %q appears twice, in %s and %s", t->name, t->name_size,
+            return kalm__fail(err, KALM_BAD_FILE, "tensor %s appears twice, in %s and %s", t->shown,
                               st->shards[t[-1].shard].name, st->shards[t->shard].name);
     }
     return KALM_OK;
@@ -282,6 +285,7 @@ KALM__FN kalm_result kalm__st_sort(kalm__st *st, kalm_error *err)
 /* Does the index agree with the files? map: node of weight_map. */
 KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *j, uint32_t map, kalm_error *err)
 {
+    char shown[100];
     uint32_t at;
     size_t i, listed = 0;
     unsigned char *seen = (unsigned char *)calloc(st->count + 1, 1);
@@ -291,10 +295,10 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
         kalm_text name = kalm__json_text(j, at), file = kalm__json_text(j, at + 1);
         const kalm__st_tensor *t = kalm__st_find(st, name.data, name.size);
         if (!t || strlen(st->shards[t->shard].name) != file.size || memcmp(st->shards[t->shard].name, file.data, file.size))
-            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q is not in %q", j->name, name.data, name.size, file.data,
-                           file.size);
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s is not in %q", j->name, kalm__st_show(shown, name.data, name.size),
+                           file.data, file.size);
         else if (seen[t - st->tensors])
-            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q is listed twice", j->name, name.data, name.size);
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s is listed twice", j->name, t->shown);
         else {
             seen[t - st->tensors] = 1;
             listed++;
@@ -302,8 +306,8 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
     }
     for (i = 0; !r && listed < st->count && i < st->count; i++)
         if (!seen[i])
-            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %q of %s is not listed", j->name, st->tensors[i].name,
-                           st->tensors[i].name_size, st->shards[st->tensors[i].shard].name);
+            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s of %s is not listed", j->name, st->tensors[i].shown,
+                           st->shards[st->tensors[i].shard].name);
     free(seen);
     return r;
 }
@@ -314,6 +318,7 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
 KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const char *text, size_t size, kalm_error *err)
 {
     kalm__json j;
+    char shown[100];
     uint32_t map, at, i;
     kalm_result r;
     kalm__json_begin(&j, &st->allocator);
@@ -325,8 +330,8 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
         kalm_text file = kalm__json_text(&j, at + 1);
         size_t k;
         if (kalm__json_type(&j, at + 1) != KALM__JSON_STRING || !file.size)
-            r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": tensor %q has no file name",
-                           kalm__json_text(&j, at).data, kalm__json_text(&j, at).size);
+            r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": tensor %s has no file name",
+                           kalm__st_show(shown, kalm__json_text(&j, at).data, kalm__json_text(&j, at).size));
         for (k = 0; k < file.size && !r; k++)      /* a name beside the index, never a path to elsewhere */
             if (file.data[k] == '/' || file.data[k] == '\\' || file.data[k] == ':' || !file.data[k])
                 r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": %q is not the name of a file beside it", file.data,

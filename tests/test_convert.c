@@ -1,0 +1,599 @@
+/* test_convert.c - the converter from outside: what it refuses and with which words, what it leaves behind, and that the
+   same model gives the same file however its checkpoint is spelled.
+
+     test_convert [GOLDEN_FOLDER]       default tests/golden
+
+   Runs kalm-quantize and kalm-random-checkpoint of the same build in a folder below it. POSIX. */
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "test.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
+#define TMP TEST_BUILD "/tmp/convert"
+#define QUANTIZE TEST_BUILD "/kalm-quantize"
+#define RANDOM TEST_BUILD "/kalm-random-checkpoint"
+#define IDS " --yes-id 4 --no-id 9"
+
+/* ---- running, files ------------------------------------------------------------------------------------------------ */
+
+static char said[1 << 16];             /* by the last command, on both streams */
+
+/* Run a command of the shell; its exit status, or 256 + the signal that ended it. */
+static int run(const char *format, ...) TEST__PRINTF(1, 2);
+static int run(const char *format, ...)
+{
+    char command[4096];
+    size_t n;
+    int status;
+    FILE *f;
+    va_list args;
+    va_start(args, format);
+    n = (size_t)vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    if (!CHECK(n + 6 < sizeof command)) return -1;
+    memcpy(command + n, " 2>&1", 6);
+    fflush(stdout);
+    f = popen(command, "r");
+    if (!CHECK(f != NULL)) return -1;
+    n = fread(said, 1, sizeof said - 1, f);
+    said[n] = 0;
+    status = pclose(f);
+    return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int exists(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st);
+}
+
+static void write_bytes(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    if (!CHECKF(f != NULL, "cannot write %s", path)) return;
+    CHECK(fwrite(data, 1, size, f) == size);
+    CHECK(!fclose(f));
+}
+
+/* Files in `dir` whose name begins with `begin`. */
+static int count_files(const char *dir, const char *begin)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int n = 0;
+    if (!CHECK(d != NULL)) return -1;
+    while ((e = readdir(d)) != NULL) n += !strncmp(e->d_name, begin, strlen(begin));
+    closedir(d);
+    return n;
+}
+
+static int same_file(const char *a, const char *b)
+{
+    size_t n, m;
+    unsigned char *x = test_read_file(a, &n), *y = test_read_file(b, &m);
+    int same = x && y && n == m && !memcmp(x, y, n);
+    free(x);
+    free(y);
+    return same;
+}
+
+/* ---- a checkpoint to spoil --------------------------------------------------------------------------------------- */
+
+#define DIMS "hidden=32 mlp=48 layers=2 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=64 full_every=2"
+#define BASE TMP "/base"
+#define BAD TMP "/bad"
+#define WEIGHTS "/model.safetensors"
+#define CONFIG "/config.json"
+
+/* The file at `path` with the first `from` behind the first `behind` (or anywhere) replaced; for safetensors inside the
+   header, whose length is set anew. `times`: how often. */
+static void change(const char *path, const char *behind, const char *from, const char *to, int times)
+{
+    size_t n, head = 0, start, end, f = strlen(from), t = strlen(to), at;
+    unsigned char *old = test_read_file(path, &n), *new_;
+    const char *is = NULL;
+    if (!CHECK(old != NULL)) return;
+    if (strstr(path, ".safetensors") && !strstr(path, ".json")) head = (size_t)kalm__u64(old), start = 8;
+    else head = n, start = 0;
+    for (at = start; at + strlen(behind) <= start + head; at++)
+        if (!memcmp(old + at, behind, strlen(behind))) break;
+    if (!CHECKF(at + strlen(behind) <= start + head, "%s has no %s", path, behind)) {
+        free(old);
+        return;
+    }
+    while (times--) {
+        end = start + head;
+        is = NULL;
+        for (; at + f <= end; at++)
+            if (!memcmp(old + at, from, f)) {
+                is = (const char *)old + at;
+                break;
+            }
+        if (!CHECKF(is != NULL, "%s has no %s", path, from)) break;
+        new_ = (unsigned char *)malloc(n + t + 1);
+        memcpy(new_, old, at);
+        memcpy(new_ + at, to, t);
+        memcpy(new_ + at + t, old + at + f, n - at - f + 1);
+        free(old);
+        old = new_;
+        n = n + t - f;
+        head = head + t - f;
+        at += t;
+    }
+    if (start) kalm__put_u64(old, head);
+    write_bytes(path, old, n);
+    free(old);
+}
+
+/* BAD becomes a copy of `base`. */
+static void fresh(const char *base) { CHECK(run("rm -rf " BAD " && cp -r %s " BAD, base) == 0); }
+
+/* Converting BAD must fail with status 1 and a message that has `words`, and leave nothing behind. */
+static void refuse(const char *arguments, const char *words)
+{
+    int status = run(QUANTIZE " " BAD " " TMP "/out.kalm --quiet%s", arguments);
+    CHECKF(status == 1, "status %d instead of a refusal with: %s\n  it said: %s", status, words, said);
+    CHECKF(!strncmp(said, "kalm-quantize: ", 15) && strstr(said, words), "it should say: %s\n  it said: %s", words, said);
+    CHECKF(count_files(TMP, "out.kalm") == 0, "a refusal left a file behind: %s", words);
+}
+
+typedef struct spoil { const char *behind, *from, *to, *words; } spoil;
+
+static void test_config(void)
+{
+    static const spoil table[] = {
+        { "", "\"decoder\"", "\"decodr\"", "config.json has no \"decoder\": this is no T5Gemma2 encoder-decoder" },
+        { "", "\"text_config\"", "\"text\"", "config.json has no \"text_config\" in \"encoder\"" },
+        { "", "\"decoder\": {", "\"decoder\": {,", "config.json:3:15: a member's name must stand here" },
+        { "", "{", "[", "config.json:2:18: ',' or ']' must stand here" },
+        { "", "gelu_pytorch_tanh", "relu", "decoder.hidden_activation is unknown here: only \"gelu_pytorch_tanh\" is" },
+        { "\"text_config\"", "gelu_pytorch_tanh", "silu", "encoder.text_config.hidden_activation is unknown here" },
+        { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"yarn\"",
+          "decoder.rope_parameters.full_attention.rope_type is unknown here: only \"default\" and \"linear\" are" },
+        { "", "\"factor\": 8.0, ", "", "decoder.rope_parameters.full_attention.factor is missing" },
+        { "", "\"sliding_attention\": {", "\"sliding\": {", "decoder.rope_parameters.sliding_attention is missing" },
+        { "", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "decoder.layer_types must list num_hidden_layers = 3 layers" },
+        { "", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "decoder.num_hidden_layers must be a whole number from 1 to 1024" },
+        { "", "[\"sliding_attention\"", "[\"linear_attention\"", "decoder.layer_types has an unknown type" },
+        { "", "[\"sliding_attention\"", "[7", "decoder.layer_types has an unknown type" },
+        { "", "\"head_dim\": 16", "\"head_dim\": 15", "decoder.head_dim is odd, and rotary positions need pairs" },
+        { "", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3", "decoder.num_key_value_heads does not divide num_attention_heads" },
+        { "", "    \"rms_norm_eps\": 1e-06,\n", "", "decoder.rms_norm_eps is missing" },
+        { "", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -1", "decoder.rms_norm_eps must be a number from 0 to 1" },
+        { "", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": \"1e-06\"", "decoder.rms_norm_eps must be a number from 0 to 1" },
+        { "", "\"rope_theta\": 10000.0", "\"rope_theta\": 1e400",
+          "decoder.rope_parameters.sliding_attention.rope_theta must be a number from 1 to 1e+12" },
+        { "", "\"hidden_size\": 32", "\"hidden_size\": 32, \"hidden_size\": 64", "decoder.hidden_size stands there twice" },
+        { "\"text_config\"", "\"hidden_size\": 32", "\"hidden_size\": 48", "decoder.hidden_size differs from the encoder's" },
+        { "\"text_config\"", "\"vocab_size\": 64", "\"vocab_size\": 65", "decoder.vocab_size differs from the encoder's" },
+        { "", "\"intermediate_size\": 48", "\"intermediate_size\": 99999999999999999999999", "decoder.intermediate_size must be a whole number from 1 to 262144" },
+        { "", "\"intermediate_size\": 48", "\"intermediate_size\": 48.5", "decoder.intermediate_size must be a whole number from 1 to 262144" },
+        { "", "\"intermediate_size\": 48", "\"intermediate_size\": 56", "tensor model.decoder.layers.0.mlp.gate_proj.weight has shape [48, 32]; config.json makes it [56, 32]" },
+        { "", "\"sliding_window\": 4", "\"sliding_window\": null", "decoder.sliding_window is missing" },
+        { "", "\"attention_bias\": false", "\"attention_bias\": true", "decoder.attention_bias is not supported" },
+        { "", "\"attention_bias\": false", "\"use_bidirectional_attention\": true", "decoder.use_bidirectional_attention is not supported" },
+        { "\"encoder\"", "\"eoi_token_index\": 63", "\"eoi_token_index\": 64", "encoder.eoi_token_index must be a whole number from 0 to 63" },
+        { "\"encoder\"", "\"eoi_token_index\": 63", "\"eoi_token_index\": 62", "eoi_token_index differs from encoder.eoi_token_index" },
+        { "", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": 1", "tie_word_embeddings must be true or false" },
+        { "", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", "tensor lm_head.out_proj.weight is missing" },
+        { "", "\"model_type\": \"t5gemma2\"", "\"decoder\": {}", "the file" },
+        { "", "\"rope_parameters\": {", "\"rope_parameters\": 4, \"x\": {", "decoder.rope_parameters must be an object" }
+    };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fresh(BASE);
+        change(BAD CONFIG, table[i].behind, table[i].from, table[i].to, 1);
+        if (!strcmp(table[i].words, "the file")) refuse(IDS, "decoder stands there twice");
+        else refuse(IDS, table[i].words);
+    }
+    fresh(BASE);
+    change(BAD CONFIG, "", "\"eoi_token_index\"", "\"eoi\"", 2);
+    refuse(IDS, "config.json has no eoi_token_index for tensor model.encoder.embed_tokens.eoi_embedding");
+    unlink(BAD CONFIG);
+    refuse(IDS, "config.json: No such file or directory");
+    write_bytes(BAD CONFIG, "\xef\xbb\xbf{}", 5);
+    refuse(IDS, "config.json:1:1: a value must stand here");
+    write_bytes(BAD CONFIG, "", 0);
+    refuse(IDS, "config.json:1:1: the text ends too early");
+    run("rm -rf " BAD);
+    refuse(IDS, BAD " is not a folder");
+}
+
+static void test_header(void)
+{
+    /* the tensors in the order of their names, which is that of the data; norm vectors have 64 bytes, q_norm 32 */
+    static const spoil table[] = {
+        { "layers.1.mlp.up_proj", "[48,32]", "[32,48]", "tensor model.decoder.layers.1.mlp.up_proj.weight has shape [32, 48]; config.json makes it [48, 32]" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[1,48,32]", "has shape [1, 48, 32]; config.json makes it [48, 32]" },
+        { "layers.1.self_attn.q_norm", "[16]", "[4,4]", "tensor model.decoder.layers.1.self_attn.q_norm.weight has shape [4, 4]; config.json makes it [16]" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[48,33]", "tensor model.decoder.layers.1.mlp.up_proj.weight has 3072 bytes, its shape needs 3168" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[18446744073709551615,3]", "tensor model.decoder.layers.1.mlp.up_proj.weight has a shape of more than 2^64 bytes" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[48,-32]", "the shape of tensor model.decoder.layers.1.mlp.up_proj.weight is not made of whole numbers" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[1,1,1,1,1,1,1,48,32]", "tensor model.decoder.layers.1.mlp.up_proj.weight has no shape of at most 8 numbers" },
+        { "layers.1.mlp.up_proj", "\"shape\"", "\"form\"", "tensor model.decoder.layers.1.mlp.up_proj.weight has no shape" },
+        { "layers.1.mlp.up_proj", "\"dtype\"", "\"type\"", "tensor model.decoder.layers.1.mlp.up_proj.weight has no dtype" },
+        { "layers.1.mlp.up_proj", "BF16", "Q4", "model.safetensors: tensor model.decoder.layers.1.mlp.up_proj.weight has the unknown dtype Q4" },
+        { "layers.1.mlp.up_proj", "BF16", "I16", "tensor model.decoder.layers.1.mlp.up_proj.weight is I16; weights must be F32, F16 or BF16" },
+        { "layers.1.mlp.up_proj", "\"data_offsets\"", "\"offsets\"", "has no data_offsets of two whole numbers" },
+        { "layers.1.mlp.up_proj", "layers.1.mlp.up_proj", "layers.1.mlp.up_prej", "tensor model.decoder.layers.1.mlp.up_proj.weight is missing" },
+        { "layers.1.mlp.up_proj", "layers.1.mlp.up_proj", "layers.0.mlp.up_proj", "tensor model.decoder.layers.0.mlp.up_proj.weight appears twice" },
+        { "", "\"model.encoder.norm.weight\"", "\"\"", "a tensor without a name" },
+        { "", "model.encoder.embed_tokens.weight", "model.encoder.embed.weight", "tensor model.encoder.embed_tokens.weight is missing" },
+        { "", "{\"__metadata__\"", "[{\"__metadata__\"", "model.safetensors:1:" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", "tensor x of model.safetensors has no place in this model" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"lm_head.weight\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", "tensor lm_head.weight of model.safetensors has no place in this model" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"a.visiontower.b\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", "tensor a.visiontower.b of model.safetensors has no place in this model" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,2]},", "tensor x has 2 bytes, its shape needs 0" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[0,2]},", "overlaps tensor x" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[2,0]},", "tensor x ends at 0, before it begins at 2" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[4000000000,4000000002]},", "tensor x ends at byte 4000000002 of the data, which has" },
+        { "", "\"__metadata__\":{\"format\":\"pt\"},", "\"x\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[18446744073709551614,18446744073709551616]},", "tensor x has no data_offsets of two whole numbers" }
+    };
+    size_t i, n, head;
+    unsigned char *file;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fresh(BASE);
+        change(BAD WEIGHTS, table[i].behind, table[i].from, table[i].to, 1);
+        refuse(IDS, table[i].words);
+    }
+    /* cut short, too long, no file at all */
+    file = test_read_file(BASE WEIGHTS, &n);
+    if (!CHECK(file != NULL)) return;
+    head = (size_t)kalm__u64(file);
+    fresh(BASE);
+    write_bytes(BAD WEIGHTS, file, n - 2);
+    refuse(IDS, "tensor model.encoder.norm.weight ends at byte");
+    write_bytes(BAD WEIGHTS, file, n + 1);
+    refuse(IDS, "model.safetensors: the last 1 bytes belong to no tensor");
+    write_bytes(BAD WEIGHTS, file, 8 + head / 2);
+    refuse(IDS, "model.safetensors: the header should have ");
+    write_bytes(BAD WEIGHTS, file, 8);
+    refuse(IDS, "bytes, the file has 8");
+    write_bytes(BAD WEIGHTS, file, 7);
+    refuse(IDS, "model.safetensors: 7 bytes are no safetensors file");
+    write_bytes(BAD WEIGHTS, file, 0);
+    refuse(IDS, "model.safetensors: 0 bytes are no safetensors file");
+    memset(file, 0xff, 8);
+    write_bytes(BAD WEIGHTS, file, n);
+    refuse(IDS, "the header should have 18446744073709551615 bytes, the file has");
+    kalm__put_u64(file, 2);
+    memcpy(file + 8, "[]", 2);
+    write_bytes(BAD WEIGHTS, file, 10);
+    refuse(IDS, "model.safetensors: the header is not a JSON object");
+    memcpy(file + 8, "{}", 2);
+    write_bytes(BAD WEIGHTS, file, 10);
+    refuse(IDS, "is missing");
+    unlink(BAD WEIGHTS);
+    refuse(IDS, "model.safetensors: No such file or directory");
+    CHECK(!mkdir(BAD WEIGHTS, 0777));
+    refuse(IDS, "model.safetensors");
+    free(file);
+    /* overlap, hole */
+    fresh(BASE);
+    change(BAD WEIGHTS, "layers.0.mlp.gate_proj", "[3072,6144]", "[3070,6142]", 1);
+    refuse(IDS, "tensor model.decoder.layers.0.mlp.gate_proj.weight overlaps tensor model.decoder.layers.0.mlp.down_proj.weight");
+    fresh(BASE);
+    change(BAD WEIGHTS, "", "\"__metadata__\":{\"format\":\"pt\"},",
+           "\"model.encoder.text_model.layers.33.post_feedforward_layernorm_and_more.weight\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},", 1);
+    refuse(IDS, "tensor model.encoder.text_model.layers.33.post_feedforward_layernorm_and_more.weight of model.safetensors has no place");
+    fresh(BASE);
+    change(BAD WEIGHTS, "layers.0.mlp.down_proj", "{\"dtype\":\"BF16\",\"shape\":[32,48],\"data_offsets\":[0,3072]}",
+           "{\"dtype\":\"BF16\",\"shape\":[0],\"data_offsets\":[0,0]}", 1);
+    refuse(IDS, "model.safetensors: 3072 bytes before tensor model.decoder.layers.0.mlp.gate_proj.weight belong to no tensor");
+}
+
+/* Numbers that no weight may be, found in every kind of tensor, with their place. */
+static void test_numbers(void)
+{
+    static const struct { const char *name; size_t index; uint16_t bits; const char *arguments, *words; } table[] = {
+        { "model.decoder.layers.1.mlp.up_proj.weight", 47 * 32 + 31, 0x7fc0, "", "tensor model.decoder.layers.1.mlp.up_proj.weight has a NaN or an infinity at [47, 31]" },
+        { "model.encoder.layers.0.self_attn.v_proj.weight", 5 * 32 + 3, 0xff80, "", "tensor model.encoder.layers.0.self_attn.v_proj.weight has a NaN or an infinity at [5, 3]" },
+        { "model.encoder.embed_tokens.weight", 63 * 32, 0x7f80, "", "tensor model.encoder.embed_tokens.weight has a NaN or an infinity at [63, 0]" },
+        { "model.encoder.embed_tokens.weight", 4 * 32, 0x7f80, "", "tensor model.encoder.embed_tokens.weight has a NaN or an infinity at [4, 0]" },
+        { "model.encoder.embed_tokens.eoi_embedding", 9, 0x7f81, "", "eoi_embedding has a NaN or an infinity at [0, 9]" },
+        { "model.decoder.norm.weight", 31, 0xffff, "", "tensor model.decoder.norm.weight has a NaN or an infinity at [0, 31]" },
+        { "model.decoder.layers.1.mlp.up_proj.weight", 40, 0x7f7f, "", "tensor model.decoder.layers.1.mlp.up_proj.weight has a number too large for q8 in row 1" },
+        { "model.decoder.layers.1.mlp.up_proj.weight", 40, 0x4780, " --weights f16", "has a number too large for f16 in row 1" },
+        { "model.encoder.embed_tokens.weight", 40, 0x4b80, "", "tensor model.encoder.embed_tokens.weight has a number too large for q8 in row 1" }
+    };
+    size_t i, n;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        char key[100], *found, arguments[100];
+        unsigned char *file = test_read_file(BASE WEIGHTS, &n);
+        unsigned long at;
+        if (!CHECK(file != NULL)) return;
+        snprintf(key, sizeof key, "\"%s\"", table[i].name);
+        found = strstr((char *)file + 8, key);
+        if (!CHECK(found != NULL)) return;
+        found = strstr(found, "\"data_offsets\":[");
+        at = strtoul(found + 16, NULL, 10) + 8 + (unsigned long)kalm__u64(file) + 2 * table[i].index;
+        file[at] = (unsigned char)table[i].bits;
+        file[at + 1] = (unsigned char)(table[i].bits >> 8);
+        fresh(BASE);
+        write_bytes(BAD WEIGHTS, file, n);
+        snprintf(arguments, sizeof arguments, IDS "%s", table[i].arguments);
+        refuse(arguments, table[i].words);
+        free(file);
+    }
+}
+
+static void test_index(void)
+{
+    static const spoil table[] = {
+        { "", "\"weight_map\"", "\"map\"", "model.safetensors.index.json: there is no object \"weight_map\"" },
+        { "", "{", "", "model.safetensors.index.json:" },
+        { "\"model.encoder.norm.weight\"", "\"model-00002-of-00002.safetensors\"", "\"model-00003-of-00002.safetensors\"", "model-00003-of-00002.safetensors: No such file or directory" },
+        { "\"model.encoder.norm.weight\"", "\"model-00002-of-00002.safetensors\"", "\"model-00001-of-00002.safetensors\"", "model.safetensors.index.json: tensor model.encoder.norm.weight is not in model-00001-of-00002.safetensors" },
+        { "\"model.encoder.norm.weight\"", "\"model-00002-of-00002.safetensors\"", "\"../base/model.safetensors\"", "../base/model.safetensors is not the name of a file beside it" },
+        { "\"model.encoder.norm.weight\"", "\"model-00002-of-00002.safetensors\"", "7", "tensor model.encoder.norm.weight has no file name" },
+        { "", "\"model.encoder.norm.weight\"", "\"model.encoder.morn.weight\"", "tensor model.encoder.morn.weight is not in model-00002-of-00002.safetensors" },
+        { "", "\"model.encoder.norm.weight\"", "\"model.decoder.norm.weight\"", "model.safetensors.index.json: tensor model.decoder.norm.weight is not in model-00002-of-00002.safetensors" },
+        { "", ",\n    \"model.encoder.norm.weight\": \"model-00002-of-00002.safetensors\"", "", "model.safetensors.index.json: tensor model.encoder.norm.weight of model-00002-of-00002.safetensors is not listed" },
+        { "", "\"model.encoder.norm.weight\"", "\"model.encoder.norm.weight\": \"model-00002-of-00002.safetensors\", \"model.encoder.norm.weight\"", "tensor model.encoder.norm.weight is listed twice" }
+    };
+    size_t i;
+    CHECK(run("rm -rf " TMP "/shards && " RANDOM " " DIMS " vocabulary=15000 --shard-size 1 --quiet " TMP "/shards") == 0);
+    CHECK(exists(TMP "/shards/model-00002-of-00002.safetensors"));
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fresh(TMP "/shards");
+        change(BAD "/model.safetensors.index.json", table[i].behind, table[i].from, table[i].to, 1);
+        refuse(IDS, table[i].words);
+    }
+    fresh(TMP "/shards");
+    change(BAD "/model-00002-of-00002.safetensors", "", "model.encoder.norm.weight", "model.decoder.norm.weight", 1);
+    refuse(IDS, "tensor model.decoder.norm.weight appears twice, in model-0000");
+}
+
+static void test_answers_and_tokenizer(void)
+{
+    fresh(BASE);
+    refuse("", BAD " has no tokenizer: say --yes-id N --no-id N");
+    refuse(" --yes-id 3", BAD " has no tokenizer");
+    refuse(" --yes-id 3 --no-id 3", "the answer tokens 3 and 3 must be two ids below 64");
+    refuse(" --yes-id 3 --no-id 64", "the answer tokens 3 and 64 must be two ids below 64");
+    refuse(IDS " --tokenizer " TMP "/nowhere.json", "nowhere.json: No such file or directory");
+    refuse(IDS " --name \"$(printf 'a\\377b')\"", "is not UTF-8");
+    write_bytes(BAD "/tokenizer.json", "{\"model\": {\n  \"type\": 7 }", 25);
+    refuse("", "tokenizer.json:2:");
+    refuse(IDS, "tokenizer.json:2:");
+    unlink(BAD "/tokenizer.json");
+    write_bytes(BAD "/tokenizer.model", "\x0a\xff\xff", 3);
+    refuse("", "tokenizer.model");
+    CHECK(run(QUANTIZE " " BAD " " TMP "/out.kalm --quiet --tokenizer none" IDS) == 0);
+    unlink(TMP "/out.kalm");
+}
+
+static void test_command_line(void)
+{
+    static const struct { const char *arguments, *words; } table[] = {
+        { "", "a checkpoint folder and an output file are needed; see --help" },
+        { BASE, "a checkpoint folder and an output file are needed; see --help" },
+        { "a b c", "more than a folder and a file; see --help" },
+        { BASE " o --weights q5", "--weights cannot be q5; see --help" },
+        { BASE " o --weights", "--weights needs a value; see --help" },
+        { BASE " o --embedding 8", "--embedding cannot be 8; see --help" },
+        { BASE " o --yes-id -1", "--yes-id cannot be -1; see --help" },
+        { BASE " o --yes-id 99999999999", "--yes-id cannot be 99999999999; see --help" },
+        { BASE " o --threads 0", "--threads cannot be 0; see --help" },
+        { BASE " o --wieghts q8", "unknown option --wieghts; see --help" },
+        { "--info x --verify x", "--info and --verify take one file and nothing else" },
+        { "--info x y", "--info and --verify take one file and nothing else" }
+    };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        int status = run(QUANTIZE " %s", table[i].arguments);
+        CHECKF(status == 2 && strstr(said, table[i].words), "status %d, should say: %s\n  it said: %s", status, table[i].words, said);
+    }
+    CHECK(run(QUANTIZE " --help") == 0 && !strncmp(said, "usage: kalm-quantize CHECKPOINT_FOLDER OUT.kalm", 47));
+    CHECK(run(RANDOM " --help") == 0 && !strncmp(said, "usage: kalm-random-checkpoint", 29));
+    CHECK(run(RANDOM " nano heads=3 kv_heads=2 " TMP "/x") == 2 && strstr(said, "kv_heads divides heads"));
+    CHECK(run(RANDOM " nano lairs=3 " TMP "/x") == 2);
+    CHECK(run(QUANTIZE " --info " TMP "/nowhere.kalm") == 1 && strstr(said, "nowhere.kalm: no such file"));
+    CHECK(run(QUANTIZE " --verify " BASE CONFIG) == 1 && strstr(said, "not a .kalm file"));
+}
+
+/* ---- what is left behind ------------------------------------------------------------------------------------------- */
+
+/* Start a long conversion, wait for its temporary file, send a signal. */
+static void interrupt_with(int number)
+{
+    pid_t child = fork();
+    int status = 0, seen = 0, i;
+    struct timespec ms;
+    ms.tv_sec = 0;
+    ms.tv_nsec = 1000000;
+    if (!child) {
+        if (!freopen("/dev/null", "w", stderr)) _exit(98);
+        execl(QUANTIZE, QUANTIZE, TMP "/long", TMP "/out.kalm", "--weights", "q4", "--yes-id", "1", "--no-id", "2",
+              "--threads", "1", "--quiet", (char *)NULL);
+        _exit(99);
+    }
+    for (i = 0; i < 5000 && !seen; i++) {
+        nanosleep(&ms, NULL);
+        seen = count_files(TMP, "out.kalm.tmp-");
+    }
+    kill(child, number);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECKF(seen == 1, "signal %d: the temporary file never came", number);
+    CHECKF(WIFEXITED(status) && WEXITSTATUS(status) == 128 + number, "signal %d: status %x", number, (unsigned)status);
+    CHECKF(count_files(TMP, "out.kalm") == 0, "signal %d: a file is left behind", number);
+}
+
+static void test_remains(void)
+{
+    CHECK(run("rm -rf " TMP "/long && " RANDOM " nano layers=3 vocabulary=2000 --quiet " TMP "/long") == 0);
+    interrupt_with(SIGINT);
+    interrupt_with(SIGTERM);
+    interrupt_with(SIGHUP);
+    CHECK(run(QUANTIZE " " BASE " " TMP "/no/such/folder/out.kalm --quiet" IDS) == 1
+          && strstr(said, "cannot create " TMP "/no/such/folder/out.kalm.tmp-") && strstr(said, "No such file or directory"));
+    /* a limit on the size of files stands for a full disk where nothing may be mounted */
+    CHECK(run("ulimit -f 100; " QUANTIZE " " TMP "/long " TMP "/out.kalm --quiet" IDS) == 1
+          && strstr(said, "cannot write " TMP "/out.kalm.tmp-") && strstr(said, "File too large"));
+    CHECK(count_files(TMP, "out.kalm") == 0);
+    CHECK(!mkdir(TMP "/disk", 0777) || errno == EEXIST);
+    if (!mount("none", TMP "/disk", "tmpfs", 0, "size=1m")) {
+        CHECK(run(QUANTIZE " " TMP "/long " TMP "/disk/out.kalm --quiet" IDS) == 1
+              && strstr(said, "out.kalm needs ") && strstr(said, " MB, the disk has 1 MB left"));
+        CHECK(count_files(TMP "/disk", "out.kalm") == 0);
+        CHECK(!umount(TMP "/disk"));
+    } else printf("no full disk to try: mounting is not allowed here; a file size limit was\n");
+    /* the old file stays what it is when the new one fails, and is replaced when it does not */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/keep.kalm --quiet" IDS) == 0);
+    CHECK(run("cp " TMP "/keep.kalm " TMP "/was.kalm && " QUANTIZE " " BASE " " TMP "/keep.kalm --quiet --yes-id 1 --no-id 1") == 1);
+    CHECK(same_file(TMP "/keep.kalm", TMP "/was.kalm"));
+    CHECK(run(QUANTIZE " " BASE " " TMP "/keep.kalm --quiet --weights f32" IDS) == 0);
+    CHECK(!same_file(TMP "/keep.kalm", TMP "/was.kalm") && count_files(TMP, "keep.kalm") == 1);
+    CHECK(run(QUANTIZE " --verify " TMP "/keep.kalm") == 0 && strstr(said, "all checksums match"));
+    {
+        size_t n;
+        unsigned char *file = test_read_file(TMP "/keep.kalm", &n);
+        if (CHECK(file != NULL)) {
+            file[n - 3000] ^= 1;
+            write_bytes(TMP "/keep.kalm", file, n);
+            CHECK(run(QUANTIZE " --verify " TMP "/keep.kalm") == 1
+                  && strstr(said, "section WEIGHTS of the model file is damaged: its checksum does not match"));
+            file[n - 1] ^= 1;
+            write_bytes(TMP "/keep.kalm", file, n - 1);
+            CHECK(run(QUANTIZE " --info " TMP "/keep.kalm") == 1 && strstr(said, "the model file says it has"));
+            free(file);
+        }
+    }
+}
+
+/* ---- what is converted ----------------------------------------------------------------------------------------------- */
+
+/* A checkpoint made with `options` gives the same bytes as BASE's. */
+static void same_model(const char *options)
+{
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet %s " BAD, options) == 0);
+    if (!CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s: %s", options, said)) return;
+    CHECKF(same_file(TMP "/base.kalm", TMP "/other.kalm"), "a checkpoint made with '%s' gives another file", options);
+}
+
+static uint64_t fingerprint(const char *path)
+{
+    size_t n;
+    unsigned char *file = test_read_file(path, &n);
+    uint64_t f = file && n > 64 ? kalm__u64(file + 24) : 0;
+    free(file);
+    return f;
+}
+
+static void test_equal(void)
+{
+    static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
+    uint64_t whose;
+    unsigned i;
+    CHECK(run(QUANTIZE " " BASE " " TMP "/base.kalm --quiet" IDS) == 0);
+    CHECK(said[0] == 0);               /* --quiet */
+    whose = fingerprint(TMP "/base.kalm");
+    same_model("");
+    same_model("--nested");
+    same_model("--old-config");
+    same_model("--vision");
+    same_model("--vision --nested --old-config");
+    same_model("--decoder-table same");
+    CHECK(run(RANDOM " " DIMS " vocabulary=15000 --quiet " TMP "/whole && " QUANTIZE " " TMP "/whole " TMP "/one.kalm --quiet --name x" IDS) == 0);
+    CHECK(run(QUANTIZE " " TMP "/shards " TMP "/two.kalm --quiet --name x" IDS) == 0);
+    CHECK(same_file(TMP "/one.kalm", TMP "/two.kalm"));
+    for (i = 0; i < 5; i++) {
+        CHECK(run(QUANTIZE " " TMP "/whole " TMP "/one.kalm --quiet --threads 1 --embedding %s --weights %s" IDS, types[i], types[i]) == 0);
+        CHECK(run(QUANTIZE " " TMP "/whole " TMP "/two.kalm --quiet --threads 5 --embedding %s --weights %s" IDS, types[i], types[i]) == 0);
+        CHECKF(same_file(TMP "/one.kalm", TMP "/two.kalm"), "%s: the number of threads shows in the file", types[i]);
+    }
+    /* the prompt is not part of the fingerprint, everything else is */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --name 'another name' --system S --instruction I" IDS) == 0);
+    CHECK(fingerprint(TMP "/other.kalm") == whose && !same_file(TMP "/base.kalm", TMP "/other.kalm"));
+    CHECK(run(QUANTIZE " --info " TMP "/other.kalm") == 0 && strstr(said, "name         \"another name\"")
+          && strstr(said, "system       \"S\"") && strstr(said, "instruction  \"I\""));
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --yes-id 5 --no-id 9") == 0 && fingerprint(TMP "/other.kalm") != whose);
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --weights q4" IDS) == 0 && fingerprint(TMP "/other.kalm") != whose);
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet --seed 2 " BAD " && " QUANTIZE " " BAD " " TMP "/other.kalm --quiet" IDS) == 0);
+    CHECK(fingerprint(TMP "/other.kalm") != whose);
+    /* tables and heads of the decoder's own */
+    CHECK(run(QUANTIZE " --info " TMP "/base.kalm --errors") == 0 && !strstr(said, "decoder.embed") && !strstr(said, "decoder.eoi")
+          && strstr(said, "encoder.embed") && strstr(said, "decoder.head") && strstr(said, "decoder.1.down"));
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet --decoder-table own " BAD " && " QUANTIZE " " BAD " " TMP "/other.kalm --quiet" IDS) == 0);
+    CHECK(run(QUANTIZE " --info " TMP "/other.kalm --errors") == 0 && strstr(said, "decoder.embed") && strstr(said, "decoder.eoi"));
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet --untied " BAD " && " QUANTIZE " " BAD " " TMP "/other.kalm --quiet" IDS) == 0);
+    CHECK(fingerprint(TMP "/other.kalm") != whose);
+    /* not on a terminal: one line a step, the last with the size */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm" IDS) == 0 && strstr(said, "layers of the decoder\n")
+          && strstr(said, " MB (weights q8, embedding q8) from 0.1 MB in ") && !strchr(said, '\r'));
+}
+
+/* Odd shapes, every type: it converts, opens, verifies. */
+static void test_shapes(void)
+{
+    static const char *const shapes[] = {
+        "hidden=40 mlp=72 layers=3 heads=3 kv_heads=3 head_dim=24 window=7 vocabulary=300 decoder_layers=2 decoder_heads=2 "
+            "decoder_kv_heads=1 decoder_head_dim=70 full_every=2 --massive --dtype f32",
+        "hidden=1 mlp=1 layers=1 heads=1 kv_heads=1 head_dim=2 window=1 vocabulary=10 full_every=1 --dtype f16",
+        "hidden=33 mlp=95 layers=7 heads=6 kv_heads=2 head_dim=10 window=3 vocabulary=257 softcap=30 --untied --nested",
+        "hidden=130 mlp=64 layers=1 heads=1 kv_heads=1 head_dim=386 window=3 vocabulary=30 --old-config"
+    };
+    static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
+    unsigned i, k;
+    for (i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        CHECK(run("rm -rf " BAD " && " RANDOM " %s --quiet " BAD, shapes[i]) == 0);
+        for (k = 0; k < 5; k++) {
+            CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --quiet --weights %s --embedding %s" IDS, types[k], types[(k + i) % 5]) == 0,
+                   "%s: %s", shapes[i], said);
+            CHECK(run(QUANTIZE " --verify " TMP "/other.kalm") == 0);
+        }
+    }
+}
+
+static void test_golden(const char *folder)
+{
+    DIR *d = opendir(folder);
+    struct dirent *e;
+    int cases = 0;
+    if (!CHECKF(d != NULL, "no folder %s", folder)) return;
+    while ((e = readdir(d)) != NULL) {
+        static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
+        char path[512];
+        unsigned k;
+        snprintf(path, sizeof path, "%s/%s/config.json", folder, e->d_name);
+        if (e->d_name[0] == '.' || !exists(path)) continue;
+        cases++;
+        for (k = 0; k < 5; k++)
+            CHECKF(run(QUANTIZE " %s/%s " TMP "/other.kalm --quiet --weights %s" IDS, folder, e->d_name, types[k]) == 0
+                   && run(QUANTIZE " --verify " TMP "/other.kalm") == 0, "%s %s: %s", e->d_name, types[k], said);
+    }
+    closedir(d);
+    CHECKF(cases >= 5, "%s has %d cases", folder, cases);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
+    CHECK(run(RANDOM " " DIMS " --quiet " BASE) == 0);
+    test_command_line();
+    test_config();
+    test_header();
+    test_numbers();
+    test_index();
+    test_answers_and_tokenizer();
+    test_equal();
+    test_shapes();
+    test_golden(argc > 1 ? argv[1] : "tests/golden");
+    test_remains();
+    CHECK(run("rm -rf " TMP) == 0);
+    return test_end();
+}
