@@ -1,0 +1,394 @@
+#!/bin/sh
+# test_index.sh BUILD [KILLS] - kalm-index and the store: all readers, killed at random moments (20 times; 50 with KILLS),
+# appending, merging, changed texts, bad input, strangers' stores, a full disk, damage, and --store ranking as texts do.
+build=$1
+kills=${2:-20}
+passed=0 failed=0
+if ! [ -x "$build/kalm-index" ]; then
+    echo "there is no kalm-index: libsqlite3-dev is missing"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+root=$PWD
+case $build in /*) ;; *) build=$root/$build ;; esac
+dir=$build/tmp/index.$$
+index=$build/kalm-index rerank=$build/kalm-rerank model=$build/tiny.kalm
+mkdir -p "$dir" && cd "$dir" || exit 1
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
+# expect STATUS COMMAND...: its output in log
+expect() {
+    want=$1
+    shift
+    "$@" > log 2>&1
+    got=$?
+    if [ "$got" -eq "$want" ]; then ok; else bad "status $got instead of $want: $*"; fi
+}
+says() { if grep -q -e "$1" log; then ok; else bad "nothing says '$1'"; fi; }
+same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
+equal() { if [ "$1" = "$2" ]; then ok; else bad "$3: '$1' instead of '$2'"; fi; }
+# What must be the same however it came about: everything but numbers.
+dump() { sqlite3 "$1" "SELECT key, window, windows, start, hash, tokens, tokens_used, hex(title), hex(text), metadata, hex(document) FROM documents ORDER BY key, window"; }
+count() { sqlite3 "$1" "SELECT count(*) FROM documents WHERE window = 0"; }
+
+if [ ! -e "$model" ]; then expect 0 "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm; model=$dir/tiny.kalm; fi
+case $build in *sanitize*|*thread*|*debug*|*coverage*) texts=60 ;; *) texts=400 ;; esac
+head -n $texts "$root/examples/tiny/eval/corpus.jsonl" > corpus.jsonl
+
+# ---- an undisturbed run, and the same once more ----
+expect 0 "$index" "$model" whole.db corpus.jsonl
+says "^$texts documents encoded"
+equal "$(count whole.db)" $texts "documents"
+dump whole.db > whole.dump
+expect 0 "$index" "$model" whole.db corpus.jsonl
+says "^0 documents encoded; $texts were there already"
+dump whole.db > again.dump
+same whole.dump again.dump
+equal "$(ls whole.db*)" whole.db "files of a store"
+expect 0 "$index" whole.db --verify
+expect 0 "$index" "$model" whole.db --verify
+says "^$texts documents in $texts rows are whole"
+expect 0 "$index" whole.db --info
+says "^documents  *$texts"
+expect 0 "$index" "$model" other-batch.db corpus.jsonl --batch 7 --threads 1
+dump other-batch.db > again.dump
+same whole.dump again.dump
+
+# ---- killed at random moments ----
+# Threads of awk's random numbers: each run of the test takes others, and says which.
+seed=${KALM_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
+# How long a run takes here, in thousandths of a second: moments lie between the start and that.
+now() { date +%s%N | cut -c 1-13; }
+started=$(now)
+"$index" "$model" timed.db corpus.jsonl --batch 4 --quiet
+span=$(($(now) - started))
+dump timed.db > again.dump
+same whole.dump again.dump
+n=0 tries=0 round=0
+rm -f killed.db*
+while [ $n -lt "$kills" ] && [ $tries -lt $((kills * 5)) ]; do
+    tries=$((tries + 1))
+    "$index" "$model" killed.db corpus.jsonl --batch 4 --quiet 2> log &
+    pid=$!
+    sleep "$(awk -v seed=$((seed + tries)) -v span=$span 'BEGIN { srand(seed); printf "%.3f", rand() * span / 2500 }')"
+    if kill -9 $pid 2> /dev/null; then n=$((n + 1)); fi
+    wait $pid 2> /dev/null
+    [ -s killed.db ] || continue
+    # what is there is whole, in order, and a beginning of what shall be
+    if [ "$(sqlite3 killed.db "PRAGMA integrity_check" 2>&1)" != ok ]; then bad "kill $n of seed $seed: the store is damaged"; fi
+    if [ -n "$(sqlite3 killed.db "SELECT name FROM sqlite_master WHERE name = 'documents'")" ]; then
+        there=$(sqlite3 killed.db "ATTACH 'whole.db' AS whole; SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM
+            documents d JOIN whole.documents w USING (number, key, window, hash, document)), (SELECT coalesce(max(number), 0) FROM documents)")
+        case $there in
+        "${there%%|*}|${there%%|*}|${there%%|*}") ok ;;
+        *) bad "kill $n of seed $seed: rows, equal rows, last number: $there" ;;
+        esac
+        if [ "${there%%|*}" -eq $texts ]; then   # done: kill the next round
+            dump killed.db > again.dump
+            same whole.dump again.dump
+            rm -f killed.db*
+            round=$((round + 1))
+        fi
+    fi
+done
+equal $n "$kills" "kills (seed $seed)"
+expect 0 "$index" "$model" killed.db corpus.jsonl --batch 4
+dump killed.db > again.dump
+same whole.dump again.dump
+expect 0 "$index" "$model" killed.db --verify
+equal "$(ls killed.db*)" killed.db "files of a store after kills"
+echo "killed $n times in $((round + 1)) rounds, seed $seed, $span ms a run"
+
+# ---- interrupted politely ----
+"$index" "$model" polite.db corpus.jsonl --batch 4 --quiet 2> log &
+pid=$!
+sleep "$(awk -v span=$span 'BEGIN { printf "%.3f", span / 3000 }')"
+kill -TERM $pid 2> /dev/null
+wait $pid
+case $? in
+130) says "goes on from there\|interrupted" ;;
+0) ok ;;                               # it was faster
+*) bad "status after SIGTERM" ;;
+esac
+expect 0 "$index" "$model" polite.db corpus.jsonl
+dump polite.db > again.dump
+same whole.dump again.dump
+
+# ---- two at once ----
+"$index" "$model" both.db corpus.jsonl --batch 4 --quiet 2> log1 &
+pid=$!
+sleep 0.1
+"$index" "$model" both.db corpus.jsonl --batch 8 --quiet 2> log
+equal $? 0 "status of the second of two"
+wait $pid
+equal $? 0 "status of the first of two"
+dump both.db > again.dump
+same whole.dump again.dump
+
+# ---- append and merge ----
+head -n 20 corpus.jsonl > first.jsonl
+sed -n '15,40p' corpus.jsonl > second.jsonl
+head -n 40 corpus.jsonl > forty.jsonl
+expect 0 "$index" "$model" forty.db forty.jsonl
+dump forty.db > forty.dump
+expect 0 "$index" "$model" append.db first.jsonl
+expect 0 "$index" "$model" append.db second.jsonl
+says "^20 documents encoded.*; 6 were there already"
+dump append.db > again.dump
+same forty.dump again.dump
+expect 0 "$index" "$model" shard1.db first.jsonl
+expect 0 "$index" "$model" shard2.db second.jsonl
+expect 0 "$index" merged.db --merge shard1.db shard2.db
+dump merged.db > again.dump
+same forty.dump again.dump
+expect 0 "$index" merged.db --merge shard1.db --merge shard2.db
+says "^0 rows added"
+dump merged.db > again.dump
+same forty.dump again.dump
+expect 0 "$index" "$model" merged.db --verify
+expect 0 "$index" "$model" ratio8.db first.jsonl --ratio 8
+expect 1 "$index" shard1.db --merge ratio8.db
+says "shard1.db has ratio 4, ratio8.db has 8"
+expect 0 "$index" "$model" bits8.db first.jsonl --bits 8
+expect 1 "$index" shard1.db --merge bits8.db
+says "shard1.db has bits 16, bits8.db has 8"
+expect 1 "$index" shard1.db --merge missing.db
+says "there is no store missing.db"
+[ ! -e missing.db ] && ok || bad "missing.db was made"
+
+# ---- a changed text ----
+sed 's/"text": "/"text": "Changed. /' first.jsonl | head -n 3 > changed.jsonl
+expect 1 "$index" "$model" append.db changed.jsonl --changed stop
+says "changed.jsonl:1: the store has another text of the key 'elpa-a'"
+expect 0 "$index" "$model" append.db changed.jsonl --changed keep
+says "^0 documents encoded; 3 have changed and were kept"
+dump append.db > again.dump
+same forty.dump again.dump
+expect 0 "$index" "$model" append.db changed.jsonl
+says "^3 documents encoded.*; 3 of them replace another text"
+equal "$(count append.db)" 40 "documents after a change"
+equal "$(sqlite3 append.db "SELECT count(*) FROM documents WHERE text LIKE 'Changed. %'")" 3 "changed texts"
+expect 1 "$index" append.db --merge shard1.db
+says "different texts of the key"
+expect 0 "$index" "$model" append.db forty.jsonl
+dump append.db > again.dump
+same forty.dump again.dump
+sed 's/^{/{"url": "u", /' first.jsonl | head -n 2 > meta.jsonl
+expect 0 "$index" "$model" append.db meta.jsonl
+says "^0 documents encoded; 2 were there already, 2 of them with new metadata"
+equal "$(sqlite3 append.db "SELECT json_extract(metadata, '\$.url') FROM documents WHERE key = 'a56'")" u "new metadata"
+
+# ---- delete and export ----
+expect 1 "$index" merged.db --delete a56 --delete nothing
+says "no document 'nothing'; nothing was deleted"
+expect 0 "$index" merged.db --delete a56
+equal "$(count merged.db)" 39 "documents after deleting"
+expect 1 "$index" merged.db --export a56
+expect 0 "$index" "$model" merged.db forty.jsonl
+says "^1 documents encoded"
+dump merged.db > again.dump
+same forty.dump again.dump
+for key in $(sqlite3 forty.db "SELECT key FROM documents ORDER BY number"); do "$index" forty.db --export "$key"; done > exported.jsonl
+expect 0 "$index" "$model" exported.db exported.jsonl
+dump exported.db > again.dump
+same forty.dump again.dump
+"$index" forty.db --export a56 --bytes > a56.bytes
+equal "$(od -An -tx1 -v a56.bytes | tr -d ' \n' | tr a-f A-F)" "$(sqlite3 forty.db "SELECT hex(document) FROM documents WHERE key = 'a56'")" "bytes"
+
+# ---- readers: the same three documents in every format ----
+printf '%s\n' '{"_id": "a", "text": "The first text.", "title": "", "year": 1999, "tags": ["x", {"y": null}]}' '' \
+    '{"id": 7, "text": "Der zweite, sch\u00f6n lang \ud83d\ude00", "title": "Two"}' '{"_id": "c", "text": "third\u2028text"}' > d.jsonl
+printf 'a\tThe first text.\r\n7\tTwo Der zweite, sch\303\266n lang \360\237\230\200\nc\tthird\342\200\250text' > d.tsv
+printf '\357\273\277text\ttitle\t_id\tyear\nThe first text.\t\ta\t1999\nDer zweite, sch\303\266n lang \360\237\230\200\tTwo\t7\t2000\nthird\342\200\250text\t\tc\t\n' > named.tsv
+cut -f 2 d.tsv > d.txt
+mkdir -p folder/sub folder/.hidden
+printf 'The first text.' > folder/a
+printf 'Two Der zweite, sch\303\266n lang \360\237\230\200' > folder/sub/7.txt
+printf 'third\342\200\250text' > folder/c.md
+echo hidden > folder/.hidden/x
+documents() { sqlite3 "$1" "SELECT tokens, hex(document) FROM documents ORDER BY number"; }
+expect 0 "$index" "$model" r1.db d.jsonl
+says "^3 documents encoded"
+documents r1.db > r1
+equal "$(sqlite3 r1.db "SELECT key || '=' || title || '=' || metadata FROM documents ORDER BY number" | tr '\n' ' ')" \
+    'a=={"year":1999,"tags":["x",{"y":null}]} 7=Two={} c=={} ' "keys, titles, metadata"
+expect 0 "$index" "$model" r2.db d.tsv
+documents r2.db > r2
+same r1 r2
+expect 0 "$index" "$model" r3.db named.tsv
+documents r3.db > r2
+same r1 r2
+equal "$(sqlite3 r3.db "SELECT key || '=' || title || '=' || metadata FROM documents ORDER BY number" | tr '\n' ' ')" \
+    'a=={"year":"1999"} 7=Two={"year":"2000"} c=={"year":""} ' "keys, titles, metadata"
+expect 0 "$index" "$model" r4.db d.txt --format lines
+documents r4.db > r2
+same r1 r2
+equal "$(sqlite3 r4.db "SELECT key FROM documents ORDER BY number" | tr '\n' ' ')" 'd.txt:1 d.txt:2 d.txt:3 ' "keys of lines"
+expect 0 "$index" "$model" r5.db folder
+equal "$(sqlite3 r5.db "SELECT key FROM documents ORDER BY number" | tr '\n' ' ')" 'a c.md sub/7.txt ' "keys of files"
+documents r5.db | sort > r2
+sort r1 > r3
+same r3 r2
+expect 0 "$index" "$model" r6.db folder/a folder/sub/7.txt folder/c.md
+documents r6.db > r2
+same r1 r2
+"$index" "$model" r7.db < d.jsonl > log 2>&1
+equal $? 0 "standard input, JSON Lines"
+documents r7.db > r2
+same r1 r2
+cat d.tsv | "$index" "$model" r8.db - > log 2>&1
+equal $? 0 "standard input, TSV"
+documents r8.db > r2
+same r1 r2
+expect 0 "$index" "$model" r9.db folder --format lines
+equal "$(count r9.db)" 3 "lines of a folder"
+expect 1 "$index" "$model" no.db missing.jsonl
+says "cannot read missing.jsonl"
+[ ! -e no.db ] && ok || bad "no.db was made"
+echo 'no tab here' | "$index" "$model" no.db > log 2>&1
+equal $? 1 "a first line of no format"
+says "say --format"
+
+# ---- bad input ----
+printf '%s\n' '{"_id": "a", "text": "one"}' '{"_id": "b", "text": }' '{"text": "no id"}' '{"_id": "c"}' '["d"]' \
+    '{"_id": "", "text": "x"}' '{"_id": "e", "text": ""}' '{"_id": "a", "text": "other"}' '{"_id": "a", "text": "one"}' \
+    '{"_id": "f", "text": "\u0000"}' '{"_id": "g", "text": 5}' '{"_id": "z", "text": "last"}' > bad.jsonl
+expect 3 "$index" "$model" bad.db bad.jsonl
+says "^bad.jsonl:2: column 22: "
+says "^bad.jsonl:3: .*_id"
+says "^bad.jsonl:4: .*text"
+says "^bad.jsonl:5: an object"
+says "^bad.jsonl:6: the key is empty"
+says "^bad.jsonl:7: the text is empty"
+says "^bad.jsonl:8: the key 'a' came before with another text"
+says "^bad.jsonl:10: byte 0 of the text is NUL"
+says "^bad.jsonl:11: "
+says "2 documents encoded.*; 1 were there already; 9 pieces of bad input"
+equal "$(sqlite3 bad.db "SELECT key FROM documents ORDER BY number" | tr '\n' ' ')" 'a z ' "what was good"
+expect 1 "$index" "$model" strict.db bad.jsonl --strict
+says "^bad.jsonl:2: "
+equal "$(count strict.db)" 1 "what stood before the bad line"
+printf 'a\tone\nb\ttwo\tthree\nc\t\377\n' > bad.tsv
+expect 3 "$index" "$model" bad.db bad.tsv
+says "^bad.tsv:2: 3 columns"
+says "^bad.tsv:3: byte 0 of the text is not UTF-8"
+printf 'x\0y' > folder/binary
+expect 3 "$index" "$model" r5.db folder
+says "^folder/binary: byte 1 of the text is NUL"
+rm folder/binary
+
+# ---- another model, another setting, no store ----
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" other.kalm --weights f32 --name tiny-f32
+expect 1 "$index" other.kalm forty.db forty.jsonl
+says "forty.db holds documents of the model tiny (q8, fingerprint [0-9a-f]*), other.kalm is tiny-f32 (f32, fingerprint [0-9a-f]*)"
+expect 1 "$rerank" other.kalm query --store forty.db
+says "forty.db holds documents of the model tiny "
+expect 1 "$index" "$model" forty.db forty.jsonl --ratio 8
+says "forty.db was made with --ratio 4, not 8"
+expect 1 "$index" "$model" forty.db forty.jsonl --bits 32
+says "forty.db was made with --bits 16, not 32"
+expect 1 "$index" "$model" forty.db forty.jsonl --max-doc-tokens 77
+says "forty.db was made with --max-doc-tokens 1024, not 77"
+expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
+expect 1 "$index" forty.db --merge other.kalm
+expect 1 "$index" "$model" forty.jsonl forty.jsonl
+says "not a database"
+sqlite3 foreign.db "CREATE TABLE t (a)"
+expect 1 "$index" "$model" foreign.db forty.jsonl
+says "foreign.db is a database, but no store of kalm-index"
+cp forty.db future.db
+sqlite3 future.db "PRAGMA user_version = 2"
+expect 1 "$index" "$model" future.db forty.jsonl
+says "future.db is a store of version 2, this program reads 1"
+expect 2 "$index" "$model"
+expect 2 "$index" "$model" x.db --bits 9 forty.jsonl
+expect 2 "$index" "$model" x.db --split 5 --overlap 5 forty.jsonl
+
+# ---- damage is found ----
+cp forty.db damaged.db
+sqlite3 damaged.db "UPDATE documents SET document = substr(document, 1, 100) || x'ffff' || substr(document, 103) WHERE key = 'a56'"
+expect 1 "$index" "$model" damaged.db --verify
+says "row 2, 'a56': the document is damaged"
+expect 1 "$index" damaged.db --verify
+says "row 2, 'a56': the document is damaged"
+expect 1 "$rerank" "$model" query --store damaged.db
+says "row 2: the document is damaged"
+cp forty.db damaged.db
+sqlite3 damaged.db "UPDATE documents SET text = text || '.' WHERE key = 'a56'"
+expect 1 "$index" "$model" damaged.db --verify
+says "row 2, 'a56': its text is not what was encoded"
+
+# ---- no room ----
+(ulimit -f 400; exec "$index" "$model" full.db corpus.jsonl --batch 4) > log 2>&1
+equal "$?" 1 "status when the file must not grow"
+says "full.db: "
+expect 0 "$index" "$model" full.db --verify
+expect 0 "$index" "$model" full.db corpus.jsonl
+dump full.db > again.dump
+same whole.dump again.dump
+
+# ---- windows ----
+expect 0 "$index" "$model" split.db forty.jsonl --split 40 --overlap 10
+says "^40 documents encoded as [0-9]* windows"
+expect 0 "$index" "$model" split.db --verify
+expect 0 "$index" "$model" split.db forty.jsonl --split 40 --overlap 10
+says "^0 documents encoded"
+expect 1 "$index" "$model" split.db forty.jsonl --split 40 --overlap 20
+says "split.db was made with --overlap 10, not 20"
+for key in $(sqlite3 split.db "SELECT DISTINCT key FROM documents ORDER BY number"); do "$index" split.db --export "$key"; done > again.jsonl
+same exported.jsonl again.jsonl
+equal "$(sqlite3 split.db "SELECT count(*) FROM documents WHERE tokens > 50")" 0 "windows of more tokens than asked for"
+equal "$(sqlite3 split.db "SELECT count(*) FROM documents a JOIN documents b ON a.key = b.key AND b.window = a.window + 1 WHERE b.start >= a.start + length(CAST(a.text AS BLOB))")" 0 "windows that do not overlap"
+printf '%s\n' '{"_id": "u", "title": "Zeichen", "text": "\u4f60\u597d\u4e16\u754c \ud83d\ude00\ud83d\ude01\ud83d\ude02 \u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22   \u2581  \t\u0416\u0416\n\n\u00e9t\u00e9 \ud83d\ude80\ud83d\ude80"}' > odd.jsonl
+for n in 1 2 3 5; do
+    expect 0 "$index" "$model" odd$n.db odd.jsonl --split $n
+    expect 0 "$index" "$model" odd$n.db --verify
+    "$index" odd$n.db --export u > "odd$n.jsonl"
+    expect 0 "$index" "$model" odd.db "odd$n.jsonl"
+done
+equal "$(count odd.db)" 1 "odd text, exported from windows"
+equal "$(sqlite3 odd.db "SELECT count(DISTINCT hash) FROM documents")" 1 "odd text"
+# the best window's score is that of the document
+"$rerank" "$model" "sound library" --store split.db --json > split.json
+sqlite3 split.db "SELECT json_object('_id', key || ' ' || window, 'title', title, 'text', text) FROM documents ORDER BY number" > windows.jsonl
+expect 0 "$index" "$model" windows.db windows.jsonl --max-doc-tokens 1024
+"$rerank" "$model" "sound library" --store windows.db --json > windows.json
+sed -n 's/.*"id": "\([^"]*\)".*"margin": \([^,]*\),.*/\1 \2/p' split.json | sort > r1
+sed -n 's/.*"id": "\([^ "]*\) [0-9]*".*"margin": \([^,]*\),.*/\1 \2/p' windows.json | sort -s -k 1,1 | awk '$1 != last { print; last = $1 }' | sort > r2
+same r1 r2
+
+# ---- ranked as texts are ----
+expect 0 "$index" "$model" exact.db forty.jsonl --bits 32
+"$rerank" "$model" "image viewer" --documents forty.jsonl --json > r1
+"$rerank" "$model" "image viewer" --store exact.db --json > r2
+same r1 r2
+equal "$(grep -c '"rank"' r1)" 40 "documents ranked"
+"$rerank" "$model" "image viewer" --documents forty.jsonl --top-k 3 > r1
+"$rerank" "$model" "image viewer" --store exact.db --top-k 3 > r2
+same r1 r2
+expect 0 "$index" "$model" fine.db forty.jsonl --bits 32 --ratio 1
+"$rerank" "$model" "image viewer" --documents forty.jsonl --ratio 1 --json > r1
+"$rerank" "$model" "image viewer" --store fine.db --json > r2
+same r1 r2
+# re-pooled: the same but for rounding
+"$rerank" "$model" "image viewer" --documents forty.jsonl --ratio 8 --json > r1
+"$rerank" "$model" "image viewer" --store fine.db --ratio 8 --json > r2
+for r in r1 r2; do sed -n 's/.*"id": "\([^"]*\)".*"margin": \([^,]*\),.*/\1 \2/p' $r | sort > $r.margins; done
+join r1.margins r2.margins > both
+equal "$(awk '{ d = $2 - $3; if (d < 0) d = -d; if (d > most) most = d } END { print NR, (most < 0.02) }' both)" "40 1" "re-pooled margins"
+expect 1 "$rerank" "$model" query --store exact.db --ratio 6
+says "exact.db keeps documents at ratio 4: --ratio 6 is no multiple of that"
+"$rerank" "$model" "image viewer" --store exact.db --keys a56,elpa-a --json > log 2>&1
+equal "$(grep -c '"rank"' log)" 2 "documents by key"
+printf 'elpa-a\na56\n' | "$rerank" "$model" "image viewer" --store exact.db --candidates - --json > log 2>&1
+equal "$(grep -c '"rank"' log)" 2 "documents by list"
+expect 1 "$rerank" "$model" query --store exact.db --keys a56,nothing
+says "exact.db has no document 'nothing'"
+expect 1 "$rerank" "$model" query --store missing.db
+[ ! -e missing.db ] && ok || bad "missing.db was made"
+expect 2 "$rerank" "$model" query text --store exact.db
+
+cd "$root" || exit 1
+rm -rf "$dir"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
