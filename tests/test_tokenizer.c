@@ -1,0 +1,788 @@
+/* test_tokenizer.c - the tokenizer against the definition and against published results.
+     - random vocabularies and merges, sane and insane, against merging by the definition
+     - tests/tokenizer_cases.jsonl: texts of our own, ids of Hugging Face tokenizers 0.23.2 for examples/tiny
+     - ../shared/tokenizer, where it is there: SentencePiece models, and KaLM's own tokenizer if it lies at
+       build/tokenizer/kalm/tokenizer.json (tests/tokenizer_oracle/README.md says how to get it)
+     - what users may not write, borders between texts, memory that runs out, broken files */
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "../tokenizer/import.h"
+#include "test.h"
+
+/* ---- an allocator that counts, and fails at the n-th call ------------------------------------------------------------ */
+
+static size_t live_bytes, live_most;
+static long calls_left = -1;
+static void *counting_alloc(void *user, size_t size)
+{
+    (void)user;
+    if (calls_left == 0) return NULL;
+    if (calls_left > 0) calls_left--;
+    live_bytes += size;
+    if (live_bytes > live_most) live_most = live_bytes;
+    return malloc(size);
+}
+static void counting_release(void *user, void *p, size_t size)
+{
+    (void)user;
+    live_bytes -= size;
+    free(p);
+}
+static kalm_allocator counting(void)
+{
+    kalm_allocator a;
+    a.alloc = counting_alloc, a.release = counting_release, a.user = NULL;
+    return a;
+}
+
+typedef struct tok {
+    kalm__tokenizer t;
+    unsigned char  *blob;
+    size_t          size;
+} tok;
+
+static int tok_from(tok *k, const char *name, const void *data, size_t size)
+{
+    kalm_allocator a = counting();
+    kalm_error err;
+    memset(k, 0, sizeof *k);
+    if (!CHECKF(kalm__import_tokenizer(name, data, size, &a, &k->blob, &k->size, &err) == KALM_OK, "%s", err.text)) return 0;
+    return CHECKF(kalm__tokenizer_open(&k->t, k->blob, k->size, &err) == KALM_OK, "%s", err.text);
+}
+static int tok_open(tok *k, const char *path)
+{
+    size_t size;
+    unsigned char *data = test_read_file(path, &size);
+    int ok;
+    memset(k, 0, sizeof *k);
+    if (!data) return 0;
+    ok = tok_from(k, path, data, size);
+    free(data);
+    return ok;
+}
+static void tok_close(tok *k)
+{
+    kalm_allocator a = counting();
+    kalm__release(&a, k->blob, k->size);
+}
+
+static int32_t ids_of[1 << 20];
+static size_t encode(const tok *k, const char *text, size_t size, uint32_t flags)
+{
+    kalm_allocator a = counting();
+    kalm_error err;
+    kalm_text t;
+    size_t n = 0, before = live_bytes;
+    t.data = text, t.size = size;
+    CHECKF(kalm__tokenize(&k->t, &a, t, flags, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK, "%s", err.text);
+    CHECK(live_bytes == before);
+    return n;
+}
+static int encodes_to(const tok *k, const char *text, uint32_t flags, const int32_t *want, size_t count)
+{
+    size_t n = encode(k, text, strlen(text), flags);
+    return n == count && !memcmp(ids_of, want, n * sizeof *want);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+
+static void test_json(void)
+{
+    static const char *const bad[] = {
+        "", "{", "[1,]", "{\"a\":1,}", "01", "-", "1.", ".5", "1e", "+1", "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"",
+        "\"\xff\"", "\"\xed\xa0\x80\"", "nul", "nulls", "[1 2]", "{\"a\" 1}", "{1:2}", "\"a", "\"\\x\"", "\"\\u12g4\"", "[]]",
+        "[}", "\"\t\"", "{\"a\":}", "[,1]", "1 2", "\xef\xbb\xbf{}", "NaN", "[[[[", "'a'", "/**/1"
+    };
+    static const char *const good[] = {
+        "0", "-0", "1e5", "1.5E-3", "\"\"", "[]", "{}", " [ ] ", "null", "[true,false,null]", "{\"a\":{\"b\":[1,2,{}]}}",
+        "\"\\ud83d\\ude00\\u00e9\\n\\/\\\"\"", "\"\xf0\x9f\x98\x80\""
+    };
+    kalm_allocator a = counting();
+    kalm__json j;
+    kalm_error err;
+    size_t i;
+    char *deep;
+    double d;
+    uint64_t u;
+    kalm__json_begin(&j, &a);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECKF(kalm__json_parse(&j, "x", bad[i], strlen(bad[i]), &err) == KALM_BAD_FILE && !strncmp(err.text, "x:", 2),
+               "%s was read", bad[i]);
+    for (i = 0; i < sizeof good / sizeof *good; i++)
+        CHECKF(kalm__json_parse(&j, "x", good[i], strlen(good[i]), &err) == KALM_OK, "%s: %s", good[i], err.text);
+    {
+        static const char text[] = "{\"a\": [1, \"x\\u0041\\ud83d\\ude00\"], \"n\": 18446744073709551615,\n \"f\": -2.5e-1, \"t\": true}";
+        uint32_t n;
+        int b = 0;
+        CHECK(kalm__json_parse(&j, "x", text, sizeof text - 1, &err) == KALM_OK);
+        n = kalm__json_get(&j, 0, "a");
+        CHECK(n && kalm__json_type(&j, n) == KALM__JSON_ARRAY && j.nodes[n].size == 2);
+        CHECK(kalm__json_is(&j, j.nodes[n + 1].next, "xA\xf0\x9f\x98\x80"));
+        CHECK(kalm__json_uint(&j, kalm__json_get(&j, 0, "n"), &u) && u == UINT64_MAX);
+        CHECK(kalm__json_double(&j, kalm__json_get(&j, 0, "f"), &d) && d >= -0.25 && d <= -0.25);
+        CHECK(!kalm__json_uint(&j, kalm__json_get(&j, 0, "f"), &u));
+        CHECK(kalm__json_bool(&j, kalm__json_get(&j, 0, "t"), &b) && b);
+        CHECK(!kalm__json_get(&j, 0, "missing") && !kalm__json_uint(&j, 0, &u));
+        kalm__json_fail_node(&j, kalm__json_get(&j, 0, "f"), &err, "here");
+        CHECKF(!strcmp(err.text, "x:2:7: here"), "%s", err.text);
+    }
+    CHECK(kalm__json_parse(&j, "x", "{\n  \"a\": 01}", 12, &err) && !strncmp(err.text, "x:2:8:", 6));
+    deep = (char *)malloc(2000000);    /* a million brackets: no recursion */
+    memset(deep, '[', 1000000);
+    memset(deep + 1000000, ']', 1000000);
+    CHECK(kalm__json_parse(&j, "deep", deep, 2000000, &err) == KALM_OK && j.count == 1000000);
+    free(deep);
+    kalm__json_end(&j);
+    CHECK(live_bytes == 0);
+}
+
+/* ---- merging by the definition, and random tokenizers ---------------------------------------------------------------- */
+
+typedef struct toy {
+    char     piece[128][24];           /* text of each id; ids from 0: <unk>, bytes 1 .. 256 are added when written */
+    unsigned pieces;
+    struct { unsigned left, right, made; } merge[256];
+    unsigned merges;
+    char     added[6][24];
+    unsigned added_tokens;
+} toy;
+
+static unsigned toy_find(const toy *y, const char *s, size_t n)
+{
+    unsigned i;
+    for (i = 0; i < y->pieces; i++)
+        if (strlen(y->piece[i]) == n && !memcmp(y->piece[i], s, n)) return i;
+    return 999;
+}
+
+static void toy_make(toy *y, uint64_t *state)
+{
+    static const char *const letters[] = { "a", "b", "c", "\xe2\x96\x81", ">", "\xc3\xa9", "\xe4\xb8\x80", "\n" };
+    static const char *const added[] = { "<b>", "\xe2\x96\x81\xe2\x96\x81", "\n\n", "ab", "<end_of_turn>", "<b>c" };
+    unsigned letter_count = 2 + (unsigned)(test_random(state) % 7), i, tries;
+    int tame = test_random(state) % 4 == 0;
+    memset(y, 0, sizeof *y);
+    for (i = 0; i < letter_count; i++) strcpy(y->piece[y->pieces++], letters[test_random(state) % 3 ? i : (i * 3) % 8]);
+    for (i = 0; i < y->pieces; i++)    /* no letter twice */
+        if (toy_find(y, y->piece[i], strlen(y->piece[i])) != i) strcpy(y->piece[i], i % 2 ? "x" : "y");
+    for (i = 1; i < y->pieces; i++)
+        if (toy_find(y, y->piece[i], strlen(y->piece[i])) != i) y->pieces = i;
+    if (tame) {                        /* runs of spaces first, as Gemma has them: the longest made first */
+        unsigned longest = 2 + (unsigned)(test_random(state) % 4), one = toy_find(y, "\xe2\x96\x81", 3), l;
+        if (one == 999) strcpy(y->piece[one = y->pieces++], "\xe2\x96\x81");
+        for (i = 2; i <= longest; i++)
+            for (l = 0, y->piece[y->pieces + i - 2][0] = 0; l < i; l++)
+                strcat(y->piece[y->pieces + i - 2], "\xe2\x96\x81");
+        for (i = longest; i >= 2; i--)
+            for (l = i - 1; l >= 1; l--) {
+                y->merge[y->merges].left = l == 1 ? one : y->pieces + l - 2;
+                y->merge[y->merges].right = i - l == 1 ? one : y->pieces + i - l - 2;
+                y->merge[y->merges++].made = y->pieces + i - 2;
+            }
+        y->pieces += longest - 1;
+    }
+    for (tries = 0; tries < 120 && y->pieces < 60; tries++) {
+        unsigned l = (unsigned)(test_random(state) % y->pieces), r = (unsigned)(test_random(state) % y->pieces), m;
+        char both[64];
+        if (test_random(state) % 4 == 0) r = l;
+        sprintf(both, "%s%s", y->piece[l], y->piece[r]);
+        if (strlen(both) > 20) continue;
+        if (tame && (strstr(both, "\xe2\x96\x81\xe2\x96\x81") || !strcmp(both + strlen(both) - kalm__min(3, strlen(both)), "\xe2\x96\x81"))) continue;
+        for (m = 0; m < y->merges && !(y->merge[m].left == l && y->merge[m].right == r); m++) {}
+        if (m < y->merges || y->merges == 256) continue;
+        m = toy_find(y, both, strlen(both));
+        if (m == 999) strcpy(y->piece[m = y->pieces++], both);
+        y->merge[y->merges].left = l, y->merge[y->merges].right = r, y->merge[y->merges++].made = m;
+    }
+    /* sane: every split of a piece is a merge. insane: ranks in any order */
+    if (!tame && test_random(state) % 2)
+        for (i = 0; i < y->pieces; i++) {
+            size_t k, n = strlen(y->piece[i]);
+            for (k = 1; k < n; k++) {
+                unsigned l = toy_find(y, y->piece[i], k), r = toy_find(y, y->piece[i] + k, n - k), m;
+                if (l == 999 || r == 999) continue;
+                for (m = 0; m < y->merges && !(y->merge[m].left == l && y->merge[m].right == r); m++) {}
+                if (m < y->merges || y->merges == 256) continue;
+                y->merge[y->merges].left = l, y->merge[y->merges].right = r, y->merge[y->merges++].made = i;
+            }
+        }
+    if (!tame && test_random(state) % 2)
+        for (i = 0; i < y->merges; i++) {
+            unsigned k = (unsigned)(test_random(state) % y->merges), l = y->merge[i].left, r = y->merge[i].right,
+                     m = y->merge[i].made;
+            y->merge[i] = y->merge[k];
+            y->merge[k].left = l, y->merge[k].right = r, y->merge[k].made = m;
+        }
+    for (i = 0; i < 6; i++)
+        if (test_random(state) % 4 == 0) strcpy(y->added[y->added_tokens++], added[i]);
+}
+
+static void toy_json(const toy *y, char *out)
+{
+    char *p = out, quoted[160];
+    unsigned i, id = 0;
+    p += sprintf(p, "{\"added_tokens\": [");
+    for (i = 0; i < y->added_tokens; i++) {
+        unsigned known = toy_find(y, y->added[i], strlen(y->added[i]));
+        quoted[kalm__json_escape(y->added[i], strlen(y->added[i]), quoted)] = 0;
+        p += sprintf(p, "%s{\"id\": %u, \"content\": \"%s\", \"special\": false}", i ? ", " : "",
+                     known == 999 ? 257 + y->pieces + i : 257 + known, quoted);
+    }
+    p += sprintf(p, "], \"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"},"
+                    "\"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"byte_fallback\": true, \"fuse_unk\": true, \"vocab\": {\"<unk>\": 0");
+    for (i = 0; i < 256; i++) p += sprintf(p, ", \"<0x%02X>\": %u", i, ++id);
+    for (i = 0; i < y->pieces; i++) {
+        quoted[kalm__json_escape(y->piece[i], strlen(y->piece[i]), quoted)] = 0;
+        p += sprintf(p, ", \"%s\": %u", quoted, ++id);
+    }
+    p += sprintf(p, "}, \"merges\": [");
+    for (i = 0; i < y->merges; i++) {
+        quoted[kalm__json_escape(y->piece[y->merge[i].left], strlen(y->piece[y->merge[i].left]), quoted)] = 0;
+        p += sprintf(p, "%s[\"%s\", ", i ? ", " : "", quoted);
+        quoted[kalm__json_escape(y->piece[y->merge[i].right], strlen(y->piece[y->merge[i].right]), quoted)] = 0;
+        p += sprintf(p, "\"%s\"]", quoted);
+    }
+    sprintf(p, "]}}");
+}
+
+/* One stretch without added tokens, by the definition: symbols are 257 + piece, or 1 + byte. */
+static size_t toy_merge(const toy *y, const char *text, size_t n, int32_t *out)
+{
+    int32_t s[4096];
+    size_t count = 0, i, at;
+    char inner[8192];
+    size_t size = 0;
+    for (at = 0; at < n; at++)
+        if (text[at] == ' ') memcpy(inner + size, "\xe2\x96\x81", 3), size += 3;
+        else inner[size++] = text[at];
+    for (at = 0; at < size;) {
+        size_t k = kalm__char_bytes((const unsigned char *)inner + at);
+        unsigned p = toy_find(y, inner + at, k);
+        if (p != 999) s[count++] = (int32_t)(257 + p);
+        else for (i = 0; i < k; i++) s[count++] = 1 + (unsigned char)inner[at + i];
+        at += k;
+    }
+    for (;;) {
+        unsigned best = 999, m;
+        size_t where = 0;
+        for (i = 0; i + 1 < count; i++)
+            for (m = 0; m < y->merges && m < best; m++)
+                if (s[i] == (int32_t)(257 + y->merge[m].left) && s[i + 1] == (int32_t)(257 + y->merge[m].right)) {
+                    best = m;
+                    where = i;
+                }
+        if (best == 999) break;
+        s[where] = (int32_t)(257 + y->merge[best].made);
+        memmove(s + where + 1, s + where + 2, (count - where - 2) * sizeof *s);
+        count--;
+    }
+    memcpy(out, s, count * sizeof *s);
+    return count;
+}
+
+static size_t toy_encode(const toy *y, const char *text, size_t n, int parse, int32_t *out)
+{
+    size_t at = 0, start = 0, count = 0;
+    while (at < n) {
+        size_t longest = 0;
+        unsigned i, which = 0;
+        for (i = 0; i < y->added_tokens; i++) {
+            size_t k = strlen(y->added[i]);
+            if (!parse && !strcmp(y->added[i], "<end_of_turn>")) continue;
+            if (k > longest && k <= n - at && !memcmp(text + at, y->added[i], k)) longest = k, which = i;
+        }
+        if (longest) {
+            unsigned known = toy_find(y, y->added[which], longest);
+            count += toy_merge(y, text + start, at - start, out + count);
+            out[count++] = (int32_t)(known == 999 ? 257 + y->pieces + which : 257 + known);
+            start = at += longest;
+        } else at++;
+    }
+    return count + toy_merge(y, text + start, n - start, out + count);
+}
+
+static void test_definition(void)
+{
+    static const char *const bits[] = {
+        "a", "b", "c", " ", "\xe2\x96\x81", ">", "\xc3\xa9", "\xe4\xb8\x80", "\n", "<b>", "<end_of_turn>", "  ", "x", "\xf0\x9f\x98\x80",
+        "ab", "aa", "   ", "y"
+    };
+    static int32_t want[8192];
+    static char json[1 << 17];
+    uint64_t state = 20;
+    unsigned round, wrong = 0, irregular = 0, runs = 0;
+    toy *y = (toy *)malloc(sizeof *y);
+    for (round = 0; round < 400; round++) {
+        tok k;
+        unsigned texts, i;
+        toy_make(y, &state);
+        toy_json(y, json);
+        if (!tok_from(&k, "toy", json, strlen(json))) continue;
+        runs += k.t.longest_run > 0;
+        for (i = 0; i < k.t.symbols; i++)
+            irregular += kalm__u64(k.t.part[KALM__SEC_SPLITS] + 8 * i) >> 40 == 0xffffff;
+        for (texts = 0; texts < 60; texts++) {
+            char text[2048];
+            size_t n = 0, count, got, pieces = (size_t)(test_random(&state) % (texts % 10 ? 24 : 150));
+            unsigned few = 1 + (unsigned)(test_random(&state) % 18);
+            int parse = (int)(test_random(&state) % 2);
+            while (pieces--) {
+                const char *bit = bits[test_random(&state) % few];
+                memcpy(text + n, bit, strlen(bit));
+                n += strlen(bit);
+            }
+            text[n] = 0;
+            count = toy_encode(y, text, n, parse, want);
+            got = encode(&k, text, n, parse ? KALM_PARSE_CONTROL : 0);
+            if (!CHECKF(got == count && !memcmp(want, ids_of, count * sizeof *want), "toy %u: \"%s\"", round, text)) wrong++;
+        }
+        tok_close(&k);
+        if (wrong > 5) break;
+    }
+    free(y);
+    CHECKF(irregular > 100 && runs > 10, "the toys are too tame: %u irregular tokens, %u with the run rule", irregular, runs);
+    CHECK(live_bytes == 0);
+}
+
+/* ---- files of cases -------------------------------------------------------------------------------------------------- */
+
+typedef struct cases {
+    unsigned char *data;
+    size_t size, at;
+    kalm__json j;
+    unsigned line;
+} cases;
+
+static int cases_open(cases *c, const char *path)
+{
+    kalm_allocator a = counting();
+    memset(c, 0, sizeof *c);
+    c->data = test_read_file(path, &c->size);
+    if (!c->data) return 0;
+    kalm__json_begin(&c->j, &a);
+    return 1;
+}
+static int cases_next(cases *c)
+{
+    size_t end = c->at;
+    kalm_error err;
+    if (c->at >= c->size) {
+        kalm__json_end(&c->j);
+        free(c->data);
+        return 0;
+    }
+    while (end < c->size && c->data[end] != '\n') end++;
+    c->line++;
+    CHECKF(kalm__json_parse(&c->j, "case", (const char *)c->data + c->at, end - c->at, &err) == KALM_OK, "%s", err.text);
+    c->at = end + 1;
+    return 1;
+}
+static size_t cases_ids(const cases *c, const char *key, int32_t *ids)
+{
+    uint32_t node = kalm__json_get(&c->j, 0, key), at;
+    size_t n = 0;
+    for (at = node + 1; node && at < c->j.nodes[node].next; at = c->j.nodes[at].next) {
+        double v = 0;
+        kalm__json_double(&c->j, at, &v);
+        ids[n++] = (int32_t)v;
+    }
+    return n;
+}
+
+static int32_t want_ids[1 << 20];
+static char decoded[1 << 20];
+
+static void check_ids(const tok *k, const cases *c, const char *path, kalm_text text, const char *key)
+{
+    size_t n = cases_ids(c, key, want_ids), got = encode(k, text.data, text.size, KALM_PARSE_CONTROL);
+    CHECKF(got == n && !memcmp(want_ids, ids_of, n * sizeof *want_ids), "%s line %u: other ids", path, c->line);
+}
+static void check_text(const tok *k, const cases *c, const char *path, const char *key)
+{
+    size_t n = cases_ids(c, "ids", want_ids), size = 0;
+    kalm_text want = kalm__json_text(&c->j, kalm__json_get(&c->j, 0, key));
+    kalm_error err;
+    CHECK(kalm__detokenize(&k->t, want_ids, n, decoded, sizeof decoded, &size, &err) == KALM_OK);
+    CHECKF(size == want.size && !memcmp(decoded, want.data, size), "%s line %u: other text", path, c->line);
+}
+
+static void test_tiny(void)
+{
+    tok k, m;
+    cases c;
+    unsigned same = 0, all = 0;
+    if (!CHECK(tok_open(&k, "examples/tiny/tokenizer.json")) || !CHECK(tok_open(&m, "examples/tiny/tokenizer.model"))) return;
+    if (!CHECK(cases_open(&c, "tests/tokenizer_cases.jsonl"))) return;
+    while (cases_next(&c)) {
+        kalm_text text = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, "text"));
+        if (kalm__json_is(&c.j, 1, "text")) {
+            check_ids(&k, &c, "tests/tokenizer_cases.jsonl", text, "ids");
+            {   /* SentencePiece's rules see control symbols and U+2581 otherwise, all else the same */
+                size_t n = cases_ids(&c, "ids", want_ids), got = encode(&m, text.data, text.size, KALM_PARSE_CONTROL), i;
+                int plain = 1;
+                for (i = 0; i + 2 < text.size; i++) plain &= memcmp(text.data + i, "\xe2\x96\x81", 3) != 0;
+                for (i = 0; i < n; i++) plain &= want_ids[i] >= 4;
+                all += (unsigned)plain;
+                same += plain && got == n && !memcmp(want_ids, ids_of, n * sizeof *want_ids);
+            }
+        } else check_text(&k, &c, "tests/tokenizer_cases.jsonl", "text");
+    }
+    CHECKF(all > 150 && same == all, "tokenizer.model gives the ids of tokenizer.json for %u of %u texts", same, all);
+    tok_close(&k);
+    tok_close(&m);
+}
+
+static void test_shared(const char *folder)
+{
+    static const char *const models[] = { "bpe1k_identity", "bpe4k_nmt_nfkc" };
+    static const char *const files[] = { "cases.jsonl", "kalm_variant.jsonl", "invalid_utf8.jsonl", "decode.jsonl", "truncation.jsonl" };
+    static const char bytes[] = "0123456789abcdef";
+    char path[512];
+    tok k;
+    cases c;
+    size_t i, size;
+    unsigned char *data;
+    kalm_allocator a = counting();
+    kalm_error err;
+    for (i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/spm/%s.model", folder, models[i]);
+        if (!tok_open(&k, path)) {
+            printf("not there: %s\n", path);
+            return;
+        }
+        snprintf(path, sizeof path, "%s/spm/%s.cases.jsonl", folder, models[i]);
+        if (!CHECK(cases_open(&c, path))) return;
+        while (cases_next(&c)) {
+            check_ids(&k, &c, path, kalm__json_text(&c.j, kalm__json_get(&c.j, 0, "text")), "ids");
+            check_text(&k, &c, path, "decoded");
+        }
+        tok_close(&k);
+    }
+    snprintf(path, sizeof path, "%s/spm/unigram1k.model", folder);
+    data = test_read_file(path, &size);
+    if (data) {
+        unsigned char *blob;
+        CHECK(kalm__import_tokenizer("u.model", data, size, &a, &blob, &size, &err) == KALM_BAD_FILE);
+        CHECKF(!strcmp(err.text, "u.model is a SentencePiece model of type unigram; only BPE is supported"), "%s", err.text);
+        free(data);
+    }
+    data = test_read_file("build/tokenizer/kalm/tokenizer.json", NULL);
+    if (!data) {
+        printf("not there: build/tokenizer/kalm/tokenizer.json, so no cases of KaLM's own tokenizer\n");
+        return;
+    }
+    free(data);
+    if (!tok_open(&k, "build/tokenizer/kalm/tokenizer.json")) return;
+    CHECKF(k.size < 16000000, "the blob has %lu bytes", (unsigned long)k.size);
+    for (i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        if (!CHECK(cases_open(&c, path))) continue;
+        while (cases_next(&c)) {
+            kalm_text text = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, i == 2 ? "hex" : i == 4 ? "query" : "text"));
+            if (i == 0) check_ids(&k, &c, path, text, "ids");
+            if (i == 1) check_ids(&k, &c, path, text, "ids_kalm");
+            if (i == 2) {
+                char raw[4096];
+                size_t n;
+                for (n = 0; n < text.size / 2 && n < sizeof raw; n++)
+                    raw[n] = (char)(16 * (strchr(bytes, text.data[2 * n]) - bytes) + (strchr(bytes, text.data[2 * n + 1]) - bytes));
+                text.data = raw, text.size = n;
+                check_ids(&k, &c, path, text, "ids_maximal");
+            }
+            if (i == 3) check_text(&k, &c, path, "text");
+            if (i == 4) {
+                double most = 0;
+                size_t n = encode(&k, text.data, text.size, KALM_PARSE_CONTROL), got, w;
+                kalm_text cut = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, "truncated_text"));
+                kalm__piece p[5];
+                kalm__json_double(&c.j, kalm__json_get(&c.j, 0, "max_tokens"), &most);
+                n = kalm__min(n, (size_t)most);
+                w = cases_ids(&c, "truncated_ids", want_ids);
+                CHECKF(n == w && !memcmp(want_ids, ids_of, n * sizeof *ids_of), "%s line %u: other ids", path, c.line);
+                CHECK(kalm__detokenize(&k.t, ids_of, n, decoded, sizeof decoded, &got, &err) == KALM_OK);
+                CHECKF(got == cut.size && !memcmp(decoded, cut.data, got), "%s line %u: other text", path, c.line);
+                p[0].text = kalm__text("<bos><start_of_turn>user\nJudge whether the Document meets the requirements based on the Query "
+                                       "and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".\n\n<Instruct>: ");
+                p[1].text = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, "instruction"));
+                p[2].text = kalm__text("\n<Query>: ");
+                p[3].text.data = decoded, p[3].text.size = got;
+                p[4].text = kalm__text("<end_of_turn>\n<start_of_turn>model\n\n\n\n");
+                p[0].trusted = p[2].trusted = p[4].trusted = 1;
+                p[1].trusted = p[3].trusted = 0;
+                w = cases_ids(&c, "prompt_ids", want_ids);
+                CHECK(kalm__tokenize_pieces(&k.t, &a, p, 5, KALM_PARSE_CONTROL, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK);
+                CHECKF(n == w && !memcmp(want_ids, ids_of, n * sizeof *ids_of), "%s line %u: other prompt", path, c.line);
+            }
+        }
+    }
+    tok_close(&k);
+}
+
+/* ---- text is text ---------------------------------------------------------------------------------------------------- */
+
+static int32_t id_of(const tok *k, const char *piece)
+{
+    uint32_t i;
+    for (i = 0; i < k->t.tokens; i++) {
+        kalm_text b = kalm__token_bytes(&k->t, (int32_t)i);
+        if (b.size == strlen(piece) && !memcmp(b.data, piece, b.size) && k->t.part[KALM__SEC_KINDS][i] != KALM__KIND_BYTE)
+            return (int32_t)i;
+    }
+    return -1;
+}
+static int contains(size_t n, int32_t id)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (ids_of[i] == id) return 1;
+    return 0;
+}
+
+static void test_policy(void)
+{
+    static const char *const marks[] = { "<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<mask>" };
+    static const char *const files[] = { "examples/tiny/tokenizer.json", "examples/tiny/tokenizer.model" };
+    kalm_allocator a = counting();
+    kalm_error err;
+    size_t f, i, n, at, spaces;
+    for (f = 0; f < 2; f++) {
+        tok k;
+        int32_t newline;
+        if (!CHECK(tok_open(&k, files[f]))) return;
+        for (i = 0; i < sizeof marks / sizeof *marks; i++) {
+            int32_t id = id_of(&k, marks[i]);
+            char text[64];
+            if (!CHECKF(id >= 0, "%s", marks[i])) continue;
+            sprintf(text, "a%sb", marks[i]);
+            n = encode(&k, text, strlen(text), 0);
+            CHECKF(!contains(n, id) && n > 3, "%s: %s in a user's text became a mark", files[f], marks[i]);
+            n = encode(&k, text, strlen(text), KALM_PARSE_CONTROL);
+            CHECKF(contains(n, id) == (f == 0 || i >= 3), "%s: %s with KALM_PARSE_CONTROL", files[f], marks[i]);
+            /* the template's own marks are marks, cut anywhere into trusted pieces; never across a border of trust */
+            for (at = 0; at <= strlen(marks[i]); at++) {
+                kalm__piece p[2];
+                unsigned trust;
+                p[0].text.data = marks[i], p[0].text.size = at;
+                p[1].text.data = marks[i] + at, p[1].text.size = strlen(marks[i]) - at;
+                for (trust = 0; trust < 4; trust++) {
+                    int whole = trust == 3 || (trust == 1 && at == strlen(marks[i])) || (trust == 2 && !at);
+                    p[0].trusted = (int)(trust & 1), p[1].trusted = (int)(trust >> 1);
+                    CHECK(!kalm__tokenize_pieces(&k.t, &a, p, 2, 0, ids_of, 1000, &n, &err));
+                    CHECKF(contains(n, id) == whole, "%s: %s cut at %lu, trust %u", files[f], marks[i], (unsigned long)at, trust);
+                }
+            }
+        }
+        /* other added tokens cross borders */
+        spaces = f;                    /* two spaces are one token by merging, or as a user-defined symbol */
+        newline = id_of(&k, "\xe2\x96\x81\xe2\x96\x81");
+        if (newline >= 0) {
+            kalm__piece p[2];
+            p[0].text = kalm__text(spaces ? "x " : "x\xe2\x96\x81"), p[0].trusted = 1;
+            p[1].text = kalm__text(spaces ? " y" : "\xe2\x96\x81y"), p[1].trusted = 0;
+            CHECK(!kalm__tokenize_pieces(&k.t, &a, p, 2, 0, ids_of, 1000, &n, &err));
+            CHECKF(contains(n, newline), "%s: a run does not join across a border", files[f]);
+        }
+        CHECK(!kalm__tokenize_pieces(&k.t, &a, NULL, 0, 0, ids_of, 10, &n, &err) && n == 0);
+        tok_close(&k);
+    }
+    CHECK(live_bytes == 0);
+}
+
+/* ---- limits ---------------------------------------------------------------------------------------------------------- */
+
+static void test_limits(void)
+{
+    static const char *const units[] = { "a", "ab", " ", "\n", "\xe2\x96\x81", "\xe3\x81\x82", "\xf0\x9f\xa7\xbf", "\xff", "a ", "=", "<", "the", "\xe2" };
+    kalm_allocator a = counting();
+    kalm_error err;
+    kalm_text t;
+    size_t n, all, i, k;
+    tok y;
+    char *big;
+    if (!CHECK(tok_open(&y, "examples/tiny/tokenizer.json"))) return;
+    big = (char *)malloc(1200000);
+    for (i = 0; i < sizeof units / sizeof *units; i++) {
+        size_t unit = strlen(units[i]), size = 0, base = live_bytes;
+        while (size + unit <= 1000000) {
+            memcpy(big + size, units[i], unit);
+            size += unit;
+        }
+        t.data = big, t.size = size;
+        live_most = live_bytes;
+        CHECK(!kalm__tokenize(&y.t, &a, t, 0, ids_of, sizeof ids_of / sizeof *ids_of, &all, &err));
+        CHECKF(live_most - base <= 13 * size, "%s: %lu bytes of memory", units[i], (unsigned long)(live_most - base));
+        CHECK(live_bytes == base);
+        /* any capacity gives the same prefix, and nothing behind it is touched */
+        for (k = 0; k < 6; k++) {
+            int32_t few[8];
+            size_t j;
+            memset(few, 0x55, sizeof few);
+            CHECK(!kalm__tokenize(&y.t, &a, t, 0, few, k, &n, &err) && n == all);
+            CHECK(!memcmp(few, ids_of, kalm__min(k, all) * sizeof *few));
+            for (j = k; j < 8; j++) CHECK(few[j] == 0x55555555);
+        }
+        CHECK(!kalm__tokenize(&y.t, &a, t, 0, NULL, 0, &n, &err) && n == all);
+        /* memory that runs out at each call */
+        for (k = 0; k < 1000; k++) {
+            kalm_result r;
+            calls_left = (long)k;
+            r = kalm__tokenize(&y.t, &a, t, 0, ids_of, 16, &n, &err);
+            calls_left = -1;
+            CHECK(live_bytes == base);
+            if (r == KALM_OK) break;
+            CHECK(r == KALM_NO_MEMORY && err.text[0]);
+        }
+    }
+    /* short texts need no memory at all */
+    calls_left = 0;
+    t = kalm__text("A short text \xe2\x96\x81 with a <b>tag</b>, bytes \xff and \xf0\x9f\xa7\xbf.");
+    CHECK(!kalm__tokenize(&y.t, &a, t, 0, ids_of, 1000, &n, &err) && n > 10);
+    calls_left = -1;
+    /* decoding: capacities, ids from anywhere */
+    for (i = 0; i < 40; i++) {
+        char few[64];
+        size_t size;
+        int32_t odd[4];
+        memset(few, 0x55, sizeof few);
+        CHECK(!kalm__detokenize(&y.t, ids_of, n, few, i, &size, &err));
+        for (k = i; k < sizeof few; k++) CHECK(few[k] == 0x55);
+        odd[0] = -1, odd[1] = INT32_MAX, odd[2] = INT32_MIN, odd[3] = (int32_t)y.t.tokens;
+        CHECK(!kalm__detokenize(&y.t, odd, 4, few, i, &size, &err) && size == 0);
+        CHECK(!kalm__token_bytes(&y.t, odd[i % 4]).data);
+    }
+    free(big);
+    tok_close(&y);
+    CHECK(live_bytes == 0);
+}
+
+/* ---- files that are refused ------------------------------------------------------------------------------------------ */
+
+static void refuses(const char *json, const char *why)
+{
+    kalm_allocator a = counting();
+    kalm_error err;
+    unsigned char *blob = NULL;
+    size_t size;
+    CHECKF(kalm__import_tokenizer("t", json, strlen(json), &a, &blob, &size, &err) != KALM_OK, "was read: %s", json);
+    CHECKF(strstr(err.text, why) != NULL, "says \"%s\" and not \"%s\"", err.text, why);
+    CHECK(live_bytes == 0);
+}
+
+static void test_refusals(void)
+{
+    size_t size, k, cut;
+    unsigned char *data, *blob;
+    kalm_allocator a = counting();
+    kalm_error err;
+    tok y;
+    refuses("", "no pieces");
+    refuses("hello", "no tokenizer");
+    refuses("{}", "no \"model\"");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}", "t:1:21: the model is not BPE");
+    refuses("{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", "not BPE");
+    refuses("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "neither all byte tokens nor");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 0}, \"merges\": []}}", "two tokens have this id");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0, \"a\": 1}, \"merges\": []}}", "there twice");
+    refuses("{\"model\": {\"vocab\": {\"a\": 1048576}, \"merges\": []}}", "below 1048576");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1}, \"unk_token\": \"a\", \"merges\": [[\"a\", \"b\"]]}}", "no token");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1}, \"unk_token\": \"a\", \"merges\": [\"a b c\"]}}", "not two tokens");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": [], \"ignore_merges\": true}}", "ignore_merges");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": [], \"dropout\": 0.1}}", "dropout");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []}, \"normalizer\": {\"type\": \"Lowercase\"}}", "normalizer");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"}}",
+            "pre-tokenizer");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []}, \"decoder\": {\"type\": \"WordPiece\"}}", "decoder");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []},"
+            "\"added_tokens\": [{\"id\": 0, \"content\": \"b\"}]}", "disagree");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []},"
+            "\"added_tokens\": [{\"id\": 1, \"content\": \"b\", \"lstrip\": true}]}", "lstrip");
+    /* memory that runs out at each call of the importer */
+    data = test_read_file("examples/tiny/tokenizer.json", &size);
+    if (!CHECK(data != NULL)) return;
+    for (k = 0; k < 1000; k++) {
+        kalm_result r;
+        size_t blob_size;
+        calls_left = (long)k;
+        r = kalm__import_tokenizer("t", data, size, &a, &blob, &blob_size, &err);
+        calls_left = -1;
+        if (r == KALM_OK) {
+            kalm__release(&a, blob, blob_size);
+            break;
+        }
+        CHECK(r == KALM_NO_MEMORY && err.text[0]);
+        CHECK(live_bytes == 0);
+    }
+    CHECK(k > 10 && live_bytes == 0);
+    /* the same vocabulary in another dress: merges as strings come in the toys' tests; here the bytes are equal */
+    CHECK(tok_from(&y, "t", data, size));
+    for (cut = 0; cut < KALM__TOK_HEADER + 8; cut++) {
+        kalm__tokenizer t;
+        unsigned char *part = (unsigned char *)malloc(cut + 1);
+        memcpy(part, y.blob, cut);
+        CHECK(kalm__tokenizer_open(&t, part, cut, &err) == KALM_BAD_FILE && err.text[0]);
+        free(part);
+    }
+    y.blob[7] = '2';
+    CHECK(kalm__tokenizer_open(&y.t, y.blob, y.size, &err) == KALM_BAD_VERSION);
+    tok_close(&y);
+    free(data);
+}
+
+/* Rules that Gemma's file does not use: prefixes, Metaspace, no byte fallback, merges as strings. */
+static void test_rules(void)
+{
+    static const char head[] = "{\"model\": {\"type\": \"BPE\", \"unk_token\": \"<u>\", \"fuse_unk\": %s, \"vocab\": {\"<u>\": 0, \"\xe2\x96\x81\": 1, "
+                               "\"a\": 2, \"b\": 3, \"\xe2\x96\x81" "a\": 4, \"ab\": 5, \"<x>\": 6}, \"merges\": [\"\xe2\x96\x81 a\", \"a b\"]}, "
+                               "\"added_tokens\": [{\"id\": 6, \"content\": \"<x>\", \"special\": true}]%s}";
+    static const char escape[] = "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}";
+    static const char prepend[] = "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}";
+    static const int32_t plain[] = { 2, 1, 5 }, prefixed[] = { 4, 4, 3 }, unknown[] = { 0, 2, 0, 0 }, fused[] = { 0, 2, 0 };
+    char json[2048], more[1024];
+    tok k;
+    sprintf(json, head, "false", "");
+    if (CHECK(tok_from(&k, "rules", json, strlen(json)))) {
+        static const int32_t want[] = { 5, 0, 5 };         /* no normalizer: a space is an unknown character */
+        CHECK(encodes_to(&k, "ab ab", 0, want, 3));
+        CHECK(encodes_to(&k, "xaxx", 0, unknown, 4));
+        tok_close(&k);
+    }
+    sprintf(more, ", \"normalizer\": %s", escape);
+    sprintf(json, head, "true", more);
+    if (CHECK(tok_from(&k, "rules", json, strlen(json)))) {
+        static const int32_t want[] = { 2, 4, 3 };
+        CHECK(encodes_to(&k, "a ab", 0, want, 3));
+        CHECK(encodes_to(&k, "xaxx", 0, fused, 3));
+        tok_close(&k);
+    }
+    sprintf(more, ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [%s, %s]}", prepend, escape);
+    sprintf(json, head, "true", more);
+    if (CHECK(tok_from(&k, "rules", json, strlen(json)))) {
+        static const int32_t twice[] = { 4, 6, 4 };
+        CHECK(encodes_to(&k, "a ab", 0, prefixed, 3));
+        CHECK(encodes_to(&k, "a<x>a", KALM_PARSE_CONTROL, twice, 3));
+        tok_close(&k);
+    }
+    sprintf(more, ", \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": false}");
+    sprintf(json, head, "true", more);
+    if (CHECK(tok_from(&k, "rules", json, strlen(json)))) {
+        static const int32_t once[] = { 4, 6, 2 };
+        CHECK(encodes_to(&k, "a ab", 0, prefixed, 3));
+        CHECK(encodes_to(&k, " a ab", 0, prefixed, 3));
+        CHECK(encodes_to(&k, "a<x>a", KALM_PARSE_CONTROL, once, 3));
+        tok_close(&k);
+    }
+    (void)plain;
+}
+
+int main(int argc, char **argv)
+{
+    test_json();
+    test_rules();
+    test_definition();
+    test_tiny();
+    test_policy();
+    test_limits();
+    test_refusals();
+    test_shared(argc > 1 ? argv[1] : "../shared/tokenizer");
+    return test_end();
+}
