@@ -532,6 +532,12 @@ static void test_equal(void)
     CHECK(run(QUANTIZE " --info " TMP "/other.kalm --errors") == 0 && strstr(said, "decoder.embed") && strstr(said, "decoder.eoi"));
     CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet --untied " BAD " && " QUANTIZE " " BAD " " TMP "/other.kalm --quiet" IDS) == 0);
     CHECK(fingerprint(TMP "/other.kalm") != whose);
+    /* the table keeps the checkpoint's type where that is exact */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --weights f32" IDS) == 0 && strstr(said, "(weights f32, embedding bf16)"));
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --weights f16" IDS) == 0 && strstr(said, "(weights f16, embedding bf16)"));
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --weights q4" IDS) == 0 && strstr(said, "(weights q4, embedding q8)"));
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " --quiet --dtype f32 " BAD " && " QUANTIZE " " BAD " " TMP "/other.kalm --weights f16" IDS) == 0
+          && strstr(said, "(weights f16, embedding f16)"));
     /* not on a terminal: one line a step, the last with the size */
     CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm" IDS) == 0 && strstr(said, "layers of the decoder\n")
           && strstr(said, " MB (weights q8, embedding q8) from 0.1 MB in ") && !strchr(said, '\r'));
