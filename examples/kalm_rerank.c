@@ -252,6 +252,7 @@ int main(int argc, char **argv)
     kalm_result r;
     size_t count, shown;
     double started = kalm__now(), opened, done;
+    kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-rerank";
     memset(&texts, 0, sizeof texts);
     read_options(&o, &texts, argc, argv);

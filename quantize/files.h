@@ -31,6 +31,10 @@
 #include <time.h>
 #if defined(_WIN32)
 #  include <io.h>
+#  include <shellapi.h>
+#  if defined(_MSC_VER)
+#    pragma comment(lib, "shell32")    /* CommandLineToArgvW */
+#  endif
 #else
 #  include <sys/ioctl.h>
 #  include <sys/statvfs.h>
@@ -81,6 +85,30 @@ KALM__FN WCHAR *kalm__wide_path(const char *path)
     return wide;
 }
 #endif
+
+/* main's arguments in UTF-8, first thing in main: Windows hands them over in the code page of the day, and its consoles
+   show it. Elsewhere nothing happens. */
+KALM__FN void kalm__utf8_arguments(int *argc, char ***argv)
+{
+#if defined(_WIN32)
+    int count = 0, i;
+    WCHAR **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **utf8 = wide ? (char **)calloc((size_t)count + 1, sizeof *utf8) : NULL;
+    SetConsoleOutputCP(CP_UTF8);
+    for (i = 0; utf8 && i < count; i++) {
+        int n = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        utf8[i] = n > 0 ? (char *)malloc((size_t)n) : NULL;
+        if (!utf8[i]) return;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, utf8[i], n, NULL, NULL);
+    }
+    if (wide) LocalFree(wide);
+    if (!utf8) return;
+    *argc = count;
+    *argv = utf8;
+#else
+    (void)argc, (void)argv;
+#endif
+}
 
 KALM__FN int kalm__file_exists(const char *path)
 {

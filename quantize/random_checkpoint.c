@@ -475,6 +475,7 @@ int main(int argc, char **argv)
     char text[300];
     unsigned side;
     int i;
+    kalm__utf8_arguments(&argc, &argv);
     memset(&o, 0, sizeof o);
     o.seed = 1;
     o.shard_mb = 5000;

@@ -104,7 +104,8 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const ka
     name = (WCHAR *)kalm__alloc(alloc, (size_t)wide * sizeof *name);
     if (!name) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path of %d characters", wide);
     MultiByteToWideChar(CP_UTF8, 0, path, -1, name, wide);
-    file = CreateFileW(name, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING,
+    /* shared with writers, as elsewhere: the converter opens what it has just written */
+    file = CreateFileW(name, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, OPEN_EXISTING,
                        FILE_ATTRIBUTE_NORMAL, NULL);
     kalm__release(alloc, name, (size_t)wide * sizeof *name);
     if (file == INVALID_HANDLE_VALUE) {

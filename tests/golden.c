@@ -16,6 +16,14 @@
 #include "test.h"
 #include <dirent.h>
 #include <sys/stat.h>
+#if defined(_WIN32)
+#  include <process.h>
+#  define getpid _getpid
+#  define PROGRAM ".exe"
+#else
+#  include <unistd.h>
+#  define PROGRAM ""
+#endif
 
 #ifndef TEST_BUILD
 #  define TEST_BUILD "build"
@@ -34,7 +42,7 @@ static const bound bounds[] = {
     { "q4", 80, 250 }
 };
 
-static const char *quantize = TEST_BUILD "/kalm-quantize";
+static const char *quantize = TEST_BUILD "/kalm-quantize" PROGRAM;
 static const char *only_kernels, *only_weights;
 
 /* ---- the case ---------------------------------------------------------------------------------------------------- */
@@ -365,9 +373,14 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
 
 /* ---- conversion -------------------------------------------------------------------------------------------------- */
 
+/* Windows: in double quotes, which paths cannot hold; its shell takes one pair around the whole away. */
 static void run_shell(char *command, size_t room, const char *word)
 {
     size_t n = strlen(command);
+#if defined(_WIN32)
+    if (n + strlen(word) + 4 < room) sprintf(command + n, "%s\"%s\"", n ? " " : "\"", word);
+    return;
+#endif
     if (n + 2 < room) command[n++] = ' ', command[n++] = '\'';
     for (; *word && n + 8 < room; word++) {
         if (*word == '\'') memcpy(command + n, "'\\''", 4), n += 4;
@@ -413,6 +426,9 @@ static void run_case(const char *dir, const char *name)
         strcat(command, " >");
         run_shell(command, sizeof command, log);
         strcat(command, " 2>&1");
+#if defined(_WIN32)
+        strcat(command, "\"");
+#endif
         status = system(command);
         if (!CHECKF(status == 0, "%s: the converter failed: %s", name, command)) {
             unsigned char *said = test_read_file(log, NULL);

@@ -289,6 +289,7 @@ int main(int argc, char **argv)
     kalm__json json;
     char *buffer = NULL;
     int ok, texts = 0;
+    kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-tokenize";
     memset(&o, 0, sizeof o);
     memset(&s, 0, sizeof s);
