@@ -1,0 +1,125 @@
+/* worker.mjs - the same methods as Kalm, done in a Worker, so that a page never freezes. Options travel by message, so
+   progress and cancelling do too; where memory can be shared a cancelled call stops within a layer, else at its next slice. */
+import { KalmError } from './kalm.mjs'
+
+const isNode = typeof process === 'object' && !!process.versions?.node && process.type !== 'renderer'
+const FLAGS = 256                      /* calls in flight at once that can be cancelled at once */
+
+async function startWorker() {
+    if (isNode) {
+        const { Worker } = await import('node:worker_threads')
+        const worker = new Worker(new URL('./worker-thread.mjs', import.meta.url))
+        worker.unref()
+        return {
+            post: (message, transfer) => worker.postMessage(message, transfer),
+            listen(hear, fail) {
+                worker.on('message', hear)
+                worker.on('error', fail)
+            },
+            hold: (busy) => busy ? worker.ref() : worker.unref(),    /* a program waits for calls, not for workers */
+            end: () => worker.terminate()
+        }
+    }
+    const worker = new Worker(new URL('./worker-thread.mjs', import.meta.url), { type: 'module' })
+    return {
+        post: (message, transfer) => worker.postMessage(message, transfer),
+        listen(hear, fail) {
+            worker.onmessage = (event) => hear(event.data)
+            worker.onerror = (event) => fail(new Error(event.message || 'the worker did not start'))
+        },
+        hold() {},
+        end: () => worker.terminate()
+    }
+}
+
+export class KalmWorker {
+    #port
+    #calls = new Map()
+    #last = 0
+    #flags
+    info
+
+    static async load(source, options = {}) {
+        const self = new KalmWorker()
+        self.#port = await startWorker()
+        self.#port.listen((message) => self.#hear(message), (error) => self.#fail(error))
+        try {
+            if (typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false)
+                self.#flags = new Int32Array(new SharedArrayBuffer(4 * FLAGS))
+            const transfer = []
+            if (typeof Response === 'function' && source instanceof Response) {
+                if (!source.ok) throw new KalmError('CANNOT_READ', `${source.url}: HTTP status ${source.status}`)
+                source = source.body
+            }
+            if (typeof ReadableStream === 'function' && source instanceof ReadableStream) transfer.push(source)
+            if (options.transfer) transfer.push(source.buffer ?? source)
+            if (!isNode && typeof source === 'string') source = new URL(source, globalThis.location?.href).href
+            if (source instanceof URL) source = source.href
+            const { transfer: _, ...rest } = options
+            self.info = await self.#call('load', [source], rest, transfer, self.#flags)
+        } catch (error) {
+            self.#port.end()
+            throw error
+        }
+        return self
+    }
+
+    tokenize(text, options) { return this.#call('tokenize', [text], options) }
+    detokenize(tokens) { return this.#call('detokenize', [tokens]) }
+    encode(texts, options) { return this.#call('encode', [texts], options) }
+    rerank(query, documents, options) { return this.#call('rerank', [query, documents], options) }
+    docInfo(bytes) { return this.#call('docInfo', [bytes]) }
+    repool(bytes, ratio, bits) { return this.#call('repool', [bytes, ratio, bits]) }
+    verify() { return this.#call('verify', []) }
+
+    free() {
+        this.#port?.end()
+        this.#port = null
+        this.#fail(new KalmError('BAD_ARGUMENT', 'this Kalm was freed'))
+    }
+
+    #call(method, args, options = {}, transfer = [], extra = undefined) {
+        const { signal, onProgress, ...rest } = options
+        if (!this.#port) return Promise.reject(new KalmError('BAD_ARGUMENT', 'this Kalm was freed'))
+        if (signal?.aborted) return Promise.reject(new KalmError('CANCELLED', 'the work was cancelled', signal.reason))
+        const id = ++this.#last
+        return new Promise((resolve, reject) => {
+            const abort = () => {
+                if (this.#flags) Atomics.store(this.#flags, id % FLAGS, id)
+                this.#port?.post({ id, cancel: true })
+            }
+            signal?.addEventListener('abort', abort)
+            this.#calls.set(id, { resolve, reject, onProgress, done: () => signal?.removeEventListener('abort', abort), signal })
+            this.#port.hold(true)
+            try {
+                this.#port.post({ id, method, args, options: rest, progress: !!onProgress, extra }, transfer)
+            } catch (error) {          /* what cannot be cloned */
+                this.#settle(id, (call) => call.reject(error))
+            }
+        })
+    }
+
+    #settle(id, how) {
+        const call = this.#calls.get(id)
+        if (!call) return
+        this.#calls.delete(id)
+        call.done()
+        if (!this.#calls.size) this.#port?.hold(false)
+        how(call)
+    }
+
+    #hear({ id, progress, error, result }) {
+        if (progress) return this.#calls.get(id)?.onProgress?.(progress)
+        this.#settle(id, (call) => {
+            if (!error) return call.resolve(result)
+            if (!error.code) return call.reject(new globalThis[error.name === 'TypeError' ? 'TypeError' : 'Error'](error.message))
+            call.reject(new KalmError(error.code, error.message, error.code === 'CANCELLED' ? call.signal?.reason : undefined))
+        })
+    }
+
+    #fail(error) {
+        for (const id of [...this.#calls.keys()]) this.#settle(id, (call) => call.reject(error))
+    }
+}
+
+export default KalmWorker
