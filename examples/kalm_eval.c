@@ -14,22 +14,30 @@ static const char help[] =
     "  --instruction TEXT, --system TEXT, --max-doc-tokens N, --threads N, --kernels NAME\n"
     "  --queries N             the first N queries alone\n"
     "  --depth N               the first N candidates of each query alone\n"
-    "  --compare MODEL.kalm    rank with this model as well, and tell how the orders differ:\n"
-    "                          Kendall's tau, |delta nDCG|, largest change of a margin\n"
-    "  --compare-run FILE      the same against a run that --save-run wrote (one ratio)\n"
-    "  --max-delta X, --min-tau X   fail when a comparison is worse\n"
+    "  --compare MODEL.kalm    rank with this model as well, and tell how it differs from the\n"
+    "                          first: delta of nDCG, Kendall's tau of the orders, largest\n"
+    "                          change of a margin; may be given several times\n"
+    "  --compare-run FILE      the same for a run that --save-run wrote (one ratio)\n"
+    "  --max-delta X, --min-tau X   limits of the comparison named before: worse is a failure\n"
     "  --save-run FILE         write the ranking (TREC format; one ratio)\n"
-    "  --json                  one JSON object instead of a table\n"
+    "  --json                  one JSON object instead of tables\n"
     "  --help\n"
     "\n"
     "Exit status: 0 done, 1 failed or worse than the limits, 2 wrong usage.\n";
 
 #define MAX_RATIOS 32
+#define MAX_COMPARISONS 8
+
+typedef struct comparison {
+    const char *path;
+    int         is_run;
+    double      max_delta, min_tau;    /* -2: no limit */
+} comparison;
 
 typedef struct options {
-    const char *model, *dir, *run, *instruction, *system, *compare, *compare_run, *save_run;
-    uint32_t    ratio[MAX_RATIOS], ratios, bits, queries, depth;
-    double      max_delta, min_tau;
+    const char *model, *dir, *run, *instruction, *system, *save_run;
+    comparison  compare[MAX_COMPARISONS];
+    uint32_t    comparisons, ratio[MAX_RATIOS], ratios, bits, queries, depth;
     int         json;
     kalm_config config;
     kalm_params params;
@@ -245,7 +253,8 @@ static measures measure(const collection *c, const uint32_t *order)
     return m;
 }
 
-/* Kendall's tau-a of two margins over the same candidates, mean over queries; ties of either count as 0. */
+/* Kendall's tau-a of two margins over the same candidates, mean over queries; a tie in one of them counts as 0, a tie in
+   both (texts that are the same) as agreement. */
 static double kendall(const collection *c, const float *a, const float *b)
 {
     double sum = 0;
@@ -257,7 +266,8 @@ static double kendall(const collection *c, const float *a, const float *b)
         for (i = 0; i < n; i++)
             for (k = i + 1; k < n; k++) {
                 float x = a[from + i] - a[from + k], y = b[from + i] - b[from + k];
-                if (x != 0 && y != 0) agree += (x > 0) == (y > 0) ? 1 : -1;
+                int order_x = (x > 0) - (x < 0), order_y = (y > 0) - (y < 0);
+                agree += order_x == order_y ? 1 : order_x * order_y;
             }
         sum += (double)agree / ((double)n * ((double)n - 1) / 2);
         queries++;
@@ -441,12 +451,27 @@ static double read_double(const char *name, const char *s)
     return v;
 }
 
+static void add_comparison(options *o, const char *path, int is_run)
+{
+    comparison *c = &o->compare[o->comparisons];
+    if (o->comparisons++ == MAX_COMPARISONS) die_usage("at most %d comparisons", MAX_COMPARISONS);
+    c->path = path;
+    c->is_run = is_run;
+    c->max_delta = c->min_tau = -2;
+}
+
+static comparison *limited(options *o, const char *name)
+{
+    if (!o->comparisons) die_usage("%s belongs behind a --compare", name);
+    return &o->compare[o->comparisons - 1];
+}
+
 static void read_options(options *o, int argc, char **argv)
 {
     cmd_args a;
     const char *s;
+    uint32_t i;
     memset(o, 0, sizeof *o);
-    o->max_delta = o->min_tau = -2;
     o->bits = 16;
     a.argc = argc;
     a.argv = argv;
@@ -461,12 +486,12 @@ static void read_options(options *o, int argc, char **argv)
         else if ((s = cmd_value(&a, "--run")) != NULL) o->run = s;
         else if ((s = cmd_value(&a, "--instruction")) != NULL) o->instruction = s;
         else if ((s = cmd_value(&a, "--system")) != NULL) o->system = s;
-        else if ((s = cmd_value(&a, "--compare-run")) != NULL) o->compare_run = s;
-        else if ((s = cmd_value(&a, "--compare")) != NULL) o->compare = s;
+        else if ((s = cmd_value(&a, "--compare-run")) != NULL) add_comparison(o, s, 1);
+        else if ((s = cmd_value(&a, "--compare")) != NULL) add_comparison(o, s, 0);
         else if ((s = cmd_value(&a, "--save-run")) != NULL) o->save_run = s;
         else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
-        else if ((s = cmd_value(&a, "--max-delta")) != NULL) o->max_delta = read_double("--max-delta", s);
-        else if ((s = cmd_value(&a, "--min-tau")) != NULL) o->min_tau = read_double("--min-tau", s);
+        else if ((s = cmd_value(&a, "--max-delta")) != NULL) limited(o, "--max-delta")->max_delta = read_double("--max-delta", s);
+        else if ((s = cmd_value(&a, "--min-tau")) != NULL) limited(o, "--min-tau")->min_tau = read_double("--min-tau", s);
         else if ((s = cmd_value(&a, "--bits")) != NULL) o->bits = cmd_number("--bits", s, 8, 32);
         else if ((s = cmd_value(&a, "--queries")) != NULL) o->queries = cmd_number("--queries", s, 1, UINT32_MAX);
         else if ((s = cmd_value(&a, "--depth")) != NULL) o->depth = cmd_number("--depth", s, 1, UINT32_MAX);
@@ -492,10 +517,62 @@ static void read_options(options *o, int argc, char **argv)
     if (!o->model || !o->dir) die_usage("a model and a folder are needed");
     if (o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
     if (!o->ratios) o->ratio[o->ratios++] = 4;
-    if ((o->save_run || o->compare_run) && o->ratios > 1) die_usage("a run file holds one ratio");
-    if (o->compare && o->compare_run) die_usage("--compare or --compare-run, not both");
+    if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
+    for (i = 0; i < o->comparisons; i++)
+        if (o->compare[i].is_run && o->ratios > 1) die_usage("a run file holds one ratio");
     if (o->instruction) o->params.instruction = kalm__text(o->instruction);
     if (o->system) o->params.system = kalm__text(o->system);
+}
+
+/* One ranking as a table, or as an object of JSON's "models"; against `first` when that is another. Returns whether the
+   limits hold. */
+static int report(const options *o, const collection *c, const ranking *r, const ranking *first, const comparison *limits)
+{
+    size_t total = c->first[c->queries.count], i;
+    uint32_t k;
+    int ok = 1;
+    if (o->json) {
+        fputs("\n {\"model\": ", stdout);
+        cmd_json(stdout, kalm__text(r->name));
+        printf(", \"weights\": \"%s\", \"kernels\": \"%s\", \"documents\": %lu, \"encode_seconds\": %.3f, \"ratios\": [",
+               r->weights, r->kernels, (unsigned long)r->documents, r->encode_seconds);
+    } else {
+        printf("\n%s %s", r->name, r->weights);
+        if (r->documents)
+            printf(", %s kernels; %lu documents of %.0f tokens encoded in %.2f s", r->kernels, (unsigned long)r->documents,
+                   (double)r->tokens / (double)r->documents, r->encode_seconds);
+        printf("\n           nDCG@10  MRR@10   first  recall@10  bytes/doc   pairs/s%s\n",
+               limits ? "   delta nDCG     tau  |delta margin|" : "");
+    }
+    for (k = 0; k < o->ratios; k++) {
+        const measures *m = &r->measured[k];
+        double delta = 0, tau = 0, margin = 0, bytes = (double)r->bytes[k] / (double)kalm__max(r->documents, 1);
+        int worse = 0;
+        if (limits) {
+            delta = m->ndcg - first->measured[k].ndcg;
+            tau = kendall(c, r->margin[k], first->margin[k]);
+            for (i = 0; i < total; i++) margin = fmax(margin, fabs((double)r->margin[k][i] - (double)first->margin[k][i]));
+            worse = (limits->max_delta > -2 && fabs(delta) > limits->max_delta) || (limits->min_tau > -2 && tau < limits->min_tau);
+            if (worse) ok = 0;
+        }
+        if (o->json) {
+            printf("%s\n  {\"ratio\": %lu, \"ndcg10\": %.6f, \"mrr10\": %.6f, \"first\": %.6f, \"recall10\": %.6f, \"doc_bytes\": %.1f, "
+                   "\"rank_seconds\": %.3f", k ? "," : "", (unsigned long)o->ratio[k], m->ndcg, m->mrr, m->first, m->recall, bytes,
+                   r->rank_seconds[k]);
+            if (limits)
+                printf(", \"delta_ndcg10\": %.6f, \"tau\": %.6f, \"max_margin_change\": %.6g, \"within_limits\": %s", delta, tau,
+                       margin, worse ? "false" : "true");
+            putchar('}');
+        } else {
+            printf("ratio %-4lu  %.4f  %.4f  %.4f     %.4f", (unsigned long)o->ratio[k], m->ndcg, m->mrr, m->first, m->recall);
+            if (r->documents) printf("  %9.0f  %8.0f", bytes, (double)total / r->rank_seconds[k]);
+            else printf("  %9s  %8s", "", "");
+            if (limits) printf("      %+.4f  %.4f  %14.5f%s", delta, tau, margin, worse ? "  worse than the limit" : "");
+            putchar('\n');
+        }
+    }
+    if (o->json) fputs("]}", stdout);
+    return ok;
 }
 
 int main(int argc, char **argv)
@@ -504,70 +581,34 @@ int main(int argc, char **argv)
     collection c;
     ranking mine, other;
     measures before;
-    size_t total, i;
-    uint32_t k;
-    int status = EXIT_OK, compare;
+    uint32_t i;
+    int status = EXIT_OK;
     cmd_name = "kalm-eval";
     read_options(&o, argc, argv);
     read_collection(&c, &o);
     kalm__catch_signals();
-    total = c.first[c.queries.count];
     before = measure(&c, c.candidate);
     rank_all(&mine, &c, &o, o.model);
     if (o.save_run) save_run(o.save_run, &c, &mine, "kalm");
-    compare = o.compare || o.compare_run;
-    if (o.compare) rank_all(&other, &c, &o, o.compare);
-    if (o.compare_run) load_run(&other, &c, o.compare_run);
-
     if (o.json) {
-        printf("{\"model\": ");
-        cmd_json(stdout, kalm__text(mine.name));
-        printf(", \"weights\": \"%s\", \"kernels\": \"%s\", \"queries\": %lu, \"pairs\": %lu, \"documents\": %lu, "
-               "\"encode_seconds\": %.3f, \"candidates\": {\"ndcg10\": %.6f, \"mrr10\": %.6f, \"first\": %.6f, "
-               "\"recall10\": %.6f}, \"ratios\": [", mine.weights, mine.kernels, (unsigned long)c.queries.count,
-               (unsigned long)total, (unsigned long)mine.documents, mine.encode_seconds, before.ndcg, before.mrr,
-               before.first, before.recall);
+        printf("{\"queries\": %lu, \"pairs\": %lu, \"candidates\": {\"ndcg10\": %.6f, \"mrr10\": %.6f, \"first\": %.6f, "
+               "\"recall10\": %.6f}, \"models\": [", (unsigned long)c.queries.count, (unsigned long)c.first[c.queries.count],
+               before.ndcg, before.mrr, before.first, before.recall);
     } else {
-        printf("%s %s, %s kernels; %lu queries, %lu pairs, %lu documents of %.0f tokens encoded in %.2f s\n\n", mine.name,
-               mine.weights, mine.kernels, (unsigned long)c.queries.count, (unsigned long)total,
-               (unsigned long)mine.documents, (double)mine.tokens / (double)kalm__max(mine.documents, 1),
-               mine.encode_seconds);
-        printf("           nDCG@10  MRR@10   first  recall@10  bytes/doc   pairs/s%s\n",
-               compare ? "   delta nDCG     tau  |delta margin|" : "");
-        printf("candidates  %.4f  %.4f  %.4f     %.4f\n", before.ndcg, before.mrr, before.first, before.recall);
+        printf("%lu queries, %lu pairs; the candidates' own order: nDCG@10 %.4f, MRR@10 %.4f, first %.4f, recall@10 %.4f\n",
+               (unsigned long)c.queries.count, (unsigned long)c.first[c.queries.count], before.ndcg, before.mrr, before.first,
+               before.recall);
     }
-    for (k = 0; k < o.ratios; k++) {
-        const measures *m = &mine.measured[k];
-        double delta = 0, tau = 0, margin = 0;
-        int worse = 0;
-        if (compare) {
-            delta = m->ndcg - other.measured[k].ndcg;
-            tau = kendall(&c, mine.margin[k], other.margin[k]);
-            for (i = 0; i < total; i++) margin = fmax(margin, fabs((double)mine.margin[k][i] - (double)other.margin[k][i]));
-            worse = (o.max_delta > -2 && fabs(delta) > o.max_delta) || (o.min_tau > -2 && tau < o.min_tau);
-            if (worse) status = EXIT_FAILED;
-        }
-        if (o.json) {
-            printf("%s\n  {\"ratio\": %lu, \"ndcg10\": %.6f, \"mrr10\": %.6f, \"first\": %.6f, \"recall10\": %.6f, "
-                   "\"doc_bytes\": %.1f, \"rank_seconds\": %.3f", k ? "," : "", (unsigned long)o.ratio[k], m->ndcg, m->mrr,
-                   m->first, m->recall, (double)mine.bytes[k] / (double)kalm__max(mine.documents, 1), mine.rank_seconds[k]);
-            if (compare)
-                printf(", \"delta_ndcg10\": %.6f, \"tau\": %.6f, \"max_margin_change\": %.6g, \"within_limits\": %s", delta, tau,
-                       margin, worse ? "false" : "true");
-            putchar('}');
-        } else {
-            printf("ratio %-4lu  %.4f  %.4f  %.4f     %.4f  %9.0f  %8.0f", (unsigned long)o.ratio[k], m->ndcg, m->mrr, m->first,
-                   m->recall, (double)mine.bytes[k] / (double)kalm__max(mine.documents, 1),
-                   (double)total / mine.rank_seconds[k]);
-            if (compare) printf("      %+.4f  %.4f  %14.5f%s", delta, tau, margin, worse ? "  worse than the limit" : "");
-            putchar('\n');
-        }
+    report(&o, &c, &mine, NULL, NULL);
+    fflush(stdout);
+    for (i = 0; i < o.comparisons; i++) {
+        if (o.compare[i].is_run) load_run(&other, &c, o.compare[i].path);
+        else rank_all(&other, &c, &o, o.compare[i].path);
+        if (o.json) putchar(',');
+        if (!report(&o, &c, &other, &mine, &o.compare[i])) status = EXIT_FAILED;
+        fflush(stdout);
     }
-    if (o.json) {
-        puts("\n]}");
-    } else if (compare) {
-        printf("\ncompared with %s %s\n", other.name, other.weights);
-    }
+    if (o.json) puts("\n]}");
     if (fflush(stdout) || ferror(stdout)) die("cannot write the result: %s", strerror(errno));
     return status;
 }
