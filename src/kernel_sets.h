@@ -9,6 +9,7 @@
 #include "kernels_avx2.h"
 #include "kernels_avxvnni.h"
 #include "kernels_avx512.h"
+#include "kernels_neon.h"
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -24,6 +25,15 @@ static const kalm__set_entry kalm__set_table[] = {
 #endif
 #if KALM__X86
     { KALM__CPU_AVX2, &kalm__kernels_avx2 },
+#endif
+#if KALM__NEON
+#  if KALM__HAVE_DOT && KALM__HAVE_MM
+    { KALM__CPU_DOTPROD | KALM__CPU_I8MM, &kalm__kernels_i8mm },
+#  endif
+#  if KALM__HAVE_DOT
+    { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
+#  endif
+    { KALM__CPU_NEON, &kalm__kernels_neon },
 #endif
     { 0, &kalm__kernels_scalar }
 };
