@@ -631,22 +631,17 @@ static int run_info(const options *o)
 static void export_json(const store *s, kalm_text key)
 {
     sqlite3_stmt *q = store_prepare(s, "SELECT start, title, text, metadata FROM documents WHERE key = ?1 ORDER BY window");
-    kalm_text title, whole, metadata;
-    char *text = NULL;
-    memset(&title, 0, sizeof title);
+    kalm_text whole, part;
+    char *text = NULL, *title = NULL, *metadata = NULL;
     memset(&whole, 0, sizeof whole);
-    memset(&metadata, 0, sizeof metadata);
     store_bind(s, q, 1, key);
     while (store_step(s, q)) {
         size_t start = (size_t)sqlite3_column_int64(q, 0);
-        kalm_text part = store_column(q, 2);
         if (!text) {
-            title = store_column(q, 1);
-            metadata = store_column(q, 3);
-            title.data = cmd_copy(title);
-            metadata.data = cmd_copy(metadata);
-            part = store_column(q, 2);
+            title = cmd_copy(store_column(q, 1));
+            metadata = cmd_copy(store_column(q, 3));
         }
+        part = store_column(q, 2);
         if (start > whole.size) die("%s: '%s' lacks a window", s->path, key.data);
         text = (char *)cmd_grow(text, start + part.size + 1);
         memcpy(text + start, part.data, part.size);
@@ -657,19 +652,16 @@ static void export_json(const store *s, kalm_text key)
     whole.data = text;
     fputs("{\"_id\": ", stdout);
     cmd_json(stdout, key);
-    if (title.size) {
+    if (*title) {
         fputs(", \"title\": ", stdout);
-        cmd_json(stdout, title);
+        cmd_json(stdout, kalm__text(title));
     }
     fputs(", \"text\": ", stdout);
     cmd_json(stdout, whole);
-    if (metadata.size > 2 && metadata.data[0] == '{') {
-        fputs(", ", stdout);
-        fwrite(metadata.data + 1, 1, metadata.size - 1, stdout);
-        putchar('\n');
-    } else {
-        fputs("}\n", stdout);
-    }
+    if (*metadata == '{' && metadata[1] != '}') printf(", %s\n", metadata + 1);
+    else fputs("}\n", stdout);
+    free(title);
+    free(metadata);
     free(text);
 }
 
@@ -981,6 +973,7 @@ int main(int argc, char **argv)
 {
     options o;
     int status;
+    kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-index";
     read_options(&o, argc, argv);
     status = o.action == INFO ? run_info(&o) : o.action == VERIFY ? run_verify(&o) : o.action == EXPORT ? run_export(&o) :
