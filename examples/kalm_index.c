@@ -49,7 +49,7 @@ static const char help[] =
     "130 interrupted (what was stored stays).\n";
 
 enum { EXIT_BAD_INPUT = 3 };
-enum { ENCODE, INFO, VERIFY, EXPORT, DELETE, MERGE };
+enum { DO_ENCODE, DO_INFO, DO_VERIFY, DO_EXPORT, DO_DELETE, DO_MERGE };
 enum { CHANGED_REPLACE, CHANGED_KEEP, CHANGED_STOP };
 
 typedef struct options {
@@ -929,11 +929,11 @@ static void read_options(options *o, int argc, char **argv)
         else if (cmd_flag(&a, "--strict")) o->strict = 1;
         else if (cmd_flag(&a, "--quiet")) o->quiet = 1;
         else if (cmd_flag(&a, "--bytes")) o->bytes = 1;
-        else if (cmd_flag(&a, "--info")) act(o, INFO);
-        else if (cmd_flag(&a, "--verify")) act(o, VERIFY);
-        else if ((s = cmd_value(&a, "--export")) != NULL) act(o, EXPORT), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--delete")) != NULL) act(o, DELETE), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--merge")) != NULL) act(o, MERGE), o->word[o->words++] = s;
+        else if (cmd_flag(&a, "--info")) act(o, DO_INFO);
+        else if (cmd_flag(&a, "--verify")) act(o, DO_VERIFY);
+        else if ((s = cmd_value(&a, "--export")) != NULL) act(o, DO_EXPORT), o->word[o->words++] = s;
+        else if ((s = cmd_value(&a, "--delete")) != NULL) act(o, DO_DELETE), o->word[o->words++] = s;
+        else if ((s = cmd_value(&a, "--merge")) != NULL) act(o, DO_MERGE), o->word[o->words++] = s;
         else if ((s = cmd_value(&a, "--format")) != NULL) o->format = (int)one_of("--format", s, formats, 5);
         else if ((s = cmd_value(&a, "--changed")) != NULL) o->changed = (int)one_of("--changed", s, changes, 3);
         else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
@@ -949,20 +949,20 @@ static void read_options(options *o, int argc, char **argv)
             o->config.max_doc_tokens = cmd_number("--max-doc-tokens", s, 1, 1u << 30);
         else if (!a.plain && argv[a.at][0] == '-' && argv[a.at][1]) die_usage("there is no option %s", argv[a.at]);
         /* the stores behind the first of --merge; only a store or a model may stand in front of it */
-        else if (o->action == MERGE && plains) o->word[o->words++] = argv[a.at];
+        else if (o->action == DO_MERGE && plains) o->word[o->words++] = argv[a.at];
         else plain[plains++] = argv[a.at];
     }
     if (o->bits && o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
     if (o->has_overlap && !o->has_split && !o->action && o->overlap) die_usage("--overlap is for --split");
     if (o->split && o->overlap >= o->split) die_usage("--overlap must be less than --split");
     i = 0;
-    if (o->action == ENCODE || (plains > 1 && is_model(plain[0]))) {
+    if (o->action == DO_ENCODE || (plains > 1 && is_model(plain[0]))) {
         if (plains < 1) die_usage("no model");
         o->model = plain[i++];
     }
     if (i == plains) die_usage("no store");
     o->store = plain[i++];
-    if (o->action == ENCODE)
+    if (o->action == DO_ENCODE)
         while (i < plains) o->word[o->words++] = plain[i++];
     if (i < plains) die_usage("what is %s for?", plain[i]);
     if (is_model(o->store)) die_usage("%s is a model, not a store", o->store);
@@ -976,8 +976,8 @@ int main(int argc, char **argv)
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-index";
     read_options(&o, argc, argv);
-    status = o.action == INFO ? run_info(&o) : o.action == VERIFY ? run_verify(&o) : o.action == EXPORT ? run_export(&o) :
-             o.action == DELETE ? run_delete(&o) : o.action == MERGE ? run_merge(&o) : run_encode(&o);
+    status = o.action == DO_INFO ? run_info(&o) : o.action == DO_VERIFY ? run_verify(&o) : o.action == DO_EXPORT ? run_export(&o) :
+             o.action == DO_DELETE ? run_delete(&o) : o.action == DO_MERGE ? run_merge(&o) : run_encode(&o);
     free((void *)o.word);
     return status;
 }

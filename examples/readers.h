@@ -164,9 +164,16 @@ KALM__FN void corpus_take(corpus *c, const char *path)
         if (c->files == first) die("the folder %s has no files", path);
         qsort(c->file + first, c->files - first, sizeof *c->file, corpus_by_name);
     } else {
+#if defined(_WIN32)
+        struct _stat64 st;
+        WCHAR *wide = kalm__wide_path(path);
+        int regular, missing = !wide || _wstat64(wide, &st);
+        free(wide);
+#else
         struct stat st;
-        int regular;
-        if (stat(path, &st)) die("cannot read %s: %s", path, strerror(errno));
+        int regular, missing = stat(path, &st) != 0;
+#endif
+        if (missing) die("cannot read %s: %s", path, strerror(errno));
         regular = (st.st_mode & S_IFMT) == S_IFREG;
         if (!regular) c->known_size = 0;
         corpus_add(c, cmd_copy(kalm__text(path)), cmd_copy(kalm__text(path)),

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_index.sh BUILD [KILLS] - kalm-index and the store: all readers, killed at random moments (20 times, or KILLS; make test KALM_KILLS=50 says the same),
-# appending, merging, changed texts, bad input, strangers' stores, a full disk, damage, and --store ranking as texts do.
+# test_index.sh BUILD [KILLS] - kalm-index and the store: all readers, killed at random moments (20 times; make test
+# KALM_KILLS=50 for more), appending, merging, changed texts, bad input, strangers' stores, a full disk, damage, and
+# --store ranking as texts do.
 build=$1
 kills=${2:-${KALM_KILLS:-20}}
 passed=0 failed=0
