@@ -4449,6 +4449,670 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 #endif
 #endif
 /* ---- end src/kernels_avxvnni.h ---- */
+/* ---- begin src/kernels_neon.h ---- */
+/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
+
+   dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
+   register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
+   in the loop.
+   i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
+   is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
+   neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
+   them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
+   sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
+   hides the intrinsics. */
+#ifndef KALM__KERNELS_NEON_H
+#define KALM__KERNELS_NEON_H
+
+
+#if KALM__NEON
+
+#include <arm_neon.h>
+
+/* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
+   attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
+   its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
+   clang 7 know sdot, GCC 10 and clang 11 smmla. */
+#if KALM__NEON64
+#  if !defined(__GNUC__)
+#    define KALM__DOT
+#    define KALM__MM
+#    define KALM__HAVE_DOT 1
+#    define KALM__HAVE_MM 1
+#  elif defined(__clang__)
+#    if __clang_major__ >= 7
+#      define KALM__DOT __attribute__((target("dotprod")))
+#      define KALM__HAVE_DOT 1
+#    endif
+#    if __clang_major__ >= 11
+#      define KALM__MM __attribute__((target("i8mm")))
+#      define KALM__HAVE_MM 1
+#    endif
+#  else
+#    if defined(__ARM_FEATURE_DOTPROD)
+#      define KALM__DOT
+#      define KALM__HAVE_DOT 1
+#    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
+#      define KALM__DOT __attribute__((target("+dotprod")))
+#      define KALM__HAVE_DOT 1
+#    elif __GNUC__ >= 8
+#      define KALM__DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#      define KALM__HAVE_DOT 1
+#    endif
+#    if defined(__ARM_FEATURE_MATMUL_INT8)
+#      define KALM__MM
+#      define KALM__HAVE_MM 1
+#    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
+#      define KALM__MM __attribute__((target("+i8mm")))
+#      define KALM__HAVE_MM 1
+#    elif __GNUC__ >= 10
+#      define KALM__MM __attribute__((target("arch=armv8.2-a+i8mm")))
+#      define KALM__HAVE_MM 1
+#    endif
+#  endif
+#endif
+#ifndef KALM__HAVE_DOT
+#  define KALM__HAVE_DOT 0
+#endif
+#ifndef KALM__HAVE_MM
+#  define KALM__HAVE_MM 0
+#endif
+
+enum {
+    KALM__NEON_STEP = 48,
+    KALM__DOT_TILE = 6,                /* sdot, smmla: 24 accumulators */
+#if KALM__NEON64
+    KALM__NEON_TILE = 4,               /* 16 accumulators */
+    KALM__NEON_FTILE = 6
+#else
+    KALM__NEON_TILE = 2,
+    KALM__NEON_FTILE = 2
+#endif
+};
+
+typedef enum kalm__neon_kind { KALM__NEON_PLAIN, KALM__NEON_DOT, KALM__NEON_I8MM } kalm__neon_kind;
+
+/* Rows of the tile at r. smmla takes rows in pairs, so its tiles are cut in pairs; only a block's last can be odd. */
+KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t rows, size_t r)
+{
+    if (!kalm__is_quantised(type)) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
+    if (kind == KALM__NEON_PLAIN) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
+    if (kind == KALM__NEON_DOT) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
+    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, KALM__NEON_STEP / 2, KALM__DOT_TILE / 2));
+}
+
+/* Does an i8mm tile of R rows use smmla? Else sdot. */
+KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind == KALM__NEON_I8MM && R > 3; }
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__add(rows, rows & 1), kalm__cols32(cols)));
+}
+
+/* Four floats at x + k, zeros behind cols, which is not read. */
+KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
+{
+    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+    if (k + 4 <= cols) return vld1q_f32(x + k);
+    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
+    return vld1q_f32(some);
+}
+
+KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float *inverse)
+{
+    float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
+    size_t k;
+    float largest[4];
+    for (k = 0; k + 16 <= cols; k += 16) {
+        m = vmaxq_f32(m, vabsq_f32(vld1q_f32(x + k)));
+        n = vmaxq_f32(n, vabsq_f32(vld1q_f32(x + k + 4)));
+        o = vmaxq_f32(o, vabsq_f32(vld1q_f32(x + k + 8)));
+        p = vmaxq_f32(p, vabsq_f32(vld1q_f32(x + k + 12)));
+    }
+    for (; k < cols; k += 4) m = vmaxq_f32(m, vabsq_f32(kalm__load_neon(x, k, cols)));
+    vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
+    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+}
+
+/* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
+KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
+{
+#if KALM__NEON64
+    return vmovn_s32(vcvtnq_s32_f32(vmulq_f32(x, inverse)));
+#else
+    return vmovn_s32(vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(x, inverse), vdupq_n_f32(12582912.0f))));
+#endif
+}
+
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. */
+KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    float32x4_t i = vdupq_n_f32(inverse);
+    for (k = 0; k < cols32; k += 8, out += apart) {
+        int8x8_t q = vmovn_s16(vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
+                                            kalm__round_neon(kalm__load_neon(x, k + 4, cols), i)));
+        if (half == 4) vst1_s8((int8_t *)out, q);
+        else {
+            uint32_t pair[2];
+            vst1_u32(pair, vreinterpret_u32_s8(q));
+            memcpy(out, &pair[0], 4);
+            memcpy(out + half, &pair[1], 4);
+        }
+    }
+}
+
+/* Four rows of a tile of R, [cols32 / 4][R][4] */
+KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t R, const float *x, size_t stride, const float inverse[4],
+                                   size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    float32x4_t i0 = vdupq_n_f32(inverse[0]), i1 = vdupq_n_f32(inverse[1]);
+    float32x4_t i2 = vdupq_n_f32(inverse[2]), i3 = vdupq_n_f32(inverse[3]);
+    const float *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+    for (k = 0; k < cols32; k += 4, out += 4 * R) {
+        int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i0),
+                                   kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
+        int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
+                                   kalm__round_neon(kalm__load_neon(x3, k, cols), i3));
+        vst1q_s8((int8_t *)out, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+    }
+}
+
+KALM__FN void kalm__pack_floats_neon(float *out, size_t R, const float *x, size_t stride, size_t cols)
+{
+    size_t k, i;
+    for (k = 0; k < cols; k++, out += R)
+        for (i = 0; i < R; i++) out[i] = x[i * stride + k];
+}
+
+KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
+                                      const float *x, size_t stride, size_t cols)
+{
+    size_t r, R, i, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R, x += R * stride) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
+        float inverse[8];
+        R = kalm__neon_rows(kind, type, rows, r);
+        if (!kalm__is_quantised(type)) {
+            kalm__pack_floats_neon((float *)acts + r * cols, R, x, stride, cols);
+            continue;
+        }
+        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, &inverse[i]);
+        i = 0;
+        if (kalm__neon_pairs(kind, R)) {               /* [cols32 / 8][R, even][8] */
+            size_t even = R + (R & 1), k;
+            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols);
+            if (R & 1)
+                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
+        } else {
+            for (; i + 4 <= R; i += 4)
+                kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
+            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols);
+        }
+    }
+}
+
+KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                   size_t stride, size_t cols)
+{
+    kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------- */
+
+/* Row r of a tile, 16 outputs, of which those below job->outputs are written. */
+KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x4_t a, float32x4_t b, float32x4_t c,
+                                   float32x4_t d)
+{
+    float *y = job->y + r * job->stride, all[16];
+    int whole = job->outputs >= 16;
+    float *to = whole ? y : all;
+    vst1q_f32(to, a), vst1q_f32(to + 4, b), vst1q_f32(to + 8, c), vst1q_f32(to + 12, d);
+    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
+}
+
+KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
+{
+    float32x4_t s = vdupq_n_f32(job->row_scale[r]);
+    kalm__write_neon(job, r, vmulq_f32(vmulq_f32(vcvtq_f32_s32(a), vld1q_f32(job->scale)), s),
+                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(b), vld1q_f32(job->scale + 4)), s),
+                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(c), vld1q_f32(job->scale + 8)), s),
+                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(d), vld1q_f32(job->scale + 12)), s));
+}
+
+KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
+
+/* ---- plain tiles --------------------------------------------------------------------------------------------- */
+
+#define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
+/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, four times over */
+#define KALM__NEON_TERM(acc, part, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_##part##_s8(u), x), vget_##part##_s8(v), z));
+#define KALM__NEON_STEP1(r) \
+    x = kalm__pair_neon(a + 4 * r); \
+    z = kalm__pair_neon(a + 4 * r + 2); \
+    KALM__NEON_TERM(c##r, low, u0, v0) KALM__NEON_TERM(d##r, high, u0, v0) \
+    KALM__NEON_TERM(e##r, low, u1, v1) KALM__NEON_TERM(f##r, high, u1, v1)
+#define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
+#define KALM__NEON_PLAIN_TILE(R) \
+    KALM__FN void kalm__q8_##R##x1_neon(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##R(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            int8x16_t u0, v0, u1, v1; \
+            int8x8_t x, z; \
+            kalm__halves_neon(b, &u0, &v0); \
+            kalm__halves_neon(b + 32, &u1, &v1); \
+            KALM__REP_##R(KALM__NEON_STEP1) \
+        } \
+        KALM__REP_##R(KALM__NEON_PUT) \
+    }
+
+/* Two inputs of a row, four times */
+KALM__INLINE int8x8_t kalm__pair_neon(const unsigned char *p)
+{
+    return vreinterpret_s8_s16(vld1_dup_s16((const int16_t *)(const void *)p));
+}
+
+/* Of 8 outputs' 4 inputs: the first two, the last two */
+KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
+{
+    int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
+                                   vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
+    *first = vreinterpretq_s8_s16(halves.val[0]);
+    *last = vreinterpretq_s8_s16(halves.val[1]);
+}
+
+KALM__NEON_PLAIN_TILE(1) KALM__NEON_PLAIN_TILE(2)
+#if KALM__NEON64
+KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
+#endif
+
+static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
+    kalm__q8_1x1_neon, kalm__q8_2x1_neon
+#if KALM__NEON64
+    , kalm__q8_3x1_neon, kalm__q8_4x1_neon
+#endif
+};
+
+/* ---- sdot tiles ---------------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_DOT
+
+/* acc + four products in each dword, the four inputs being dword `lane` (0..3) of x */
+#if defined(__GNUC__)
+#  define KALM__SDOT(acc, w, x, lane) \
+    __asm__("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(acc) : "w"(w), "w"(x))
+#else
+#  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
+#endif
+
+#define KALM__DOT_ROW(r, x, lane) \
+    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
+#define KALM__DOT_LINE \
+    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16), w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
+#define KALM__DOT_TILE_OF(R, LOAD, ROWS) \
+    KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##R(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            int8x16_t w0, w1, w2, w3, x, z; \
+            LOAD \
+            KALM__DOT_LINE \
+            ROWS \
+            (void)z; \
+        } \
+        KALM__REP_##R(KALM__NEON_PUT) \
+    }
+/* Whole registers are loaded only where all of their dwords are the tile's own. */
+KALM__INLINE int8x16_t kalm__dword_neon(const unsigned char *p)
+{
+    return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(const void *)p));
+}
+#define KALM__DOT_ROWS4 KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, x, 1) KALM__DOT_ROW(2, x, 2) KALM__DOT_ROW(3, x, 3)
+
+KALM__DOT_TILE_OF(1, x = kalm__dword_neon(a); z = x;, KALM__DOT_ROW(0, x, 0))
+KALM__DOT_TILE_OF(2, x = kalm__dword_neon(a); z = kalm__dword_neon(a + 4);, KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, z, 0))
+KALM__DOT_TILE_OF(3, int8x16_t v = kalm__dword_neon(a + 8); x = kalm__dword_neon(a); z = kalm__dword_neon(a + 4);,
+                  KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, z, 0) KALM__DOT_ROW(2, v, 0))
+KALM__DOT_TILE_OF(4, x = kalm__bytes_neon(a); z = x;, KALM__DOT_ROWS4)
+KALM__DOT_TILE_OF(5, x = kalm__bytes_neon(a); z = kalm__dword_neon(a + 16);, KALM__DOT_ROWS4 KALM__DOT_ROW(4, z, 0))
+
+/* Six rows: two lines a turn, so that their 48 bytes of activations are three whole registers. */
+KALM__DOT KALM__FN void kalm__q8_6x1_dot(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = job->steps;
+    KALM__REP_6(KALM__NEON_ZERO)
+    for (step = 0; step < steps; step += 2, a += 48, b += 128) {
+        int8x16_t w0, w1, w2, w3, x = kalm__bytes_neon(a), z = kalm__bytes_neon(a + 16), v;
+        KALM__DOT_LINE
+        KALM__DOT_ROWS4 KALM__DOT_ROW(4, z, 0) KALM__DOT_ROW(5, z, 1)
+        v = kalm__bytes_neon(a + 32);
+        w0 = kalm__bytes_neon(b + 64), w1 = kalm__bytes_neon(b + 80);
+        w2 = kalm__bytes_neon(b + 96), w3 = kalm__bytes_neon(b + 112);
+        KALM__DOT_ROW(0, z, 2) KALM__DOT_ROW(1, z, 3)
+        KALM__DOT_ROW(2, v, 0) KALM__DOT_ROW(3, v, 1) KALM__DOT_ROW(4, v, 2) KALM__DOT_ROW(5, v, 3)
+    }
+    KALM__REP_6(KALM__NEON_PUT)
+}
+
+static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
+    kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
+};
+
+#endif
+
+/* ---- smmla tiles --------------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_MM
+
+/* acc [2 rows][2 outputs] + x [2 rows][8 inputs] times w [2 outputs][8 inputs] */
+#if defined(__GNUC__)
+#  define KALM__SMMLA(acc, x, w) \
+    __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(w))
+#else
+#  define KALM__SMMLA(acc, x, w) acc = vmmlaq_s32(acc, x, w)
+#endif
+
+/* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
+#define KALM__MM_ZERO(r) \
+    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r, g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
+#define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
+#define KALM__MM_DECLARE(r) int8x16_t x##r;
+#define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
+#define KALM__MM_D(r) KALM__SMMLA(d##r, x##r, w);
+#define KALM__MM_E(r) KALM__SMMLA(e##r, x##r, w);
+#define KALM__MM_F(r) KALM__SMMLA(f##r, x##r, w);
+#define KALM__MM_G(r) KALM__SMMLA(g##r, x##r, w);
+#define KALM__MM_H(r) KALM__SMMLA(h##r, x##r, w);
+#define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
+#define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
+#define KALM__MM_JOIN(half, a, b) \
+    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), vget_##half##_s64(vreinterpretq_s64_s32(b))))
+#define KALM__MM_PUT(r) \
+    kalm__store_neon(job, 2 * r, KALM__MM_JOIN(low, c##r, d##r), KALM__MM_JOIN(low, e##r, f##r), \
+                     KALM__MM_JOIN(low, g##r, h##r), KALM__MM_JOIN(low, i##r, j##r)); \
+    if (2 * r + 1 < rows) \
+        kalm__store_neon(job, 2 * r + 1, KALM__MM_JOIN(high, c##r, d##r), KALM__MM_JOIN(high, e##r, f##r), \
+                         KALM__MM_JOIN(high, g##r, h##r), KALM__MM_JOIN(high, i##r, j##r));
+#define KALM__MM_TILE(pairs) \
+    KALM__MM KALM__FN void kalm__q8_##pairs##x1_i8mm(const kalm__tile_job *job, size_t rows) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##pairs(KALM__MM_ZERO) \
+        for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
+            int8x16_t w; \
+            KALM__REP_##pairs(KALM__MM_DECLARE) \
+            KALM__REP_##pairs(KALM__MM_LOAD) \
+            w = kalm__bytes_neon(b); \
+            KALM__REP_##pairs(KALM__MM_C) \
+            w = kalm__bytes_neon(b + 16); \
+            KALM__REP_##pairs(KALM__MM_D) \
+            w = kalm__bytes_neon(b + 32); \
+            KALM__REP_##pairs(KALM__MM_E) \
+            w = kalm__bytes_neon(b + 48); \
+            KALM__REP_##pairs(KALM__MM_F) \
+            w = kalm__bytes_neon(b + 64); \
+            KALM__REP_##pairs(KALM__MM_G) \
+            w = kalm__bytes_neon(b + 80); \
+            KALM__REP_##pairs(KALM__MM_H) \
+            w = kalm__bytes_neon(b + 96); \
+            KALM__REP_##pairs(KALM__MM_I) \
+            w = kalm__bytes_neon(b + 112); \
+            KALM__REP_##pairs(KALM__MM_J) \
+        } \
+        KALM__REP_##pairs(KALM__MM_PUT) \
+    }
+KALM__MM_TILE(2) KALM__MM_TILE(3)
+
+/* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
+KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t steps, unsigned char *out)
+{
+    size_t step, i;
+    for (step = 0; step < steps; step += 2, panel += 128, out += 128)
+        for (i = 0; i < 4; i++) {
+            int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
+            int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));
+            vst1q_s32((int32_t *)(void *)(out + 32 * i), vzip1q_s32(a, b));
+            vst1q_s32((int32_t *)(void *)(out + 32 * i + 16), vzip2q_s32(a, b));
+        }
+}
+#endif
+
+/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+
+/* 16 nibbles in bytes: codebook entries times their outputs' multipliers; vrshrn is the rounding blocks.h asks for. */
+KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, int8x16_t codebook, int8x16_t m)
+{
+    int8x16_t v;
+#if KALM__NEON64
+    v = vqtbl1q_s8(codebook, nibbles);
+#else
+    int8x8x2_t table;
+    table.val[0] = vget_low_s8(codebook), table.val[1] = vget_high_s8(codebook);
+    v = vcombine_s8(vtbl2_s8(table, vreinterpret_s8_u8(vget_low_u8(nibbles))),
+                    vtbl2_s8(table, vreinterpret_s8_u8(vget_high_u8(nibbles))));
+#endif
+    vst1q_s8((int8_t *)out, vcombine_s8(vrshrn_n_s16(vmull_s8(vget_low_s8(v), vget_low_s8(m)), 6),
+                                        vrshrn_n_s16(vmull_s8(vget_high_s8(v), vget_high_s8(m)), 6)));
+}
+
+KALM__FN void kalm__unpack_q4_neon(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    int8x16_t codebook = vld1q_s8(kalm__q4_codebook);
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        uint8x16_t bytes = vld1q_u8(m);
+        uint8x16x2_t twice = vzipq_u8(bytes, bytes);
+        uint16x8x2_t low = vzipq_u16(vreinterpretq_u16_u8(twice.val[0]), vreinterpretq_u16_u8(twice.val[0]));
+        uint16x8x2_t high = vzipq_u16(vreinterpretq_u16_u8(twice.val[1]), vreinterpretq_u16_u8(twice.val[1]));
+        int8x16_t of[4];
+        of[0] = vreinterpretq_s8_u16(low.val[0]), of[1] = vreinterpretq_s8_u16(low.val[1]);
+        of[2] = vreinterpretq_s8_u16(high.val[0]), of[3] = vreinterpretq_s8_u16(high.val[1]);
+        for (t = 0; t < 4; t++)
+            for (i = 0; i < 4; i++) {
+                uint8x16_t v = vld1q_u8(nibbles + 64 * t + 16 * i);
+                kalm__q4_bytes_neon(q + 64 * t + 16 * i, vandq_u8(v, vdupq_n_u8(15)), codebook, of[i]);
+                kalm__q4_bytes_neon(q + 64 * (t + 4) + 16 * i, vshrq_n_u8(v, 4), codebook, of[i]);
+            }
+    }
+}
+
+/* ---- float tiles --------------------------------------------------------------------------------------------- */
+
+KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x4_t w)
+{
+#if KALM__NEON64
+    return vfmaq_f32(acc, x, w);
+#else
+    return vmlaq_f32(acc, x, w);
+#endif
+}
+
+#define KALM__NEON_FZERO(r) float32x4_t c##r = vdupq_n_f32(0.0f), d##r = c##r, e##r = c##r, f##r = c##r;
+#define KALM__NEON_FSTEP(r) \
+    x = vld1q_dup_f32(a + r); \
+    c##r = kalm__fma_neon(c##r, x, w0); \
+    d##r = kalm__fma_neon(d##r, x, w1); \
+    e##r = kalm__fma_neon(e##r, x, w2); \
+    f##r = kalm__fma_neon(f##r, x, w3);
+#define KALM__NEON_FPUT(r) kalm__write_neon(job, r, c##r, d##r, e##r, f##r);
+#define KALM__NEON_FTILE_OF(R) \
+    KALM__FN void kalm__f32_##R##x1_neon(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##R(KALM__NEON_FZERO) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            float32x4_t w0 = vld1q_f32(b), w1 = vld1q_f32(b + 4), w2 = vld1q_f32(b + 8), w3 = vld1q_f32(b + 12), x; \
+            KALM__REP_##R(KALM__NEON_FSTEP) \
+        } \
+        KALM__REP_##R(KALM__NEON_FPUT) \
+    }
+KALM__NEON_FTILE_OF(1) KALM__NEON_FTILE_OF(2)
+#if KALM__NEON64
+KALM__NEON_FTILE_OF(3) KALM__NEON_FTILE_OF(4) KALM__NEON_FTILE_OF(5) KALM__NEON_FTILE_OF(6)
+#endif
+
+static const kalm__tile_fn kalm__f32_tiles_neon[KALM__NEON_FTILE] = {
+    kalm__f32_1x1_neon, kalm__f32_2x1_neon
+#if KALM__NEON64
+    , kalm__f32_3x1_neon, kalm__f32_4x1_neon, kalm__f32_5x1_neon, kalm__f32_6x1_neon
+#endif
+};
+
+KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__BF16)
+        for (k = 0; k < 16 * cols; k += 4)
+            vst1q_f32(v + k, vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(half + k)), 16)));
+    else
+        for (k = 0; k < 16 * cols; k += 4) {
+#if KALM__NEON64
+            vst1q_f32(v + k, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half + k))));
+#else                                  /* the conversion is an extension there */
+            v[k] = kalm__from_f16(half[k]), v[k + 1] = kalm__from_f16(half[k + 1]);
+            v[k + 2] = kalm__from_f16(half[k + 2]), v[k + 3] = kalm__from_f16(half[k + 3]);
+#endif
+        }
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------------- */
+
+KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
+                                   size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
+    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int quantised = kalm__is_quantised(w->type);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = quantised ? cols32 / 4 : cols;
+    job.stride = stride;
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__neon_rows(kind, w->type, rows, r);
+        zipped |= quantised && kalm__neon_pairs(kind, R);
+    }
+    for (p = panel0; p < panel0 + panels; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        unsigned char *zip = (unsigned char *)scratch;
+        if (w->type == KALM__Q4) {
+            zip += 16 * cols32;
+            kalm__unpack_q4_neon(panel, cols, scratch);
+            panel = (const unsigned char *)scratch;
+        } else if (!quantised && w->type != KALM__F32) {
+            kalm__unpack_half_neon(w->type, panel, cols, scratch);
+            panel = (const unsigned char *)scratch;
+        }
+#if KALM__HAVE_MM
+        if (zipped) kalm__zip_neon(panel, job.steps, zip);
+#else
+        (void)zipped;
+#endif
+        if (quantised) job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R) {
+            R = kalm__neon_rows(kind, w->type, rows, r);
+            job.weights = panel;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            if (!quantised) {
+                job.acts = (const unsigned char *)((const float *)acts + r * cols);
+                kalm__f32_tiles_neon[R - 1](&job);
+                continue;
+            }
+            job.acts = tiles + r * cols32;
+            job.row_scale = (const float *)acts + r;
+#if KALM__HAVE_MM
+            if (kalm__neon_pairs(kind, R)) {
+                job.weights = zip;
+                if (R <= 4) kalm__q8_2x1_i8mm(&job, R);
+                else kalm__q8_3x1_i8mm(&job, R);
+                continue;
+            }
+#endif
+#if KALM__HAVE_DOT
+            if (kind != KALM__NEON_PLAIN) {
+                kalm__q8_tiles_dot[R - 1](&job);
+                continue;
+            }
+#endif
+            kalm__q8_tiles_neon[R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_arm(KALM__NEON_PLAIN, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+
+static const kalm__kernels kalm__kernels_neon = {
+    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon
+};
+
+#if KALM__HAVE_DOT
+KALM__FN void kalm__pack_acts_dotprod(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                      size_t stride, size_t cols)
+{
+    kalm__pack_acts_arm(KALM__NEON_DOT, type, acts, rows, row0, n, x, stride, cols);
+}
+KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+
+static const kalm__kernels kalm__kernels_dotprod = {
+    "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
+    kalm__matmul_dotprod
+};
+
+#endif
+
+#if KALM__HAVE_DOT && KALM__HAVE_MM
+KALM__FN void kalm__pack_acts_i8mm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                   size_t stride, size_t cols)
+{
+    kalm__pack_acts_arm(KALM__NEON_I8MM, type, acts, rows, row0, n, x, stride, cols);
+}
+KALM__FN void kalm__matmul_i8mm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_arm(KALM__NEON_I8MM, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+/* A q4 panel as q8, and a panel zipped for smmla */
+KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
+    return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
+}
+
+static const kalm__kernels kalm__kernels_i8mm = {
+    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm
+};
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_neon.h ---- */
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -4464,6 +5128,15 @@ static const kalm__set_entry kalm__set_table[] = {
 #endif
 #if KALM__X86
     { KALM__CPU_AVX2, &kalm__kernels_avx2 },
+#endif
+#if KALM__NEON
+#  if KALM__HAVE_DOT && KALM__HAVE_MM
+    { KALM__CPU_DOTPROD | KALM__CPU_I8MM, &kalm__kernels_i8mm },
+#  endif
+#  if KALM__HAVE_DOT
+    { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
+#  endif
+    { KALM__CPU_NEON, &kalm__kernels_neon },
 #endif
     { 0, &kalm__kernels_scalar }
 };

@@ -259,8 +259,8 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
         for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
             int8x16_t u0, v0, u1, v1; \
             int8x8_t x, z; \
-            kalm__split_neon(b, &u0, &v0); \
-            kalm__split_neon(b + 32, &u1, &v1); \
+            kalm__halves_neon(b, &u0, &v0); \
+            kalm__halves_neon(b + 32, &u1, &v1); \
             KALM__REP_##R(KALM__NEON_STEP1) \
         } \
         KALM__REP_##R(KALM__NEON_PUT) \
@@ -273,7 +273,7 @@ KALM__INLINE int8x8_t kalm__pair_neon(const unsigned char *p)
 }
 
 /* Of 8 outputs' 4 inputs: the first two, the last two */
-KALM__INLINE void kalm__split_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
+KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
 {
     int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
                                    vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
