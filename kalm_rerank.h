@@ -6294,12 +6294,12 @@ KALM__INLINE float32x4_t kalm__div_neon(float32x4_t a, float32x4_t b)
 }
 #define KALM__NEON_DIV(a, b) kalm__div_neon(a, b)
 /* |a| < 2^22: adding and taking away 1.5 * 2^23 leaves the nearest whole number */
-KALM__INLINE float32x4_t kalm__round_neon(float32x4_t a)
+KALM__INLINE float32x4_t kalm__nearest_neon(float32x4_t a)
 {
     float32x4_t magic = vdupq_n_f32(12582912.0f);
     return vsubq_f32(vaddq_f32(a, magic), magic);
 }
-#define KALM__NEON_ROUND(a) kalm__round_neon(a)
+#define KALM__NEON_ROUND(a) kalm__nearest_neon(a)
 #endif
 KALM__INLINE float kalm__sum_neon(float32x4_t v)
 {
