@@ -10,6 +10,7 @@
 #include "kernels_avxvnni.h"
 #include "kernels_avx512.h"
 #include "kernels_neon.h"
+#include "kernels_wasm.h"
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -34,6 +35,9 @@ static const kalm__set_entry kalm__set_table[] = {
     { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
 #  endif
     { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__WASM
+    { 0, &kalm__kernels_wasm },
 #endif
     { 0, &kalm__kernels_scalar }
 };

@@ -241,14 +241,20 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
 /* ---- plain tiles --------------------------------------------------------------------------------------------- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
-/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, four times over */
-#define KALM__NEON_TERM(acc, part, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_##part##_s8(u), x), vget_##part##_s8(v), z));
+/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
+#define KALM__NEON_TERM_low(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
+#if KALM__NEON64
+#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
+#else
+#  define KALM__NEON_TERM_high(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
+#endif
 #define KALM__NEON_STEP1(r) \
     x = kalm__pair_neon(a + 4 * r); \
     z = kalm__pair_neon(a + 4 * r + 2); \
-    KALM__NEON_TERM(c##r, low, u0, v0) KALM__NEON_TERM(d##r, high, u0, v0) \
-    KALM__NEON_TERM(e##r, low, u1, v1) KALM__NEON_TERM(f##r, high, u1, v1)
+    KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
+    KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
 #define KALM__NEON_PLAIN_TILE(R) \
     KALM__FN void kalm__q8_##R##x1_neon(const kalm__tile_job *job) \
@@ -257,8 +263,7 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
         size_t step, steps = job->steps; \
         KALM__REP_##R(KALM__NEON_ZERO) \
         for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
-            int8x16_t u0, v0, u1, v1; \
-            int8x8_t x, z; \
+            int8x16_t u0, v0, u1, v1, x, z; \
             kalm__halves_neon(b, &u0, &v0); \
             kalm__halves_neon(b + 32, &u1, &v1); \
             KALM__REP_##R(KALM__NEON_STEP1) \
@@ -266,10 +271,10 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
         KALM__REP_##R(KALM__NEON_PUT) \
     }
 
-/* Two inputs of a row, four times */
-KALM__INLINE int8x8_t kalm__pair_neon(const unsigned char *p)
+/* Two inputs of a row, eight times */
+KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
 {
-    return vreinterpret_s8_s16(vld1_dup_s16((const int16_t *)(const void *)p));
+    return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
 }
 
 /* Of 8 outputs' 4 inputs: the first two, the last two */
