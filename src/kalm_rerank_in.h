@@ -44,7 +44,10 @@
 #include "embedding.h"
 #include "kernels_scalar.h"
 #include "kernels_tiles.h"
+#include "kernels_avx2.h"
 #include "kernels_avx512.h"
+#include "kernels_neon.h"
+#include "kernels_wasm.h"
 #include "kernel_sets.h"
 
 /* The work between them, and attention. */

@@ -7,7 +7,6 @@
 #include "kernels.h"
 #include "kernels_scalar.h"
 #include "kernels_avx2.h"
-#include "kernels_avxvnni.h"
 #include "kernels_avx512.h"
 #include "kernels_neon.h"
 #include "kernels_wasm.h"
