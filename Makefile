@@ -52,13 +52,15 @@ help:
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
 # ---- the header ----
-header: kalm_rerank.h
-kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk $(PARTS)
+HEADER = $(AWK) -f src/amalgamate.awk src/kalm_rerank_in.h
+header:
 	@mkdir -p build
-	$(AWK) -f src/amalgamate.awk src/kalm_rerank_in.h > build/header.$$$$ && mv build/header.$$$$ $@
+	$(HEADER) > build/header.$$$$ && { cmp -s build/header.$$$$ kalm_rerank.h && rm build/header.$$$$ || mv build/header.$$$$ kalm_rerank.h; }
+kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk $(PARTS)
+	@$(MAKE) --no-print-directory header && touch $@
 check-header:
 	@mkdir -p build
-	@$(AWK) -f src/amalgamate.awk src/kalm_rerank_in.h > build/header.check
+	@$(HEADER) > build/header.check
 	@cmp build/header.check kalm_rerank.h || { echo 'kalm_rerank.h is not what its parts say: make header'; exit 1; }
 check: check-header
 	@$(AWK) -f tests/check_layers.awk $(PARTS)
@@ -115,5 +117,14 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 bench: $(B)/kalm-bench $(B)/tiny.kalm
 	$(B)/kalm-bench $(B)/tiny.kalm
 
+VERSION := $(shell sed -n 's/^.define KALM_VERSION_[MP][A-Z]* //p' src/api.h | tr '\n' . | sed 's/.$$//')
+install: all
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pkgconfig
+	install -m 644 kalm_rerank.h $(DESTDIR)$(PREFIX)/include/
+	install $(filter-out %/first,$(TOOLS:%=$(B)/%)) $(DESTDIR)$(PREFIX)/bin/
+	printf 'prefix=$(PREFIX)\nName: kalm_rerank\nDescription: reranking in one C header\nVersion: $(VERSION)\nCflags: -I$${prefix}/include\nLibs: -lm -lpthread\n' > $(DESTDIR)$(PREFIX)/share/pkgconfig/kalm_rerank.pc
+dist: header
+	@mkdir -p build
+	git archive --prefix=kalm_rerank-$(VERSION)/ -o build/kalm_rerank-$(VERSION).tar.gz HEAD
 clean:
 	rm -rf build
