@@ -39,7 +39,7 @@ endif
 
 PARTS := $(wildcard src/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check test sanitize thread demo bench install dist clean
+.PHONY: help all header check-header check test sanitize thread demo bench install shared targets dist clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -48,7 +48,9 @@ help:
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
-	@echo 'make install       header, commands and pkg-config file to PREFIX=$(PREFIX);  dist: a tar.gz;  clean'
+	@echo 'make install       header, commands, manual pages, pkg-config and CMake files to PREFIX=$(PREFIX);  dist: a tar.gz'
+	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
+	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
 # ---- the header ----
@@ -119,10 +121,12 @@ bench: $(B)/kalm-bench $(B)/tiny.kalm
 
 VERSION := $(shell sed -n 's/^.define KALM_VERSION_[MP][A-Z]* //p' src/api.h | tr '\n' . | sed 's/.$$//')
 install: all
-	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pkgconfig
-	install -m 644 kalm_rerank.h $(DESTDIR)$(PREFIX)/include/
-	install $(filter-out %/first,$(TOOLS:%=$(B)/%)) $(DESTDIR)$(PREFIX)/bin/
-	printf 'prefix=$(PREFIX)\nName: kalm_rerank\nDescription: reranking in one C header\nVersion: $(VERSION)\nCflags: -I$${prefix}/include\nLibs: -lm -lpthread\n' > $(DESTDIR)$(PREFIX)/share/pkgconfig/kalm_rerank.pc
+	@DESTDIR='$(DESTDIR)' sh packaging/install.sh $(B) $(PREFIX) $(filter-out first,$(TOOLS))
+shared: $(B)/libkalm_rerank.so
+$(B)/libkalm_rerank.so: kalm_rerank.h | $(B)/tmp
+	$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o $@ $(LDFLAGS) $(LIBS)
+targets: $(B)/kalm-rerank $(B)/kalm-quantize
+	@CC='$(CC)' sh tests/targets.sh $(B)
 dist: header
 	@mkdir -p build
 	git archive --prefix=kalm_rerank-$(VERSION)/ -o build/kalm_rerank-$(VERSION).tar.gz HEAD
