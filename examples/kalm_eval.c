@@ -16,7 +16,8 @@ static const char help[] =
     "  --depth N               the first N candidates of each query alone\n"
     "  --compare MODEL.kalm    rank with this model as well, and tell how it differs from the\n"
     "                          first: delta of nDCG, Kendall's tau of the orders, largest\n"
-    "                          change of a margin; may be given several times\n"
+    "                          and mean change of a margin; may be given several times\n"
+    "  --compare-bits N        the same for the first model's documents kept with N bits\n"
     "  --compare-run FILE      the same for a run that --save-run wrote (one ratio)\n"
     "  --max-delta X, --min-tau X   limits of the comparison named before: worse is a failure\n"
     "  --save-run FILE         write the ranking (TREC format; one ratio)\n"
@@ -31,6 +32,7 @@ static const char help[] =
 typedef struct comparison {
     const char *path;
     int         is_run;
+    uint32_t    bits;                  /* of the documents; 0: those of the first ranking */
     double      max_delta, min_tau;    /* -2: no limit */
 } comparison;
 
@@ -280,6 +282,7 @@ static double kendall(const collection *c, const float *a, const float *b)
 typedef struct ranking {
     measures  measured[MAX_RATIOS];
     double    encode_seconds, rank_seconds[MAX_RATIOS];
+    uint32_t  bits;                    /* of a number of a document */
     size_t    documents, tokens, bytes[MAX_RATIOS];
     float    *margin[MAX_RATIOS];      /* [candidates of all queries], in the order of the run */
     uint32_t *order[MAX_RATIOS];       /* [candidates of all queries], best first */
@@ -301,7 +304,7 @@ static void check(kalm_result r, const kalm_error *err)
     if (r) exit(cmd_failed(err));
 }
 
-static void rank_all(ranking *out, const collection *c, const options *o, const char *path)
+static void rank_all(ranking *out, const collection *c, const options *o, const char *path, uint32_t bits)
 {
     kalm_model *model = NULL;
     kalm_context *ctx = NULL;
@@ -314,6 +317,7 @@ static void rank_all(ranking *out, const collection *c, const options *o, const 
     unsigned char *is_wanted = (unsigned char *)cmd_alloc(c->corpus.count);
     cmd_progress progress;
     memset(out, 0, sizeof *out);
+    out->bits = bits ? bits : o->bits;
     check(kalm_model_open(path, NULL, &model, &err), &err);
     check(kalm_context_new(model, &o->config, &ctx, &err), &err);
     kalm_model_get_info(model, &info);
@@ -342,7 +346,7 @@ static void rank_all(ranking *out, const collection *c, const options *o, const 
         size_t n = kalm__min(CHUNK, docs_wanted - i), d;
         for (d = 0; d < n; d++) texts[d] = c->corpus.text[wanted[i + d]];
         params.ratio = base;
-        params.bits = o->ratios == 1 ? o->bits : 32;
+        params.bits = o->ratios == 1 ? out->bits : 32;
         check(kalm_encode(ctx, texts, n, &params, fine, &err), &err);
         out->encode_seconds += kalm__now() - started;
         for (d = 0; d < n; d++) {
@@ -352,7 +356,7 @@ static void rank_all(ranking *out, const collection *c, const options *o, const 
             for (k = 0; k < o->ratios; k++) {
                 size_t bytes;
                 if (o->ratios == 1) docs[k][wanted[i + d]] = fine[d];
-                else check(kalm_doc_repool(model, fine[d], o->ratio[k], o->bits, &docs[k][wanted[i + d]], &err), &err);
+                else check(kalm_doc_repool(model, fine[d], o->ratio[k], out->bits, &docs[k][wanted[i + d]], &err), &err);
                 kalm_doc_bytes(docs[k][wanted[i + d]], &bytes);
                 out->bytes[k] += bytes;
             }
@@ -457,6 +461,7 @@ static void add_comparison(options *o, const char *path, int is_run)
     if (o->comparisons++ == MAX_COMPARISONS) die_usage("at most %d comparisons", MAX_COMPARISONS);
     c->path = path;
     c->is_run = is_run;
+    c->bits = 0;
     c->max_delta = c->min_tau = -2;
 }
 
@@ -487,7 +492,10 @@ static void read_options(options *o, int argc, char **argv)
         else if ((s = cmd_value(&a, "--instruction")) != NULL) o->instruction = s;
         else if ((s = cmd_value(&a, "--system")) != NULL) o->system = s;
         else if ((s = cmd_value(&a, "--compare-run")) != NULL) add_comparison(o, s, 1);
-        else if ((s = cmd_value(&a, "--compare")) != NULL) add_comparison(o, s, 0);
+        else if ((s = cmd_value(&a, "--compare-bits")) != NULL) {
+            add_comparison(o, NULL, 0);
+            o->compare[o->comparisons - 1].bits = cmd_number("--compare-bits", s, 8, 32);
+        } else if ((s = cmd_value(&a, "--compare")) != NULL) add_comparison(o, s, 0);
         else if ((s = cmd_value(&a, "--save-run")) != NULL) o->save_run = s;
         else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
         else if ((s = cmd_value(&a, "--max-delta")) != NULL) limited(o, "--max-delta")->max_delta = read_double("--max-delta", s);
@@ -518,8 +526,11 @@ static void read_options(options *o, int argc, char **argv)
     if (o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
     if (!o->ratios) o->ratio[o->ratios++] = 4;
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
-    for (i = 0; i < o->comparisons; i++)
+    for (i = 0; i < o->comparisons; i++) {
+        uint32_t bits = o->compare[i].bits;
+        if (bits && bits != 8 && bits != 16 && bits != 32) die_usage("--compare-bits must be 32, 16 or 8");
         if (o->compare[i].is_run && o->ratios > 1) die_usage("a run file holds one ratio");
+    }
     if (o->instruction) o->params.instruction = kalm__text(o->instruction);
     if (o->system) o->params.system = kalm__text(o->system);
 }
@@ -534,24 +545,29 @@ static int report(const options *o, const collection *c, const ranking *r, const
     if (o->json) {
         fputs("\n {\"model\": ", stdout);
         cmd_json(stdout, kalm__text(r->name));
+        printf(", \"bits\": %lu", (unsigned long)r->bits);
         printf(", \"weights\": \"%s\", \"kernels\": \"%s\", \"documents\": %lu, \"encode_seconds\": %.3f, \"ratios\": [",
                r->weights, r->kernels, (unsigned long)r->documents, r->encode_seconds);
     } else {
         printf("\n%s %s", r->name, r->weights);
         if (r->documents)
-            printf(", %s kernels; %lu documents of %.0f tokens encoded in %.2f s", r->kernels, (unsigned long)r->documents,
-                   (double)r->tokens / (double)r->documents, r->encode_seconds);
+            printf(", %s kernels; %lu documents of %.0f tokens encoded in %.2f s, kept with %lu bits", r->kernels,
+                   (unsigned long)r->documents, (double)r->tokens / (double)r->documents, r->encode_seconds, (unsigned long)r->bits);
         printf("\n           nDCG@10  MRR@10   first  recall@10  bytes/doc   pairs/s%s\n",
-               limits ? "   delta nDCG     tau  |delta margin|" : "");
+               limits ? "   delta nDCG     tau  |delta margin|      mean" : "");
     }
     for (k = 0; k < o->ratios; k++) {
         const measures *m = &r->measured[k];
-        double delta = 0, tau = 0, margin = 0, bytes = (double)r->bytes[k] / (double)kalm__max(r->documents, 1);
+        double delta = 0, tau = 0, margin = 0, mean = 0, bytes = (double)r->bytes[k] / (double)kalm__max(r->documents, 1);
         int worse = 0;
         if (limits) {
             delta = m->ndcg - first->measured[k].ndcg;
             tau = kendall(c, r->margin[k], first->margin[k]);
-            for (i = 0; i < total; i++) margin = fmax(margin, fabs((double)r->margin[k][i] - (double)first->margin[k][i]));
+            for (i = 0; i < total; i++) {
+                double change = fabs((double)r->margin[k][i] - (double)first->margin[k][i]);
+                margin = fmax(margin, change);
+                mean += change / (double)total;
+            }
             worse = (limits->max_delta > -2 && fabs(delta) > limits->max_delta) || (limits->min_tau > -2 && tau < limits->min_tau);
             if (worse) ok = 0;
         }
@@ -560,14 +576,14 @@ static int report(const options *o, const collection *c, const ranking *r, const
                    "\"rank_seconds\": %.3f", k ? "," : "", (unsigned long)o->ratio[k], m->ndcg, m->mrr, m->first, m->recall, bytes,
                    r->rank_seconds[k]);
             if (limits)
-                printf(", \"delta_ndcg10\": %.6f, \"tau\": %.6f, \"max_margin_change\": %.6g, \"within_limits\": %s", delta, tau,
-                       margin, worse ? "false" : "true");
+                printf(", \"delta_ndcg10\": %.6f, \"tau\": %.6f, \"max_margin_change\": %.6g, \"mean_margin_change\": %.6g, "
+                       "\"within_limits\": %s", delta, tau, margin, mean, worse ? "false" : "true");
             putchar('}');
         } else {
             printf("ratio %-4lu  %.4f  %.4f  %.4f     %.4f", (unsigned long)o->ratio[k], m->ndcg, m->mrr, m->first, m->recall);
             if (r->documents) printf("  %9.0f  %8.0f", bytes, (double)total / r->rank_seconds[k]);
             else printf("  %9s  %8s", "", "");
-            if (limits) printf("      %+.4f  %.4f  %14.5f%s", delta, tau, margin, worse ? "  worse than the limit" : "");
+            if (limits) printf("      %+.4f  %.4f  %14.5f  %.6f%s", delta, tau, margin, mean, worse ? "  worse than the limit" : "");
             putchar('\n');
         }
     }
@@ -588,7 +604,7 @@ int main(int argc, char **argv)
     read_collection(&c, &o);
     kalm__catch_signals();
     before = measure(&c, c.candidate);
-    rank_all(&mine, &c, &o, o.model);
+    rank_all(&mine, &c, &o, o.model, 0);
     if (o.save_run) save_run(o.save_run, &c, &mine, "kalm");
     if (o.json) {
         printf("{\"queries\": %lu, \"pairs\": %lu, \"candidates\": {\"ndcg10\": %.6f, \"mrr10\": %.6f, \"first\": %.6f, "
@@ -603,7 +619,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     for (i = 0; i < o.comparisons; i++) {
         if (o.compare[i].is_run) load_run(&other, &c, o.compare[i].path);
-        else rank_all(&other, &c, &o, o.compare[i].path);
+        else rank_all(&other, &c, &o, o.compare[i].bits ? o.model : o.compare[i].path, o.compare[i].bits);
         if (o.json) putchar(',');
         if (!report(&o, &c, &other, &mine, &o.compare[i])) status = EXIT_FAILED;
         fflush(stdout);
