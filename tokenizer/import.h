@@ -554,14 +554,15 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     keys = 0;
     for (i = 0; i < m->symbols; i++) {
         const kalm__import_symbol *s = m->symbol + i;
-        int both = (m->flags & KALM__TOK_SPM) && s->inner.data != s->text.data;
+        int differs = (m->flags & KALM__TOK_SPM) && s->inner.data != s->text.data;
+        int spaces = s->text.size && memchr(s->text.data, ' ', s->text.size);
         if (!s->added || !s->text.size) continue;
         if (memchr(s->text.data, 0, s->text.size))
             return kalm__fail(m->err, KALM_BAD_FILE, "%s: added token %u holds a NUL", m->name, (unsigned)i);
         key[keys].text = s->text;
-        key[keys++].value = (uint32_t)i | (s->added - 1u) << 24;
+        key[keys++].value = (uint32_t)i | (s->added - 1u) << 24 | (differs ? 1u << 27 : 0u);
         first[(unsigned char)s->text.data[0]] = 1;
-        if (both) {
+        if (differs && !spaces) {      /* U+2581 was a space before; a space itself is never left */
             key[keys].text = s->inner;
             key[keys++].value = (uint32_t)i | (s->added - 1u) << 24 | 1u << 26;
             first[(unsigned char)s->inner.data[0]] = 1;

@@ -105,7 +105,7 @@ KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
 /* ---- added tokens -------------------------------------------------------------------------------------------- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
-   yet, so those that are written with spaces where the vocabulary has U+2581 do not count. */
+   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. */
 KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
                                const kalm__zone *zone, int parse, int raw, uint32_t *id)
 {
@@ -118,7 +118,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
         if (node & 0x100) {
             uint32_t value = kalm__trie_value(trie, units, node), kind = value >> 24 & 3;
             int inside = zone->trusted && i < zone->end;
-            if ((value & 0xffffffu) < t->tokens && !(raw && value >> 26 & 1)
+            if ((value & 0xffffffu) < t->tokens && !(value >> (raw ? 26 : 27) & 1)
                 && (kind == KALM__CLASS_TEXT || inside || (kind == KALM__CLASS_CONTROL && parse))) {
                 found = i + 1 - at;
                 *id = value & 0xffffffu;

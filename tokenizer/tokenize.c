@@ -1,5 +1,8 @@
 /* tokenize.c - the command kalm-tokenize: text to token ids and back, with a model, a tokenizer alone, or the published
    files of one. */
+#if defined(HAVE_UTF8PROC) && !defined(KALM_UTF8PROC)
+#  define KALM_UTF8PROC
+#endif
 #include "../examples/command.h"
 #include "import.h"
 

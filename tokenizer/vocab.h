@@ -28,6 +28,7 @@
       7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
       8 ranks    u32 x P             1 + rank of the merge
       9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
+                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
      10 first    u8 x 256            1: an added token begins with this byte
      11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
                                      a character and b beginning one. Where the bit is 0 a text may be cut
