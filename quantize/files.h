@@ -319,8 +319,8 @@ KALM__FN kalm_result kalm__sink_write(kalm__sink *s, uint64_t offset, const void
     return KALM_OK;
 }
 
-/* Everything is written: make it lasting and give it its name. On failure the sink is still to be abandoned. */
-KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
+/* Everything is written: make it lasting and close it. On failure the sink is still to be abandoned. */
+KALM__FN kalm_result kalm__sink_close(kalm__sink *s, kalm_error *err)
 {
     int bad;
 #if defined(_WIN32)
@@ -332,8 +332,18 @@ KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
     if (close(s->fd)) bad = 1;
     s->fd = -1;
     if (bad)
-        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %s: %s", kalm__shown(s->temporary),
-                          kalm__os_error());
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %s: %s", kalm__shown(s->temporary), kalm__os_error());
+    return KALM_OK;
+}
+
+/* Close, where that is still to be done, and give the file its name. On failure the sink is still to be abandoned. */
+KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
+{
+    int bad;
+    if (s->fd >= 0) {
+        kalm_result r = kalm__sink_close(s, err);
+        if (r) return r;
+    }
 #if defined(_WIN32)
     {
         WCHAR *from = kalm__wide_path(s->temporary), *to = kalm__wide_path(s->path);
@@ -345,7 +355,8 @@ KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
     bad = rename(s->temporary, s->path);
 #endif
     if (bad)
-        return kalm__fail(err, KALM_CANNOT_READ, "cannot rename %s to its final name: %s", kalm__shown(s->temporary), kalm__os_error());
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot rename %s to its final name: %s", kalm__shown(s->temporary),
+                          kalm__os_error());
     free(s->path);
     free(s->temporary);
     s->path = s->temporary = NULL;

@@ -806,6 +806,7 @@ static kalm_result write_file(plan *p, section *sections, const char *output, un
     if (!r) r = kalm__sink_write(&w.sink, sections[KALM__SECTION_STRINGS].offset, sections[KALM__SECTION_STRINGS].data,
                                  (size_t)sections[KALM__SECTION_STRINGS].size, err);
     if (!r && kalm__interrupted) r = kalm__fail(err, KALM_CANCELLED, "interrupted");
+    if (!r) r = kalm__sink_close(&w.sink, err);
     if (!r) {                          /* what the library will not open must not get the name */
         kalm_model *model;
         r = kalm_model_open(w.sink.temporary, NULL, &model, err);
