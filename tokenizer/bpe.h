@@ -30,14 +30,14 @@
    RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
    they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
 
-   MEMORY. On the stack: 1024 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 6 KB. Beyond, from the allocator: 4 bytes for
-   each pending token and 1/8 byte for each byte of the stretch, both only as long as there is no cut. */
+   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
+   allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
 
 #include "vocab.h"
 
-#define KALM__BPE_PENDING 1024
+#define KALM__BPE_PENDING 512
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
 #define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
