@@ -8,7 +8,7 @@ static const char help[] =
     "       kalm-index STORE.db --info | --export KEY | --delete KEY | --merge OTHER.db...\n"
     "       kalm-index [MODEL.kalm] STORE.db --verify\n"
     "\n"
-    "Encode documents once and keep them in STORE.db, a SQLite database that\n"
+    "Encode documents once and keep them in a store: STORE.db, a SQLite database that\n"
     "`kalm-rerank --store` ranks from and any other tool can read.\n"
     "\n"
     "Documents that the store has already are passed over, so the same command goes on where\n"
@@ -543,18 +543,17 @@ static int run_encode(const options *o)
     if (kalm_model_open(o->model, NULL, &j.model, &err)) return cmd_failed(&err);
     kalm_model_get_info(j.model, &info);
     if (!info.has_tokenizer) die("%s holds no tokenizer: texts cannot be encoded", o->model);
-    if (store_open(&j.s, o->store, STORE_CREATE)) {
-        store_demand(&j.s, o->model, &info);
-        demand_number(&j.s, "--ratio", o->ratio != 0, o->ratio, j.s.meta.ratio);
-        demand_number(&j.s, "--bits", o->bits != 0, o->bits, j.s.meta.bits);
-        demand_number(&j.s, "--max-doc-tokens", config.max_doc_tokens != 0, config.max_doc_tokens, j.s.meta.max_doc_tokens);
-        demand_number(&j.s, "--split", o->has_split, o->split, j.s.meta.split);
-        demand_number(&j.s, "--overlap", o->has_overlap, o->overlap, j.s.meta.overlap);
-    } else {
+    if (!store_open(&j.s, o->store, STORE_CREATE)) {
         store_meta m;
         new_meta(&m, o, &info);
         store_create(&j.s, &m);
     }
+    store_demand(&j.s, o->model, &info);
+    demand_number(&j.s, "--ratio", o->ratio != 0, o->ratio, j.s.meta.ratio);
+    demand_number(&j.s, "--bits", o->bits != 0, o->bits, j.s.meta.bits);
+    demand_number(&j.s, "--max-doc-tokens", config.max_doc_tokens != 0, config.max_doc_tokens, j.s.meta.max_doc_tokens);
+    demand_number(&j.s, "--split", o->has_split, o->split, j.s.meta.split);
+    demand_number(&j.s, "--overlap", o->has_overlap, o->overlap, j.s.meta.overlap);
     config.max_doc_tokens = j.s.meta.max_doc_tokens;
     if (kalm_context_new(j.model, &config, &j.ctx, &err)) return cmd_failed(&err);
     store_begin_writing(&j.s);

@@ -175,14 +175,19 @@ KALM__FN void store_put_meta(const store *s, sqlite3_stmt *q, const char *name, 
     store_check(s, sqlite3_reset(q));
 }
 
-/* The tables, in one transaction with the marks that store_open looks for. */
+/* The tables, in one transaction with the marks that store_open looks for. When another command made them since then,
+   s->meta is what that one says. */
 KALM__FN void store_create(store *s, const store_meta *m)
 {
     sqlite3_stmt *q;
     char marks[96];
     store_exec(s, "PRAGMA page_size=16384");   /* documents are tens of kilobytes */
     store_exec(s, "BEGIN IMMEDIATE");
-    if (store_number(s, "SELECT count(*) FROM sqlite_master")) die("%s: another command is creating it", s->path);
+    if (store_number(s, "SELECT count(*) FROM sqlite_master")) {
+        store_exec(s, "ROLLBACK");
+        store_read_meta(s);
+        return;
+    }
     store_exec(s, store_schema);
     q = store_prepare(s, "INSERT INTO meta VALUES (?1, ?2)");
     store_put_meta(s, q, "model", m->model, 0);
@@ -204,7 +209,11 @@ KALM__FN void store_create(store *s, const store_meta *m)
    no shared memory, the journal stays what it is. */
 KALM__FN void store_begin_writing(const store *s)
 {
-    store_exec(s, "PRAGMA journal_mode=WAL");
+    int tries = 0, code;
+    /* the change waits for nobody by itself */
+    while ((code = sqlite3_exec(s->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL)) == SQLITE_BUSY && tries++ < 600)
+        sqlite3_sleep(100);
+    store_check(s, code);
     store_exec(s, "PRAGMA synchronous=FULL");
 }
 

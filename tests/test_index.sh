@@ -36,6 +36,7 @@ count() { sqlite3 "$1" "SELECT count(*) FROM documents WHERE window = 0"; }
 if [ ! -e "$model" ]; then expect 0 "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm; model=$dir/tiny.kalm; fi
 case $build in *sanitize*|*thread*|*debug*|*coverage*) texts=60 ;; *) texts=400 ;; esac
 head -n $texts "$root/examples/tiny/eval/corpus.jsonl" > corpus.jsonl
+head -n 20 corpus.jsonl > first.jsonl
 
 # ---- an undisturbed run, and the same once more ----
 expect 0 "$index" "$model" whole.db corpus.jsonl
@@ -94,6 +95,17 @@ while [ $n -lt "$kills" ] && [ $tries -lt $((kills * 5)) ]; do
     fi
 done
 equal $n "$kills" "kills (seed $seed)"
+# what a killed command left can be ranked as it is
+"$index" "$model" killed.db first.jsonl --quiet
+"$index" "$model" killed.db corpus.jsonl --batch 4 --quiet 2> log &
+pid=$!
+sleep "$(awk -v span=$span 'BEGIN { printf "%.3f", span / 3000 }')"
+$rerank "$model" query --store killed.db --top-k 1 > log 2>&1
+equal $? 0 "ranking while kalm-index writes"
+kill -9 $pid 2> /dev/null
+wait $pid 2> /dev/null
+$rerank "$model" query --store killed.db --top-k 1 > log 2>&1
+equal $? 0 "ranking after a kill"
 expect 0 "$index" "$model" killed.db corpus.jsonl --batch 4
 dump killed.db > again.dump
 same whole.dump again.dump
@@ -128,7 +140,6 @@ dump both.db > again.dump
 same whole.dump again.dump
 
 # ---- append and merge ----
-head -n 20 corpus.jsonl > first.jsonl
 sed -n '15,40p' corpus.jsonl > second.jsonl
 head -n 40 corpus.jsonl > forty.jsonl
 expect 0 "$index" "$model" forty.db forty.jsonl
