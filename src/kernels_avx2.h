@@ -23,7 +23,7 @@
 
 enum { KALM__256_TILE = 6, KALM__256_STEP = 48, KALM__256_DIRECT = 3 };
 
-/* ---- activations --------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 /* Eight floats at x + k, zeros behind cols, which is not read. */
 KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
@@ -200,7 +200,7 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 2);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------------------- */
 
 /* Eight outputs from `first` on, of which those below job->outputs are written. */
 KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
@@ -218,7 +218,7 @@ KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r,
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 
-/* ---- q8 tiles of words --------------------------------------------------------------------------------------- */
+/* ---- q8 tiles of words --------------------------------------------------------------------------------- */
 
 KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
 {
@@ -257,13 +257,14 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #define KALM__256_WORDS(R) \
     KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
         __m256i w0, w1, x; \
         KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
             w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
             w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__256_MADD) \
         } \
         KALM__REP_##R(KALM__256_STORE) \
@@ -328,7 +329,7 @@ KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t step
     }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
 
 /* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
 KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
@@ -364,7 +365,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     }
 }
 
-/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
 #define KALM__256_FSTEP(r) \
@@ -376,12 +377,14 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     KALM__256 KALM__FN void kalm__f32_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256 w0, w1, x; \
         KALM__REP_##R(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
             w0 = _mm256_load_ps(b); \
             w1 = _mm256_load_ps(b + 8); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__256_FSTEP) \
         } \
         KALM__REP_##R(KALM__256_FSTORE) \
@@ -404,7 +407,7 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
     }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 /* q8 bytes of a q4 panel, then the panel widened to words */
 KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
@@ -417,20 +420,23 @@ KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w), tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.steps = cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        job.weights = panel;
         if (w->type != KALM__F32) {
             kalm__unpack_half_avx2(w->type, job.weights, cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__f32_tiles_avx2[R - 1](&job);
@@ -441,8 +447,9 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0;
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0, tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -456,7 +463,7 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         words |= R > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
         unsigned char *wide = (unsigned char *)scratch;
         if (w->type == KALM__Q4) {
             wide += 16 * cols32;
@@ -466,10 +473,11 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         if (words) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            kalm__look_ahead(&job, tile, tiles, next, bytes);
             job.weights = R > KALM__256_DIRECT ? wide : panel;
-            job.acts = tiles + 2 * r * cols32;
+            job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__q8_tiles_avx2[R - 1](&job);
@@ -481,7 +489,7 @@ static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2
 };
 
-/* ---- avxvnni --------------------------------------------------------------------------------------------------- */
+/* ---- avxvnni ------------------------------------------------------------------------------------------- */
 
 #if KALM__HAVE_AVXVNNI
 
@@ -521,13 +529,14 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 #define KALM__VNNI_TILE(R) \
     KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
         KALM__REP_##R(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__VNNI_STEP) \
         } \
         KALM__REP_##R(KALM__VNNI_STORE) \
@@ -575,8 +584,9 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -586,17 +596,19 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
     job.steps = cols32 / 4;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        job.weights = panel;
         if (w->type == KALM__Q4) {
-            kalm__unpack_q4_avx2(job.weights, w->cols, scratch);
+            kalm__unpack_q4_avx2(panel, w->cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
         job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            job.acts = tiles + r * cols32;
+            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
+            job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__q8_tiles_avxvnni[R - 1](&job);

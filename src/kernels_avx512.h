@@ -25,7 +25,7 @@
 
 enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
 
-/* ---- activations --------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
 {
@@ -165,7 +165,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
     }
 }
 
-/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
 
 KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
 {
@@ -292,7 +292,7 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
 
-/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
 KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
 {
@@ -362,7 +362,7 @@ KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *pane
     }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
 
 /* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
    blocks.h. */
@@ -394,7 +394,7 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, v
     }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
 {
@@ -406,7 +406,8 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
 {
     size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
     size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
     job.steps = cols32 / 4;
     job.stride = stride;
@@ -427,18 +428,13 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
-            job.acts = tiles + r * cols32;
+            job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.ahead = weights;
-            job.ahead_step = 0;
             if (small) {               /* a little further on the same way, into the next panels */
                 job.ahead = weights + 2048;
                 job.ahead_step = 64;
-            } else if (tile < 2) {     /* the next pair of panels comes while the first two tiles are at work */
-                job.ahead = weights + (2 + tile) * bytes;
-                job.ahead_step = 64;
-            }
+            } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
             if (pair == 2 && R < 5) {  /* a tail of few rows */
                 kalm__tile_job half = job;
                 kalm__q8_tiles_avx512[0][R - 1](&half);
@@ -455,6 +451,7 @@ KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts,
                                         size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
     size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.steps = cols;
@@ -476,8 +473,7 @@ KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts,
             R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.ahead = tile < 2 ? weights + (2 + tile) * bytes : weights;
-            job.ahead_step = tile < 2 ? 64 : 0;
+            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
             kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
         }
     }
