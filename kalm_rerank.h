@@ -1668,6 +1668,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
       7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
       8 ranks    u32 x P             1 + rank of the merge
       9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
+                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
      10 first    u8 x 256            1: an added token begins with this byte
      11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
                                      a character and b beginning one. Where the bit is 0 a text may be cut
@@ -1901,13 +1902,13 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
    RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
    they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
 
-   MEMORY. On the stack: 1024 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 6 KB. Beyond, from the allocator: 4 bytes for
-   each pending token and 1/8 byte for each byte of the stretch, both only as long as there is no cut. */
+   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
+   allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
 
 
-#define KALM__BPE_PENDING 1024
+#define KALM__BPE_PENDING 512
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
 #define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
@@ -2273,7 +2274,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
    KALM_PARSE_CONTROL every border and every difference is forgotten.
 
    MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
-   literal U+2581: at most 3 bytes for one, from the allocator if beyond 2 KB. */
+   literal U+2581: at most 3 bytes for one, from the allocator if beyond 1 KB. 8 KB of stack, 11 KB where a token is
+   irregular (bpe.h); a short text without such a stretch allocates nothing. */
 #ifndef KALM__TEXT_H
 #define KALM__TEXT_H
 
@@ -2292,7 +2294,7 @@ typedef struct kalm__zone {
     int    trusted;
 } kalm__zone;
 
-#define KALM__LOCAL_TEXT 2048
+#define KALM__LOCAL_TEXT 1024
 #define KALM__LOCAL_ZONES 16
 
 /* A buffer that is on the stack while it is short. */
@@ -2364,7 +2366,7 @@ KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
 /* ---- added tokens -------------------------------------------------------------------------------------------- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
-   yet, so those that are written with spaces where the vocabulary has U+2581 do not count. */
+   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. */
 KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
                                const kalm__zone *zone, int parse, int raw, uint32_t *id)
 {
@@ -2377,7 +2379,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
         if (node & 0x100) {
             uint32_t value = kalm__trie_value(trie, units, node), kind = value >> 24 & 3;
             int inside = zone->trusted && i < zone->end;
-            if ((value & 0xffffffu) < t->tokens && !(raw && value >> 26 & 1)
+            if ((value & 0xffffffu) < t->tokens && !(value >> (raw ? 26 : 27) & 1)
                 && (kind == KALM__CLASS_TEXT || inside || (kind == KALM__CLASS_CONTROL && parse))) {
                 found = i + 1 - at;
                 *id = value & 0xffffffu;
@@ -3319,526 +3321,30 @@ typedef struct kalm__tile_job {
 
 typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
 
+/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
+   three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
+   rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
+KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
+{
+    size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
+    job->ahead = tile < spread ? next + tile * share : next;
+    job->ahead_step = tile < spread ? share / job->steps : 0;
+}
+
 #endif
 /* ---- end src/kernels_tiles.h ---- */
-/* ---- begin src/kernels_avx512.h ---- */
-/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
-
-   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
-   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
-   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
-   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
-#ifndef KALM__KERNELS_AVX512_H
-#define KALM__KERNELS_AVX512_H
-
-
-#if KALM__HAVE_AVX512
-
-#include <immintrin.h>
-
-/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic push
-#  pragma GCC diagnostic ignored "-Wuninitialized"
-#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
-
-enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
-
-/* ---- activations --------------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_bytes_scalar(type, rows, cols);
-}
-
-/* Mask of the floats of a vector that begins at k and are inside cols. */
-KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
-{
-    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
-}
-
-/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
-KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
-{
-    return _mm512_range_ps(m, x, 11);
-}
-
-/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
-KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
-{
-    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
-    size_t k;
-    for (k = 0; k + 32 <= cols; k += 32) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
-    }
-    for (; k < cols; k += 16) {
-        __mmask16 in = kalm__inside_512(k, cols);
-        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
-        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
-        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
-        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
-    }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
-}
-
-/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
-   bytes that the mask excludes. */
-KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
-{
-    if (n == 4) {
-        _mm_storeu_si128((__m128i *)(void *)out, v);
-        return;
-    }
-    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
-    if (n != 2) {
-        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy(out + 4 * (n - 1), &odd, 4);
-    }
-}
-
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
-   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
-   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
-KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
-                                               const float inverse[4], size_t cols, size_t further)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    const __m512i to_unsigned = _mm512_set1_epi8(-128);
-    for (k = 0; k < cols32; k += 16, out += 16 * R) {
-        __m512 a, b, c, d;
-        __m512i q;
-        if (k + 16 <= cols) {
-            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
-            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
-        } else {                       /* a masked load reads nothing behind cols */
-            size_t at = kalm__min(k, cols);
-            __mmask16 in = kalm__inside_512(k, cols);
-            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
-            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
-        }
-        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        q = _mm512_packs_epi16(
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
-        q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
-        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
-    }
-}
-
-/* Up to four float rows into a tile [cols][R] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
-{
-    size_t k, i;
-    __mmask8 some = (__mmask8)((1u << n) - 1u);
-    for (k = 0; k < cols; k += 16) {
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
-        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
-        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
-        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
-        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
-        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
-        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
-        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
-        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
-        for (i = 0; i < 16 && k + i < cols; i++) {
-            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
-            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
-        }
-    }
-}
-
-KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
-                                               const float *x, size_t stride, size_t cols)
-{
-    size_t r, R, i, j, cols32 = kalm__cols32(cols);
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
-        for (i = 0; i < R; i += 4) {
-            const float *row[4];
-            float scale[4], inverse[4];
-            size_t some = kalm__min(4, R - i);
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type)) {
-                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
-                continue;
-            }
-            kalm__row_scales_avx512(row, cols, scale, inverse);
-            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
-                                   inverse, cols, 4 * stride);
-        }
-    }
-}
-
-/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
-
-KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
-{
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-
-KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
-{
-    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
-    size_t left = job->outputs - 16 * panel;
-    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
-}
-
-KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
-{
-    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
-}
-
-/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
-   of the peak instead of what is below. */
-KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
-{
-#if defined(__GNUC__)
-    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
-    return acc;
-#else
-    return _mm512_dpbusd_epi32(acc, x, w);
-#endif
-}
-
-/* Two panels, R rows: one accumulator a row and panel. */
-#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
-#define KALM__512_STEP2(r) \
-    x = kalm__broadcast4_512(a + 4 * r); \
-    c##r = kalm__dpbusd_512(c##r, x, w0); \
-    d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
-#define KALM__512_TILE2(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-        KALM__REP_##R(KALM__512_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_STEP2) \
-        } \
-        KALM__REP_##R(KALM__512_STORE) \
-    }
-KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
-KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
-
-/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
-   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
-   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
-#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
-#define KALM__512_STEP1(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
-#define KALM__512_TILE1(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO2) \
-        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__REP_##R(KALM__512_STEP1) \
-        } \
-        KALM__REP_##R(KALM__512_STORE1) \
-    }
-KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
-KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
-
-#define KALM__512_ZERO4(r) \
-    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
-#define KALM__512_STEP4(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
-    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
-    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
-#define KALM__512_STORE4(r) \
-    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
-#define KALM__512_TILE4(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO4) \
-        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            w2 = _mm512_load_si512(b + 128); \
-            w3 = _mm512_load_si512(b + 192); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__PREFETCH(ahead + 2 * ahead_step); \
-            KALM__PREFETCH(ahead + 3 * ahead_step); \
-            KALM__REP_##R(KALM__512_STEP4) \
-        } \
-        KALM__REP_##R(KALM__512_STORE4) \
-    }
-KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
-
-static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
-      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
-      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
-    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
-      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
-};
-
-/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
-
-KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
-{
-    size_t left = job->outputs - 16 * panel;
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
-                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
-}
-
-#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
-#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
-#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
-#define KALM__512_FSTEP2(r) \
-    x = _mm512_set1_ps(a[r]); \
-    c##r = _mm512_fmadd_ps(x, w0, c##r); \
-    d##r = _mm512_fmadd_ps(x, w1, d##r);
-#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
-#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
-#define KALM__512_FTILE(R) \
-    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
-        __m512 w0; \
-        KALM__REP_##R(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
-            w0 = _mm512_load_ps(b); \
-            KALM__REP_##R(KALM__512_FSTEP1) \
-        } \
-        KALM__REP_##R(KALM__512_FSTORE1) \
-    } \
-    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        const unsigned char *ahead = job->ahead; \
-        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
-        __m512 w0, w1, x; \
-        KALM__REP_##R(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
-            w0 = _mm512_load_ps(b); \
-            w1 = _mm512_load_ps(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_FSTEP2) \
-        } \
-        KALM__REP_##R(KALM__512_FSTORE2) \
-    }
-KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
-KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
-
-static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
-      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
-      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
-    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
-      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
-      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
-};
-
-KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *v = (float *)out;
-    size_t k;
-    for (k = 0; k < 16 * cols; k += 16) {
-        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
-        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
-                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
-    }
-}
-
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
-
-/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
-   blocks.h. */
-KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
-{
-    const __m512i high = _mm512_set1_epi16(-256);
-    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
-    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
-    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
-    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
-}
-
-KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
-    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
-    unsigned char *q = (unsigned char *)out;
-    const __m512i low = _mm512_set1_epi8(15);
-    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
-    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
-        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
-        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
-        for (t = 0; t < 4; t++) {
-            __m512i v = _mm512_load_si512(nibbles + 64 * t);
-            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
-            _mm512_store_si512(q + 64 * (t + 4),
-                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
-        }
-    }
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
-{
-    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
-}
-
-KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    kalm__tile_job job;
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = small || p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type == KALM__Q4) {
-            job.panel = kalm__q8_panel_bytes(w->cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.sum = w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
-            job.acts = tiles + r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.ahead = weights;
-            job.ahead_step = 0;
-            if (small) {               /* a little further on the same way, into the next panels */
-                job.ahead = weights + 2048;
-                job.ahead_step = 64;
-            } else if (tile < 2) {     /* the next pair of panels comes while the first two tiles are at work */
-                job.ahead = weights + (2 + tile) * bytes;
-                job.ahead_step = 64;
-            }
-            if (pair == 2 && R < 5) {  /* a tail of few rows */
-                kalm__tile_job half = job;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
-                half.weights += half.panel;
-                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
-            } else
-                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type != KALM__F32) {
-            job.panel = kalm__panel_bytes(KALM__F32, cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
-            job.acts = (const unsigned char *)((const float *)acts + r * cols);
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.ahead = tile < 2 ? weights + (2 + tile) * bytes : weights;
-            job.ahead_step = tile < 2 ? 64 : 0;
-            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    if (kalm__is_quantised(w->type))
-        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
-static const kalm__kernels kalm__kernels_avx512vnni = {
-    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512
-};
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic pop
-#endif
-
-#endif
-#endif
-/* ---- end src/kernels_avx512.h ---- */
-/* ---- begin src/kernel_sets.h ---- */
-/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
-   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
-#ifndef KALM__KERNEL_SETS_H
-#define KALM__KERNEL_SETS_H
-
 /* ---- begin src/kernels_avx2.h ---- */
-/* kernels_avx2.h - the set "avx2", and the packing and float tiles that "avxvnni" shares.
+/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
 
-   AVX2's byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2), so
-   exact sums take words: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round it
-   by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the two
-   multiplying ports: 21 a cycle.) A panel is widened to words once a call, into scratch; up to three rows are not worth
-   that and widen each line as they go. A tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+   avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
+   so exact sums take words: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
+   it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
+   two multiplying ports: 21 a cycle.) A panel is widened to words once a call, into scratch; up to three rows are not
+   worth that and widen each line as they go.
+   avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
+   (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
+   in kernels_avx512.h.
+   In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
 #ifndef KALM__KERNELS_AVX2_H
 #define KALM__KERNELS_AVX2_H
 
@@ -3851,7 +3357,7 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 
 enum { KALM__256_TILE = 6, KALM__256_STEP = 48, KALM__256_DIRECT = 3 };
 
-/* ---- activations --------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 /* Eight floats at x + k, zeros behind cols, which is not read. */
 KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
@@ -4028,7 +3534,7 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 2);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------------------- */
 
 /* Eight outputs from `first` on, of which those below job->outputs are written. */
 KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
@@ -4046,7 +3552,7 @@ KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r,
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 
-/* ---- q8 tiles of words --------------------------------------------------------------------------------------- */
+/* ---- q8 tiles of words --------------------------------------------------------------------------------- */
 
 KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
 {
@@ -4085,13 +3591,14 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #define KALM__256_WORDS(R) \
     KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
         __m256i w0, w1, x; \
         KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
             w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
             w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__256_MADD) \
         } \
         KALM__REP_##R(KALM__256_STORE) \
@@ -4156,7 +3663,7 @@ KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t step
     }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
 
 /* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
 KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
@@ -4192,7 +3699,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     }
 }
 
-/* ---- float tiles: one fma chain an output, along all inputs --------------------------------------------------- */
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
 #define KALM__256_FSTEP(r) \
@@ -4204,12 +3711,14 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     KALM__256 KALM__FN void kalm__f32_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256 w0, w1, x; \
         KALM__REP_##R(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
             w0 = _mm256_load_ps(b); \
             w1 = _mm256_load_ps(b + 8); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__256_FSTEP) \
         } \
         KALM__REP_##R(KALM__256_FSTORE) \
@@ -4232,7 +3741,7 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
     }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 /* q8 bytes of a q4 panel, then the panel widened to words */
 KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
@@ -4245,20 +3754,23 @@ KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w), tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.steps = cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        job.weights = panel;
         if (w->type != KALM__F32) {
             kalm__unpack_half_avx2(w->type, job.weights, cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__f32_tiles_avx2[R - 1](&job);
@@ -4269,8 +3781,9 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0;
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0, tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -4284,7 +3797,7 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         words |= R > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
         unsigned char *wide = (unsigned char *)scratch;
         if (w->type == KALM__Q4) {
             wide += 16 * cols32;
@@ -4294,10 +3807,11 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         if (words) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            kalm__look_ahead(&job, tile, tiles, next, bytes);
             job.weights = R > KALM__256_DIRECT ? wide : panel;
-            job.acts = tiles + 2 * r * cols32;
+            job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__q8_tiles_avx2[R - 1](&job);
@@ -4309,16 +3823,7 @@ static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2
 };
 
-#endif
-#endif
-/* ---- end src/kernels_avx2.h ---- */
-/* ---- begin src/kernels_avxvnni.h ---- */
-/* kernels_avxvnni.h - the set "avxvnni": vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on
-   processors without AVX-512 (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start
-   from -128 * sum(q_w), as in kernels_avx512.h. A tile of 6 rows x 1 panel (two ymm): 12 accumulators of 16 registers. */
-#ifndef KALM__KERNELS_AVXVNNI_H
-#define KALM__KERNELS_AVXVNNI_H
-
+/* ---- avxvnni ------------------------------------------------------------------------------------------- */
 
 #if KALM__HAVE_AVXVNNI
 
@@ -4358,13 +3863,14 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 #define KALM__VNNI_TILE(R) \
     KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
         KALM__REP_##R(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__VNNI_STEP) \
         } \
         KALM__REP_##R(KALM__VNNI_STORE) \
@@ -4412,8 +3918,9 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
+    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -4423,17 +3930,19 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
     job.steps = cols32 / 4;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        job.weights = panel;
         if (w->type == KALM__Q4) {
-            kalm__unpack_q4_avx2(job.weights, w->cols, scratch);
+            kalm__unpack_q4_avx2(panel, w->cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
         job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
+        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
             R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            job.acts = tiles + r * cols32;
+            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
+            job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__q8_tiles_avxvnni[R - 1](&job);
@@ -4447,8 +3956,510 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 };
 
 #endif
+
 #endif
-/* ---- end src/kernels_avxvnni.h ---- */
+#endif
+/* ---- end src/kernels_avx2.h ---- */
+/* ---- begin src/kernels_avx512.h ---- */
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
+
+   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
+   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
+   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+#ifndef KALM__KERNELS_AVX512_H
+#define KALM__KERNELS_AVX512_H
+
+
+#if KALM__HAVE_AVX512
+
+#include <immintrin.h>
+
+/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+
+enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_bytes_scalar(type, rows, cols);
+}
+
+/* Mask of the floats of a vector that begins at k and are inside cols. */
+KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
+{
+    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
+}
+
+/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
+KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
+{
+    return _mm512_range_ps(m, x, 11);
+}
+
+/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
+KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+{
+    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
+    size_t k;
+    for (k = 0; k + 32 <= cols; k += 32) {
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+    }
+    for (; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
+        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
+        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
+        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+    }
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
+}
+
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
+   bytes that the mask excludes. */
+KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
+{
+    if (n == 4) {
+        _mm_storeu_si128((__m128i *)(void *)out, v);
+        return;
+    }
+    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
+    if (n != 2) {
+        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
+        memcpy(out + 4 * (n - 1), &odd, 4);
+    }
+}
+
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
+   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
+   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
+KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                               const float inverse[4], size_t cols, size_t further)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    const __m512i to_unsigned = _mm512_set1_epi8(-128);
+    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+        __m512 a, b, c, d;
+        __m512i q;
+        if (k + 16 <= cols) {
+            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
+            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
+        } else {                       /* a masked load reads nothing behind cols */
+            size_t at = kalm__min(k, cols);
+            __mmask16 in = kalm__inside_512(k, cols);
+            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
+            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
+        }
+        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        q = _mm512_packs_epi16(
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
+        q = _mm512_xor_si512(q, to_unsigned);
+        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
+        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+    }
+}
+
+/* Up to four float rows into a tile [cols][R] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+{
+    size_t k, i;
+    __mmask8 some = (__mmask8)((1u << n) - 1u);
+    for (k = 0; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
+        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
+        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
+        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
+        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
+        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
+        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
+        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
+        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
+        for (i = 0; i < 16 && k + i < cols; i++) {
+            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
+        }
+    }
+}
+
+KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
+                                               const float *x, size_t stride, size_t cols)
+{
+    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R) {
+        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float scale[4], inverse[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
+            if (!kalm__is_quantised(type)) {
+                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
+                continue;
+            }
+            kalm__row_scales_avx512(row, cols, scale, inverse);
+            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
+                                   inverse, cols, 4 * stride);
+        }
+    }
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+
+KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+
+KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
+    size_t left = job->outputs - 16 * panel;
+    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+}
+
+KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
+{
+    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
+}
+
+/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
+   of the peak instead of what is below. */
+KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpbusd_epi32(acc, x, w);
+#endif
+}
+
+/* Two panels, R rows: one accumulator a row and panel. */
+#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_STEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbusd_512(c##r, x, w0); \
+    d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
+#define KALM__512_TILE2(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
+        KALM__REP_##R(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_STEP2) \
+        } \
+        KALM__REP_##R(KALM__512_STORE) \
+    }
+KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
+KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
+
+/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
+   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_STEP1(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
+#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
+#define KALM__512_TILE1(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO2) \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__REP_##R(KALM__512_STEP1) \
+        } \
+        KALM__REP_##R(KALM__512_STORE1) \
+    }
+KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
+KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
+
+#define KALM__512_ZERO4(r) \
+    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
+#define KALM__512_STEP4(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
+    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
+    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
+#define KALM__512_STORE4(r) \
+    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
+#define KALM__512_TILE4(R) \
+    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
+        enum { row = 4 * R }; \
+        KALM__REP_##R(KALM__512_ZERO4) \
+        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            w2 = _mm512_load_si512(b + 128); \
+            w3 = _mm512_load_si512(b + 192); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__PREFETCH(ahead + 2 * ahead_step); \
+            KALM__PREFETCH(ahead + 3 * ahead_step); \
+            KALM__REP_##R(KALM__512_STEP4) \
+        } \
+        KALM__REP_##R(KALM__512_STORE4) \
+    }
+KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+
+static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
+      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
+      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
+      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
+};
+
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
+
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+    size_t left = job->outputs - 16 * panel;
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
+                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+}
+
+#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
+#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP2(r) \
+    x = _mm512_set1_ps(a[r]); \
+    c##r = _mm512_fmadd_ps(x, w0, c##r); \
+    d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
+#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
+#define KALM__512_FTILE(R) \
+    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        __m512 w0; \
+        KALM__REP_##R(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            w0 = _mm512_load_ps(b); \
+            KALM__REP_##R(KALM__512_FSTEP1) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE1) \
+    } \
+    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
+        __m512 w0, w1, x; \
+        KALM__REP_##R(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+            w0 = _mm512_load_ps(b); \
+            w1 = _mm512_load_ps(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##R(KALM__512_FSTEP2) \
+        } \
+        KALM__REP_##R(KALM__512_FSTORE2) \
+    }
+KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
+KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
+
+static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
+      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
+      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
+    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
+      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
+      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+};
+
+KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    for (k = 0; k < 16 * cols; k += 16) {
+        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
+        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
+                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
+    }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
+
+/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
+   blocks.h. */
+KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
+{
+    const __m512i high = _mm512_set1_epi16(-256);
+    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
+    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
+    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
+    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
+}
+
+KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
+        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
+        for (t = 0; t < 4; t++) {
+            __m512i v = _mm512_load_si512(nibbles + 64 * t);
+            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
+            _mm512_store_si512(q + 64 * (t + 4),
+                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
+        }
+    }
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------- */
+
+KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
+{
+    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
+}
+
+KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
+    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    kalm__tile_job job;
+    job.steps = cols32 / 4;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = small || p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type == KALM__Q4) {
+            job.panel = kalm__q8_panel_bytes(w->cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.sum = w->sum + 16 * p;
+        job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = rows_at + r * cols32;
+            job.row_scale = (const float *)acts + r;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            if (small) {               /* a little further on the same way, into the next panels */
+                job.ahead = weights + 2048;
+                job.ahead_step = 64;
+            } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
+            if (pair == 2 && R < 5) {  /* a tail of few rows */
+                kalm__tile_job half = job;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+                half.weights += half.panel;
+                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
+                kalm__q8_tiles_avx512[0][R - 1](&half);
+            } else
+                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = cols;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p += pair) {
+        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
+        size_t tile = 0;
+        pair = p + 1 == panel0 + panels ? 1 : 2;
+        job.weights = weights;
+        job.panel = bytes;
+        if (w->type != KALM__F32) {
+            job.panel = kalm__panel_bytes(KALM__F32, cols);
+            for (i = 0; i < pair; i++)
+                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R, tile++) {
+            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
+            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
+        }
+    }
+}
+
+KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    if (kalm__is_quantised(w->type))
+        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+}
+
+static const kalm__kernels kalm__kernels_avx512vnni = {
+    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
+    kalm__matmul_avx512
+};
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic pop
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_avx512.h ---- */
 /* ---- begin src/kernels_neon.h ---- */
 /* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
 
@@ -4691,14 +4702,20 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
 /* ---- plain tiles --------------------------------------------------------------------------------------------- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
-/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, four times over */
-#define KALM__NEON_TERM(acc, part, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_##part##_s8(u), x), vget_##part##_s8(v), z));
+/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
+#define KALM__NEON_TERM_low(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
+#if KALM__NEON64
+#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
+#else
+#  define KALM__NEON_TERM_high(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
+#endif
 #define KALM__NEON_STEP1(r) \
     x = kalm__pair_neon(a + 4 * r); \
     z = kalm__pair_neon(a + 4 * r + 2); \
-    KALM__NEON_TERM(c##r, low, u0, v0) KALM__NEON_TERM(d##r, high, u0, v0) \
-    KALM__NEON_TERM(e##r, low, u1, v1) KALM__NEON_TERM(f##r, high, u1, v1)
+    KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
+    KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
 #define KALM__NEON_PLAIN_TILE(R) \
     KALM__FN void kalm__q8_##R##x1_neon(const kalm__tile_job *job) \
@@ -4707,8 +4724,7 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
         size_t step, steps = job->steps; \
         KALM__REP_##R(KALM__NEON_ZERO) \
         for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
-            int8x16_t u0, v0, u1, v1; \
-            int8x8_t x, z; \
+            int8x16_t u0, v0, u1, v1, x, z; \
             kalm__halves_neon(b, &u0, &v0); \
             kalm__halves_neon(b + 32, &u1, &v1); \
             KALM__REP_##R(KALM__NEON_STEP1) \
@@ -4716,10 +4732,10 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
         KALM__REP_##R(KALM__NEON_PUT) \
     }
 
-/* Two inputs of a row, four times */
-KALM__INLINE int8x8_t kalm__pair_neon(const unsigned char *p)
+/* Two inputs of a row, eight times */
+KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
 {
-    return vreinterpret_s8_s16(vld1_dup_s16((const int16_t *)(const void *)p));
+    return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
 }
 
 /* Of 8 outputs' 4 inputs: the first two, the last two */
@@ -5113,6 +5129,339 @@ static const kalm__kernels kalm__kernels_i8mm = {
 #endif
 #endif
 /* ---- end src/kernels_neon.h ---- */
+/* ---- begin src/kernels_wasm.h ---- */
+/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
+
+   i32x4.dot_i16x8_s multiplies words and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
+   are widened to words once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
+   8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
+   Relaxed SIMD's byte product wants one side in 7 bits and leaves the rest to the engine, so it cannot give exact sums
+   of full-range weights; its fused multiply-add may or may not fuse. Neither is used. */
+#ifndef KALM__KERNELS_WASM_H
+#define KALM__KERNELS_WASM_H
+
+
+#if KALM__WASM
+
+#include <wasm_simd128.h>
+
+enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+/* q8, q4: words, [cols32 / 2][R][2] */
+KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+}
+
+/* Four floats at x + k, zeros behind cols, which is not read. */
+KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
+{
+    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+    if (k + 4 <= cols) return wasm_v128_load(x + k);
+    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
+    return wasm_v128_load(some);
+}
+
+KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float *inverse)
+{
+    v128_t m = wasm_f32x4_splat(0.0f), n = m;
+    size_t k;
+    float largest[4];
+    /* pmax(a, b) is a < b ? b : a, one instruction where max, which must order zeros and NaN, takes many */
+    for (k = 0; k + 8 <= cols; k += 8) {
+        m = wasm_f32x4_pmax(m, wasm_f32x4_abs(wasm_v128_load(x + k)));
+        n = wasm_f32x4_pmax(n, wasm_f32x4_abs(wasm_v128_load(x + k + 4)));
+    }
+    for (; k < cols; k += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(kalm__load_wasm(x, k, cols)));
+    wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
+    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+}
+
+/* Nearest, ties to even, in the low word of each lane: adding 1.5 * 2^23 pushes the fraction out. */
+KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
+{
+    v128_t v = wasm_f32x4_add(wasm_f32x4_mul(x, inverse), wasm_f32x4_splat(12582912.0f));
+    return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
+}
+
+KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    v128_t i = wasm_f32x4_splat(inverse);
+    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+        v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
+                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
+        if (R == 1) wasm_v128_store(out, q);
+        else {
+            wasm_v128_store32_lane(out, q, 0);
+            wasm_v128_store32_lane(out + 4 * R, q, 1);
+            wasm_v128_store32_lane(out + 8 * R, q, 2);
+            wasm_v128_store32_lane(out + 12 * R, q, 3);
+        }
+    }
+}
+
+KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                   size_t stride, size_t cols)
+{
+    size_t r, R, i, k, cols32 = kalm__cols32(cols);
+    for (r = row0; r < row0 + n; r += R, x += R * stride) {
+        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < R; i++) {
+            const float *row = x + i * stride;
+            if (kalm__is_quantised(type)) {
+                unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
+                float inverse;
+                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, &inverse);
+                kalm__pack_row_wasm(out, R, row, inverse, cols);
+            } else {
+                float *out = (float *)acts + r * cols + i;
+                for (k = 0; k < cols; k++) out[k * R] = row[k];
+            }
+        }
+    }
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------- */
+
+KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
+{
+    float *y = job->y + r * job->stride, all[16];
+    int whole = job->outputs >= 16;
+    float *to = whole ? y : all;
+    wasm_v128_store(to, a), wasm_v128_store(to + 4, b), wasm_v128_store(to + 8, c), wasm_v128_store(to + 12, d);
+    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
+}
+
+KALM__INLINE v128_t kalm__scaled_wasm(v128_t acc, const float *scale, v128_t s)
+{
+    return wasm_f32x4_mul(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale)), s);
+}
+
+KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
+{
+    v128_t s = wasm_f32x4_splat(job->row_scale[r]);
+    kalm__write_wasm(job, r, kalm__scaled_wasm(a, job->scale, s), kalm__scaled_wasm(b, job->scale + 4, s),
+                     kalm__scaled_wasm(c, job->scale + 8, s), kalm__scaled_wasm(d, job->scale + 12, s));
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
+
+KALM__INLINE v128_t kalm__dot_wasm(v128_t acc, v128_t x, v128_t w)
+{
+    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
+}
+
+/* Two rows x one widened panel [cols32 / 2][16][2] */
+KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = 2 * job->steps;
+    v128_t c0 = wasm_i32x4_splat(0), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
+    for (step = 0; step < steps; step++, a += 8, b += 64) {
+        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 4);
+        w = wasm_v128_load(b), c0 = kalm__dot_wasm(c0, x, w), c1 = kalm__dot_wasm(c1, z, w);
+        w = wasm_v128_load(b + 16), d0 = kalm__dot_wasm(d0, x, w), d1 = kalm__dot_wasm(d1, z, w);
+        w = wasm_v128_load(b + 32), e0 = kalm__dot_wasm(e0, x, w), e1 = kalm__dot_wasm(e1, z, w);
+        w = wasm_v128_load(b + 48), f0 = kalm__dot_wasm(f0, x, w), f1 = kalm__dot_wasm(f1, z, w);
+    }
+    kalm__store_wasm(job, 0, c0, d0, e0, f0);
+    kalm__store_wasm(job, 1, c1, d1, e1, f1);
+}
+
+/* The sums of a's and b's neighbouring lanes */
+KALM__INLINE v128_t kalm__add_pairs_wasm(v128_t a, v128_t b)
+{
+    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+
+/* One row x one q8 panel, widened as it goes: each accumulator has two halves of the sums of two outputs. */
+KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = job->steps;
+    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c, g = c, h = c, i = c, j = c, w;
+    for (step = 0; step < steps; step++, a += 8, b += 64) {
+        v128_t x = wasm_v128_load64_splat(a);
+        w = wasm_v128_load(b);
+        c = kalm__dot_wasm(c, x, wasm_i16x8_extend_low_i8x16(w)), d = kalm__dot_wasm(d, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 16);
+        e = kalm__dot_wasm(e, x, wasm_i16x8_extend_low_i8x16(w)), f = kalm__dot_wasm(f, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 32);
+        g = kalm__dot_wasm(g, x, wasm_i16x8_extend_low_i8x16(w)), h = kalm__dot_wasm(h, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 48);
+        i = kalm__dot_wasm(i, x, wasm_i16x8_extend_low_i8x16(w)), j = kalm__dot_wasm(j, x, wasm_i16x8_extend_high_i8x16(w));
+    }
+    kalm__store_wasm(job, 0, kalm__add_pairs_wasm(c, d), kalm__add_pairs_wasm(e, f), kalm__add_pairs_wasm(g, h),
+                     kalm__add_pairs_wasm(i, j));
+}
+
+/* A q8 panel as words [cols32 / 2][16][2] */
+KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t steps, unsigned char *out)
+{
+    size_t step, i;
+    for (step = 0; step < steps; step++, panel += 64, out += 128)
+        for (i = 0; i < 4; i++) {
+            v128_t w = wasm_v128_load(panel + 16 * i);
+            v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+            wasm_v128_store(out + 16 * i, wasm_i16x8_extend_low_i8x16(halves));
+            wasm_v128_store(out + 64 + 16 * i, wasm_i16x8_extend_high_i8x16(halves));
+        }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+
+/* 16 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
+KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t m)
+{
+    v128_t v = wasm_i8x16_swizzle(codebook, nibbles), half = wasm_i16x8_splat(32);
+    v128_t low = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_low_i8x16(v, m), half), 6);
+    v128_t high = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_high_i8x16(v, m), half), 6);
+    return wasm_i8x16_narrow_i16x8(low, high);
+}
+
+KALM__FN void kalm__unpack_q4_wasm(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    v128_t codebook = wasm_v128_load(kalm__q4_codebook);
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        v128_t all = wasm_v128_load(m), of[4];
+        of[0] = wasm_i8x16_shuffle(all, all, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+        of[1] = wasm_i8x16_shuffle(all, all, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+        of[2] = wasm_i8x16_shuffle(all, all, 8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11);
+        of[3] = wasm_i8x16_shuffle(all, all, 12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15);
+        for (t = 0; t < 4; t++)
+            for (i = 0; i < 4; i++) {
+                v128_t v = wasm_v128_load(nibbles + 64 * t + 16 * i);
+                wasm_v128_store(q + 64 * t + 16 * i,
+                                kalm__q4_bytes_wasm(wasm_v128_and(v, wasm_i8x16_splat(15)), codebook, of[i]));
+                wasm_v128_store(q + 64 * (t + 4) + 16 * i, kalm__q4_bytes_wasm(wasm_u8x16_shr(v, 4), codebook, of[i]));
+            }
+    }
+}
+
+/* ---- float tiles --------------------------------------------------------------------------------------------- */
+
+KALM__INLINE v128_t kalm__multiply_add_wasm(v128_t acc, v128_t x, v128_t w)
+{
+    return wasm_f32x4_add(acc, wasm_f32x4_mul(x, w));
+}
+
+KALM__FN void kalm__f32_2x1_wasm(const kalm__tile_job *job)
+{
+    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
+    size_t step, steps = job->steps;
+    v128_t c0 = wasm_f32x4_splat(0.0f), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
+    for (step = 0; step < steps; step++, a += 2, b += 16) {
+        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 1);
+        w = wasm_v128_load(b), c0 = kalm__multiply_add_wasm(c0, x, w), c1 = kalm__multiply_add_wasm(c1, z, w);
+        w = wasm_v128_load(b + 4), d0 = kalm__multiply_add_wasm(d0, x, w), d1 = kalm__multiply_add_wasm(d1, z, w);
+        w = wasm_v128_load(b + 8), e0 = kalm__multiply_add_wasm(e0, x, w), e1 = kalm__multiply_add_wasm(e1, z, w);
+        w = wasm_v128_load(b + 12), f0 = kalm__multiply_add_wasm(f0, x, w), f1 = kalm__multiply_add_wasm(f1, z, w);
+    }
+    kalm__write_wasm(job, 0, c0, d0, e0, f0);
+    kalm__write_wasm(job, 1, c1, d1, e1, f1);
+}
+
+KALM__FN void kalm__f32_1x1_wasm(const kalm__tile_job *job)
+{
+    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
+    size_t step, steps = job->steps;
+    v128_t c = wasm_f32x4_splat(0.0f), d = c, e = c, f = c;
+    for (step = 0; step < steps; step++, a++, b += 16) {
+        v128_t x = wasm_v128_load32_splat(a);
+        c = kalm__multiply_add_wasm(c, x, wasm_v128_load(b)), d = kalm__multiply_add_wasm(d, x, wasm_v128_load(b + 4));
+        e = kalm__multiply_add_wasm(e, x, wasm_v128_load(b + 8)), f = kalm__multiply_add_wasm(f, x, wasm_v128_load(b + 12));
+    }
+    kalm__write_wasm(job, 0, c, d, e, f);
+}
+
+KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__BF16)
+        for (k = 0; k < 16 * cols; k += 4)
+            wasm_v128_store(v + k, wasm_i32x4_shl(wasm_u32x4_load16x4(half + k), 16));
+    else
+        for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------------- */
+
+/* q8 bytes of a q4 panel, then the panel widened to words */
+KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
+{
+    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
+    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
+}
+
+KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
+    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int quantised = kalm__is_quantised(w->type);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.steps = quantised ? cols32 / 4 : cols;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        unsigned char *wide = (unsigned char *)scratch;
+        if (w->type == KALM__Q4) {
+            wide += 16 * cols32;
+            kalm__unpack_q4_wasm(panel, cols, scratch);
+            panel = (const unsigned char *)scratch;
+        } else if (!quantised && w->type != KALM__F32) {
+            kalm__unpack_half_wasm(w->type, panel, cols, scratch);
+            panel = (const unsigned char *)scratch;
+        }
+        if (quantised) {
+            if (n > 1) kalm__widen_wasm(panel, job.steps, wide);
+            job.scale = w->scale + 16 * p;
+        }
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R) {
+            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            if (quantised) {
+                job.acts = tiles + 2 * r * cols32;
+                job.row_scale = (const float *)acts + r;
+                job.weights = R == 1 ? panel : wide;
+                if (R == 1) kalm__q8_1x1_wasm(&job);
+                else kalm__q8_2x1_wasm(&job);
+            } else {
+                job.acts = (const unsigned char *)((const float *)acts + r * cols);
+                job.weights = panel;
+                if (R == 1) kalm__f32_1x1_wasm(&job);
+                else kalm__f32_2x1_wasm(&job);
+            }
+        }
+    }
+}
+
+static const kalm__kernels kalm__kernels_wasm = {
+    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm
+};
+
+#endif
+#endif
+/* ---- end src/kernels_wasm.h ---- */
+/* ---- begin src/kernel_sets.h ---- */
+/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
+   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+#ifndef KALM__KERNEL_SETS_H
+#define KALM__KERNEL_SETS_H
+
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -5137,6 +5486,9 @@ static const kalm__set_entry kalm__set_table[] = {
     { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
 #  endif
     { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__WASM
+    { 0, &kalm__kernels_wasm },
 #endif
     { 0, &kalm__kernels_scalar }
 };
@@ -7001,7 +7353,7 @@ KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
     if (!strncmp(name, "avx", 3)) return &kalm__table_avx2;
 #endif
 #if KALM__NEON
-    if (!strncmp(name, "neon", 4)) return &kalm__table_neon;
+    if (strcmp(name, "scalar") != 0) return &kalm__table_neon;      /* neon, dotprod, i8mm */
 #endif
 #if KALM__WASM
     if (!strncmp(name, "wasm", 4)) return &kalm__table_wasm;

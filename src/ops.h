@@ -310,7 +310,7 @@ KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
     if (!strncmp(name, "avx", 3)) return &kalm__table_avx2;
 #endif
 #if KALM__NEON
-    if (!strncmp(name, "neon", 4)) return &kalm__table_neon;
+    if (strcmp(name, "scalar") != 0) return &kalm__table_neon;      /* neon, dotprod, i8mm */
 #endif
 #if KALM__WASM
     if (!strncmp(name, "wasm", 4)) return &kalm__table_wasm;
