@@ -18,6 +18,8 @@ typedef struct kalm__decoding {
     const kalm_doc *const *docs;
     kalm__batch   batch;
     size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
+    size_t        second, packed;      /* rows in acts_doc before the second planes, and in all */
     size_t        row0, n;             /* chunk of document rows at hand */
     kalm__layer_run *run;
 } kalm__decoding;
@@ -35,12 +37,14 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
     return q;
 }
 
-/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. */
+/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. All that is known of a document
+   passes through these few rows, so beside quantised weights they go in two planes. */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
     const kalm__machine *m = &d->c->machine;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
+    uint32_t type = l->matrix[KALM__T_K].type;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
@@ -50,7 +54,14 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
         kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden);
         if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden, hidden);
     }
-    m->kernels->pack_acts(l->matrix[KALM__T_K].type, d->c->memory.acts_doc, d->doc_rows, first, count, rows, hidden, hidden);
+    if (d->planes == 1) {
+        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, count, rows, hidden, hidden);
+        return;
+    }
+    memset(rows + count * hidden, 0, (step - count) * hidden * sizeof(float));      /* fills up to `second` */
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, step, rows, hidden, hidden);
+    for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden, rows + k * hidden, hidden);
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, d->second + first, count, rows, hidden, hidden);
 }
 
 KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
@@ -63,6 +74,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
     for (; k < end; k++) {
         const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
         float *key = d->c->memory.h + k * 2 * all;
+        if (d->planes == 2) ops->scale_add(key, 1.0f, d->c->memory.h + (d->c->chunk + k) * 2 * all, 2 * all);
         for (h = 0; h < s->kv_heads; h++) {
             ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL, NULL);
             if (d->run->heads.quantised) ops->hadamard(key + h * dim, dim);
@@ -82,12 +94,16 @@ KALM__FN void kalm__sum_docs_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane;
     d->run = r;
     for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
         d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
-        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->doc_rows, d->row0, d->n, m->h, 2 * all);
-        kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->doc_rows, d->row0, d->n, m->h + all, 2 * all);
+        for (plane = 0; plane < d->planes; plane++) {
+            float *out = m->h + plane * d->c->chunk * 2 * all;
+            size_t row = d->row0 + plane * d->second;
+            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
+            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
+        }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
     kalm__parallel(&d->c->pool, r->heads.quantised ? r->seqs : 0, kalm__sum_docs_task, d);
@@ -117,7 +133,7 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
     }
     if (!share) {
         r->row0 = 0;
-        kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+        (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     }
     kalm__layer_rows(r, share ? m->first_q : NULL);
 }
@@ -138,7 +154,7 @@ KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
     }
     r->rows = r->seqs;
     r->row0 = 0;
-    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
 }
 
 /* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. */
@@ -174,6 +190,9 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
     size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine);
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * f->shape.hidden);
+    d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;

@@ -28,9 +28,9 @@ typedef struct kalm__layer_run {
     const kalm__matrix *target;        /* the matrix rows are packed for */
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
-    size_t             parts, kv_tasks;
+    size_t             parts;
+    kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
-    kalm__keys        *doc_keys;       /* where document rows go, by row of the chunk; see kalm__store_doc_task */
 } kalm__layer_run;
 
 KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
@@ -40,7 +40,7 @@ KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, u
     r->side = side;
     r->stack = &c->model->file.stack[side];
     r->layer = &r->stack->layers[layer];
-    r->heads = kalm__layer_heads(r->stack, layer);
+    r->heads = kalm__layer_heads(&c->model->file, side, layer);
     r->rotary = &c->rotary[side][r->layer->full];
     r->rows = rows;
     r->seqs = seqs;
@@ -65,39 +65,85 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__machine *m = &r->c->machine;
     const kalm__ops *ops = m->ops;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k;
-    size_t hidden = r->c->model->file.shape.hidden;
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
+    size_t hidden = r->c->model->file.shape.hidden, block = r->fine.count ? r->fine.at + r->fine.count : r->n;
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *row = (float *)scratch;
-    for (k = 0; k < count; k++) {
-        const float *x = r->from + (first + k) * r->width;
-        float *out = row + k * r->width;
-        if (r->gain_added) {
-            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
-            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
-            x = residual;
+    float *rows = (float *)scratch;
+    const float *packed = rows;
+    if (!r->gain && !r->rotated && !r->gain_added && !r->fine.count) {
+        packed = r->from + first * r->width;
+    } else {
+        for (k = 0; k < count; k++) {
+            const float *x = r->from + (first + k) * r->width;
+            float *out = rows + k * r->width;
+            if (r->gain_added) {
+                float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
+                ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+                x = residual;
+            }
+            if (!r->target) continue;
+            if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
+            else memcpy(out, x, r->width * sizeof(float));
+            if (r->rotated) ops->hadamard(out, r->width);
         }
-        if (!r->target) continue;
-        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
-        else memcpy(out, x, r->width * sizeof(float));
-        if (r->rotated) ops->hadamard(out, r->width);
+        for (f = 0; f < r->fine.count; f++)
+            if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
+                ops->rounding_loss(r->c->memory.fine + f * r->width, rows + (r->fine.row[f] - first) * r->width, r->width);
+        if (r->fine.count) {           /* fill up to `at`, where the second planes begin */
+            memset(rows + count * r->width, 0, (step - count) * r->width * sizeof(float));
+            count = step;
+        }
     }
-    if (r->target)
-        m->kernels->pack_acts(r->target->type, r->target == &r->layer->matrix[KALM__T_Q] ? r->c->memory.acts_in : r->c->memory.acts,
-                              r->target == &r->layer->matrix[KALM__T_Q] ? r->rows : r->n, first, count, row, r->width, r->width);
+    if (!r->target) return;
+    if (r->target == &r->layer->matrix[KALM__T_Q])
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
+    else
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts, block, first, count, packed, r->width, r->width);
 }
 
-KALM__FN void kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
+/* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
+   of fine rows included. */
+KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->machine);
+    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count;
     r->from = from;
     r->n = n;
     r->target = what < 0 ? NULL : &r->layer->matrix[what];
     r->rotated = what < 0 ? 0 : r->layer->rotated[what];
     r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
     r->gain = gain;
+    if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
+    r->fine.at = kalm__round_up(n, step);
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
+    if (r->fine.count) {
+        n = r->fine.at + r->fine.count;
+        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, r->fine.at, r->fine.count, r->c->memory.fine,
+                                         r->width, r->width);
+    }
+    r->fine.count = fine;
+    return n;
+}
+
+/* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
+   Shortens the chunk where they would be too many. Measured on the tiny model: see README, Quantisation. */
+KALM__FN void kalm__find_fine(kalm__layer_run *r)
+{
+    const kalm__memory *m = &r->c->memory;
+    size_t i, step = r->c->machine.kernels->acts_step;
+    r->fine.count = 0;
+    if (r->side != KALM__DECODER || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
+    r->n = kalm__min(r->n, (r->c->chunk - 2 * KALM__MAX_FINE) / step * step);
+    for (i = 0; i < r->n; i++) {
+        const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
+        if (r->row0 + i + 1 != q->row + q->count) continue;
+        if (r->fine.count == KALM__MAX_FINE) {
+            r->n = i / step * step;    /* the chunks must begin at multiples of step */
+            while (r->fine.count && r->fine.row[r->fine.count - 1] >= r->n) r->fine.count--;
+            return;
+        }
+        r->fine.row[r->fine.count++] = i;
+    }
 }
 
 /* ---- keys and values ----------------------------------------------------------------------------------------------- */
@@ -140,11 +186,11 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
     kalm__memory *m = &r->c->memory;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
     r->row0 = 0;
-    kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
         r->n = kalm__min(r->c->chunk, r->rows - r->row0);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
+        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
     kalm__parallel(&r->c->pool, r->heads.quantised ? seqs : 0, kalm__sum_values_task, r);
@@ -178,7 +224,7 @@ KALM__FN void kalm__layer_queries(kalm__layer_run *r)
 {
     const kalm__side *s = &r->stack->shape;
     kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
-                 (size_t)s->heads * s->head_dim);
+                 (size_t)s->heads * s->head_dim, NULL);
     kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__turn_queries_task, r);
 }
 
@@ -244,26 +290,28 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     const kalm__machine *machine = &r->c->machine;
     const kalm__layer *l = r->layer;
     size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
-    size_t row0;
+    size_t row0, n, all;
     r->shared_q = shared_q;
-    for (row0 = 0; row0 < r->rows; row0 += r->c->chunk) {
-        size_t n = kalm__min(r->c->chunk, r->rows - row0);
+    for (row0 = 0; row0 < r->rows; row0 += n) {
         r->row0 = row0;
-        r->n = n;
+        r->n = kalm__min(r->c->chunk, r->rows - row0);
+        kalm__find_fine(r);
+        n = r->n;
         if (!shared_q) kalm__layer_queries(r);
         kalm__layer_attention(r);
-        kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden);
+        all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->fine);
         r->gain_added = l->norm[KALM__T_POST_ATTENTION];
-        kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
+        all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
         r->gain_added = NULL;
-        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, mlp);
-        kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden);
+        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->fine);
+        all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
+        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->fine);
         r->gain_added = l->norm[KALM__T_POST_MLP];
-        kalm__pack_rows(r, m->y, n, -1, NULL);
+        (void)kalm__pack_rows(r, m->y, n, -1, NULL);
         r->gain_added = NULL;
     }
+    r->fine.count = 0;
 }
 
 /* ---- tokens into rows ------------------------------------------------------------------------------------------------ */

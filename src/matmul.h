@@ -30,8 +30,8 @@ typedef struct kalm__cut {
 enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
-   gives too few pieces to keep the threads equally busy. */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads)
+   gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads, int whole)
 {
     size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
     c->rows = rows;
@@ -41,7 +41,7 @@ KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t 
     if (rows <= KALM__FEW_ROWS && threads > 1 && panels / KALM__TILE_PANELS < wanted)
         c->panel_step = kalm__max(1, panels / wanted);
     while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
-           c->row_step > 2 * KALM__FEW_ROWS)
+           c->row_step > 2 * KALM__FEW_ROWS && !whole)
         c->row_step = kalm__round_up((c->row_step + 1) / 2, acts_step);
     c->across = (panels + c->panel_step - 1) / c->panel_step;
     return c->across * ((rows + c->row_step - 1) / c->row_step);
@@ -58,8 +58,17 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
 
+/* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
+   lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
+enum { KALM__MAX_FINE = 32 };
+typedef struct kalm__fine {
+    size_t count, at;
+    size_t row[KALM__MAX_FINE];
+} kalm__fine;
+
 typedef struct kalm__product {
     const kalm__machine *machine;
+    const kalm__fine    *fine;         /* NULL: none */
     const kalm__matrix  *w[2];         /* gate and up, or one matrix */
     const void          *acts;
     size_t               block, row0;  /* rows packed in acts; first of them to use */
@@ -68,21 +77,34 @@ typedef struct kalm__product {
     kalm__cut            cut;
 } kalm__product;
 
+/* y, rows `stride` apart and `width` long: fine rows get their second plane. */
+KALM__FN void kalm__add_fine(const kalm__machine *m, const kalm__fine *fine, float *y, size_t stride, size_t width)
+{
+    size_t i;
+    for (i = 0; i < fine->count; i++)
+        m->ops->scale_add(y + fine->row[i] * stride, 1.0f, y + (fine->at + i) * stride, width);
+}
+
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
     size_t row, n, panel, count;
+    float *y;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
-    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count,
-                                p->y + row * p->stride + panel * 16, p->stride, kalm__scratch(p->machine, worker));
+    y = p->y + row * p->stride + panel * 16;
+    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
+                                kalm__scratch(p->machine, worker));
+    if (p->fine) kalm__add_fine(p->machine, p->fine, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
-/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. */
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
+   fine rows n counts their second planes, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
-                           size_t n, float *y, size_t stride)
+                           size_t n, float *y, size_t stride, const kalm__fine *fine)
 {
     kalm__product p;
     if (!n) return;
+    p.fine = fine && fine->count ? fine : NULL;
     p.machine = m;
     p.w[0] = w;
     p.w[1] = NULL;
@@ -91,7 +113,8 @@ KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const 
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
+                                  p.fine != NULL),
                    kalm__linear_task, &p);
 }
 
@@ -118,16 +141,22 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
     k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
     k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
+    if (p->fine) {
+        kalm__add_fine(p->machine, p->fine, gate, wide, width);
+        kalm__add_fine(p->machine, p->fine, up, wide, width);
+        n = p->fine->at;
+    }
     for (r = 0; r < n; r++)
         p->machine->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
 }
 
 /* n at most KALM__GEGLU_ROWS */
 KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
-                          size_t block, size_t row0, size_t n, float *h, size_t stride)
+                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__fine *fine)
 {
     kalm__product p;
     if (!n) return;
+    p.fine = fine && fine->count ? fine : NULL;
     p.machine = m;
     p.w[0] = gate;
     p.w[1] = up;
@@ -136,7 +165,8 @@ KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, cons
     p.row0 = row0;
     p.y = h;
     p.stride = stride;
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)gate->rows + 15) / 16, m->kernels->acts_step, m->pool->size),
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)gate->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
+                                  p.fine != NULL),
                    kalm__geglu_task, &p);
 }
 

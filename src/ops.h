@@ -30,6 +30,7 @@ typedef struct kalm__ops {
     float (*dot)(const float *a, const float *b, size_t n);
     void  (*hadamard)(float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
+    void  (*rounding_loss)(float *y, const float *x, size_t n);
     float (*split)(float *high, float *low, const float *p, const float *scale, size_t n);
     void  (*add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
@@ -96,6 +97,7 @@ KALM__INLINE float kalm__store1(float *p, float v) { return *p = v; }
 #define V_SUM(a) (a)
 #define V_HMAX(a) (a)
 #define V_HADAMARD(a) (a)
+#define V_STORE8(p, v) (void)(*(p) = (int8_t)(v))
 #include "ops_template.h"
 
 /* ---- AVX2 with FMA, AVX-512 ---------------------------------------------------------------------------------------- */
@@ -124,6 +126,12 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
     v = _mm256_fmadd_ps(v, s2, _mm256_permute_ps(v, 0x4e));
     return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
 }
+KALM__VT KALM__INLINE void kalm__store8_avx2(int8_t *p, __m256 v)
+{
+    __m256i w = _mm256_cvtps_epi32(v);
+    __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(s, s));
+}
 #define KALM__V(name) kalm__##name##_avx2
 #define VF __m256
 #define V_W 8
@@ -142,6 +150,7 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
 #define V_SUM(a) kalm__sum_avx2(a)
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
+#define V_STORE8(p, v) kalm__store8_avx2(p, v)
 #include "ops_template.h"
 
 #if KALM__HAVE_AVX512
@@ -189,6 +198,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define V_SUM(a) kalm__sum_avx512(a)
 #define V_HMAX(a) kalm__hmax_avx512(a)
 #define V_HADAMARD(a) kalm__lanes_avx512(a)
+#define V_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
 #include "ops_template.h"
 #endif
 #endif /* KALM__X86 */
@@ -236,6 +246,12 @@ KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
     v = vaddq_f32(vmulq_f32(v, vld1q_f32(signs)), vrev64q_f32(v));
     return vaddq_f32(vmulq_f32(v, vld1q_f32(signs + 4)), vextq_f32(v, v, 2));
 }
+KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
+{
+    int16x4_t w = vmovn_s32(vcvtq_s32_f32(v));
+    int8x8_t b = vmovn_s16(vcombine_s16(w, w));
+    vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(b), 0);
+}
 #define KALM__V(name) kalm__##name##_neon
 #define KALM__VT
 #define VF float32x4_t
@@ -255,6 +271,7 @@ KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
 #define V_SUM(a) kalm__sum_neon(a)
 #define V_HMAX(a) kalm__hmax_neon(a)
 #define V_HADAMARD(a) kalm__lanes_neon(a)
+#define V_STORE8(p, v) kalm__store8_neon(p, v)
 #include "ops_template.h"
 #endif
 
@@ -277,6 +294,12 @@ KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
     v = wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, -1, 1, -1)), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
     return wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, 1, -1, -1)), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
+KALM__INLINE void kalm__store8_wasm(int8_t *p, v128_t v)
+{
+    v128_t w = wasm_i32x4_trunc_sat_f32x4(v);
+    w = wasm_i16x8_narrow_i32x4(w, w);
+    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(w, w), 0);
+}
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__VT
 #define VF v128_t
@@ -296,6 +319,7 @@ KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
+#define V_STORE8(p, v) kalm__store8_wasm(p, v)
 #include "ops_template.h"
 #endif
 

@@ -3,6 +3,7 @@
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
+     V_STORE8(p, v): whole numbers within -128..127 as int8
      V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
      V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
 
@@ -211,30 +212,61 @@ KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
     kalm__hadamard_rest(x, n);
 }
 
-/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h; NaN counts as zero. */
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
+KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
     VF m = V_SET(0.0f);
-    float most, inverse;
-    size_t i = 0, k;
+    size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
-    most = V_HMAX(m);
+    return V_HMAX(m);
+}
+
+/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
+KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
+{
+    float most = KALM__V(abs_max)(x, n), inverse;
+    size_t i = 0;
     if (!(most >= KALM__TINY_ROW)) {
         memset(q, 0, n);
         return 0.0f;
     }
     inverse = 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        float part[V_W];
+    for (; i < n; i += V_W) {
         VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
         v = V_MUL(v, V_SET(inverse));
-        V_STORE(part, V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)));
-        for (k = 0; k < V_W && i + k < n; k++) q[i + k] = part[k] >= -127.0f && part[k] <= 127.0f ? (int8_t)part[k] : 0;
+        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
+        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
+        if (n - i >= V_W) {
+            V_STORE8(q + i, v);
+        } else {
+            int8_t part[V_W];
+            V_STORE8(part, v);
+            memcpy(q + i, part, n - i);
+        }
     }
     return most * (1.0f / 127.0f);
+}
+
+/* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
+KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
+{
+    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    size_t i = 0;
+    if (!(most >= KALM__TINY_ROW)) {
+        memset(y, 0, n * sizeof(float));
+        return;
+    }
+    inverse = 127.0f / most;
+    scale = most * (1.0f / 127.0f);
+    for (; i < n; i += V_W) {
+        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
+        v = V_SUB(v, V_MUL(q, V_SET(scale)));
+        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
+        else V_STORE(y + i, v);
+    }
 }
 
 /* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
@@ -280,7 +312,7 @@ KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, cons
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
     KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(split), KALM__V(add_planes)
+    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
 };
 
 #undef KALM__V
@@ -302,3 +334,4 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_STORE8
