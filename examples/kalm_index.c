@@ -21,8 +21,9 @@ static const char help[] =
     "  --format tsv            key TAB text a line; or columns as the first line names them\n"
     "  --format lines          a text a line; its key is FILE:LINE\n"
     "  --format files          a text a file; its key is the path, in a folder that from there\n"
-    "  default                 .jsonl .ndjson .json and .tsv by name, standard input by its first\n"
-    "                          line, other files as one text each\n"
+    "  --format store          another store: its texts, to be encoded by this model\n"
+    "  default                 .jsonl .ndjson .json and .tsv by name, stores by their first\n"
+    "                          bytes, standard input by its first line, other files as one text\n"
     "  --strict                stop at bad input; default: name it, count it, leave it out\n"
     "  --changed HOW           of a text that the store has otherwise: replace (default), keep\n"
     "                          what is stored, or stop\n"
@@ -535,7 +536,10 @@ static int run_encode(const options *o)
     j.o = o;
     if (!o->model) die_usage("no model");
     corpus_begin(&j.in, o->format);
-    for (i = 0; i < o->words; i++) corpus_take(&j.in, o->word[i]);
+    for (i = 0; i < o->words; i++) {
+        if (strcmp(o->word[i], o->store) == 0) die_usage("%s is input and store", o->store);
+        corpus_take(&j.in, o->word[i]);
+    }
     if (!o->words) {
         if (isatty(0)) die_usage("no input");
         corpus_take(&j.in, "-");
@@ -906,7 +910,7 @@ static int is_model(const char *path)
 
 static void read_options(options *o, int argc, char **argv)
 {
-    static const char *const formats[] = { "auto", "jsonl", "tsv", "lines", "files" };
+    static const char *const formats[] = { "auto", "jsonl", "tsv", "lines", "files", "store" };
     static const char *const changes[] = { "replace", "keep", "stop" };
     const char **plain = (const char **)cmd_alloc((size_t)argc * sizeof *plain);
     size_t plains = 0, i;
@@ -933,7 +937,7 @@ static void read_options(options *o, int argc, char **argv)
         else if ((s = cmd_value(&a, "--export")) != NULL) act(o, DO_EXPORT), o->word[o->words++] = s;
         else if ((s = cmd_value(&a, "--delete")) != NULL) act(o, DO_DELETE), o->word[o->words++] = s;
         else if ((s = cmd_value(&a, "--merge")) != NULL) act(o, DO_MERGE), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--format")) != NULL) o->format = (int)one_of("--format", s, formats, 5);
+        else if ((s = cmd_value(&a, "--format")) != NULL) o->format = (int)one_of("--format", s, formats, 6);
         else if ((s = cmd_value(&a, "--changed")) != NULL) o->changed = (int)one_of("--changed", s, changes, 3);
         else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
         else if ((s = cmd_value(&a, "--ratio")) != NULL) o->ratio = cmd_number("--ratio", s, 1, 1u << 20);

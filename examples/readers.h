@@ -1,11 +1,12 @@
 /* readers.h - a corpus, one document after the other, whatever its files are; memory does not grow with their number.
-   Included behind command.h.
+   Included behind command.h and store.h.
 
    jsonl   an object a line: "_id" or "id" (a string or a number), "text", maybe "title"; all other members are metadata
    tsv     key TAB text a line; or columns as the first line names them: id (_id, key), text, maybe title, others are
            metadata. Nothing is quoted
    lines   a text a line; its key is FILE:LINE
    files   a text a file; its key is the path, below a folder the path from there
+   store   what another kalm-index made: its texts, to be encoded by another model or at other settings
 
    A bad piece of input is told with its place and passed over; it is for the caller to go on or to stop. Texts and keys
    must be UTF-8 without NUL characters, so that the store is plain text to every tool. */
@@ -18,7 +19,7 @@
 #  include <dirent.h>
 #endif
 
-enum { FORMAT_AUTO, FORMAT_JSONL, FORMAT_TSV, FORMAT_LINES, FORMAT_FILES };
+enum { FORMAT_AUTO, FORMAT_JSONL, FORMAT_TSV, FORMAT_LINES, FORMAT_FILES, FORMAT_STORE };
 enum { CORPUS_END, CORPUS_RECORD, CORPUS_BAD };
 
 #define CORPUS_LONGEST ((size_t)1 << 30)   /* bytes of a line or a file; JSON nodes have 32-bit offsets */
@@ -49,6 +50,9 @@ typedef struct corpus {
     char        *head;                 /* the first line of a TSV file with names; columns point into it */
     kalm_text    column[64];
     size_t       columns;              /* 0: no names */
+    store        old;                  /* FORMAT_STORE */
+    sqlite3_stmt *rows;
+    int64_t      rows_all, rows_done;
     char         why[256];             /* CORPUS_BAD: "FILE:LINE: what is wrong" is corpus_name, line, why */
 } corpus;
 
@@ -65,6 +69,18 @@ KALM__FN int corpus_format_of(const char *path)
     if (corpus_ends_with(path, ".jsonl") || corpus_ends_with(path, ".ndjson") || corpus_ends_with(path, ".json"))
         return FORMAT_JSONL;
     return corpus_ends_with(path, ".tsv") ? FORMAT_TSV : FORMAT_FILES;
+}
+
+KALM__FN int corpus_is_database(const char *path)
+{
+    char head[16];
+    kalm__input f;
+    kalm_error err;
+    int is;
+    if (kalm__input_open(&f, path, &err)) return 0;
+    is = f.size >= 16 && kalm__input_read(&f, 0, head, 16) && memcmp(head, "SQLite format 3", 16) == 0;
+    kalm__input_close(&f);
+    return is;
 }
 
 KALM__FN void corpus_add(corpus *c, char *path, char *name, int format, uint64_t size)
@@ -177,7 +193,8 @@ KALM__FN void corpus_take(corpus *c, const char *path)
         regular = (st.st_mode & S_IFMT) == S_IFREG;
         if (!regular) c->known_size = 0;
         corpus_add(c, cmd_copy(kalm__text(path)), cmd_copy(kalm__text(path)),
-                   c->format ? c->format : regular ? corpus_format_of(path) : FORMAT_AUTO, regular ? (uint64_t)st.st_size : 0);
+                   c->format ? c->format : !regular ? FORMAT_AUTO : corpus_is_database(path) ? FORMAT_STORE :
+                   corpus_format_of(path), regular ? (uint64_t)st.st_size : 0);
     }
 }
 
@@ -198,6 +215,10 @@ KALM__FN void corpus_end(corpus *c)
     for (i = 0; i < c->files; i++) {
         free(c->file[i].path);
         free(c->file[i].name);
+    }
+    if (c->old.db) {                   /* not read to its end */
+        sqlite3_finalize(c->rows);
+        store_close(&c->old);
     }
     free(c->file);
     free(c->buffer);
@@ -475,6 +496,53 @@ KALM__FN int corpus_tsv(corpus *c, kalm_text line, record *r)
     return CORPUS_BAD;
 }
 
+/* The next document of a store, its windows put together. */
+KALM__FN int corpus_stored(corpus *c, record *r)
+{
+    size_t key = 0, title = 0, metadata = 0;
+    int64_t window = 0, windows = 1;
+    c->line++;
+    c->to = 0;
+    for (; window < windows; window++, c->rows_done++) {
+        size_t start;
+        kalm_text text;
+        if (!store_step(&c->old, c->rows)) {
+            sqlite3_finalize(c->rows);
+            store_close(&c->old);
+            c->from = c->to = 0;
+            c->ended = 1;
+            return window ? corpus_bad(c, "the last text lacks windows") : CORPUS_END;
+        }
+        if (window == 0) {
+            kalm_text t = store_column(c->rows, 0);
+            corpus_make(c, t.data, key = t.size);
+            t = store_column(c->rows, 1);
+            corpus_make(c, t.data, title = t.size);
+            t = store_column(c->rows, 2);
+            corpus_make(c, t.data, metadata = t.size);
+            windows = sqlite3_column_int64(c->rows, 4);
+        }
+        if (sqlite3_column_int64(c->rows, 3) != window || sqlite3_column_int64(c->rows, 4) != windows ||
+            (start = (size_t)sqlite3_column_int64(c->rows, 5)) > c->to)
+            die("%s: its windows do not follow each other: see --verify", c->old.path);
+        text = store_column(c->rows, 6);
+        if (start + text.size > c->buffer_room) c->buffer = (char *)cmd_grow(c->buffer, c->buffer_room = (start + text.size) * 2);
+        if (text.size) memcpy(c->buffer + start, text.data, text.size);
+        c->to = start + text.size;
+    }
+    r->key.data = c->made;
+    r->key.size = key;
+    r->title.data = c->made + key;
+    r->title.size = title;
+    r->metadata.data = c->made + key + title;
+    r->metadata.size = metadata;
+    r->text.data = c->buffer;
+    r->text.size = c->to;
+    c->from = c->to;
+    c->read = (uint64_t)((double)c->file[c->at].size * (double)c->rows_done / (double)c->rows_all);
+    return CORPUS_RECORD;
+}
+
 KALM__FN int corpus_open(corpus *c)
 {
     const corpus_file *f = &c->file[c->at];
@@ -484,6 +552,14 @@ KALM__FN int corpus_open(corpus *c)
     c->from = c->to = c->columns = 0;
     c->ended = 0;
     c->open = 1;
+    if (c->now == FORMAT_STORE) {
+        c->fd = -1;
+        store_open(&c->old, f->path, STORE_READ);
+        c->rows_all = store_number(&c->old, "SELECT count(*) FROM documents");
+        c->rows_done = 0;
+        c->rows = store_prepare(&c->old, "SELECT key, title, metadata, window, windows, start, text FROM documents ORDER BY number");
+        return CORPUS_RECORD;
+    }
 #if defined(_WIN32)
     if (strcmp(f->path, "-") == 0) {
         c->fd = 0;
@@ -546,6 +622,11 @@ KALM__FN int corpus_next(corpus *c, record *r)
         if (!c->open) {
             if (c->at == c->files || kalm__interrupted) return CORPUS_END;
             if (corpus_open(c) == CORPUS_BAD) return CORPUS_BAD;
+        }
+        if (c->now == FORMAT_STORE) {
+            what = corpus_stored(c, r);
+            if (what == CORPUS_END) continue;
+            return what == CORPUS_RECORD ? corpus_check(c, r) : what;
         }
         if (c->now == FORMAT_FILES) {
             what = corpus_whole(c, r);

@@ -253,6 +253,12 @@ cat d.tsv | "$index" "$model" r8.db - > log 2>&1
 equal $? 0 "standard input, TSV"
 documents r8.db > r2
 same r1 r2
+# another store, with windows: encoded again, and the same as from the first
+expect 0 "$index" "$model" r10.db forty.db --ratio 2 --split 40 --overlap 10
+expect 0 "$index" "$model" r11.db r10.db
+says "^40 documents encoded"
+dump r11.db > again.dump
+same forty.dump again.dump
 expect 0 "$index" "$model" r9.db folder --format lines
 equal "$(count r9.db)" 3 "lines of a folder"
 expect 1 "$index" "$model" no.db missing.jsonl
@@ -304,8 +310,9 @@ expect 1 "$index" "$model" forty.db forty.jsonl --max-doc-tokens 77
 says "forty.db was made with --max-doc-tokens 1024, not 77"
 expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
 expect 1 "$index" forty.db --merge other.kalm
-expect 1 "$index" "$model" forty.jsonl forty.jsonl
+expect 1 "$index" "$model" corpus.jsonl forty.jsonl
 says "not a database"
+expect 2 "$index" "$model" forty.db forty.db
 sqlite3 foreign.db "CREATE TABLE t (a)"
 expect 1 "$index" "$model" foreign.db forty.jsonl
 says "foreign.db is a database, but no store of kalm-index"
