@@ -1,0 +1,208 @@
+/* container.h - the model file around its tensors: the small sections, header, table and checksums, written under a
+   temporary name that becomes the right one when the library has opened the result. */
+#ifndef KALM__CONTAINER_H
+#define KALM__CONTAINER_H
+
+#include "files.h"
+#include "../src/base.h"
+#include "../src/format.h"
+#include "../src/modelfile.h"
+#include "json.h"
+#include "plan.h"
+#include "progress.h"
+#include "stream.h"
+
+/* A section on its way into the file. */
+typedef struct kalm__chapter {
+    uint64_t       offset, size, hash;
+    unsigned char *data;               /* owned; NULL: absent, or the weights, which are on the disk */
+} kalm__chapter;
+
+KALM__FN kalm_result kalm__chapter_shape(kalm__chapter *s, const kalm__shape *m, kalm_error *err)
+{
+    unsigned char *p;
+    unsigned side;
+    s->size = KALM__SHAPE_BYTES + 2 * KALM__SIDE_BYTES + m->side[0].layers + m->side[1].layers;
+    p = s->data = (unsigned char *)malloc((size_t)s->size);
+    if (!p) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %U bytes", s->size);
+#define KALM__PUT_u32(value) kalm__put_u32(p, value)
+#define KALM__PUT_f32(value) kalm__put_f32(p, value)
+#define KALM__PUT(type, name) KALM__PUT_##type(m->name), p += 4;
+    KALM__SHAPE_FIELDS(KALM__PUT)
+#undef KALM__PUT
+#define KALM__PUT(type, name) KALM__PUT_##type(m->side[side].name), p += 4;
+    for (side = 0; side < 2; side++) { KALM__SIDE_FIELDS(KALM__PUT) }
+#undef KALM__PUT
+    for (side = 0; side < 2; side++) {
+        memcpy(p, m->side[side].full, m->side[side].layers);
+        p += m->side[side].layers;
+    }
+    return KALM_OK;
+}
+
+KALM__FN kalm_result kalm__chapter_strings(kalm__chapter *s, const char *const *strings, kalm_error *err)
+{
+    size_t i, at = (size_t)KALM__STRINGS * 8, n;
+    for (i = 0; i < KALM__STRINGS; i++) {
+        const unsigned char *c = (const unsigned char *)strings[i];
+        for (n = strlen(strings[i]); n;) {
+            size_t k = kalm__json_utf8(c, n);
+            if (!k) return kalm__fail(err, KALM_BAD_ARGUMENT, "the text %q is not UTF-8", strings[i], strlen(strings[i]));
+            c += k;
+            n -= k;
+        }
+        at += strlen(strings[i]);
+    }
+    s->size = at;
+    s->data = (unsigned char *)malloc(at);
+    if (!s->data) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z bytes", at);
+    at = (size_t)KALM__STRINGS * 8;
+    for (i = 0; i < KALM__STRINGS; i++) {
+        n = strlen(strings[i]);
+        kalm__put_u32(s->data + 8 * i, (uint32_t)at);
+        kalm__put_u32(s->data + 8 * i + 4, (uint32_t)n);
+        memcpy(s->data + at, strings[i], n);
+        at += n;
+    }
+    return KALM_OK;
+}
+
+KALM__FN int kalm__tensor_order(const void *a, const void *b)
+{
+    const kalm__tensor *s = (const kalm__tensor *)a, *t = (const kalm__tensor *)b;
+    if (s->kind != t->kind) return s->kind < t->kind ? -1 : 1;
+    return s->layer < t->layer ? -1 : s->layer > t->layer;
+}
+
+/* weights_at: where the section of the weights begins in the file. */
+KALM__FN kalm_result kalm__chapter_tensors(kalm__chapter *s, const kalm__plan *p, uint64_t weights_at,
+                                           kalm_error *err)
+{
+    kalm__tensor *sorted = (kalm__tensor *)malloc(p->count * sizeof *sorted);
+    size_t i;
+    s->data = (unsigned char *)calloc(p->count, KALM__TENSOR_BYTES);
+    if (!s->data || !sorted) {
+        free(sorted);
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z tensors", p->count);
+    }
+    for (i = 0; i < p->count; i++) sorted[i] = p->items[i].t;
+    qsort(sorted, p->count, sizeof *sorted, kalm__tensor_order);
+    for (i = 0; i < p->count; i++) {
+        const kalm__tensor *t = &sorted[i];
+        unsigned char *at = s->data + i * KALM__TENSOR_BYTES;
+        kalm__put_u32(at, t->kind);
+        kalm__put_u32(at + 4, t->layer);
+        kalm__put_u32(at + 8, t->type);
+        kalm__put_u32(at + 12, t->rotated);
+        kalm__put_u32(at + 16, t->rows);
+        kalm__put_u32(at + 20, t->cols);
+        kalm__put_u64(at + 24, weights_at + t->offset);
+        kalm__put_u64(at + 32, t->size);
+        kalm__put_u64(at + 40, t->scale ? weights_at + t->scale : 0);
+        kalm__put_u64(at + 48, t->sum ? weights_at + t->sum : 0);
+        kalm__put_f32(at + 56, t->error);
+    }
+    free(sorted);
+    return KALM_OK;
+}
+
+/* Give every section its place; returns the size of the file. The prompt comes last, so that no offset, and so no
+   fingerprint, depends on it. */
+KALM__FN uint64_t kalm__chapter_places(kalm__chapter *chapters, uint32_t *count)
+{
+    static const int order[5] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
+                                  KALM__SECTION_WEIGHTS, KALM__SECTION_STRINGS };
+    uint64_t size;
+    unsigned i;
+    for (*count = 0, i = 1; i < KALM__SECTION_KINDS; i++) *count += chapters[i].size > 0;
+    size = KALM__HEADER_BYTES + *count * KALM__SECTION_BYTES;
+    for (i = 0; i < 5; i++) {
+        kalm__chapter *one = &chapters[order[i]];
+        uint64_t step = order[i] == KALM__SECTION_WEIGHTS ? 4096 : 64;
+        if (!one->size) continue;
+        one->offset = (size + step - 1) / step * step;
+        size = one->offset + one->size;
+    }
+    return size;
+}
+
+/* All that lies before the weights, in `front`, which is zeros. */
+KALM__FN void kalm__chapter_front(kalm__chapter *chapters, uint32_t count, uint64_t file_size, unsigned char *front)
+{
+    unsigned char *at = front + KALM__HEADER_BYTES;
+    unsigned i;
+    for (i = 1; i < KALM__SECTION_KINDS; i++) {
+        kalm__chapter *c = &chapters[i];
+        if (!c->size) continue;
+        if (c->data) c->hash = kalm__hash(c->data, (size_t)c->size);
+        if (c->data && c->offset < chapters[KALM__SECTION_WEIGHTS].offset) memcpy(front + c->offset, c->data, (size_t)c->size);
+        kalm__put_u32(at, i);
+        kalm__put_u64(at + 8, c->offset);
+        kalm__put_u64(at + 16, c->size);
+        kalm__put_u64(at + 24, c->hash);
+        at += KALM__SECTION_BYTES;
+    }
+    memcpy(front, KALM__MAGIC, 8);
+    kalm__put_u32(front + 8, KALM__FILE_VERSION);
+    kalm__put_u32(front + 12, count);
+    kalm__put_u64(front + 16, file_size);
+    kalm__put_u64(front + 24, kalm__table_fingerprint(front + KALM__HEADER_BYTES, count));
+    kalm__put_u64(front + 32, kalm__hash(front, (size_t)(at - front)));
+}
+
+/* The whole file. chapters: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
+   TENSORS. */
+KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, const char *output, unsigned threads,
+                                      kalm__bar *show, uint64_t *file_size, kalm_error *err)
+{
+    static const unsigned char zeros[64] = { 0 };
+    kalm__streamer *s = (kalm__streamer *)malloc(sizeof *s);
+    kalm__chapter *weights = &chapters[KALM__SECTION_WEIGHTS], *strings = &chapters[KALM__SECTION_STRINGS];
+    kalm__output w;
+    unsigned char *front = NULL;
+    uint32_t count;
+    uint64_t room;
+    kalm_result r;
+    if (!s) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the threads");
+    memset(&w, 0, sizeof w);
+    w.sink.fd = -1;
+    chapters[KALM__SECTION_TENSORS].size = (uint64_t)p->count * KALM__TENSOR_BYTES;
+    weights->size = p->weights_bytes;
+    *file_size = kalm__chapter_places(chapters, &count);
+    r = kalm__streamer_begin(s, p, threads, err);
+    if (!r) r = kalm__sink_open(&w.sink, output, err);
+    room = r ? 0 : kalm__free_space(&w.sink);
+    if (!r && *file_size > room)
+        r = kalm__fail(err, KALM_CANNOT_READ, "%s needs %U MB, the disk has %U MB left", kalm__shown(output),
+                       *file_size / 1000000 + 1, room / 1000000);
+    w.at = weights->offset;
+    kalm__hash_begin(&w.hash);
+    if (!r) r = kalm__stream(s, p, &w, show, err);
+    if (!r) {
+        weights->hash = kalm__hash_end(&w.hash);
+        r = kalm__chapter_tensors(&chapters[KALM__SECTION_TENSORS], p, weights->offset, err);
+    }
+    if (!r && !(front = (unsigned char *)calloc(1, (size_t)weights->offset)))
+        r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the header and what follows it");
+    if (!r) {
+        kalm__chapter_front(chapters, count, *file_size, front);
+        r = kalm__sink_write(&w.sink, 0, front, (size_t)weights->offset, err);
+    }
+    if (!r) r = kalm__sink_write(&w.sink, w.at, zeros, (size_t)(strings->offset - w.at), err);
+    if (!r) r = kalm__sink_write(&w.sink, strings->offset, strings->data, (size_t)strings->size, err);
+    if (!r && kalm__interrupted) r = kalm__fail(err, KALM_CANCELLED, "interrupted");
+    if (!r) r = kalm__sink_close(&w.sink, err);
+    if (!r) {                          /* what the library will not open must not get the name */
+        kalm_model *model;
+        r = kalm_model_open(w.sink.temporary, NULL, &model, err);
+        if (!r) kalm_model_close(model);
+    }
+    if (!r) r = kalm__sink_finish(&w.sink, err);
+    if (r) kalm__sink_abandon(&w.sink);
+    kalm__streamer_end(s);
+    free(s);
+    free(front);
+    return r;
+}
+
+#endif
