@@ -119,7 +119,8 @@ KALM__TARGET("avx2") static double bench__peak_maddubs(long n)
 
 typedef double (*bench__peak_fn)(long n);
 
-/* The peak that a set's matmuls of a type are measured against, and its name; NULL where none is written. */
+/* The peak that a set's matmuls of a type are measured against, and its name; NULL where none is written. "maddubs" is
+   the yardstick's AVX2 peak, which saturates. */
 static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **name)
 {
     *name = "";
@@ -136,6 +137,10 @@ static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **na
         return bench__peak_avxvnni;
     }
 #  endif
+    if (strcmp(set, "maddubs") == 0) {
+        *name = "vpmaddubsw+vpmaddwd+vpaddd ymm";
+        return bench__peak_maddubs;
+    }
     if (strcmp(set, "avx2") == 0 && kalm__is_quantised(type)) {
         *name = "vpmaddwd+vpaddd ymm";
         return bench__peak_madd16;
@@ -149,17 +154,22 @@ static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **na
     return NULL;
 }
 
-/* ---- matmuls ----------------------------------------------------------------------------------------------------- */
+/* ---- matmuls ------------------------------------------------------------------------------------------- */
 
 typedef struct bench_shape {
     const char *name;
     uint32_t    outputs, inputs;
+    int         passing;               /* results go to a small tile that the next operation reads at once, as gate's and
+                                          up's do, and not to a [rows][outputs] array */
 } bench_shape;
 
 static const bench_shape bench_shapes[] = {
-    { "nano_qkv", 1536, 640 },       { "nano_o", 640, 1024 },   { "nano_gate_up", 4096, 640 },    { "nano_down", 640, 2048 },
-    { "small_qkv", 1536, 1152 },     { "small_o", 1152, 1024 }, { "small_gate_up", 13824, 1152 }, { "small_down", 1152, 6912 },
-    { "large_qkv", 4096, 2560 },     { "large_o", 2560, 2048 }, { "large_gate_up", 20480, 2560 }, { "large_down", 2560, 10240 }
+    { "nano_qkv", 1536, 640, 0 },     { "nano_o", 640, 1024, 0 },
+    { "nano_gate_up", 4096, 640, 1 }, { "nano_down", 640, 2048, 0 },
+    { "small_qkv", 1536, 1152, 0 },   { "small_o", 1152, 1024, 0 },
+    { "small_gate_up", 13824, 1152, 1 }, { "small_down", 1152, 6912, 0 },
+    { "large_qkv", 4096, 2560, 0 },   { "large_o", 2560, 2048, 0 },
+    { "large_gate_up", 20480, 2560, 1 }, { "large_down", 2560, 10240, 0 }
 };
 enum { BENCH_SHAPES = sizeof bench_shapes / sizeof bench_shapes[0] };
 
@@ -192,13 +202,13 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
                                  size_t wide, size_t copies, int rounds)
 {
     size_t cols = shape.inputs, outputs = shape.outputs, panels = (outputs + 15) / 16, i, r, n, p, c = 0;
-    size_t bytes = panels * kalm__panel_bytes(type, cols), stride = panels * 16 + (getenv("PAD") ? (size_t)atoi(getenv("PAD")) : 0);
+    size_t bytes = panels * kalm__panel_bytes(type, cols), stride = shape.passing ? wide * 16 : panels * 16;
     void *blocks[7];
     unsigned char *data = bench__alloc(&blocks[0], bytes * copies), *acts, *scratch;
     float *x = (float *)(void *)bench__alloc(&blocks[1], rows * cols * 4);
     float *y = (float *)(void *)bench__alloc(&blocks[2], rows * stride * 4);
-    float *scale = (float *)(void *)bench__alloc(&blocks[3], stride * 4);
-    int32_t *sum = (int32_t *)(void *)bench__alloc(&blocks[4], stride * 4);
+    float *scale = (float *)(void *)bench__alloc(&blocks[3], panels * 64);
+    int32_t *sum = (int32_t *)(void *)bench__alloc(&blocks[4], panels * 64);
     uint32_t seed = 12345;
     double macs = (double)rows * (double)outputs * (double)cols, ratios[256], best = 1e30, best_peak = 0, packing = 0, all = 0;
     long turns = 20000;
@@ -235,7 +245,8 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
             for (p = 0; p < panels; p += wide)
                 for (r = 0; r < rows; r += n) {
                     n = kalm__min(block, rows - r);
-                    set->matmul(&w, acts, rows, r, n, p, kalm__min(wide, panels - p), y + r * stride + 16 * p, stride, scratch);
+                    set->matmul(&w, acts, rows, r, n, p, kalm__min(wide, panels - p),
+                                shape.passing ? y : y + r * stride + 16 * p, stride, scratch);
                 }
         }
         t1 = bench__now();
@@ -271,6 +282,58 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     result.read = 1e-9 * (double)bytes / best;
     for (i = 0; i < 7; i++) free(blocks[i]);
     return result;
+}
+
+/* ---- reads ------------------------------------------------------------------------------------------------------- */
+
+#if KALM__X86 && defined(__GNUC__)
+#  include <immintrin.h>
+KALM__TARGET("avx2") static uint64_t bench__read(const unsigned char *p, size_t bytes)
+{
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+    uint64_t sum[4];
+    size_t i;
+    for (i = 0; i + 128 <= bytes; i += 128) {
+        a = _mm256_xor_si256(a, _mm256_load_si256((const __m256i *)(const void *)(p + i)));
+        b = _mm256_xor_si256(b, _mm256_load_si256((const __m256i *)(const void *)(p + i + 32)));
+        c = _mm256_xor_si256(c, _mm256_load_si256((const __m256i *)(const void *)(p + i + 64)));
+        d = _mm256_xor_si256(d, _mm256_load_si256((const __m256i *)(const void *)(p + i + 96)));
+    }
+    _mm256_storeu_si256((__m256i *)(void *)sum, _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d)));
+    return sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
+}
+#else
+static uint64_t bench__read(const unsigned char *p, size_t bytes)
+{
+    uint64_t a = 0, b = 0, c = 0, d = 0, w[4];
+    size_t i;
+    for (i = 0; i + 32 <= bytes; i += 32) {
+        memcpy(w, p + i, 32);
+        a ^= w[0], b ^= w[1], c ^= w[2], d ^= w[3];
+    }
+    return a ^ b ^ c ^ d;
+}
+#endif
+
+/* GB/s at which one thread reads a buffer of `bytes`, over and over: what a matmul of few rows is measured against, with
+   as many bytes as its weights have. x86: needs AVX2. */
+static double bench_read_rate(size_t bytes, int rounds)
+{
+    void *block;
+    unsigned char *p = bench__alloc(&block, bytes);
+    double best = 1e30;
+    volatile uint64_t sink = 0;
+    int round;
+    memset(p, 1, bytes);
+    for (round = 0; round < rounds; round++) {
+        double t = bench__now();
+        sink ^= bench__read(p, bytes);
+        t = bench__now() - t;
+        if (t < best) best = t;
+    }
+    (void)sink;
+    free(block);
+    return 1e-9 * (double)bytes / best;
 }
 
 #endif

@@ -21,7 +21,7 @@
 #  endif
 #endif
 
-/* ---- buffers that end where memory ends ------------------------------------------------------------------------- */
+/* ---- buffers that end where memory ends ---------------------------------------------------------------- */
 
 typedef struct buffer {
     unsigned char *data, *block;
@@ -63,7 +63,7 @@ static void give(buffer b)
 #endif
 }
 
-/* ---- what is multiplied ------------------------------------------------------------------------------------------ */
+/* ---- what is multiplied -------------------------------------------------------------------------------- */
 
 static const char *const type_names[] = { "f32", "f16", "bf16", "q8", "q4" };
 static uint64_t state = 7;
