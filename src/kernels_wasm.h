@@ -122,7 +122,7 @@ KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a
 
 /* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
 
-KALM__INLINE v128_t kalm__dot_wasm(v128_t acc, v128_t x, v128_t w)
+KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
 {
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
 }
@@ -135,10 +135,10 @@ KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
     v128_t c0 = wasm_i32x4_splat(0), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
     for (step = 0; step < steps; step++, a += 8, b += 64) {
         v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 4);
-        w = wasm_v128_load(b), c0 = kalm__dot_wasm(c0, x, w), c1 = kalm__dot_wasm(c1, z, w);
-        w = wasm_v128_load(b + 16), d0 = kalm__dot_wasm(d0, x, w), d1 = kalm__dot_wasm(d1, z, w);
-        w = wasm_v128_load(b + 32), e0 = kalm__dot_wasm(e0, x, w), e1 = kalm__dot_wasm(e1, z, w);
-        w = wasm_v128_load(b + 48), f0 = kalm__dot_wasm(f0, x, w), f1 = kalm__dot_wasm(f1, z, w);
+        w = wasm_v128_load(b), c0 = kalm__dot16_wasm(c0, x, w), c1 = kalm__dot16_wasm(c1, z, w);
+        w = wasm_v128_load(b + 16), d0 = kalm__dot16_wasm(d0, x, w), d1 = kalm__dot16_wasm(d1, z, w);
+        w = wasm_v128_load(b + 32), e0 = kalm__dot16_wasm(e0, x, w), e1 = kalm__dot16_wasm(e1, z, w);
+        w = wasm_v128_load(b + 48), f0 = kalm__dot16_wasm(f0, x, w), f1 = kalm__dot16_wasm(f1, z, w);
     }
     kalm__store_wasm(job, 0, c0, d0, e0, f0);
     kalm__store_wasm(job, 1, c1, d1, e1, f1);
@@ -159,13 +159,13 @@ KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
     for (step = 0; step < steps; step++, a += 8, b += 64) {
         v128_t x = wasm_v128_load64_splat(a);
         w = wasm_v128_load(b);
-        c = kalm__dot_wasm(c, x, wasm_i16x8_extend_low_i8x16(w)), d = kalm__dot_wasm(d, x, wasm_i16x8_extend_high_i8x16(w));
+        c = kalm__dot16_wasm(c, x, wasm_i16x8_extend_low_i8x16(w)), d = kalm__dot16_wasm(d, x, wasm_i16x8_extend_high_i8x16(w));
         w = wasm_v128_load(b + 16);
-        e = kalm__dot_wasm(e, x, wasm_i16x8_extend_low_i8x16(w)), f = kalm__dot_wasm(f, x, wasm_i16x8_extend_high_i8x16(w));
+        e = kalm__dot16_wasm(e, x, wasm_i16x8_extend_low_i8x16(w)), f = kalm__dot16_wasm(f, x, wasm_i16x8_extend_high_i8x16(w));
         w = wasm_v128_load(b + 32);
-        g = kalm__dot_wasm(g, x, wasm_i16x8_extend_low_i8x16(w)), h = kalm__dot_wasm(h, x, wasm_i16x8_extend_high_i8x16(w));
+        g = kalm__dot16_wasm(g, x, wasm_i16x8_extend_low_i8x16(w)), h = kalm__dot16_wasm(h, x, wasm_i16x8_extend_high_i8x16(w));
         w = wasm_v128_load(b + 48);
-        i = kalm__dot_wasm(i, x, wasm_i16x8_extend_low_i8x16(w)), j = kalm__dot_wasm(j, x, wasm_i16x8_extend_high_i8x16(w));
+        i = kalm__dot16_wasm(i, x, wasm_i16x8_extend_low_i8x16(w)), j = kalm__dot16_wasm(j, x, wasm_i16x8_extend_high_i8x16(w));
     }
     kalm__store_wasm(job, 0, kalm__add_pairs_wasm(c, d), kalm__add_pairs_wasm(e, f), kalm__add_pairs_wasm(g, h),
                      kalm__add_pairs_wasm(i, j));
