@@ -310,9 +310,8 @@ static void flush_batch(job *j)
     }
     store_exec(&j->s, "BEGIN IMMEDIATE");
     for (i = 0; i < j->pieces; i++) {
-        waiting *w = &j->doc[j->piece[i].doc];
-        if (j->piece[i].window == 0 && w->replaces) {
-            store_bind(&j->s, j->drop, 1, w->key);
+        if (j->piece[i].window == 0) {     /* another text of the key, or another kalm-index that was faster */
+            store_bind(&j->s, j->drop, 1, j->doc[j->piece[i].doc].key);
             store_step(&j->s, j->drop);
             store_check(&j->s, sqlite3_reset(j->drop));
         }
@@ -562,9 +561,7 @@ static int run_encode(const options *o)
     if (kalm_context_new(j.model, &config, &j.ctx, &err)) return cmd_failed(&err);
     store_begin_writing(&j.s);
     j.find = store_prepare(&j.s, "SELECT hash, metadata FROM documents WHERE key = ?1 AND window = 0");
-    /* OR REPLACE: another kalm-index may have been faster with the same document */
-    j.insert = store_prepare(&j.s, "INSERT OR REPLACE INTO documents (key, window, windows, start, hash, tokens, tokens_used, "
-                                   "title, text, metadata, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    j.insert = store_prepare(&j.s, "INSERT INTO documents (key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
     j.drop = store_prepare(&j.s, "DELETE FROM documents WHERE key = ?1");
     j.update = store_prepare(&j.s, "UPDATE documents SET metadata = ?2 WHERE key = ?1");
     kalm__catch_signals();

@@ -45,6 +45,7 @@ static const char help[] =
 
 typedef struct options {
     const char *model, *query, *documents, *instruction, *system, *store, *keys, *candidates;
+    uint32_t   *window;                /* [shown] of a store of split texts: which one each result shows; else NULL */
     uint32_t    top_k, width;
     int         has_width, json, timing;
     kalm_config config;
@@ -178,6 +179,7 @@ static void print_json(const options *o, const cmd_texts *texts, const kalm_scor
             cmd_json(stdout, texts->id[at]);
             fputs(", ", stdout);
         }
+        if (o->window) printf("\"window\": %lu, ", (unsigned long)o->window[i]);
         printf("\"score\": %.9g, \"margin\": %.9g, \"cut\": %s, \"text\": ", (double)s->score, (double)s->margin,
                s->cut ? "true" : "false");
         cmd_json(stdout, texts->text[at]);
@@ -187,7 +189,7 @@ static void print_json(const options *o, const cmd_texts *texts, const kalm_scor
 }
 
 /* Scores of a store's documents, sorted, and the texts of those that are shown; the count of all. */
-static size_t rank_store(const options *o, const kalm_model *model, kalm_context *ctx, cmd_texts *texts, kalm_score **scores,
+static size_t rank_store(options *o, const kalm_model *model, kalm_context *ctx, cmd_texts *texts, kalm_score **scores,
                          cmd_progress *progress)
 {
 #ifdef HAVE_SQLITE3
@@ -195,7 +197,7 @@ static size_t rank_store(const options *o, const kalm_model *model, kalm_context
     store_ranking r;
     kalm_params params = o->params;
     kalm_text keys;
-    size_t count;
+    size_t count, shown;
     memset(&r, 0, sizeof r);
     memset(&keys, 0, sizeof keys);
     store_open(&s, o->store, STORE_READ);
@@ -212,7 +214,13 @@ static size_t rank_store(const options *o, const kalm_model *model, kalm_context
     store_rank(&r, keys, o->candidates != NULL);
     if (!r.count) die("%s has no documents to rank", o->store);
     kalm_sort(r.score, r.count);
-    store_texts(&r, o->top_k && o->top_k < r.count ? o->top_k : r.count, texts);
+    shown = o->top_k && o->top_k < r.count ? o->top_k : r.count;
+    o->window = (uint32_t *)cmd_alloc(shown * sizeof *o->window);
+    store_texts(&r, shown, texts, o->window);
+    if (!s.meta.split) {
+        free(o->window);
+        o->window = NULL;
+    }
     store_close(&s);
     *scores = r.score;
     count = r.count;
@@ -293,6 +301,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%lu documents, %s %s, %s kernels: opened in %.1f ms, ranked in %.1f ms\n",
                 (unsigned long)count, info.name, info.weights,
                 o.config.kernels ? o.config.kernels : kalm_kernels(0), (opened - started) * 1e3, (done - opened) * 1e3);
+    free(o.window);
     free(scores);
     kalm_context_free(ctx);
     kalm_model_close(model);

@@ -371,10 +371,11 @@ KALM__FN void store_rank(store_ranking *r, kalm_text keys, int lines)
     sqlite3_finalize(q);               /* the transaction goes on until store_texts has read what is shown */
 }
 
-/* Keys and texts of the first `shown` scores, as kalm-rerank would have read them: texts->text[i] is that of score[i]. */
-KALM__FN void store_texts(const store_ranking *r, size_t shown, cmd_texts *texts)
+/* Keys and texts of the first `shown` scores, as kalm-rerank would have read them: texts->text[i] is that of score[i], and
+   window[i] says which of the document's it is. */
+KALM__FN void store_texts(const store_ranking *r, size_t shown, cmd_texts *texts, uint32_t *window)
 {
-    sqlite3_stmt *q = store_prepare(r->from, "SELECT key, title, text FROM documents WHERE number = ?1");
+    sqlite3_stmt *q = store_prepare(r->from, "SELECT key, title, text, window FROM documents WHERE number = ?1");
     size_t i;
     for (i = 0; i < shown; i++) {
         kalm_text key, title, text;
@@ -384,6 +385,7 @@ KALM__FN void store_texts(const store_ranking *r, size_t shown, cmd_texts *texts
         key = store_column(q, 0);
         title = store_column(q, 1);
         text = store_column(q, 2);
+        window[i] = (uint32_t)sqlite3_column_int64(q, 3);
         key.data = cmd_copy(key);
         both = (char *)cmd_alloc(title.size + text.size + 2);
         memcpy(both, title.data, title.size);

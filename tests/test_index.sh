@@ -368,6 +368,16 @@ for n in 1 2 3 5; do
 done
 equal "$(count odd.db)" 1 "odd text, exported from windows"
 equal "$(sqlite3 odd.db "SELECT count(DISTINCT hash) FROM documents")" 1 "odd text"
+# a changed text loses its old windows
+sed 's/"text": "/"text": "Short"}/; s/}.*/}/' first.jsonl | head -n 3 > short.jsonl
+dump split.db > split.dump
+expect 0 "$index" "$model" split.db short.jsonl
+says "3 of them replace another text"
+equal "$(sqlite3 split.db "SELECT count(*) FROM documents WHERE text = 'Short'")" 3 "short texts"
+expect 0 "$index" "$model" split.db --verify
+expect 0 "$index" "$model" split.db forty.jsonl
+dump split.db > again.dump
+same split.dump again.dump
 # the best window's score is that of the document
 $rerank "$model" "sound library" --store split.db --json > split.json
 sqlite3 split.db "SELECT json_object('_id', key || ' ' || window, 'title', title, 'text', text) FROM documents ORDER BY number" > windows.jsonl
@@ -375,6 +385,9 @@ expect 0 "$index" "$model" windows.db windows.jsonl --max-doc-tokens 1024
 $rerank "$model" "sound library" --store windows.db --json > windows.json
 sed -n 's/.*"id": "\([^"]*\)".*"margin": \([^,]*\),.*/\1 \2/p' split.json | sort > r1
 sed -n 's/.*"id": "\([^ "]*\) [0-9]*".*"margin": \([^,]*\),.*/\1 \2/p' windows.json | sort -s -k 1,1 | awk '$1 != last { print; last = $1 }' | sort > r2
+same r1 r2
+sed -n 's/.*"id": "\([^"]*\)", "window": \([0-9]*\),.*/\1 \2/p' split.json | head -n 1 > r1
+sed -n 's/.*"id": "\([^"]*\)".*/\1/p' windows.json | head -n 1 > r2
 same r1 r2
 
 # ---- ranked as texts are ----
