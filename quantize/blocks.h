@@ -56,8 +56,9 @@ static const int8_t kalm__q4_codebook[16] = {
 
 KALM__INLINE int8_t kalm__q4_value(unsigned nibble, unsigned multiplier)
 {
-    int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;   /* the offset makes it positive: */
-    return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);                             /* C99 does not define x >> 6 below 0 */
+    /* 128 * 64 makes it positive: C99 leaves x >> 6 below zero to the compiler */
+    int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;
+    return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);
 }
 
 KALM__INLINE size_t kalm__cols32(size_t cols) { return kalm__round_up(cols, KALM__GROUP); }

@@ -1,5 +1,5 @@
-/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that each
-   instruction set fills in. Knows nothing of layers or attention.
+/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that
+   each instruction set fills in. Knows nothing of layers or attention.
 
    A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
    every set reads these bytes in place from the mapped file:
@@ -9,8 +9,8 @@
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart unless
-   `stride` says otherwise.
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4.
+   Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
    Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
    int8 with one scale, so that all sets hold the same integers:

@@ -152,8 +152,10 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
     size_t k = 0, i;
     if (n == 4)
         for (; k + 4 <= cols; k += 4) {
-            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k), c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
-            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d), ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
+            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k);
+            __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
+            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+            __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
             _mm_storeu_ps(out + k * R, _mm_movelh_ps(ab, cd));
             _mm_storeu_ps(out + (k + 1) * R, _mm_movehl_ps(cd, ab));
             _mm_storeu_ps(out + (k + 2) * R, _mm_movelh_ps(ef, gh));
@@ -240,7 +242,8 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
     __m256i products;
-    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
+    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}"
+            : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
     return acc;
 #else
     return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
@@ -347,7 +350,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
     unsigned char *q = (unsigned char *)out;
     const __m256i low = _mm256_set1_epi8(15);
-    const __m256i codebook = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    const __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook);
+    const __m256i codebook = _mm256_broadcastsi128_si256(levels);
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
         __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
@@ -360,7 +364,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
             _mm256_store_si256(to, kalm__q4_bytes_256(_mm256_and_si256(v0, low), codebook, m0));
             _mm256_store_si256(to + 1, kalm__q4_bytes_256(_mm256_and_si256(v1, low), codebook, m1));
             _mm256_store_si256(to4, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v0, 4), low), codebook, m0));
-            _mm256_store_si256(to4 + 1, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
+            _mm256_store_si256(to4 + 1,
+                               kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
         }
     }
 }
@@ -392,7 +397,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
-    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2, kalm__f32_6x1_avx2
+    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
+    kalm__f32_6x1_avx2
 };
 
 KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
@@ -514,7 +520,8 @@ KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, si
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
 {
-    return _mm256_mullo_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first)), _mm256_set1_epi32(-128));
+    __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
+    return _mm256_mullo_epi32(sum, _mm256_set1_epi32(-128));
 }
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))

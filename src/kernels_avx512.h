@@ -50,10 +50,14 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k;
     for (k = 0; k + 32 <= cols; k += 32) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
+        n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
+        n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
+        n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
+        n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
     }
     for (; k < cols; k += 16) {
         __mmask16 in = kalm__inside_512(k, cols);
@@ -179,7 +183,8 @@ KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r,
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
     size_t left = job->outputs - 16 * panel;
     v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
+                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
 }
 
 KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)

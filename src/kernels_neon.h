@@ -94,7 +94,7 @@ KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t 
 /* Does an i8mm tile of R rows use smmla? Else sdot. */
 KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind == KALM__NEON_I8MM && R > 3; }
 
-/* ---- activations --------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
 {
@@ -214,7 +214,7 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------------------- */
 
 /* Row r of a tile, 16 outputs, of which those below job->outputs are written. */
 KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x4_t a, float32x4_t b, float32x4_t c,
@@ -238,7 +238,7 @@ KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_
 
 KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
 
-/* ---- plain tiles --------------------------------------------------------------------------------------------- */
+/* ---- plain tiles --------------------------------------------------------------------------------------- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
 /* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
@@ -298,7 +298,7 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #endif
 };
 
-/* ---- sdot tiles ---------------------------------------------------------------------------------------------- */
+/* ---- sdot tiles ---------------------------------------------------------------------------------------- */
 
 #if KALM__HAVE_DOT
 
@@ -311,9 +311,11 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #endif
 
 #define KALM__DOT_ROW(r, x, lane) \
-    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
+    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
+    KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
 #define KALM__DOT_LINE \
-    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16), w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
+    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16); \
+    w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
 #define KALM__DOT_TILE_OF(R, LOAD, ROWS) \
     KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
     { \
@@ -368,7 +370,7 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 
 #endif
 
-/* ---- smmla tiles --------------------------------------------------------------------------------------------- */
+/* ---- smmla tiles --------------------------------------------------------------------------------------- */
 
 #if KALM__HAVE_MM
 
@@ -382,7 +384,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 
 /* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
 #define KALM__MM_ZERO(r) \
-    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r, g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
+    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
+    int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
 #define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
@@ -394,7 +397,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 #define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
 #define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
 #define KALM__MM_JOIN(half, a, b) \
-    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), vget_##half##_s64(vreinterpretq_s64_s32(b))))
+    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
+                                       vget_##half##_s64(vreinterpretq_s64_s32(b))))
 #define KALM__MM_PUT(r) \
     kalm__store_neon(job, 2 * r, KALM__MM_JOIN(low, c##r, d##r), KALM__MM_JOIN(low, e##r, f##r), \
                      KALM__MM_JOIN(low, g##r, h##r), KALM__MM_JOIN(low, i##r, j##r)); \
@@ -446,7 +450,7 @@ KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t steps, unsigned 
 }
 #endif
 
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
 
 /* 16 nibbles in bytes: codebook entries times their outputs' multipliers; vrshrn is the rounding blocks.h asks for. */
 KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, int8x16_t codebook, int8x16_t m)
@@ -487,7 +491,7 @@ KALM__FN void kalm__unpack_q4_neon(const void *panel, size_t cols, void *out)
     }
 }
 
-/* ---- float tiles --------------------------------------------------------------------------------------------- */
+/* ---- float tiles --------------------------------------------------------------------------------------- */
 
 KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x4_t w)
 {
@@ -549,7 +553,7 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
         }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
                                    size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)

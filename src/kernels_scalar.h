@@ -133,7 +133,8 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
                 int32_t acc[16] = {0};
                 for (k = 0; k < cols32; k++)
                     for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
-                for (j = 0; j < outputs; j++) out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+                for (j = 0; j < outputs; j++)
+                    out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
             }
         } else {
             const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);

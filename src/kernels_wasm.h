@@ -17,7 +17,7 @@
 
 enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
 
-/* ---- activations --------------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 /* q8, q4: words, [cols32 / 2][R][2] */
 KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
@@ -97,7 +97,7 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
     }
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------------------- */
 
 KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
 {
@@ -120,7 +120,7 @@ KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a
                      kalm__scaled_wasm(c, job->scale + 8, s), kalm__scaled_wasm(d, job->scale + 12, s));
 }
 
-/* ---- q8 tiles ------------------------------------------------------------------------------------------------ */
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
 
 KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
 {
@@ -184,7 +184,7 @@ KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t steps, unsigne
         }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------------ */
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
 
 /* 16 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
 KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t m)
@@ -217,7 +217,7 @@ KALM__FN void kalm__unpack_q4_wasm(const void *panel, size_t cols, void *out)
     }
 }
 
-/* ---- float tiles --------------------------------------------------------------------------------------------- */
+/* ---- float tiles --------------------------------------------------------------------------------------- */
 
 KALM__INLINE v128_t kalm__multiply_add_wasm(v128_t acc, v128_t x, v128_t w)
 {
@@ -265,7 +265,7 @@ KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t co
         for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 /* q8 bytes of a q4 panel, then the panel widened to words */
 KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
