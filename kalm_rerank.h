@@ -195,6 +195,13 @@ typedef struct kalm_config {
                                           the prompt, as the published code has it; default: they are those characters
                                           and nothing more */
 
+typedef struct kalm_score {
+    uint32_t index;                    /* of the document in the call's array                                */
+    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
+    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+} kalm_score;
+
 /* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
 typedef struct kalm_params {
     uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
@@ -205,6 +212,13 @@ typedef struct kalm_params {
     int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
                                           work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
     void     *progress_user;
+    int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
+                                          score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
+    void     *on_score_user;
+    uint32_t  prefix_tokens;           /* kalm_rerank_ids: how many of the prompt's first tokens come again with other
+                                          queries, for the cache; default none. Texts find this by themselves */
+    uint32_t  coarse_ratio;            /* kalm_rerank_top: a first pass over all documents at this coarser ratio  */
+    uint32_t  coarse_keep;             /* documents that pass it; default: 4 x top_k                         */
 } kalm_params;
 
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
@@ -318,13 +332,6 @@ KALM_API void kalm_doc_free(kalm_doc *doc);
 
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
-typedef struct kalm_score {
-    uint32_t index;                    /* of the document in the call's array                                */
-    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
-    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
-    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
-} kalm_score;
-
 /* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
@@ -336,6 +343,24 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
 /* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* The best `top_k`, sorted: *found of them, at most top_k, into scores [top_k]. With params.coarse_ratio, a multiple of
+   every document's ratio, all documents are scored at that ratio first and the best coarse_keep again at their own: the
+   scores that come back are exactly those of a full run, but a document that the first pass ranks too low is missed.
+   on_score hears of the last pass alone. */
+KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                     size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
+                                     kalm_error *err);
+
+/* What cache_bytes keeps between queries: for each document and instruction the keys and values of its rows and of the
+   prompt up to the query, in every layer. The next query with that instruction runs its own tokens only; scores are the
+   same bits as without. Least recently used go first. */
+typedef struct kalm_cache_info {
+    uint64_t hits, misses, dropped;    /* documents found, not found, removed to make room, since the context was made */
+    size_t   documents, bytes, limit;  /* held now; of cache_bytes                                            */
+} kalm_cache_info;
+KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
+KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
 /* Best first; equal margins keep the order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);
@@ -1278,8 +1303,9 @@ static const int8_t kalm__q4_codebook[16] = {
 
 KALM__INLINE int8_t kalm__q4_value(unsigned nibble, unsigned multiplier)
 {
-    int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;   /* the offset makes it positive: */
-    return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);                             /* C99 does not define x >> 6 below 0 */
+    /* 128 * 64 makes it positive: C99 leaves x >> 6 below zero to the compiler */
+    int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;
+    return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);
 }
 
 KALM__INLINE size_t kalm__cols32(size_t cols) { return kalm__round_up(cols, KALM__GROUP); }
@@ -2947,8 +2973,8 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #endif
 /* ---- end src/cpu.h ---- */
 /* ---- begin src/kernels.h ---- */
-/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that each
-   instruction set fills in. Knows nothing of layers or attention.
+/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that
+   each instruction set fills in. Knows nothing of layers or attention.
 
    A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
    every set reads these bytes in place from the mapped file:
@@ -2958,8 +2984,8 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4. Panels follow each other kalm__panel_bytes() apart unless
-   `stride` says otherwise.
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4.
+   Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
    Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
    int8 with one scale, so that all sets hold the same integers:
@@ -3243,7 +3269,8 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
                 int32_t acc[16] = {0};
                 for (k = 0; k < cols32; k++)
                     for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
-                for (j = 0; j < outputs; j++) out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+                for (j = 0; j < outputs; j++)
+                    out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
             }
         } else {
             const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
@@ -3486,8 +3513,10 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
     size_t k = 0, i;
     if (n == 4)
         for (; k + 4 <= cols; k += 4) {
-            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k), c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
-            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d), ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
+            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k);
+            __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
+            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+            __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
             _mm_storeu_ps(out + k * R, _mm_movelh_ps(ab, cd));
             _mm_storeu_ps(out + (k + 1) * R, _mm_movehl_ps(cd, ab));
             _mm_storeu_ps(out + (k + 2) * R, _mm_movelh_ps(ef, gh));
@@ -3574,7 +3603,8 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
     __m256i products;
-    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
+    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}"
+            : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
     return acc;
 #else
     return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
@@ -3681,7 +3711,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
     unsigned char *q = (unsigned char *)out;
     const __m256i low = _mm256_set1_epi8(15);
-    const __m256i codebook = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    const __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook);
+    const __m256i codebook = _mm256_broadcastsi128_si256(levels);
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
         __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
@@ -3694,7 +3725,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
             _mm256_store_si256(to, kalm__q4_bytes_256(_mm256_and_si256(v0, low), codebook, m0));
             _mm256_store_si256(to + 1, kalm__q4_bytes_256(_mm256_and_si256(v1, low), codebook, m1));
             _mm256_store_si256(to4, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v0, 4), low), codebook, m0));
-            _mm256_store_si256(to4 + 1, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
+            _mm256_store_si256(to4 + 1,
+                               kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
         }
     }
 }
@@ -3726,7 +3758,8 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
-    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2, kalm__f32_6x1_avx2
+    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
+    kalm__f32_6x1_avx2
 };
 
 KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
@@ -3848,7 +3881,8 @@ KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, si
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
 {
-    return _mm256_mullo_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first)), _mm256_set1_epi32(-128));
+    __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
+    return _mm256_mullo_epi32(sum, _mm256_set1_epi32(-128));
 }
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
@@ -4011,10 +4045,14 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k;
     for (k = 0; k + 32 <= cols; k += 32) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k)), n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k)), n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k)), n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k)), n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
+        n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
+        n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
+        n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
+        n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
     }
     for (; k < cols; k += 16) {
         __mmask16 in = kalm__inside_512(k, cols);
@@ -4135,13 +4173,29 @@ KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
     return _mm512_set1_epi32(v);
 }
 
-KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
+KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, size_t panel)
 {
-    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
     size_t left = job->outputs - 16 * panel;
-    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+    return (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
 }
+
+KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+    _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
+}
+
+/* What the stores of a tile need, read before the first of them: behind a store the compiler would read it again. */
+#define KALM__512_RESULTS1 \
+    float *y = job->y; \
+    const float *row_scale = job->row_scale; \
+    size_t stride = job->stride; \
+    __m512 scale0 = _mm512_loadu_ps(job->scale); \
+    __mmask16 some0 = kalm__outputs_512(job, 0);
+#define KALM__512_RESULTS2 \
+    KALM__512_RESULTS1 \
+    __m512 scale1 = _mm512_loadu_ps(job->scale + 16); \
+    __mmask16 some1 = kalm__outputs_512(job, 1);
 
 KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
 {
@@ -4166,7 +4220,9 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpbusd_512(c##r, x, w0); \
     d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
+#define KALM__512_STORE(r) \
+    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
+    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
 #define KALM__512_TILE2(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
     { \
@@ -4180,7 +4236,10 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
             KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__512_STEP2) \
         } \
-        KALM__REP_##R(KALM__512_STORE) \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##R(KALM__512_STORE) \
+        } \
     }
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
@@ -4192,7 +4251,8 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 #define KALM__512_STEP1(r) \
     c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
     d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
+#define KALM__512_STORE1(r) \
+    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
 #define KALM__512_TILE1(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
     { \
@@ -4208,7 +4268,10 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
             KALM__PREFETCH(ahead + ahead_step); \
             KALM__REP_##R(KALM__512_STEP1) \
         } \
-        KALM__REP_##R(KALM__512_STORE1) \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_STORE1) \
+        } \
     }
 KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
 KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
@@ -4221,7 +4284,8 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
     e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
     f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
 #define KALM__512_STORE4(r) \
-    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
+    kalm__store_512(y + r * stride, some0, \
+                    _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
 #define KALM__512_TILE4(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
     { \
@@ -4241,7 +4305,10 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
             KALM__PREFETCH(ahead + 3 * ahead_step); \
             KALM__REP_##R(KALM__512_STEP4) \
         } \
-        KALM__REP_##R(KALM__512_STORE4) \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_STORE4) \
+        } \
     }
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
 
@@ -4772,9 +4839,11 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #endif
 
 #define KALM__DOT_ROW(r, x, lane) \
-    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
+    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
+    KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
 #define KALM__DOT_LINE \
-    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16), w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
+    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16); \
+    w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
 #define KALM__DOT_TILE_OF(R, LOAD, ROWS) \
     KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
     { \
@@ -4843,7 +4912,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 
 /* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
 #define KALM__MM_ZERO(r) \
-    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r, g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
+    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
+    int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
 #define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
@@ -4855,7 +4925,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 #define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
 #define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
 #define KALM__MM_JOIN(half, a, b) \
-    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), vget_##half##_s64(vreinterpretq_s64_s32(b))))
+    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
+                                       vget_##half##_s64(vreinterpretq_s64_s32(b))))
 #define KALM__MM_PUT(r) \
     kalm__store_neon(job, 2 * r, KALM__MM_JOIN(low, c##r, d##r), KALM__MM_JOIN(low, e##r, f##r), \
                      KALM__MM_JOIN(low, g##r, h##r), KALM__MM_JOIN(low, i##r, j##r)); \
@@ -8523,6 +8594,122 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 
 #endif
 /* ---- end src/model.h ---- */
+/* ---- begin src/state.h ---- */
+/* state.h - what the decoder computed for a document and a prompt's beginning, kept for the next query: keys and values of
+   the document's rows in every layer, and of the prompt's first tokens (everything before the query), which depend on the
+   document and the instruction alone. Reusing them is exact: a row's result depends on nothing beside it.
+   A cache of least recent use, limited in bytes, owned by one context. Knows nothing of how states are computed. */
+#ifndef KALM__STATE_H
+#define KALM__STATE_H
+
+
+typedef struct kalm__state kalm__state;
+struct kalm__state {
+    kalm__state *chain;                /* next in the bucket */
+    kalm__state *newer, *older;
+    uint64_t     doc, prefix;          /* checksum of the document's bytes; hash of the prompt's first tokens */
+    size_t       block;                /* bytes, this struct included */
+    int          pinned;               /* in use by the call at hand */
+    int          fresh;                /* not computed yet */
+    unsigned char *data;               /* aligned to 64 */
+};
+
+enum { KALM__STATE_BUCKETS = 256 };
+typedef struct kalm__cache {
+    kalm__state *bucket[KALM__STATE_BUCKETS];
+    kalm__state *newest, *oldest;
+    size_t       limit, bytes, count;
+    uint64_t     hits, misses, dropped;
+} kalm__cache;
+
+KALM__INLINE kalm__state **kalm__state_bucket(kalm__cache *c, uint64_t doc, uint64_t prefix)
+{
+    return &c->bucket[(doc ^ prefix * (uint64_t)KALM__HASH_A) >> 56];
+}
+
+KALM__FN void kalm__state_unlink(kalm__cache *c, kalm__state *s)
+{
+    if (s->newer) s->newer->older = s->older;
+    else c->newest = s->older;
+    if (s->older) s->older->newer = s->newer;
+    else c->oldest = s->newer;
+}
+KALM__FN void kalm__state_make_newest(kalm__cache *c, kalm__state *s)
+{
+    s->newer = NULL;
+    s->older = c->newest;
+    if (c->newest) c->newest->newer = s;
+    else c->oldest = s;
+    c->newest = s;
+}
+
+KALM__FN void kalm__state_drop(kalm__cache *c, const kalm_allocator *alloc, kalm__state *s)
+{
+    kalm__state **at = kalm__state_bucket(c, s->doc, s->prefix);
+    while (*at != s) at = &(*at)->chain;
+    *at = s->chain;
+    kalm__state_unlink(c, s);
+    c->bytes -= s->block;
+    c->count--;
+    kalm__release(alloc, s, s->block);
+}
+
+KALM__FN void kalm__cache_clear(kalm__cache *c, const kalm_allocator *alloc)
+{
+    while (c->newest) kalm__state_drop(c, alloc, c->newest);
+}
+
+/* The state, pinned, or NULL. */
+KALM__FN kalm__state *kalm__state_find(kalm__cache *c, uint64_t doc, uint64_t prefix)
+{
+    kalm__state *s;
+    for (s = *kalm__state_bucket(c, doc, prefix); s; s = s->chain)
+        if (s->doc == doc && s->prefix == prefix) {
+            kalm__state_unlink(c, s);
+            kalm__state_make_newest(c, s);
+            s->pinned++;
+            return s;
+        }
+    return NULL;
+}
+
+/* A new state with `size` bytes of data, pinned and fresh; NULL when the limit or the allocator does not grant it. Drops
+   the states least recently used to make room. */
+KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *alloc, uint64_t doc, uint64_t prefix, size_t size)
+{
+    size_t block = kalm__add(kalm__round_up(sizeof(kalm__state), 64) + 64, size);
+    kalm__state *s = c->oldest, **at;
+    if (block > c->limit) return NULL;
+    while (c->bytes > c->limit - block) {
+        while (s && s->pinned) s = s->newer;
+        if (!s) return NULL;
+        {
+            kalm__state *next = s->newer;
+            kalm__state_drop(c, alloc, s);
+            c->dropped++;
+            s = next;
+        }
+    }
+    s = (kalm__state *)kalm__alloc(alloc, block);
+    if (!s) return NULL;
+    memset(s, 0, sizeof *s);
+    s->doc = doc;
+    s->prefix = prefix;
+    s->block = block;
+    s->pinned = 1;
+    s->fresh = 1;
+    s->data = kalm__align64((unsigned char *)s + sizeof *s);
+    at = kalm__state_bucket(c, doc, prefix);
+    s->chain = *at;
+    *at = s;
+    kalm__state_make_newest(c, s);
+    c->bytes += block;
+    c->count++;
+    return s;
+}
+
+#endif
+/* ---- end src/state.h ---- */
 /* ---- begin src/context.h ---- */
 /* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
    context is made; the plan that hands the pieces out also tells the size beforehand. */
@@ -8542,6 +8729,7 @@ typedef struct kalm__seq {
     kalm__keys self, cross;            /* packed keys and values of the layer at hand */
     size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
+    kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
 /* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
@@ -8562,6 +8750,7 @@ typedef struct kalm__memory {
     float  *fine;                      /* [MAX_FINE][the longest row]: second planes (matmul.h) */
     void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
+    kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
     int32_t    *ids, *prompt;          /* [rows], [rows] */
@@ -8581,7 +8770,7 @@ struct kalm_context {
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
-    size_t         cache_bytes;
+    kalm__cache    cache;
 };
 
 /* How a layer attends: the encoder in int8 beside quantised weights, everything else in floats. Measured on the tiny model
@@ -8669,6 +8858,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
+    m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
     m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
     m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
@@ -8705,7 +8895,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
-    c->cache_bytes = config ? config->cache_bytes : 0;
+    c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if !KALM__THREADS
     if (!config || !config->parallel) *threads = 1;
@@ -8798,6 +8988,7 @@ typedef struct kalm__layer_run {
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
+    int                no_fine;        /* no prompt ends in this batch */
     kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
 } kalm__layer_run;
@@ -8901,7 +9092,7 @@ KALM__FN void kalm__find_fine(kalm__layer_run *r)
     const kalm__memory *m = &r->c->memory;
     size_t i, step = r->c->machine.kernels->acts_step;
     r->fine.count = 0;
-    if (r->side != KALM__DECODER || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
+    if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     r->n = kalm__min(r->n, (r->c->chunk - 2 * KALM__MAX_FINE) / step * step);
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
@@ -9412,18 +9603,22 @@ KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, si
    document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
 
    Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
-   only the last token goes beyond its keys and values. */
+   only the last token goes beyond its keys and values. With a cache (state.h) a document's keys and values and those of the
+   prompt's first tokens are computed once and kept; each query then runs its remaining tokens only. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
 
+enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
 typedef struct kalm__decoding {
     kalm_context *c;
-    const int32_t *ids;                /* [tokens] */
-    size_t        tokens;
+    const int32_t *ids;                /* [tokens]: those to run, at positions first, first + 1, ... */
+    size_t        tokens, first;
+    int           mode;
     const kalm_doc *const *docs;
     kalm__batch   batch;
     size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    size_t        cross_room;          /* capacity handed out in memory.cross */
     size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
     size_t        second, packed;      /* rows in acts_doc before the second planes, and in all */
     size_t        row0, n;             /* chunk of document rows at hand */
@@ -9587,34 +9782,94 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     }
 }
 
-/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i. */
+/* ---- states ---------------------------------------------------------------------------------------------------------- */
+
+/* Bytes of a state's data before layer `layer`: for each, the keys and values of the document's rows, then the prefix's. */
+KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t rows, size_t prefix)
+{
+    size_t bytes = 0;
+    uint32_t l;
+    for (l = 0; l < layer; l++) {
+        kalm__heads h = kalm__layer_heads(&c->model->file, KALM__DECODER, l);
+        bytes = kalm__add(bytes, kalm__add(kalm__key_bytes(&h, kalm__round_up(rows, KALM__KEY_STEP)),
+                                           kalm__key_bytes(&h, kalm__round_up(prefix, KALM__KEY_STEP))));
+    }
+    return bytes;
+}
+
+/* Copy keys [0, from->count) into a sequence's own place, whose capacity may differ. */
+KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
+{
+    kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
+    size_t head, d, panels = (from->count + 15) / 16 * 16, channels = kalm__round_up(h->head_dim, 16);
+    KALM_ASSERT(!h->quantised);
+    for (head = 0; head < h->kv_heads; head++) {
+        unsigned char *out = to->data + head * a.size;
+        const unsigned char *in = from->data + head * b.size;
+        memcpy(out, in, panels * h->head_dim * sizeof(float));
+        for (d = 0; d < channels; d += 16)
+            memcpy(out + a.value + d * to->capacity * sizeof(float), in + b.value + d * from->capacity * sizeof(float),
+                   from->count * 16 * sizeof(float));
+    }
+}
+
+/* Where this layer's keys lie when states are there: see the modes. */
+KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, uint32_t layer, size_t prefix)
+{
+    size_t i;
+    for (i = 0; i < r->seqs; i++) {
+        kalm__seq *q = &d->c->memory.seqs[i];
+        kalm__keys kept;
+        q->cross.data = q->state->data + kalm__state_bytes(d->c, layer, q->cross.count, prefix);
+        kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
+        kept.count = prefix;
+        kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
+        if (d->mode == KALM__BUILD) q->self = kept;
+        else kalm__copy_keys(&r->heads, &q->self, &kept);
+    }
+}
+
+/* ---- batches --------------------------------------------------------------------------------------------------------- */
+
+/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
 KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
 {
     kalm_context *c = d->c;
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine);
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * f->shape.hidden);
-    d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
-    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine), hidden = f->shape.hidden;
+    size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
+    if (d->mode != KALM__WARM) {
+        d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+        d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+        d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+        kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    }
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
         kalm_result result;
+        int last = l + 1 == layers;
         kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
+        r.no_fine = d->mode == KALM__BUILD;
         kalm__place_keys(&r);
-        kalm__cross_keys(d, &r);
-        if (l == 0 && layers > 1) {
+        if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
+        if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);
+        if (l == 0 && !last) {
             kalm__first_layer(d, &r);
+            for (i = 1; d->mode == KALM__BUILD && i < d->batch.seqs; i++) {       /* each state has its own copy */
+                kalm__seq *q = &m->seqs[i];
+                memcpy(q->cross.data + kalm__key_bytes(&r.heads, q->cross.capacity), q->self.data,
+                       kalm__key_bytes(&r.heads, q->self.capacity));
+            }
         } else {
             if (l == 0)
                 for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * f->shape.hidden, m->x, d->tokens * f->shape.hidden * sizeof(float));
+                    memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
             kalm__layer_keys(&r, d->batch.seqs);
-            if (l + 1 == layers) kalm__keep_last_rows(d, &r);
-            kalm__layer_rows(&r, NULL);
+            if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
+            if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
         result = kalm__step(progress, rows, err);
         if (result) return result;
@@ -9622,43 +9877,142 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     return KALM_OK;
 }
 
-/* Score docs[0..count) against a prompt of token ids; ids are in the vocabulary, documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
-                                  size_t count, kalm__progress *progress, kalm_score *scores, kalm_error *err)
+KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int32_t *ids, size_t first, size_t tokens,
+                                   const kalm_doc *const *docs, int mode)
 {
-    size_t next = 0, hidden = c->model->file.shape.hidden, i;
-    while (next < count) {
-        kalm__decoding d;
-        size_t room = 0;
-        kalm_result result;
-        memset(&d, 0, sizeof d);
-        d.c = c;
-        d.ids = ids;
-        d.tokens = tokens;
-        d.docs = docs;
-        d.batch.c = c;
-        while (next < count) {
-            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
-            kalm__seq *q;
-            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, tokens, 0, next)) break;
-            q = &c->memory.seqs[d.batch.seqs - 1];
-            q->cross.count = rows;
-            q->cross.capacity = capacity;
-            q->cross_place = room;
-            room += capacity;
-            d.doc_rows += rows;
-            next++;
-        }
-        result = kalm__decode_batch(&d, progress, err);
-        if (result) return result;
-        for (i = 0; i < d.batch.seqs; i++) {
-            size_t item = c->memory.seqs[i].item;
-            scores[item].index = (uint32_t)item;
-            scores[item].cut = docs[item]->info.tokens_used < docs[item]->info.tokens;
-            kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
-        }
+    memset(d, 0, sizeof *d);
+    d->c = c;
+    d->ids = ids + first;
+    d->first = first;
+    d->tokens = tokens;
+    d->docs = docs;
+    d->mode = mode;
+    d->batch.c = c;
+}
+
+/* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
+KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *state)
+{
+    size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
+    kalm__seq *q;
+    if (d->mode != KALM__WARM && capacity > d->c->rows - d->cross_room) return 0;
+    if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
+    q = &d->c->memory.seqs[d->batch.seqs - 1];
+    q->cross.count = rows;
+    q->cross.capacity = capacity;
+    q->state = state;
+    if (d->mode != KALM__WARM) {
+        q->cross_place = d->cross_room;
+        d->cross_room += capacity;
+        d->doc_rows += rows;
+    }
+    return 1;
+}
+
+/* Scores of a batch that has run; tells the caller's callback. */
+KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
+{
+    const kalm_context *c = d->c;
+    size_t i, hidden = c->model->file.shape.hidden;
+    for (i = 0; i < d->batch.seqs; i++) {
+        size_t item = c->memory.seqs[i].item;
+        scores[item].index = (uint32_t)item;
+        scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
+        kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
+            return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }
     return KALM_OK;
+}
+
+/* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
+KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
+                                       size_t *next, size_t end, const kalm_params *p, kalm__progress *progress,
+                                       kalm_score *scores, kalm_error *err)
+{
+    kalm__decoding d;
+    kalm_result r;
+    kalm__decoding_begin(&d, c, ids, 0, tokens, docs, KALM__COLD);
+    while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
+    r = kalm__decode_batch(&d, progress, err);
+    return r ? r : kalm__decoding_scores(&d, p, scores, err);
+}
+
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... */
+KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
+                                        kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
+{
+    size_t i = 0, k;
+    while (i < count) {
+        kalm__decoding d;
+        size_t begin = i;
+        kalm_result r;
+        kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
+        for (; i < count; i++)
+            if (states[i]->fresh && !kalm__decoding_add(&d, first + i, states[i])) break;
+        if (!d.batch.seqs) continue;
+        r = kalm__decode_batch(&d, progress, err);
+        if (r) return r;
+        for (k = begin; k < i; k++) states[k]->fresh = 0;
+    }
+    return KALM_OK;
+}
+
+/* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
+KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix,
+                                       const kalm_doc *const *docs, size_t *next, size_t count, const kalm_params *p,
+                                       kalm__progress *progress, kalm_score *scores, kalm_error *err)
+{
+    kalm__decoding d;
+    kalm__state **states = c->memory.states;
+    uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
+    size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
+    size_t most = kalm__min(c->rows / room, c->rows / KALM__KEY_STEP);
+    kalm_result r;
+    for (; n < most && first + n < count; n++) {
+        const kalm_doc *doc = docs[first + n];
+        uint64_t sum = kalm__u64(doc->bytes + 40);
+        kalm__state *s = kalm__state_find(&c->cache, sum, name);
+        if (s) {
+            c->cache.hits++;
+        } else {
+            s = kalm__state_new(&c->cache, &c->alloc, sum, name,
+                                kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix));
+            if (!s) break;
+            c->cache.misses++;
+        }
+        states[n] = s;
+    }
+    r = kalm__build_states(c, ids, prefix, docs, first, states, n, progress, err);
+    if (!r && n) {
+        kalm__decoding_begin(&d, c, ids, prefix, tokens - prefix, docs, KALM__WARM);
+        for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
+        r = kalm__decode_batch(&d, progress, err);
+        if (!r) r = kalm__decoding_scores(&d, p, scores, err);
+    }
+    for (i = 0; i < n; i++) {
+        states[i]->pinned--;
+        if (states[i]->fresh && !states[i]->pinned) kalm__state_drop(&c->cache, &c->alloc, states[i]);
+    }
+    return r;
+}
+
+/* Score docs[0..count) against a prompt of token ids, the first `prefix` of which are the same for other queries (0: none
+   known); ids are in the vocabulary, documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix, const kalm_doc *const *docs,
+                                  size_t count, const kalm_params *p, kalm__progress *progress, kalm_score *scores,
+                                  kalm_error *err)
+{
+    size_t next = 0;
+    int warm = prefix && prefix < tokens && c->cache.limit;
+    kalm_result r = KALM_OK;
+    while (!r && next < count) {
+        size_t before = next;
+        if (warm) r = kalm__decode_warm(c, ids, tokens, prefix, docs, &next, count, p, progress, scores, err);
+        if (!r && next == before)      /* no cache, or none with room for this one */
+            r = kalm__decode_cold(c, ids, tokens, docs, &next, warm ? next + 1 : count, p, progress, scores, err);
+    }
+    return r;
 }
 
 #endif
@@ -9707,26 +10061,37 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, u
     return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, pieces, 2, flags, ids, capacity, count, err);
 }
 
+/* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
+KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
+                                      size_t *count, kalm_error *err)
+{
+    const kalm__file *f = &c->model->file;
+    kalm__piece pieces[7];
+    pieces[0] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
+    pieces[1] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
+    pieces[2] = kalm__one_piece(f->string[KALM__STRING_INSTRUCT], 1);
+    pieces[3] = kalm__one_piece(p->instruction.data ? p->instruction : f->string[KALM__STRING_INSTRUCTION], !p->instruction.data);
+    pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
+    pieces[5] = kalm__one_piece(query, 0);
+    pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, pieces, 7, p->flags, ids, capacity, count, err);
+}
+
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
    as a part of the whole. Writes at most `capacity` ids; *count may be more. */
 KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
                                       size_t *count, kalm_error *err)
 {
-    const kalm__file *f = &c->model->file;
-    const kalm__tokenizer *t = &f->tokenizer;
-    kalm__piece pieces[7];
+    const kalm__tokenizer *t = &c->model->file.tokenizer;
     kalm_text cut;
     char *text = NULL;
-    size_t room, n = 0, k = 0, size = 0, most = c->max_query;
-    int32_t *query_ids;
+    size_t room = 0, n = 0, size = 0, most = c->max_query;
+    int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     kalm_result r;
-    query = kalm__resolve(query);
-    query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, query, p->flags, query_ids, most, &n, err);
+    r = kalm__tokenize(t, &c->alloc, kalm__resolve(query), p->flags, query_ids, most, &n, err);
     n = kalm__min(n, most);
-    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &size, err);
-    room = size;
+    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
     if (!r) {
         text = (char *)kalm__alloc(&c->alloc, room);
         if (!text) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a query", room);
@@ -9736,18 +10101,30 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     if (!r) {
         cut.data = text;
         cut.size = size;
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
-        pieces[k++] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_INSTRUCT], 1);
-        pieces[k++] = kalm__one_piece(p->instruction.data ? p->instruction : f->string[KALM__STRING_INSTRUCTION],
-                                      !p->instruction.data);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
-        pieces[k++] = kalm__one_piece(cut, 0);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-        r = kalm__tokenize_pieces(t, &c->alloc, pieces, k, p->flags, ids, capacity, count, err);
+        r = kalm__wrap_query(c, cut, p, ids, capacity, count, err);
     }
     kalm__release(&c->alloc, text, room);
     return r;
+}
+
+/* How many of a prompt's first tokens are the same whatever the query: what two prompts with very different queries have in
+   common (no merge reaches across), if this prompt begins so too. Uses memory.ids, which no query needs. */
+KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
+                                         size_t *prefix, kalm_error *err)
+{
+    static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
+    size_t count[2], half = c->rows / 2, n = 0;
+    int32_t *ids = c->memory.ids;
+    int i;
+    *prefix = 0;
+    for (i = 0; i < 2; i++) {
+        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), p, ids + (size_t)i * half, half, &count[i], err);
+        if (r) return r;
+        if (count[i] > half) return KALM_OK;
+    }
+    while (n < count[0] && n < count[1] && ids[n] == ids[half + n]) n++;
+    if (n < tokens && !memcmp(ids, prompt, n * sizeof *ids)) *prefix = n;
+    return KALM_OK;
 }
 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
@@ -10045,6 +10422,7 @@ KALM_API void kalm_context_free(kalm_context *ctx)
     if (!ctx) return;
     kalm__pool_stop(&ctx->pool);
     alloc = ctx->alloc;
+    kalm__cache_clear(&ctx->cache, &alloc);
     kalm__release(&alloc, ctx->block, ctx->block_size);
 }
 
@@ -10187,7 +10565,7 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 
 /* ---- reranking ---------------------------------------------------------------------------------------------------- */
 
-KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const kalm_doc *const *docs, size_t count,
+KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t prefix, const kalm_doc *const *docs, size_t count,
                                       const kalm_params *p, kalm_score *scores, kalm_error *err)
 {
     kalm__progress progress;
@@ -10196,14 +10574,14 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const ka
     progress.call = p->progress;
     progress.user = p->progress_user;
     progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
-    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, docs, count, &progress, scores, err);
+    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
 }
 
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
-    size_t tokens = 0;
+    size_t tokens = 0, prefix = 0;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -10213,7 +10591,8 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
-    if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
+    if (!r && ctx->cache.limit) r = kalm__stable_prefix(ctx, &p, ctx->memory.prompt, tokens, &prefix, err);
+    if (!r) r = kalm__score_docs(ctx, tokens, prefix, docs, count, &p, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -10236,8 +10615,121 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
     if (r) return r;
     memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
-    r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
+    r = kalm__score_docs(ctx, prompt.count, p.prefix_tokens, docs, count, &p, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info)
+{
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (!ctx) return;
+    info->hits = ctx->cache.hits;
+    info->misses = ctx->cache.misses;
+    info->dropped = ctx->cache.dropped;
+    info->documents = ctx->cache.count;
+    info->bytes = ctx->cache.bytes;
+    info->limit = ctx->cache.limit;
+}
+
+KALM_API void kalm_context_clear_cache(kalm_context *ctx)
+{
+    if (ctx) kalm__cache_clear(&ctx->cache, &ctx->alloc);
+}
+
+/* Hands scores on to the caller's callback with the index that they have in the caller's array. */
+typedef struct kalm__renumber {
+    const kalm_params *params;
+    const uint32_t    *place;          /* [..]: index by place; NULL: base + index */
+    size_t             base;
+} kalm__renumber;
+
+KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
+{
+    const kalm__renumber *n = (const kalm__renumber *)user;
+    kalm_score s = *score;
+    s.index = n->place ? n->place[s.index] : (uint32_t)(n->base + s.index);
+    return n->params->on_score(n->params->on_score_user, &s);
+}
+
+/* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
+KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                       const kalm_params *p, kalm_score *all, kalm_error *err)
+{
+    enum { TOGETHER = 64 };
+    kalm_doc *coarse[TOGETHER];
+    kalm_params pass = *p;
+    size_t first, i;
+    kalm_result r = KALM_OK;
+    pass.on_score = NULL;
+    for (first = 0; !r && first < count; first += TOGETHER) {
+        size_t n = kalm__min(count - first, TOGETHER);
+        for (i = 0; i < n; i++) coarse[i] = NULL;
+        for (i = 0; !r && i < n; i++)
+            r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)coarse, n, &pass, all + first, err);
+        for (i = 0; i < n; i++) {
+            all[first + i].index = (uint32_t)(first + i);
+            kalm__doc_release(coarse[i]);
+        }
+    }
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                     size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
+                                     kalm_error *err)
+{
+    kalm_params p, pass;
+    kalm__renumber number;
+    kalm_score *all = NULL;
+    const kalm_doc **chosen = NULL;
+    uint32_t *place = NULL;
+    size_t keep = count, i, bytes;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(found);
+    *found = 0;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (top_k) KALM__NEED(scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (r || !count || !top_k) return r;
+    bytes = kalm__mul(count, sizeof *all + sizeof *chosen + sizeof *place);
+    all = (kalm_score *)kalm__alloc(&ctx->alloc, bytes);
+    if (!all) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the scores of %z documents", count);
+    {
+        void *behind = all + count;
+        chosen = (const kalm_doc **)behind;
+        behind = chosen + count;
+        place = (uint32_t *)behind;
+    }
+    for (i = 0; i < count; i++) place[i] = (uint32_t)i;
+    if (p.coarse_ratio) {
+        keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
+        r = kalm__coarse_pass(ctx, query, docs, count, &p, all, err);
+        if (!r) kalm_sort(all, count);
+        for (i = 0; !r && i < count; i++) place[i] = all[i].index;
+    }
+    for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
+    pass = p;
+    if (p.on_score) {
+        number.params = &p;
+        number.place = place;
+        number.base = 0;
+        pass.on_score = kalm__renumbered;
+        pass.on_score_user = &number;
+    }
+    if (!r) r = kalm_rerank(ctx, query, chosen, keep, &pass, all, err);
+    if (!r) {
+        for (i = 0; i < keep; i++) all[i].index = place[all[i].index];
+        kalm_sort(all, keep);
+        *found = kalm__min(keep, top_k);
+        memcpy(scores, all, *found * sizeof *scores);
+    }
+    kalm__release(&ctx->alloc, all, bytes);
     return r;
 }
 
@@ -10246,7 +10738,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
 {
     enum { KALM__TOGETHER = 64 };
     kalm_doc *docs[KALM__TOGETHER];
-    kalm_params p;
+    kalm_params p, pass;
+    kalm__renumber number;
     kalm_result r;
     size_t first, i;
     kalm__no_error(err);
@@ -10258,8 +10751,16 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
-        r = kalm_encode(ctx, texts + first, n, &p, docs, err);
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &p, scores + first, err);
+        pass = p;
+        if (p.on_score) {
+            number.params = &p;
+            number.place = NULL;
+            number.base = first;
+            pass.on_score = kalm__renumbered;
+            pass.on_score_user = &number;
+        }
+        r = kalm_encode(ctx, texts + first, n, &pass, docs, err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);
             kalm__doc_release(docs[i]);

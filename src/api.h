@@ -87,6 +87,13 @@ typedef struct kalm_config {
                                           the prompt, as the published code has it; default: they are those characters
                                           and nothing more */
 
+typedef struct kalm_score {
+    uint32_t index;                    /* of the document in the call's array                                */
+    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
+    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+} kalm_score;
+
 /* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
 typedef struct kalm_params {
     uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
@@ -97,6 +104,13 @@ typedef struct kalm_params {
     int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
                                           work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
     void     *progress_user;
+    int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
+                                          score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
+    void     *on_score_user;
+    uint32_t  prefix_tokens;           /* kalm_rerank_ids: how many of the prompt's first tokens come again with other
+                                          queries, for the cache; default none. Texts find this by themselves */
+    uint32_t  coarse_ratio;            /* kalm_rerank_top: a first pass over all documents at this coarser ratio  */
+    uint32_t  coarse_keep;             /* documents that pass it; default: 4 x top_k                         */
 } kalm_params;
 
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
@@ -210,13 +224,6 @@ KALM_API void kalm_doc_free(kalm_doc *doc);
 
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
-typedef struct kalm_score {
-    uint32_t index;                    /* of the document in the call's array                                */
-    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
-    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
-    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
-} kalm_score;
-
 /* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
@@ -228,6 +235,24 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
 /* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err);
+
+/* The best `top_k`, sorted: *found of them, at most top_k, into scores [top_k]. With params.coarse_ratio, a multiple of
+   every document's ratio, all documents are scored at that ratio first and the best coarse_keep again at their own: the
+   scores that come back are exactly those of a full run, but a document that the first pass ranks too low is missed.
+   on_score hears of the last pass alone. */
+KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                     size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
+                                     kalm_error *err);
+
+/* What cache_bytes keeps between queries: for each document and instruction the keys and values of its rows and of the
+   prompt up to the query, in every layer. The next query with that instruction runs its own tokens only; scores are the
+   same bits as without. Least recently used go first. */
+typedef struct kalm_cache_info {
+    uint64_t hits, misses, dropped;    /* documents found, not found, removed to make room, since the context was made */
+    size_t   documents, bytes, limit;  /* held now; of cache_bytes                                            */
+} kalm_cache_info;
+KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
+KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
 /* Best first; equal margins keep the order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);

@@ -9,6 +9,7 @@
 #include "matmul.h"
 #include "attention.h"
 #include "rotary.h"
+#include "state.h"
 #include "model.h"
 
 enum {
@@ -23,6 +24,7 @@ typedef struct kalm__seq {
     kalm__keys self, cross;            /* packed keys and values of the layer at hand */
     size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
+    kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
 /* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
@@ -43,6 +45,7 @@ typedef struct kalm__memory {
     float  *fine;                      /* [MAX_FINE][the longest row]: second planes (matmul.h) */
     void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
+    kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
     int32_t    *ids, *prompt;          /* [rows], [rows] */
@@ -62,7 +65,7 @@ struct kalm_context {
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
-    size_t         cache_bytes;
+    kalm__cache    cache;
 };
 
 /* How a layer attends: the encoder in int8 beside quantised weights, everything else in floats. Measured on the tiny model
@@ -150,6 +153,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
+    m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
     m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
     m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
@@ -186,7 +190,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
-    c->cache_bytes = config ? config->cache_bytes : 0;
+    c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if !KALM__THREADS
     if (!config || !config->parallel) *threads = 1;

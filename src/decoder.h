@@ -2,7 +2,8 @@
    document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
 
    Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
-   only the last token goes beyond its keys and values. */
+   only the last token goes beyond its keys and values. With a cache (state.h) a document's keys and values and those of the
+   prompt's first tokens are computed once and kept; each query then runs its remaining tokens only. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
@@ -11,13 +12,16 @@
 #include "encoder.h"
 #include "documents.h"
 
+enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
 typedef struct kalm__decoding {
     kalm_context *c;
-    const int32_t *ids;                /* [tokens] */
-    size_t        tokens;
+    const int32_t *ids;                /* [tokens]: those to run, at positions first, first + 1, ... */
+    size_t        tokens, first;
+    int           mode;
     const kalm_doc *const *docs;
     kalm__batch   batch;
     size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    size_t        cross_room;          /* capacity handed out in memory.cross */
     size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
     size_t        second, packed;      /* rows in acts_doc before the second planes, and in all */
     size_t        row0, n;             /* chunk of document rows at hand */
@@ -181,34 +185,94 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     }
 }
 
-/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i. */
+/* ---- states ---------------------------------------------------------------------------------------------------------- */
+
+/* Bytes of a state's data before layer `layer`: for each, the keys and values of the document's rows, then the prefix's. */
+KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t rows, size_t prefix)
+{
+    size_t bytes = 0;
+    uint32_t l;
+    for (l = 0; l < layer; l++) {
+        kalm__heads h = kalm__layer_heads(&c->model->file, KALM__DECODER, l);
+        bytes = kalm__add(bytes, kalm__add(kalm__key_bytes(&h, kalm__round_up(rows, KALM__KEY_STEP)),
+                                           kalm__key_bytes(&h, kalm__round_up(prefix, KALM__KEY_STEP))));
+    }
+    return bytes;
+}
+
+/* Copy keys [0, from->count) into a sequence's own place, whose capacity may differ. */
+KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
+{
+    kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
+    size_t head, d, panels = (from->count + 15) / 16 * 16, channels = kalm__round_up(h->head_dim, 16);
+    KALM_ASSERT(!h->quantised);
+    for (head = 0; head < h->kv_heads; head++) {
+        unsigned char *out = to->data + head * a.size;
+        const unsigned char *in = from->data + head * b.size;
+        memcpy(out, in, panels * h->head_dim * sizeof(float));
+        for (d = 0; d < channels; d += 16)
+            memcpy(out + a.value + d * to->capacity * sizeof(float), in + b.value + d * from->capacity * sizeof(float),
+                   from->count * 16 * sizeof(float));
+    }
+}
+
+/* Where this layer's keys lie when states are there: see the modes. */
+KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, uint32_t layer, size_t prefix)
+{
+    size_t i;
+    for (i = 0; i < r->seqs; i++) {
+        kalm__seq *q = &d->c->memory.seqs[i];
+        kalm__keys kept;
+        q->cross.data = q->state->data + kalm__state_bytes(d->c, layer, q->cross.count, prefix);
+        kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
+        kept.count = prefix;
+        kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
+        if (d->mode == KALM__BUILD) q->self = kept;
+        else kalm__copy_keys(&r->heads, &q->self, &kept);
+    }
+}
+
+/* ---- batches --------------------------------------------------------------------------------------------------------- */
+
+/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
 KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
 {
     kalm_context *c = d->c;
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine);
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * f->shape.hidden);
-    d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
-    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine), hidden = f->shape.hidden;
+    size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
+    if (d->mode != KALM__WARM) {
+        d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+        d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+        d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+        kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    }
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
         kalm_result result;
+        int last = l + 1 == layers;
         kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
+        r.no_fine = d->mode == KALM__BUILD;
         kalm__place_keys(&r);
-        kalm__cross_keys(d, &r);
-        if (l == 0 && layers > 1) {
+        if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
+        if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);
+        if (l == 0 && !last) {
             kalm__first_layer(d, &r);
+            for (i = 1; d->mode == KALM__BUILD && i < d->batch.seqs; i++) {       /* each state has its own copy */
+                kalm__seq *q = &m->seqs[i];
+                memcpy(q->cross.data + kalm__key_bytes(&r.heads, q->cross.capacity), q->self.data,
+                       kalm__key_bytes(&r.heads, q->self.capacity));
+            }
         } else {
             if (l == 0)
                 for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * f->shape.hidden, m->x, d->tokens * f->shape.hidden * sizeof(float));
+                    memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
             kalm__layer_keys(&r, d->batch.seqs);
-            if (l + 1 == layers) kalm__keep_last_rows(d, &r);
-            kalm__layer_rows(&r, NULL);
+            if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
+            if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
         result = kalm__step(progress, rows, err);
         if (result) return result;
@@ -216,43 +280,142 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     return KALM_OK;
 }
 
-/* Score docs[0..count) against a prompt of token ids; ids are in the vocabulary, documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
-                                  size_t count, kalm__progress *progress, kalm_score *scores, kalm_error *err)
+KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int32_t *ids, size_t first, size_t tokens,
+                                   const kalm_doc *const *docs, int mode)
 {
-    size_t next = 0, hidden = c->model->file.shape.hidden, i;
-    while (next < count) {
-        kalm__decoding d;
-        size_t room = 0;
-        kalm_result result;
-        memset(&d, 0, sizeof d);
-        d.c = c;
-        d.ids = ids;
-        d.tokens = tokens;
-        d.docs = docs;
-        d.batch.c = c;
-        while (next < count) {
-            size_t rows = docs[next]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
-            kalm__seq *q;
-            if (capacity > c->rows - room || !kalm__batch_add(&d.batch, tokens, 0, next)) break;
-            q = &c->memory.seqs[d.batch.seqs - 1];
-            q->cross.count = rows;
-            q->cross.capacity = capacity;
-            q->cross_place = room;
-            room += capacity;
-            d.doc_rows += rows;
-            next++;
-        }
-        result = kalm__decode_batch(&d, progress, err);
-        if (result) return result;
-        for (i = 0; i < d.batch.seqs; i++) {
-            size_t item = c->memory.seqs[i].item;
-            scores[item].index = (uint32_t)item;
-            scores[item].cut = docs[item]->info.tokens_used < docs[item]->info.tokens;
-            kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
-        }
+    memset(d, 0, sizeof *d);
+    d->c = c;
+    d->ids = ids + first;
+    d->first = first;
+    d->tokens = tokens;
+    d->docs = docs;
+    d->mode = mode;
+    d->batch.c = c;
+}
+
+/* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
+KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *state)
+{
+    size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
+    kalm__seq *q;
+    if (d->mode != KALM__WARM && capacity > d->c->rows - d->cross_room) return 0;
+    if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
+    q = &d->c->memory.seqs[d->batch.seqs - 1];
+    q->cross.count = rows;
+    q->cross.capacity = capacity;
+    q->state = state;
+    if (d->mode != KALM__WARM) {
+        q->cross_place = d->cross_room;
+        d->cross_room += capacity;
+        d->doc_rows += rows;
+    }
+    return 1;
+}
+
+/* Scores of a batch that has run; tells the caller's callback. */
+KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
+{
+    const kalm_context *c = d->c;
+    size_t i, hidden = c->model->file.shape.hidden;
+    for (i = 0; i < d->batch.seqs; i++) {
+        size_t item = c->memory.seqs[i].item;
+        scores[item].index = (uint32_t)item;
+        scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
+        kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
+            return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }
     return KALM_OK;
+}
+
+/* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
+KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
+                                       size_t *next, size_t end, const kalm_params *p, kalm__progress *progress,
+                                       kalm_score *scores, kalm_error *err)
+{
+    kalm__decoding d;
+    kalm_result r;
+    kalm__decoding_begin(&d, c, ids, 0, tokens, docs, KALM__COLD);
+    while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
+    r = kalm__decode_batch(&d, progress, err);
+    return r ? r : kalm__decoding_scores(&d, p, scores, err);
+}
+
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... */
+KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
+                                        kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
+{
+    size_t i = 0, k;
+    while (i < count) {
+        kalm__decoding d;
+        size_t begin = i;
+        kalm_result r;
+        kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
+        for (; i < count; i++)
+            if (states[i]->fresh && !kalm__decoding_add(&d, first + i, states[i])) break;
+        if (!d.batch.seqs) continue;
+        r = kalm__decode_batch(&d, progress, err);
+        if (r) return r;
+        for (k = begin; k < i; k++) states[k]->fresh = 0;
+    }
+    return KALM_OK;
+}
+
+/* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
+KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix,
+                                       const kalm_doc *const *docs, size_t *next, size_t count, const kalm_params *p,
+                                       kalm__progress *progress, kalm_score *scores, kalm_error *err)
+{
+    kalm__decoding d;
+    kalm__state **states = c->memory.states;
+    uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
+    size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
+    size_t most = kalm__min(c->rows / room, c->rows / KALM__KEY_STEP);
+    kalm_result r;
+    for (; n < most && first + n < count; n++) {
+        const kalm_doc *doc = docs[first + n];
+        uint64_t sum = kalm__u64(doc->bytes + 40);
+        kalm__state *s = kalm__state_find(&c->cache, sum, name);
+        if (s) {
+            c->cache.hits++;
+        } else {
+            s = kalm__state_new(&c->cache, &c->alloc, sum, name,
+                                kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix));
+            if (!s) break;
+            c->cache.misses++;
+        }
+        states[n] = s;
+    }
+    r = kalm__build_states(c, ids, prefix, docs, first, states, n, progress, err);
+    if (!r && n) {
+        kalm__decoding_begin(&d, c, ids, prefix, tokens - prefix, docs, KALM__WARM);
+        for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
+        r = kalm__decode_batch(&d, progress, err);
+        if (!r) r = kalm__decoding_scores(&d, p, scores, err);
+    }
+    for (i = 0; i < n; i++) {
+        states[i]->pinned--;
+        if (states[i]->fresh && !states[i]->pinned) kalm__state_drop(&c->cache, &c->alloc, states[i]);
+    }
+    return r;
+}
+
+/* Score docs[0..count) against a prompt of token ids, the first `prefix` of which are the same for other queries (0: none
+   known); ids are in the vocabulary, documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix, const kalm_doc *const *docs,
+                                  size_t count, const kalm_params *p, kalm__progress *progress, kalm_score *scores,
+                                  kalm_error *err)
+{
+    size_t next = 0;
+    int warm = prefix && prefix < tokens && c->cache.limit;
+    kalm_result r = KALM_OK;
+    while (!r && next < count) {
+        size_t before = next;
+        if (warm) r = kalm__decode_warm(c, ids, tokens, prefix, docs, &next, count, p, progress, scores, err);
+        if (!r && next == before)      /* no cache, or none with room for this one */
+            r = kalm__decode_cold(c, ids, tokens, docs, &next, warm ? next + 1 : count, p, progress, scores, err);
+    }
+    return r;
 }
 
 #endif

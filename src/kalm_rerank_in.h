@@ -59,6 +59,7 @@
 /* The network: from an open file to rows and margins. */
 #include "modelfile.h"
 #include "model.h"
+#include "state.h"
 #include "context.h"
 #include "layer.h"
 #include "documents.h"

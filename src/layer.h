@@ -29,6 +29,7 @@ typedef struct kalm__layer_run {
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
+    int                no_fine;        /* no prompt ends in this batch */
     kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
 } kalm__layer_run;
@@ -132,7 +133,7 @@ KALM__FN void kalm__find_fine(kalm__layer_run *r)
     const kalm__memory *m = &r->c->memory;
     size_t i, step = r->c->machine.kernels->acts_step;
     r->fine.count = 0;
-    if (r->side != KALM__DECODER || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
+    if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     r->n = kalm__min(r->n, (r->c->chunk - 2 * KALM__MAX_FINE) / step * step);
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];

@@ -167,6 +167,7 @@ KALM_API void kalm_context_free(kalm_context *ctx)
     if (!ctx) return;
     kalm__pool_stop(&ctx->pool);
     alloc = ctx->alloc;
+    kalm__cache_clear(&ctx->cache, &alloc);
     kalm__release(&alloc, ctx->block, ctx->block_size);
 }
 
@@ -309,7 +310,7 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 
 /* ---- reranking ---------------------------------------------------------------------------------------------------- */
 
-KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const kalm_doc *const *docs, size_t count,
+KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t prefix, const kalm_doc *const *docs, size_t count,
                                       const kalm_params *p, kalm_score *scores, kalm_error *err)
 {
     kalm__progress progress;
@@ -318,14 +319,14 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, const ka
     progress.call = p->progress;
     progress.user = p->progress_user;
     progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
-    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, docs, count, &progress, scores, err);
+    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
 }
 
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
-    size_t tokens = 0;
+    size_t tokens = 0, prefix = 0;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -335,7 +336,8 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
-    if (!r) r = kalm__score_docs(ctx, tokens, docs, count, &p, scores, err);
+    if (!r && ctx->cache.limit) r = kalm__stable_prefix(ctx, &p, ctx->memory.prompt, tokens, &prefix, err);
+    if (!r) r = kalm__score_docs(ctx, tokens, prefix, docs, count, &p, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -358,8 +360,121 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const k
     if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
     if (r) return r;
     memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
-    r = kalm__score_docs(ctx, prompt.count, docs, count, &p, scores, err);
+    r = kalm__score_docs(ctx, prompt.count, p.prefix_tokens, docs, count, &p, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
+    return r;
+}
+
+KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info)
+{
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    if (!ctx) return;
+    info->hits = ctx->cache.hits;
+    info->misses = ctx->cache.misses;
+    info->dropped = ctx->cache.dropped;
+    info->documents = ctx->cache.count;
+    info->bytes = ctx->cache.bytes;
+    info->limit = ctx->cache.limit;
+}
+
+KALM_API void kalm_context_clear_cache(kalm_context *ctx)
+{
+    if (ctx) kalm__cache_clear(&ctx->cache, &ctx->alloc);
+}
+
+/* Hands scores on to the caller's callback with the index that they have in the caller's array. */
+typedef struct kalm__renumber {
+    const kalm_params *params;
+    const uint32_t    *place;          /* [..]: index by place; NULL: base + index */
+    size_t             base;
+} kalm__renumber;
+
+KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
+{
+    const kalm__renumber *n = (const kalm__renumber *)user;
+    kalm_score s = *score;
+    s.index = n->place ? n->place[s.index] : (uint32_t)(n->base + s.index);
+    return n->params->on_score(n->params->on_score_user, &s);
+}
+
+/* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
+KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                       const kalm_params *p, kalm_score *all, kalm_error *err)
+{
+    enum { TOGETHER = 64 };
+    kalm_doc *coarse[TOGETHER];
+    kalm_params pass = *p;
+    size_t first, i;
+    kalm_result r = KALM_OK;
+    pass.on_score = NULL;
+    for (first = 0; !r && first < count; first += TOGETHER) {
+        size_t n = kalm__min(count - first, TOGETHER);
+        for (i = 0; i < n; i++) coarse[i] = NULL;
+        for (i = 0; !r && i < n; i++)
+            r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)coarse, n, &pass, all + first, err);
+        for (i = 0; i < n; i++) {
+            all[first + i].index = (uint32_t)(first + i);
+            kalm__doc_release(coarse[i]);
+        }
+    }
+    return r;
+}
+
+KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                     size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
+                                     kalm_error *err)
+{
+    kalm_params p, pass;
+    kalm__renumber number;
+    kalm_score *all = NULL;
+    const kalm_doc **chosen = NULL;
+    uint32_t *place = NULL;
+    size_t keep = count, i, bytes;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(found);
+    *found = 0;
+    KALM__NEED(ctx);
+    if (count) KALM__NEED(docs);
+    if (top_k) KALM__NEED(scores);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (r || !count || !top_k) return r;
+    bytes = kalm__mul(count, sizeof *all + sizeof *chosen + sizeof *place);
+    all = (kalm_score *)kalm__alloc(&ctx->alloc, bytes);
+    if (!all) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the scores of %z documents", count);
+    {
+        void *behind = all + count;
+        chosen = (const kalm_doc **)behind;
+        behind = chosen + count;
+        place = (uint32_t *)behind;
+    }
+    for (i = 0; i < count; i++) place[i] = (uint32_t)i;
+    if (p.coarse_ratio) {
+        keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
+        r = kalm__coarse_pass(ctx, query, docs, count, &p, all, err);
+        if (!r) kalm_sort(all, count);
+        for (i = 0; !r && i < count; i++) place[i] = all[i].index;
+    }
+    for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
+    pass = p;
+    if (p.on_score) {
+        number.params = &p;
+        number.place = place;
+        number.base = 0;
+        pass.on_score = kalm__renumbered;
+        pass.on_score_user = &number;
+    }
+    if (!r) r = kalm_rerank(ctx, query, chosen, keep, &pass, all, err);
+    if (!r) {
+        for (i = 0; i < keep; i++) all[i].index = place[all[i].index];
+        kalm_sort(all, keep);
+        *found = kalm__min(keep, top_k);
+        memcpy(scores, all, *found * sizeof *scores);
+    }
+    kalm__release(&ctx->alloc, all, bytes);
     return r;
 }
 
@@ -368,7 +483,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
 {
     enum { KALM__TOGETHER = 64 };
     kalm_doc *docs[KALM__TOGETHER];
-    kalm_params p;
+    kalm_params p, pass;
+    kalm__renumber number;
     kalm_result r;
     size_t first, i;
     kalm__no_error(err);
@@ -380,8 +496,16 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
-        r = kalm_encode(ctx, texts + first, n, &p, docs, err);
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &p, scores + first, err);
+        pass = p;
+        if (p.on_score) {
+            number.params = &p;
+            number.place = NULL;
+            number.base = first;
+            pass.on_score = kalm__renumbered;
+            pass.on_score_user = &number;
+        }
+        r = kalm_encode(ctx, texts + first, n, &pass, docs, err);
+        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);
             kalm__doc_release(docs[i]);

@@ -46,26 +46,37 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, u
     return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, pieces, 2, flags, ids, capacity, count, err);
 }
 
+/* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
+KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
+                                      size_t *count, kalm_error *err)
+{
+    const kalm__file *f = &c->model->file;
+    kalm__piece pieces[7];
+    pieces[0] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
+    pieces[1] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
+    pieces[2] = kalm__one_piece(f->string[KALM__STRING_INSTRUCT], 1);
+    pieces[3] = kalm__one_piece(p->instruction.data ? p->instruction : f->string[KALM__STRING_INSTRUCTION], !p->instruction.data);
+    pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
+    pieces[5] = kalm__one_piece(query, 0);
+    pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, pieces, 7, p->flags, ids, capacity, count, err);
+}
+
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
    as a part of the whole. Writes at most `capacity` ids; *count may be more. */
 KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
                                       size_t *count, kalm_error *err)
 {
-    const kalm__file *f = &c->model->file;
-    const kalm__tokenizer *t = &f->tokenizer;
-    kalm__piece pieces[7];
+    const kalm__tokenizer *t = &c->model->file.tokenizer;
     kalm_text cut;
     char *text = NULL;
-    size_t room, n = 0, k = 0, size = 0, most = c->max_query;
-    int32_t *query_ids;
+    size_t room = 0, n = 0, size = 0, most = c->max_query;
+    int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     kalm_result r;
-    query = kalm__resolve(query);
-    query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, query, p->flags, query_ids, most, &n, err);
+    r = kalm__tokenize(t, &c->alloc, kalm__resolve(query), p->flags, query_ids, most, &n, err);
     n = kalm__min(n, most);
-    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &size, err);
-    room = size;
+    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
     if (!r) {
         text = (char *)kalm__alloc(&c->alloc, room);
         if (!text) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a query", room);
@@ -75,18 +86,30 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     if (!r) {
         cut.data = text;
         cut.size = size;
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
-        pieces[k++] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_INSTRUCT], 1);
-        pieces[k++] = kalm__one_piece(p->instruction.data ? p->instruction : f->string[KALM__STRING_INSTRUCTION],
-                                      !p->instruction.data);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
-        pieces[k++] = kalm__one_piece(cut, 0);
-        pieces[k++] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-        r = kalm__tokenize_pieces(t, &c->alloc, pieces, k, p->flags, ids, capacity, count, err);
+        r = kalm__wrap_query(c, cut, p, ids, capacity, count, err);
     }
     kalm__release(&c->alloc, text, room);
     return r;
+}
+
+/* How many of a prompt's first tokens are the same whatever the query: what two prompts with very different queries have in
+   common (no merge reaches across), if this prompt begins so too. Uses memory.ids, which no query needs. */
+KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
+                                         size_t *prefix, kalm_error *err)
+{
+    static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
+    size_t count[2], half = c->rows / 2, n = 0;
+    int32_t *ids = c->memory.ids;
+    int i;
+    *prefix = 0;
+    for (i = 0; i < 2; i++) {
+        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), p, ids + (size_t)i * half, half, &count[i], err);
+        if (r) return r;
+        if (count[i] > half) return KALM_OK;
+    }
+    while (n < count[0] && n < count[1] && ids[n] == ids[half + n]) n++;
+    if (n < tokens && !memcmp(ids, prompt, n * sizeof *ids)) *prefix = n;
+    return KALM_OK;
 }
 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,295 @@
+/* test_online.c - the online path: kept decoder state changes no bit, whatever is kept, dropped or cut; the best top_k;
+   scores as they come; cascades. On the bundled tiny model, with the best kernel set. */
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "test.h"
+
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
+
+enum { DOCS = 18 };
+static kalm_model *model;
+static char texts[DOCS][600];
+static kalm_text text[DOCS];
+static kalm_doc *docs[DOCS];
+static const kalm_doc *const *const_docs;
+
+static kalm_text str(const char *s)
+{
+    kalm_text t;
+    t.data = s;
+    t.size = KALM_NUL;
+    return t;
+}
+
+static void make_texts(void)
+{
+    static const char *const words[] = { "editor", "photos", "mail", "reader", "library", "server", "database", "small", "fast",
+                                         "picture", "network", "game", "music", "player", "text", "terminal", "tool", "files" };
+    unsigned seed = 12345;
+    int i;
+    for (i = 0; i < DOCS; i++) {
+        int n = 1 + i * 4, k;
+        texts[i][0] = 0;
+        for (k = 0; k < n && strlen(texts[i]) < 560; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            strcat(texts[i], words[(seed >> 16) % (sizeof words / sizeof *words)]);
+            strcat(texts[i], k % 9 == 8 ? ". " : " ");
+        }
+        text[i] = str(texts[i]);
+    }
+}
+
+static kalm_context *context(unsigned threads, size_t cache, const char *kernels)
+{
+    kalm_config config;
+    kalm_context *ctx = NULL;
+    kalm_error err;
+    memset(&config, 0, sizeof config);
+    config.threads = threads;
+    config.cache_bytes = cache;
+    config.kernels = kernels;
+    CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
+    if (!ctx) exit(test_end());
+    return ctx;
+}
+
+static void rank(kalm_context *ctx, const char *query, const char *instruction, size_t n, kalm_score *scores)
+{
+    kalm_params p;
+    kalm_error err;
+    memset(&p, 0, sizeof p);
+    if (instruction) p.instruction = str(instruction);
+    CHECKF(kalm_rerank(ctx, str(query), const_docs, n, &p, scores, &err) == KALM_OK, "%s", err.text);
+}
+
+static void same(const char *what, const kalm_score *a, const kalm_score *b, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        CHECKF(!memcmp(&a[i], &b[i], sizeof *a), "%s: document %u: %.9g and %.9g", what, (unsigned)i, (double)a[i].margin,
+               (double)b[i].margin);
+}
+
+/* Queries of several lengths and two instructions, in an order that comes back to each. */
+static const char *const queries[] = { "program to retouch photos", "mail", "a small and fast server for a database on the network",
+                                       "program to retouch photos", "  spaces  ", "\xe7\x94\xbb\xe5\x83\x8f", "" };
+static const char *const instructions[] = { NULL, "Given a few keywords, find the software package they describe." };
+
+static void cache_is_exact(const char *kernels)
+{
+    static const size_t sizes[] = { (size_t)1 << 30, 3000000, 700000, 1000 };
+    kalm_context *plain = context(1, 0, kernels);
+    kalm_score want[2][7][DOCS], got[DOCS];
+    size_t q, s, k;
+    for (k = 0; k < 2; k++)
+        for (q = 0; q < 7; q++) rank(plain, queries[q], instructions[k], DOCS, want[k][q]);
+    kalm_context_free(plain);
+    for (s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        kalm_context *ctx = context(s % 2 ? 2 : 1, sizes[s], kernels);
+        kalm_cache_info info;
+        int round;
+        for (round = 0; round < 2 - (int)(s > 1); round++)
+            for (q = 0; q < 7; q++)
+                for (k = 0; k < 2; k++) {
+                    rank(ctx, queries[q], instructions[k], DOCS, got);
+                    same("cached", want[k][q], got, DOCS);
+                }
+        kalm_context_get_cache(ctx, &info);
+        CHECK(info.bytes <= info.limit && info.limit == sizes[s]);
+        if (s == 0) {
+            CHECKF(info.misses == 2 * DOCS && info.dropped == 0 && info.documents == 2 * DOCS, "%u misses, %u dropped, %u held",
+                   (unsigned)info.misses, (unsigned)info.dropped, (unsigned)info.documents);
+            CHECKF(info.hits == (14 - 1) * 2 * DOCS, "%u hits", (unsigned)info.hits);
+        }
+        if (s == 1) CHECK(info.dropped > 0 && info.documents > 0);
+        if (s == 3) CHECK(info.documents == 0 && info.misses == 0);
+        kalm_context_clear_cache(ctx);
+        kalm_context_get_cache(ctx, &info);
+        CHECK(info.bytes == 0 && info.documents == 0);
+        rank(ctx, queries[0], NULL, DOCS, got);
+        same("after clearing", want[0][0], got, DOCS);
+        kalm_context_free(ctx);
+    }
+}
+
+static int stop_at, calls;
+static int stop(void *user, size_t done, size_t total)
+{
+    (void)user;
+    CHECK(done <= total);
+    return ++calls == stop_at;
+}
+
+/* A call stopped anywhere leaves nothing half computed behind. */
+static void stopping(void)
+{
+    kalm_context *ctx = context(1, (size_t)1 << 28, NULL);
+    kalm_score want[DOCS], got[DOCS];
+    kalm_params p;
+    kalm_error err;
+    kalm_result r;
+    memset(&p, 0, sizeof p);
+    rank(ctx, queries[0], NULL, DOCS, want);
+    p.progress = stop;
+    for (stop_at = 1;; stop_at++) {
+        kalm_context_clear_cache(ctx);
+        calls = 0;
+        r = kalm_rerank(ctx, str(queries[0]), const_docs, DOCS, &p, got, &err);
+        if (r == KALM_OK) break;
+        CHECK(r == KALM_CANCELLED && got[0].margin == 0.0f && got[0].score == 0.0f);
+        rank(ctx, queries[0], NULL, DOCS, got);
+        same("after a stop", want, got, DOCS);
+    }
+    CHECK(stop_at > 8);
+    same("never stopped", want, got, DOCS);
+    kalm_context_free(ctx);
+}
+
+/* The allocator refuses now and then while states are made: the call goes on without them. */
+static unsigned refuse;
+static void *sometimes(void *user, size_t size)
+{
+    (void)user;
+    refuse = refuse * 1664525u + 1013904223u;
+    return size > 20000 && size < 4000000 && refuse >> 30 == 0 ? NULL : malloc(size);
+}
+static void give_back(void *user, void *p, size_t size)
+{
+    (void)user, (void)size;
+    free(p);
+}
+static void short_of_memory(void)
+{
+    kalm_context *plain = context(1, 0, NULL), *ctx = NULL;
+    kalm_config config;
+    kalm_score want[DOCS], got[DOCS];
+    kalm_error err;
+    int i;
+    memset(&config, 0, sizeof config);
+    config.allocator.alloc = sometimes;
+    config.allocator.release = give_back;
+    config.cache_bytes = 2000000;
+    config.threads = 1;
+    for (i = 0; i < 20 && !ctx; i++) (void)kalm_context_new(model, &config, &ctx, &err);
+    CHECK(ctx != NULL);
+    for (i = 0; ctx && i < 5; i++) {
+        rank(plain, queries[i], NULL, DOCS, want);
+        rank(ctx, queries[i], NULL, DOCS, got);
+        same("short of memory", want, got, DOCS);
+    }
+    kalm_context_free(ctx);
+    kalm_context_free(plain);
+}
+
+/* Token ids with a prefix that the caller names. */
+static void ids_with_prefix(void)
+{
+    kalm_context *plain = context(1, 0, NULL), *ctx = context(1, (size_t)1 << 26, NULL);
+    int32_t ids[90];
+    kalm_ids prompt;
+    kalm_params p;
+    kalm_score want[DOCS], got[DOCS];
+    kalm_error err;
+    unsigned i;
+    memset(&p, 0, sizeof p);
+    for (i = 0; i < 90; i++) ids[i] = (int32_t)(20 + i * 37 % 5000);
+    prompt.data = ids;
+    for (i = 1; i <= 90; i += 11) {
+        prompt.count = 90;
+        p.prefix_tokens = i;
+        CHECK(kalm_rerank_ids(plain, prompt, const_docs, 9, NULL, want, &err) == KALM_OK);
+        CHECK(kalm_rerank_ids(ctx, prompt, const_docs, 9, &p, got, &err) == KALM_OK);
+        same("prefix", want, got, 9);
+        CHECK(kalm_rerank_ids(ctx, prompt, const_docs, 9, &p, got, &err) == KALM_OK);
+        same("prefix again", want, got, 9);
+    }
+    kalm_context_free(ctx);
+    kalm_context_free(plain);
+}
+
+typedef struct seen { unsigned count, hits[DOCS]; kalm_score score[DOCS]; unsigned stop; } seen;
+static int see(void *user, const kalm_score *score)
+{
+    seen *s = (seen *)user;
+    if (score->index < DOCS) {
+        s->hits[score->index]++;
+        s->score[score->index] = *score;
+    }
+    return ++s->count == s->stop;
+}
+
+static void best_and_callbacks(void)
+{
+    kalm_context *ctx = context(2, 0, NULL);
+    kalm_score want[DOCS], top[DOCS], got[DOCS];
+    kalm_params p;
+    kalm_error err;
+    seen s;
+    size_t found = 0, k, i;
+    rank(ctx, queries[0], NULL, DOCS, want);
+    memset(&p, 0, sizeof p);
+    memset(&s, 0, sizeof s);
+    p.on_score = see;
+    p.on_score_user = &s;
+    CHECK(kalm_rerank(ctx, str(queries[0]), const_docs, DOCS, &p, got, &err) == KALM_OK && s.count == DOCS);
+    for (i = 0; i < DOCS; i++) CHECK(s.hits[i] == 1 && !memcmp(&s.score[i], &want[i], sizeof *want));
+    memset(&s, 0, sizeof s);
+    s.stop = 5;
+    CHECK(kalm_rerank(ctx, str(queries[0]), const_docs, DOCS, &p, got, &err) == KALM_CANCELLED && s.count == 5);
+    memset(&s, 0, sizeof s);
+    CHECK(kalm_rerank_texts(ctx, str(queries[0]), text, DOCS, &p, got, &err) == KALM_OK && s.count == DOCS);
+    for (i = 0; i < DOCS; i++) CHECK(s.hits[i] == 1 && s.score[i].margin == got[i].margin);
+
+    for (k = 0; k <= DOCS + 3; k += 5) {
+        memcpy(got, want, sizeof got);
+        kalm_sort(got, DOCS);
+        CHECKF(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, k, NULL, top, &found, &err) == KALM_OK, "%s", err.text);
+        CHECK(found == (k < DOCS ? k : DOCS));
+        same("top", got, top, found);
+    }
+    /* a cascade: what comes back has the scores of the full run */
+    memset(&s, 0, sizeof s);
+    p.coarse_ratio = 16;
+    p.coarse_keep = 9;
+    CHECKF(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, 5, &p, top, &found, &err) == KALM_OK, "%s", err.text);
+    CHECK(found == 5 && s.count == 9);
+    for (i = 0; i < found; i++) {
+        CHECK(!memcmp(&top[i], &want[top[i].index], sizeof *top));
+        CHECK(i == 0 || top[i].margin <= top[i - 1].margin);
+        CHECK(s.hits[top[i].index] == 1);
+    }
+    p.coarse_keep = DOCS;
+    CHECK(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, 5, &p, top, &found, &err) == KALM_OK && found == 5);
+    same("cascade that drops nothing", got, top, 5);
+    p.coarse_ratio = 6;
+    CHECK(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, 5, &p, top, &found, &err) == KALM_BAD_ARGUMENT && found == 0);
+    CHECK(strstr(err.text, "6") != NULL);
+    kalm_context_free(ctx);
+}
+
+int main(void)
+{
+    kalm_error err;
+    kalm_context *ctx;
+    const char *set;
+    size_t i;
+    if (!CHECKF(kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err) == KALM_OK, "%s", err.text)) return test_end();
+    make_texts();
+    ctx = context(1, 0, NULL);
+    CHECKF(kalm_encode(ctx, text, DOCS, NULL, docs, &err) == KALM_OK, "%s", err.text);
+    kalm_context_free(ctx);
+    const_docs = (const kalm_doc *const *)docs;
+    for (i = 0; (set = kalm_kernels(i)) != NULL; i++) {
+        if (i > 0) break;                                          /* golden.c and test_kernels.c hold the sets equal */
+        cache_is_exact(set);
+    }
+    stopping();
+    short_of_memory();
+    ids_with_prefix();
+    best_and_callbacks();
+    for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
+    kalm_model_close(model);
+    return test_end();
+}
