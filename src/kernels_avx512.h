@@ -178,14 +178,29 @@ KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
     return _mm512_set1_epi32(v);
 }
 
-KALM__512 KALM__INLINE void kalm__store_512(const kalm__tile_job *job, size_t r, size_t panel, __m512i acc)
+KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, size_t panel)
 {
-    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(job->scale + 16 * panel));
     size_t left = job->outputs - 16 * panel;
-    v = _mm512_mul_ps(v, _mm512_set1_ps(job->row_scale[r]));
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
-                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), v);
+    return (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
 }
+
+KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+    _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
+}
+
+/* What the stores of a tile need, read before the first of them: behind a store the compiler would read it again. */
+#define KALM__512_RESULTS1 \
+    float *y = job->y; \
+    const float *row_scale = job->row_scale; \
+    size_t stride = job->stride; \
+    __m512 scale0 = _mm512_loadu_ps(job->scale); \
+    __mmask16 some0 = kalm__outputs_512(job, 0);
+#define KALM__512_RESULTS2 \
+    KALM__512_RESULTS1 \
+    __m512 scale1 = _mm512_loadu_ps(job->scale + 16); \
+    __mmask16 some1 = kalm__outputs_512(job, 1);
 
 KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
 {
@@ -210,7 +225,9 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpbusd_512(c##r, x, w0); \
     d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) kalm__store_512(job, r, 0, c##r); kalm__store_512(job, r, 1, d##r);
+#define KALM__512_STORE(r) \
+    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
+    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
 #define KALM__512_TILE2(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
     { \
@@ -224,7 +241,10 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
             KALM__PREFETCH(ahead); \
             KALM__REP_##R(KALM__512_STEP2) \
         } \
-        KALM__REP_##R(KALM__512_STORE) \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##R(KALM__512_STORE) \
+        } \
     }
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
@@ -236,7 +256,8 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 #define KALM__512_STEP1(r) \
     c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
     d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) kalm__store_512(job, r, 0, _mm512_add_epi32(c##r, d##r));
+#define KALM__512_STORE1(r) \
+    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
 #define KALM__512_TILE1(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
     { \
@@ -252,7 +273,10 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
             KALM__PREFETCH(ahead + ahead_step); \
             KALM__REP_##R(KALM__512_STEP1) \
         } \
-        KALM__REP_##R(KALM__512_STORE1) \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_STORE1) \
+        } \
     }
 KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
 KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
@@ -265,7 +289,8 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
     e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
     f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
 #define KALM__512_STORE4(r) \
-    kalm__store_512(job, r, 0, _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)));
+    kalm__store_512(y + r * stride, some0, \
+                    _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
 #define KALM__512_TILE4(R) \
     KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
     { \
@@ -285,7 +310,10 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
             KALM__PREFETCH(ahead + 3 * ahead_step); \
             KALM__REP_##R(KALM__512_STEP4) \
         } \
-        KALM__REP_##R(KALM__512_STORE4) \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_STORE4) \
+        } \
     }
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
 
