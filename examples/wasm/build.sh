@@ -41,6 +41,8 @@ alone simd '-msimd128'
 threads plain-threads ''
 threads simd-threads '-msimd128'
 
+cp ../../LICENSE LICENSE
+
 if wanted model; then
     make -s -C ../.. build/kalm-quantize
     ../../build/kalm-quantize ../tiny dist/tiny.kalm --name tiny --quiet

@@ -1,0 +1,313 @@
+/* The page in headless Chromium. Needs playwright-core beside it (npm install --no-save --no-package-lock playwright-core)
+   and Chromium: CHROMIUM, or /usr/bin/chromium. SHOTS=folder keeps the pictures. */
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { chromium } from 'playwright-core'
+import { serve } from '../serve.mjs'
+import { here, native, passages, queries, tinyPath, tiny } from './common.mjs'
+
+const shots = process.env.SHOTS || here('dist/shots')
+mkdirSync(shots, { recursive: true })
+
+let browser, servers = []
+before(async () => {
+    browser = await chromium.launch({
+        executablePath: process.env.CHROMIUM || '/usr/bin/chromium', headless: true,
+        args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+            '--disable-component-update', '--disable-sync']
+    })
+})
+after(async () => {
+    await browser?.close()
+    for (const server of servers) {
+        server.closeAllConnections?.()
+        server.close()
+    }
+})
+
+/* A page that is loaded and has ranked its examples; what it logs or throws fails the test at the end. */
+async function open(options = {}, { isolated = true, path = '/' } = {}) {
+    const server = await serve({ isolated })
+    servers.push(server)
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce', ...options })
+    const page = await context.newPage()
+    const wrong = [], foreign = []
+    page.on('pageerror', (error) => wrong.push(String(error)))
+    page.on('console', (message) => {
+        /* Emscripten's words about threads on the page itself, which one test asks for */
+        if (['error', 'warning'].includes(message.type()) && !/^Blocking on the main thread/.test(message.text())) wrong.push(message.text())
+    })
+    const origin = `http://127.0.0.1:${server.address().port}`
+    page.on('request', (request) => {
+        if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(origin)) foreign.push(request.url())
+    })
+    await page.goto(origin + path)
+    await ranked(page)
+    return {
+        page,
+        async done() {
+            assert.deepEqual(wrong, [], 'nothing in the console')
+            assert.deepEqual(foreign, [], 'nothing from elsewhere')
+            await context.close()
+        }
+    }
+}
+
+const status = (page) => page.locator('#status').textContent()
+/* Wait for a ranking to be over; `act` starts it. */
+async function ranked(page, act) {
+    if (act) {
+        await page.evaluate(() => { document.getElementById('status').textContent = '' })
+        await act()
+    }
+    await page.waitForFunction(() => / to rank/.test(document.getElementById('status').textContent), null, { timeout: 60000 })
+}
+const rows = (page) => page.$$eval('#list li', (items) => items.map((li) => ({
+    text: li.querySelector('.text').textContent, score: Number(li.querySelector('.score').textContent),
+    margin: Number(li.querySelector('.margin').textContent.replace('−', '-').replace(/[^-0-9.]/g, ''))
+})))
+/* A file let go over the page, as a hand would */
+const drop = async (page, name, bytes, type = '') => {
+    const data = await page.evaluateHandle(([n, base64, t]) => {
+        const transfer = new DataTransfer()
+        transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], n, { type: t }))
+        return transfer
+    }, [name, Buffer.from(bytes).toString('base64'), type])
+    await page.dispatchEvent('body', 'dragenter', { dataTransfer: data })
+    assert.equal(await page.locator('#drop').isVisible(), true)
+    await page.dispatchEvent('body', 'dragover', { dataTransfer: data })
+    await page.dispatchEvent('body', 'drop', { dataTransfer: data })
+    assert.equal(await page.locator('#drop').isVisible(), false)
+}
+const noSideways = async (page) => assert.equal(await page.evaluate(
+    () => document.documentElement.scrollWidth <= document.documentElement.clientWidth), true, 'nothing sticks out')
+
+test('loads, ranks as native does, and follows query and ratio', async () => {
+    const { page, done } = await open()
+    assert.match(await page.locator('#model-name').textContent(), /^tiny$/)
+    assert.match(await page.locator('#machine').textContent(), /SIMD.*thread/)
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true)
+    await page.fill('#texts', passages().join('\n'))
+    for (const [i, query] of queries.entries()) {
+        await page.fill('#query', query)
+        await ranked(page, () => i ? page.click('#go') : page.press('#query', 'Enter'))
+        const got = await rows(page), want = await native(tinyPath, query, ['--width', '0', '--kernels', 'scalar'])
+        assert.equal(got.length, 15)
+        assert.equal(got[0].text, want[0].text)
+        assert.ok(Math.abs(got[0].margin - want[0].margin) < 0.05, `margin ${got[0].margin}, native ${want[0].margin}`)
+        got.reduce((a, b) => (assert.ok(a.margin >= b.margin), b))
+    }
+    await page.screenshot({ path: join(shots, 'desktop.png') })
+
+    const before = await rows(page)
+    await page.focus('#ratio')
+    await ranked(page, () => page.keyboard.press('End'))
+    assert.equal(await page.locator('#ratio-text').textContent(), '32 tokens a row')
+    assert.equal(await page.getAttribute('#ratio', 'aria-valuetext'), '32 tokens a row')
+    assert.match(await status(page), /read before/, 'no text is read again for another ratio')
+    assert.notDeepEqual(await rows(page), before)
+    await ranked(page, () => page.keyboard.press('Home'))
+    assert.equal(await page.locator('#ratio-text').textContent(), '1 token a row')
+
+    await page.fill('#instruction', 'Find games.')
+    await ranked(page, () => page.click('#go'))
+    await page.fill('#texts', '')
+    await page.click('#go')
+    await page.waitForFunction(() => /Add some documents/.test(document.getElementById('status').textContent))
+    await ranked(page, () => page.click('#examples'))
+    await ranked(page, () => page.click('#tries button:first-of-type'))
+    await done()
+})
+
+test('a model by drop and by picker; bad ones give the library\'s sentence and the old one stays', async () => {
+    const { page, done } = await open()
+    await ranked(page, () => drop(page, 'mine.kalm', tiny()))
+    await ranked(page, () => page.setInputFiles('#model-file', tinyPath))
+    for (const [name, bytes, text] of [
+        ['photo.kalm', new Uint8Array(5000).fill(7), /photo\.kalm cannot be used: not a \.kalm file: it does not begin with the KALM signature/],
+        ['half.kalm', tiny().subarray(0, 2000000), /half\.kalm cannot be used: the model file says it has \d+ bytes, it has 2000000/],
+        ['empty.kalm', new Uint8Array(0), /empty\.kalm cannot be used: /],
+        ['picture.png', Uint8Array.of(0x89, 80, 78, 71, 13, 10, 26, 10), /picture\.png cannot be used: not a \.kalm file/]
+    ]) {
+        await drop(page, name, bytes)
+        await page.locator('#error').waitFor({ state: 'visible' })
+        await page.waitForFunction((n) => document.getElementById('error-text').textContent.startsWith(n), name)
+        assert.match(await page.locator('#error-text').textContent(), text)
+        assert.match(await status(page), /still the model in use/)
+        if (name === 'photo.kalm') await page.screenshot({ path: join(shots, 'error.png') })
+        await page.click('#error-close')
+        assert.equal(await page.locator('#error').isVisible(), false)
+    }
+    await ranked(page, () => page.click('#go'))
+    await done()
+})
+
+test('documents by drop: text, JSON Lines, mistakes', async () => {
+    const { page, done } = await open()
+    await ranked(page, () => drop(page, 'two.txt', Buffer.from('A chess program.\n\nAn editor for photos.\n'), 'text/plain'))
+    assert.equal((await rows(page)).length, 2)
+    assert.equal(await page.inputValue('#texts'), 'A chess program.\nAn editor for photos.')
+    const lines = passages().map((text, i) => JSON.stringify({ id: `${i}`, title: `No. ${i}`, text: `${text}\nSecond line.` })).join('\n')
+    await ranked(page, () => drop(page, 'some.jsonl', Buffer.from(lines)))
+    assert.equal(await page.locator('#set').isVisible(), true)
+    assert.match(await page.locator('#set').textContent(), /some\.jsonl.*15 documents/s)
+    assert.match((await rows(page))[0].text, /^No\. \d+ .*\nSecond line\.$/s)
+    await drop(page, 'bad.jsonl', Buffer.from('{"text": "good"}\n{"text": 5}\n'))
+    await page.locator('#error').waitFor({ state: 'visible' })
+    assert.match(await page.locator('#error-text').textContent(), /bad\.jsonl”, line 2 has no "text"/)
+    await ranked(page, () => page.click('#set-close'))
+    assert.equal((await rows(page)).length, 2)
+    await done()
+})
+
+test('never freezes, shows progress, can be cancelled', async () => {
+    const { page, done } = await open()
+    const many = Array.from({ length: 400 }, (_, i) => `${i} ${passages()[i % 15]} ${passages()[(i + 4) % 15]}`)
+    await page.evaluate(() => {                        /* the longest time between two frames */
+        let last = performance.now()
+        window.longest = 0
+        const frame = () => {
+            const now = performance.now()
+            window.longest = Math.max(window.longest, now - last)
+            last = now
+            requestAnimationFrame(frame)
+        }
+        requestAnimationFrame(frame)
+    })
+    await drop(page, 'many.jsonl', Buffer.from(many.map((text) => JSON.stringify({ text })).join('\n')))
+    await page.locator('#work').waitFor({ state: 'visible' })
+    await page.waitForFunction(() => document.getElementById('progress').value > 0.01)
+    assert.match(await status(page), /Reading 400 documents: \d+ %/)
+    await page.click('#cancel')
+    await page.waitForFunction(() => document.getElementById('status').textContent === 'Cancelled.', null, { timeout: 3000 })
+    assert.equal(await page.locator('#work').isVisible(), false)
+    assert.ok(await page.evaluate(() => window.longest) < 1000, 'frames kept coming')
+    await ranked(page, () => page.click('#examples'))
+    await done()
+})
+
+test('phone', async () => {
+    const { page, done } = await open({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true })
+    await noSideways(page)
+    await page.screenshot({ path: join(shots, 'phone.png') })
+    await page.screenshot({ path: join(shots, 'phone-full.png'), fullPage: true })
+    await ranked(page, () => page.tap('#tries button:first-of-type'))
+    assert.match((await rows(page))[0].text, /chess/i)
+    for (const box of await page.$$eval('button, label.button', (all) => all.map((b) => [b.textContent.trim(), b.getBoundingClientRect().height])))
+        assert.ok(box[1] === 0 || box[1] >= 30, `${box[0]} is ${box[1]} pixels high`)
+    await done()
+    const small = await open({ viewport: { width: 320, height: 640 } })
+    await noSideways(small.page)
+    await small.done()
+})
+
+test('dark, by the system and by the button, remembered', async () => {
+    const { page, done } = await open({ colorScheme: 'dark' })
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor)
+    const dark = await ground()
+    await page.screenshot({ path: join(shots, 'dark.png') })
+    await page.click('#theme')
+    assert.notEqual(await ground(), dark)
+    await page.reload()
+    await ranked(page)
+    assert.notEqual(await ground(), dark)
+    await page.click('#theme')
+    assert.equal(await ground(), dark)
+    await done()
+})
+
+/* Every element with text of its own against what lies behind it: 4.5 to 1, as WCAG AA has it for normal text. */
+const contrast = () => {
+    const context = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true })
+    const rgba = (color) => {
+        context.clearRect(0, 0, 1, 1)
+        context.fillStyle = color
+        context.fillRect(0, 0, 1, 1)
+        return [...context.getImageData(0, 0, 1, 1).data]
+    }
+    const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
+    const behind = (node) => {
+        for (; node; node = node.parentElement) {
+            const color = rgba(getComputedStyle(node).backgroundColor)
+            if (color[3] === 255) return color
+        }
+        return [255, 255, 255]
+    }
+    return [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
+        && [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim())).flatMap((node) => {
+        const a = light(rgba(getComputedStyle(node).color)), b = light(behind(node))
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)
+        return ratio < 4.5 ? [`${node.tagName}.${node.className} "${node.textContent.trim().slice(0, 30)}" ${ratio.toFixed(2)}`] : []
+    })
+}
+
+test('names, order of focus, live regions, contrast', async () => {
+    for (const colorScheme of ['light', 'dark']) {
+        const { page, done } = await open({ colorScheme })
+        await page.evaluate(() => {
+            document.getElementById('error').hidden = false
+            document.getElementById('error-text').textContent = 'A mistake.'
+        })
+        assert.deepEqual(await page.evaluate(contrast), [])
+        await done()
+    }
+    const { page, done } = await open()
+    const unnamed = await page.$$eval('input, textarea, button, progress, select', (all) => all.filter((control) =>
+        !control.labels?.length && !control.getAttribute('aria-label') && !control.textContent.trim()).map((c) => c.outerHTML))
+    assert.deepEqual(unnamed, [])
+    assert.equal(await page.getAttribute('#status', 'aria-live'), 'polite')
+    assert.equal(await page.getAttribute('#error', 'role'), 'alert')
+    assert.equal(await page.locator('html').getAttribute('lang'), 'en')
+    assert.deepEqual(await page.$$eval('h1, h2', (all) => all.map((h) => h.textContent)), ['kalm_rerank', 'Ranking', 'Documents'])
+    const order = []
+    for (let i = 0; i < 14; i++) {
+        await page.keyboard.press('Tab')
+        const [id, seen] = await page.evaluate(() => {
+            const at = document.activeElement, shown = at.matches('.file input') ? at.parentElement : at
+            const style = getComputedStyle(shown), bar = at.closest('.bar')
+            return [at.id || at.textContent.trim(), style.outlineStyle !== 'none' || (bar && getComputedStyle(bar).boxShadow !== 'none')]
+        })
+        assert.ok(seen, `the focus shows on ${id}`)
+        order.push(id)
+    }
+    assert.deepEqual(order.filter((id) => ['model-file', 'theme', 'query', 'go', 'ratio', 'instruction', 'texts', 'texts-file'].includes(id)),
+        ['model-file', 'theme', 'query', 'go', 'ratio', 'instruction', 'texts', 'texts-file'])
+    assert.equal(order[0], 'Skip to the ranking')
+    await done()
+})
+
+test('without the headers for shared memory: one thread, and it still ranks and cancels', async () => {
+    const { page, done } = await open({}, { isolated: false })
+    assert.equal(await page.evaluate(() => crossOriginIsolated), false)
+    assert.match(await page.locator('#machine').textContent(), /1 thread,/)
+    await ranked(page, () => page.click('#tries button:first-of-type'))
+    assert.match((await rows(page))[0].text, /chess/i)
+    const many = Array.from({ length: 400 }, (_, i) => JSON.stringify({ text: `${i} ${passages()[i % 15]}` })).join('\n')
+    await drop(page, 'many.jsonl', Buffer.from(many))
+    await page.locator('#work').waitFor({ state: 'visible' })
+    await page.click('#cancel')
+    await page.waitForFunction(() => document.getElementById('status').textContent === 'Cancelled.', null, { timeout: 5000 })
+    await done()
+})
+
+test('the module API on the page itself, in each build, without a Worker', async () => {
+    const { page, done } = await open()
+    const want = await native(tinyPath, queries[0], ['--top-k', '1', '--kernels', 'scalar'])
+    for (const simd of [true, false]) for (const threads of [1, 2]) {
+        const [got, build] = await page.evaluate(async ([options, query, texts]) => {
+            const { Kalm } = await import('/kalm.mjs')
+            const kalm = await Kalm.load('/dist/tiny.kalm', options)
+            const result = await kalm.rerank(query, texts, { topK: 1 })
+            const { build } = kalm.info
+            kalm.free()
+            return [result, build]
+        }, [{ simd, threads }, queries[0], passages()])
+        assert.equal(build, (simd ? 'simd' : 'plain') + (threads > 1 ? '-threads' : ''))
+        assert.equal(got[0].index, want[0].index)
+        assert.ok(Math.abs(got[0].margin - want[0].margin) < 0.05)
+    }
+    await done()
+})
