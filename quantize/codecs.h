@@ -114,20 +114,22 @@ KALM__FN float kalm__q4_cost(const float *w, float step, float *along, float *sq
     return (((e[0] + e[4]) + (e[1] + e[5])) + ((e[2] + e[6]) + (e[3] + e[7]))) * step * step;
 }
 
-/* The step that serves 32 weights best, or 0 when they are zeros: from a few beginnings, rounding and fitting in turns. */
+/* The step that serves 32 weights best, or 0 when they are zeros: four beginnings, rounding and fitting in turns; the best
+   of them goes on for two turns more. */
 KALM__FN float kalm__q4_step(const float *w)
 {
     static const float begin[4] = { 0.80f, 0.88f, 0.96f, 1.06f };
-    float top = kalm__largest(w, KALM__GROUP), best = 0, least = 0;
+    float top = kalm__largest(w, KALM__GROUP), best = 0, next = 0, least = 0;
     int b, turn;
     if (top < KALM__TINY_WEIGHT) return 0;
-    for (b = 0; b < 4; b++) {
-        float step = top * (1.0f / 127.0f) * begin[b], along, square, cost;
-        for (turn = 0; turn < 3; turn++) {
+    for (b = 0; b < 6; b++) {
+        float step = b < 4 ? top * (1.0f / 127.0f) * begin[b] : next, along, square, cost;
+        for (turn = 0; turn < (b < 4 ? 2 : 1); turn++) {
             cost = kalm__q4_cost(w, step, &along, &square);
             if (best == 0 || cost < least) {
                 least = cost;
                 best = step;
+                next = step * along / square;
             }
             step *= along / square;
         }
@@ -135,29 +137,30 @@ KALM__FN float kalm__q4_step(const float *w)
     return best;
 }
 
-/* The 16 values of a group with multiplier m, and where one ends and the next begins: kalm__q4_value never falls. */
-KALM__FN void kalm__q4_levels(unsigned m, float *level, float *middle)
+/* The 16 values of a group with multiplier m: kalm__q4_value never falls. */
+KALM__FN void kalm__q4_levels(unsigned m, float *level)
 {
     unsigned v;
     for (v = 0; v < 16; v++) level[v] = (float)kalm__q4_value(v, m);
-    for (v = 0; v < 15; v++) middle[v] = 0.5f * (level[v] + level[v + 1]);
 }
 
-/* Squared error of 32 weights coded with whole-number levels times scale. */
-KALM__FN float kalm__q4_exact_cost(const float *w, float scale, unsigned m)
+/* nibble [32]: the levels nearest to x [32], counted rather than searched for; returns the sum of squared differences. */
+KALM__FN float kalm__q4_choose(const float *x, const float *level, uint8_t *nibble)
 {
-    float level[16], middle[15], sum[8], inverse = 1.0f / scale;
-    size_t i, j, v;
-    kalm__q4_levels(m, level, middle);
-    for (j = 0; j < 8; j++) sum[j] = 0;
-    for (i = 0; i < KALM__GROUP; i += 8)
-        for (j = 0; j < 8; j++) {
-            float x = w[i + j] * inverse, l = level[0], d;
-            for (v = 0; v < 15; v++) l = x > middle[v] ? level[v + 1] : l;
-            d = x - l;
-            sum[j] += d * d;
-        }
-    return (((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]))) * scale * scale;
+    int32_t count[KALM__GROUP];
+    float sum[4] = { 0, 0, 0, 0 };
+    size_t i, v;
+    for (i = 0; i < KALM__GROUP; i++) count[i] = 0;
+    for (v = 0; v < 15; v++) {
+        float middle = 0.5f * (level[v] + level[v + 1]);
+        for (i = 0; i < KALM__GROUP; i++) count[i] += x[i] > middle;
+    }
+    for (i = 0; i < KALM__GROUP; i++) {
+        float d = x[i] - level[count[i]];
+        sum[i % 4] += d * d;
+        nibble[i] = (uint8_t)count[i];
+    }
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 /* One row: nibbles [cols32], m [cols32 / 32] multipliers; w [cols32] with zeros behind column `cols`; steps [cols32 / 32]
@@ -168,7 +171,7 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
     static const float tries[4] = { 1.0f, 0.85f, 0.7f, 0.55f };
     const float most = (float)KALM__Q4_MAX_MULTIPLIER;
     size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, g, i;
-    float top = 0, scale = 0, along, square;
+    float top = 0, mean = 0, scale = 0, along, square;
     double best = 0, wq = 0, qq = 0;
     int t;
     for (g = 0; g < groups; g++) {
@@ -178,7 +181,9 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
     memset(m, 0, groups);
     memset(nibble, 0, cols32);
     if (top < KALM__TINY_WEIGHT) return 0;
-    for (t = 0; t < 4; t++) {
+    for (g = 0; g < groups; g++) mean += steps[g] / (float)groups;
+    scale = top;
+    for (t = 0; t < 4 && mean < 0.4f * top; t++) {         /* groups that are alike gain nothing */
         float s = top * tries[t];
         double total = 0;
         for (g = 0; g < groups; g++)
@@ -191,26 +196,26 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
         }
     }
     for (g = 0; g < groups; g++) {
-        const float *x = w + g * KALM__GROUP;
-        float level[16], middle[15], least = 0, from = kalm__clamp(kalm__nearest(steps[g] / scale * most), 1, most);
+        const float *group = w + g * KALM__GROUP;
+        float x[KALM__GROUP], level[16], least = 0, from = kalm__clamp(kalm__nearest(steps[g] / scale * most), 1, most);
         if (steps[g] <= 0) continue;
-        for (t = -1; t <= 1; t++) {
+        for (i = 0; i < KALM__GROUP; i++) x[i] = group[i] * (1.0f / scale);
+        for (t = -1; t <= 1; t++) {    /* the multiplier beside may round to better whole numbers */
+            uint8_t chosen[KALM__GROUP];
             float c = from + (float)t, cost;
             if (c < 1 || c > most) continue;
-            cost = kalm__q4_exact_cost(x, scale, (unsigned)c);
-            if (!m[g] || cost < least) {
-                least = cost;
-                m[g] = (uint8_t)c;
-            }
+            kalm__q4_levels((unsigned)c, level);
+            cost = kalm__q4_choose(x, level, chosen);
+            if (m[g] && cost >= least) continue;
+            least = cost;
+            m[g] = (uint8_t)c;
+            memcpy(nibble + g * KALM__GROUP, chosen, sizeof chosen);
         }
-        kalm__q4_levels(m[g], level, middle);
-        for (i = 0; i < KALM__GROUP; i++) {
-            unsigned v = 0;
-            while (v < 15 && x[i] / scale > middle[v]) v++;
-            nibble[g * KALM__GROUP + i] = (int8_t)v;
-            if (g * KALM__GROUP + i >= cols) continue;
-            wq += (double)x[i] * (double)level[v];
-            qq += (double)level[v] * (double)level[v];
+        kalm__q4_levels(m[g], level);
+        for (i = 0; i < KALM__GROUP && g * KALM__GROUP + i < cols; i++) {
+            float l = level[nibble[g * KALM__GROUP + i]];
+            wq += (double)group[i] * (double)l;
+            qq += (double)l * (double)l;
         }
     }
     return qq > 0 ? (float)(wq / qq) : 0;
