@@ -97,7 +97,7 @@ $(B)/tmp $(B)/tests $(B)/tests-header:
 # ---- tests: the same sources on the parts and, where they include kalm_rerank.h, on the generated header ----
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz_*.c)))
 BOTH := $(filter-out fuzz_%,$(basename $(notdir $(shell grep -ls '"kalm_rerank.h"' $(TESTS:%=tests/%.c) /dev/null))))
-BINARIES := $(TESTS:%=$(B)/tests/%) $(BOTH:%=$(B)/tests-header/%)
+BINARIES := $(TESTS:%=$(B)/tests/%) $(if $(filter release,$(config)),$(BOTH:%=$(B)/tests-header/%))
 TEST_FLAGS = $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $<
 $(B)/tests/%: tests/%.c | $(B)/tests $(B)/tmp
 	$(CC) $(TEST_FLAGS) -Isrc/parts $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
