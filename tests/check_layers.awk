@@ -18,7 +18,7 @@ BEGIN {
                   "kernels_*;" \
                   "kernel_sets ops rotary modelfile;" \
                   "matmul model;" \
-                  "attention;" \
+                  "attention state;" \
                   "context documents;" \
                   "layer;" \
                   "encoder;" \
