@@ -427,8 +427,8 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  endif
 #endif
 
-/* Private functions: static, and silent when a build switch leaves them unused. */
-#if defined(__GNUC__)
+/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) */
+#if defined(__GNUC__) || defined(__clang__)
 #  define KALM__FN static __attribute__((unused))
 #  define KALM__INLINE static inline __attribute__((unused, always_inline))
 #  define KALM__NOINLINE __attribute__((noinline))
@@ -457,7 +457,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
    no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
 #ifndef KALM_NO_SIMD
-#  if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#  if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #    define KALM__X86 1
 #    define KALM__TARGET(features) __attribute__((target(features)))
 #    if defined(__clang__)
@@ -521,6 +521,27 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 #ifndef KALM__BIG_ENDIAN
 #  define KALM__BIG_ENDIAN 0
+#endif
+
+/* As Microsoft's compiler, clang leaves most of immintrin.h out where the build has no -mavx. */
+#if KALM__X86 && defined(__clang__) && defined(_MSC_VER)
+#  include <immintrin.h>
+#  include <pmmintrin.h>
+#  include <tmmintrin.h>
+#  include <smmintrin.h>
+#  include <avxintrin.h>
+#  include <avx2intrin.h>
+#  include <f16cintrin.h>
+#  include <fmaintrin.h>
+#  include <avxvnniintrin.h>
+#  include <avx512fintrin.h>
+#  include <avx512vlintrin.h>
+#  include <avx512bwintrin.h>
+#  include <avx512dqintrin.h>
+#  include <avx512vlbwintrin.h>
+#  include <avx512vldqintrin.h>
+#  include <avx512vnniintrin.h>
+#  include <avx512vlvnniintrin.h>
 #endif
 
 /* C99 has no _Static_assert: an array of negative length stops the compiler instead. */
@@ -2893,7 +2914,7 @@ KALM__FN void kalm__cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 /* Low word of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
 KALM__FN uint32_t kalm__xcr0(void)
 {
-#  if defined(_MSC_VER)
+#  if defined(_MSC_VER) && !defined(__clang__)
     return (uint32_t)_xgetbv(0);
 #  else
     uint32_t low, high;
@@ -8719,7 +8740,8 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
 
 enum {
     KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
-    KALM__PROMPT_ROOM = 512            /* tokens of a prompt beside its query */
+    KALM__PROMPT_ROOM = 512,           /* tokens of a prompt beside its query */
+    KALM__PROMPT_ROWS = 1024           /* rows of prompts run together, where documents are longer than that */
 };
 
 /* One text on its way through a stack. */
@@ -8741,7 +8763,8 @@ typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
     void   *acts_doc;                  /* document rows, in two planes, packed for the decoder's k, v */
-    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows` */
+    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows`,
+                                          or prompt_rows */
     unsigned char *cross;              /* the same of document rows */
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
@@ -8765,7 +8788,8 @@ struct kalm_context {
     size_t         block_size;
     kalm__pool     pool;
     kalm__machine  machine;
-    size_t         rows;               /* a batch's limit, a multiple of KEY_STEP */
+    size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
+    size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
     size_t         chunk;              /* a multiple of acts_step */
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
@@ -8819,7 +8843,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->machine.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
@@ -8830,7 +8854,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
         for (l = 0; l < s->layers; l++) {
             kalm__heads h = kalm__layer_heads(f, side, l);
-            keys = kalm__max(keys, kalm__key_bytes(&h, rows));
+            keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
+            if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
             scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k, &h,
                                                                       kalm__query_block(&h) * (h.heads / h.kv_heads)));
         }
@@ -8845,10 +8870,10 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
-                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, rows)));
+                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
     m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->machine)));
     m->self = (unsigned char *)kalm__take(a, keys);
-    m->cross = (unsigned char *)kalm__take(a, keys);
+    m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
@@ -8894,6 +8919,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
                           s->side[KALM__ENCODER].max_positions);
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
+    c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
@@ -9488,6 +9514,7 @@ KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
 typedef struct kalm__batch {
     kalm_context *c;
     size_t        rows, seqs;
+    size_t        limit;               /* rows it may have: the context's rows or prompt_rows */
     size_t        self_room;           /* capacity handed out in memory.self */
     const int32_t *ids;                /* [rows] */
 } kalm__batch;
@@ -9498,7 +9525,7 @@ KALM__FN int kalm__batch_add(kalm__batch *b, size_t count, size_t position, size
     kalm__memory *m = &b->c->memory;
     size_t room = kalm__round_up(position + count, KALM__KEY_STEP), i;
     kalm__seq *q;
-    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / KALM__KEY_STEP)
+    if (room > b->limit - b->self_room || count > b->limit - b->rows || b->seqs == b->limit / KALM__KEY_STEP)
         return 0;
     q = &m->seqs[b->seqs];
     memset(q, 0, sizeof *q);
@@ -9888,6 +9915,7 @@ KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int
     d->docs = docs;
     d->mode = mode;
     d->batch.c = c;
+    d->batch.limit = c->prompt_rows;
 }
 
 /* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
@@ -9967,7 +9995,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
     kalm__state **states = c->memory.states;
     uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
     size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
-    size_t most = kalm__min(c->rows / room, c->rows / KALM__KEY_STEP);
+    size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
         const kalm_doc *doc = docs[first + n];
@@ -10174,6 +10202,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     kalm_result r;
     memset(&b, 0, sizeof b);
     b.c = c;
+    b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
         size_t room = c->rows - b.rows, n = 0, used;

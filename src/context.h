@@ -14,7 +14,8 @@
 
 enum {
     KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
-    KALM__PROMPT_ROOM = 512            /* tokens of a prompt beside its query */
+    KALM__PROMPT_ROOM = 512,           /* tokens of a prompt beside its query */
+    KALM__PROMPT_ROWS = 1024           /* rows of prompts run together, where documents are longer than that */
 };
 
 /* One text on its way through a stack. */
@@ -36,7 +37,8 @@ typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
     void   *acts_doc;                  /* document rows, in two planes, packed for the decoder's k, v */
-    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows` */
+    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows`,
+                                          or prompt_rows */
     unsigned char *cross;              /* the same of document rows */
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
@@ -60,7 +62,8 @@ struct kalm_context {
     size_t         block_size;
     kalm__pool     pool;
     kalm__machine  machine;
-    size_t         rows;               /* a batch's limit, a multiple of KEY_STEP */
+    size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
+    size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
     size_t         chunk;              /* a multiple of acts_step */
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
@@ -114,7 +117,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->machine.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
@@ -125,7 +128,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
         for (l = 0; l < s->layers; l++) {
             kalm__heads h = kalm__layer_heads(f, side, l);
-            keys = kalm__max(keys, kalm__key_bytes(&h, rows));
+            keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
+            if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
             scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k, &h,
                                                                       kalm__query_block(&h) * (h.heads / h.kv_heads)));
         }
@@ -140,10 +144,10 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
-                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, rows)));
+                                         kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
     m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->machine)));
     m->self = (unsigned char *)kalm__take(a, keys);
-    m->cross = (unsigned char *)kalm__take(a, keys);
+    m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
@@ -189,6 +193,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
                           s->side[KALM__ENCODER].max_positions);
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
+    c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);

@@ -291,6 +291,7 @@ KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int
     d->docs = docs;
     d->mode = mode;
     d->batch.c = c;
+    d->batch.limit = c->prompt_rows;
 }
 
 /* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
@@ -370,7 +371,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
     kalm__state **states = c->memory.states;
     uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
     size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
-    size_t most = kalm__min(c->rows / room, c->rows / KALM__KEY_STEP);
+    size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
         const kalm_doc *doc = docs[first + n];

@@ -24,6 +24,7 @@ KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
 typedef struct kalm__batch {
     kalm_context *c;
     size_t        rows, seqs;
+    size_t        limit;               /* rows it may have: the context's rows or prompt_rows */
     size_t        self_room;           /* capacity handed out in memory.self */
     const int32_t *ids;                /* [rows] */
 } kalm__batch;
@@ -34,7 +35,7 @@ KALM__FN int kalm__batch_add(kalm__batch *b, size_t count, size_t position, size
     kalm__memory *m = &b->c->memory;
     size_t room = kalm__round_up(position + count, KALM__KEY_STEP), i;
     kalm__seq *q;
-    if (room > b->c->rows - b->self_room || count > b->c->rows - b->rows || b->seqs == b->c->rows / KALM__KEY_STEP)
+    if (room > b->limit - b->self_room || count > b->limit - b->rows || b->seqs == b->limit / KALM__KEY_STEP)
         return 0;
     q = &m->seqs[b->seqs];
     memset(q, 0, sizeof *q);

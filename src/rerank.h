@@ -159,6 +159,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     kalm_result r;
     memset(&b, 0, sizeof b);
     b.c = c;
+    b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
         size_t room = c->rows - b.rows, n = 0, used;
