@@ -135,7 +135,7 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
     unsigned char *scratch = kalm__scratch(p->machine, worker);
     void *tile = scratch;
-    float *gate = (float *)tile, *up = gate + KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
+    float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     scratch += kalm__geglu_scratch();
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
