@@ -31,8 +31,8 @@
 #  endif
 #endif
 
-/* Private functions: static, and silent when a build switch leaves them unused. */
-#if defined(__GNUC__)
+/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) */
+#if defined(__GNUC__) || defined(__clang__)
 #  define KALM__FN static __attribute__((unused))
 #  define KALM__INLINE static inline __attribute__((unused, always_inline))
 #  define KALM__NOINLINE __attribute__((noinline))
@@ -61,7 +61,7 @@
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
    no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
 #ifndef KALM_NO_SIMD
-#  if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#  if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #    define KALM__X86 1
 #    define KALM__TARGET(features) __attribute__((target(features)))
 #    if defined(__clang__)
@@ -125,6 +125,27 @@
 #endif
 #ifndef KALM__BIG_ENDIAN
 #  define KALM__BIG_ENDIAN 0
+#endif
+
+/* As Microsoft's compiler, clang leaves most of immintrin.h out where the build has no -mavx. */
+#if KALM__X86 && defined(__clang__) && defined(_MSC_VER)
+#  include <immintrin.h>
+#  include <pmmintrin.h>
+#  include <tmmintrin.h>
+#  include <smmintrin.h>
+#  include <avxintrin.h>
+#  include <avx2intrin.h>
+#  include <f16cintrin.h>
+#  include <fmaintrin.h>
+#  include <avxvnniintrin.h>
+#  include <avx512fintrin.h>
+#  include <avx512vlintrin.h>
+#  include <avx512bwintrin.h>
+#  include <avx512dqintrin.h>
+#  include <avx512vlbwintrin.h>
+#  include <avx512vldqintrin.h>
+#  include <avx512vnniintrin.h>
+#  include <avx512vlvnniintrin.h>
 #endif
 
 /* C99 has no _Static_assert: an array of negative length stops the compiler instead. */

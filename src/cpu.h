@@ -55,7 +55,7 @@ KALM__FN void kalm__cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 /* Low word of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
 KALM__FN uint32_t kalm__xcr0(void)
 {
-#  if defined(_MSC_VER)
+#  if defined(_MSC_VER) && !defined(__clang__)
     return (uint32_t)_xgetbv(0);
 #  else
     uint32_t low, high;
