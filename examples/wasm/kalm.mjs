@@ -45,18 +45,18 @@ export const features = () => ({
     threads: typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false && validates(ATOMICS_PROBE)
 })
 
-const cores = () => globalThis.navigator?.hardwareConcurrency || 1
+const cores = async () => isNode ? (await import('node:os')).cpus().length : globalThis.navigator?.hardwareConcurrency || 1
 /* A browser's page itself must not wait for threads; its workers may. */
 const mayBlock = () => isNode || typeof document === 'undefined'
 
-function chooseBuild(options) {
+async function chooseBuild(options) {
     const have = features()
     if (options.simd && !have.simd) throw new KalmError('NO_KERNELS', 'this machine has no WebAssembly SIMD')
     if (options.threads > 1 && !have.threads)
         throw new KalmError('NO_KERNELS', 'threads need SharedArrayBuffer: serve the page with the headers '
             + 'Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp')
     const simd = options.simd ?? have.simd
-    const threads = options.threads || (have.threads && mayBlock() ? Math.min(cores(), 8) : 1)
+    const threads = options.threads || (have.threads && mayBlock() ? Math.min(await cores(), 8) : 1)
     return { simd, threads, name: (simd ? 'simd' : 'plain') + (threads > 1 ? '-threads' : '') }
 }
 
@@ -242,7 +242,7 @@ export class Kalm {
 
     static async load(source, options = {}) {
         const kalm = new Kalm()
-        kalm.#build = chooseBuild(options)
+        kalm.#build = await chooseBuild(options)
         kalm.#host = { progress: null }
         kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
         try {

@@ -169,8 +169,9 @@ async function rank() {
         const ranking = performance.now() - at
         lastTook = performance.now() - began
         show(ranked, documents)
-        say(`${plural(documents.length, 'document')} in ${time(encoding + ranking)}: `
-            + (encoding ? `${time(encoding)} to read ${fresh.length === documents.length ? 'them' : fresh.length}, ` : 'read before, ')
+        say(plural(documents.length, 'document') + (encoding
+            ? ` in ${time(encoding + ranking)}: ${time(encoding)} to read ${fresh.length === documents.length ? 'them' : fresh.length}, `
+            : ', read before: ')
             + `${time(ranking)} to rank${documents.length > SHOWN ? `; the best ${SHOWN} are shown` : ''}`)
     } catch (error) {
         if (error.name === 'AbortError') say('Cancelled.')

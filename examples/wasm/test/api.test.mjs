@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test, describe, before, after } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { createReadStream } from 'node:fs'
+import { cpus } from 'node:os'
 import { Readable } from 'node:stream'
 import { Kalm, KalmError, features } from '../kalm.mjs'
 import { serve } from '../serve.mjs'
@@ -33,7 +34,14 @@ const near = (got, want, what, most = 1e-3) => {
     })
 }
 
-test('this machine is known', () => assert.deepEqual(features(), { simd: true, threads: true }))
+test('this machine is known, and the best build is the default', async () => {
+    assert.deepEqual(features(), { simd: true, threads: true })
+    const kalm = await Kalm.load(tinyPath)
+    const threads = Math.min(cpus().length, 8)
+    assert.deepEqual([kalm.info.threads, kalm.info.build], [threads, threads > 1 ? 'simd-threads' : 'simd'])
+    assert.equal(kalm.info.kernels, 'wasm')
+    kalm.free()
+})
 
 for (const [name, build] of BUILDS) describe(name, () => {
     let kalm

@@ -99,6 +99,12 @@ test('loads, ranks as native does, and follows query and ratio', async () => {
         assert.ok(Math.abs(got[0].margin - want[0].margin) < 0.05, `margin ${got[0].margin}, native ${want[0].margin}`)
         got.reduce((a, b) => (assert.ok(a.margin >= b.margin), b))
     }
+    await page.mouse.move(640, 5)
+    await page.evaluate(() => {
+        document.activeElement.blur()
+        document.getElementById('texts').scrollTop = 0
+        scrollTo(0, 0)
+    })
     await page.screenshot({ path: join(shots, 'desktop.png') })
 
     const before = await rows(page)
@@ -193,6 +199,7 @@ test('phone', async () => {
     await noSideways(page)
     await page.screenshot({ path: join(shots, 'phone.png') })
     await page.screenshot({ path: join(shots, 'phone-full.png'), fullPage: true })
+    assert.ok(await page.evaluate(() => document.querySelector('#list li').getBoundingClientRect().bottom) < 844, 'the best one is on the screen')
     await ranked(page, () => page.tap('#tries button:first-of-type'))
     assert.match((await rows(page))[0].text, /chess/i)
     for (const box of await page.$$eval('button, label.button', (all) => all.map((b) => [b.textContent.trim(), b.getBoundingClientRect().height])))
