@@ -180,6 +180,16 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
     v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
     return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
+/* 1 / v for v in 1..2^126, to about a unit in the last place: vdivps takes 16 cycles where these take four. The start, from
+   the bits of v, is within 12%; each Newton step squares the error. Not vrcp14ps, whose digits differ between makers. */
+KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
+{
+    const __m512 two = _mm512_set1_ps(2.0f);
+    __m512 r = _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(0x7ef311c7), _mm512_castps_si512(v)));
+    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
+    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
+    return _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
+}
 #define KALM__V(name) kalm__##name##_avx512
 #define VF __m512
 #define V_W 16
@@ -189,7 +199,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define V_ADD(a, b) _mm512_add_ps(a, b)
 #define V_SUB(a, b) _mm512_sub_ps(a, b)
 #define V_MUL(a, b) _mm512_mul_ps(a, b)
-#define V_DIV(a, b) _mm512_div_ps(a, b)
+#define V_DIV(a, b) _mm512_mul_ps(a, kalm__recip_avx512(b))
 #define V_MIN(a, b) _mm512_min_ps(a, b)
 #define V_MAX(a, b) _mm512_max_ps(a, b)
 #define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)

@@ -4,6 +4,7 @@
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
      V_STORE8(p, v): whole numbers within -128..127 as int8
+     V_DIV(a, b): b in 1..2^126
      V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
      V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
 
