@@ -1,0 +1,175 @@
+#!/bin/sh
+# targets.sh BUILD [NAME...] - the one header on every target: built without a warning by its cross compiler, run (under
+# an emulator where this machine cannot), and compared with the scalar set of the machine that builds: integer sums must
+# be equal, margins of the tiny model near, its order the same. Golden cases and kernel tests run there too, and the
+# commands: what a target's kalm-quantize writes must be the same bytes. NAMEs are those of the first column of the list
+# below; default: all. Leaves the table for the README in BUILD/targets/table.md and ends with "N passed, N failed".
+#
+# A target whose tools are missing is a failure: with KALM_TARGETS_OPTIONAL=1 it is named and left out.
+build=$1
+shift
+dir=$build/targets
+mkdir -p "$dir"
+passed=0 failed=0
+warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wdouble-promotion -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Werror"
+export WINEDEBUG=-all WINEPREFIX="${WINEPREFIX:-$PWD/$dir/wine}"
+case $WINEPREFIX in /*) ;; *) WINEPREFIX=$PWD/$WINEPREFIX ;; esac
+
+# name | what to call it | compiler and its flags | what runs the programs. One binary serves all lines of a compiler.
+list() {
+    cat <<'END'
+x86-64|x86-64|gcc|
+i386|i386 with SSE2|i686-linux-gnu-gcc -msse2 -mfpmath=sse|
+i386-x87|i386, x87 floats|i686-linux-gnu-gcc|
+aarch64|AArch64, all extensions|aarch64-linux-gnu-gcc|qemu-aarch64-static -cpu max
+aarch64-a72|AArch64, Cortex-A72 (Raspberry Pi 4)|aarch64-linux-gnu-gcc|qemu-aarch64-static -cpu cortex-a72
+armv7-neon|ARMv7 with NEON|arm-linux-gnueabihf-gcc -mfpu=neon|qemu-arm-static -cpu cortex-a15
+armv7|ARMv7 without NEON|arm-linux-gnueabihf-gcc -mfpu=vfpv3-d16|qemu-arm-static -cpu cortex-a9
+riscv64|RISC-V 64|riscv64-linux-gnu-gcc|qemu-riscv64-static
+s390x|s390x, big-endian|s390x-linux-gnu-gcc -fexcess-precision=fast|qemu-s390x-static
+windows|Windows, x86-64|x86_64-w64-mingw32-gcc|wine
+END
+}
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED: $name: $*"; }
+expect() {
+    what=$1
+    shift
+    if "$@" > "$dir/log" 2>&1; then ok; else bad "$what: $*"; head -n 20 "$dir/log"; return 1; fi
+}
+
+# What the others are compared with: the scalar set here, float operations one by one.
+reference() {
+    name=reference
+    expect "the commands" ${MAKE:-make} -s B="$build" "$build/kalm-quantize" "$build/kalm-rerank" || return 1
+    for w in f32 q8; do
+        expect "tiny model, $w" "$build/kalm-quantize" examples/tiny "$dir/$w.kalm" --weights $w || return 1
+    done
+    expect build ${CC:-cc} -std=c99 -O2 $warn -I. tests/targets.c -o "$dir/reference" -lm -lpthread || return 1
+    "$dir/reference" sums > "$dir/reference.sums"
+    for w in f32 q8; do "$dir/reference" rank "$dir/$w.kalm" tests/targets.tsv scalar > "$dir/reference.$w" || return 1; done
+    grep scalar "$dir/reference.sums" > "$dir/reference.scalar"
+}
+
+# compare FILE WEIGHTS: prints the largest difference of a margin; fails on another order of any query's documents
+compare() {
+    awk '
+    NR == FNR { want[$3, $4] = $5; n[$3]++; next }
+    { got[$2, $3, $4] = $5; seen[$2, $3]++; sets[$2] = 1; queries[$3] = 1; d = $5 - want[$3, $4]; if (d < 0) d = -d; if (d > most) most = d }
+    END {
+        for (q in n) if (!(q in queries)) bad++          # the best set ranks them all
+        for (s in sets) for (q in n) {
+            if (!((s, q) in seen)) continue
+            if (seen[s, q] != n[q]) bad++
+            for (i = 0; i < n[q]; i++) for (k = 0; k < n[q]; k++)
+                if (want[q, i] > want[q, k] && !(got[s, q, i] > got[s, q, k])) bad++
+        }
+        printf "%.1e\n", most
+        exit bad > 0
+    }' "$dir/reference.$2" "$1"
+}
+
+one_target() {
+    name=$1 title=$2 cc=$3 run=$4
+    exe=; lib="-lm -lpthread"; static=-static
+    case $cc in *mingw*) exe=.exe lib= ;; gcc) static= cc=${CC:-gcc} ;; esac
+    for tool in ${cc%% *} ${run%% *}; do
+        command -v "$tool" > /dev/null 2>&1 && continue
+        if [ -n "$KALM_TARGETS_OPTIONAL" ]; then echo "left out: $name ($tool is not installed)"; else bad "$tool is not installed"; fi
+        return
+    done
+    bin=$dir/$(echo "$cc" | tr -c 'a-z0-9A-Z_\n' '-')
+    started=$(date +%s)
+    if [ ! -e "$bin.done" ] || [ -n "$(find src tokenizer quantize examples/kalm_rerank.c examples/command.h tests/golden.c tests/targets.c tests/test_kernels.c -newer "$bin.done" -print 2> /dev/null | head -n 1)" ]; then
+        rm -f "$bin.done"
+        flags="$static -std=c99 -O2 $warn"
+        expect "library" $cc $flags -I. -DKALM_RERANK_IMPLEMENTATION -x c -c kalm_rerank.h -o "$bin-library.o" || return
+        expect "targets.c" $cc $flags -I. tests/targets.c -o "$bin-targets$exe" $lib || return
+        expect "test_kernels.c" $cc $flags tests/test_kernels.c -o "$bin-test_kernels$exe" $lib || return
+        expect "golden.c" $cc $flags -Isrc/parts -DTEST_BUILD="\"$build\"" tests/golden.c -o "$bin-golden$exe" $lib || return
+        expect "kalm-rerank" $cc $flags -Isrc/parts examples/kalm_rerank.c -o "$bin-kalm-rerank$exe" $lib || return
+        expect "kalm-quantize" $cc $flags -Isrc/parts quantize/kalm_quantize.c -o "$bin-kalm-quantize$exe" $lib || return
+        touch "$bin.done"
+    fi
+    out=$dir/$name
+    info=$($run "$bin-targets$exe" info | tr -d '\r')
+    case $info in info*) ok ;; *) bad "does not run"; return ;; esac
+    sets=$(echo "$info" | cut -d' ' -f4- | sed 's/ /, /g')
+    kib=$(size "$bin-library.o" 2> /dev/null | awk 'NR == 2 { print int(($1 + 1023) / 1024) }')
+    [ -n "$kib" ] || kib=$(${cc%%-gcc*}-size "$bin-library.o" | awk 'NR == 2 { print int(($1 + 1023) / 1024) }')
+
+    # integer sums: the same on every set of every target
+    $run "$bin-targets$exe" sums | tr -d '\r' > "$out.sums"
+    if [ -s "$out.sums" ] && awk 'NR == FNR { want[$3] = $4; next } $4 != want[$3] { bad = 1 } END { exit bad }' "$dir/reference.scalar" "$out.sums"
+    then ok; sums=equal; else bad "integer sums"; sums=DIFFERENT; cat "$out.sums"; fi
+
+    # every kernel set of the target against its scalar set, to the bit
+    log=$(cd "$dir" && $run "$PWD/${bin#"$dir"/}-test_kernels$exe" 2>&1 | tr -d '\r' | tail -n 1)
+    case $log in *", 0 failed") ok ;; *) bad "test_kernels: $log" ;; esac
+
+    case $info in
+    *" big "*)
+        sentence=$($run "$bin-targets$exe" refuse "$dir/q8.kalm")
+        if [ $? -eq 0 ] && [ -n "$sentence" ]; then ok; echo "$name: $sentence"; else bad "the model is not refused"; fi
+        row="refuses the file | | | |"
+        ;;
+    *)
+        margins=
+        for w in f32 q8; do
+            $run "$bin-targets$exe" rank "$dir/$w.kalm" tests/targets.tsv | tr -d '\r' > "$out.$w"
+            if most=$(compare "$out.$w" $w); then ok; else bad "$w: another order"; fi
+            limit=1e-3
+            [ $w = f32 ] || limit=$q8_limit
+            if awk -v m="$most" -v l="$limit" 'BEGIN { exit !(m != "" && m + 0 <= l + 0) }'; then ok; else bad "$w: a margin differs by $most"; fi
+            margins="$margins $most |"
+        done
+        # golden cases: float32 and int8 on the best set; the converter that golden.c starts is this machine's where it can
+        converter=$build/kalm-quantize
+        [ -z "$exe" ] || converter=$bin-kalm-quantize.exe
+        log=$($run "$bin-golden$exe" -q "$converter" -k "${sets%%,*}" -w f32,q8 $golden 2>&1 |
+              tr -d '\r' | tail -n 1)
+        golden_result=${log%% *}
+        case $log in *" passed, 0 failed") ok ;; *) bad "golden: $log"; golden_result=FAILED ;; esac
+        # the commands: the same model file, the same ranking as here
+        expect "its kalm-quantize" $run "$bin-kalm-quantize$exe" examples/tiny "$out.kalm" --weights q8 &&
+            case $name in
+            i386-x87) expect "a whole model file" "$build/kalm-quantize" --verify "$out.kalm" ;;    # 80-bit floats round otherwise
+            *) expect "the same bytes" cmp "$out.kalm" "$dir/q8.kalm" ;;
+            esac
+        rm -f "$out.kalm"
+        ranks() { grep -o '"rank": [0-9]*, "index": [0-9]*' ; }
+        "$build/kalm-rerank" "$dir/f32.kalm" "retouch photos" "GIMP edits pictures" "vi is an editor" "chess game" --json | ranks > "$out.want"
+        $run "$bin-kalm-rerank$exe" "$dir/f32.kalm" "retouch photos" "GIMP edits pictures" "vi is an editor" "chess game" --json | ranks > "$out.got"
+        if [ -s "$out.got" ]; then expect "its kalm-rerank" cmp "$out.want" "$out.got"; else bad "its kalm-rerank says nothing"; fi
+        # a path and texts beyond ASCII
+        cp "$dir/q8.kalm" "$dir/größe 你.kalm"
+        $run "$bin-kalm-rerank$exe" "$dir/größe 你.kalm" "Zürich 你好" "Grüße aus Zürich" "你好 😀" --json > "$out.got"
+        rm -f "$dir/größe 你.kalm"
+        if grep -q '"text": "Grüße aus Zürich"' "$out.got" && grep -q '"text": "你好 😀"' "$out.got"; then ok; else bad "UTF-8 arguments"; fi
+        row="same |$margins $golden_result |"
+        ;;
+    esac
+    echo "| $title | $($cc -dumpversion | sed 's/^/gcc /') | $sets | $kib KiB | $sums | $row" >> "$dir/table.md"
+    echo "$name: $sets; $row $(($(date +%s) - started)) s"
+}
+
+# A q8 activation that lies between two steps goes up or down by the last bit of the float sums before it, which differ
+# between instruction sets; one step moves a margin by some thousandths. Float weights have no steps.
+q8_limit=5e-2
+golden=tests/golden/nested-f32
+mkdir -p "$build/tmp"
+{
+    echo "| target | compiler | kernel sets | library | integer sums | order | margins, f32 | margins, q8 | golden values |"
+    echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+} > "$dir/table.md"
+if reference; then
+    list > "$dir/list"
+    while IFS='|' read -r name title cc run; do
+        case " $* " in "  ") ;; *" $name "*) ;; *) continue ;; esac
+        one_target "$name" "$title" "$cc" "$run" < /dev/null
+    done < "$dir/list"
+fi
+cat "$dir/table.md"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
