@@ -46,7 +46,7 @@ help:
 	@echo 'make test          every test, on the parts and on the header; ends with "N passed, N failed"'
 	@echo 'make check         layers, every part alone, symbols, header up to date'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
-	@echo 'make bench         speed of this machine, as a table'
+	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
 	@echo 'make install       header, commands, manual pages, pkg-config and CMake files to PREFIX=$(PREFIX);  dist: a tar.gz'
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
@@ -116,8 +116,17 @@ $(B)/tiny.kalm: $(B)/kalm-quantize $(wildcard examples/tiny/*.json examples/tiny
 	$(B)/kalm-quantize examples/tiny $@
 demo: $(B)/kalm-rerank $(B)/tiny.kalm
 	@sh examples/demo.sh $(B)
-bench: $(B)/kalm-bench $(B)/tiny.kalm
-	$(B)/kalm-bench $(B)/tiny.kalm
+# Models of Nano's shape with random weights, made once; the checkpoint they come from is not kept. BENCH='--quick' and others.
+BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
+bench: $(B)/kalm-bench $(B)/tiny.kalm $(B)/bench/made
+	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json $(BENCH) $(BENCH_MODELS)
+$(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-quantize $(B)/kalm-random-checkpoint
+	@mkdir -p $(B)/bench
+	$(B)/kalm-random-checkpoint nano $(B)/bench/checkpoint --quiet
+	for w in q8 q4 f32; do $(B)/kalm-quantize $(B)/bench/checkpoint $(B)/bench/nano-$$w.kalm --weights $$w --tokenizer none \
+	    --yes-id 1000 --no-id 1001 --name 'Nano-shaped, random' --quiet || exit 1; done
+	rm -rf $(B)/bench/checkpoint
+	@touch $@
 
 VERSION := $(shell sed -n 's/^.define KALM_VERSION_[MP][A-Z]* //p' src/api.h | tr '\n' . | sed 's/.$$//')
 install: all
