@@ -7780,7 +7780,7 @@ KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
 
 /* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
-enum { KALM__GEGLU_ROWS = 256 };
+enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_FINE };
 
 KALM__FN size_t kalm__geglu_scratch(void)
 {
@@ -8784,9 +8784,10 @@ typedef struct kalm__memory {
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk][hidden] */
-    float  *fine;                      /* [MAX_FINE][the longest row]: second planes (matmul.h) */
-    void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
+    float  *y;                         /* [chunk + MAX_FINE][hidden] */
+    float  *fine;                      /* [row_step + MAX_FINE][the longest row]: a chunk's last rows and the second
+                                          planes of its fine rows (matmul.h) */
+    void   *acts;                      /* [chunk + MAX_FINE] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
@@ -8893,10 +8894,10 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
-    m->y = (float *)kalm__take(a, kalm__mul(c->chunk, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE, kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
-    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
-                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
+    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
     m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
@@ -9060,17 +9061,18 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
 
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
 
-/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. */
+/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. Where
+   there are fine rows the last piece is packed by kalm__pack_rows, since the second planes follow it. */
 KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__machine *m = &r->c->machine;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden = r->c->model->file.shape.hidden, block = r->fine.count ? r->fine.at + r->fine.count : r->n;
+    size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = (float *)scratch;
+    float *rows = r->fine.count && first == last ? r->c->memory.fine : (float *)scratch;
     const float *packed = rows;
     if (!r->gain && !r->rotated && !r->gain_added && !r->fine.count) {
         packed = r->from + first * r->width;
@@ -9090,24 +9092,22 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         }
         for (f = 0; f < r->fine.count; f++)
             if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
-                ops->rounding_loss(r->c->memory.fine + f * r->width, rows + (r->fine.row[f] - first) * r->width, r->width);
-        if (r->fine.count) {           /* fill up to `at`, where the second planes begin */
-            memset(rows + count * r->width, 0, (step - count) * r->width * sizeof(float));
-            count = step;
-        }
+                ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, rows + (r->fine.row[f] - first) * r->width,
+                                   r->width);
+        if (rows == r->c->memory.fine) return;
     }
     if (!r->target) return;
     if (r->target == &r->layer->matrix[KALM__T_Q])
         m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, block, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->fine.count, first, count, packed, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
    of fine rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count;
+    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->target = what < 0 ? NULL : &r->layer->matrix[what];
@@ -9115,13 +9115,12 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
     r->gain = gain;
     if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
-    r->fine.at = kalm__round_up(n, step);
+    r->fine.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->fine.count) {
-        n = r->fine.at + r->fine.count;
-        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, r->fine.at, r->fine.count, r->c->memory.fine,
-                                         r->width, r->width);
-    }
+    n += r->fine.count;
+    if (r->fine.count)
+        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.fine, r->width,
+                                         r->width);
     r->fine.count = fine;
     return n;
 }
@@ -9134,7 +9133,6 @@ KALM__FN void kalm__find_fine(kalm__layer_run *r)
     size_t i, step = r->c->machine.kernels->acts_step;
     r->fine.count = 0;
     if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
-    r->n = kalm__min(r->n, (r->c->chunk - 2 * KALM__MAX_FINE) / step * step);
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
         if (r->row0 + i + 1 != q->row + q->count) continue;
@@ -9284,6 +9282,13 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
     kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
 }
 
+/* Rows of the next chunk when `left` are left: equal chunks, since a short last one would use the kernels badly. */
+KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
+{
+    size_t chunks = (left + c->chunk - 1) / c->chunk;
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->machine.kernels->acts_step));
+}
+
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
 KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 {
@@ -9295,7 +9300,7 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     r->shared_q = shared_q;
     for (row0 = 0; row0 < r->rows; row0 += n) {
         r->row0 = row0;
-        r->n = kalm__min(r->c->chunk, r->rows - row0);
+        r->n = kalm__even_chunk(r->c, r->rows - row0);
         kalm__find_fine(r);
         n = r->n;
         if (!shared_q) kalm__layer_queries(r);
@@ -10177,6 +10182,7 @@ typedef struct kalm__source {
     const kalm_text *texts;
     const kalm_ids  *ids;
     uint32_t         flags;
+    size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__source;
 
 KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
@@ -10196,14 +10202,14 @@ KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source 
     kalm_result r;
     if (s->texts) {
         r = kalm__document_ids(c, s->texts[i], s->flags, ids, room, count, err);
-        if (!r) r = kalm__check_ids(c, "document", i, ids, kalm__min(*count, room), err);
+        if (!r) r = kalm__check_ids(c, "document", s->base + i, ids, kalm__min(*count, room), err);
     } else {
         *count = s->ids[i].count;
-        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", i);
-        r = kalm__check_ids(c, "document", i, s->ids[i].data, kalm__min(*count, room), err);
+        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", s->base + i);
+        r = kalm__check_ids(c, "document", s->base + i, s->ids[i].data, kalm__min(*count, room), err);
         if (!r && *count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
     }
-    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", i);
+    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", s->base + i);
     return r;
 }
 
@@ -10233,7 +10239,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     if (r) return r;
     for (i = 0; i < b.seqs; i++) {
         kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", first + i, m->seqs[i].count);
+        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
         docs[m->seqs[i].item] = doc;
     }
     return KALM_OK;
@@ -10784,6 +10790,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_doc *docs[KALM__TOGETHER];
     kalm_params p, pass;
     kalm__renumber number;
+    kalm__source source;
     kalm_result r;
     size_t first, i;
     kalm__no_error(err);
@@ -10792,6 +10799,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    memset(&source, 0, sizeof source);
+    source.flags = p.flags;
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
@@ -10803,7 +10813,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             pass.on_score = kalm__renumbered;
             pass.on_score_user = &number;
         }
-        r = kalm_encode(ctx, texts + first, n, &pass, docs, err);
+        source.texts = texts + first;
+        source.base = first;
+        r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
         if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);

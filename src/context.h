@@ -43,9 +43,10 @@ typedef struct kalm__memory {
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk][hidden] */
-    float  *fine;                      /* [MAX_FINE][the longest row]: second planes (matmul.h) */
-    void   *acts;                      /* [chunk] rows packed for o, gate and up, down */
+    float  *y;                         /* [chunk + MAX_FINE][hidden] */
+    float  *fine;                      /* [row_step + MAX_FINE][the longest row]: a chunk's last rows and the second
+                                          planes of its fine rows (matmul.h) */
+    void   *acts;                      /* [chunk + MAX_FINE] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
@@ -152,10 +153,10 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
-    m->y = (float *)kalm__take(a, kalm__mul(c->chunk, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE, kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
-    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk),
-                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk)));
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
+    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
     m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));

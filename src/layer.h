@@ -60,17 +60,18 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
 
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
 
-/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. */
+/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. Where
+   there are fine rows the last piece is packed by kalm__pack_rows, since the second planes follow it. */
 KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__machine *m = &r->c->machine;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden = r->c->model->file.shape.hidden, block = r->fine.count ? r->fine.at + r->fine.count : r->n;
+    size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = (float *)scratch;
+    float *rows = r->fine.count && first == last ? r->c->memory.fine : (float *)scratch;
     const float *packed = rows;
     if (!r->gain && !r->rotated && !r->gain_added && !r->fine.count) {
         packed = r->from + first * r->width;
@@ -90,24 +91,22 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         }
         for (f = 0; f < r->fine.count; f++)
             if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
-                ops->rounding_loss(r->c->memory.fine + f * r->width, rows + (r->fine.row[f] - first) * r->width, r->width);
-        if (r->fine.count) {           /* fill up to `at`, where the second planes begin */
-            memset(rows + count * r->width, 0, (step - count) * r->width * sizeof(float));
-            count = step;
-        }
+                ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, rows + (r->fine.row[f] - first) * r->width,
+                                   r->width);
+        if (rows == r->c->memory.fine) return;
     }
     if (!r->target) return;
     if (r->target == &r->layer->matrix[KALM__T_Q])
         m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, block, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->fine.count, first, count, packed, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
    of fine rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count;
+    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->target = what < 0 ? NULL : &r->layer->matrix[what];
@@ -115,13 +114,12 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
     r->gain = gain;
     if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
-    r->fine.at = kalm__round_up(n, step);
+    r->fine.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->fine.count) {
-        n = r->fine.at + r->fine.count;
-        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, r->fine.at, r->fine.count, r->c->memory.fine,
-                                         r->width, r->width);
-    }
+    n += r->fine.count;
+    if (r->fine.count)
+        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.fine, r->width,
+                                         r->width);
     r->fine.count = fine;
     return n;
 }
@@ -134,7 +132,6 @@ KALM__FN void kalm__find_fine(kalm__layer_run *r)
     size_t i, step = r->c->machine.kernels->acts_step;
     r->fine.count = 0;
     if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
-    r->n = kalm__min(r->n, (r->c->chunk - 2 * KALM__MAX_FINE) / step * step);
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
         if (r->row0 + i + 1 != q->row + q->count) continue;
@@ -284,6 +281,13 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
     kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
 }
 
+/* Rows of the next chunk when `left` are left: equal chunks, since a short last one would use the kernels badly. */
+KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
+{
+    size_t chunks = (left + c->chunk - 1) / c->chunk;
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->machine.kernels->acts_step));
+}
+
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
 KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 {
@@ -295,7 +299,7 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     r->shared_q = shared_q;
     for (row0 = 0; row0 < r->rows; row0 += n) {
         r->row0 = row0;
-        r->n = kalm__min(r->c->chunk, r->rows - row0);
+        r->n = kalm__even_chunk(r->c, r->rows - row0);
         kalm__find_fine(r);
         n = r->n;
         if (!shared_q) kalm__layer_queries(r);

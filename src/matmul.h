@@ -121,7 +121,7 @@ KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
 
 /* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
-enum { KALM__GEGLU_ROWS = 256 };
+enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_FINE };
 
 KALM__FN size_t kalm__geglu_scratch(void)
 {

@@ -485,6 +485,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_doc *docs[KALM__TOGETHER];
     kalm_params p, pass;
     kalm__renumber number;
+    kalm__source source;
     kalm_result r;
     size_t first, i;
     kalm__no_error(err);
@@ -493,6 +494,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    memset(&source, 0, sizeof source);
+    source.flags = p.flags;
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
@@ -504,7 +508,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             pass.on_score = kalm__renumbered;
             pass.on_score_user = &number;
         }
-        r = kalm_encode(ctx, texts + first, n, &pass, docs, err);
+        source.texts = texts + first;
+        source.base = first;
+        r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
         if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);

@@ -119,6 +119,7 @@ typedef struct kalm__source {
     const kalm_text *texts;
     const kalm_ids  *ids;
     uint32_t         flags;
+    size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__source;
 
 KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
@@ -138,14 +139,14 @@ KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source 
     kalm_result r;
     if (s->texts) {
         r = kalm__document_ids(c, s->texts[i], s->flags, ids, room, count, err);
-        if (!r) r = kalm__check_ids(c, "document", i, ids, kalm__min(*count, room), err);
+        if (!r) r = kalm__check_ids(c, "document", s->base + i, ids, kalm__min(*count, room), err);
     } else {
         *count = s->ids[i].count;
-        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", i);
-        r = kalm__check_ids(c, "document", i, s->ids[i].data, kalm__min(*count, room), err);
+        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", s->base + i);
+        r = kalm__check_ids(c, "document", s->base + i, s->ids[i].data, kalm__min(*count, room), err);
         if (!r && *count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
     }
-    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", i);
+    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", s->base + i);
     return r;
 }
 
@@ -175,7 +176,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     if (r) return r;
     for (i = 0; i < b.seqs; i++) {
         kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", first + i, m->seqs[i].count);
+        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
         docs[m->seqs[i].item] = doc;
     }
     return KALM_OK;
