@@ -362,6 +362,18 @@ typedef struct kalm_cache_info {
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
 KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
+/* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
+   fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
+   (capacity 0 asks). The context needs cache_bytes for it. About 40 times the document's own bytes: keep it for the few
+   documents that are asked for all the time. */
+KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
+                                     size_t capacity, size_t *size, kalm_error *err);
+
+/* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
+   bits as without where the same kernel set saved it, and differ in the last digits where another did. */
+KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
+                                     size_t size, kalm_error *err);
+
 /* Best first; equal margins keep the order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);
 
@@ -8744,6 +8756,42 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
     return s;
 }
 
+/* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
+
+   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (floats, see attention.h)
+      0  4  "KSTA"      4  4  version, 1       8  8  fingerprint of the model
+     16  8  checksum of the document          24  8  hash of the prompt's first tokens
+     32  4  how many those are                36  4  rows of the document
+     40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
+#define KALM__STATE_HEADER 64u
+#define KALM__STATE_VERSION 1u
+
+KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, uint64_t doc, uint64_t prefix, uint32_t tokens,
+                                 uint32_t rows, uint64_t size)
+{
+    memset(p, 0, KALM__STATE_HEADER);
+    memcpy(p, "KSTA", 4);
+    kalm__put_u32(p + 4, KALM__STATE_VERSION);
+    kalm__put_u64(p + 8, fingerprint);
+    kalm__put_u64(p + 16, doc);
+    kalm__put_u64(p + 24, prefix);
+    kalm__put_u32(p + 32, tokens);
+    kalm__put_u32(p + 36, rows);
+    kalm__put_u64(p + 40, size);
+}
+
+KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data, size_t size)
+{
+    unsigned char head[KALM__STATE_HEADER];
+    kalm__hasher h;
+    memcpy(head, p, sizeof head);
+    memset(head + 48, 0, 8);
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, head, sizeof head);
+    kalm__hash_add(&h, data, size);
+    return kalm__hash_end(&h);
+}
+
 #endif
 /* ---- end src/state.h ---- */
 /* ---- begin src/context.h ---- */
@@ -10091,6 +10139,17 @@ KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
     return kalm__fail(err, KALM_BAD_ARGUMENT, "this model file holds no tokenizer: give token ids");
 }
 
+KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
+                                     kalm_error *err)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= c->model->file.shape.vocabulary)
+            return kalm__fail(err, KALM_BAD_ARGUMENT, "%s %z has token %d at place %z; the vocabulary has %u", what, index,
+                              (int)ids[i], i, c->model->file.shape.vocabulary);
+    return KALM_OK;
+}
+
 KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
 {
     kalm__piece p;
@@ -10155,10 +10214,9 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     return r;
 }
 
-/* How many of a prompt's first tokens are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across), if this prompt begins so too. Uses memory.ids, which no query needs. */
-KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
-                                         size_t *prefix, kalm_error *err)
+/* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
+   common (no merge reaches across). Into memory.ids, which no query needs; *prefix is 0 where they do not fit. */
+KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, size_t *prefix, kalm_error *err)
 {
     static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
     size_t count[2], half = c->rows / 2, n = 0;
@@ -10171,8 +10229,17 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
         if (count[i] > half) return KALM_OK;
     }
     while (n < count[0] && n < count[1] && ids[n] == ids[half + n]) n++;
-    if (n < tokens && !memcmp(ids, prompt, n * sizeof *ids)) *prefix = n;
-    return KALM_OK;
+    *prefix = n;
+    return kalm__check_ids(c, "prompt", 0, ids, n, err);
+}
+
+/* How many of this prompt's tokens are such a prefix: all of it, or nothing. */
+KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
+                                         size_t *prefix, kalm_error *err)
+{
+    kalm_result r = kalm__prefix_ids(c, p, prefix, err);
+    if (*prefix >= tokens || memcmp(c->memory.ids, prompt, *prefix * sizeof *prompt)) *prefix = 0;
+    return r;
 }
 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
@@ -10184,17 +10251,6 @@ typedef struct kalm__source {
     uint32_t         flags;
     size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__source;
-
-KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
-                                     kalm_error *err)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= c->model->file.shape.vocabulary)
-            return kalm__fail(err, KALM_BAD_ARGUMENT, "%s %z has token %d at place %z; the vocabulary has %u", what, index,
-                              (int)ids[i], i, c->model->file.shape.vocabulary);
-    return KALM_OK;
-}
 
 KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source *s, size_t i, int32_t *ids, size_t room,
                                       size_t *count, kalm_error *err)
@@ -10686,6 +10742,99 @@ KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *i
 KALM_API void kalm_context_clear_cache(kalm_context *ctx)
 {
     if (ctx) kalm__cache_clear(&ctx->cache, &ctx->alloc);
+}
+
+/* The instruction's prefix and the document's state for it, pinned, computed or fresh. *tokens is the prefix's length. */
+KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, kalm__state **state,
+                                      size_t *tokens, size_t *bytes, kalm_error *err)
+{
+    kalm_params p;
+    uint64_t sum, name;
+    kalm_result r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
+    if (!r) r = kalm__prefix_ids(ctx, &p, tokens, err);
+    if (!r && (!*tokens || *tokens > ctx->max_prompt))
+        r = kalm__fail(err, KALM_BAD_ARGUMENT, "the instruction does not fit the %z tokens of a prompt", ctx->max_prompt);
+    if (r) return r;
+    sum = kalm__u64(doc->bytes + 40);
+    name = kalm__hash(ctx->memory.ids, *tokens * sizeof *ctx->memory.ids);
+    *bytes = kalm__state_bytes(ctx, ctx->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, *tokens);
+    *state = kalm__state_find(&ctx->cache, sum, name);
+    if (!*state) *state = kalm__state_new(&ctx->cache, &ctx->alloc, sum, name, *bytes);
+    if (!*state) return kalm__fail(err, KALM_NO_MEMORY, "no room for a state of %z bytes in the cache of %z", *bytes, ctx->cache.limit);
+    return KALM_OK;
+}
+
+KALM__FN void kalm__close_state(kalm_context *ctx, kalm__state *s)
+{
+    s->pinned--;
+    if (s->fresh && !s->pinned) kalm__state_drop(&ctx->cache, &ctx->alloc, s);
+}
+
+KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
+                                     size_t capacity, size_t *size, kalm_error *err)
+{
+    kalm__progress progress;
+    kalm__state *s = NULL;
+    size_t tokens = 0, bytes = 0;
+    unsigned char *out = (unsigned char *)data;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(size);
+    *size = 0;
+    KALM__NEED(ctx);
+    KALM__NEED(doc);
+    if (capacity) KALM__NEED(data);
+    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    if (r) return r;
+    *size = bytes + KALM__STATE_HEADER;
+    if (capacity >= *size) {
+        memset(&progress, 0, sizeof progress);
+        r = kalm__build_states(ctx, ctx->memory.ids, tokens, &doc, 0, &s, 1, &progress, err);
+        if (!r) {
+            kalm__state_header(out, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
+            memcpy(out + KALM__STATE_HEADER, s->data, bytes);
+            kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, bytes));
+        }
+    }
+    kalm__close_state(ctx, s);
+    if (r) *size = 0;
+    return r;
+}
+
+KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
+                                     size_t size, kalm_error *err)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    unsigned char want[KALM__STATE_HEADER];
+    kalm__state *s = NULL;
+    size_t tokens = 0, bytes = 0;
+    kalm_result r;
+    kalm__no_error(err);
+    KALM__NEED(ctx);
+    KALM__NEED(doc);
+    KALM__NEED(data);
+    if (size < KALM__STATE_HEADER || memcmp(p, "KSTA", 4) != 0)
+        return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no stored state", size);
+    if (kalm__u32(p + 4) != KALM__STATE_VERSION)
+        return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u", kalm__u32(p + 4),
+                          KALM__STATE_VERSION);
+    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    if (r) return r;
+    kalm__state_header(want, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
+    if (memcmp(want, p, 48) != 0)
+        r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
+    else if (size != bytes + KALM__STATE_HEADER)
+        r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, bytes + KALM__STATE_HEADER);
+    else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, bytes) != kalm__u64(p + 48))
+        r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
+    else if (s->fresh) {
+        memcpy(s->data, p + KALM__STATE_HEADER, bytes);
+        s->fresh = 0;
+    }
+    kalm__close_state(ctx, s);
+    return r;
 }
 
 /* Hands scores on to the caller's callback with the index that they have in the caller's array. */

@@ -254,6 +254,18 @@ typedef struct kalm_cache_info {
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
 KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
+/* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
+   fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
+   (capacity 0 asks). The context needs cache_bytes for it. About 40 times the document's own bytes: keep it for the few
+   documents that are asked for all the time. */
+KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
+                                     size_t capacity, size_t *size, kalm_error *err);
+
+/* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
+   bits as without where the same kernel set saved it, and differ in the last digits where another did. */
+KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
+                                     size_t size, kalm_error *err);
+
 /* Best first; equal margins keep the order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);
 

@@ -28,6 +28,17 @@ KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
     return kalm__fail(err, KALM_BAD_ARGUMENT, "this model file holds no tokenizer: give token ids");
 }
 
+KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
+                                     kalm_error *err)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= c->model->file.shape.vocabulary)
+            return kalm__fail(err, KALM_BAD_ARGUMENT, "%s %z has token %d at place %z; the vocabulary has %u", what, index,
+                              (int)ids[i], i, c->model->file.shape.vocabulary);
+    return KALM_OK;
+}
+
 KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
 {
     kalm__piece p;
@@ -92,10 +103,9 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     return r;
 }
 
-/* How many of a prompt's first tokens are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across), if this prompt begins so too. Uses memory.ids, which no query needs. */
-KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
-                                         size_t *prefix, kalm_error *err)
+/* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
+   common (no merge reaches across). Into memory.ids, which no query needs; *prefix is 0 where they do not fit. */
+KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, size_t *prefix, kalm_error *err)
 {
     static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
     size_t count[2], half = c->rows / 2, n = 0;
@@ -108,8 +118,17 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
         if (count[i] > half) return KALM_OK;
     }
     while (n < count[0] && n < count[1] && ids[n] == ids[half + n]) n++;
-    if (n < tokens && !memcmp(ids, prompt, n * sizeof *ids)) *prefix = n;
-    return KALM_OK;
+    *prefix = n;
+    return kalm__check_ids(c, "prompt", 0, ids, n, err);
+}
+
+/* How many of this prompt's tokens are such a prefix: all of it, or nothing. */
+KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
+                                         size_t *prefix, kalm_error *err)
+{
+    kalm_result r = kalm__prefix_ids(c, p, prefix, err);
+    if (*prefix >= tokens || memcmp(c->memory.ids, prompt, *prefix * sizeof *prompt)) *prefix = 0;
+    return r;
 }
 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
@@ -121,17 +140,6 @@ typedef struct kalm__source {
     uint32_t         flags;
     size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__source;
-
-KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
-                                     kalm_error *err)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= c->model->file.shape.vocabulary)
-            return kalm__fail(err, KALM_BAD_ARGUMENT, "%s %z has token %d at place %z; the vocabulary has %u", what, index,
-                              (int)ids[i], i, c->model->file.shape.vocabulary);
-    return KALM_OK;
-}
 
 KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source *s, size_t i, int32_t *ids, size_t room,
                                       size_t *count, kalm_error *err)

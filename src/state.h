@@ -112,4 +112,40 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
     return s;
 }
 
+/* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
+
+   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (floats, see attention.h)
+      0  4  "KSTA"      4  4  version, 1       8  8  fingerprint of the model
+     16  8  checksum of the document          24  8  hash of the prompt's first tokens
+     32  4  how many those are                36  4  rows of the document
+     40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
+#define KALM__STATE_HEADER 64u
+#define KALM__STATE_VERSION 1u
+
+KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, uint64_t doc, uint64_t prefix, uint32_t tokens,
+                                 uint32_t rows, uint64_t size)
+{
+    memset(p, 0, KALM__STATE_HEADER);
+    memcpy(p, "KSTA", 4);
+    kalm__put_u32(p + 4, KALM__STATE_VERSION);
+    kalm__put_u64(p + 8, fingerprint);
+    kalm__put_u64(p + 16, doc);
+    kalm__put_u64(p + 24, prefix);
+    kalm__put_u32(p + 32, tokens);
+    kalm__put_u32(p + 36, rows);
+    kalm__put_u64(p + 40, size);
+}
+
+KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data, size_t size)
+{
+    unsigned char head[KALM__STATE_HEADER];
+    kalm__hasher h;
+    memcpy(head, p, sizeof head);
+    memset(head + 48, 0, 8);
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, head, sizeof head);
+    kalm__hash_add(&h, data, size);
+    return kalm__hash_end(&h);
+}
+
 #endif

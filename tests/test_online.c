@@ -209,6 +209,49 @@ static void ids_with_prefix(void)
     kalm_context_free(plain);
 }
 
+/* State stored and loaded: a fresh context starts warm, with the same bits; strangers' bytes are refused. */
+static void stored_state(void)
+{
+    kalm_context *ctx = context(1, (size_t)1 << 26, NULL), *fresh = context(1, (size_t)1 << 26, NULL);
+    kalm_score want[DOCS], got[DOCS];
+    kalm_params other;
+    kalm_cache_info info;
+    kalm_error err;
+    size_t size = 0, i, again = 0;
+    unsigned char *bytes;
+    memset(&other, 0, sizeof other);
+    other.instruction = str(instructions[1]);
+    rank(ctx, queries[0], NULL, DOCS, want);
+    for (i = 0; i < DOCS; i++) {
+        CHECKF(kalm_state_save(ctx, docs[i], NULL, NULL, 0, &size, &err) == KALM_OK && size > 64, "%s", err.text);
+        bytes = (unsigned char *)malloc(size);
+        CHECK(kalm_state_save(ctx, docs[i], NULL, bytes, size, &again, &err) == KALM_OK && again == size);
+        if (i == 3) {
+            size_t k;
+            CHECK(kalm_state_load(fresh, docs[i], NULL, bytes, size - 1, &err) == KALM_BAD_FILE);
+            CHECK(kalm_state_load(fresh, docs[i], NULL, bytes, 10, &err) == KALM_BAD_FILE);
+            CHECK(kalm_state_load(fresh, docs[i + 1], NULL, bytes, size, &err) == KALM_MISMATCH);
+            CHECK(kalm_state_load(fresh, docs[i], &other, bytes, size, &err) == KALM_MISMATCH);
+            for (k = 0; k < size; k += k < 64 ? 1 : 9973) {
+                bytes[k] ^= 1;
+                CHECKF(kalm_state_load(fresh, docs[i], NULL, bytes, size, &err) != KALM_OK, "byte %u", (unsigned)k);
+                bytes[k] ^= 1;
+            }
+        }
+        CHECKF(kalm_state_load(fresh, docs[i], NULL, bytes, size, &err) == KALM_OK, "%s", err.text);
+        free(bytes);
+    }
+    rank(fresh, queries[0], NULL, DOCS, got);
+    same("stored state", want, got, DOCS);
+    kalm_context_get_cache(fresh, &info);
+    CHECKF(info.misses == 0 && info.hits == DOCS, "%u misses, %u hits", (unsigned)info.misses, (unsigned)info.hits);
+    kalm_context_free(fresh);
+    fresh = context(1, 0, NULL);
+    CHECK(kalm_state_save(fresh, docs[0], NULL, NULL, 0, &size, &err) == KALM_NO_MEMORY && size == 0);
+    kalm_context_free(fresh);
+    kalm_context_free(ctx);
+}
+
 typedef struct seen { unsigned count, hits[DOCS]; kalm_score score[DOCS]; unsigned stop; } seen;
 static int see(void *user, const kalm_score *score)
 {
@@ -288,6 +331,7 @@ int main(void)
     stopping();
     short_of_memory();
     ids_with_prefix();
+    stored_state();
     best_and_callbacks();
     for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     kalm_model_close(model);
