@@ -56,7 +56,7 @@ static int wanted(const char *name)
     return !opt.only || !strncmp(name, opt.only, strlen(opt.only));
 }
 
-/* ---- figures ------------------------------------------------------------------------------------------------------- */
+/* ---- figures ------------------------------------------------------------------------------------------- */
 
 typedef struct figure {
     char        name[48];
@@ -120,8 +120,8 @@ static void write_json(void)
     fputs("[\n", f);
     for (i = 0; i < figure_count; i++) {
         const figure *g = &figures[i];
-        fprintf(f, "  {\"name\": \"%s\", \"threads\": %u, \"value\": %.6g, \"unit\": \"%s\"", g->name, g->threads, g->value,
-                g->unit);
+        fprintf(f, "  {\"name\": \"%s\", \"threads\": %u, \"value\": %.6g, \"unit\": \"%s\"", g->name, g->threads,
+                g->value, g->unit);
         if (g->peak > 0) fprintf(f, ", \"peak\": %.6g", g->peak);
         else fputs(", \"peak\": null", f);
         if (g->ratio > 0) fprintf(f, ", \"ratio\": %.4f}", g->ratio);
@@ -132,7 +132,58 @@ static void write_json(void)
     if (fclose(f)) die("cannot write", opt.json);
 }
 
-/* ---- measuring ------------------------------------------------------------------------------------------------------- */
+/* ---- yardsticks of 64-bit ARM, beside those of x86 in bench_kernels.h ---------------------------------- */
+
+#if KALM__NEON64 && defined(__GNUC__)
+#  define ARM_12(M) M("4") M("5") M("6") M("7") M("8") M("9") M("10") M("11") M("12") M("13") M("14") M("15")
+#  define ARM_CLOBBERS "v0", "v1", "v2", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", \
+    "v16", "v17", "v18", "v19", "v20", "v21", "cc", "memory"
+#  define ARM_ZERO(A) "movi v" A ".16b, #0\n\t"
+/* smmla and sdot v[A].4s, v0.16b, v1.16b, as numbers: assemblers differ in how they are asked to know them */
+#  define ARM_I8MM(A) ".inst 0x4e81a400 + " A "\n\t"
+#  define ARM_DOT(A) ".inst 0x4e819400 + " A "\n\t"
+#  define ARM_FMA(A) "fmla v" A ".4s, v0.4s, v1.4s\n\t"
+#  define ARM_WORDS(A, T) "smull v" T ".8h, v0.8b, v1.8b\n\tsmlal2 v" T ".8h, v0.16b, v1.16b\n\t" \
+    "sadalp v" A ".4s, v" T ".8h\n\t"
+#  define ARM_PEAK(name, body, macs) \
+static double name(long n) \
+{ \
+    double made = (macs) * (double)n; \
+    __asm__ volatile("ldp q0, q1, [%1]\n\t" ARM_12(ARM_ZERO) "1:\n\t" body "subs %0, %0, #1\n\tb.ne 1b" \
+                     : "+r"(n) : "r"(bench__sources()) : ARM_CLOBBERS); \
+    return made; \
+}
+#  if KALM__HAVE_MM
+ARM_PEAK(arm_peak_i8mm, ARM_12(ARM_I8MM), 12.0 * 32.0)
+#  endif
+#  if KALM__HAVE_DOT
+ARM_PEAK(arm_peak_dot, ARM_12(ARM_DOT), 12.0 * 16.0)
+#  endif
+ARM_PEAK(arm_peak_fma, ARM_12(ARM_FMA), 12.0 * 4.0)
+ARM_PEAK(arm_peak_words, ARM_WORDS("4", "16") ARM_WORDS("5", "17") ARM_WORDS("6", "18") ARM_WORDS("7", "19")
+         ARM_WORDS("8", "20") ARM_WORDS("9", "21"), 6.0 * 16.0)
+#endif
+
+/* bench_peak, and ARM's. */
+static bench__peak_fn peak_of(const char *set, uint32_t type, const char **name)
+{
+    bench__peak_fn peak = bench_peak(set, type, name);
+#if KALM__NEON64 && defined(__GNUC__)
+    if (strcmp(set, "scalar") != 0) {
+        *name = kalm__is_quantised(type) ? "smull+smlal2+sadalp" : "fmla";
+        peak = kalm__is_quantised(type) ? arm_peak_words : arm_peak_fma;
+    }
+#  if KALM__HAVE_DOT
+    if (!strcmp(set, "dotprod") && kalm__is_quantised(type)) *name = "sdot", peak = arm_peak_dot;
+#  endif
+#  if KALM__HAVE_MM
+    if (!strcmp(set, "i8mm") && kalm__is_quantised(type)) *name = "smmla", peak = arm_peak_i8mm;
+#  endif
+#endif
+    return peak;
+}
+
+/* ---- measuring ----------------------------------------------------------------------------------------- */
 
 /* One thing to time, and its yardstick: a register peak, or reading `bytes` bytes at `read`. */
 typedef struct job {
@@ -232,10 +283,11 @@ static void by_processor(const job *j, char *note, size_t size)
 {
     size_t n = strlen(note);
     if (j->processor > 0 && j->best_peak > 0)
-        snprintf(note + n, size - n, "%s%.1f%% by processor time", n ? "; " : "", 100 * j->work / j->processor / j->best_peak);
+        snprintf(note + n, size - n, "%s%.1f%% by processor time", n ? "; " : "",
+                 100 * j->work / j->processor / j->best_peak);
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------------------- */
+/* ---- threads ------------------------------------------------------------------------------------------- */
 
 static kalm__pool pools[2];
 static kalm__worker workers[2][KALM__MAX_THREADS];
@@ -257,7 +309,7 @@ static void stop_pools(void)
     for (i = 0; i < opt.counts; i++) kalm__pool_stop(&pools[i]);
 }
 
-/* ---- matmuls --------------------------------------------------------------------------------------------------------- */
+/* ---- matmuls ------------------------------------------------------------------------------------------- */
 
 /* y = x W^T as the engine does it: rows quantised and packed, then chunk after chunk of rows, cut into tiles for the
    threads. A matrix whose results are passing leaves each tile in the scratch memory, as gate and up do. */
@@ -277,8 +329,8 @@ static void product_pack(void *arg, size_t i, unsigned worker)
     const product *p = (const product *)arg;
     size_t step = kalm__round_up(16, p->set->acts_step), first = i * step;
     (void)worker;
-    p->set->pack_acts(p->w.type, p->acts, p->rows, first, kalm__min(step, p->rows - first), p->x + first * p->shape.inputs,
-                      p->shape.inputs, p->shape.inputs);
+    p->set->pack_acts(p->w.type, p->acts, p->rows, first, kalm__min(step, p->rows - first),
+                      p->x + first * p->shape.inputs, p->shape.inputs, p->shape.inputs);
 }
 
 static void product_task(void *arg, size_t i, unsigned worker)
@@ -333,10 +385,12 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
 
 /* `reads`: few rows, measured against reading the weights, and more of them than the caches near the cores hold, as in a
    pass through a model. Otherwise at least the 6 MB of one layer of Nano are gone through. */
-static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows, int reads)
+static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows,
+                          int reads)
 {
     const kalm__kernels *set = kalm__pick_kernels(set_name);
-    size_t circle = reads ? (size_t)64 << 20 : (size_t)6 << 20, most = 0, sizes[BENCH_SHAPES], i, k, most_rows = 0, most_y = 0;
+    size_t circle = reads ? (size_t)64 << 20 : (size_t)6 << 20, most = 0, most_rows = 0, most_y = 0, i, k;
+    size_t sizes[BENCH_SHAPES];
     void *blocks[6];
     unsigned char *data, *scales;
     double worst[2] = { 1e30, 1e30 };
@@ -347,7 +401,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
     bench__peak_fn peak;
     void *place;
     if (!wanted(name) || !set || (set_name && strcmp(set->name, set_name))) return;
-    peak = reads ? NULL : bench_peak(peak_set ? peak_set : set->name, type, &peak_name);
+    peak = reads ? NULL : peak_of(peak_set ? peak_set : set->name, type, &peak_name);
 #if KALM__X86
     if (reads && !(kalm__cpu_features() & KALM__CPU_AVX2)) return;     /* bench__read needs it */
 #endif
@@ -398,7 +452,8 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             }
             p[k].y = p[0].y;
             p[k].acts = p[0].acts;
-            p[k].scratch_size = kalm__geglu_scratch() + kalm__round_up(set->matmul_scratch(type, p[k].shape.inputs), 4096);
+            p[k].scratch_size = kalm__geglu_scratch();
+            p[k].scratch_size += kalm__round_up(set->matmul_scratch(type, p[k].shape.inputs), 4096);
             if (k == 0) p[0].scratch = bench__alloc(&blocks[5], p[0].scratch_size * opt.threads[opt.counts - 1]);
             p[k].scratch = p[0].scratch;
             jobs[k].run = product_run;
@@ -429,10 +484,12 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
         char note[160];
         snprintf(note, sizeof note, "worst shape %s; %s", bench_shapes[worst_shape[k]].name,
                  reads ? "weights read, to reading as many bytes" : peak ? peak_name : "no yardstick here");
-        if (skipped) snprintf(note + strlen(note), sizeof note - strlen(note), "; %u shapes too slow here", (unsigned)skipped);
+        if (skipped)
+            snprintf(note + strlen(note), sizeof note - strlen(note), "; %u shapes left out: too slow here",
+                     (unsigned)skipped);
         by_processor(&kept[k], note, sizeof note);
-        report(name, opt.threads[k], rate(&kept[k]) * 1e-9, reads ? "GB/s" : "GOPS", kept[k].best_peak * 1e-9, ratio(&kept[k]),
-               note);
+        report(name, opt.threads[k], rate(&kept[k]) * 1e-9, reads ? "GB/s" : "GOPS", kept[k].best_peak * 1e-9,
+               ratio(&kept[k]), note);
     }
     for (k = 0; k < 3; k++) free(blocks[k]);
 }
@@ -462,7 +519,7 @@ static void bench_sets(void)
     }
 }
 
-/* ---- models ---------------------------------------------------------------------------------------------------------- */
+/* ---- models -------------------------------------------------------------------------------------------- */
 
 /* An allocator that knows how much was held at once. */
 typedef struct held { size_t now, most; } held;
@@ -537,8 +594,10 @@ static double encode_ops(const kalm_model *model, size_t tokens)
     for (l = 0; l < s->shape.layers; l++) {
         double keys = 0;
         if (s->layers[l].full) keys = (double)tokens * (double)tokens;
-        else for (i = 0; i < tokens; i++) keys += (double)(kalm__min(tokens, i + right + 1) - (i > left ? i - left : 0));
-        ops += (double)tokens * matrix_ops(model, KALM__ENCODER, l, KALM__T_Q, KALM__T_DOWN) + keys * key_ops(model, KALM__ENCODER);
+        for (i = 0; i < tokens && !s->layers[l].full; i++)
+            keys += (double)(kalm__min(tokens, i + right + 1) - (i > left ? i - left : 0));
+        ops += (double)tokens * matrix_ops(model, KALM__ENCODER, l, KALM__T_Q, KALM__T_DOWN);
+        ops += keys * key_ops(model, KALM__ENCODER);
     }
     return ops;
 }
@@ -582,7 +641,7 @@ static void encode_run(void *arg)
 
 static bench__peak_fn model_peak(const kalm_model *model, const kalm_context *ctx, const char **name)
 {
-    return bench_peak(ctx->machine.kernels->name, model->file.stack[KALM__ENCODER].layers[0].matrix[KALM__T_O].type, name);
+    return peak_of(ctx->machine.kernels->name, model->file.stack[KALM__ENCODER].layers[0].matrix[KALM__T_O].type, name);
 }
 
 /* `count` texts of `tokens` tokens in one call */
@@ -643,7 +702,8 @@ static void decode_run(void *arg)
 {
     decoding *d = (decoding *)arg;
     kalm_error err;
-    check(kalm_rerank_ids(d->ctx, d->prompt, (const kalm_doc *const *)d->docs, d->count, &d->params, d->scores, &err), &err);
+    check(kalm_rerank_ids(d->ctx, d->prompt, (const kalm_doc *const *)d->docs, d->count, &d->params, d->scores, &err),
+          &err);
 }
 
 /* A document of random rows, made without the encoder: the decoder takes the same time. */
@@ -672,14 +732,15 @@ static kalm_doc *random_doc(const kalm_model *model, size_t tokens, uint32_t rat
     return doc;
 }
 
-enum { DOCS = 100, PROMPT = 75, QUERY = 20, PREFIX = 50, PASSAGE = 256, RATIO = 4, PASSAGE_ROWS = PASSAGE / RATIO, JOINT = 3 };
+/* the prompt: 50 tokens that come again, a query of 20, and 5 that close it */
+enum { DOCS = 100, PROMPT = 75, PREFIX = 50, PASSAGE = 256, RATIO = 4, PASSAGE_ROWS = PASSAGE / RATIO, JOINT = 3 };
 
 /* 100 documents in one call; then what a query costs a document, with nothing, the documents' keys, and the prompt's
    beginning as well kept from the query before. */
 static void bench_decode(const kalm_model *model)
 {
     static const char *const names[3] = { "online_plain", "online_cross_kept", "online_prefix_kept" };
-    static const uint32_t prefixes[3] = { 0, 1, PREFIX };      /* with a prefix of one token nearly all is the documents' */
+    static const uint32_t prefixes[3] = { 0, 1, PREFIX };      /* of one token: nearly all kept is the documents' */
     kalm_doc *docs[DOCS];
     int32_t ids[PROMPT + JOINT * (PASSAGE + PROMPT)], *more = ids + PROMPT;
     kalm_score scores[5][DOCS];
@@ -721,8 +782,8 @@ static void bench_decode(const kalm_model *model)
             snprintf(note, sizeof note, "%.3f s for %u documents, %.0f rows/s%s", jobs[k].best, (unsigned)count,
                      (double)count * PROMPT / jobs[k].best, count < DOCS ? " (quick: fewer of them)" : "");
             by_processor(&jobs[k], note, sizeof note);
-            report("rerank_100x75", opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", jobs[k].best_peak * 1e-9, ratio(&jobs[k]),
-                   note);
+            report("rerank_100x75", opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", jobs[k].best_peak * 1e-9,
+                   ratio(&jobs[k]), note);
             kalm_context_free(d[k].ctx);
             d[k].params.prefix_tokens = prefixes[k];
         }
@@ -758,19 +819,20 @@ static void bench_decode(const kalm_model *model)
             size_t bytes = 0;
             kalm_context_get_cache(d[k].ctx, &info);
             if (info.documents) bytes = info.bytes / info.documents;
-            snprintf(note, sizeof note, "%u rows a document%s, %.1f MB kept for it, %.0f MB of memory at most", PROMPT - prefixes[k],
-                     k ? "" : " and 64 of its own", (double)bytes * 1e-6, (double)h[k].most * 1e-6);
+            snprintf(note, sizeof note, "%u rows a document%s, %.1f MB kept for it, %.0f MB of memory at most",
+                     PROMPT - prefixes[k], k ? "" : " and 64 of its own", (double)bytes * 1e-6, (double)h[k].most * 1e-6);
             report(names[k], threads, 1e3 * jobs[k].best / (double)count, "ms/doc", 0, ratio(&jobs[k]), note);
             snprintf(note, sizeof note, "%s_bytes", names[k]);
             report(note, threads, (double)bytes, "bytes/doc", 0, 0, "");
             snprintf(note, sizeof note, "%s_memory", names[k]);
             report(note, threads, (double)h[k].most, "bytes", 0, 0, "");
             snprintf(note, sizeof note, "%s_first", names[k]);
-            report(note, threads, 1e3 * jobs[k].first / (double)count, "ms/doc", 0, 0, k ? "the query that fills the cache" : "");
+            report(note, threads, 1e3 * jobs[k].first / (double)count, "ms/doc", 0, 0,
+                   k ? "the query that fills the cache" : "");
             if (memcmp(scores[0], scores[k], count * sizeof scores[0][0])) die("scores differ with a cache", names[k]);
         }
-        snprintf(note, sizeof note, "estimated: %u + %u tokens through the encoder; %.0f MB of memory at most", PASSAGE, PROMPT,
-                 (double)h[3].most * 1e-6);
+        snprintf(note, sizeof note, "estimated: %u + %u tokens through the encoder; %.0f MB of memory at most", PASSAGE,
+                 PROMPT, (double)h[3].most * 1e-6);
         report("online_joint", threads, 1e3 * jobs[3].best / JOINT, "ms/doc", 0, ratio(&jobs[3]), note);
         report("online_gain", threads, jobs[0].best / jobs[2].best, "x", 0, 0, "plain to prefix kept; goal 3");
         report("online_gain_joint", threads, jobs[3].best / JOINT * (double)count / jobs[2].best, "x", 0, 0,
@@ -904,7 +966,7 @@ static void bench_models(void)
     }
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static void print_load(const char *when)
 {
@@ -938,14 +1000,15 @@ static void print_machine(void)
         kalm_model_info info;
         kalm_model_get_info(model, &info);
         printf("model: %s (%s), %s weights, %u layers a side of width %u, %.0f MB\n", opt.model[m],
-               info.name ? info.name : "", info.weights ? info.weights : "", info.layers, info.width, (double)info.bytes * 1e-6);
+               info.name ? info.name : "", info.weights ? info.weights : "", info.layers, info.width,
+               (double)info.bytes * 1e-6);
         kalm_model_close(model);
     }
 #if KALM__X86
     if (kalm__cpu_features() & KALM__CPU_AVX2)                         /* bench__read needs it */
 #endif
-        printf("reading, one thread: %.0f GB/s from 1 MB, %.0f from 16 MB, %.0f from 128 MB\n", bench_read_rate(1 << 20, 30),
-               bench_read_rate(1 << 24, 6), bench_read_rate(1 << 27, 2));
+        printf("reading, one thread: %.0f GB/s from 1 MB, %.0f from 16 MB, %.0f from 128 MB\n",
+               bench_read_rate(1 << 20, 30), bench_read_rate(1 << 24, 6), bench_read_rate(1 << 27, 2));
     print_load("at the start");
 }
 
