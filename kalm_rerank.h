@@ -210,7 +210,7 @@ typedef struct kalm_params {
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
     int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
-                                          work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
+                                          work; units are layers x documents; non-zero: stop, KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
                                           score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
@@ -9564,16 +9564,16 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 #define KALM__ENCODER_H
 
 
-/* Progress of a job, counted in layers x rows. */
+/* Progress of a job, counted in layers x documents. */
 typedef struct kalm__progress {
     int  (*call)(void *user, size_t done, size_t total);
     void  *user;
     size_t done, total;
 } kalm__progress;
 
-KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
+KALM__FN kalm_result kalm__step(kalm__progress *p, size_t documents, kalm_error *err)
 {
-    p->done += rows;
+    p->done += documents;
     if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
         return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
     return KALM_OK;
@@ -9632,7 +9632,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(progress, b->rows, err);
+        result = kalm__step(progress, b->seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -9966,7 +9966,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
-        result = kalm__step(progress, rows, err);
+        result = kalm__step(progress, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -10679,7 +10679,7 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t p
     memset(&progress, 0, sizeof progress);
     progress.call = p->progress;
     progress.user = p->progress_user;
-    progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
+    progress.total = count * ctx->model->file.shape.side[KALM__DECODER].layers;
     return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
 }
 
@@ -10852,6 +10852,19 @@ KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
     return n->params->on_score(n->params->on_score_user, &s);
 }
 
+/* A part of a job tells the caller of the whole: `base` units came before it. */
+typedef struct kalm__whole {
+    const kalm_params *params;
+    size_t             base, total;
+} kalm__whole;
+
+KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
+{
+    const kalm__whole *w = (const kalm__whole *)user;
+    (void)total;
+    return w->params->progress(w->params->progress_user, kalm__min(w->base + done, w->total), w->total);
+}
+
 /* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
 KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                        const kalm_params *p, kalm_score *all, kalm_error *err)
@@ -10940,8 +10953,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_params p, pass;
     kalm__renumber number;
     kalm__source source;
+    kalm__whole whole;
     kalm_result r;
-    size_t first, i;
+    size_t first, i, layers;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
@@ -10949,6 +10963,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    layers = ctx->model->file.shape.side[KALM__ENCODER].layers + ctx->model->file.shape.side[KALM__DECODER].layers;
+    memset(&whole, 0, sizeof whole);
     memset(&source, 0, sizeof source);
     source.flags = p.flags;
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
@@ -10962,9 +10978,17 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             pass.on_score = kalm__renumbered;
             pass.on_score_user = &number;
         }
+        if (p.progress) {
+            whole.params = &p;
+            whole.base = first * layers;
+            whole.total = count * layers;
+            pass.progress = kalm__part_progress;
+            pass.progress_user = &whole;
+        }
         source.texts = texts + first;
         source.base = first;
         r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
+        whole.base += n * ctx->model->file.shape.side[KALM__ENCODER].layers;
         if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);

@@ -102,7 +102,7 @@ typedef struct kalm_params {
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
     int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
-                                          work; units are layers x tokens; non-zero: stop, KALM_CANCELLED    */
+                                          work; units are layers x documents; non-zero: stop, KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
                                           score once, as batches are done; non-zero: stop, KALM_CANCELLED    */

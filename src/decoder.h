@@ -274,7 +274,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
-        result = kalm__step(progress, rows, err);
+        result = kalm__step(progress, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
         if (result) return result;
     }
     return KALM_OK;

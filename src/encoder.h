@@ -6,16 +6,16 @@
 #include "layer.h"
 #include "documents.h"
 
-/* Progress of a job, counted in layers x rows. */
+/* Progress of a job, counted in layers x documents. */
 typedef struct kalm__progress {
     int  (*call)(void *user, size_t done, size_t total);
     void  *user;
     size_t done, total;
 } kalm__progress;
 
-KALM__FN kalm_result kalm__step(kalm__progress *p, size_t rows, kalm_error *err)
+KALM__FN kalm_result kalm__step(kalm__progress *p, size_t documents, kalm_error *err)
 {
-    p->done += rows;
+    p->done += documents;
     if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
         return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
     return KALM_OK;
@@ -74,7 +74,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(progress, b->rows, err);
+        result = kalm__step(progress, b->seqs, err);
         if (result) return result;
     }
     return KALM_OK;

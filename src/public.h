@@ -318,7 +318,7 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t p
     memset(&progress, 0, sizeof progress);
     progress.call = p->progress;
     progress.user = p->progress_user;
-    progress.total = count * tokens * ctx->model->file.shape.side[KALM__DECODER].layers;
+    progress.total = count * ctx->model->file.shape.side[KALM__DECODER].layers;
     return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
 }
 
@@ -491,6 +491,19 @@ KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
     return n->params->on_score(n->params->on_score_user, &s);
 }
 
+/* A part of a job tells the caller of the whole: `base` units came before it. */
+typedef struct kalm__whole {
+    const kalm_params *params;
+    size_t             base, total;
+} kalm__whole;
+
+KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
+{
+    const kalm__whole *w = (const kalm__whole *)user;
+    (void)total;
+    return w->params->progress(w->params->progress_user, kalm__min(w->base + done, w->total), w->total);
+}
+
 /* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
 KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                        const kalm_params *p, kalm_score *all, kalm_error *err)
@@ -579,8 +592,9 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_params p, pass;
     kalm__renumber number;
     kalm__source source;
+    kalm__whole whole;
     kalm_result r;
-    size_t first, i;
+    size_t first, i, layers;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
@@ -588,6 +602,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    layers = ctx->model->file.shape.side[KALM__ENCODER].layers + ctx->model->file.shape.side[KALM__DECODER].layers;
+    memset(&whole, 0, sizeof whole);
     memset(&source, 0, sizeof source);
     source.flags = p.flags;
     if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
@@ -601,9 +617,17 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
             pass.on_score = kalm__renumbered;
             pass.on_score_user = &number;
         }
+        if (p.progress) {
+            whole.params = &p;
+            whole.base = first * layers;
+            whole.total = count * layers;
+            pass.progress = kalm__part_progress;
+            pass.progress_user = &whole;
+        }
         source.texts = texts + first;
         source.base = first;
         r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
+        whole.base += n * ctx->model->file.shape.side[KALM__ENCODER].layers;
         if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
         for (i = 0; i < n; i++) {
             scores[first + i].index = (uint32_t)(first + i);
