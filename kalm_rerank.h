@@ -10361,7 +10361,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, const k
 #endif
 /* ---- end src/rerank.h ---- */
 /* ---- begin src/public.h ---- */
-/* public.h - the functions of api.h: check what the caller gave, then call the part that does the work. */
+/* public.h - the functions of api.h up to documents: check what the caller gave, then call the part that does the work. */
 #ifndef KALM__PUBLIC_H
 #define KALM__PUBLIC_H
 
@@ -10669,7 +10669,21 @@ KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info)
 
 KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 
-/* ---- reranking ---------------------------------------------------------------------------------------------------- */
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+/* ---- end src/public.h ---- */
+/* ---- begin src/public_rerank.h ---- */
+/* public_rerank.h - the functions of api.h that score: reranking, the best few, what the cache keeps, sorting. */
+#ifndef KALM__PUBLIC_RERANK_H
+#define KALM__PUBLIC_RERANK_H
+
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t prefix, const kalm_doc *const *docs, size_t count,
                                       const kalm_params *p, kalm_score *scores, kalm_error *err)
@@ -11032,7 +11046,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count)
 #endif
 
 #endif
-/* ---- end src/public.h ---- */
+/* ---- end src/public_rerank.h ---- */
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop

@@ -67,8 +67,10 @@
 #include "decoder.h"
 #include "rerank.h"
 #include "public.h"
+#include "public_rerank.h"
 #include "rerank.h"
 #include "public.h"
+#include "public_rerank.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop

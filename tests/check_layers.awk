@@ -25,6 +25,7 @@ BEGIN {
                   "decoder;" \
                   "rerank;" \
                   "public;" \
+                  "public_rerank;" \
                   "commands;" \
                   "kalm_rerank_in", line, ";")
     for (i = 1; i <= lines; i++) {
