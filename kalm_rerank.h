@@ -8414,7 +8414,7 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 {
     kalm__stack *s = &f->stack[t->kind / 32];
     const unsigned char *data = f->data + t->offset;
-    const void *vdata = data, *vscale = f->data + t->scale, *vsum = f->data + t->sum;
+    const void *vdata = data;
     uint32_t what = t->kind % 32;
     if (what <= KALM__T_DOWN) {
         kalm__matrix *m = &s->layers[t->layer].matrix[what];
@@ -8423,7 +8423,8 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
         m->rows = t->rows;
         m->cols = t->cols;
         m->data = data;
-        if (kalm__is_quantised(t->type)) {
+        if (kalm__is_quantised(t->type)) {                   /* others have neither, and nobody checked the offsets */
+            const void *vscale = f->data + t->scale, *vsum = f->data + t->sum;
             m->scale = (const float *)vscale;
             m->sum = (const int32_t *)vsum;
         }
@@ -10245,14 +10246,14 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
 
 /* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
-typedef struct kalm__source {
+typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
     uint32_t         flags;
     size_t           base;             /* number of the first in the caller's array, for errors */
-} kalm__source;
+} kalm__passages;
 
-KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source *s, size_t i, int32_t *ids, size_t room,
+KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, size_t i, int32_t *ids, size_t room,
                                       size_t *count, kalm_error *err)
 {
     kalm_result r;
@@ -10270,7 +10271,7 @@ KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source 
 }
 
 /* Encode documents [*next, ...) as far as one batch goes; docs[i] for each. */
-KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, size_t *next, size_t count, const kalm_params *p,
+KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, const kalm_params *p,
                                        kalm__progress *progress, kalm_doc **docs, kalm_error *err)
 {
     kalm__memory *m = &c->memory;
@@ -10284,7 +10285,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     while (*next < count) {
         size_t room = c->rows - b.rows, n = 0, used;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
-        r = kalm__source_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
+        r = kalm__passage_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
         used = kalm__min(n, c->max_doc);
         if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
@@ -10309,7 +10310,7 @@ KALM__FN void kalm__doc_release(kalm_doc *doc)
     kalm__release(&alloc, doc, doc->block);
 }
 
-KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__source *s, size_t count, const kalm_params *params,
+KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, const kalm_params *params,
                                       kalm_doc **docs, kalm_error *err)
 {
     kalm__progress progress;
@@ -10537,7 +10538,7 @@ KALM_API void kalm_context_free(kalm_context *ctx)
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
                                  kalm_doc **docs, kalm_error *err)
 {
-    kalm__source s;
+    kalm__passages s;
     kalm_result r;
     size_t i;
     kalm__no_error(err);
@@ -10556,7 +10557,7 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
                                      kalm_doc **docs, kalm_error *err)
 {
-    kalm__source s;
+    kalm__passages s;
     size_t i;
     kalm__no_error(err);
     if (count) KALM__NEED(docs);
@@ -10966,7 +10967,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_doc *docs[KALM__TOGETHER];
     kalm_params p, pass;
     kalm__renumber number;
-    kalm__source source;
+    kalm__passages source;
     kalm__whole whole;
     kalm_result r;
     size_t first, i, layers;

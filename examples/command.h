@@ -3,9 +3,7 @@
 #ifndef KALM_COMMAND_H
 #define KALM_COMMAND_H
 
-#define kalm__source kalm__file_source /* the library has another kalm__source */
 #include "../quantize/files.h"
-#undef kalm__source
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../quantize/json.h"

@@ -199,7 +199,7 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 {
     kalm__stack *s = &f->stack[t->kind / 32];
     const unsigned char *data = f->data + t->offset;
-    const void *vdata = data, *vscale = f->data + t->scale, *vsum = f->data + t->sum;
+    const void *vdata = data;
     uint32_t what = t->kind % 32;
     if (what <= KALM__T_DOWN) {
         kalm__matrix *m = &s->layers[t->layer].matrix[what];
@@ -208,7 +208,8 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
         m->rows = t->rows;
         m->cols = t->cols;
         m->data = data;
-        if (kalm__is_quantised(t->type)) {
+        if (kalm__is_quantised(t->type)) {                   /* others have neither, and nobody checked the offsets */
+            const void *vscale = f->data + t->scale, *vsum = f->data + t->sum;
             m->scale = (const float *)vscale;
             m->sum = (const int32_t *)vsum;
         }

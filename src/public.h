@@ -176,7 +176,7 @@ KALM_API void kalm_context_free(kalm_context *ctx)
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
                                  kalm_doc **docs, kalm_error *err)
 {
-    kalm__source s;
+    kalm__passages s;
     kalm_result r;
     size_t i;
     kalm__no_error(err);
@@ -195,7 +195,7 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
                                      kalm_doc **docs, kalm_error *err)
 {
-    kalm__source s;
+    kalm__passages s;
     size_t i;
     kalm__no_error(err);
     if (count) KALM__NEED(docs);

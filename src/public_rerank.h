@@ -291,7 +291,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm_doc *docs[KALM__TOGETHER];
     kalm_params p, pass;
     kalm__renumber number;
-    kalm__source source;
+    kalm__passages source;
     kalm__whole whole;
     kalm_result r;
     size_t first, i, layers;

@@ -134,14 +134,14 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
 
 /* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
-typedef struct kalm__source {
+typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
     uint32_t         flags;
     size_t           base;             /* number of the first in the caller's array, for errors */
-} kalm__source;
+} kalm__passages;
 
-KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source *s, size_t i, int32_t *ids, size_t room,
+KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, size_t i, int32_t *ids, size_t room,
                                       size_t *count, kalm_error *err)
 {
     kalm_result r;
@@ -159,7 +159,7 @@ KALM__FN kalm_result kalm__source_ids(const kalm_context *c, const kalm__source 
 }
 
 /* Encode documents [*next, ...) as far as one batch goes; docs[i] for each. */
-KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, size_t *next, size_t count, const kalm_params *p,
+KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, const kalm_params *p,
                                        kalm__progress *progress, kalm_doc **docs, kalm_error *err)
 {
     kalm__memory *m = &c->memory;
@@ -173,7 +173,7 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__source *s, s
     while (*next < count) {
         size_t room = c->rows - b.rows, n = 0, used;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
-        r = kalm__source_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
+        r = kalm__passage_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
         used = kalm__min(n, c->max_doc);
         if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
@@ -198,7 +198,7 @@ KALM__FN void kalm__doc_release(kalm_doc *doc)
     kalm__release(&alloc, doc, doc->block);
 }
 
-KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__source *s, size_t count, const kalm_params *params,
+KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, const kalm_params *params,
                                       kalm_doc **docs, kalm_error *err)
 {
     kalm__progress progress;

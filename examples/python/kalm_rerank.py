@@ -61,7 +61,9 @@ class _Config(ctypes.Structure):
 
 class _Params(ctypes.Structure):
     _fields_ = [("ratio", ctypes.c_uint32), ("bits", ctypes.c_uint32), ("flags", ctypes.c_uint32),
-                ("system", _Text), ("instruction", _Text), ("progress", _PROGRESS), ("progress_user", ctypes.c_void_p)]
+                ("system", _Text), ("instruction", _Text), ("progress", _PROGRESS), ("progress_user", ctypes.c_void_p),
+                ("on_score", ctypes.c_void_p), ("on_score_user", ctypes.c_void_p), ("prefix_tokens", ctypes.c_uint32),
+                ("coarse_ratio", ctypes.c_uint32), ("coarse_keep", ctypes.c_uint32)]
 
 
 class _ModelInfo(ctypes.Structure):
