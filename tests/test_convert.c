@@ -547,8 +547,8 @@ static void test_equal(void)
 static void test_shapes(void)
 {
     static const char *const shapes[] = {
-        "hidden=40 mlp=72 layers=3 heads=3 kv_heads=3 head_dim=24 window=7 vocabulary=300 decoder_layers=2 decoder_heads=2 "
-            "decoder_kv_heads=1 decoder_head_dim=70 full_every=2 --massive --dtype f32",
+        ("hidden=40 mlp=72 layers=3 heads=3 kv_heads=3 head_dim=24 window=7 vocabulary=300 decoder_layers=2 decoder_heads=2 "
+         "decoder_kv_heads=1 decoder_head_dim=70 full_every=2 --massive --dtype f32"),
         "hidden=1 mlp=1 layers=1 heads=1 kv_heads=1 head_dim=2 window=1 vocabulary=10 full_every=1 --dtype f16",
         "hidden=33 mlp=95 layers=7 heads=6 kv_heads=2 head_dim=10 window=3 vocabulary=257 softcap=30 --untied --nested",
         "hidden=130 mlp=64 layers=1 heads=1 kv_heads=1 head_dim=386 window=3 vocabulary=30 --old-config"
