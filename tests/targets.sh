@@ -3,7 +3,7 @@
 # an emulator where this machine cannot), and compared with the scalar set of the machine that builds: integer sums must
 # be equal, margins of the tiny model near, its order the same. Golden cases and kernel tests run there too, and the
 # commands: what a target's kalm-quantize writes must be the same bytes. NAMEs are those of the first column of the list
-# below; default: all. Leaves the table for the README in BUILD/targets/table.md and ends with "N passed, N failed".
+# below, or "switches"; default: all. Leaves the table for the README in BUILD/targets/table.md and ends with "N passed, N failed".
 #
 # A target whose tools are missing is a failure: with KALM_TARGETS_OPTIONAL=1 it is named and left out.
 build=$1
@@ -68,6 +68,18 @@ compare() {
         printf "%.1e\n", most
         exit bad > 0
     }' "$dir/reference.$2" "$1"
+}
+
+# The three switches that remove code, in all eight combinations: the same ranking from a model in memory.
+all_switches() {
+    name=switches
+    for stdio in "" -DKALM_NO_STDIO; do for threads in "" -DKALM_NO_THREADS; do for simd in "" -DKALM_NO_SIMD; do
+        expect "build $stdio $threads $simd" ${CC:-cc} -std=c99 -O1 $warn $stdio $threads $simd -I. tests/targets.c -o "$dir/switches" \
+            -lm $([ -n "$threads" ] || echo -lpthread) || continue
+        "$dir/switches" rank "$dir/f32.kalm" tests/targets.tsv > "$dir/switches.f32"
+        if most=$(compare "$dir/switches.f32" f32) && awk -v m="$most" 'BEGIN { exit !(m + 0 <= 1e-3) }'; then ok; else bad "ranking with $stdio $threads $simd"; fi
+    done; done; done
+    echo "switches: all eight combinations"
 }
 
 one_target() {
@@ -168,6 +180,7 @@ mkdir -p "$build/tmp"
     echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 } > "$dir/table.md"
 if reference; then
+    case " $* " in "  "|*" switches "*) all_switches ;; esac
     list > "$dir/list"
     while IFS='|' read -r name title cc run; do
         case " $* " in "  ") ;; *" $name "*) ;; *) continue ;; esac

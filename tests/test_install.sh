@@ -12,7 +12,7 @@ expect() {
     if "$@" > "$dir/log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $what: $*"; tail -n 20 "$dir/log"; fi
 }
 root=$dir/root
-expect "install" sh -c ". /dev/null; DESTDIR='$root' sh packaging/install.sh '$build' /usr kalm-rerank kalm-quantize"
+expect "install" sh -c "DESTDIR='$root' sh packaging/install.sh '$build' /usr kalm-rerank kalm-quantize"
 for f in bin/kalm-rerank bin/kalm-quantize include/kalm_rerank.h share/man/man1/kalm-rerank.1 share/pkgconfig/kalm_rerank.pc; do
     expect "$f" test -s "$root/usr/$f"
 done
