@@ -180,8 +180,8 @@ KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config
 KALM_API void        kalm_context_free(kalm_context *ctx);
 
 /* The bytes kalm_context_new will ask the allocator for, in one block: the exact working memory of such a context, threads'
-   stacks apart. What jobs allocate comes on top: documents they return, cache_bytes, and while a call lasts
-   about 70 bytes a byte of the longest text being tokenised. */
+   stacks apart. What jobs allocate comes on top: documents they return, cache_bytes, and while a call lasts a few bytes for
+   each byte of the text being tokenised (tokenizer/text.h has the bounds). */
 KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err);
 
 /* ---- documents ----------------------------------------------------------------------------------------------- */
