@@ -98,6 +98,8 @@ $(B)/tmp $(B)/tests $(B)/tests-header:
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz_*.c)))
 BOTH := $(filter-out fuzz_%,$(basename $(notdir $(shell grep -ls '"kalm_rerank.h"' $(TESTS:%=tests/%.c) /dev/null))))
 BINARIES := $(TESTS:%=$(B)/tests/%) $(if $(filter release,$(config)),$(BOTH:%=$(B)/tests-header/%))
+# these two do not look at what config builds
+SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh),$(wildcard tests/test_*.sh))
 TEST_FLAGS = $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $<
 $(B)/tests/%: tests/%.c | $(B)/tests $(B)/tmp
 	$(CC) $(TEST_FLAGS) -Isrc/parts $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
@@ -106,7 +108,7 @@ $(B)/tests-header/%: tests/%.c kalm_rerank.h | $(B)/tests-header $(B)/tmp
 -include $(wildcard $(B)/tests/*.d $(B)/tests-header/*.d)
 
 test: all $(B)/tiny.kalm $(BINARIES)
-	@CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' sh tests/run.sh $(B) $(BINARIES) $(wildcard tests/test_*.sh)
+	@CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' sh tests/run.sh $(B) $(BINARIES) $(SCRIPTS)
 sanitize:
 	$(MAKE) config=sanitize test
 thread:
