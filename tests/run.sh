@@ -9,7 +9,8 @@ for t in "$@"; do
     printf '== %s\n' "$t"
     started=$(date +%s)
     case $t in
-    *.sh) sh "$t" "$build" > "$log" 2>&1 ;;
+    # commands keep what they read until they end; that the library gives everything back is the programs' business
+    *.sh) ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS} sh "$t" "$build" > "$log" 2>&1 ;;
     *) "$t" > "$log" 2>&1 ;;
     esac
     status=$?
