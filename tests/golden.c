@@ -49,6 +49,7 @@ static const char *only_kernels, *only_weights;
 
 typedef struct golden {
     const char *name, *dir;
+    void       *text;                  /* what the nodes of json point into */
     kalm__json  json;
     uint32_t    pairs;                 /* node of the array */
     double      tolerance_hidden, tolerance_pooled, tolerance_decoder, tolerance_logit, tolerance_margin, tolerance_probability;
@@ -164,6 +165,7 @@ static int golden_open(golden *g, const char *dir, const char *name)
     kalm__json_begin(&g->json, &allocator);
     join(path, dir, "golden.json");
     text = test_read_file(path, &size);
+    g->text = text;
     if (!CHECKF(text != NULL, "%s: cannot be read", path)) return 0;
     if (!CHECKF(kalm__json_parse(&g->json, path, (const char *)text, size, &err) == KALM_OK, "%s", err.text)) return 0;
     t = get(g, 0, "tolerance_f32");
@@ -447,6 +449,7 @@ static void run_case(const char *dir, const char *name)
         remove(log);
     }
     kalm__json_end(&g.json);
+    free(g.text);
 }
 
 static int has_golden(const char *dir)
