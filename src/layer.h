@@ -22,7 +22,7 @@ typedef struct kalm__layer_run {
     size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
     /* the piece of work at hand */
     size_t             row0, n;        /* rows of the chunk */
-    const float       *from;           /* rows to pack, or keys before packing */
+    const float       *from;           /* rows to pack */
     size_t             width;
     int                rotated;
     const kalm__matrix *target;        /* the matrix rows are packed for */

@@ -97,25 +97,32 @@ KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
     if (p->fine) kalm__add_fine(p->machine, p->fine, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
-/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
-   fine rows n counts their second planes, and y has room for them. */
-KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
-                           size_t n, float *y, size_t stride, const kalm__fine *fine)
+/* Cut a product into pieces and do them; `up` NULL for a plain one. */
+KALM__FN void kalm__run_product(const kalm__machine *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
+                                size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__fine *fine,
+                                kalm__task task)
 {
     kalm__product p;
     if (!n) return;
-    p.fine = fine && fine->count ? fine : NULL;
     p.machine = m;
+    p.fine = fine && fine->count ? fine : NULL;
     p.w[0] = w;
-    p.w[1] = NULL;
+    p.w[1] = up;
     p.acts = acts;
     p.block = block;
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
     kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                  p.fine != NULL),
-                   kalm__linear_task, &p);
+                                           p.fine != NULL), task, &p);
+}
+
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
+   fine rows n counts their second planes, and y has room for them. */
+KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
+                           size_t n, float *y, size_t stride, const kalm__fine *fine)
+{
+    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, fine, kalm__linear_task);
 }
 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
@@ -154,25 +161,12 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
                           size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__fine *fine)
 {
-    kalm__product p;
-    if (!n) return;
-    p.fine = fine && fine->count ? fine : NULL;
-    p.machine = m;
-    p.w[0] = gate;
-    p.w[1] = up;
-    p.acts = acts;
-    p.block = block;
-    p.row0 = row0;
-    p.y = h;
-    p.stride = stride;
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)gate->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                  p.fine != NULL),
-                   kalm__geglu_task, &p);
+    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, fine, kalm__geglu_task);
 }
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
-/* Rows a task prepares at once; a multiple of every set's acts_step is made of it by kalm__row_step. */
+/* Rows a task prepares at once: about 16, in whole acts_steps. */
 KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_up(16, m->kernels->acts_step); }
 
 #endif
