@@ -72,8 +72,9 @@ RULES
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
     at a time: one context for each thread that calls.
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
-  - A score is the same alone or in a batch, with one thread or many, today and tomorrow, on one kernel set; kernel sets
-    differ from each other by rounding alone.
+  - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
+    same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
+    by rounding alone.
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
     (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
@@ -90,7 +91,8 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
   KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
   KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
   KALM_NO_SIMD           plain C alone
-  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores
+  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores (other flags, such as
+                         -march=native or -ffp-contract=fast, cost nothing of them)
 
 
 PLATFORMS
@@ -294,8 +296,8 @@ KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_conf
 
 /* ---- documents ----------------------------------------------------------------------------------------------- */
 
-/* An encoded document is its bytes: position-independent and the same on every machine. Keep them in a file, a
-   database row, IndexedDB. */
+/* An encoded document is its bytes: position-independent, readable on every machine, and, made by quantised weights, the
+   same whichever machine made them. Keep them in a file, a database row, IndexedDB. */
 typedef struct kalm_doc kalm_doc;
 typedef struct kalm_doc_info {
     uint32_t tokens;                   /* of the text, its prefix included                                   */
@@ -364,13 +366,13 @@ KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
 /* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
    fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
-   (capacity 0 asks). The context needs cache_bytes for it. About 40 times the document's own bytes: keep it for the few
+   (capacity 0 asks). The context needs cache_bytes for it. About 20 times the document's own bytes: keep it for the few
    documents that are asked for all the time. */
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err);
 
 /* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without where the same kernel set saved it, and differ in the last digits where another did. */
+   bits as without; with float weights, where the same kernel set saved it. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 
@@ -466,6 +468,31 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  define KALM__PREFETCH(p) ((void)(p))
 #endif
 
+/* An empty statement that claims to change the float or double v, so that the compiler rounds it here: GCC fuses a product
+   with the sum that it goes into where the target can, unless told not to. The letter is the kind of register that holds
+   floats; without a letter, or where floats are computed wider than they are (x87), a store and a load do it. */
+#if defined(__FLT_EVAL_METHOD__)
+#  if __FLT_EVAL_METHOD__ != 0
+#    define KALM__WIDE_FLOATS 1
+#  endif
+#endif
+#ifndef KALM__WIDE_FLOATS
+#  define KALM__WIDE_FLOATS 0
+#endif
+#if defined(__GNUC__) && !KALM__WIDE_FLOATS
+#  if defined(__x86_64__) || defined(__i386__)
+#    define KALM__FENCE(v) __asm__("" : "+x"(v))
+#  elif defined(__aarch64__)
+#    define KALM__FENCE(v) __asm__("" : "+w"(v))
+#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || defined(__loongarch_hard_float)
+#    define KALM__FENCE(v) __asm__("" : "+f"(v))
+#  elif defined(__wasm__)              /* never fuses */
+#    define KALM__FENCE(v) ((void)0)
+#  endif
+#elif defined(_MSC_VER) && !defined(__clang__) && !KALM__WIDE_FLOATS
+#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, does not fuse */
+#endif
+
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
    no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
 #ifndef KALM_NO_SIMD
@@ -506,6 +533,13 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  if defined(__wasm_simd128__)
 #    define KALM__WASM 1
 #  endif
+#endif
+/* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
+   only AVX-512's form of them (Ice Lake, Zen 4) run the set as well. */
+#ifdef KALM__EVEX_VNNI
+#  define KALM__VEX "%{evex%} "
+#else
+#  define KALM__VEX "%{vex%} "
 #endif
 #ifndef KALM__X86
 #  define KALM__X86 0
@@ -893,6 +927,135 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
 
 #endif
 /* ---- end src/base.h ---- */
+/* ---- begin src/exact.h ---- */
+/* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
+   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), and
+   libm. So products are fenced, and what a model needs of libm beyond sqrt stands here, in doubles: it is used a few times
+   a document or when a context is made. The errors are those of tests/test_ops.c. */
+#ifndef KALM__EXACT_H
+#define KALM__EXACT_H
+
+
+/* v rounded to a float (a double) here and now. */
+KALM__INLINE float kalm__rounded(float v)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE(v);
+    return v;
+#else
+    volatile float t = v;
+    return t;
+#endif
+}
+KALM__INLINE double kalm__rounded_double(double v)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE(v);
+    return v;
+#else
+    volatile double t = v;
+    return t;
+#endif
+}
+
+/* A product that is not fused with what it goes into. */
+KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
+KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
+
+/* The whole number nearest to |x| < 2^51, ties to even: the addition pushes the fraction out of the mantissa. */
+KALM__INLINE double kalm__nearest_double(double x)
+{
+    const double shift = 6755399441055744.0;   /* 1.5 * 2^52 */
+    return kalm__rounded_double(x + shift) - shift;
+}
+
+/* sum of c[i] x^i, i < n */
+KALM__FN double kalm__polynomial(const double *c, unsigned n, double x)
+{
+    double sum = c[--n];
+    while (n--) sum = kalm__rounded_double(kalm__times_double(sum, x) + c[n]);
+    return sum;
+}
+
+/* 2^n for n in -1022..1023 */
+KALM__FN double kalm__power_of_two(int n)
+{
+    uint64_t u = (uint64_t)(n + 1023) << 52;
+    double v;
+    memcpy(&v, &u, 8);
+    return v;
+}
+
+/* e^x; |x| beyond 700 counts as 700. x = n ln 2 + r, Taylor to r^13 for |r| <= ln(2) / 2. */
+KALM__FN double kalm__exp(double x)
+{
+    static const double c[14] = {
+        1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800,
+        1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800
+    };
+    double n, r;
+    x = x > 700.0 ? 700.0 : x >= -700.0 ? x : -700.0;      /* NaN as well */
+    n = kalm__nearest_double(kalm__times_double(x, 1.4426950408889634));
+    r = kalm__rounded_double(x - kalm__times_double(n, 0.6931471805598903));      /* ln 2 in two parts: the first has */
+    r = kalm__rounded_double(r - kalm__times_double(n, 5.497923018708371e-14));   /* room for n, so its product is exact */
+    return kalm__times_double(kalm__polynomial(c, 14, r), kalm__power_of_two((int)n));
+}
+
+/* ln x for normal x > 0: y += 2 (x - e^y) / (x + e^y) cubes the error, which is below 0.7 at first. */
+KALM__FN double kalm__log(double x)
+{
+    uint64_t u;
+    double y;
+    int i;
+    memcpy(&u, &x, 8);
+    y = kalm__times_double((double)((int)(u >> 52 & 2047) - 1023), 0.6931471805599453);
+    for (i = 0; i < 5; i++) {
+        double e = kalm__exp(y);
+        y = kalm__rounded_double(y + kalm__rounded_double(2.0 * kalm__rounded_double(x - e) / kalm__rounded_double(x + e)));
+    }
+    return y;
+}
+
+/* Sine and cosine of a in 0..2^30, which larger ones count as. a = k pi/2 + r, pi/2 in three parts of which two have room
+   for k; Taylor. */
+KALM__FN void kalm__sine_cosine(double a, double *sine, double *cosine)
+{
+    static const double s[8] = {
+        1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000.0
+    };
+    static const double c[9] = {
+        1.0, -1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200.0,
+        1.0 / 20922789888000.0
+    };
+    double k, r, r2, sin_r, cos_r;
+    unsigned quarter;
+    if (!(a <= 1073741824.0)) a = 1073741824.0;
+    k = kalm__nearest_double(kalm__times_double(a, 0.63661977236758134));
+    quarter = (unsigned)k & 3u;
+    r = kalm__rounded_double(a - kalm__times_double(k, 1.570796251296997));
+    r = kalm__rounded_double(r - kalm__times_double(k, 7.549789415861596e-08));
+    r = kalm__rounded_double(r - kalm__times_double(k, 5.390302858158119e-15));
+    r2 = kalm__times_double(r, r);
+    sin_r = kalm__times_double(r, kalm__polynomial(s, 8, r2));
+    cos_r = kalm__polynomial(c, 9, r2);
+    *sine = quarter & 1 ? cos_r : sin_r;
+    *cosine = quarter & 1 ? sin_r : cos_r;
+    if (quarter & 2) *sine = -*sine;
+    if (quarter == 1 || quarter == 2) *cosine = -*cosine;
+}
+
+/* tanh z = (1 - e^-2z) / (1 + e^-2z); the numerator of small z by its series, since 1 - e^-2z would lose digits. */
+KALM__FN double kalm__tanh(double z)
+{
+    double size = z < 0 ? -z : z, t, u = -2.0 * size;
+    static const double c[9] = { 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880 };
+    double less = size < 0.05 ? kalm__times_double(-u, kalm__polynomial(c, 9, u)) : 1.0 - kalm__exp(u);
+    t = kalm__rounded_double(less / kalm__rounded_double(2.0 - less));
+    return z < 0 ? -t : t;
+}
+
+#endif
+/* ---- end src/exact.h ---- */
 /* ---- begin src/platform.h ---- */
 /* platform.h - what the operating system gives: a file mapped read-only, the number of cores. The only part that knows
    POSIX and Windows files. Without KALM_NO_STDIO a system with neither gets plain fopen and a copy in memory. */
@@ -2959,6 +3122,9 @@ KALM__FN unsigned kalm__cpu_features(void)
         /* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
         if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
             found |= KALM__CPU_AVX512VNNI;
+#  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
+            found |= KALM__CPU_AVXVNNI;
+#  endif
             if ((saved & 0x60000u) == 0x60000u && (leaf7d >> 24 & 3) == 3) found |= KALM__CPU_AMX;
         }
     }
@@ -3015,17 +3181,22 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
      f16, bf16   panel p: uint16 [cols][16]
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
+     q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
+                 +-kalm__word_limit(cols). In memory only: keys of attention
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4.
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
    Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
-   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
-   int8 with one scale, so that all sets hold the same integers:
-       m = max|x|;  m < 2^-100: q = 0, s = 0 (127 / m would overflow);  else q = nearest-even(x * (127 / m)),
-       s = m * (1 / 127), all in float
+   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
+   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__word_limit(cols),
+       m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
+       s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
+   WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
+   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so; one that
+   multiplies bytes packs two rows of bytes, w = 256 * high + low, and has two rows of results (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar and WebAssembly, ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -3033,7 +3204,11 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #define KALM__KERNELS_H
 
 
-enum { KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4, KALM__TYPES = 5 };
+enum {
+    KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4,
+    KALM__TYPES = 5,                   /* that a file may have */
+    KALM__Q16 = 5
+};
 
 typedef struct kalm__matrix {
     uint32_t       type;               /* KALM__F32 ... KALM__Q4                        */
@@ -3048,6 +3223,19 @@ typedef struct kalm__matrix {
 
 KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
+/* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
+   most 2^21. */
+KALM__FN int32_t kalm__word_limit(size_t cols)
+{
+    uint32_t below = 0x7fffffffu / (uint32_t)kalm__round_up(cols ? cols : 1, KALM__GROUP), bit, root = 0;
+    for (bit = 1u << 14; bit; bit >>= 1)
+        if ((root + bit) * (root + bit) <= below) root += bit;
+    return (int32_t)root;
+}
+
+/* Largest wide activation: 127 * 256 + 127, two signed bytes. */
+enum { KALM__WIDE = 32639 };
+
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
 {
@@ -3056,6 +3244,7 @@ KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
     case KALM__F16:
     case KALM__BF16: return kalm__round_up(kalm__mul(32, cols), 64);
     case KALM__Q8: return kalm__q8_panel_bytes(cols);
+    case KALM__Q16: return kalm__mul(2, kalm__q8_panel_bytes(cols));
     default: return kalm__q4_panel_bytes(cols);
     }
 }
@@ -3085,11 +3274,28 @@ typedef struct kalm__kernels {
        unpacked once a call) and panels at least 4. */
     void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
                    size_t panels, float *y, size_t stride, void *scratch);
+
+    /* Rows of acts and of results that a wide row takes: 1 in words; 2 in bytes, the high ones at row 2 r, the low ones at
+       row 2 r + 1. */
+    size_t wide_rows;
+    /* Pack n wide rows, a block of wide_rows * n rows: x [n], `stride` floats apart, inverse [n]. Room: that of q8. */
+    void (*pack_wide)(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
 } kalm__kernels;
 
 /* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
    enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
 #define KALM__TINY_ROW 7.8886091e-31f
+
+/* The scale of a row from its largest magnitude m, and what to multiply the row by; limit: L above. */
+KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
+{
+    if (!(m >= KALM__TINY_ROW)) {
+        *inverse = 0.0f;
+        return 0.0f;
+    }
+    *inverse = kalm__rounded(limit / m);
+    return kalm__times(m, kalm__rounded(1.0f / limit));
+}
 
 #endif
 /* ---- end src/kernels.h ---- */
@@ -3174,70 +3380,67 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden,
 #define KALM__KERNELS_SCALAR_H
 
 
-/* acts of q8 and q4: float scale [rows] rounded up to 64 bytes, then int8 [rows][cols32]; of float types: float
-   [rows][cols]. The scales come first in every set's acts. */
+/* acts of quantised types: float scale [rows] rounded up to 64 bytes, then integers [rows][cols32]: int8, or int16 for q16
+   and wide rows; of float types: float [rows][cols]. The scales come first in every set's acts. */
 KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
 
+/* Room for rows of bytes, or of words where the type or the set has them. */
+KALM__FN size_t kalm__acts_room_of(uint32_t type, size_t rows, size_t cols, int words)
+{
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(words || type == KALM__Q16 ? 2 : 1, rows), kalm__cols32(cols)));
+}
 KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__mul(kalm__mul(4, rows), cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(rows, kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
-/* One rounding per operation also where the compiler computes floats wider than they are (x87). */
-KALM__INLINE float kalm__as_float(float v)
-{
-#if defined(__FLT_EVAL_METHOD__)
-#  if __FLT_EVAL_METHOD__ != 0
-    volatile float t = v;
-    return t;
-#  endif
-#endif
-    return v;
-}
-
-/* The scale of a row from its largest magnitude m, and what to multiply the row by. */
-KALM__INLINE float kalm__row_scale(float m, float *inverse)
-{
-    if (!(m >= KALM__TINY_ROW)) {
-        *inverse = 0.0f;
-        return 0.0f;
-    }
-    *inverse = kalm__as_float(127.0f / m);
-    return kalm__as_float(m * (1.0f / 127.0f));
-}
-
-/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa. NaN becomes some byte. */
-KALM__INLINE int8_t kalm__round_to_byte(float v)
+/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
+   becomes low. */
+KALM__INLINE int16_t kalm__round_to_word(float v, float low, float limit)
 {
     const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
     float t;
     uint32_t u;
-    if (!(v >= -127.0f)) v = -127.0f;
-    if (v > 127.0f) v = 127.0f;
-    t = kalm__as_float(v + shift);
+    if (!(v >= low)) v = low;
+    if (v > limit) v = limit;
+    t = kalm__rounded(v + shift);
     memcpy(&u, &t, 4);
-    return (int8_t)((int32_t)u - 0x4b400000);
+    return (int16_t)((int32_t)u - 0x4b400000);
 }
 
 KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                      size_t stride, size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
-    if (!kalm__is_quantised(type)) {
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    if (!kalm__is_quantised(type) && type != KALM__Q16) {
         for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
         return;
     }
     for (r = 0; r < n; r++) {
         const float *row = x + r * stride;
-        int8_t *q = (int8_t *)acts + kalm__scales_bytes(rows) + (row0 + r) * cols32;
+        void *at = (unsigned char *)acts + kalm__scales_bytes(rows);
+        int16_t *q = (int16_t *)at + (row0 + r) * cols32;
         float m = 0.0f, inverse;
         for (k = 0; k < cols; k++) {
             float a = fabsf(row[k]);
             if (a > m) m = a;
         }
-        ((float *)acts)[row0 + r] = kalm__row_scale(m, &inverse);
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_byte(kalm__as_float(row[k] * inverse));
+        ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(row[k], inverse), -limit, limit);
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+KALM__FN void kalm__pack_wide_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    void *at = (unsigned char *)acts + kalm__scales_bytes(n);
+    int16_t *q = (int16_t *)at;
+    for (r = 0; r < n; r++, x += stride, q += cols32) {
+        ((float *)acts)[r] = 1.0f;
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
@@ -3279,8 +3482,23 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 #if defined(__FP_FAST_FMAF)
     return fmaf(a, b, c);
 #else
-    return c + kalm__as_float(a * b);
+    return c + kalm__times(a, b);
 #endif
+}
+
+/* acc[j] += row . weights of output j, panels of bytes or of words. Modulo 2^32: no sum of a sane model overflows, and
+   weights come from strangers. */
+KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
+}
+KALM__FN void kalm__sum_words_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
 }
 
 KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
@@ -3288,22 +3506,22 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 {
     size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        const void *panel = (const unsigned char *)w->data + p * bytes;
         size_t outputs = kalm__min(16, w->rows - 16 * p);
-        if (kalm__is_quantised(w->type)) {
-            const int8_t *q = (const int8_t *)panel;
+        if (kalm__is_quantised(w->type) || w->type == KALM__Q16) {
+            const void *at = (const unsigned char *)acts + kalm__scales_bytes(rows);
             if (w->type == KALM__Q4) {
                 kalm__unpack_q4_scalar(panel, cols, scratch);
-                q = (const int8_t *)scratch;
+                panel = scratch;
             }
             for (r = row0; r < row0 + n; r++) {
-                const int8_t *a = (const int8_t *)acts + kalm__scales_bytes(rows) + r * cols32;
+                const int16_t *a = (const int16_t *)at + r * cols32;
                 float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
-                int32_t acc[16] = {0};
-                for (k = 0; k < cols32; k++)
-                    for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
+                uint32_t acc[16] = {0};
+                if (w->type == KALM__Q16) kalm__sum_words_scalar(acc, a, (const int16_t *)panel, cols32);
+                else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
                 for (j = 0; j < outputs; j++)
-                    out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+                    out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
             }
         } else {
             const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
@@ -3319,7 +3537,8 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 }
 
 static const kalm__kernels kalm__kernels_scalar = {
-    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar
+    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
+    1, kalm__pack_wide_scalar
 };
 
 #endif
@@ -3347,6 +3566,12 @@ KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t m
         at += tile;
         between -= tile;
     }
+}
+
+/* The same in pairs of rows: only a block's last tile can be odd. */
+KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
+{
+    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
 /* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
@@ -3436,7 +3661,8 @@ KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
 }
 
 /* Four rows' scales at once, two chains a row to hide the latency of max. */
-KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float limit, float scale[4],
+                                               float inverse[4])
 {
     const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
@@ -3457,10 +3683,10 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
         m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
         m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
     }
-    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), &inverse[0]);
-    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), &inverse[1]);
-    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), &inverse[2]);
-    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), &inverse[3]);
+    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &inverse[0]);
+    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &inverse[1]);
+    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &inverse[2]);
+    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
 /* The first n dwords of v */
@@ -3483,9 +3709,9 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 }
 
 /* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
-   inputs [cols32 / 2][R], or, in tiles for the direct way, qwords of four inputs [cols32 / 4][R]. */
+   inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
 KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further)
+                                              const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
@@ -3499,7 +3725,7 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        if (R <= KALM__256_DIRECT) {   /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
+        if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
             kalm__store_rows_256(out, n >= 2 ? 4 : 2, a0);
@@ -3559,41 +3785,49 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
         for (i = 0; i < n; i++) out[k * R + i] = x[i][k];
 }
 
-/* bytes: 1 for the acts of vpdpbusd, 2 for those of vpmaddwd */
+/* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
+   NULL: a scale for each. */
 KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                  size_t stride, size_t cols, size_t bytes)
+                                  size_t stride, size_t cols, const float *given, int words)
 {
-    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
             size_t some = kalm__min(4, R - i);
-            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 * bytes + 4 * i;
+            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type)) {
+            if (!kalm__is_quantised(type) && type != KALM__Q16) {
                 kalm__pack_floats_avx2((float *)acts + r * cols + i, R, some, row, cols);
                 continue;
             }
-            kalm__row_scales_avx2(row, cols, scale, inverse);
+            if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
+            for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (bytes == 1) kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
-            else kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride);
+            if (words)
+                kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
+            else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
         }
     }
 }
 
 KALM__FN size_t kalm__acts_bytes_avx2(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
 KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                    size_t stride, size_t cols)
 {
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 2);
+    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
+}
+
+KALM__FN void kalm__pack_wide_avx2(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -3644,7 +3878,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* R rows x one widened panel [cols32 / 2][16][2] words */
+/* R rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
 #define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MADD(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
@@ -3652,7 +3886,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
 #define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+    KALM__256 KALM__FN void kalm__words_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
@@ -3666,7 +3900,12 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
         } \
         KALM__REP_##R(KALM__256_STORE) \
     }
-KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+
+static const kalm__tile_fn kalm__words_tiles_avx2[KALM__256_TILE] = {
+    kalm__words_1x1_avx2, kalm__words_2x1_avx2, kalm__words_3x1_avx2, kalm__words_4x1_avx2, kalm__words_5x1_avx2,
+    kalm__words_6x1_avx2
+};
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
    of four outputs side by side. */
@@ -3702,9 +3941,7 @@ KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
-static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_TILE] = {
-    kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2, kalm__q8_4x1_avx2, kalm__q8_5x1_avx2, kalm__q8_6x1_avx2
-};
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
 
 /* A q8 panel as words [cols32 / 2][16][2]; out may not be the panel */
 KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t steps, unsigned char *out)
@@ -3812,9 +4049,8 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
 /* q8 bytes of a q4 panel, then the panel widened to words */
 KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 {
-    size_t q8 = kalm__q8_panel_bytes(cols);
     if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, q8);
+    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
 }
 
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
@@ -3835,7 +4071,7 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
         }
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
@@ -3847,20 +4083,21 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0, tile;
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
+    if (!kalm__is_quantised(w->type) && !words) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
         return;
     }
     memset(&job, 0, sizeof job);
     job.steps = cols32 / 4;
     job.stride = stride;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        words |= R > KALM__256_DIRECT;
+    for (r = row0; r < row0 + n && !words; r += R) {
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        widen |= R > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
@@ -3870,23 +4107,27 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
             kalm__unpack_q4_avx2(panel, w->cols, scratch);
             panel = (const unsigned char *)scratch;
         }
-        if (words) kalm__widen_avx2(panel, job.steps, wide);
+        if (widen) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            int direct;
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            direct = R <= KALM__256_DIRECT && !words;
             kalm__look_ahead(&job, tile, tiles, next, bytes);
-            job.weights = R > KALM__256_DIRECT ? wide : panel;
+            job.weights = direct || words ? panel : wide;
             job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_avx2[R - 1](&job);
+            if (direct) kalm__q8_tiles_avx2[R - 1](&job);
+            else kalm__words_tiles_avx2[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avx2 = {
-    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2
+    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
+    1, kalm__pack_wide_avx2
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -3899,17 +4140,65 @@ static const kalm__kernels kalm__kernels_avx2 = {
 KALM__VNNI KALM__INLINE __m256i kalm__dpbusd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
-    __asm__("%{vex%} vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    __asm__(KALM__VEX "vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
     return acc;
 #else
     return _mm256_dpbusd_avx_epi32(acc, x, w);
 #endif
 }
 
+/* acc + two products of words in each dword */
+KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i w)
+{
+#if defined(__GNUC__)
+    __asm__(KALM__VEX "vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+#else
+    return _mm256_dpwssd_avx_epi32(acc, x, w);
+#endif
+}
+
 KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                       size_t stride, size_t cols)
 {
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 1);
+    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, type == KALM__Q16);
+}
+KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_room_of(type, rows, cols, 0);
+}
+
+/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
+   unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_planes_avx2(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
+                                               float inverse_a, float inverse_b, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    const __m256i low = _mm256_set1_epi32(255);
+    __m256 ia = _mm256_set1_ps(inverse_a), ib = _mm256_set1_ps(inverse_b);
+    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+        __m256i u = kalm__quantise_256(kalm__load_256(a, k, cols), ia), v = kalm__quantise_256(kalm__load_256(b, k, cols), ib);
+        u = _mm256_packs_epi32(_mm256_srli_epi32(u, 8), _mm256_and_si256(u, low));
+        v = _mm256_packs_epi32(_mm256_srli_epi32(v, 8), _mm256_and_si256(v, low));
+        u = _mm256_packus_epi16(u, v);
+        kalm__store_rows_256(out, n, _mm256_castsi256_si128(u));
+        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(u, 1));
+    }
+}
+
+KALM__FN void kalm__pack_wide_avxvnni(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;
+    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
+    for (r = 0; r < rows; r += R) {
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (i = 0; i < R; i += 4) {
+            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
+            kalm__pack_planes_avx2((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
+                                   kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
+                                   inverse[second], cols);
+        }
+    }
 }
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
@@ -3977,6 +4266,32 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
+/* R rows x one panel of words */
+#define KALM__VNNI_WSTEP(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__dpwssd_256(c##r, x, w0); \
+    d##r = kalm__dpwssd_256(d##r, x, w1);
+#define KALM__VNNI_WORDS(R) \
+    KALM__VNNI KALM__FN void kalm__words_##R##x1_avxvnni(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        __m256i w0, w1, x; \
+        KALM__REP_##R(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = KALM__VNNI_LINE(b); \
+            w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__REP_##R(KALM__VNNI_WSTEP) \
+        } \
+        KALM__REP_##R(KALM__VNNI_STORE) \
+    }
+KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
+
+static const kalm__tile_fn kalm__words_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__words_1x1_avxvnni, kalm__words_2x1_avxvnni, kalm__words_3x1_avxvnni, kalm__words_4x1_avxvnni,
+    kalm__words_5x1_avxvnni, kalm__words_6x1_avxvnni
+};
+
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
     kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
     kalm__q8_6x1_avxvnni
@@ -3988,8 +4303,9 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
     size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
+    if (!kalm__is_quantised(w->type) && !words) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
         return;
     }
@@ -4003,23 +4319,23 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
             kalm__unpack_q4_avx2(panel, w->cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
-        job.sum = w->sum + 16 * p;
+        if (!words) job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = rows_at + r * cols32;
+            job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_avxvnni[R - 1](&job);
+            (words ? kalm__words_tiles_avxvnni : kalm__q8_tiles_avxvnni)[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avxvnni = {
-    "avxvnni", kalm__acts_bytes_scalar, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni
+    "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
+    kalm__matmul_avxvnni, 2, kalm__pack_wide_avxvnni
 };
 
 #endif
@@ -4051,13 +4367,21 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 
 #define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 
-enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
+enum {
+    KALM__512_TILE = 12, KALM__512_STEP = 48,
+    KALM__512_WORDS = 6                /* rows of a q16 tile: enough to hide the latency, and half the code */
+};
+
+KALM__INLINE size_t kalm__rows_512(uint32_t type, size_t rows, size_t r)
+{
+    return kalm__even_tile_rows(rows, r, KALM__512_STEP, type == KALM__Q16 ? KALM__512_WORDS : KALM__512_TILE);
+}
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
 KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
 {
-    return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__acts_room_of(type, rows, cols, 0);
 }
 
 /* Mask of the floats of a vector that begins at k and are inside cols. */
@@ -4073,7 +4397,8 @@ KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 }
 
 /* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
-KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float limit, float scale[4],
+                                                 float inverse[4])
 {
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k;
@@ -4094,10 +4419,10 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
         m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
         m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
     }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
@@ -4150,6 +4475,68 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
     }
 }
 
+/* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
+   the two even ones of all rows, then the two odd. */
+KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                                const float inverse[4], size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k, l;
+    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
+        __m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
+        KALM__ALIGNED(64) unsigned char t[2][64];          /* [even, odd][lane][row][2] */
+        _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
+        _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
+        for (l = 0; l < 4; l++) {
+            kalm__store_rows_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_rows_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+        }
+    }
+}
+
+/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
+   unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_planes_avx512(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
+                                                 float inverse_a, float inverse_b, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    const __m512i low = _mm512_set1_epi32(255);
+    __m512 ia = _mm512_set1_ps(inverse_a), ib = _mm512_set1_ps(inverse_b);
+    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i u = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, a + at), ia));
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, b + at), ib));
+        u = _mm512_packs_epi32(_mm512_srli_epi32(u, 8), _mm512_and_si512(u, low));
+        v = _mm512_packs_epi32(_mm512_srli_epi32(v, 8), _mm512_and_si512(v, low));
+        u = _mm512_packus_epi16(u, v);
+        kalm__store_rows_512(out, n, _mm512_castsi512_si128(u));
+        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(u, 1));
+        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(u, 2));
+        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(u, 3));
+    }
+}
+
+KALM__FN void kalm__pack_wide_avx512(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;
+    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
+    for (r = 0; r < rows; r += R) {
+        R = kalm__rows_512(KALM__Q8, rows, r);
+        for (i = 0; i < R; i += 4) {
+            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
+            kalm__pack_planes_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
+                                     kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
+                                     inverse[second], cols);
+        }
+    }
+}
+
 /* Up to four float rows into a tile [cols][R] */
 KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
 {
@@ -4178,19 +4565,25 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
                                                const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+        R = kalm__rows_512(type, rows, r);
         for (i = 0; i < R; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
             size_t some = kalm__min(4, R - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type)) {
+            if (!kalm__is_quantised(type) && type != KALM__Q16) {
                 kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
                 continue;
             }
-            kalm__row_scales_avx512(row, cols, scale, inverse);
+            kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            if (type == KALM__Q16) {
+                kalm__pack_words_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                                        inverse, cols);
+                continue;
+            }
             kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
                                    inverse, cols, 4 * stride);
         }
@@ -4353,6 +4746,67 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
 
+/* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
+
+KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpwssd_epi32(acc, x, w);
+#endif
+}
+
+#define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
+#define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
+#define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__512_WSTEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpwssd_512(c##r, x, w0); \
+    d##r = kalm__dpwssd_512(d##r, x, w1);
+#define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
+#define KALM__512_WTILE(R) \
+    KALM__512 KALM__FN void kalm__words_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        __m512i w0; \
+        KALM__REP_##R(KALM__512_WZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            KALM__REP_##R(KALM__512_WSTEP1) \
+        } \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_WSTORE1) \
+        } \
+    } \
+    KALM__512 KALM__FN void kalm__words_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps, panel = job->panel; \
+        __m512i w0, w1, x; \
+        KALM__REP_##R(KALM__512_WZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__REP_##R(KALM__512_WSTEP2) \
+        } \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##R(KALM__512_STORE) \
+        } \
+    }
+KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
+
+static const kalm__tile_fn kalm__words_tiles_avx512[2][KALM__512_WORDS] = {
+    { kalm__words_1x1_avx512, kalm__words_2x1_avx512, kalm__words_3x1_avx512, kalm__words_4x1_avx512, kalm__words_5x1_avx512,
+      kalm__words_6x1_avx512 },
+    { kalm__words_1x2_avx512, kalm__words_2x2_avx512, kalm__words_3x2_avx512, kalm__words_4x2_avx512, kalm__words_5x2_avx512,
+      kalm__words_6x2_avx512 }
+};
+
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
 KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
@@ -4488,7 +4942,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            R = kalm__rows_512(w->type, rows, r);
             job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
@@ -4508,14 +4962,16 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
     }
 }
 
-KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+/* Types that need no other tiles than these and no scratch but for f16 and bf16: floats, and q16. */
+KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
     size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = cols;
+    job.steps = words ? kalm__cols32(cols) / 4 : cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p += pair) {
         const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
@@ -4523,19 +4979,24 @@ KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts,
         pair = p + 1 == panel0 + panels ? 1 : 2;
         job.weights = weights;
         job.panel = bytes;
-        if (w->type != KALM__F32) {
+        if (w->type == KALM__F16 || w->type == KALM__BF16) {
             job.panel = kalm__panel_bytes(KALM__F32, cols);
             for (i = 0; i < pair; i++)
                 kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
             job.weights = (const unsigned char *)scratch;
         }
+        if (words) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            R = kalm__rows_512(w->type, rows, r);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            if (words) {
+                job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
+                job.row_scale = (const float *)acts + r;
+            }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
+            (words ? kalm__words_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
         }
     }
 }
@@ -4545,12 +5006,12 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 {
     if (kalm__is_quantised(w->type))
         kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+    else kalm__matmul_wide_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512
+    kalm__matmul_avx512, 2, kalm__pack_wide_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
@@ -4646,10 +5107,10 @@ typedef enum kalm__neon_kind { KALM__NEON_PLAIN, KALM__NEON_DOT, KALM__NEON_I8MM
 /* Rows of the tile at r. smmla takes rows in pairs, so its tiles are cut in pairs; only a block's last can be odd. */
 KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t rows, size_t r)
 {
-    if (!kalm__is_quantised(type)) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
-    if (kind == KALM__NEON_PLAIN) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
+    if (kind == KALM__NEON_PLAIN || type == KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
     if (kind == KALM__NEON_DOT) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, KALM__NEON_STEP / 2, KALM__DOT_TILE / 2));
+    return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
 }
 
 /* Does an i8mm tile of R rows use smmla? Else sdot. */
@@ -4659,8 +5120,7 @@ KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind 
 
 KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__add(rows, rows & 1), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, kalm__add(rows, rows & 1), cols, 0);
 }
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
@@ -4672,7 +5132,7 @@ KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
     return vld1q_f32(some);
 }
 
-KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float *inverse)
+KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float limit, float *inverse)
 {
     float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
     size_t k;
@@ -4687,7 +5147,7 @@ KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float *inverse)
     vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
     largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
     largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
 /* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
@@ -4700,14 +5160,17 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 #endif
 }
 
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. */
-KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols)
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. plane 1: the high bytes
+   of a wide row, rounded so that the low ones, plane 2, are signed; 0: a row of bytes. */
+KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
+                                  int plane)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
     for (k = 0; k < cols32; k += 8, out += apart) {
-        int8x8_t q = vmovn_s16(vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
-                                            kalm__round_neon(kalm__load_neon(x, k + 4, cols), i)));
+        int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
+                                   kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
+        int8x8_t q = plane == 1 ? vrshrn_n_s16(w, 8) : vmovn_s16(w);
         if (half == 4) vst1_s8((int8_t *)out, q);
         else {
             uint32_t pair[2];
@@ -4715,6 +5178,19 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
             memcpy(out, &pair[0], 4);
             memcpy(out + half, &pair[1], 4);
         }
+    }
+}
+
+/* A row of words into a tile of R, [cols32 / 2][R][2] */
+KALM__FN void kalm__pack_words_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    float32x4_t i = vdupq_n_f32(inverse);
+    for (k = 0; k < cols32; k += 4, out += 8 * R) {
+        uint32_t pair[2];
+        vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
+        memcpy(out, &pair[0], 4);
+        memcpy(out + 4 * R, &pair[1], 4);
     }
 }
 
@@ -4746,25 +5222,45 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
                                       const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
         R = kalm__neon_rows(kind, type, rows, r);
-        if (!kalm__is_quantised(type)) {
+        if (!kalm__is_quantised(type) && type != KALM__Q16) {
             kalm__pack_floats_neon((float *)acts + r * cols, R, x, stride, cols);
             continue;
         }
-        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, &inverse[i]);
+        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
         i = 0;
-        if (kalm__neon_pairs(kind, R)) {               /* [cols32 / 8][R, even][8] */
+        if (type == KALM__Q16) {
+            out += r * cols32;
+            for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
+        } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, 0);
             if (R & 1)
                 for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
         } else {
             for (; i + 4 <= R; i += 4)
                 kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, 0);
+        }
+    }
+}
+
+KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, size_t n, const float *x, size_t stride,
+                                      const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;      /* even, so all tiles of pairs are */
+    for (r = 0; r < rows; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
+        R = kalm__neon_rows(kind, KALM__Q8, rows, r);
+        for (i = 0; i < R; i++) {
+            size_t row = (r + i) / 2, pairs = (size_t)kalm__neon_pairs(kind, R);
+            ((float *)acts)[r + i] = 1.0f;
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * R, x + row * stride, inverse[row], cols,
+                                1 + (int)((r + i) % 2));
         }
     }
 }
@@ -4773,6 +5269,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
+}
+KALM__FN void kalm__pack_wide_neon(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -4856,6 +5356,48 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
     kalm__q8_1x1_neon, kalm__q8_2x1_neon
 #if KALM__NEON64
     , kalm__q8_3x1_neon, kalm__q8_4x1_neon
+#endif
+};
+
+/* ---- tiles of words: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
+
+/* u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
+#define KALM__NEON_WSTEP(r) { \
+    int16_t x = kalm__word_neon(a + 4 * r), z = kalm__word_neon(a + 4 * r + 2); \
+    c##r = vmlal_n_s16(vmlal_n_s16(c##r, vget_low_s16(u.val[0]), x), vget_low_s16(u.val[1]), z); \
+    d##r = vmlal_n_s16(vmlal_n_s16(d##r, vget_high_s16(u.val[0]), x), vget_high_s16(u.val[1]), z); \
+    e##r = vmlal_n_s16(vmlal_n_s16(e##r, vget_low_s16(v.val[0]), x), vget_low_s16(v.val[1]), z); \
+    f##r = vmlal_n_s16(vmlal_n_s16(f##r, vget_high_s16(v.val[0]), x), vget_high_s16(v.val[1]), z); }
+#define KALM__NEON_WORDS_TILE(R) \
+    KALM__FN void kalm__words_##R##x1_neon(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        KALM__REP_##R(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            int16x8x2_t u = vld2q_s16((const int16_t *)(const void *)b); \
+            int16x8x2_t v = vld2q_s16((const int16_t *)(const void *)(b + 32)); \
+            KALM__REP_##R(KALM__NEON_WSTEP) \
+        } \
+        KALM__REP_##R(KALM__NEON_PUT) \
+    }
+
+KALM__INLINE int16_t kalm__word_neon(const unsigned char *p)
+{
+    int16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+
+KALM__NEON_WORDS_TILE(1) KALM__NEON_WORDS_TILE(2)
+#if KALM__NEON64
+KALM__NEON_WORDS_TILE(3) KALM__NEON_WORDS_TILE(4)
+#endif
+
+static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
+    kalm__words_1x1_neon, kalm__words_2x1_neon
+#if KALM__NEON64
+    , kalm__words_3x1_neon, kalm__words_4x1_neon
 #endif
 };
 
@@ -5121,10 +5663,10 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type);
+    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = quantised ? cols32 / 4 : cols;
+    job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__neon_rows(kind, w->type, rows, r);
@@ -5137,7 +5679,7 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
             zip += 16 * cols32;
             kalm__unpack_q4_neon(panel, cols, scratch);
             panel = (const unsigned char *)scratch;
-        } else if (!quantised && w->type != KALM__F32) {
+        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
             kalm__unpack_half_neon(w->type, panel, cols, scratch);
             panel = (const unsigned char *)scratch;
         }
@@ -5146,19 +5688,24 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 #else
         (void)zipped;
 #endif
-        if (quantised) job.scale = w->scale + 16 * p;
+        if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R) {
             R = kalm__neon_rows(kind, w->type, rows, r);
             job.weights = panel;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.row_scale = (const float *)acts + r;
+            if (words) {
+                job.acts = tiles + 2 * r * cols32;
+                kalm__words_tiles_neon[R - 1](&job);
+                continue;
+            }
             if (!quantised) {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 kalm__f32_tiles_neon[R - 1](&job);
                 continue;
             }
             job.acts = tiles + r * cols32;
-            job.row_scale = (const float *)acts + r;
 #if KALM__HAVE_MM
             if (kalm__neon_pairs(kind, R)) {
                 job.weights = zip;
@@ -5185,7 +5732,8 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 }
 
 static const kalm__kernels kalm__kernels_neon = {
-    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon
+    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
+    2, kalm__pack_wide_neon
 };
 
 #if KALM__HAVE_DOT
@@ -5200,9 +5748,14 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
+KALM__FN void kalm__pack_wide_dotprod(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_DOT, acts, n, x, stride, inverse, cols);
+}
+
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod
+    kalm__matmul_dotprod, 2, kalm__pack_wide_dotprod
 };
 
 #endif
@@ -5225,8 +5778,14 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
+KALM__FN void kalm__pack_wide_i8mm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, n, x, stride, inverse, cols);
+}
+
 static const kalm__kernels kalm__kernels_i8mm = {
-    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm
+    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
+    2, kalm__pack_wide_i8mm
 };
 #endif
 
@@ -5253,11 +5812,10 @@ enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* q8, q4: words, [cols32 / 2][R][2] */
+/* quantised types: words, [cols32 / 2][R][2] */
 KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
@@ -5269,7 +5827,7 @@ KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
     return wasm_v128_load(some);
 }
 
-KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float *inverse)
+KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
 {
     v128_t m = wasm_f32x4_splat(0.0f), n = m;
     size_t k;
@@ -5283,7 +5841,7 @@ KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float *inverse)
     wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
     largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
     largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
 /* Nearest, ties to even, in the low word of each lane: adding 1.5 * 2^23 pushes the fraction out. */
@@ -5314,19 +5872,33 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     size_t r, R, i, k, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
             const float *row = x + i * stride;
-            if (kalm__is_quantised(type)) {
+            if (kalm__is_quantised(type) || type == KALM__Q16) {
                 unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
                 float inverse;
-                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, &inverse);
+                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
                 kalm__pack_row_wasm(out, R, row, inverse, cols);
             } else {
                 float *out = (float *)acts + r * cols + i;
                 for (k = 0; k < cols; k++) out[k * R] = row[k];
             }
+        }
+    }
+}
+
+KALM__FN void kalm__pack_wide_wasm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i;
+    for (r = 0; r < n; r += R) {
+        R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < R; i++) {
+            ((float *)acts)[r + i] = 1.0f;
+            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, R,
+                                x + (r + i) * stride, inverse[r + i], cols);
         }
     }
 }
@@ -5361,8 +5933,8 @@ KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
 }
 
-/* Two rows x one widened panel [cols32 / 2][16][2] */
-KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
+/* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -5376,6 +5948,20 @@ KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
     }
     kalm__store_wasm(job, 0, c0, d0, e0, f0);
     kalm__store_wasm(job, 1, c1, d1, e1, f1);
+}
+
+/* One row */
+KALM__FN void kalm__words_1x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = 2 * job->steps;
+    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
+    for (step = 0; step < steps; step++, a += 4, b += 64) {
+        v128_t x = wasm_v128_load32_splat(a);
+        c = kalm__dot16_wasm(c, x, wasm_v128_load(b)), d = kalm__dot16_wasm(d, x, wasm_v128_load(b + 16));
+        e = kalm__dot16_wasm(e, x, wasm_v128_load(b + 32)), f = kalm__dot16_wasm(f, x, wasm_v128_load(b + 48));
+    }
+    kalm__store_wasm(job, 0, c, d, e, f);
 }
 
 /* The sums of a's and b's neighbouring lanes */
@@ -5513,10 +6099,10 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type);
+    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = quantised ? cols32 / 4 : cols;
+    job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -5525,24 +6111,23 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
             wide += 16 * cols32;
             kalm__unpack_q4_wasm(panel, cols, scratch);
             panel = (const unsigned char *)scratch;
-        } else if (!quantised && w->type != KALM__F32) {
+        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
             kalm__unpack_half_wasm(w->type, panel, cols, scratch);
             panel = (const unsigned char *)scratch;
         }
-        if (quantised) {
-            if (n > 1) kalm__widen_wasm(panel, job.steps, wide);
-            job.scale = w->scale + 16 * p;
-        }
+        if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
+        if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R) {
             R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (quantised) {
+            if (quantised || words) {
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
-                job.weights = R == 1 ? panel : wide;
-                if (R == 1) kalm__q8_1x1_wasm(&job);
-                else kalm__q8_2x1_wasm(&job);
+                job.weights = words || R == 1 ? panel : wide;
+                if (R > 1) kalm__words_2x1_wasm(&job);
+                else if (words) kalm__words_1x1_wasm(&job);
+                else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
@@ -5554,7 +6139,8 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 }
 
 static const kalm__kernels kalm__kernels_wasm = {
-    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm
+    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
+    1, kalm__pack_wide_wasm
 };
 
 #endif
@@ -5623,7 +6209,7 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 /* The work between them, and attention. */
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
-   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h. */
+   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
 #ifndef KALM__OPS_H
 #define KALM__OPS_H
 
@@ -5642,19 +6228,20 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 typedef struct kalm__ops {
     void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
     void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                         const float *cosine, const float *sine);
+    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *turn);
+    void  (*turn)(float *out, const float *a, const float *b, size_t half);
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
-    float (*exp_sum)(float *p, const float *s, size_t n, float top);
+    float (*exp_sum)(float *p, size_t n, float top);
     void  (*scale_add)(float *y, float scale, const float *x, size_t n);
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
-    float (*dot)(const float *a, const float *b, size_t n);
+    float (*dot)(const float *x, const float *y, size_t n);
     void  (*hadamard)(float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
+    float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
-    float (*split)(float *high, float *low, const float *p, const float *scale, size_t n);
-    void  (*add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
+    float (*weigh)(float *p, const float *scale, size_t n);
+    void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
@@ -5676,7 +6263,7 @@ KALM__FN void kalm__hadamard_block(float *x, size_t n)
                 x[j] = a + b;
                 x[j + half] = a - b;
             }
-    for (i = 0; i < n; i++) x[i] *= scale;
+    for (i = 0; i < n; i++) x[i] = kalm__times(x[i], scale);
 }
 KALM__FN void kalm__hadamard_rest(float *x, size_t n)
 {
@@ -5689,52 +6276,117 @@ KALM__FN void kalm__hadamard_rest(float *x, size_t n)
     }
 }
 
-/* ---- plain C --------------------------------------------------------------------------------------------------- */
+/* ---- plain C: four floats at a time, so that the lanes are those of the other sets ------------------------------------ */
 
-KALM__INLINE float kalm__exp2i(float n)
+typedef struct kalm__four {
+    float v[4];
+} kalm__four;
+
+KALM__INLINE kalm__four kalm__four_of(float a, float b, float c, float d)
 {
-    uint32_t u = (uint32_t)((int32_t)n + 127) << 23;
+    kalm__four r;
+    r.v[0] = a, r.v[1] = b, r.v[2] = c, r.v[3] = d;
+    return r;
+}
+KALM__INLINE kalm__four kalm__load_four(const float *p) { return kalm__four_of(p[0], p[1], p[2], p[3]); }
+KALM__INLINE void kalm__store_four(float *p, kalm__four a)
+{
+    p[0] = a.v[0], p[1] = a.v[1], p[2] = a.v[2], p[3] = a.v[3];
+}
+KALM__INLINE float kalm__plus(float a, float b)
+{
+#if KALM__WIDE_FLOATS
+    return kalm__rounded(a + b);
+#else
+    return a + b;
+#endif
+}
+#define KALM__FOUR(name, expression) \
+    KALM__INLINE float kalm__lane_##name(float x, float y) { return expression; } \
+    KALM__INLINE kalm__four kalm__##name##_four(kalm__four a, kalm__four b) \
+    { \
+        return kalm__four_of(kalm__lane_##name(a.v[0], b.v[0]), kalm__lane_##name(a.v[1], b.v[1]), \
+                             kalm__lane_##name(a.v[2], b.v[2]), kalm__lane_##name(a.v[3], b.v[3])); \
+    }
+KALM__FOUR(add, kalm__plus(x, y))
+KALM__FOUR(sub, kalm__plus(x, -y))
+KALM__FOUR(mul, kalm__times(x, y))
+KALM__FOUR(min, x < y ? x : y)
+KALM__FOUR(max, x > y ? x : y)
+KALM__INLINE uint32_t kalm__bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+KALM__INLINE float kalm__of_bits(uint32_t u)
+{
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
-KALM__INLINE float kalm__store1(float *p, float v) { return *p = v; }
+KALM__FOUR(scale2, kalm__of_bits(kalm__bits(x) + (kalm__bits(y) << 23)))
+KALM__FOUR(bits, kalm__of_bits(kalm__bits(x) - kalm__bits(y)))
+KALM__INLINE float kalm__sum_four(kalm__four a)
+{
+    return kalm__plus(kalm__plus(a.v[0], a.v[2]), kalm__plus(a.v[1], a.v[3]));
+}
+KALM__INLINE float kalm__hmax_four(kalm__four a)
+{
+    return kalm__lane_max(kalm__lane_max(a.v[0], a.v[1]), kalm__lane_max(a.v[2], a.v[3]));
+}
+KALM__INLINE kalm__four kalm__lanes_four(kalm__four a)
+{
+    float p = kalm__plus(a.v[0], a.v[1]), m = kalm__plus(a.v[0], -a.v[1]);
+    float q = kalm__plus(a.v[2], a.v[3]), n = kalm__plus(a.v[2], -a.v[3]);
+    return kalm__four_of(kalm__plus(p, q), kalm__plus(m, n), kalm__plus(p, -q), kalm__plus(m, -n));
+}
+/* NaN, which a conversion must not see, is caught by the comparisons of the callers' limits: it became one of them. */
+KALM__INLINE void kalm__store8_four(int8_t *p, kalm__four a)
+{
+    p[0] = (int8_t)a.v[0], p[1] = (int8_t)a.v[1], p[2] = (int8_t)a.v[2], p[3] = (int8_t)a.v[3];
+}
+KALM__INLINE void kalm__store16_four(int16_t *p, kalm__four a)
+{
+    p[0] = (int16_t)a.v[0], p[1] = (int16_t)a.v[1], p[2] = (int16_t)a.v[2], p[3] = (int16_t)a.v[3];
+}
 
 #define KALM__V(name) kalm__##name##_scalar
 #define KALM__VT
-#define VF float
-#define V_W 1
-#define V_LOAD(p) (*(p))
-#define V_STORE(p, v) (void)kalm__store1(p, v)
-#define V_SET(x) (x)
-#define V_ADD(a, b) ((a) + (b))
-#define V_SUB(a, b) ((a) - (b))
-#define V_MUL(a, b) ((a) * (b))
-#define V_DIV(a, b) ((a) / (b))
-#define V_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define V_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define V_FMA(a, b, c) ((a) * (b) + (c))
-#define V_ROUND(a) floorf((a) + 0.5f)
-#define V_EXP2I(a) kalm__exp2i(a)
-#define V_SUM(a) (a)
-#define V_HMAX(a) (a)
-#define V_HADAMARD(a) (a)
-#define V_STORE8(p, v) (void)(*(p) = (int8_t)(v))
+#define VF kalm__four
+#define V_W 4
+#define V_LOAD(p) kalm__load_four(p)
+#define V_STORE(p, v) kalm__store_four(p, v)
+#define V_SET(x) kalm__four_of(x, x, x, x)
+#define V_ADD(a, b) kalm__add_four(a, b)
+#define V_SUB(a, b) kalm__sub_four(a, b)
+#define V_MUL(a, b) kalm__mul_four(a, b)
+#define V_MIN(a, b) kalm__min_four(a, b)
+#define V_MAX(a, b) kalm__max_four(a, b)
+#define V_SCALE2(v, m) kalm__scale2_four(v, m)
+#define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
+#define V_SUM(a) kalm__sum_four(a)
+#define V_HMAX(a) kalm__hmax_four(a)
+#define V_HADAMARD(a) kalm__lanes_four(a)
+#define V_STORE8(p, v) kalm__store8_four(p, v)
+#define V_STORE16(p, v) kalm__store16_four(p, v)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
-     V_STORE8(p, v): whole numbers within -128..127 as int8
-     V_DIV(a, b): b in 1..2^126
-     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
-     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
+     V_MUL: rounded before it goes into a sum
+     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
+     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
+     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
+     between lanes
 
-   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
-   stands in a batch. */
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
 KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[V_W];
@@ -5749,98 +6401,157 @@ KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
     V_STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-
-/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
-   Taylor polynomial of degree 7: error below 2 units in the last place. */
-KALM__VT static inline VF KALM__V(exp)(VF x)
+KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
 {
-    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
-    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
-    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
-    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
-    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET(0.5f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    return V_MUL(p, V_EXP2I(n));
+    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+}
+KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+{
+    if (n < V_W) KALM__V(store_rest)(p, n, v);
+    else V_STORE(p, v);
 }
 
-KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
+#define V_SHIFT V_SET(12582912.0f)
+#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+
+/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
+#if V_W == 16
+#  define V_PARTS(M) M(0) M(1)
+#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
+#elif V_W == 8
+#  define V_PARTS(M) M(0) M(1) M(2) M(3)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+#else
+#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#endif
+#define V_ZERO(i) VF s##i = V_SET(0.0f);
+
+/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+KALM__VT static inline VF KALM__V(exp2)(VF t)
 {
-    VF a = V_SET(0.0f), b = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
-        a = V_FMA(u, u, a);
-        b = V_FMA(v, v, b);
-    }
-    for (; i < n; i += V_W) {
-        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        a = V_FMA(u, u, a);
-    }
-    a = V_ADD(a, b);
-    return V_SUM(a);
+    VF m, f, p;
+    t = V_MAX(t, V_SET(-125.0f));
+    m = V_ADD(t, V_SHIFT);
+    f = V_SUB(t, V_SUB(m, V_SHIFT));
+    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
+    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
+    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
+    return V_SCALE2(p, m);
+}
+/* e^x for x <= 87 */
+KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+
+/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
+   from the bits of v, is within 12%; each of Newton's steps squares the error. */
+KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+{
+    VF r = V_BITS(0x7ef311c7, v);
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+/* sum of x[i] * y[i] */
+#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        V_PARTS(V_STEP)
+    }
+    return V_TOTAL(s);
+}
+#undef V_STEP
+
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
+    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
     for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
-    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    if (i < n) {
+        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
-   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *cosine, const float *sine)
+                                          const float *turn)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
-    VF vr = V_SET(r);
-    size_t half = dim / 2, i = 0;
-    if (!cosine) {
-        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += V_W)
+            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (; i + V_W <= half; i += V_W) {
-        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
-        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
-        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
-        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    for (i = 0; i < half; i += V_W) {
+        VF a, b, c, s;
+        n = half - i;
+        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
     }
-    for (; i < half; i++) {
-        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
-        y[i] = a * cosine[i] - b * sine[i];
-        y[half + i] = a * sine[i] + b * cosine[i];
+}
+
+/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += V_W) {
+        VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. */
+   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
 {
-    VF g2 = V_MUL(g, g);
-    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
-    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
-    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
+    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
+    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
@@ -5860,34 +6571,41 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return V_HMAX(m);
 }
 
-/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
-KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+/* p[i] = e^(p[i] - top), their sum returned. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    V_STORE(p + i * V_W, e); \
+    s##i = V_ADD(s##i, e);
+#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), sum = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
-        V_STORE(p + i, e);
-        sum = V_ADD(sum, e);
+    VF t = V_SET(top), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
     }
-    if (i < n) {
-        size_t k, rest = n - i;
-        float part[V_W];
-        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
-        for (k = rest; k < V_W; k++) part[k] = 0.0f;
-        for (k = 0; k < rest; k++) p[i + k] = part[k];
-        sum = V_ADD(sum, V_LOAD(part));
-    }
-    return V_SUM(sum);
+    return V_TOTAL(s);
 }
+#undef V_STEP
+#undef V_LAST
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     VF s = V_SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
-    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
@@ -5896,22 +6614,7 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     VF s = V_SET(scale);
     size_t i = 0;
     for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    for (; i < n; i++) y[i] = x[i] * scale;
-}
-
-KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
-{
-    VF s = V_SET(0.0f), t = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
-    }
-    for (; i < n; i += V_W)
-        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
-                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-    s = V_ADD(s, t);
-    return V_SUM(s);
+    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
@@ -5941,102 +6644,96 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     VF m = V_SET(0.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF v = KALM__V(load_some)(x + i, n - i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
     return V_HMAX(m);
 }
 
+/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
+#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(127.0f);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
-        memset(q, 0, n);
-        return 0.0f;
+    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[V_W];
+        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
     }
-    inverse = 127.0f / most;
-    for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        v = V_MUL(v, V_SET(inverse));
-        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
-        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
-        if (n - i >= V_W) {
-            V_STORE8(q + i, v);
-        } else {
-            int8_t part[V_W];
-            V_STORE8(part, v);
-            memcpy(q + i, part, n - i);
-        }
+    return scale;
+}
+
+/* The same in words, up to +-most. */
+KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(most);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[V_W];
+        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
     }
-    return most * (1.0f / 127.0f);
+    return scale;
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), s = V_SET(scale);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
+    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    inverse = 127.0f / most;
-    scale = most * (1.0f / 127.0f);
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
-        v = V_SUB(v, V_MUL(q, V_SET(scale)));
-        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
-        else V_STORE(y + i, v);
+        VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
     }
 }
 
-/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
-   unit is returned. */
-KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
+KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
 {
-    VF m = V_SET(0.0f);
-    float most, inverse;
+    VF m = V_SET(0.0f), v;
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
-    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
-    most = V_HMAX(m);
-    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        size_t rest = n - i < V_W ? n - i : V_W;
-        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
-                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        VF whole;
-        w = V_MUL(w, V_SET(inverse));
-        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
-        w = V_SUB(w, whole);
-        if (rest < V_W) {
-            KALM__V(store_rest)(high + i, rest, whole);
-            KALM__V(store_rest)(low + i, rest, w);
-        } else {
-            V_STORE(high + i, whole);
-            V_STORE(low + i, w);
-        }
+    for (; i + V_W <= n; i += V_W) {
+        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        V_STORE(p + i, v);
+        m = V_MAX(m, v);
     }
-    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+    if (i < n) {
+        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
+        KALM__V(store_rest)(p + i, n - i, v);
+        m = V_MAX(m, v);
+    }
+    return V_HMAX(m);
 }
 
-/* y = y * scale + unit * (high + low) */
-KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
+   are below 2^24. low NULL: high is that number already. */
+KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
-    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+    for (; i < n; i += V_W) {
+        VF v = KALM__V(load_some)(high + i, n - i);
+        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+    }
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -6049,23 +6746,39 @@ static const kalm__ops KALM__V(table) = {
 #undef V_ADD
 #undef V_SUB
 #undef V_MUL
-#undef V_DIV
 #undef V_MIN
 #undef V_MAX
-#undef V_FMA
-#undef V_ROUND
-#undef V_EXP2I
+#undef V_SCALE2
+#undef V_BITS
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
 #undef V_STORE8
+#undef V_STORE16
+#undef V_SHIFT
+#undef V_NEAREST
+#undef V_PARTS
+#undef V_TOTAL
+#undef V_ZERO
+#undef V_QUANTISED
 /* ---- end src/ops_template.h ---- */
 
-/* ---- AVX2 with FMA, AVX-512 ---------------------------------------------------------------------------------------- */
+/* e^x for x <= 87, the same as in every table. */
+KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
+
+/* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
 
 #if KALM__X86
 
-#define KALM__VT KALM__TARGET("avx2,fma")
+#define KALM__VT KALM__TARGET("avx2")
+KALM__VT KALM__INLINE __m256 kalm__mul_avx2(__m256 a, __m256 b)
+{
+    a = _mm256_mul_ps(a, b);
+#if defined(__FMA__) && defined(__GNUC__)
+    __asm__("" : "+x"(a));             /* the file is compiled for a machine with FMA: do not fuse */
+#endif
+    return a;
+}
 KALM__VT KALM__INLINE float kalm__sum_avx2(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -6078,20 +6791,20 @@ KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-/* Stage by stage: the partner lanes in one vector, the signs of the own lanes in another. */
+/* Stage by stage: the partner lanes in one vector, the own ones with their signs in another. */
 KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
 {
-    const __m256 s1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1), s2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
-    const __m256 s4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
-    v = _mm256_fmadd_ps(v, s1, _mm256_permute_ps(v, 0xb1));
-    v = _mm256_fmadd_ps(v, s2, _mm256_permute_ps(v, 0x4e));
-    return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
+    const __m256 s1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const __m256 s2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const __m256 s4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    v = _mm256_add_ps(_mm256_xor_ps(v, s1), _mm256_permute_ps(v, 0xb1));
+    v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
+    return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
 }
-KALM__VT KALM__INLINE void kalm__store8_avx2(int8_t *p, __m256 v)
+KALM__VT KALM__INLINE __m128i kalm__words_avx2(__m256 v)
 {
     __m256i w = _mm256_cvtps_epi32(v);
-    __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(s, s));
+    return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
 }
 #define KALM__V(name) kalm__##name##_avx2
 #define VF __m256
@@ -6101,32 +6814,35 @@ KALM__VT KALM__INLINE void kalm__store8_avx2(int8_t *p, __m256 v)
 #define V_SET(x) _mm256_set1_ps(x)
 #define V_ADD(a, b) _mm256_add_ps(a, b)
 #define V_SUB(a, b) _mm256_sub_ps(a, b)
-#define V_MUL(a, b) _mm256_mul_ps(a, b)
-#define V_DIV(a, b) _mm256_div_ps(a, b)
+#define V_MUL(a, b) kalm__mul_avx2(a, b)
 #define V_MIN(a, b) _mm256_min_ps(a, b)
 #define V_MAX(a, b) _mm256_max_ps(a, b)
-#define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define V_ROUND(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define V_EXP2I(a) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23))
+#define V_SCALE2(v, m) \
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
+#define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
 #define V_SUM(a) kalm__sum_avx2(a)
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
-#define V_STORE8(p, v) kalm__store8_avx2(p, v)
+#define V_STORE8(p, v) \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__words_avx2(v), _mm_setzero_si128()))
+#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__words_avx2(v))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
-     V_STORE8(p, v): whole numbers within -128..127 as int8
-     V_DIV(a, b): b in 1..2^126
-     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
-     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
+     V_MUL: rounded before it goes into a sum
+     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
+     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
+     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
+     between lanes
 
-   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
-   stands in a batch. */
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
 KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[V_W];
@@ -6141,98 +6857,157 @@ KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
     V_STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-
-/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
-   Taylor polynomial of degree 7: error below 2 units in the last place. */
-KALM__VT static inline VF KALM__V(exp)(VF x)
+KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
 {
-    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
-    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
-    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
-    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
-    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET(0.5f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    return V_MUL(p, V_EXP2I(n));
+    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+}
+KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+{
+    if (n < V_W) KALM__V(store_rest)(p, n, v);
+    else V_STORE(p, v);
 }
 
-KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
+#define V_SHIFT V_SET(12582912.0f)
+#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+
+/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
+#if V_W == 16
+#  define V_PARTS(M) M(0) M(1)
+#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
+#elif V_W == 8
+#  define V_PARTS(M) M(0) M(1) M(2) M(3)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+#else
+#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#endif
+#define V_ZERO(i) VF s##i = V_SET(0.0f);
+
+/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+KALM__VT static inline VF KALM__V(exp2)(VF t)
 {
-    VF a = V_SET(0.0f), b = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
-        a = V_FMA(u, u, a);
-        b = V_FMA(v, v, b);
-    }
-    for (; i < n; i += V_W) {
-        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        a = V_FMA(u, u, a);
-    }
-    a = V_ADD(a, b);
-    return V_SUM(a);
+    VF m, f, p;
+    t = V_MAX(t, V_SET(-125.0f));
+    m = V_ADD(t, V_SHIFT);
+    f = V_SUB(t, V_SUB(m, V_SHIFT));
+    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
+    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
+    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
+    return V_SCALE2(p, m);
+}
+/* e^x for x <= 87 */
+KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+
+/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
+   from the bits of v, is within 12%; each of Newton's steps squares the error. */
+KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+{
+    VF r = V_BITS(0x7ef311c7, v);
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+/* sum of x[i] * y[i] */
+#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        V_PARTS(V_STEP)
+    }
+    return V_TOTAL(s);
+}
+#undef V_STEP
+
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
+    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
     for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
-    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    if (i < n) {
+        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
-   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *cosine, const float *sine)
+                                          const float *turn)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
-    VF vr = V_SET(r);
-    size_t half = dim / 2, i = 0;
-    if (!cosine) {
-        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += V_W)
+            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (; i + V_W <= half; i += V_W) {
-        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
-        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
-        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
-        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    for (i = 0; i < half; i += V_W) {
+        VF a, b, c, s;
+        n = half - i;
+        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
     }
-    for (; i < half; i++) {
-        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
-        y[i] = a * cosine[i] - b * sine[i];
-        y[half + i] = a * sine[i] + b * cosine[i];
+}
+
+/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += V_W) {
+        VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. */
+   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
 {
-    VF g2 = V_MUL(g, g);
-    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
-    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
-    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
+    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
+    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
@@ -6252,34 +7027,41 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return V_HMAX(m);
 }
 
-/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
-KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+/* p[i] = e^(p[i] - top), their sum returned. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    V_STORE(p + i * V_W, e); \
+    s##i = V_ADD(s##i, e);
+#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), sum = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
-        V_STORE(p + i, e);
-        sum = V_ADD(sum, e);
+    VF t = V_SET(top), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
     }
-    if (i < n) {
-        size_t k, rest = n - i;
-        float part[V_W];
-        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
-        for (k = rest; k < V_W; k++) part[k] = 0.0f;
-        for (k = 0; k < rest; k++) p[i + k] = part[k];
-        sum = V_ADD(sum, V_LOAD(part));
-    }
-    return V_SUM(sum);
+    return V_TOTAL(s);
 }
+#undef V_STEP
+#undef V_LAST
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     VF s = V_SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
-    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
@@ -6288,22 +7070,7 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     VF s = V_SET(scale);
     size_t i = 0;
     for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    for (; i < n; i++) y[i] = x[i] * scale;
-}
-
-KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
-{
-    VF s = V_SET(0.0f), t = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
-    }
-    for (; i < n; i += V_W)
-        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
-                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-    s = V_ADD(s, t);
-    return V_SUM(s);
+    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
@@ -6333,102 +7100,96 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     VF m = V_SET(0.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF v = KALM__V(load_some)(x + i, n - i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
     return V_HMAX(m);
 }
 
+/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
+#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(127.0f);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
-        memset(q, 0, n);
-        return 0.0f;
+    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[V_W];
+        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
     }
-    inverse = 127.0f / most;
-    for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        v = V_MUL(v, V_SET(inverse));
-        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
-        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
-        if (n - i >= V_W) {
-            V_STORE8(q + i, v);
-        } else {
-            int8_t part[V_W];
-            V_STORE8(part, v);
-            memcpy(q + i, part, n - i);
-        }
+    return scale;
+}
+
+/* The same in words, up to +-most. */
+KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(most);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[V_W];
+        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
     }
-    return most * (1.0f / 127.0f);
+    return scale;
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), s = V_SET(scale);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
+    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    inverse = 127.0f / most;
-    scale = most * (1.0f / 127.0f);
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
-        v = V_SUB(v, V_MUL(q, V_SET(scale)));
-        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
-        else V_STORE(y + i, v);
+        VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
     }
 }
 
-/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
-   unit is returned. */
-KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
+KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
 {
-    VF m = V_SET(0.0f);
-    float most, inverse;
+    VF m = V_SET(0.0f), v;
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
-    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
-    most = V_HMAX(m);
-    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        size_t rest = n - i < V_W ? n - i : V_W;
-        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
-                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        VF whole;
-        w = V_MUL(w, V_SET(inverse));
-        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
-        w = V_SUB(w, whole);
-        if (rest < V_W) {
-            KALM__V(store_rest)(high + i, rest, whole);
-            KALM__V(store_rest)(low + i, rest, w);
-        } else {
-            V_STORE(high + i, whole);
-            V_STORE(low + i, w);
-        }
+    for (; i + V_W <= n; i += V_W) {
+        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        V_STORE(p + i, v);
+        m = V_MAX(m, v);
     }
-    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+    if (i < n) {
+        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
+        KALM__V(store_rest)(p + i, n - i, v);
+        m = V_MAX(m, v);
+    }
+    return V_HMAX(m);
 }
 
-/* y = y * scale + unit * (high + low) */
-KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
+   are below 2^24. low NULL: high is that number already. */
+KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
-    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+    for (; i < n; i += V_W) {
+        VF v = KALM__V(load_some)(high + i, n - i);
+        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+    }
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -6441,20 +7202,33 @@ static const kalm__ops KALM__V(table) = {
 #undef V_ADD
 #undef V_SUB
 #undef V_MUL
-#undef V_DIV
 #undef V_MIN
 #undef V_MAX
-#undef V_FMA
-#undef V_ROUND
-#undef V_EXP2I
+#undef V_SCALE2
+#undef V_BITS
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
 #undef V_STORE8
+#undef V_STORE16
+#undef V_SHIFT
+#undef V_NEAREST
+#undef V_PARTS
+#undef V_TOTAL
+#undef V_ZERO
+#undef V_QUANTISED
 /* ---- end src/ops_template.h ---- */
 
 #if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+KALM__VT KALM__INLINE __m512 kalm__mul_avx512(__m512 a, __m512 b)
+{
+    a = _mm512_mul_ps(a, b);
+#if defined(__GNUC__)
+    __asm__("" : "+v"(a));             /* AVX-512 has fused multiply-adds */
+#endif
+    return a;
+}
 KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
 {
     __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -6469,6 +7243,7 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+/* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
     const __m512 s1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
@@ -6480,16 +7255,6 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
     v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
     return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
-/* 1 / v for v in 1..2^126, to about a unit in the last place: vdivps takes 16 cycles where these take four. The start, from
-   the bits of v, is within 12%; each Newton step squares the error. Not vrcp14ps, whose digits differ between makers. */
-KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
-{
-    const __m512 two = _mm512_set1_ps(2.0f);
-    __m512 r = _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(0x7ef311c7), _mm512_castps_si512(v)));
-    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-    return _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-}
 #define KALM__V(name) kalm__##name##_avx512
 #define VF __m512
 #define V_W 16
@@ -6498,32 +7263,34 @@ KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
 #define V_SET(x) _mm512_set1_ps(x)
 #define V_ADD(a, b) _mm512_add_ps(a, b)
 #define V_SUB(a, b) _mm512_sub_ps(a, b)
-#define V_MUL(a, b) _mm512_mul_ps(a, b)
-#define V_DIV(a, b) _mm512_mul_ps(a, kalm__recip_avx512(b))
+#define V_MUL(a, b) kalm__mul_avx512(a, b)
 #define V_MIN(a, b) _mm512_min_ps(a, b)
 #define V_MAX(a, b) _mm512_max_ps(a, b)
-#define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define V_ROUND(a) _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define V_EXP2I(a) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23))
+#define V_SCALE2(v, m) \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
+#define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
 #define V_SUM(a) kalm__sum_avx512(a)
 #define V_HMAX(a) kalm__hmax_avx512(a)
 #define V_HADAMARD(a) kalm__lanes_avx512(a)
 #define V_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define V_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
-     V_STORE8(p, v): whole numbers within -128..127 as int8
-     V_DIV(a, b): b in 1..2^126
-     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
-     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
+     V_MUL: rounded before it goes into a sum
+     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
+     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
+     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
+     between lanes
 
-   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
-   stands in a batch. */
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
 KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[V_W];
@@ -6538,98 +7305,157 @@ KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
     V_STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-
-/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
-   Taylor polynomial of degree 7: error below 2 units in the last place. */
-KALM__VT static inline VF KALM__V(exp)(VF x)
+KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
 {
-    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
-    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
-    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
-    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
-    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET(0.5f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    return V_MUL(p, V_EXP2I(n));
+    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+}
+KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+{
+    if (n < V_W) KALM__V(store_rest)(p, n, v);
+    else V_STORE(p, v);
 }
 
-KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
+#define V_SHIFT V_SET(12582912.0f)
+#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+
+/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
+#if V_W == 16
+#  define V_PARTS(M) M(0) M(1)
+#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
+#elif V_W == 8
+#  define V_PARTS(M) M(0) M(1) M(2) M(3)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+#else
+#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#endif
+#define V_ZERO(i) VF s##i = V_SET(0.0f);
+
+/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+KALM__VT static inline VF KALM__V(exp2)(VF t)
 {
-    VF a = V_SET(0.0f), b = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
-        a = V_FMA(u, u, a);
-        b = V_FMA(v, v, b);
-    }
-    for (; i < n; i += V_W) {
-        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        a = V_FMA(u, u, a);
-    }
-    a = V_ADD(a, b);
-    return V_SUM(a);
+    VF m, f, p;
+    t = V_MAX(t, V_SET(-125.0f));
+    m = V_ADD(t, V_SHIFT);
+    f = V_SUB(t, V_SUB(m, V_SHIFT));
+    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
+    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
+    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
+    return V_SCALE2(p, m);
+}
+/* e^x for x <= 87 */
+KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+
+/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
+   from the bits of v, is within 12%; each of Newton's steps squares the error. */
+KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+{
+    VF r = V_BITS(0x7ef311c7, v);
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+/* sum of x[i] * y[i] */
+#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        V_PARTS(V_STEP)
+    }
+    return V_TOTAL(s);
+}
+#undef V_STEP
+
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
+    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
     for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
-    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    if (i < n) {
+        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
-   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *cosine, const float *sine)
+                                          const float *turn)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
-    VF vr = V_SET(r);
-    size_t half = dim / 2, i = 0;
-    if (!cosine) {
-        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += V_W)
+            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (; i + V_W <= half; i += V_W) {
-        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
-        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
-        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
-        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    for (i = 0; i < half; i += V_W) {
+        VF a, b, c, s;
+        n = half - i;
+        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
     }
-    for (; i < half; i++) {
-        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
-        y[i] = a * cosine[i] - b * sine[i];
-        y[half + i] = a * sine[i] + b * cosine[i];
+}
+
+/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += V_W) {
+        VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. */
+   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
 {
-    VF g2 = V_MUL(g, g);
-    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
-    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
-    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
+    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
+    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
@@ -6649,34 +7475,41 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return V_HMAX(m);
 }
 
-/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
-KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+/* p[i] = e^(p[i] - top), their sum returned. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    V_STORE(p + i * V_W, e); \
+    s##i = V_ADD(s##i, e);
+#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), sum = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
-        V_STORE(p + i, e);
-        sum = V_ADD(sum, e);
+    VF t = V_SET(top), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
     }
-    if (i < n) {
-        size_t k, rest = n - i;
-        float part[V_W];
-        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
-        for (k = rest; k < V_W; k++) part[k] = 0.0f;
-        for (k = 0; k < rest; k++) p[i + k] = part[k];
-        sum = V_ADD(sum, V_LOAD(part));
-    }
-    return V_SUM(sum);
+    return V_TOTAL(s);
 }
+#undef V_STEP
+#undef V_LAST
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     VF s = V_SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
-    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
@@ -6685,22 +7518,7 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     VF s = V_SET(scale);
     size_t i = 0;
     for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    for (; i < n; i++) y[i] = x[i] * scale;
-}
-
-KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
-{
-    VF s = V_SET(0.0f), t = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
-    }
-    for (; i < n; i += V_W)
-        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
-                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-    s = V_ADD(s, t);
-    return V_SUM(s);
+    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
@@ -6730,102 +7548,96 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     VF m = V_SET(0.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF v = KALM__V(load_some)(x + i, n - i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
     return V_HMAX(m);
 }
 
+/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
+#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(127.0f);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
-        memset(q, 0, n);
-        return 0.0f;
+    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[V_W];
+        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
     }
-    inverse = 127.0f / most;
-    for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        v = V_MUL(v, V_SET(inverse));
-        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
-        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
-        if (n - i >= V_W) {
-            V_STORE8(q + i, v);
-        } else {
-            int8_t part[V_W];
-            V_STORE8(part, v);
-            memcpy(q + i, part, n - i);
-        }
+    return scale;
+}
+
+/* The same in words, up to +-most. */
+KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(most);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[V_W];
+        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
     }
-    return most * (1.0f / 127.0f);
+    return scale;
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), s = V_SET(scale);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
+    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    inverse = 127.0f / most;
-    scale = most * (1.0f / 127.0f);
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
-        v = V_SUB(v, V_MUL(q, V_SET(scale)));
-        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
-        else V_STORE(y + i, v);
+        VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
     }
 }
 
-/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
-   unit is returned. */
-KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
+KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
 {
-    VF m = V_SET(0.0f);
-    float most, inverse;
+    VF m = V_SET(0.0f), v;
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
-    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
-    most = V_HMAX(m);
-    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        size_t rest = n - i < V_W ? n - i : V_W;
-        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
-                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        VF whole;
-        w = V_MUL(w, V_SET(inverse));
-        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
-        w = V_SUB(w, whole);
-        if (rest < V_W) {
-            KALM__V(store_rest)(high + i, rest, whole);
-            KALM__V(store_rest)(low + i, rest, w);
-        } else {
-            V_STORE(high + i, whole);
-            V_STORE(low + i, w);
-        }
+    for (; i + V_W <= n; i += V_W) {
+        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        V_STORE(p + i, v);
+        m = V_MAX(m, v);
     }
-    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+    if (i < n) {
+        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
+        KALM__V(store_rest)(p + i, n - i, v);
+        m = V_MAX(m, v);
+    }
+    return V_HMAX(m);
 }
 
-/* y = y * scale + unit * (high + low) */
-KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
+   are below 2^24. low NULL: high is that number already. */
+KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
-    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+    for (; i < n; i += V_W) {
+        VF v = KALM__V(load_some)(high + i, n - i);
+        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+    }
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -6838,16 +7650,21 @@ static const kalm__ops KALM__V(table) = {
 #undef V_ADD
 #undef V_SUB
 #undef V_MUL
-#undef V_DIV
 #undef V_MIN
 #undef V_MAX
-#undef V_FMA
-#undef V_ROUND
-#undef V_EXP2I
+#undef V_SCALE2
+#undef V_BITS
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
 #undef V_STORE8
+#undef V_STORE16
+#undef V_SHIFT
+#undef V_NEAREST
+#undef V_PARTS
+#undef V_TOTAL
+#undef V_ZERO
+#undef V_QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 #endif /* KALM__X86 */
@@ -6855,30 +7672,14 @@ static const kalm__ops KALM__V(table) = {
 /* ---- NEON ---------------------------------------------------------------------------------------------------------- */
 
 #if KALM__NEON
-#if KALM__NEON64
-#define KALM__NEON_FMA(a, b, c) vfmaq_f32(c, a, b)
-#define KALM__NEON_DIV(a, b) vdivq_f32(a, b)
-#define KALM__NEON_ROUND(a) vrndnq_f32(a)
-#else
-/* ARMv7: no division and no rounding to nearest; the fused multiply-add came with VFPv4, which is not asked for here */
-#define KALM__NEON_FMA(a, b, c) vmlaq_f32(c, a, b)
-KALM__INLINE float32x4_t kalm__div_neon(float32x4_t a, float32x4_t b)
+KALM__INLINE float32x4_t kalm__mul_neon(float32x4_t a, float32x4_t b)
 {
-    float x[4], y[4];
-    vst1q_f32(x, a);
-    vst1q_f32(y, b);
-    x[0] /= y[0], x[1] /= y[1], x[2] /= y[2], x[3] /= y[3];
-    return vld1q_f32(x);
-}
-#define KALM__NEON_DIV(a, b) kalm__div_neon(a, b)
-/* |a| < 2^22: adding and taking away 1.5 * 2^23 leaves the nearest whole number */
-KALM__INLINE float32x4_t kalm__nearest_neon(float32x4_t a)
-{
-    float32x4_t magic = vdupq_n_f32(12582912.0f);
-    return vsubq_f32(vaddq_f32(a, magic), magic);
-}
-#define KALM__NEON_ROUND(a) kalm__nearest_neon(a)
+    a = vmulq_f32(a, b);
+#if defined(__GNUC__)
+    __asm__("" : "+w"(a));             /* not to be fused with a sum */
 #endif
+    return a;
+}
 KALM__INLINE float kalm__sum_neon(float32x4_t v)
 {
     float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
@@ -6891,9 +7692,9 @@ KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 }
 KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
 {
-    static const float signs[8] = { 1, -1, 1, -1, 1, 1, -1, -1 };
-    v = vaddq_f32(vmulq_f32(v, vld1q_f32(signs)), vrev64q_f32(v));
-    return vaddq_f32(vmulq_f32(v, vld1q_f32(signs + 4)), vextq_f32(v, v, 2));
+    static const uint32_t signs[8] = { 0, 0x80000000u, 0, 0x80000000u, 0, 0, 0x80000000u, 0x80000000u };
+    v = vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
+    return vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
 }
 KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 {
@@ -6910,32 +7711,34 @@ KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 #define V_SET(x) vdupq_n_f32(x)
 #define V_ADD(a, b) vaddq_f32(a, b)
 #define V_SUB(a, b) vsubq_f32(a, b)
-#define V_MUL(a, b) vmulq_f32(a, b)
-#define V_DIV(a, b) KALM__NEON_DIV(a, b)
+#define V_MUL(a, b) kalm__mul_neon(a, b)
 #define V_MIN(a, b) vminq_f32(a, b)
 #define V_MAX(a, b) vmaxq_f32(a, b)
-#define V_FMA(a, b, c) KALM__NEON_FMA(a, b, c)
-#define V_ROUND(a) KALM__NEON_ROUND(a)
-#define V_EXP2I(a) vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))
+#define V_SCALE2(v, m) \
+    vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
+#define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
 #define V_SUM(a) kalm__sum_neon(a)
 #define V_HMAX(a) kalm__hmax_neon(a)
 #define V_HADAMARD(a) kalm__lanes_neon(a)
 #define V_STORE8(p, v) kalm__store8_neon(p, v)
+#define V_STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
-     V_STORE8(p, v): whole numbers within -128..127 as int8
-     V_DIV(a, b): b in 1..2^126
-     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
-     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
+     V_MUL: rounded before it goes into a sum
+     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
+     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
+     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
+     between lanes
 
-   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
-   stands in a batch. */
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
 KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[V_W];
@@ -6950,98 +7753,157 @@ KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
     V_STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-
-/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
-   Taylor polynomial of degree 7: error below 2 units in the last place. */
-KALM__VT static inline VF KALM__V(exp)(VF x)
+KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
 {
-    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
-    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
-    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
-    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
-    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET(0.5f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    return V_MUL(p, V_EXP2I(n));
+    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+}
+KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+{
+    if (n < V_W) KALM__V(store_rest)(p, n, v);
+    else V_STORE(p, v);
 }
 
-KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
+#define V_SHIFT V_SET(12582912.0f)
+#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+
+/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
+#if V_W == 16
+#  define V_PARTS(M) M(0) M(1)
+#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
+#elif V_W == 8
+#  define V_PARTS(M) M(0) M(1) M(2) M(3)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+#else
+#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#endif
+#define V_ZERO(i) VF s##i = V_SET(0.0f);
+
+/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+KALM__VT static inline VF KALM__V(exp2)(VF t)
 {
-    VF a = V_SET(0.0f), b = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
-        a = V_FMA(u, u, a);
-        b = V_FMA(v, v, b);
-    }
-    for (; i < n; i += V_W) {
-        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        a = V_FMA(u, u, a);
-    }
-    a = V_ADD(a, b);
-    return V_SUM(a);
+    VF m, f, p;
+    t = V_MAX(t, V_SET(-125.0f));
+    m = V_ADD(t, V_SHIFT);
+    f = V_SUB(t, V_SUB(m, V_SHIFT));
+    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
+    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
+    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
+    return V_SCALE2(p, m);
+}
+/* e^x for x <= 87 */
+KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+
+/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
+   from the bits of v, is within 12%; each of Newton's steps squares the error. */
+KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+{
+    VF r = V_BITS(0x7ef311c7, v);
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+/* sum of x[i] * y[i] */
+#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        V_PARTS(V_STEP)
+    }
+    return V_TOTAL(s);
+}
+#undef V_STEP
+
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
+    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
     for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
-    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    if (i < n) {
+        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
-   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *cosine, const float *sine)
+                                          const float *turn)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
-    VF vr = V_SET(r);
-    size_t half = dim / 2, i = 0;
-    if (!cosine) {
-        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += V_W)
+            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (; i + V_W <= half; i += V_W) {
-        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
-        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
-        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
-        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    for (i = 0; i < half; i += V_W) {
+        VF a, b, c, s;
+        n = half - i;
+        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
     }
-    for (; i < half; i++) {
-        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
-        y[i] = a * cosine[i] - b * sine[i];
-        y[half + i] = a * sine[i] + b * cosine[i];
+}
+
+/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += V_W) {
+        VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. */
+   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
 {
-    VF g2 = V_MUL(g, g);
-    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
-    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
-    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
+    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
+    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
@@ -7061,34 +7923,41 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return V_HMAX(m);
 }
 
-/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
-KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+/* p[i] = e^(p[i] - top), their sum returned. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    V_STORE(p + i * V_W, e); \
+    s##i = V_ADD(s##i, e);
+#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), sum = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
-        V_STORE(p + i, e);
-        sum = V_ADD(sum, e);
+    VF t = V_SET(top), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
     }
-    if (i < n) {
-        size_t k, rest = n - i;
-        float part[V_W];
-        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
-        for (k = rest; k < V_W; k++) part[k] = 0.0f;
-        for (k = 0; k < rest; k++) p[i + k] = part[k];
-        sum = V_ADD(sum, V_LOAD(part));
-    }
-    return V_SUM(sum);
+    return V_TOTAL(s);
 }
+#undef V_STEP
+#undef V_LAST
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     VF s = V_SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
-    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
@@ -7097,22 +7966,7 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     VF s = V_SET(scale);
     size_t i = 0;
     for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    for (; i < n; i++) y[i] = x[i] * scale;
-}
-
-KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
-{
-    VF s = V_SET(0.0f), t = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
-    }
-    for (; i < n; i += V_W)
-        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
-                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-    s = V_ADD(s, t);
-    return V_SUM(s);
+    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
@@ -7142,102 +7996,96 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     VF m = V_SET(0.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF v = KALM__V(load_some)(x + i, n - i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
     return V_HMAX(m);
 }
 
+/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
+#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(127.0f);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
-        memset(q, 0, n);
-        return 0.0f;
+    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[V_W];
+        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
     }
-    inverse = 127.0f / most;
-    for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        v = V_MUL(v, V_SET(inverse));
-        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
-        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
-        if (n - i >= V_W) {
-            V_STORE8(q + i, v);
-        } else {
-            int8_t part[V_W];
-            V_STORE8(part, v);
-            memcpy(q + i, part, n - i);
-        }
+    return scale;
+}
+
+/* The same in words, up to +-most. */
+KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(most);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[V_W];
+        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
     }
-    return most * (1.0f / 127.0f);
+    return scale;
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), s = V_SET(scale);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
+    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    inverse = 127.0f / most;
-    scale = most * (1.0f / 127.0f);
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
-        v = V_SUB(v, V_MUL(q, V_SET(scale)));
-        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
-        else V_STORE(y + i, v);
+        VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
     }
 }
 
-/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
-   unit is returned. */
-KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
+KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
 {
-    VF m = V_SET(0.0f);
-    float most, inverse;
+    VF m = V_SET(0.0f), v;
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
-    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
-    most = V_HMAX(m);
-    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        size_t rest = n - i < V_W ? n - i : V_W;
-        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
-                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        VF whole;
-        w = V_MUL(w, V_SET(inverse));
-        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
-        w = V_SUB(w, whole);
-        if (rest < V_W) {
-            KALM__V(store_rest)(high + i, rest, whole);
-            KALM__V(store_rest)(low + i, rest, w);
-        } else {
-            V_STORE(high + i, whole);
-            V_STORE(low + i, w);
-        }
+    for (; i + V_W <= n; i += V_W) {
+        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        V_STORE(p + i, v);
+        m = V_MAX(m, v);
     }
-    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+    if (i < n) {
+        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
+        KALM__V(store_rest)(p + i, n - i, v);
+        m = V_MAX(m, v);
+    }
+    return V_HMAX(m);
 }
 
-/* y = y * scale + unit * (high + low) */
-KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
+   are below 2^24. low NULL: high is that number already. */
+KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
-    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+    for (; i < n; i += V_W) {
+        VF v = KALM__V(load_some)(high + i, n - i);
+        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+    }
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -7250,16 +8098,21 @@ static const kalm__ops KALM__V(table) = {
 #undef V_ADD
 #undef V_SUB
 #undef V_MUL
-#undef V_DIV
 #undef V_MIN
 #undef V_MAX
-#undef V_FMA
-#undef V_ROUND
-#undef V_EXP2I
+#undef V_SCALE2
+#undef V_BITS
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
 #undef V_STORE8
+#undef V_STORE16
+#undef V_SHIFT
+#undef V_NEAREST
+#undef V_PARTS
+#undef V_TOTAL
+#undef V_ZERO
+#undef V_QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 
@@ -7273,20 +8126,20 @@ KALM__INLINE float kalm__sum_wasm(v128_t v)
 }
 KALM__INLINE float kalm__hmax_wasm(v128_t v)
 {
-    v128_t s = wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
-    s = wasm_f32x4_max(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
+    v128_t s = wasm_f32x4_pmax(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    s = wasm_f32x4_pmax(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
     return wasm_f32x4_extract_lane(s, 0);
 }
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
-    v = wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, -1, 1, -1)), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, 1, -1, -1)), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    const v128_t s1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), s2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
+    v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
-KALM__INLINE void kalm__store8_wasm(int8_t *p, v128_t v)
+KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 {
-    v128_t w = wasm_i32x4_trunc_sat_f32x4(v);
-    w = wasm_i16x8_narrow_i32x4(w, w);
-    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(w, w), 0);
+    v = wasm_i32x4_trunc_sat_f32x4(v);
+    return wasm_i16x8_narrow_i32x4(v, v);
 }
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__VT
@@ -7298,31 +8151,33 @@ KALM__INLINE void kalm__store8_wasm(int8_t *p, v128_t v)
 #define V_ADD(a, b) wasm_f32x4_add(a, b)
 #define V_SUB(a, b) wasm_f32x4_sub(a, b)
 #define V_MUL(a, b) wasm_f32x4_mul(a, b)
-#define V_DIV(a, b) wasm_f32x4_div(a, b)
-#define V_MIN(a, b) wasm_f32x4_min(a, b)
-#define V_MAX(a, b) wasm_f32x4_max(a, b)
-#define V_FMA(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
-#define V_ROUND(a) wasm_f32x4_nearest(a)
-#define V_EXP2I(a) wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23)
+/* one instruction each, where min and max, which must order zeros and NaN, take many */
+#define V_MIN(a, b) wasm_f32x4_pmin(b, a)
+#define V_MAX(a, b) wasm_f32x4_pmax(b, a)
+#define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
+#define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) kalm__store8_wasm(p, v)
+#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__words_wasm(v), kalm__words_wasm(v)), 0)
+#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__words_wasm(v), 0)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats      V_LOAD(p) V_STORE(p, v) V_SET(x)      V_ADD V_SUB V_MUL V_DIV V_MIN V_MAX
-     V_STORE8(p, v): whole numbers within -128..127 as int8
-     V_DIV(a, b): b in 1..2^126
-     V_FMA(a, b, c) = a * b + c   V_ROUND(v) to nearest                 V_EXP2I(v) = 2^v for whole v in -126..127
-     V_SUM(v), V_HMAX(v): across lanes, in one fixed order   V_HADAMARD(v): butterflies between lanes
+     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
+     V_MUL: rounded before it goes into a sum
+     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
+     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
+     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
+     between lanes
 
-   Order of sums: lane l of the accumulator adds elements l, l + V_W, ...; then V_SUM. The same for a row wherever it
-   stands in a batch. */
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* Rows whose length is no multiple of V_W: the rest goes through a buffer, filled up with `fill`. */
+/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
 KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[V_W];
@@ -7337,98 +8192,157 @@ KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
     V_STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-
-/* e^x for x <= 88; 0 below -87 (the smallest normal float is e^-87.3). Cody-Waite reduction to |r| <= ln(2)/2 and the
-   Taylor polynomial of degree 7: error below 2 units in the last place. */
-KALM__VT static inline VF KALM__V(exp)(VF x)
+KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
 {
-    VF n, r, p, zero_below = V_MAX(x, V_SET(-87.0f));
-    n = V_ROUND(V_MUL(zero_below, V_SET(1.44269504f)));
-    r = V_FMA(n, V_SET(-0.693145751953125f), zero_below);
-    r = V_FMA(n, V_SET(-1.42860682030941723e-6f), r);
-    p = V_FMA(r, V_SET(1.98412698e-4f), V_SET(1.38888889e-3f));
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
-    p = V_FMA(p, r, V_SET(0.5f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    p = V_FMA(p, r, V_SET(1.0f));
-    return V_MUL(p, V_EXP2I(n));
+    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+}
+KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+{
+    if (n < V_W) KALM__V(store_rest)(p, n, v);
+    else V_STORE(p, v);
 }
 
-KALM__VT static float KALM__V(sum_squares)(const float *x, size_t n)
+/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
+#define V_SHIFT V_SET(12582912.0f)
+#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+
+/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
+#if V_W == 16
+#  define V_PARTS(M) M(0) M(1)
+#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
+#elif V_W == 8
+#  define V_PARTS(M) M(0) M(1) M(2) M(3)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+#else
+#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#endif
+#define V_ZERO(i) VF s##i = V_SET(0.0f);
+
+/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+KALM__VT static inline VF KALM__V(exp2)(VF t)
 {
-    VF a = V_SET(0.0f), b = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        VF u = V_LOAD(x + i), v = V_LOAD(x + i + V_W);
-        a = V_FMA(u, u, a);
-        b = V_FMA(v, v, b);
-    }
-    for (; i < n; i += V_W) {
-        VF u = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        a = V_FMA(u, u, a);
-    }
-    a = V_ADD(a, b);
-    return V_SUM(a);
+    VF m, f, p;
+    t = V_MAX(t, V_SET(-125.0f));
+    m = V_ADD(t, V_SHIFT);
+    f = V_SUB(t, V_SUB(m, V_SHIFT));
+    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
+    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
+    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
+    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
+    return V_SCALE2(p, m);
+}
+/* e^x for x <= 87 */
+KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+
+/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
+   from the bits of v, is within 12%; each of Newton's steps squares the error. */
+KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+{
+    VF r = V_BITS(0x7ef311c7, v);
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w (MODEL.md, Encoder). x and y may be the same. */
+/* sum of x[i] * y[i] */
+#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        V_PARTS(V_STEP)
+    }
+    return V_TOTAL(s);
+}
+#undef V_STEP
+
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
+    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-    for (; i < n; i++) y[i] = x[i] * r * gain[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(y, n) / (float)n + eps);
-    VF vr = V_SET(r);
+    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
     for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), vr), V_LOAD(gain + i))));
-    for (; i < n; i++) x[i] += y[i] * r * gain[i];
+        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    if (i < n) {
+        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); cosine
-   and sine [dim / 2], NULL for no rotation (document keys). x and y may be the same. */
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *cosine, const float *sine)
+                                          const float *turn)
 {
-    float r = 1.0f / sqrtf(KALM__V(sum_squares)(x, dim) / (float)dim + eps) * scale;
-    VF vr = V_SET(r);
-    size_t half = dim / 2, i = 0;
-    if (!cosine) {
-        for (; i + V_W <= dim; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i)));
-        for (; i < dim; i++) y[i] = x[i] * r * gain[i];
+    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += V_W)
+            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (; i + V_W <= half; i += V_W) {
-        VF a = V_MUL(V_MUL(V_LOAD(x + i), vr), V_LOAD(gain + i));
-        VF b = V_MUL(V_MUL(V_LOAD(x + half + i), vr), V_LOAD(gain + half + i));
-        VF c = V_LOAD(cosine + i), s = V_LOAD(sine + i);
-        V_STORE(y + i, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        V_STORE(y + half + i, V_FMA(a, s, V_MUL(b, c)));
+    for (i = 0; i < half; i += V_W) {
+        VF a, b, c, s;
+        n = half - i;
+        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
     }
-    for (; i < half; i++) {
-        float a = x[i] * r * gain[i], b = x[half + i] * r * gain[half + i];
-        y[i] = a * cosine[i] - b * sine[i];
-        y[half + i] = a * sine[i] + b * cosine[i];
+}
+
+/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += V_W) {
+        VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. */
+   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
 {
-    VF g2 = V_MUL(g, g);
-    VF z2 = V_MUL(g, V_FMA(g2, V_SET(-2.0f * 0.7978845608f * 0.044715f), V_SET(-2.0f * 0.7978845608f)));
-    VF e = KALM__V(exp)(V_MIN(z2, V_SET(87.0f)));
-    return V_MUL(V_DIV(g, V_ADD(V_SET(1.0f), e)), u);
+    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
+    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
+    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
@@ -7448,34 +8362,41 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return V_HMAX(m);
 }
 
-/* p[i] = e^(s[i] - top), their sum returned. s and p may be the same. */
-KALM__VT static float KALM__V(exp_sum)(float *p, const float *s, size_t n, float top)
+/* p[i] = e^(p[i] - top), their sum returned. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    V_STORE(p + i * V_W, e); \
+    s##i = V_ADD(s##i, e);
+#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), sum = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        VF e = KALM__V(exp)(V_SUB(V_LOAD(s + i), t));
-        V_STORE(p + i, e);
-        sum = V_ADD(sum, e);
+    VF t = V_SET(top), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
     }
-    if (i < n) {
-        size_t k, rest = n - i;
-        float part[V_W];
-        V_STORE(part, KALM__V(exp)(V_SUB(KALM__V(load_rest)(s + i, rest, 0.0f), t)));
-        for (k = rest; k < V_W; k++) part[k] = 0.0f;
-        for (k = 0; k < rest; k++) p[i + k] = part[k];
-        sum = V_ADD(sum, V_LOAD(part));
-    }
-    return V_SUM(sum);
+    return V_TOTAL(s);
 }
+#undef V_STEP
+#undef V_LAST
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     VF s = V_SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_LOAD(x + i)));
-    for (; i < n; i++) y[i] = y[i] * scale + x[i];
+    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    if (i < n)
+        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
@@ -7484,22 +8405,7 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     VF s = V_SET(scale);
     size_t i = 0;
     for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    for (; i < n; i++) y[i] = x[i] * scale;
-}
-
-KALM__VT static float KALM__V(dot)(const float *a, const float *b, size_t n)
-{
-    VF s = V_SET(0.0f), t = V_SET(0.0f);
-    size_t i = 0;
-    for (; i + 2 * V_W <= n; i += 2 * V_W) {
-        s = V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-        t = V_FMA(V_LOAD(a + i + V_W), V_LOAD(b + i + V_W), t);
-    }
-    for (; i < n; i += V_W)
-        s = n - i < V_W ? V_FMA(KALM__V(load_rest)(a + i, n - i, 0.0f), KALM__V(load_rest)(b + i, n - i, 0.0f), s)
-                        : V_FMA(V_LOAD(a + i), V_LOAD(b + i), s);
-    s = V_ADD(s, t);
-    return V_SUM(s);
+    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
@@ -7529,102 +8435,96 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     VF m = V_SET(0.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
+        VF v = KALM__V(load_some)(x + i, n - i);
         m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
     }
     return V_HMAX(m);
 }
 
+/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
+#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(127.0f);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
-        memset(q, 0, n);
-        return 0.0f;
+    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[V_W];
+        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
     }
-    inverse = 127.0f / most;
-    for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        v = V_MUL(v, V_SET(inverse));
-        v = V_MAX(V_SUB(V_ADD(v, V_SET(12582912.0f)), V_SET(12582912.0f)), V_SET(-127.0f));
-        v = V_MIN(v, V_SET(127.0f));   /* NaN became one of the two */
-        if (n - i >= V_W) {
-            V_STORE8(q + i, v);
-        } else {
-            int8_t part[V_W];
-            V_STORE8(part, v);
-            memcpy(q + i, part, n - i);
-        }
+    return scale;
+}
+
+/* The same in words, up to +-most. */
+KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    VF by = V_SET(inverse), limit = V_SET(most);
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[V_W];
+        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
     }
-    return most * (1.0f / 127.0f);
+    return scale;
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
-    float most = KALM__V(abs_max)(x, n), inverse, scale;
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    VF by = V_SET(inverse), s = V_SET(scale);
     size_t i = 0;
-    if (!(most >= KALM__TINY_ROW)) {
+    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    inverse = 127.0f / most;
-    scale = most * (1.0f / 127.0f);
     for (; i < n; i += V_W) {
-        VF v = n - i < V_W ? KALM__V(load_rest)(x + i, n - i, 0.0f) : V_LOAD(x + i);
-        VF q = V_SUB(V_ADD(V_MUL(v, V_SET(inverse)), V_SET(12582912.0f)), V_SET(12582912.0f));
-        v = V_SUB(v, V_MUL(q, V_SET(scale)));
-        if (n - i < V_W) KALM__V(store_rest)(y + i, n - i, v);
-        else V_STORE(y + i, v);
+        VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
     }
 }
 
-/* w[i] = p[i] * scale[i] >= 0 as unit * (high[i] + low[i]): high whole, 0 to 127, low what is left of it, within 1/2; the
-   unit is returned. */
-KALM__VT static float KALM__V(split)(float *high, float *low, const float *p, const float *scale, size_t n)
+/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
+KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
 {
-    VF m = V_SET(0.0f);
-    float most, inverse;
+    VF m = V_SET(0.0f), v;
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_MUL(V_LOAD(p + i), V_LOAD(scale + i)));
-    if (i < n) m = V_MAX(m, V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f)));
-    most = V_HMAX(m);
-    inverse = most < KALM__TINY_ROW ? 0.0f : 127.0f / most;
-    for (i = 0; i < n; i += V_W) {
-        size_t rest = n - i < V_W ? n - i : V_W;
-        VF w = rest < V_W ? V_MUL(KALM__V(load_rest)(p + i, rest, 0.0f), KALM__V(load_rest)(scale + i, rest, 0.0f))
-                          : V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        VF whole;
-        w = V_MUL(w, V_SET(inverse));
-        whole = V_SUB(V_ADD(w, V_SET(12582912.0f)), V_SET(12582912.0f));
-        w = V_SUB(w, whole);
-        if (rest < V_W) {
-            KALM__V(store_rest)(high + i, rest, whole);
-            KALM__V(store_rest)(low + i, rest, w);
-        } else {
-            V_STORE(high + i, whole);
-            V_STORE(low + i, w);
-        }
+    for (; i + V_W <= n; i += V_W) {
+        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
+        V_STORE(p + i, v);
+        m = V_MAX(m, v);
     }
-    return most < KALM__TINY_ROW ? 0.0f : most * (1.0f / 127.0f);
+    if (i < n) {
+        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
+        KALM__V(store_rest)(p + i, n - i, v);
+        m = V_MAX(m, v);
+    }
+    return V_HMAX(m);
 }
 
-/* y = y * scale + unit * (high + low) */
-KALM__VT static void KALM__V(add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
+   are below 2^24. low NULL: high is that number already. */
+KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(y + i, V_FMA(V_LOAD(y + i), s, V_MUL(u, V_ADD(V_LOAD(high + i), V_LOAD(low + i)))));
-    for (; i < n; i++) y[i] = y[i] * scale + unit * (high[i] + low[i]);
+    for (; i < n; i += V_W) {
+        VF v = KALM__V(load_some)(high + i, n - i);
+        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+    }
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(geglu), KALM__V(row_max), KALM__V(exp_sum),
-    KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard),
-    KALM__V(quantise), KALM__V(rounding_loss), KALM__V(split), KALM__V(add_planes)
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -7637,16 +8537,21 @@ static const kalm__ops KALM__V(table) = {
 #undef V_ADD
 #undef V_SUB
 #undef V_MUL
-#undef V_DIV
 #undef V_MIN
 #undef V_MAX
-#undef V_FMA
-#undef V_ROUND
-#undef V_EXP2I
+#undef V_SCALE2
+#undef V_BITS
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
 #undef V_STORE8
+#undef V_STORE16
+#undef V_SHIFT
+#undef V_NEAREST
+#undef V_PARTS
+#undef V_TOTAL
+#undef V_ZERO
+#undef V_QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 
@@ -7867,12 +8772,15 @@ KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
 KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows, size_t step)
 {
     size_t half = r->head_dim / 2, i, p;
+    double log_theta = kalm__log((double)r->theta);
     for (i = 0; i < half; i++) {
-        double frequency = pow((double)r->theta, -2.0 * (double)i / (double)r->head_dim) / (double)r->factor;
+        double power = kalm__rounded_double(-2.0 * (double)i / (double)r->head_dim);
+        double frequency = kalm__rounded_double(kalm__exp(kalm__times_double(power, log_theta)) / (double)r->factor);
         for (p = 0; p < rows; p++) {
-            double angle = (double)(p * step) * frequency;
-            table[p * r->head_dim + i] = (float)cos(angle);
-            table[p * r->head_dim + half + i] = (float)sin(angle);
+            double sine, cosine;
+            kalm__sine_cosine(kalm__times_double((double)(p * step), frequency), &sine, &cosine);
+            table[p * r->head_dim + i] = (float)cosine;
+            table[p * r->head_dim + half + i] = (float)sine;
         }
     }
 }
@@ -7884,14 +8792,10 @@ KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 }
 
 /* out [head_dim]: the cosines of position p, then its sines. */
-KALM__FN void kalm__rotary_at(const kalm__rotary *r, size_t p, float *out)
+KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    const float *f = r->fine + p % KALM__ROTARY_FINE * r->head_dim, *c = r->coarse + p / KALM__ROTARY_FINE * r->head_dim;
-    size_t half = r->head_dim / 2, i;
-    for (i = 0; i < half; i++) {
-        out[i] = f[i] * c[i] - f[half + i] * c[half + i];
-        out[half + i] = f[half + i] * c[i] + f[i] * c[half + i];
-    }
+    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+              r->head_dim / 2);
 }
 
 #endif
@@ -7902,10 +8806,11 @@ KALM__FN void kalm__rotary_at(const kalm__rotary *r, size_t p, float *out)
    the kernel set around a running softmax: the keys lie packed as a matrix whose outputs are keys, the values as one
    whose inputs are keys.
 
-   Keys and values are kept as floats beside float weights, and as int8 with a scale a key beside quantised ones. Then
-   queries and keys are rotated first (ops.h; values come rotated out of their matrix), and the softmax weights are split
-   into two int8 planes, 15 bits together: with one plane the small weights of a long document vanish. Measured on the
-   tiny model (Kendall tau to float32, r = 4 / 32): float attention .994 / .992, one plane .983 / .984.
+   Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
+   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h): with 8 bits the small weights of a long
+   document vanish. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
+   to float32, r = 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values
+   of 12 bits .9945 / .9933; encoder: no difference. Softmax weights of 7 bits: .983 / .984.
 
    A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
@@ -7921,16 +8826,16 @@ enum {
 
 /* What all keys of a stack have in common. */
 typedef struct kalm__heads {
-    size_t heads, kv_heads, head_dim;
-    int    quantised;
+    size_t   heads, kv_heads, head_dim;
+    uint32_t type;                     /* of the keys: KALM__F32, KALM__Q8 or KALM__Q16 */
 } kalm__heads;
 
 /* Packed keys and values of one sequence in one layer, one piece a kv head, each part at a multiple of 64 bytes:
      float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
                 values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
-     quantised  keys     int8 [capacity / 16][head_dim32 / 4][16][4], float scale[capacity], int32 sum[capacity]
-                values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity],
-                         int32 sum[capacity / 32][head_dim16]            of each 32 keys' values
+     quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
+                         q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
+                values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
    capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
 typedef struct kalm__keys {
     unsigned char *data;
@@ -7938,24 +8843,23 @@ typedef struct kalm__keys {
 } kalm__keys;
 
 typedef struct kalm__key_parts {
-    size_t key_scale, key_sum, value, value_scale, value_sum, size;   /* offsets in a kv head's piece; its size */
+    size_t key_scale, key_sum, value, value_scale, size;   /* offsets in a kv head's piece; its size */
 } kalm__key_parts;
 
 KALM__FN kalm__key_parts kalm__key_layout(const kalm__heads *h, size_t capacity)
 {
     kalm__key_parts p;
-    size_t channels = kalm__round_up(h->head_dim, 16);
-    if (h->quantised) {
-        p.key_scale = kalm__mul(capacity, kalm__round_up(h->head_dim, 32));
-        p.key_sum = kalm__add(p.key_scale, kalm__mul(capacity, 4));
-        p.value = kalm__add(p.key_sum, kalm__mul(capacity, 4));
-        p.value_scale = kalm__add(p.value, kalm__mul(capacity, channels));
-        p.value_sum = kalm__add(p.value_scale, kalm__mul(capacity, 4));
-        p.size = kalm__add(p.value_sum, kalm__mul(capacity / 32, channels * 4));
-    } else {
-        p.key_scale = p.key_sum = p.value_scale = p.value_sum = 0;
-        p.value = kalm__mul(capacity, h->head_dim * 4);
+    size_t channels = kalm__round_up(h->head_dim, 16), panels = kalm__panel_bytes(h->type, h->head_dim) / 16;
+    p.key_scale = kalm__mul(capacity, panels);
+    if (h->type == KALM__F32) {
+        p.key_sum = p.value_scale = 0;
+        p.value = p.key_scale;
         p.size = kalm__add(p.value, kalm__mul(capacity, channels * 4));
+    } else {
+        p.key_sum = kalm__add(p.key_scale, kalm__mul(capacity, 4));
+        p.value = kalm__add(p.key_sum, h->type == KALM__Q8 ? kalm__mul(capacity, 4) : 0);
+        p.value_scale = kalm__add(p.value, kalm__mul(capacity, channels));
+        p.size = kalm__add(p.value_scale, kalm__mul(capacity, 4));
     }
     return p;
 }
@@ -7968,31 +8872,15 @@ KALM__FN size_t kalm__key_bytes(const kalm__heads *h, size_t capacity)
 
 /* ---- putting keys in --------------------------------------------------------------------------------------------- */
 
-/* Put one key and one value (all kv heads, [kv_heads][head_dim]) at place i. The sums of quantised values follow, once all
-   are in, by kalm__sum_values. */
+/* Put one key and one value (all kv heads, [kv_heads][head_dim]) at place i. kalm__end_keys follows once all are in. */
 KALM__FN void kalm__store_key(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t i, const float *k,
                               const float *v)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, d, dim = h->head_dim;
+    size_t head, d, dim = h->head_dim, wide = kalm__round_up(dim, 32), channels = kalm__round_up(dim, 16);
     for (head = 0; head < h->kv_heads; head++, k += dim, v += dim) {
         unsigned char *piece = keys->data + head * part.size;
-        if (h->quantised) {
-            int8_t q[KALM__MAX_HEAD_DIM];
-            size_t wide = kalm__round_up(dim, 32), channels = kalm__round_up(dim, 16);
-            unsigned char *panel = piece + i / 16 * 16 * wide + i % 16 * 4;
-            unsigned char *out = piece + part.value + i / 4 * 64 + i % 4;
-            void *scale = piece + part.key_scale, *sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-            int32_t total = 0;
-            ((float *)scale)[i] = ops->quantise(q, k, dim);
-            for (d = 0; d < dim; d++) total += q[d];
-            for (d = dim; d < wide; d++) q[d] = 0;
-            for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
-            ((int32_t *)sum)[i] = total;
-            ((float *)value_scale)[i] = ops->quantise(q, v, dim);
-            for (d = dim; d < channels; d++) q[d] = 0;
-            for (d = 0; d < channels; d++) out[d / 16 * 16 * keys->capacity + d % 16 * 4] = (unsigned char)q[d];
-        } else {
+        if (h->type == KALM__F32) {
             void *place = piece, *values = piece + part.value;
             float *panel = (float *)place + (i / 16 * 16 * dim + i % 16), *out = (float *)values + i * 16;
             for (d = 0; d < dim; d++) panel[d * 16] = k[d];
@@ -8001,34 +8889,47 @@ KALM__FN void kalm__store_key(const kalm__heads *h, const kalm__ops *ops, const 
                 memset(out + d * keys->capacity, 0, 16 * sizeof(float));
                 memcpy(out + d * keys->capacity, v + d, (dim - d) * sizeof(float));
             }
+        } else {
+            int16_t words[KALM__MAX_HEAD_DIM];
+            void *bytes = words, *scale = piece + part.key_scale, *value_scale = piece + part.value_scale;
+            int8_t *q = (int8_t *)bytes;
+            unsigned char *out = piece + part.value + i / 4 * 64 + i % 4;
+            if (h->type == KALM__Q8) {
+                unsigned char *panel = piece + i / 16 * 16 * wide + i % 16 * 4;
+                void *sum = piece + part.key_sum;
+                int32_t total = 0;
+                ((float *)scale)[i] = ops->quantise(q, k, dim);
+                for (d = 0; d < dim; d++) total += q[d];
+                for (d = dim; d < wide; d++) q[d] = 0;
+                for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
+                ((int32_t *)sum)[i] = total;
+            } else {
+                unsigned char *panel = piece + i / 16 * 32 * wide + i % 16 * 4;
+                ((float *)scale)[i] = ops->quantise_words(words, k, dim, (float)kalm__word_limit(dim));
+                for (d = dim; d < wide; d++) words[d] = 0;
+                for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
+            }
+            ((float *)value_scale)[i] = ops->quantise(q, v, dim);
+            for (d = dim; d < channels; d++) q[d] = 0;
+            for (d = 0; d < channels; d++) out[d / 16 * 16 * keys->capacity + d % 16 * 4] = (unsigned char)q[d];
         }
     }
 }
 
-/* Zero the places behind the last key that its group of 32 has, and sum the quantised values of each group from `first`
-   on: what the kernel sets that shift activations to unsigned bytes take off again. */
-KALM__FN void kalm__sum_values(const kalm__heads *h, const kalm__keys *keys, size_t first)
+/* Zero the quantised values behind the last key that its group of 32 has: whole groups are multiplied, by zeros there, and
+   nothing should depend on memory that nobody wrote. */
+KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, channels = kalm__round_up(h->head_dim, 16), d, g, i;
-    if (!h->quantised) return;
-    for (head = 0; head < h->kv_heads; head++) {
-        unsigned char *piece = keys->data + head * part.size;
-        void *place = piece + part.value_sum;
-        int32_t *sums = (int32_t *)place;
-        for (g = first / 32; g * 32 < keys->count; g++)
-            for (d = 0; d < channels; d += 16) {
-                unsigned char *panel = piece + part.value + d * keys->capacity + g * 512;
-                int32_t s[16];
-                for (i = keys->count - g * 32; i < 32; i++) {
-                    size_t lane;
-                    for (lane = 0; lane < 16; lane++) panel[i / 4 * 64 + lane * 4 + i % 4] = 0;
-                }
-                for (i = 0; i < 16; i++) s[i] = 0;
-                for (i = 0; i < 512; i++) s[i / 4 % 16] += (int8_t)panel[i];
-                memcpy(sums + g * channels + d, s, sizeof s);
-            }
-    }
+    size_t head, channels = kalm__round_up(h->head_dim, 16), d, i, lane;
+    if (h->type == KALM__F32) return;
+    for (head = 0; head < h->kv_heads; head++)
+        for (d = 0; d < channels; d += 16) {
+            unsigned char *panel = keys->data + head * part.size + part.value + d * keys->capacity;
+            for (i = keys->count; i % 4; i++)
+                for (lane = 0; lane < 16; lane++) panel[i / 4 * 64 + lane * 4 + i % 4] = 0;
+            memset(panel + i * 16, 0, (kalm__round_up(i, KALM__KEY_STEP) - i) * 16);
+        }
 }
 
 /* ---- attending ------------------------------------------------------------------------------------------------------ */
@@ -8053,13 +8954,12 @@ KALM__INLINE size_t kalm__query_block(const kalm__heads *h)
 typedef struct kalm__attention_scratch {
     float *q;                          /* [rows][head_dim] */
     float *scores;                     /* [rows][KEY_BLOCK], then softmax weights */
-    float *planes;                     /* quantised: [2 rows][KEY_BLOCK] */
-    float *product, *sum;              /* [rows, quantised 2 rows][head_dim]; [rows][head_dim] */
+    float *product, *sum;              /* [rows, in bytes 2 rows][head_dim]; [rows][head_dim] */
     float *top, *total;                /* [rows]: running maximum, running sum */
     float *factor;                     /* [rows]: what the new maximum leaves of the sums so far */
-    float *unit;                       /* [rows]: of the planes */
+    float *unit, *inverse;             /* [rows]: of wide weights, and what makes them of floats */
     float *ones;                       /* [head_dim16] */
-    int32_t *sums;                     /* [head_dim16] */
+    int32_t *zeros;                    /* [head_dim16] */
     void  *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
@@ -8067,27 +8967,48 @@ typedef struct kalm__attention_scratch {
 KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigned char *base, const kalm__kernels *k,
                                              const kalm__heads *h, size_t rows)
 {
-    uint32_t type = h->quantised ? KALM__Q8 : KALM__F32;
-    size_t channels = kalm__round_up(h->head_dim, 16), planes = h->quantised ? 2 * rows : rows, f = sizeof(float);
+    uint32_t values = h->type == KALM__F32 ? KALM__F32 : KALM__Q8;
+    size_t channels = kalm__round_up(h->head_dim, 16), wide = values == KALM__Q8 ? rows * k->wide_rows : rows, f = sizeof(float);
     kalm__arena a;
     a.base = base;
     a.used = 0;
     a.size = SIZE_MAX;
     s->q = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->scores = (float *)kalm__take(&a, rows * KALM__KEY_BLOCK * f);
-    s->planes = h->quantised ? (float *)kalm__take(&a, planes * KALM__KEY_BLOCK * f) : s->scores;
-    s->product = (float *)kalm__take(&a, planes * h->head_dim * f);
+    s->product = (float *)kalm__take(&a, wide * h->head_dim * f);
     s->sum = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->top = (float *)kalm__take(&a, rows * f);
     s->total = (float *)kalm__take(&a, rows * f);
     s->factor = (float *)kalm__take(&a, rows * f);
     s->unit = (float *)kalm__take(&a, rows * f);
+    s->inverse = (float *)kalm__take(&a, rows * f);
     s->ones = (float *)kalm__take(&a, channels * f);
-    s->sums = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
-    s->acts_q = kalm__take(&a, k->acts_bytes(type, rows, h->head_dim));
-    s->acts_p = kalm__take(&a, k->acts_bytes(type, planes, KALM__KEY_BLOCK));
-    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(type, h->head_dim), k->matmul_scratch(type, KALM__KEY_BLOCK)));
+    s->zeros = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
+    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
+    s->acts_p = kalm__take(&a, k->acts_bytes(values, wide, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
     return a.used;
+}
+
+/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
+   rescaled where the maximum has grown; times the values' scales where those are quantised. */
+KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
+                           size_t from, size_t to, const float *value_scale)
+{
+    const kalm__ops *ops = a->machine->ops;
+    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first), most = 0.0f;
+    s->factor[r] = 1.0f;
+    if (to > from) {
+        float top = ops->row_max(seen, to - from);
+        if (top < s->top[r]) top = s->top[r];
+        s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
+        s->total[r] = kalm__times(s->total[r], s->factor[r]) + ops->exp_sum(seen, to - from, top);
+        s->top[r] = top;
+        if (value_scale) most = ops->weigh(seen, value_scale + from, to - from);
+    }
+    s->unit[r] = kalm__row_scale(most, (float)KALM__WIDE, &s->inverse[r]);
+    memset(p, 0, (from - first) * sizeof(float));
+    memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
@@ -8100,29 +9021,23 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
-    const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum;
-    const void *value_scale = piece + part.value_scale, *value_sum = piece + part.value_sum;
-    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r, i, g;
+    const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
+    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r, wide = kern->wide_rows;
+    int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
 
     /* scores[r][j] = q[r] . k[first + j] */
     memset(&m, 0, sizeof m);
-    m.type = h->quantised ? KALM__Q8 : KALM__F32;
+    m.type = h->type;
     m.rows = (uint32_t)n;
     m.cols = (uint32_t)dim;
-    if (h->quantised) {
-        m.data = piece + first * kalm__round_up(dim, 32);
-        m.scale = (const float *)key_scale + first;
-        m.sum = (const int32_t *)key_sum + first;
-    } else {
-        m.data = piece + first * dim * sizeof(float);
-    }
+    m.data = piece + first / 16 * kalm__panel_bytes(h->type, dim);
+    if (quantised) m.scale = (const float *)key_scale + first;
+    if (h->type == KALM__Q8) m.sum = (const int32_t *)key_sum + first;
     kern->matmul(&m, s->acts_q, rows, 0, rows, 0, (n + 15) / 16, s->scores, KALM__KEY_BLOCK, s->matmul);
 
     for (r = 0; r < rows; r++) {
-        float *p = s->scores + r * KALM__KEY_BLOCK, *high = s->planes + r * KALM__KEY_BLOCK;
-        float *low = s->planes + (rows + r) * KALM__KEY_BLOCK, top;
         size_t from = first, to = end;
         if (is_self) {
             size_t at = a->position + query + r / group;
@@ -8130,39 +9045,24 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
         }
         if (from >= to) from = to = first;         /* nothing in sight: weights of zero, and the sums stay as they are */
-        s->factor[r] = 1.0f;
-        if (to > from) {
-            top = ops->row_max(p + (from - first), to - from);
-            if (top < s->top[r]) top = s->top[r];
-            s->factor[r] = s->total[r] > 0.0f ? expf(s->top[r] - top) : 0.0f;
-            s->total[r] = s->total[r] * s->factor[r] + ops->exp_sum(p + (from - first), p + (from - first), to - from, top);
-            s->top[r] = top;
-        }
-        if (h->quantised) {
-            s->unit[r] = ops->split(high + (from - first), low + (from - first), p + (from - first),
-                                    (const float *)value_scale + from, to - from);
-            memset(low, 0, (from - first) * sizeof(float));
-            memset(low + (to - first), 0, (end - to) * sizeof(float));
-        }
-        memset(high, 0, (from - first) * sizeof(float));
-        memset(high + (to - first), 0, (end - to) * sizeof(float));
+        kalm__soften(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
     /* sum[r] = sum[r] * factor[r] + p[r] . values */
     m.rows = (uint32_t)dim;
     m.cols = (uint32_t)n;
-    if (h->quantised) {
+    if (quantised) {
+        m.type = KALM__Q8;
         m.data = piece + part.value + first * 16;
         m.stride = keys->capacity * 16;
         m.scale = s->ones;
-        m.sum = s->sums;
-        memset(s->sums, 0, channels * sizeof *s->sums);
-        for (g = first / 32; g * 32 < end; g++)
-            for (i = 0; i < channels; i++) s->sums[i] += ((const int32_t *)value_sum)[g * channels + i];
-        kern->pack_acts(KALM__Q8, s->acts_p, 2 * rows, 0, 2 * rows, s->planes, KALM__KEY_BLOCK, n);
-        kern->matmul(&m, s->acts_p, 2 * rows, 0, 2 * rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++)
-            ops->add_planes(s->sum + r * dim, s->factor[r], s->unit[r], s->product + r * dim, s->product + (rows + r) * dim, dim);
+        m.sum = s->zeros;
+        kern->pack_wide(s->acts_p, rows, s->scores, KALM__KEY_BLOCK, s->inverse, n);
+        kern->matmul(&m, s->acts_p, wide * rows, 0, wide * rows, 0, channels / 16, s->product, dim, s->matmul);
+        for (r = 0; r < rows; r++) {
+            const float *high = s->product + wide * r * dim;
+            ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], high, wide > 1 ? high + dim : NULL, dim);
+        }
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
         m.stride = keys->capacity * 16 * sizeof(float);
@@ -8183,13 +9083,13 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 
     for (r = 0; r < count; r++)
         memcpy(s.q + r * group * dim, a->q + (query + r) * row + kv_head * group * dim, group * dim * sizeof(float));
-    kern->pack_acts(a->shape.quantised ? KALM__Q8 : KALM__F32, s.acts_q, rows, 0, rows, s.q, dim, dim);
+    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, s.q, dim, dim);
     memset(s.sum, 0, rows * dim * sizeof(float));
     for (r = 0; r < rows; r++) {
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
     }
-    for (r = 0; r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f;
+    for (r = 0; r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
     for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
         kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);
@@ -8204,7 +9104,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 
     for (r = 0; r < rows; r++)
         a->machine->ops->scale_row(a->out + (query + r / group) * row + (kv_head * group + r % group) * dim, s.sum + r * dim,
-                                   1.0f / s.total[r], dim);
+                                   kalm__rounded(1.0f / s.total[r]), dim);
 }
 
 #endif
@@ -8742,6 +9642,7 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
     s->pinned = 1;
     s->fresh = 1;
     s->data = kalm__align64((unsigned char *)s + sizeof *s);
+    memset(s->data, 0, size);          /* what lies between keys is written out with them */
     at = kalm__state_bucket(c, doc, prefix);
     s->chain = *at;
     *at = s;
@@ -8753,13 +9654,13 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
 
 /* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
 
-   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (floats, see attention.h)
-      0  4  "KSTA"      4  4  version, 1       8  8  fingerprint of the model
+   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h)
+      0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
      16  8  checksum of the document          24  8  hash of the prompt's first tokens
      32  4  how many those are                36  4  rows of the document
      40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
 #define KALM__STATE_HEADER 64u
-#define KALM__STATE_VERSION 1u
+#define KALM__STATE_VERSION 2u
 
 KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, uint64_t doc, uint64_t prefix, uint32_t tokens,
                                  uint32_t rows, uint64_t size)
@@ -8856,9 +9757,8 @@ struct kalm_context {
     kalm__cache    cache;
 };
 
-/* How a layer attends: the encoder in int8 beside quantised weights, everything else in floats. Measured on the tiny model
-   (60 queries, Kendall tau to float32, r = 4 / 32): int8 in the encoder alone .9938 / .9932, in the decoder alone
-   .9920 / .9921, nowhere .9936 / .9934; and a prompt's attention is a twentieth of its work, a passage's a seventh. */
+/* How a layer attends: beside quantised weights with keys of bytes in the encoder, of words in the decoder (attention.h has
+   the measurements; a prompt's attention is a twentieth of its work, a passage's a seventh). */
 KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
 {
     const kalm__stack *s = &f->stack[side];
@@ -8866,7 +9766,7 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
     h.heads = s->shape.heads;
     h.kv_heads = s->shape.kv_heads;
     h.head_dim = s->shape.head_dim;
-    h.quantised = side == KALM__ENCODER && kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type);
+    h.type = !kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type) ? KALM__F32 : side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
     return h;
 }
 
@@ -9203,22 +10103,13 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
         float *key = r->c->memory.h + k * 2 * all;
         size_t at = q->position + (r->row0 + k - q->row);
-        kalm__rotary_at(r->rotary, at, turn);
+        kalm__rotary_at(r->rotary, ops, at, turn);
         for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn,
-                             turn + dim / 2);
-            if (r->heads.quantised) ops->hadamard(key + h * dim, dim);
+            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
         }
         kalm__store_key(&r->heads, ops, &q->self, at, key, key + all);
     }
-}
-
-KALM__FN void kalm__sum_values_task(void *arg, size_t i, unsigned worker)
-{
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__seq *q = &r->c->memory.seqs[i];
-    (void)worker;
-    kalm__sum_values(&r->heads, &q->self, q->position);
 }
 
 /* Norm and pack the rows of the batch, and keep the keys and values of all of them: those of the first
@@ -9226,7 +10117,7 @@ KALM__FN void kalm__sum_values_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
 {
     kalm__memory *m = &r->c->memory;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, i;
     r->row0 = 0;
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
@@ -9235,7 +10126,7 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
         kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
-    kalm__parallel(&r->c->pool, r->heads.quantised ? seqs : 0, kalm__sum_values_task, r);
+    for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
 }
 
 /* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
@@ -9246,17 +10137,16 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->machine.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
-    float scale = 1.0f / sqrtf(s->query_scalar);
+    float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
     void *scratch = kalm__scratch(&r->c->machine, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
         float *row = r->c->memory.q + k * s->heads * dim;
-        kalm__rotary_at(r->rotary, q->position + (r->row0 + k - q->row), turn);
+        kalm__rotary_at(r->rotary, ops, q->position + (r->row0 + k - q->row), turn);
         for (h = 0; h < s->heads; h++) {
-            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn,
-                             turn + dim / 2);
-            if (r->heads.quantised) ops->hadamard(row + h * dim, dim);
+            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(row + h * dim, dim);
         }
     }
 }
@@ -9370,7 +10260,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
     size_t hidden = f->shape.hidden, i;
-    float scale = sqrtf((float)hidden);
+    float scale = kalm__rounded(sqrtf((float)hidden));
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
         memcpy(x, s->eoi, hidden * sizeof(float));
         return;
@@ -9443,14 +10333,15 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
         float most = 0.0f, scale;
         uint16_t h;
         for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-        h = kalm__to_f16(most / 127.0f > 65504.0f ? 65504.0f : most / 127.0f);
+        scale = kalm__rounded(most / 127.0f);
+        h = kalm__to_f16(scale > 65504.0f ? 65504.0f : scale);
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
         for (i = first; i < end; i++) {
-            float v = scale > 0.0f ? x[i] / scale : 0.0f;
-            v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v;
-            q[i] = (unsigned char)(int8_t)(v < 0.0f ? v - 0.5f : v + 0.5f);
+            float v = scale > 0.0f ? kalm__rounded(x[i] / scale) : 0.0f;
+            v = v > 127.0f ? 127.0f : v >= -127.0f ? v : -127.0f;     /* NaN as well */
+            q[i] = (unsigned char)(int8_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
         }
     }
 }
@@ -9656,7 +10547,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
         ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
         ops->scale_add(sum, 1.0f, row, hidden);
     }
-    ops->scale_row(sum, sum, 1.0f / (float)(end - first), hidden);
+    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden);
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
 }
 
@@ -9767,25 +10658,18 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
         float *key = d->c->memory.h + k * 2 * all;
         if (d->planes == 2) ops->scale_add(key, 1.0f, d->c->memory.h + (d->c->chunk + k) * 2 * all, 2 * all);
         for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL, NULL);
-            if (d->run->heads.quantised) ops->hadamard(key + h * dim, dim);
+            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
+            if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
         }
         kalm__store_key(&d->run->heads, ops, &q->cross, within, key, key + all);
     }
-}
-
-KALM__FN void kalm__sum_docs_task(void *arg, size_t i, unsigned worker)
-{
-    const kalm__decoding *d = (const kalm__decoding *)arg;
-    (void)worker;
-    kalm__sum_values(&d->run->heads, &d->c->memory.seqs[i].cross, 0);
 }
 
 /* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
 KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
     d->run = r;
     for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
         d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
@@ -9797,7 +10681,7 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
-    kalm__parallel(&d->c->pool, r->heads.quantised ? r->seqs : 0, kalm__sum_docs_task, d);
+    for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 }
 
 /* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
@@ -9859,13 +10743,13 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     yes = c->machine.ops->dot(normed, f->head, hidden);
     no = c->machine.ops->dot(normed, f->head + hidden, hidden);
     if (cap > 0.0f) {
-        yes = cap * tanhf(yes / cap);
-        no = cap * tanhf(no / cap);
+        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
+        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
     }
-    score->margin = yes - no;
+    score->margin = kalm__rounded(yes - no);
     if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
     if (score->margin > 3.4e38f) score->margin = 3.4e38f;
-    score->score = 1.0f / (1.0f + expf(-score->margin));
+    score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;
@@ -9891,15 +10775,19 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
 KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
 {
     kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
-    size_t head, d, panels = (from->count + 15) / 16 * 16, channels = kalm__round_up(h->head_dim, 16);
-    KALM_ASSERT(!h->quantised);
+    size_t head, d, n = from->count, channels = kalm__round_up(h->head_dim, 16);
+    size_t values = h->type == KALM__F32 ? n * 16 * sizeof(float) : kalm__round_up(n, 4) * 16;       /* of 16 channels */
     for (head = 0; head < h->kv_heads; head++) {
         unsigned char *out = to->data + head * a.size;
         const unsigned char *in = from->data + head * b.size;
-        memcpy(out, in, panels * h->head_dim * sizeof(float));
+        memcpy(out, in, kalm__round_up(n, 16) / 16 * kalm__panel_bytes(h->type, h->head_dim));
         for (d = 0; d < channels; d += 16)
-            memcpy(out + a.value + d * to->capacity * sizeof(float), in + b.value + d * from->capacity * sizeof(float),
-                   from->count * 16 * sizeof(float));
+            memcpy(out + a.value + d * ((a.value_scale ? a.value_scale - a.value : a.size - a.value) / channels),
+                   in + b.value + d * ((b.value_scale ? b.value_scale - b.value : b.size - b.value) / channels), values);
+        if (h->type == KALM__F32) continue;
+        memcpy(out + a.key_scale, in + b.key_scale, n * 4);
+        if (h->type == KALM__Q8) memcpy(out + a.key_sum, in + b.key_sum, n * 4);
+        memcpy(out + a.value_scale, in + b.value_scale, n * 4);
     }
 }
 
@@ -10643,7 +11531,7 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         for (k = i * step; k < end; k++) {
             size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
             kalm__doc_read_row(doc, k, row);
-            for (d = 0; d < width; d++) sum[d] += row[d] * (float)mine;
+            for (d = 0; d < width; d++) sum[d] += kalm__times(row[d], (float)mine);
             tokens += mine;
         }
         for (d = 0; d < width; d++) sum[d] /= (float)tokens;

@@ -186,8 +186,8 @@ KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_conf
 
 /* ---- documents ----------------------------------------------------------------------------------------------- */
 
-/* An encoded document is its bytes: position-independent and the same on every machine. Keep them in a file, a
-   database row, IndexedDB. */
+/* An encoded document is its bytes: position-independent, readable on every machine, and, made by quantised weights, the
+   same whichever machine made them. Keep them in a file, a database row, IndexedDB. */
 typedef struct kalm_doc kalm_doc;
 typedef struct kalm_doc_info {
     uint32_t tokens;                   /* of the text, its prefix included                                   */
@@ -256,13 +256,13 @@ KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
 /* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
    fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
-   (capacity 0 asks). The context needs cache_bytes for it. About 40 times the document's own bytes: keep it for the few
+   (capacity 0 asks). The context needs cache_bytes for it. About 20 times the document's own bytes: keep it for the few
    documents that are asked for all the time. */
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err);
 
 /* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without where the same kernel set saved it, and differ in the last digits where another did. */
+   bits as without; with float weights, where the same kernel set saved it. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 

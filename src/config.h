@@ -58,6 +58,31 @@
 #  define KALM__PREFETCH(p) ((void)(p))
 #endif
 
+/* An empty statement that claims to change the float or double v, so that the compiler rounds it here: GCC fuses a product
+   with the sum that it goes into where the target can, unless told not to. The letter is the kind of register that holds
+   floats; without a letter, or where floats are computed wider than they are (x87), a store and a load do it. */
+#if defined(__FLT_EVAL_METHOD__)
+#  if __FLT_EVAL_METHOD__ != 0
+#    define KALM__WIDE_FLOATS 1
+#  endif
+#endif
+#ifndef KALM__WIDE_FLOATS
+#  define KALM__WIDE_FLOATS 0
+#endif
+#if defined(__GNUC__) && !KALM__WIDE_FLOATS
+#  if defined(__x86_64__) || defined(__i386__)
+#    define KALM__FENCE(v) __asm__("" : "+x"(v))
+#  elif defined(__aarch64__)
+#    define KALM__FENCE(v) __asm__("" : "+w"(v))
+#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || defined(__loongarch_hard_float)
+#    define KALM__FENCE(v) __asm__("" : "+f"(v))
+#  elif defined(__wasm__)              /* never fuses */
+#    define KALM__FENCE(v) ((void)0)
+#  endif
+#elif defined(_MSC_VER) && !defined(__clang__) && !KALM__WIDE_FLOATS
+#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, does not fuse */
+#endif
+
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
    no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
 #ifndef KALM_NO_SIMD
@@ -98,6 +123,13 @@
 #  if defined(__wasm_simd128__)
 #    define KALM__WASM 1
 #  endif
+#endif
+/* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
+   only AVX-512's form of them (Ice Lake, Zen 4) run the set as well. */
+#ifdef KALM__EVEX_VNNI
+#  define KALM__VEX "%{evex%} "
+#else
+#  define KALM__VEX "%{vex%} "
 #endif
 #ifndef KALM__X86
 #  define KALM__X86 0

@@ -72,9 +72,8 @@ struct kalm_context {
     kalm__cache    cache;
 };
 
-/* How a layer attends: the encoder in int8 beside quantised weights, everything else in floats. Measured on the tiny model
-   (60 queries, Kendall tau to float32, r = 4 / 32): int8 in the encoder alone .9938 / .9932, in the decoder alone
-   .9920 / .9921, nowhere .9936 / .9934; and a prompt's attention is a twentieth of its work, a passage's a seventh. */
+/* How a layer attends: beside quantised weights with keys of bytes in the encoder, of words in the decoder (attention.h has
+   the measurements; a prompt's attention is a twentieth of its work, a passage's a seventh). */
 KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
 {
     const kalm__stack *s = &f->stack[side];
@@ -82,7 +81,7 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
     h.heads = s->shape.heads;
     h.kv_heads = s->shape.kv_heads;
     h.head_dim = s->shape.head_dim;
-    h.quantised = side == KALM__ENCODER && kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type);
+    h.type = !kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type) ? KALM__F32 : side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
     return h;
 }
 

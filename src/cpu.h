@@ -88,6 +88,9 @@ KALM__FN unsigned kalm__cpu_features(void)
         /* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
         if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
             found |= KALM__CPU_AVX512VNNI;
+#  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
+            found |= KALM__CPU_AVXVNNI;
+#  endif
             if ((saved & 0x60000u) == 0x60000u && (leaf7d >> 24 & 3) == 3) found |= KALM__CPU_AMX;
         }
     }

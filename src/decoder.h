@@ -80,25 +80,18 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
         float *key = d->c->memory.h + k * 2 * all;
         if (d->planes == 2) ops->scale_add(key, 1.0f, d->c->memory.h + (d->c->chunk + k) * 2 * all, 2 * all);
         for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL, NULL);
-            if (d->run->heads.quantised) ops->hadamard(key + h * dim, dim);
+            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
+            if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
         }
         kalm__store_key(&d->run->heads, ops, &q->cross, within, key, key + all);
     }
-}
-
-KALM__FN void kalm__sum_docs_task(void *arg, size_t i, unsigned worker)
-{
-    const kalm__decoding *d = (const kalm__decoding *)arg;
-    (void)worker;
-    kalm__sum_values(&d->run->heads, &d->c->memory.seqs[i].cross, 0);
 }
 
 /* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
 KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
     d->run = r;
     for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
         d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
@@ -110,7 +103,7 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
-    kalm__parallel(&d->c->pool, r->heads.quantised ? r->seqs : 0, kalm__sum_docs_task, d);
+    for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 }
 
 /* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
@@ -172,13 +165,13 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     yes = c->machine.ops->dot(normed, f->head, hidden);
     no = c->machine.ops->dot(normed, f->head + hidden, hidden);
     if (cap > 0.0f) {
-        yes = cap * tanhf(yes / cap);
-        no = cap * tanhf(no / cap);
+        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
+        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
     }
-    score->margin = yes - no;
+    score->margin = kalm__rounded(yes - no);
     if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
     if (score->margin > 3.4e38f) score->margin = 3.4e38f;
-    score->score = 1.0f / (1.0f + expf(-score->margin));
+    score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;
@@ -204,15 +197,19 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
 KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
 {
     kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
-    size_t head, d, panels = (from->count + 15) / 16 * 16, channels = kalm__round_up(h->head_dim, 16);
-    KALM_ASSERT(!h->quantised);
+    size_t head, d, n = from->count, channels = kalm__round_up(h->head_dim, 16);
+    size_t values = h->type == KALM__F32 ? n * 16 * sizeof(float) : kalm__round_up(n, 4) * 16;       /* of 16 channels */
     for (head = 0; head < h->kv_heads; head++) {
         unsigned char *out = to->data + head * a.size;
         const unsigned char *in = from->data + head * b.size;
-        memcpy(out, in, panels * h->head_dim * sizeof(float));
+        memcpy(out, in, kalm__round_up(n, 16) / 16 * kalm__panel_bytes(h->type, h->head_dim));
         for (d = 0; d < channels; d += 16)
-            memcpy(out + a.value + d * to->capacity * sizeof(float), in + b.value + d * from->capacity * sizeof(float),
-                   from->count * 16 * sizeof(float));
+            memcpy(out + a.value + d * ((a.value_scale ? a.value_scale - a.value : a.size - a.value) / channels),
+                   in + b.value + d * ((b.value_scale ? b.value_scale - b.value : b.size - b.value) / channels), values);
+        if (h->type == KALM__F32) continue;
+        memcpy(out + a.key_scale, in + b.key_scale, n * 4);
+        if (h->type == KALM__Q8) memcpy(out + a.key_sum, in + b.key_sum, n * 4);
+        memcpy(out + a.value_scale, in + b.value_scale, n * 4);
     }
 }
 

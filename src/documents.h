@@ -17,6 +17,7 @@
 #define KALM__DOCUMENTS_H
 
 #include "base.h"
+#include "exact.h"
 
 #define KALM__DOC_HEADER 64u
 #define KALM__DOC_VERSION 1u
@@ -60,14 +61,15 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
         float most = 0.0f, scale;
         uint16_t h;
         for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-        h = kalm__to_f16(most / 127.0f > 65504.0f ? 65504.0f : most / 127.0f);
+        scale = kalm__rounded(most / 127.0f);
+        h = kalm__to_f16(scale > 65504.0f ? 65504.0f : scale);
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
         for (i = first; i < end; i++) {
-            float v = scale > 0.0f ? x[i] / scale : 0.0f;
-            v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v;
-            q[i] = (unsigned char)(int8_t)(v < 0.0f ? v - 0.5f : v + 0.5f);
+            float v = scale > 0.0f ? kalm__rounded(x[i] / scale) : 0.0f;
+            v = v > 127.0f ? 127.0f : v >= -127.0f ? v : -127.0f;     /* NaN as well */
+            q[i] = (unsigned char)(int8_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
         }
     }
 }

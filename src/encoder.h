@@ -103,7 +103,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
         ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
         ops->scale_add(sum, 1.0f, row, hidden);
     }
-    ops->scale_row(sum, sum, 1.0f / (float)(end - first), hidden);
+    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden);
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
 }
 

@@ -27,6 +27,7 @@
 /* The ground: compilers, errors, sizes, files, threads. */
 #include "config.h"
 #include "base.h"
+#include "exact.h"
 #include "platform.h"
 #include "format.h"
 #include "../quantize/blocks.h"
@@ -65,9 +66,6 @@
 #include "documents.h"
 #include "encoder.h"
 #include "decoder.h"
-#include "rerank.h"
-#include "public.h"
-#include "public_rerank.h"
 #include "rerank.h"
 #include "public.h"
 #include "public_rerank.h"

@@ -7,17 +7,22 @@
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
      f16, bf16   panel p: uint16 [cols][16]
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
+     q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
+                 +-kalm__word_limit(cols). In memory only: keys of attention
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). Both only for q8 and q4.
+   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
    Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
-   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8 and q4 each row is quantised to
-   int8 with one scale, so that all sets hold the same integers:
-       m = max|x|;  m < 2^-100: q = 0, s = 0 (127 / m would overflow);  else q = nearest-even(x * (127 / m)),
-       s = m * (1 / 127), all in float
+   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
+   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__word_limit(cols),
+       m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
+       s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
+   WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
+   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so; one that
+   multiplies bytes packs two rows of bytes, w = 256 * high + low, and has two rows of results (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar and WebAssembly, ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -25,9 +30,14 @@
 #define KALM__KERNELS_H
 
 #include "base.h"
+#include "exact.h"
 #include "../quantize/blocks.h"
 
-enum { KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4, KALM__TYPES = 5 };
+enum {
+    KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4,
+    KALM__TYPES = 5,                   /* that a file may have */
+    KALM__Q16 = 5
+};
 
 typedef struct kalm__matrix {
     uint32_t       type;               /* KALM__F32 ... KALM__Q4                        */
@@ -42,6 +52,19 @@ typedef struct kalm__matrix {
 
 KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
+/* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
+   most 2^21. */
+KALM__FN int32_t kalm__word_limit(size_t cols)
+{
+    uint32_t below = 0x7fffffffu / (uint32_t)kalm__round_up(cols ? cols : 1, KALM__GROUP), bit, root = 0;
+    for (bit = 1u << 14; bit; bit >>= 1)
+        if ((root + bit) * (root + bit) <= below) root += bit;
+    return (int32_t)root;
+}
+
+/* Largest wide activation: 127 * 256 + 127, two signed bytes. */
+enum { KALM__WIDE = 32639 };
+
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
 {
@@ -50,6 +73,7 @@ KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
     case KALM__F16:
     case KALM__BF16: return kalm__round_up(kalm__mul(32, cols), 64);
     case KALM__Q8: return kalm__q8_panel_bytes(cols);
+    case KALM__Q16: return kalm__mul(2, kalm__q8_panel_bytes(cols));
     default: return kalm__q4_panel_bytes(cols);
     }
 }
@@ -79,10 +103,27 @@ typedef struct kalm__kernels {
        unpacked once a call) and panels at least 4. */
     void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
                    size_t panels, float *y, size_t stride, void *scratch);
+
+    /* Rows of acts and of results that a wide row takes: 1 in words; 2 in bytes, the high ones at row 2 r, the low ones at
+       row 2 r + 1. */
+    size_t wide_rows;
+    /* Pack n wide rows, a block of wide_rows * n rows: x [n], `stride` floats apart, inverse [n]. Room: that of q8. */
+    void (*pack_wide)(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
 } kalm__kernels;
 
 /* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
    enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
 #define KALM__TINY_ROW 7.8886091e-31f
+
+/* The scale of a row from its largest magnitude m, and what to multiply the row by; limit: L above. */
+KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
+{
+    if (!(m >= KALM__TINY_ROW)) {
+        *inverse = 0.0f;
+        return 0.0f;
+    }
+    *inverse = kalm__rounded(limit / m);
+    return kalm__times(m, kalm__rounded(1.0f / limit));
+}
 
 #endif

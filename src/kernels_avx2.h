@@ -42,7 +42,8 @@ KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
 }
 
 /* Four rows' scales at once, two chains a row to hide the latency of max. */
-KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float limit, float scale[4],
+                                               float inverse[4])
 {
     const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
@@ -63,10 +64,10 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
         m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
         m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
     }
-    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), &inverse[0]);
-    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), &inverse[1]);
-    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), &inverse[2]);
-    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), &inverse[3]);
+    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &inverse[0]);
+    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &inverse[1]);
+    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &inverse[2]);
+    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
 /* The first n dwords of v */
@@ -89,9 +90,9 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 }
 
 /* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
-   inputs [cols32 / 2][R], or, in tiles for the direct way, qwords of four inputs [cols32 / 4][R]. */
+   inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
 KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further)
+                                              const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
@@ -105,7 +106,7 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        if (R <= KALM__256_DIRECT) {   /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
+        if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
             kalm__store_rows_256(out, n >= 2 ? 4 : 2, a0);
@@ -165,41 +166,49 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
         for (i = 0; i < n; i++) out[k * R + i] = x[i][k];
 }
 
-/* bytes: 1 for the acts of vpdpbusd, 2 for those of vpmaddwd */
+/* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
+   NULL: a scale for each. */
 KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                  size_t stride, size_t cols, size_t bytes)
+                                  size_t stride, size_t cols, const float *given, int words)
 {
-    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
             size_t some = kalm__min(4, R - i);
-            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 * bytes + 4 * i;
+            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type)) {
+            if (!kalm__is_quantised(type) && type != KALM__Q16) {
                 kalm__pack_floats_avx2((float *)acts + r * cols + i, R, some, row, cols);
                 continue;
             }
-            kalm__row_scales_avx2(row, cols, scale, inverse);
+            if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
+            for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (bytes == 1) kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
-            else kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride);
+            if (words)
+                kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
+            else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
         }
     }
 }
 
 KALM__FN size_t kalm__acts_bytes_avx2(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
 KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                    size_t stride, size_t cols)
 {
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 2);
+    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
+}
+
+KALM__FN void kalm__pack_wide_avx2(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -250,7 +259,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* R rows x one widened panel [cols32 / 2][16][2] words */
+/* R rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
 #define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MADD(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
@@ -258,7 +267,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
 #define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+    KALM__256 KALM__FN void kalm__words_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
@@ -272,7 +281,12 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
         } \
         KALM__REP_##R(KALM__256_STORE) \
     }
-KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+
+static const kalm__tile_fn kalm__words_tiles_avx2[KALM__256_TILE] = {
+    kalm__words_1x1_avx2, kalm__words_2x1_avx2, kalm__words_3x1_avx2, kalm__words_4x1_avx2, kalm__words_5x1_avx2,
+    kalm__words_6x1_avx2
+};
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
    of four outputs side by side. */
@@ -308,9 +322,7 @@ KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
-static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_TILE] = {
-    kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2, kalm__q8_4x1_avx2, kalm__q8_5x1_avx2, kalm__q8_6x1_avx2
-};
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
 
 /* A q8 panel as words [cols32 / 2][16][2]; out may not be the panel */
 KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t steps, unsigned char *out)
@@ -418,9 +430,8 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
 /* q8 bytes of a q4 panel, then the panel widened to words */
 KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 {
-    size_t q8 = kalm__q8_panel_bytes(cols);
     if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, q8);
+    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
 }
 
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
@@ -441,7 +452,7 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
         }
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
@@ -453,20 +464,21 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), words = 0, tile;
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
+    if (!kalm__is_quantised(w->type) && !words) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
         return;
     }
     memset(&job, 0, sizeof job);
     job.steps = cols32 / 4;
     job.stride = stride;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        words |= R > KALM__256_DIRECT;
+    for (r = row0; r < row0 + n && !words; r += R) {
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        widen |= R > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
@@ -476,23 +488,27 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
             kalm__unpack_q4_avx2(panel, w->cols, scratch);
             panel = (const unsigned char *)scratch;
         }
-        if (words) kalm__widen_avx2(panel, job.steps, wide);
+        if (widen) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            int direct;
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            direct = R <= KALM__256_DIRECT && !words;
             kalm__look_ahead(&job, tile, tiles, next, bytes);
-            job.weights = R > KALM__256_DIRECT ? wide : panel;
+            job.weights = direct || words ? panel : wide;
             job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_avx2[R - 1](&job);
+            if (direct) kalm__q8_tiles_avx2[R - 1](&job);
+            else kalm__words_tiles_avx2[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avx2 = {
-    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2
+    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
+    1, kalm__pack_wide_avx2
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -505,17 +521,65 @@ static const kalm__kernels kalm__kernels_avx2 = {
 KALM__VNNI KALM__INLINE __m256i kalm__dpbusd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
-    __asm__("%{vex%} vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    __asm__(KALM__VEX "vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
     return acc;
 #else
     return _mm256_dpbusd_avx_epi32(acc, x, w);
 #endif
 }
 
+/* acc + two products of words in each dword */
+KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i w)
+{
+#if defined(__GNUC__)
+    __asm__(KALM__VEX "vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+#else
+    return _mm256_dpwssd_avx_epi32(acc, x, w);
+#endif
+}
+
 KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                       size_t stride, size_t cols)
 {
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, 1);
+    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, type == KALM__Q16);
+}
+KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_room_of(type, rows, cols, 0);
+}
+
+/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
+   unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_planes_avx2(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
+                                               float inverse_a, float inverse_b, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    const __m256i low = _mm256_set1_epi32(255);
+    __m256 ia = _mm256_set1_ps(inverse_a), ib = _mm256_set1_ps(inverse_b);
+    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+        __m256i u = kalm__quantise_256(kalm__load_256(a, k, cols), ia), v = kalm__quantise_256(kalm__load_256(b, k, cols), ib);
+        u = _mm256_packs_epi32(_mm256_srli_epi32(u, 8), _mm256_and_si256(u, low));
+        v = _mm256_packs_epi32(_mm256_srli_epi32(v, 8), _mm256_and_si256(v, low));
+        u = _mm256_packus_epi16(u, v);
+        kalm__store_rows_256(out, n, _mm256_castsi256_si128(u));
+        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(u, 1));
+    }
+}
+
+KALM__FN void kalm__pack_wide_avxvnni(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;
+    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
+    for (r = 0; r < rows; r += R) {
+        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (i = 0; i < R; i += 4) {
+            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
+            kalm__pack_planes_avx2((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
+                                   kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
+                                   inverse[second], cols);
+        }
+    }
 }
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
@@ -583,6 +647,32 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
+/* R rows x one panel of words */
+#define KALM__VNNI_WSTEP(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__dpwssd_256(c##r, x, w0); \
+    d##r = kalm__dpwssd_256(d##r, x, w1);
+#define KALM__VNNI_WORDS(R) \
+    KALM__VNNI KALM__FN void kalm__words_##R##x1_avxvnni(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        __m256i w0, w1, x; \
+        KALM__REP_##R(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = KALM__VNNI_LINE(b); \
+            w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__REP_##R(KALM__VNNI_WSTEP) \
+        } \
+        KALM__REP_##R(KALM__VNNI_STORE) \
+    }
+KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
+
+static const kalm__tile_fn kalm__words_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__words_1x1_avxvnni, kalm__words_2x1_avxvnni, kalm__words_3x1_avxvnni, kalm__words_4x1_avxvnni,
+    kalm__words_5x1_avxvnni, kalm__words_6x1_avxvnni
+};
+
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
     kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
     kalm__q8_6x1_avxvnni
@@ -594,8 +684,9 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
     size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
+    if (!kalm__is_quantised(w->type) && !words) {
         kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
         return;
     }
@@ -609,23 +700,23 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
             kalm__unpack_q4_avx2(panel, w->cols, scratch);
             job.weights = (const unsigned char *)scratch;
         }
-        job.sum = w->sum + 16 * p;
+        if (!words) job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = rows_at + r * cols32;
+            job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_avxvnni[R - 1](&job);
+            (words ? kalm__words_tiles_avxvnni : kalm__q8_tiles_avxvnni)[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avxvnni = {
-    "avxvnni", kalm__acts_bytes_scalar, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni
+    "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
+    kalm__matmul_avxvnni, 2, kalm__pack_wide_avxvnni
 };
 
 #endif

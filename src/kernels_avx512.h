@@ -23,13 +23,21 @@
 
 #define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 
-enum { KALM__512_TILE = 12, KALM__512_STEP = 48 };
+enum {
+    KALM__512_TILE = 12, KALM__512_STEP = 48,
+    KALM__512_WORDS = 6                /* rows of a q16 tile: enough to hide the latency, and half the code */
+};
+
+KALM__INLINE size_t kalm__rows_512(uint32_t type, size_t rows, size_t r)
+{
+    return kalm__even_tile_rows(rows, r, KALM__512_STEP, type == KALM__Q16 ? KALM__512_WORDS : KALM__512_TILE);
+}
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
 KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
 {
-    return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__acts_room_of(type, rows, cols, 0);
 }
 
 /* Mask of the floats of a vector that begins at k and are inside cols. */
@@ -45,7 +53,8 @@ KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 }
 
 /* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
-KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float scale[4], float inverse[4])
+KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float limit, float scale[4],
+                                                 float inverse[4])
 {
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k;
@@ -66,10 +75,10 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
         m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
         m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
     }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), &inverse[3]);
+    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &inverse[0]);
+    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &inverse[1]);
+    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &inverse[2]);
+    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
@@ -122,6 +131,68 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
     }
 }
 
+/* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
+   the two even ones of all rows, then the two odd. */
+KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+                                                const float inverse[4], size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k, l;
+    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
+        __m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
+        KALM__ALIGNED(64) unsigned char t[2][64];          /* [even, odd][lane][row][2] */
+        _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
+        _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
+        for (l = 0; l < 4; l++) {
+            kalm__store_rows_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_rows_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+        }
+    }
+}
+
+/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
+   unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_planes_avx512(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
+                                                 float inverse_a, float inverse_b, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    const __m512i low = _mm512_set1_epi32(255);
+    __m512 ia = _mm512_set1_ps(inverse_a), ib = _mm512_set1_ps(inverse_b);
+    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i u = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, a + at), ia));
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, b + at), ib));
+        u = _mm512_packs_epi32(_mm512_srli_epi32(u, 8), _mm512_and_si512(u, low));
+        v = _mm512_packs_epi32(_mm512_srli_epi32(v, 8), _mm512_and_si512(v, low));
+        u = _mm512_packus_epi16(u, v);
+        kalm__store_rows_512(out, n, _mm512_castsi512_si128(u));
+        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(u, 1));
+        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(u, 2));
+        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(u, 3));
+    }
+}
+
+KALM__FN void kalm__pack_wide_avx512(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;
+    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
+    for (r = 0; r < rows; r += R) {
+        R = kalm__rows_512(KALM__Q8, rows, r);
+        for (i = 0; i < R; i += 4) {
+            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
+            kalm__pack_planes_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
+                                     kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
+                                     inverse[second], cols);
+        }
+    }
+}
+
 /* Up to four float rows into a tile [cols][R] */
 KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
 {
@@ -150,19 +221,25 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
                                                const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
-        R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+        R = kalm__rows_512(type, rows, r);
         for (i = 0; i < R; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
             size_t some = kalm__min(4, R - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type)) {
+            if (!kalm__is_quantised(type) && type != KALM__Q16) {
                 kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
                 continue;
             }
-            kalm__row_scales_avx512(row, cols, scale, inverse);
+            kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
+            if (type == KALM__Q16) {
+                kalm__pack_words_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                                        inverse, cols);
+                continue;
+            }
             kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
                                    inverse, cols, 4 * stride);
         }
@@ -325,6 +402,67 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
 
+/* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
+
+KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpwssd_epi32(acc, x, w);
+#endif
+}
+
+#define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
+#define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
+#define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__512_WSTEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpwssd_512(c##r, x, w0); \
+    d##r = kalm__dpwssd_512(d##r, x, w1);
+#define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
+#define KALM__512_WTILE(R) \
+    KALM__512 KALM__FN void kalm__words_##R##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        __m512i w0; \
+        KALM__REP_##R(KALM__512_WZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            KALM__REP_##R(KALM__512_WSTEP1) \
+        } \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##R(KALM__512_WSTORE1) \
+        } \
+    } \
+    KALM__512 KALM__FN void kalm__words_##R##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps, panel = job->panel; \
+        __m512i w0, w1, x; \
+        KALM__REP_##R(KALM__512_WZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__REP_##R(KALM__512_WSTEP2) \
+        } \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##R(KALM__512_STORE) \
+        } \
+    }
+KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
+
+static const kalm__tile_fn kalm__words_tiles_avx512[2][KALM__512_WORDS] = {
+    { kalm__words_1x1_avx512, kalm__words_2x1_avx512, kalm__words_3x1_avx512, kalm__words_4x1_avx512, kalm__words_5x1_avx512,
+      kalm__words_6x1_avx512 },
+    { kalm__words_1x2_avx512, kalm__words_2x2_avx512, kalm__words_3x2_avx512, kalm__words_4x2_avx512, kalm__words_5x2_avx512,
+      kalm__words_6x2_avx512 }
+};
+
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
 KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
@@ -460,7 +598,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            R = kalm__rows_512(w->type, rows, r);
             job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
@@ -480,14 +618,16 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
     }
 }
 
-KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+/* Types that need no other tiles than these and no scratch but for f16 and bf16: floats, and q16. */
+KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
     size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    int words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = cols;
+    job.steps = words ? kalm__cols32(cols) / 4 : cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p += pair) {
         const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
@@ -495,19 +635,24 @@ KALM__FN void kalm__matmul_float_avx512(const kalm__matrix *w, const void *acts,
         pair = p + 1 == panel0 + panels ? 1 : 2;
         job.weights = weights;
         job.panel = bytes;
-        if (w->type != KALM__F32) {
+        if (w->type == KALM__F16 || w->type == KALM__BF16) {
             job.panel = kalm__panel_bytes(KALM__F32, cols);
             for (i = 0; i < pair; i++)
                 kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
             job.weights = (const unsigned char *)scratch;
         }
+        if (words) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__tile_rows(rows, r, KALM__512_STEP, KALM__512_TILE);
+            R = kalm__rows_512(w->type, rows, r);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
+            if (words) {
+                job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
+                job.row_scale = (const float *)acts + r;
+            }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__f32_tiles_avx512[pair - 1][R - 1](&job);
+            (words ? kalm__words_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
         }
     }
 }
@@ -517,12 +662,12 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 {
     if (kalm__is_quantised(w->type))
         kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-    else kalm__matmul_float_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+    else kalm__matmul_wide_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512
+    kalm__matmul_avx512, 2, kalm__pack_wide_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)

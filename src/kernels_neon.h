@@ -85,10 +85,10 @@ typedef enum kalm__neon_kind { KALM__NEON_PLAIN, KALM__NEON_DOT, KALM__NEON_I8MM
 /* Rows of the tile at r. smmla takes rows in pairs, so its tiles are cut in pairs; only a block's last can be odd. */
 KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t rows, size_t r)
 {
-    if (!kalm__is_quantised(type)) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
-    if (kind == KALM__NEON_PLAIN) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
+    if (kind == KALM__NEON_PLAIN || type == KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
     if (kind == KALM__NEON_DOT) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, KALM__NEON_STEP / 2, KALM__DOT_TILE / 2));
+    return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
 }
 
 /* Does an i8mm tile of R rows use smmla? Else sdot. */
@@ -98,8 +98,7 @@ KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind 
 
 KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__add(rows, rows & 1), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, kalm__add(rows, rows & 1), cols, 0);
 }
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
@@ -111,7 +110,7 @@ KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
     return vld1q_f32(some);
 }
 
-KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float *inverse)
+KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float limit, float *inverse)
 {
     float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
     size_t k;
@@ -126,7 +125,7 @@ KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float *inverse)
     vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
     largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
     largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
 /* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
@@ -139,14 +138,17 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 #endif
 }
 
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. */
-KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols)
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. plane 1: the high bytes
+   of a wide row, rounded so that the low ones, plane 2, are signed; 0: a row of bytes. */
+KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
+                                  int plane)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
     for (k = 0; k < cols32; k += 8, out += apart) {
-        int8x8_t q = vmovn_s16(vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
-                                            kalm__round_neon(kalm__load_neon(x, k + 4, cols), i)));
+        int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
+                                   kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
+        int8x8_t q = plane == 1 ? vrshrn_n_s16(w, 8) : vmovn_s16(w);
         if (half == 4) vst1_s8((int8_t *)out, q);
         else {
             uint32_t pair[2];
@@ -154,6 +156,19 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
             memcpy(out, &pair[0], 4);
             memcpy(out + half, &pair[1], 4);
         }
+    }
+}
+
+/* A row of words into a tile of R, [cols32 / 2][R][2] */
+KALM__FN void kalm__pack_words_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    float32x4_t i = vdupq_n_f32(inverse);
+    for (k = 0; k < cols32; k += 4, out += 8 * R) {
+        uint32_t pair[2];
+        vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
+        memcpy(out, &pair[0], 4);
+        memcpy(out + 4 * R, &pair[1], 4);
     }
 }
 
@@ -185,25 +200,45 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
                                       const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
         R = kalm__neon_rows(kind, type, rows, r);
-        if (!kalm__is_quantised(type)) {
+        if (!kalm__is_quantised(type) && type != KALM__Q16) {
             kalm__pack_floats_neon((float *)acts + r * cols, R, x, stride, cols);
             continue;
         }
-        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, &inverse[i]);
+        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
         i = 0;
-        if (kalm__neon_pairs(kind, R)) {               /* [cols32 / 8][R, even][8] */
+        if (type == KALM__Q16) {
+            out += r * cols32;
+            for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
+        } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, 0);
             if (R & 1)
                 for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
         } else {
             for (; i + 4 <= R; i += 4)
                 kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, 0);
+        }
+    }
+}
+
+KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, size_t n, const float *x, size_t stride,
+                                      const float *inverse, size_t cols)
+{
+    size_t r, R, i, rows = 2 * n;      /* even, so all tiles of pairs are */
+    for (r = 0; r < rows; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
+        R = kalm__neon_rows(kind, KALM__Q8, rows, r);
+        for (i = 0; i < R; i++) {
+            size_t row = (r + i) / 2, pairs = (size_t)kalm__neon_pairs(kind, R);
+            ((float *)acts)[r + i] = 1.0f;
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * R, x + row * stride, inverse[row], cols,
+                                1 + (int)((r + i) % 2));
         }
     }
 }
@@ -212,6 +247,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
+}
+KALM__FN void kalm__pack_wide_neon(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -295,6 +334,48 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
     kalm__q8_1x1_neon, kalm__q8_2x1_neon
 #if KALM__NEON64
     , kalm__q8_3x1_neon, kalm__q8_4x1_neon
+#endif
+};
+
+/* ---- tiles of words: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
+
+/* u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
+#define KALM__NEON_WSTEP(r) { \
+    int16_t x = kalm__word_neon(a + 4 * r), z = kalm__word_neon(a + 4 * r + 2); \
+    c##r = vmlal_n_s16(vmlal_n_s16(c##r, vget_low_s16(u.val[0]), x), vget_low_s16(u.val[1]), z); \
+    d##r = vmlal_n_s16(vmlal_n_s16(d##r, vget_high_s16(u.val[0]), x), vget_high_s16(u.val[1]), z); \
+    e##r = vmlal_n_s16(vmlal_n_s16(e##r, vget_low_s16(v.val[0]), x), vget_low_s16(v.val[1]), z); \
+    f##r = vmlal_n_s16(vmlal_n_s16(f##r, vget_high_s16(v.val[0]), x), vget_high_s16(v.val[1]), z); }
+#define KALM__NEON_WORDS_TILE(R) \
+    KALM__FN void kalm__words_##R##x1_neon(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = 2 * job->steps; \
+        KALM__REP_##R(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            int16x8x2_t u = vld2q_s16((const int16_t *)(const void *)b); \
+            int16x8x2_t v = vld2q_s16((const int16_t *)(const void *)(b + 32)); \
+            KALM__REP_##R(KALM__NEON_WSTEP) \
+        } \
+        KALM__REP_##R(KALM__NEON_PUT) \
+    }
+
+KALM__INLINE int16_t kalm__word_neon(const unsigned char *p)
+{
+    int16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+
+KALM__NEON_WORDS_TILE(1) KALM__NEON_WORDS_TILE(2)
+#if KALM__NEON64
+KALM__NEON_WORDS_TILE(3) KALM__NEON_WORDS_TILE(4)
+#endif
+
+static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
+    kalm__words_1x1_neon, kalm__words_2x1_neon
+#if KALM__NEON64
+    , kalm__words_3x1_neon, kalm__words_4x1_neon
 #endif
 };
 
@@ -560,10 +641,10 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type);
+    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = quantised ? cols32 / 4 : cols;
+    job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__neon_rows(kind, w->type, rows, r);
@@ -576,7 +657,7 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
             zip += 16 * cols32;
             kalm__unpack_q4_neon(panel, cols, scratch);
             panel = (const unsigned char *)scratch;
-        } else if (!quantised && w->type != KALM__F32) {
+        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
             kalm__unpack_half_neon(w->type, panel, cols, scratch);
             panel = (const unsigned char *)scratch;
         }
@@ -585,19 +666,24 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 #else
         (void)zipped;
 #endif
-        if (quantised) job.scale = w->scale + 16 * p;
+        if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R) {
             R = kalm__neon_rows(kind, w->type, rows, r);
             job.weights = panel;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            job.row_scale = (const float *)acts + r;
+            if (words) {
+                job.acts = tiles + 2 * r * cols32;
+                kalm__words_tiles_neon[R - 1](&job);
+                continue;
+            }
             if (!quantised) {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 kalm__f32_tiles_neon[R - 1](&job);
                 continue;
             }
             job.acts = tiles + r * cols32;
-            job.row_scale = (const float *)acts + r;
 #if KALM__HAVE_MM
             if (kalm__neon_pairs(kind, R)) {
                 job.weights = zip;
@@ -624,7 +710,8 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 }
 
 static const kalm__kernels kalm__kernels_neon = {
-    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon
+    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
+    2, kalm__pack_wide_neon
 };
 
 #if KALM__HAVE_DOT
@@ -639,9 +726,14 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
+KALM__FN void kalm__pack_wide_dotprod(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_DOT, acts, n, x, stride, inverse, cols);
+}
+
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod
+    kalm__matmul_dotprod, 2, kalm__pack_wide_dotprod
 };
 
 #endif
@@ -664,8 +756,14 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
+KALM__FN void kalm__pack_wide_i8mm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, n, x, stride, inverse, cols);
+}
+
 static const kalm__kernels kalm__kernels_i8mm = {
-    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm
+    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
+    2, kalm__pack_wide_i8mm
 };
 #endif
 

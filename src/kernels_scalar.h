@@ -5,70 +5,67 @@
 
 #include "kernels.h"
 
-/* acts of q8 and q4: float scale [rows] rounded up to 64 bytes, then int8 [rows][cols32]; of float types: float
-   [rows][cols]. The scales come first in every set's acts. */
+/* acts of quantised types: float scale [rows] rounded up to 64 bytes, then integers [rows][cols32]: int8, or int16 for q16
+   and wide rows; of float types: float [rows][cols]. The scales come first in every set's acts. */
 KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
 
+/* Room for rows of bytes, or of words where the type or the set has them. */
+KALM__FN size_t kalm__acts_room_of(uint32_t type, size_t rows, size_t cols, int words)
+{
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(words || type == KALM__Q16 ? 2 : 1, rows), kalm__cols32(cols)));
+}
 KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__mul(kalm__mul(4, rows), cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(rows, kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
-/* One rounding per operation also where the compiler computes floats wider than they are (x87). */
-KALM__INLINE float kalm__as_float(float v)
-{
-#if defined(__FLT_EVAL_METHOD__)
-#  if __FLT_EVAL_METHOD__ != 0
-    volatile float t = v;
-    return t;
-#  endif
-#endif
-    return v;
-}
-
-/* The scale of a row from its largest magnitude m, and what to multiply the row by. */
-KALM__INLINE float kalm__row_scale(float m, float *inverse)
-{
-    if (!(m >= KALM__TINY_ROW)) {
-        *inverse = 0.0f;
-        return 0.0f;
-    }
-    *inverse = kalm__as_float(127.0f / m);
-    return kalm__as_float(m * (1.0f / 127.0f));
-}
-
-/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa. NaN becomes some byte. */
-KALM__INLINE int8_t kalm__round_to_byte(float v)
+/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
+   becomes low. */
+KALM__INLINE int16_t kalm__round_to_word(float v, float low, float limit)
 {
     const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
     float t;
     uint32_t u;
-    if (!(v >= -127.0f)) v = -127.0f;
-    if (v > 127.0f) v = 127.0f;
-    t = kalm__as_float(v + shift);
+    if (!(v >= low)) v = low;
+    if (v > limit) v = limit;
+    t = kalm__rounded(v + shift);
     memcpy(&u, &t, 4);
-    return (int8_t)((int32_t)u - 0x4b400000);
+    return (int16_t)((int32_t)u - 0x4b400000);
 }
 
 KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                      size_t stride, size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
-    if (!kalm__is_quantised(type)) {
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    if (!kalm__is_quantised(type) && type != KALM__Q16) {
         for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
         return;
     }
     for (r = 0; r < n; r++) {
         const float *row = x + r * stride;
-        int8_t *q = (int8_t *)acts + kalm__scales_bytes(rows) + (row0 + r) * cols32;
+        void *at = (unsigned char *)acts + kalm__scales_bytes(rows);
+        int16_t *q = (int16_t *)at + (row0 + r) * cols32;
         float m = 0.0f, inverse;
         for (k = 0; k < cols; k++) {
             float a = fabsf(row[k]);
             if (a > m) m = a;
         }
-        ((float *)acts)[row0 + r] = kalm__row_scale(m, &inverse);
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_byte(kalm__as_float(row[k] * inverse));
+        ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(row[k], inverse), -limit, limit);
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+KALM__FN void kalm__pack_wide_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    void *at = (unsigned char *)acts + kalm__scales_bytes(n);
+    int16_t *q = (int16_t *)at;
+    for (r = 0; r < n; r++, x += stride, q += cols32) {
+        ((float *)acts)[r] = 1.0f;
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
@@ -110,8 +107,23 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 #if defined(__FP_FAST_FMAF)
     return fmaf(a, b, c);
 #else
-    return c + kalm__as_float(a * b);
+    return c + kalm__times(a, b);
 #endif
+}
+
+/* acc[j] += row . weights of output j, panels of bytes or of words. Modulo 2^32: no sum of a sane model overflows, and
+   weights come from strangers. */
+KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
+}
+KALM__FN void kalm__sum_words_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
 }
 
 KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
@@ -119,22 +131,22 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 {
     size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        const void *panel = (const unsigned char *)w->data + p * bytes;
         size_t outputs = kalm__min(16, w->rows - 16 * p);
-        if (kalm__is_quantised(w->type)) {
-            const int8_t *q = (const int8_t *)panel;
+        if (kalm__is_quantised(w->type) || w->type == KALM__Q16) {
+            const void *at = (const unsigned char *)acts + kalm__scales_bytes(rows);
             if (w->type == KALM__Q4) {
                 kalm__unpack_q4_scalar(panel, cols, scratch);
-                q = (const int8_t *)scratch;
+                panel = scratch;
             }
             for (r = row0; r < row0 + n; r++) {
-                const int8_t *a = (const int8_t *)acts + kalm__scales_bytes(rows) + r * cols32;
+                const int16_t *a = (const int16_t *)at + r * cols32;
                 float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
-                int32_t acc[16] = {0};
-                for (k = 0; k < cols32; k++)
-                    for (j = 0; j < 16; j++) acc[j] += a[k] * q[k / 4 * 64 + 4 * j + k % 4];
+                uint32_t acc[16] = {0};
+                if (w->type == KALM__Q16) kalm__sum_words_scalar(acc, a, (const int16_t *)panel, cols32);
+                else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
                 for (j = 0; j < outputs; j++)
-                    out[j] = kalm__as_float(kalm__as_float((float)acc[j]) * w->scale[16 * p + j]) * s;
+                    out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
             }
         } else {
             const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
@@ -150,7 +162,8 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 }
 
 static const kalm__kernels kalm__kernels_scalar = {
-    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar
+    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
+    1, kalm__pack_wide_scalar
 };
 
 #endif

@@ -23,6 +23,12 @@ KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t m
     }
 }
 
+/* The same in pairs of rows: only a block's last tile can be odd. */
+KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
+{
+    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
+}
+
 /* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
 #define KALM__REP_1(M) M(0)
 #define KALM__REP_2(M) KALM__REP_1(M) M(1)

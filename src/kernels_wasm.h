@@ -19,11 +19,10 @@ enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* q8, q4: words, [cols32 / 2][R][2] */
+/* quantised types: words, [cols32 / 2][R][2] */
 KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
 {
-    if (!kalm__is_quantised(type)) return kalm__acts_bytes_scalar(type, rows, cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+    return kalm__acts_room_of(type, rows, cols, 1);
 }
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
@@ -35,7 +34,7 @@ KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
     return wasm_v128_load(some);
 }
 
-KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float *inverse)
+KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
 {
     v128_t m = wasm_f32x4_splat(0.0f), n = m;
     size_t k;
@@ -49,7 +48,7 @@ KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float *inverse)
     wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
     largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
     largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], inverse);
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
 /* Nearest, ties to even, in the low word of each lane: adding 1.5 * 2^23 pushes the fraction out. */
@@ -80,19 +79,33 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     size_t r, R, i, k, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
             const float *row = x + i * stride;
-            if (kalm__is_quantised(type)) {
+            if (kalm__is_quantised(type) || type == KALM__Q16) {
                 unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
                 float inverse;
-                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, &inverse);
+                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
                 kalm__pack_row_wasm(out, R, row, inverse, cols);
             } else {
                 float *out = (float *)acts + r * cols + i;
                 for (k = 0; k < cols; k++) out[k * R] = row[k];
             }
+        }
+    }
+}
+
+KALM__FN void kalm__pack_wide_wasm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i;
+    for (r = 0; r < n; r += R) {
+        R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < R; i++) {
+            ((float *)acts)[r + i] = 1.0f;
+            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, R,
+                                x + (r + i) * stride, inverse[r + i], cols);
         }
     }
 }
@@ -127,8 +140,8 @@ KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
 }
 
-/* Two rows x one widened panel [cols32 / 2][16][2] */
-KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
+/* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -142,6 +155,20 @@ KALM__FN void kalm__q8_2x1_wasm(const kalm__tile_job *job)
     }
     kalm__store_wasm(job, 0, c0, d0, e0, f0);
     kalm__store_wasm(job, 1, c1, d1, e1, f1);
+}
+
+/* One row */
+KALM__FN void kalm__words_1x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = 2 * job->steps;
+    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
+    for (step = 0; step < steps; step++, a += 4, b += 64) {
+        v128_t x = wasm_v128_load32_splat(a);
+        c = kalm__dot16_wasm(c, x, wasm_v128_load(b)), d = kalm__dot16_wasm(d, x, wasm_v128_load(b + 16));
+        e = kalm__dot16_wasm(e, x, wasm_v128_load(b + 32)), f = kalm__dot16_wasm(f, x, wasm_v128_load(b + 48));
+    }
+    kalm__store_wasm(job, 0, c, d, e, f);
 }
 
 /* The sums of a's and b's neighbouring lanes */
@@ -279,10 +306,10 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type);
+    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
-    job.steps = quantised ? cols32 / 4 : cols;
+    job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -291,24 +318,23 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
             wide += 16 * cols32;
             kalm__unpack_q4_wasm(panel, cols, scratch);
             panel = (const unsigned char *)scratch;
-        } else if (!quantised && w->type != KALM__F32) {
+        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
             kalm__unpack_half_wasm(w->type, panel, cols, scratch);
             panel = (const unsigned char *)scratch;
         }
-        if (quantised) {
-            if (n > 1) kalm__widen_wasm(panel, job.steps, wide);
-            job.scale = w->scale + 16 * p;
-        }
+        if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
+        if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R) {
             R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (quantised) {
+            if (quantised || words) {
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
-                job.weights = R == 1 ? panel : wide;
-                if (R == 1) kalm__q8_1x1_wasm(&job);
-                else kalm__q8_2x1_wasm(&job);
+                job.weights = words || R == 1 ? panel : wide;
+                if (R > 1) kalm__words_2x1_wasm(&job);
+                else if (words) kalm__words_1x1_wasm(&job);
+                else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
@@ -320,7 +346,8 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 }
 
 static const kalm__kernels kalm__kernels_wasm = {
-    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm
+    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
+    1, kalm__pack_wide_wasm
 };
 
 #endif

@@ -159,22 +159,13 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
         float *key = r->c->memory.h + k * 2 * all;
         size_t at = q->position + (r->row0 + k - q->row);
-        kalm__rotary_at(r->rotary, at, turn);
+        kalm__rotary_at(r->rotary, ops, at, turn);
         for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn,
-                             turn + dim / 2);
-            if (r->heads.quantised) ops->hadamard(key + h * dim, dim);
+            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
         }
         kalm__store_key(&r->heads, ops, &q->self, at, key, key + all);
     }
-}
-
-KALM__FN void kalm__sum_values_task(void *arg, size_t i, unsigned worker)
-{
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__seq *q = &r->c->memory.seqs[i];
-    (void)worker;
-    kalm__sum_values(&r->heads, &q->self, q->position);
 }
 
 /* Norm and pack the rows of the batch, and keep the keys and values of all of them: those of the first
@@ -182,7 +173,7 @@ KALM__FN void kalm__sum_values_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
 {
     kalm__memory *m = &r->c->memory;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, i;
     r->row0 = 0;
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
@@ -191,7 +182,7 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
         kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
-    kalm__parallel(&r->c->pool, r->heads.quantised ? seqs : 0, kalm__sum_values_task, r);
+    for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
 }
 
 /* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
@@ -202,17 +193,16 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->machine.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
-    float scale = 1.0f / sqrtf(s->query_scalar);
+    float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
     void *scratch = kalm__scratch(&r->c->machine, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
         float *row = r->c->memory.q + k * s->heads * dim;
-        kalm__rotary_at(r->rotary, q->position + (r->row0 + k - q->row), turn);
+        kalm__rotary_at(r->rotary, ops, q->position + (r->row0 + k - q->row), turn);
         for (h = 0; h < s->heads; h++) {
-            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn,
-                             turn + dim / 2);
-            if (r->heads.quantised) ops->hadamard(row + h * dim, dim);
+            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(row + h * dim, dim);
         }
     }
 }
@@ -326,7 +316,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
     size_t hidden = f->shape.hidden, i;
-    float scale = sqrtf((float)hidden);
+    float scale = kalm__rounded(sqrtf((float)hidden));
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
         memcpy(x, s->eoi, hidden * sizeof(float));
         return;

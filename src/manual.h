@@ -68,8 +68,9 @@ RULES
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
     at a time: one context for each thread that calls.
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
-  - A score is the same alone or in a batch, with one thread or many, today and tomorrow, on one kernel set; kernel sets
-    differ from each other by rounding alone.
+  - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
+    same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
+    by rounding alone.
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
     (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
@@ -86,7 +87,8 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
   KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
   KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
   KALM_NO_SIMD           plain C alone
-  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores
+  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores (other flags, such as
+                         -march=native or -ffp-contract=fast, cost nothing of them)
 
 
 PLATFORMS

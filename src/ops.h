@@ -1,9 +1,10 @@
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
-   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h. */
+   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
 #ifndef KALM__OPS_H
 #define KALM__OPS_H
 
 #include "base.h"
+#include "exact.h"
 #include "kernels.h"
 
 #if KALM__X86
@@ -20,19 +21,20 @@
 typedef struct kalm__ops {
     void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
     void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                         const float *cosine, const float *sine);
+    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *turn);
+    void  (*turn)(float *out, const float *a, const float *b, size_t half);
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
-    float (*exp_sum)(float *p, const float *s, size_t n, float top);
+    float (*exp_sum)(float *p, size_t n, float top);
     void  (*scale_add)(float *y, float scale, const float *x, size_t n);
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
-    float (*dot)(const float *a, const float *b, size_t n);
+    float (*dot)(const float *x, const float *y, size_t n);
     void  (*hadamard)(float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
+    float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
-    float (*split)(float *high, float *low, const float *p, const float *scale, size_t n);
-    void  (*add_planes)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
+    float (*weigh)(float *p, const float *scale, size_t n);
+    void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
@@ -54,7 +56,7 @@ KALM__FN void kalm__hadamard_block(float *x, size_t n)
                 x[j] = a + b;
                 x[j + half] = a - b;
             }
-    for (i = 0; i < n; i++) x[i] *= scale;
+    for (i = 0; i < n; i++) x[i] = kalm__times(x[i], scale);
 }
 KALM__FN void kalm__hadamard_rest(float *x, size_t n)
 {
@@ -67,44 +69,118 @@ KALM__FN void kalm__hadamard_rest(float *x, size_t n)
     }
 }
 
-/* ---- plain C --------------------------------------------------------------------------------------------------- */
+/* ---- plain C: four floats at a time, so that the lanes are those of the other sets ------------------------------------ */
 
-KALM__INLINE float kalm__exp2i(float n)
+typedef struct kalm__four {
+    float v[4];
+} kalm__four;
+
+KALM__INLINE kalm__four kalm__four_of(float a, float b, float c, float d)
 {
-    uint32_t u = (uint32_t)((int32_t)n + 127) << 23;
+    kalm__four r;
+    r.v[0] = a, r.v[1] = b, r.v[2] = c, r.v[3] = d;
+    return r;
+}
+KALM__INLINE kalm__four kalm__load_four(const float *p) { return kalm__four_of(p[0], p[1], p[2], p[3]); }
+KALM__INLINE void kalm__store_four(float *p, kalm__four a)
+{
+    p[0] = a.v[0], p[1] = a.v[1], p[2] = a.v[2], p[3] = a.v[3];
+}
+KALM__INLINE float kalm__plus(float a, float b)
+{
+#if KALM__WIDE_FLOATS
+    return kalm__rounded(a + b);
+#else
+    return a + b;
+#endif
+}
+#define KALM__FOUR(name, expression) \
+    KALM__INLINE float kalm__lane_##name(float x, float y) { return expression; } \
+    KALM__INLINE kalm__four kalm__##name##_four(kalm__four a, kalm__four b) \
+    { \
+        return kalm__four_of(kalm__lane_##name(a.v[0], b.v[0]), kalm__lane_##name(a.v[1], b.v[1]), \
+                             kalm__lane_##name(a.v[2], b.v[2]), kalm__lane_##name(a.v[3], b.v[3])); \
+    }
+KALM__FOUR(add, kalm__plus(x, y))
+KALM__FOUR(sub, kalm__plus(x, -y))
+KALM__FOUR(mul, kalm__times(x, y))
+KALM__FOUR(min, x < y ? x : y)
+KALM__FOUR(max, x > y ? x : y)
+KALM__INLINE uint32_t kalm__bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+KALM__INLINE float kalm__of_bits(uint32_t u)
+{
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
-KALM__INLINE float kalm__store1(float *p, float v) { return *p = v; }
+KALM__FOUR(scale2, kalm__of_bits(kalm__bits(x) + (kalm__bits(y) << 23)))
+KALM__FOUR(bits, kalm__of_bits(kalm__bits(x) - kalm__bits(y)))
+KALM__INLINE float kalm__sum_four(kalm__four a)
+{
+    return kalm__plus(kalm__plus(a.v[0], a.v[2]), kalm__plus(a.v[1], a.v[3]));
+}
+KALM__INLINE float kalm__hmax_four(kalm__four a)
+{
+    return kalm__lane_max(kalm__lane_max(a.v[0], a.v[1]), kalm__lane_max(a.v[2], a.v[3]));
+}
+KALM__INLINE kalm__four kalm__lanes_four(kalm__four a)
+{
+    float p = kalm__plus(a.v[0], a.v[1]), m = kalm__plus(a.v[0], -a.v[1]);
+    float q = kalm__plus(a.v[2], a.v[3]), n = kalm__plus(a.v[2], -a.v[3]);
+    return kalm__four_of(kalm__plus(p, q), kalm__plus(m, n), kalm__plus(p, -q), kalm__plus(m, -n));
+}
+/* NaN, which a conversion must not see, is caught by the comparisons of the callers' limits: it became one of them. */
+KALM__INLINE void kalm__store8_four(int8_t *p, kalm__four a)
+{
+    p[0] = (int8_t)a.v[0], p[1] = (int8_t)a.v[1], p[2] = (int8_t)a.v[2], p[3] = (int8_t)a.v[3];
+}
+KALM__INLINE void kalm__store16_four(int16_t *p, kalm__four a)
+{
+    p[0] = (int16_t)a.v[0], p[1] = (int16_t)a.v[1], p[2] = (int16_t)a.v[2], p[3] = (int16_t)a.v[3];
+}
 
 #define KALM__V(name) kalm__##name##_scalar
 #define KALM__VT
-#define VF float
-#define V_W 1
-#define V_LOAD(p) (*(p))
-#define V_STORE(p, v) (void)kalm__store1(p, v)
-#define V_SET(x) (x)
-#define V_ADD(a, b) ((a) + (b))
-#define V_SUB(a, b) ((a) - (b))
-#define V_MUL(a, b) ((a) * (b))
-#define V_DIV(a, b) ((a) / (b))
-#define V_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define V_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define V_FMA(a, b, c) ((a) * (b) + (c))
-#define V_ROUND(a) floorf((a) + 0.5f)
-#define V_EXP2I(a) kalm__exp2i(a)
-#define V_SUM(a) (a)
-#define V_HMAX(a) (a)
-#define V_HADAMARD(a) (a)
-#define V_STORE8(p, v) (void)(*(p) = (int8_t)(v))
+#define VF kalm__four
+#define V_W 4
+#define V_LOAD(p) kalm__load_four(p)
+#define V_STORE(p, v) kalm__store_four(p, v)
+#define V_SET(x) kalm__four_of(x, x, x, x)
+#define V_ADD(a, b) kalm__add_four(a, b)
+#define V_SUB(a, b) kalm__sub_four(a, b)
+#define V_MUL(a, b) kalm__mul_four(a, b)
+#define V_MIN(a, b) kalm__min_four(a, b)
+#define V_MAX(a, b) kalm__max_four(a, b)
+#define V_SCALE2(v, m) kalm__scale2_four(v, m)
+#define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
+#define V_SUM(a) kalm__sum_four(a)
+#define V_HMAX(a) kalm__hmax_four(a)
+#define V_HADAMARD(a) kalm__lanes_four(a)
+#define V_STORE8(p, v) kalm__store8_four(p, v)
+#define V_STORE16(p, v) kalm__store16_four(p, v)
 #include "ops_template.h"
 
-/* ---- AVX2 with FMA, AVX-512 ---------------------------------------------------------------------------------------- */
+/* e^x for x <= 87, the same as in every table. */
+KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
+
+/* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
 
 #if KALM__X86
 
-#define KALM__VT KALM__TARGET("avx2,fma")
+#define KALM__VT KALM__TARGET("avx2")
+KALM__VT KALM__INLINE __m256 kalm__mul_avx2(__m256 a, __m256 b)
+{
+    a = _mm256_mul_ps(a, b);
+#if defined(__FMA__) && defined(__GNUC__)
+    __asm__("" : "+x"(a));             /* the file is compiled for a machine with FMA: do not fuse */
+#endif
+    return a;
+}
 KALM__VT KALM__INLINE float kalm__sum_avx2(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -117,20 +193,20 @@ KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-/* Stage by stage: the partner lanes in one vector, the signs of the own lanes in another. */
+/* Stage by stage: the partner lanes in one vector, the own ones with their signs in another. */
 KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
 {
-    const __m256 s1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1), s2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
-    const __m256 s4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
-    v = _mm256_fmadd_ps(v, s1, _mm256_permute_ps(v, 0xb1));
-    v = _mm256_fmadd_ps(v, s2, _mm256_permute_ps(v, 0x4e));
-    return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
+    const __m256 s1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const __m256 s2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const __m256 s4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    v = _mm256_add_ps(_mm256_xor_ps(v, s1), _mm256_permute_ps(v, 0xb1));
+    v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
+    return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
 }
-KALM__VT KALM__INLINE void kalm__store8_avx2(int8_t *p, __m256 v)
+KALM__VT KALM__INLINE __m128i kalm__words_avx2(__m256 v)
 {
     __m256i w = _mm256_cvtps_epi32(v);
-    __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(s, s));
+    return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
 }
 #define KALM__V(name) kalm__##name##_avx2
 #define VF __m256
@@ -140,21 +216,30 @@ KALM__VT KALM__INLINE void kalm__store8_avx2(int8_t *p, __m256 v)
 #define V_SET(x) _mm256_set1_ps(x)
 #define V_ADD(a, b) _mm256_add_ps(a, b)
 #define V_SUB(a, b) _mm256_sub_ps(a, b)
-#define V_MUL(a, b) _mm256_mul_ps(a, b)
-#define V_DIV(a, b) _mm256_div_ps(a, b)
+#define V_MUL(a, b) kalm__mul_avx2(a, b)
 #define V_MIN(a, b) _mm256_min_ps(a, b)
 #define V_MAX(a, b) _mm256_max_ps(a, b)
-#define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define V_ROUND(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define V_EXP2I(a) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23))
+#define V_SCALE2(v, m) \
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
+#define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
 #define V_SUM(a) kalm__sum_avx2(a)
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
-#define V_STORE8(p, v) kalm__store8_avx2(p, v)
+#define V_STORE8(p, v) \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__words_avx2(v), _mm_setzero_si128()))
+#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__words_avx2(v))
 #include "ops_template.h"
 
 #if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+KALM__VT KALM__INLINE __m512 kalm__mul_avx512(__m512 a, __m512 b)
+{
+    a = _mm512_mul_ps(a, b);
+#if defined(__GNUC__)
+    __asm__("" : "+v"(a));             /* AVX-512 has fused multiply-adds */
+#endif
+    return a;
+}
 KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
 {
     __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -169,6 +254,7 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+/* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
     const __m512 s1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
@@ -180,16 +266,6 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
     v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
     return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
-/* 1 / v for v in 1..2^126, to about a unit in the last place: vdivps takes 16 cycles where these take four. The start, from
-   the bits of v, is within 12%; each Newton step squares the error. Not vrcp14ps, whose digits differ between makers. */
-KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
-{
-    const __m512 two = _mm512_set1_ps(2.0f);
-    __m512 r = _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(0x7ef311c7), _mm512_castps_si512(v)));
-    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-    r = _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-    return _mm512_mul_ps(r, _mm512_fnmadd_ps(v, r, two));
-}
 #define KALM__V(name) kalm__##name##_avx512
 #define VF __m512
 #define V_W 16
@@ -198,17 +274,17 @@ KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
 #define V_SET(x) _mm512_set1_ps(x)
 #define V_ADD(a, b) _mm512_add_ps(a, b)
 #define V_SUB(a, b) _mm512_sub_ps(a, b)
-#define V_MUL(a, b) _mm512_mul_ps(a, b)
-#define V_DIV(a, b) _mm512_mul_ps(a, kalm__recip_avx512(b))
+#define V_MUL(a, b) kalm__mul_avx512(a, b)
 #define V_MIN(a, b) _mm512_min_ps(a, b)
 #define V_MAX(a, b) _mm512_max_ps(a, b)
-#define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define V_ROUND(a) _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define V_EXP2I(a) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23))
+#define V_SCALE2(v, m) \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
+#define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
 #define V_SUM(a) kalm__sum_avx512(a)
 #define V_HMAX(a) kalm__hmax_avx512(a)
 #define V_HADAMARD(a) kalm__lanes_avx512(a)
 #define V_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define V_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 #include "ops_template.h"
 #endif
 #endif /* KALM__X86 */
@@ -216,30 +292,14 @@ KALM__VT KALM__INLINE __m512 kalm__recip_avx512(__m512 v)
 /* ---- NEON ---------------------------------------------------------------------------------------------------------- */
 
 #if KALM__NEON
-#if KALM__NEON64
-#define KALM__NEON_FMA(a, b, c) vfmaq_f32(c, a, b)
-#define KALM__NEON_DIV(a, b) vdivq_f32(a, b)
-#define KALM__NEON_ROUND(a) vrndnq_f32(a)
-#else
-/* ARMv7: no division and no rounding to nearest; the fused multiply-add came with VFPv4, which is not asked for here */
-#define KALM__NEON_FMA(a, b, c) vmlaq_f32(c, a, b)
-KALM__INLINE float32x4_t kalm__div_neon(float32x4_t a, float32x4_t b)
+KALM__INLINE float32x4_t kalm__mul_neon(float32x4_t a, float32x4_t b)
 {
-    float x[4], y[4];
-    vst1q_f32(x, a);
-    vst1q_f32(y, b);
-    x[0] /= y[0], x[1] /= y[1], x[2] /= y[2], x[3] /= y[3];
-    return vld1q_f32(x);
-}
-#define KALM__NEON_DIV(a, b) kalm__div_neon(a, b)
-/* |a| < 2^22: adding and taking away 1.5 * 2^23 leaves the nearest whole number */
-KALM__INLINE float32x4_t kalm__nearest_neon(float32x4_t a)
-{
-    float32x4_t magic = vdupq_n_f32(12582912.0f);
-    return vsubq_f32(vaddq_f32(a, magic), magic);
-}
-#define KALM__NEON_ROUND(a) kalm__nearest_neon(a)
+    a = vmulq_f32(a, b);
+#if defined(__GNUC__)
+    __asm__("" : "+w"(a));             /* not to be fused with a sum */
 #endif
+    return a;
+}
 KALM__INLINE float kalm__sum_neon(float32x4_t v)
 {
     float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
@@ -252,9 +312,9 @@ KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 }
 KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
 {
-    static const float signs[8] = { 1, -1, 1, -1, 1, 1, -1, -1 };
-    v = vaddq_f32(vmulq_f32(v, vld1q_f32(signs)), vrev64q_f32(v));
-    return vaddq_f32(vmulq_f32(v, vld1q_f32(signs + 4)), vextq_f32(v, v, 2));
+    static const uint32_t signs[8] = { 0, 0x80000000u, 0, 0x80000000u, 0, 0, 0x80000000u, 0x80000000u };
+    v = vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
+    return vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
 }
 KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 {
@@ -271,17 +331,17 @@ KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 #define V_SET(x) vdupq_n_f32(x)
 #define V_ADD(a, b) vaddq_f32(a, b)
 #define V_SUB(a, b) vsubq_f32(a, b)
-#define V_MUL(a, b) vmulq_f32(a, b)
-#define V_DIV(a, b) KALM__NEON_DIV(a, b)
+#define V_MUL(a, b) kalm__mul_neon(a, b)
 #define V_MIN(a, b) vminq_f32(a, b)
 #define V_MAX(a, b) vmaxq_f32(a, b)
-#define V_FMA(a, b, c) KALM__NEON_FMA(a, b, c)
-#define V_ROUND(a) KALM__NEON_ROUND(a)
-#define V_EXP2I(a) vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))
+#define V_SCALE2(v, m) \
+    vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
+#define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
 #define V_SUM(a) kalm__sum_neon(a)
 #define V_HMAX(a) kalm__hmax_neon(a)
 #define V_HADAMARD(a) kalm__lanes_neon(a)
 #define V_STORE8(p, v) kalm__store8_neon(p, v)
+#define V_STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
 #include "ops_template.h"
 #endif
 
@@ -295,20 +355,20 @@ KALM__INLINE float kalm__sum_wasm(v128_t v)
 }
 KALM__INLINE float kalm__hmax_wasm(v128_t v)
 {
-    v128_t s = wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
-    s = wasm_f32x4_max(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
+    v128_t s = wasm_f32x4_pmax(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    s = wasm_f32x4_pmax(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
     return wasm_f32x4_extract_lane(s, 0);
 }
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
-    v = wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, -1, 1, -1)), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_f32x4_mul(v, wasm_f32x4_make(1, 1, -1, -1)), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    const v128_t s1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), s2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
+    v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
-KALM__INLINE void kalm__store8_wasm(int8_t *p, v128_t v)
+KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 {
-    v128_t w = wasm_i32x4_trunc_sat_f32x4(v);
-    w = wasm_i16x8_narrow_i32x4(w, w);
-    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(w, w), 0);
+    v = wasm_i32x4_trunc_sat_f32x4(v);
+    return wasm_i16x8_narrow_i32x4(v, v);
 }
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__VT
@@ -320,16 +380,16 @@ KALM__INLINE void kalm__store8_wasm(int8_t *p, v128_t v)
 #define V_ADD(a, b) wasm_f32x4_add(a, b)
 #define V_SUB(a, b) wasm_f32x4_sub(a, b)
 #define V_MUL(a, b) wasm_f32x4_mul(a, b)
-#define V_DIV(a, b) wasm_f32x4_div(a, b)
-#define V_MIN(a, b) wasm_f32x4_min(a, b)
-#define V_MAX(a, b) wasm_f32x4_max(a, b)
-#define V_FMA(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
-#define V_ROUND(a) wasm_f32x4_nearest(a)
-#define V_EXP2I(a) wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23)
+/* one instruction each, where min and max, which must order zeros and NaN, take many */
+#define V_MIN(a, b) wasm_f32x4_pmin(b, a)
+#define V_MAX(a, b) wasm_f32x4_pmax(b, a)
+#define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
+#define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) kalm__store8_wasm(p, v)
+#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__words_wasm(v), kalm__words_wasm(v)), 0)
+#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__words_wasm(v), 0)
 #include "ops_template.h"
 #endif
 

@@ -4,6 +4,8 @@
 #define KALM__ROTARY_H
 
 #include "base.h"
+#include "exact.h"
+#include "ops.h"
 
 #define KALM__ROTARY_FINE 64u
 
@@ -23,12 +25,15 @@ KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
 KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows, size_t step)
 {
     size_t half = r->head_dim / 2, i, p;
+    double log_theta = kalm__log((double)r->theta);
     for (i = 0; i < half; i++) {
-        double frequency = pow((double)r->theta, -2.0 * (double)i / (double)r->head_dim) / (double)r->factor;
+        double power = kalm__rounded_double(-2.0 * (double)i / (double)r->head_dim);
+        double frequency = kalm__rounded_double(kalm__exp(kalm__times_double(power, log_theta)) / (double)r->factor);
         for (p = 0; p < rows; p++) {
-            double angle = (double)(p * step) * frequency;
-            table[p * r->head_dim + i] = (float)cos(angle);
-            table[p * r->head_dim + half + i] = (float)sin(angle);
+            double sine, cosine;
+            kalm__sine_cosine(kalm__times_double((double)(p * step), frequency), &sine, &cosine);
+            table[p * r->head_dim + i] = (float)cosine;
+            table[p * r->head_dim + half + i] = (float)sine;
         }
     }
 }
@@ -40,14 +45,10 @@ KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 }
 
 /* out [head_dim]: the cosines of position p, then its sines. */
-KALM__FN void kalm__rotary_at(const kalm__rotary *r, size_t p, float *out)
+KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    const float *f = r->fine + p % KALM__ROTARY_FINE * r->head_dim, *c = r->coarse + p / KALM__ROTARY_FINE * r->head_dim;
-    size_t half = r->head_dim / 2, i;
-    for (i = 0; i < half; i++) {
-        out[i] = f[i] * c[i] - f[half + i] * c[half + i];
-        out[half + i] = f[half + i] * c[i] + f[i] * c[half + i];
-    }
+    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+              r->head_dim / 2);
 }
 
 #endif

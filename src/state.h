@@ -103,6 +103,7 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
     s->pinned = 1;
     s->fresh = 1;
     s->data = kalm__align64((unsigned char *)s + sizeof *s);
+    memset(s->data, 0, size);          /* what lies between keys is written out with them */
     at = kalm__state_bucket(c, doc, prefix);
     s->chain = *at;
     *at = s;
@@ -114,13 +115,13 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
 
 /* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
 
-   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (floats, see attention.h)
-      0  4  "KSTA"      4  4  version, 1       8  8  fingerprint of the model
+   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h)
+      0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
      16  8  checksum of the document          24  8  hash of the prompt's first tokens
      32  4  how many those are                36  4  rows of the document
      40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
 #define KALM__STATE_HEADER 64u
-#define KALM__STATE_VERSION 1u
+#define KALM__STATE_VERSION 2u
 
 KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, uint64_t doc, uint64_t prefix, uint32_t tokens,
                                  uint32_t rows, uint64_t size)

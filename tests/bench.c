@@ -7,6 +7,7 @@
 #ifndef _DEFAULT_SOURCE
 #  define _DEFAULT_SOURCE              /* clock_gettime, getrusage, getloadavg under -std=c99 */
 #endif
+#define KALM__EVEX_VNNI                /* see config.h */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "bench_kernels.h"

@@ -10,14 +10,15 @@ BEGIN {
     lines = split("manual license api;" \
                   "config;" \
                   "base;" \
+                  "exact;" \
                   "platform format quantize/blocks quantize/json;" \
                   "threads cpu kernels tokenizer/vocab;" \
                   "embedding tokenizer/bpe;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar kernels_tiles;" \
                   "kernels_*;" \
-                  "kernel_sets ops rotary modelfile;" \
-                  "matmul model;" \
+                  "kernel_sets ops modelfile;" \
+                  "matmul rotary model;" \
                   "attention state;" \
                   "context documents;" \
                   "layer;" \

@@ -10,6 +10,7 @@
    of documents kept with 32 bits), decoder_last_hidden, logits, margin, probability.
    Other weights: the largest error of a margin is printed and held to the bounds below. One line a case, weights and
    set; the last line counts the comparisons. */
+#define KALM__EVEX_VNNI                /* see config.h */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../quantize/json.h"

@@ -4,6 +4,7 @@
 #ifndef _DEFAULT_SOURCE
 #  define _DEFAULT_SOURCE              /* mmap's MAP_ANONYMOUS under -std=c99 */
 #endif
+#define KALM__EVEX_VNNI                /* see config.h */
 #ifdef KALM_TEST_HEADER
 #  define KALM_RERANK_IMPLEMENTATION
 #  define KALM_RERANK_STATIC
@@ -65,7 +66,8 @@ static void give(buffer b)
 
 /* ---- what is multiplied -------------------------------------------------------------------------------- */
 
-static const char *const type_names[] = { "f32", "f16", "bf16", "q8", "q4" };
+static const char *const type_names[] = { "f32", "f16", "bf16", "q8", "q4", "q16" };
+enum { TYPES = KALM__Q16 + 1 };
 static uint64_t state = 7;
 
 enum { RANDOM, EXTREME, ZERO, ONE, KINDS };
@@ -113,6 +115,11 @@ static problem make(uint32_t type, size_t rows, size_t cols, size_t outputs, int
                 if (16 * i + j >= outputs && type != KALM__Q4) continue;
                 if (type == KALM__F32) memcpy(panel + (k * 16 + j) * 4, &f, 4);
                 else if (type == KALM__Q8) panel[k / 4 * 64 + 4 * j + k % 4] = (unsigned char)pick_byte(kind);
+                else if (type == KALM__Q16) {
+                    int limit = kalm__word_limit(cols);
+                    int16_t w = (int16_t)(kind == EXTREME ? (f > 0 ? limit : -limit) : (int)(f * (float)limit));
+                    memcpy(panel + k / 2 * 64 + 4 * j + k % 2 * 2, &w, 2);
+                }
                 else if (type != KALM__Q4) memcpy(panel + (k * 16 + j) * 2, &h, 2);
             }
         if (kalm__is_quantised(type)) {
@@ -128,7 +135,7 @@ static problem make(uint32_t type, size_t rows, size_t cols, size_t outputs, int
             memcpy(p.sum.data + (16 * i + j) * 4, &sum[j], 4);
         }
     }
-    p.w.scale = kalm__is_quantised(type) ? (const float *)(const void *)p.scale.data : NULL;
+    p.w.scale = kalm__is_quantised(type) || type == KALM__Q16 ? (const float *)(const void *)p.scale.data : NULL;
     p.w.sum = kalm__is_quantised(type) ? (const int32_t *)(const void *)p.sum.data : NULL;
     for (i = 0; i < rows; i++) {
         float size = (float)ldexp(1.0, (int)(test_random(&state) % 40) - 20);
@@ -204,7 +211,7 @@ static buffer chain(const problem *p, int fused)
                 float a = kalm__f32(p->x.data + (r * p->cols + k) * 4);
                 volatile float product = a * v;
                 acc = fused ? fmaf(a, v, acc) : acc + product;
-                acc = kalm__as_float(acc);
+                acc = kalm__rounded(acc);
             }
             memcpy(y.data + (r * p->outputs + n) * 4, &acc, 4);
         }
@@ -232,7 +239,7 @@ static void check_problem(uint32_t type, size_t rows, size_t cols, size_t output
     const kalm__kernels *set;
     buffer want, plain;
     memset(&plain, 0, sizeof plain);
-    if (kalm__is_quantised(type)) want = multiply(&kalm__kernels_scalar, &p, rows, (outputs + 15) / 16, 0);
+    if (kalm__is_quantised(type) || type == KALM__Q16) want = multiply(&kalm__kernels_scalar, &p, rows, (outputs + 15) / 16, 0);
     else want = chain(&p, 1), plain = chain(&p, 0);
     for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
         buffer y = multiply(set, &p, rows, (outputs + 15) / 16, 0), cut = multiply(set, &p, 1, 1, 3);
@@ -270,7 +277,7 @@ static void check_scalar(void)
 {
     static const size_t rows = 3, cols = 70, outputs = 21;
     uint32_t type;
-    for (type = 0; type < KALM__TYPES; type++) {
+    for (type = 0; type < TYPES; type++) {
         problem p = make(type, rows, cols, outputs, RANDOM);
         size_t r, n, k;
         buffer y, flat = take(2 * 16 * 96, 64);
@@ -292,11 +299,15 @@ static void check_scalar(void)
                     if (type == KALM__F32) v = (double)kalm__f32(panel + 4 * (16 * k + n % 16));
                     else if (type == KALM__F16) v = (double)kalm__from_f16((uint16_t)kalm__u16(half));
                     else if (type == KALM__BF16) v = (double)kalm__from_bf16((uint16_t)kalm__u16(half));
-                    else v = (double)(int8_t)q[k / 4 * 64 + n % 16 * 4 + k % 4] * (double)p.w.scale[n];
+                    else if (type == KALM__Q16) {
+                        int16_t word;
+                        memcpy(&word, panel + k / 2 * 64 + n % 16 * 4 + k % 2 * 2, 2);
+                        v = (double)word * (double)p.w.scale[n];
+                    } else v = (double)(int8_t)q[k / 4 * 64 + n % 16 * 4 + k % 4] * (double)p.w.scale[n];
                     sum += a * v;
                     size += fabs(v);
                 }
-                bound = kalm__is_quantised(type) ? size * (0.51 / 127) : size * 1e-5;
+                bound = kalm__is_quantised(type) ? size * (0.51 / 127) : type == KALM__Q16 ? size * 1e-4 : size * 1e-5;
                 CHECKF(fabs(sum - (double)kalm__f32(y.data + (r * outputs + n) * 4)) <= bound, "scalar %s: %g is not %g",
                        type_names[type], (double)kalm__f32(y.data + (r * outputs + n) * 4), sum);
             }
@@ -333,7 +344,7 @@ static void check_largest(void)
 static void check_not_numbers(void)
 {
     uint32_t type;
-    for (type = 0; type < KALM__TYPES; type++) {
+    for (type = 0; type < TYPES; type++) {
         problem p = make(type, 14, 100, 40, RANDOM);
         size_t i, r;
         const kalm__kernels *set;
@@ -362,7 +373,7 @@ static void check_stride(void)
 {
     static const uint32_t types[] = { KALM__F32, KALM__F16, KALM__Q8 };
     size_t t, i, j, k, panel;
-    for (t = 0; t < 3; t++) {
+    for (t = 0; t < sizeof types / sizeof *types; t++) {
         uint32_t type = types[t];
         problem whole = make(type, 9, 160, 37, RANDOM), part = make(type, 9, 64, 37, RANDOM), inside = part;
         size_t line = type == KALM__Q8 ? 16 : type == KALM__F32 ? 64 : 32, big = kalm__panel_bytes(type, 160);
@@ -385,6 +396,57 @@ static void check_stride(void)
     }
 }
 
+/* Wide rows: every set the same sums as integers, alone and beside others, whatever bytes or words it makes of them. */
+static void check_wide(void)
+{
+    static const size_t cols[] = { 1, 31, 32, 33, 100, 224, 256 };
+    size_t round, i, r, k, n;
+    for (round = 0; round < 140; round++) {
+        size_t rows = 1 + round % 70, wide = cols[round % 7], outputs = 1 + round * 7 % 64, panels = (outputs + 15) / 16, stride = 260;
+        problem p = make(KALM__Q8, rows, wide, outputs, round % 5 == 4 ? EXTREME : RANDOM);
+        buffer x = take(((rows - 1) * stride + wide) * 4, 4), inverse = take(rows * 4, 4);
+        const kalm__kernels *set;
+        for (r = 0; r < rows; r++) {
+            float size = (float)ldexp(1.0, (int)(test_random(&state) % 40) - 20), by = (float)KALM__WIDE / size;
+            if (r % 9 == 8) by = 0.0f;
+            memcpy(inverse.data + 4 * r, &by, 4);
+            for (k = 0; k < wide; k++) {
+                float f = round % 5 == 4 || k == 0 ? size : (0.5f + 0.5f * test_random_float(&state)) * size;
+                if (f > size) f = size;
+                memcpy(x.data + (r * stride + k) * 4, &f, 4);
+            }
+        }
+        for (i = 0; i < panels * 16; i++) {
+            float one = 1.0f;
+            int32_t zero = 0;
+            memcpy(p.scale.data + 4 * i, &one, 4);
+            memcpy(p.sum.data + 4 * i, &zero, 4);
+        }
+        for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+            size_t all = rows * set->wide_rows, bad = 0;
+            buffer acts = take(set->acts_bytes(KALM__Q8, all, wide), 64), scratch = take(set->matmul_scratch(KALM__Q8, wide), 64);
+            buffer y = take(all * outputs * 4, 4);
+            set->pack_wide(acts.data, rows, (const float *)(void *)x.data, stride, (const float *)(void *)inverse.data, wide);
+            set->matmul(&p.w, acts.data, all, 0, all, 0, panels, (float *)(void *)y.data, outputs, scratch.data);
+            for (r = 0; r < rows; r++)
+                for (n = 0; n < outputs; n++) {
+                    double sum = 0;
+                    float got = kalm__f32(y.data + (r * set->wide_rows * outputs + n) * 4);
+                    if (set->wide_rows == 2) got = got * 256.0f + kalm__f32(y.data + ((2 * r + 1) * outputs + n) * 4);
+                    for (k = 0; k < wide; k++) {
+                        volatile float w = kalm__f32(x.data + (r * stride + k) * 4) * kalm__f32(inverse.data + 4 * r);
+                        sum += nearbyint((double)w) * (double)(int8_t)p.data.data[n / 16 * 16 * kalm__cols32(wide) + k / 4 * 64 + n % 16 * 4 + k % 4];
+                    }
+                    bad += got != (float)sum;
+                }
+            CHECKF(!bad, "%s: %zu of %zu wide rows x %zu outputs of %zu inputs are wrong", set->name, bad, rows, outputs, wide);
+            give(acts), give(scratch), give(y);
+        }
+        give(x), give(inverse);
+        unmake(p);
+    }
+}
+
 int main(void)
 {
     static const size_t cols[] = { 1, 3, 4, 31, 32, 33, 63, 64, 65, 100, 128, 352 };
@@ -400,7 +462,7 @@ int main(void)
     CHECK(kalm__pick_kernels(NULL) == kalm__kernel_set(0));
     CHECK(kalm__pick_kernels("scalar") == &kalm__kernels_scalar);
     check_scalar();
-    for (type = 0; type < KALM__TYPES; type++) {
+    for (type = 0; type < TYPES; type++) {
         for (rows = 1; rows <= 50; rows += rows < 26 ? 1 : 6)
             for (kind = 0; kind < KINDS; kind++, round++)
                 check_problem(type, rows, cols[round % 12], outputs[round / 3 % 8], kind);
@@ -411,5 +473,6 @@ int main(void)
     check_largest();
     check_not_numbers();
     check_stride();
+    check_wide();
     return test_end();
 }

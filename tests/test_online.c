@@ -79,7 +79,7 @@ static const char *const instructions[] = { NULL, "Given a few keywords, find th
 
 static void cache_is_exact(const char *kernels)
 {
-    static const size_t sizes[] = { (size_t)1 << 30, 3000000, 700000, 1000 };
+    static const size_t sizes[] = { (size_t)1 << 30, 1200000, 300000, 1000 };
     kalm_context *plain = context(1, 0, kernels);
     kalm_score want[2][7][DOCS], got[DOCS];
     size_t q, s, k;
