@@ -72,46 +72,80 @@ KALM__FN size_t kalm__key_bytes(const kalm__heads *h, size_t capacity)
 
 /* ---- putting keys in --------------------------------------------------------------------------------------------- */
 
-/* Put one key and one value (all kv heads, [kv_heads][head_dim]) at place i. kalm__end_keys follows once all are in. */
-KALM__FN void kalm__store_key(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t i, const float *k,
-                              const float *v)
+/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. */
+KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+                                         const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
+{
+    size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
+    void *scale = piece + part->key_scale, *sum = piece + part->key_sum;
+    int16_t words[KALM__MAX_HEAD_DIM];
+    void *bytes = words;
+    int8_t *q = (int8_t *)bytes;
+    for (i = first; i < first + n; i++, k += stride) {
+        unsigned char *panel = piece + i / 16 * kalm__panel_bytes(h->type, dim) + i % 16 * 4;
+        if (h->type == KALM__Q8) {
+            int32_t total = 0;
+            ((float *)scale)[i] = ops->quantise(q, k, dim);
+            for (d = 0; d < dim; d++) total += q[d];
+            for (d = dim; d < wide; d++) q[d] = 0;
+            for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
+            ((int32_t *)sum)[i] = total;
+        } else {
+            ((float *)scale)[i] = ops->quantise_words(words, k, dim, (float)kalm__word_limit(dim));
+            for (d = dim; d < wide; d++) words[d] = 0;
+            for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
+        }
+    }
+}
+
+/* The same with values, which lie four keys together: whole lines of them where that many are at hand. */
+KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+                                           const kalm__key_parts *part, size_t capacity, size_t first, size_t n, const float *v,
+                                           size_t stride)
+{
+    int8_t q[4][KALM__MAX_HEAD_DIM];
+    void *scale = piece + part->value_scale;
+    size_t i = first, j, d, lane, some, dim = h->head_dim, channels = kalm__round_up(dim, 16);
+    for (; i < first + n; i += some) {
+        some = kalm__min(4 - i % 4, first + n - i);
+        for (j = 0; j < some; j++, v += stride) {
+            ((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
+            for (d = dim; d < channels; d++) q[j][d] = 0;
+        }
+        for (d = 0; d < channels; d += 16) {
+            unsigned char *line = piece + part->value + d * capacity + i / 4 * 64;
+            if (some == 4) ops->interleave(line, q[0] + d, q[1] + d, q[2] + d, q[3] + d);
+            else
+                for (j = 0; j < some; j++)
+                    for (lane = 0; lane < 16; lane++) line[lane * 4 + i % 4 + j] = (unsigned char)q[j][d + lane];
+        }
+    }
+}
+
+/* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
+   first + n - 1. kalm__end_keys follows once all are in. */
+KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
+                               const float *k, const float *v, size_t stride)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, d, dim = h->head_dim, wide = kalm__round_up(dim, 32), channels = kalm__round_up(dim, 16);
+    size_t head, i, d, dim = h->head_dim;
     for (head = 0; head < h->kv_heads; head++, k += dim, v += dim) {
         unsigned char *piece = keys->data + head * part.size;
-        if (h->type == KALM__F32) {
-            void *place = piece, *values = piece + part.value;
-            float *panel = (float *)place + (i / 16 * 16 * dim + i % 16), *out = (float *)values + i * 16;
-            for (d = 0; d < dim; d++) panel[d * 16] = k[d];
-            for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, v + d, 16 * sizeof(float));
+        void *place = piece, *values = piece + part.value;
+        if (h->type != KALM__F32) {
+            kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
+            kalm__store_quantised_values(h, ops, piece, &part, keys->capacity, first, n, v, stride);
+            continue;
+        }
+        for (i = 0; i < n; i++) {
+            const float *key = k + i * stride, *value = v + i * stride;
+            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16), *out = (float *)values + (first + i) * 16;
+            for (d = 0; d < dim; d++) panel[d * 16] = key[d];
+            for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, value + d, 16 * sizeof(float));
             if (d < dim) {
                 memset(out + d * keys->capacity, 0, 16 * sizeof(float));
-                memcpy(out + d * keys->capacity, v + d, (dim - d) * sizeof(float));
+                memcpy(out + d * keys->capacity, value + d, (dim - d) * sizeof(float));
             }
-        } else {
-            int16_t words[KALM__MAX_HEAD_DIM];
-            void *bytes = words, *scale = piece + part.key_scale, *value_scale = piece + part.value_scale;
-            int8_t *q = (int8_t *)bytes;
-            unsigned char *out = piece + part.value + i / 4 * 64 + i % 4;
-            if (h->type == KALM__Q8) {
-                unsigned char *panel = piece + i / 16 * 16 * wide + i % 16 * 4;
-                void *sum = piece + part.key_sum;
-                int32_t total = 0;
-                ((float *)scale)[i] = ops->quantise(q, k, dim);
-                for (d = 0; d < dim; d++) total += q[d];
-                for (d = dim; d < wide; d++) q[d] = 0;
-                for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
-                ((int32_t *)sum)[i] = total;
-            } else {
-                unsigned char *panel = piece + i / 16 * 32 * wide + i % 16 * 4;
-                ((float *)scale)[i] = ops->quantise_words(words, k, dim, (float)kalm__word_limit(dim));
-                for (d = dim; d < wide; d++) words[d] = 0;
-                for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
-            }
-            ((float *)value_scale)[i] = ops->quantise(q, v, dim);
-            for (d = dim; d < channels; d++) q[d] = 0;
-            for (d = 0; d < channels; d++) out[d / 16 * 16 * keys->capacity + d % 16 * 4] = (unsigned char)q[d];
         }
     }
 }

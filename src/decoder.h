@@ -73,17 +73,21 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__decoding *d = (const kalm__decoding *)arg;
     const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
     const kalm__ops *ops = d->c->machine.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, within;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, j, n, within;
     (void)worker;
-    for (; k < end; k++) {
+    for (; k < end; k += n) {          /* of one document */
         const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
-        float *key = d->c->memory.h + k * 2 * all;
-        if (d->planes == 2) ops->scale_add(key, 1.0f, d->c->memory.h + (d->c->chunk + k) * 2 * all, 2 * all);
-        for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
-            if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
+        float *keys = d->c->memory.h + k * 2 * all, *second = d->c->memory.h + (d->c->chunk + k) * 2 * all;
+        n = kalm__min(end - k, q->cross.count - within);
+        for (j = 0; j < n; j++) {
+            float *key = keys + j * 2 * all;
+            if (d->planes == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
+            for (h = 0; h < s->kv_heads; h++) {
+                ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
+                if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
+            }
         }
-        kalm__store_key(&d->run->heads, ops, &q->cross, within, key, key + all);
+        kalm__store_keys(&d->run->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
     }
 }
 

@@ -43,6 +43,7 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden,
     const unsigned char *p = (const unsigned char *)row;
     size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
     const unsigned char *q = p + 2 * blocks;
+    float scale = 0.0f;
     switch (type) {
     case KALM__F32:
         for (i = 0; i < hidden; i++) out[i] = kalm__f32(p + 4 * i);
@@ -55,13 +56,13 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden,
         break;
     case KALM__Q8:
         for (i = 0; i < hidden; i++) {
-            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
+            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)(int8_t)q[i];
         }
         break;
     case KALM__Q4:
         for (i = 0; i < hidden; i++) {
-            float scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
             out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
         }
         break;

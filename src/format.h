@@ -80,7 +80,7 @@ enum { KALM__ENCODER = 0, KALM__DECODER = 1 };
 /* Limits of a sane model. They keep every product below 2^63, so that the arithmetic on untrusted numbers needs no
    further care; the largest published model is far inside (hidden 2560, 34 layers). */
 enum {
-    KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 12,
+    KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 10,
     KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
 };
 

@@ -315,7 +315,7 @@ static const kalm__tile_fn kalm__words_tiles_avx2[KALM__256_TILE] = {
             w1 = KALM__256_LINE(b + 16); \
             w2 = KALM__256_LINE(b + 32); \
             w3 = KALM__256_LINE(b + 48); \
-            KALM__PREFETCH(b + 2048); \
+            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
             KALM__REP_##R(KALM__256_DMADD) \
         } \
         KALM__REP_##R(KALM__256_DSTORE) \
@@ -639,8 +639,8 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
             w1 = KALM__VNNI_LINE(b + 32); \
             w2 = KALM__VNNI_LINE(b + 64); \
             w3 = KALM__VNNI_LINE(b + 96); \
-            KALM__PREFETCH(b + 2048); \
-            KALM__PREFETCH(b + 2112); \
+            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
+            KALM__PREFETCH(b + KALM__FAR_AHEAD + 64); \
             KALM__REP_##R(KALM__VNNI_STEP2) \
         } \
         KALM__REP_##R(KALM__VNNI_STORE2) \

@@ -603,7 +603,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             if (small) {               /* a little further on the same way, into the next panels */
-                job.ahead = weights + 2048;
+                job.ahead = weights + KALM__FAR_AHEAD;
                 job.ahead_step = 64;
             } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
             if (pair == 2 && R < 5) {  /* a tail of few rows */

@@ -60,8 +60,9 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
 
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
 
-/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache. Where
-   there are fine rows the last piece is packed by kalm__pack_rows, since the second planes follow it. */
+/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache; rows that
+   need none of it are packed from where they are. Where there are fine rows the last piece is packed by kalm__pack_rows, since
+   the second planes follow it. */
 KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
@@ -69,33 +70,30 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
     size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
+    int later = r->fine.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = r->fine.count && first == last ? r->c->memory.fine : (float *)scratch;
-    const float *packed = rows;
-    if (!r->gain && !r->rotated && !r->gain_added && !r->fine.count) {
-        packed = r->from + first * r->width;
-    } else {
-        for (k = 0; k < count; k++) {
-            const float *x = r->from + (first + k) * r->width;
-            float *out = rows + k * r->width;
-            if (r->gain_added) {
-                float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
-                ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
-                x = residual;
-            }
-            if (!r->target) continue;
-            if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
-            else memcpy(out, x, r->width * sizeof(float));
-            if (r->rotated) ops->hadamard(out, r->width);
+    float *rows = later ? r->c->memory.fine : (float *)scratch;
+    const float *packed = prepare ? rows : r->from + first * r->width;
+    for (k = 0; (prepare || r->gain_added) && k < count; k++) {
+        const float *x = r->from + (first + k) * r->width;
+        float *out = rows + k * r->width;
+        if (r->gain_added) {
+            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
+            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            x = residual;
         }
-        for (f = 0; f < r->fine.count; f++)
-            if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
-                ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, rows + (r->fine.row[f] - first) * r->width,
-                                   r->width);
-        if (rows == r->c->memory.fine) return;
+        if (!prepare) continue;
+        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
+        else memcpy(out, x, r->width * sizeof(float));
+        if (r->rotated) ops->hadamard(out, r->width);
     }
     if (!r->target) return;
+    for (f = 0; f < r->fine.count; f++)
+        if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
+            ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, packed + (r->fine.row[f] - first) * r->width,
+                               r->width);
+    if (later) return;
     if (r->target == &r->layer->matrix[KALM__T_Q])
         m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
     else
@@ -146,25 +144,29 @@ KALM__FN void kalm__find_fine(kalm__layer_run *r)
 
 /* ---- keys and values ----------------------------------------------------------------------------------------------- */
 
-/* Norm, rotate and pack the keys of one row; the values beside them. */
+/* Norm, rotate and pack the keys of 16 rows; the values beside them. */
 KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->machine.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, r->n), h, j, n;
     void *scratch = kalm__scratch(&r->c->machine, worker);
     float *turn = (float *)scratch;
-    for (k = first; k < end; k++) {
+    for (; k < end; k += n) {          /* of one sequence */
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
-        float *key = r->c->memory.h + k * 2 * all;
         size_t at = q->position + (r->row0 + k - q->row);
-        kalm__rotary_at(r->rotary, ops, at, turn);
-        for (h = 0; h < s->kv_heads; h++) {
-            ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
-            if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
+        float *keys = r->c->memory.h + k * 2 * all;
+        n = kalm__min(end - k, q->row + q->count - (r->row0 + k));
+        for (j = 0; j < n; j++) {
+            kalm__rotary_at(r->rotary, ops, at + j, turn);
+            for (h = 0; h < s->kv_heads; h++) {
+                float *key = keys + j * 2 * all + h * dim;
+                ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
+                if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
+            }
         }
-        kalm__store_key(&r->heads, ops, &q->self, at, key, key + all);
+        kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all);
     }
 }
 

@@ -34,6 +34,7 @@ typedef struct kalm__ops {
     float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
     float (*weigh)(float *p, const float *scale, size_t n);
+    void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
     void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
 
@@ -144,6 +145,13 @@ KALM__INLINE void kalm__store16_four(int16_t *p, kalm__four a)
     p[0] = (int16_t)a.v[0], p[1] = (int16_t)a.v[1], p[2] = (int16_t)a.v[2], p[3] = (int16_t)a.v[3];
 }
 
+KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
+{
+    size_t i;
+    for (i = 0; i < 16; i++, line += 4)
+        line[0] = (unsigned char)a[i], line[1] = (unsigned char)b[i], line[2] = (unsigned char)c[i], line[3] = (unsigned char)d[i];
+}
+
 #define KALM__V(name) kalm__##name##_scalar
 #define KALM__VT
 #define VF kalm__four
@@ -208,6 +216,18 @@ KALM__VT KALM__INLINE __m128i kalm__words_avx2(__m256 v)
     __m256i w = _mm256_cvtps_epi32(v);
     return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
 }
+KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c,
+                                             const int8_t *d)
+{
+    __m128i va = _mm_loadu_si128((const __m128i *)(const void *)a), vb = _mm_loadu_si128((const __m128i *)(const void *)b);
+    __m128i vc = _mm_loadu_si128((const __m128i *)(const void *)c), vd = _mm_loadu_si128((const __m128i *)(const void *)d);
+    __m128i ab = _mm_unpacklo_epi8(va, vb), cd = _mm_unpacklo_epi8(vc, vd), *out = (__m128i *)(void *)line;
+    _mm_storeu_si128(out, _mm_unpacklo_epi16(ab, cd));
+    _mm_storeu_si128(out + 1, _mm_unpackhi_epi16(ab, cd));
+    ab = _mm_unpackhi_epi8(va, vb), cd = _mm_unpackhi_epi8(vc, vd);
+    _mm_storeu_si128(out + 2, _mm_unpacklo_epi16(ab, cd));
+    _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(ab, cd));
+}
 #define KALM__V(name) kalm__##name##_avx2
 #define VF __m256
 #define V_W 8
@@ -266,6 +286,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
     v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
     return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
+#define kalm__interleave_avx512 kalm__interleave_avx2
 #define KALM__V(name) kalm__##name##_avx512
 #define VF __m512
 #define V_W 16
@@ -322,6 +343,12 @@ KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
     int8x8_t b = vmovn_s16(vcombine_s16(w, w));
     vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(b), 0);
 }
+KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
+{
+    int8x16x4_t all;
+    all.val[0] = vld1q_s8(a), all.val[1] = vld1q_s8(b), all.val[2] = vld1q_s8(c), all.val[3] = vld1q_s8(d);
+    vst4q_s8((int8_t *)line, all);
+}
 #define KALM__V(name) kalm__##name##_neon
 #define KALM__VT
 #define VF float32x4_t
@@ -370,6 +397,7 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
     v = wasm_i32x4_trunc_sat_f32x4(v);
     return wasm_i16x8_narrow_i32x4(v, v);
 }
+#define kalm__interleave_wasm kalm__interleave_scalar
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__VT
 #define VF v128_t

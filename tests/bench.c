@@ -186,25 +186,26 @@ static bench__peak_fn peak_of(const char *set, uint32_t type, const char **name)
 
 /* ---- measuring ----------------------------------------------------------------------------------------- */
 
-/* One thing to time, and its yardstick: a register peak, or reading `bytes` bytes at `read`. */
+/* One thing to time, and its yardstick: a register peak, or reading the `bytes` bytes that would come next, as cold. */
 typedef struct job {
     void         (*run)(void *arg);
     void          *arg;
     double         work;               /* of one run: operations, or bytes */
     kalm__pool    *pool;               /* where the yardstick runs */
     bench__peak_fn peak;
-    const unsigned char *read;
-    size_t         bytes;
+    const unsigned char *read;         /* [copies][bytes], of which a run takes one and the yardstick the next */
+    size_t         bytes, copies, *copy;
     /* results */
-    double         best, best_peak, made;   /* seconds; operations or bytes a second; of one task of the yardstick */
+    double         best, best_peak, made;   /* seconds; operations or bytes a second; of one task of the yardstick. Of reads
+                                               not the best but the mean: the best would be of what a cache still held */
+    double         reading, running;   /* seconds in all, where read */
     double         first;              /* seconds of the first run */
     double         processor;          /* seconds of processor time of the best run; on one thread, else 0 */
-    size_t         read_at;
     long           turns;
     int            repeat;
 } job;
 
-enum { SLICES = 8, READ_SLICE = 256 * 1024, READ_TASKS = 16 };
+enum { SLICES = 8, READ_SLICE = 64 * 1024 };
 static volatile uint64_t sink;
 
 static void peak_task(void *arg, size_t i, unsigned worker)
@@ -217,19 +218,22 @@ static void peak_task(void *arg, size_t i, unsigned worker)
 static void read_task(void *arg, size_t i, unsigned worker)
 {
     const job *j = (const job *)arg;
-    size_t at = (j->read_at + i * READ_SLICE) % j->bytes;
+    size_t at = i * READ_SLICE, size = kalm__min(READ_SLICE, j->bytes - at);
     (void)worker;
-    sink = bench__read(j->read + at, READ_SLICE);
+    sink = bench__read(j->read + *j->copy * j->bytes + at, size / 64 * 64);
 }
 
-/* Work a second of the yardstick: short, so that some meet no neighbour. Reads go round the buffer piece by piece. */
+/* Work a second of the yardstick: short, so that some meet no neighbour. */
 static double yardstick(job *j)
 {
-    size_t tasks = j->read ? READ_TASKS : SLICES * j->pool->size;
-    double t = bench__now(), work = (double)tasks * (j->read ? (double)READ_SLICE : j->made);
+    size_t tasks = j->read ? (j->bytes + READ_SLICE - 1) / READ_SLICE : SLICES * j->pool->size;
+    double t = bench__now(), work = j->read ? (double)j->bytes : (double)tasks * j->made;
     kalm__parallel(j->pool, tasks, j->read ? read_task : peak_task, j);
     t = work / (bench__now() - t + 1e-9);
-    if (j->read) j->read_at = (j->read_at + READ_TASKS * READ_SLICE) % j->bytes;
+    if (j->read) {
+        *j->copy = (*j->copy + 1) % j->copies;
+        j->reading += work / t;
+    }
     if (t > j->best_peak) j->best_peak = t;
     return t;
 }
@@ -250,7 +254,7 @@ static void measure(job *jobs, size_t count, double seconds, int least)
         j->best = j->first;            /* the first one warms up; it counts only if it is the fastest */
         j->repeat = (int)(0.002 / (j->first + 1e-9)) + 1;
         j->best_peak = j->processor = 0;
-        j->read_at = 0;
+        if (j->read) j->repeat = 1;
         if (j->peak) {
             j->turns = 2000;
             t = bench__now();
@@ -261,6 +265,7 @@ static void measure(job *jobs, size_t count, double seconds, int least)
         if (j->peak || j->read) (void)yardstick(j);
     }
     if (bench__now() - start > 4 * seconds + 8) least = 0;             /* a slow machine: the first run is all */
+    for (i = 0; i < count; i++) jobs[i].reading = jobs[i].running = 0;
     start = bench__now();
     for (round = 0; round < least || (least && bench__now() - start < seconds); round++)
         for (i = 0; i < count; i++) {
@@ -269,10 +274,16 @@ static void measure(job *jobs, size_t count, double seconds, int least)
             t = bench__now();
             for (k = 0; k < j->repeat; k++) j->run(j->arg);
             t = (bench__now() - t) / j->repeat;
+            j->running += t;
             if (t < j->best) j->best = t;
             t = (double)(clock() - used) / CLOCKS_PER_SEC / j->repeat;
             if (j->pool->size == 1 && (j->processor <= 0 || t < j->processor)) j->processor = t;
             if (j->peak || j->read) (void)yardstick(j);
+        }
+    for (i = 0; i < count && round; i++)
+        if (jobs[i].read) {
+            jobs[i].best = jobs[i].running / round;
+            jobs[i].best_peak = (double)jobs[i].bytes * round / jobs[i].reading;
         }
 }
 
@@ -283,7 +294,7 @@ static double ratio(const job *j) { return j->best_peak > 0 ? rate(j) / j->best_
 static void by_processor(const job *j, char *note, size_t size)
 {
     size_t n = strlen(note);
-    if (j->processor > 0 && j->best_peak > 0)
+    if (!j->read && j->processor > 0 && j->best_peak > 0)
         snprintf(note + n, size - n, "%s%.1f%% by processor time", n ? "; " : "",
                  100 * j->work / j->processor / j->best_peak);
 }
@@ -319,7 +330,8 @@ typedef struct product {
     kalm__pool    *pool;
     kalm__matrix   w;
     bench_shape    shape;
-    size_t         rows, chunk, row0, scratch_size, copies, copy, bytes;
+    size_t         rows, chunk, row0, scratch_size, copies, bytes;
+    size_t        *copy;               /* which copy of the weights comes next, on however many threads */
     kalm__cut      cut;
     unsigned char *data, *acts, *scratch;
     float         *x, *y;
@@ -352,8 +364,8 @@ static void product_run(void *arg)
 {
     product *p = (product *)arg;
     size_t step = kalm__round_up(16, p->set->acts_step), n, pieces;
-    p->w.data = p->data + p->copy * p->bytes;
-    p->copy = (p->copy + 1) % p->copies;
+    p->w.data = p->data + *p->copy * p->bytes;
+    *p->copy = (*p->copy + 1) % p->copies;
     kalm__parallel(p->pool, (p->rows + step - 1) / step, product_pack, p);
     for (p->row0 = 0; p->row0 < p->rows; p->row0 += n) {
         n = kalm__min(p->chunk, p->rows - p->row0);
@@ -384,19 +396,19 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
     }
 }
 
-/* `reads`: few rows, measured against reading the weights, and more of them than the caches near the cores hold, as in a
-   pass through a model. Otherwise at least the 6 MB of one layer of Nano are gone through. */
+/* `reads`: few rows, measured against reading the weights, of which there are more than the caches hold: a pass through a
+   model meets none of them there. Otherwise at least the 6 MB of one layer of Nano are gone through. */
 static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows,
                           int reads)
 {
     const kalm__kernels *set = kalm__pick_kernels(set_name);
-    size_t circle = reads ? (size_t)64 << 20 : (size_t)6 << 20, most = 0, most_rows = 0, most_y = 0, i, k;
+    size_t circle = reads ? (size_t)256 << 20 : (size_t)6 << 20, most = 0, most_rows = 0, most_y = 0, i, k;
     size_t sizes[BENCH_SHAPES];
     void *blocks[6];
     unsigned char *data, *scales;
     double worst[2] = { 1e30, 1e30 };
     job kept[2];
-    size_t worst_shape[2] = { 0, 0 }, skipped = 0;
+    size_t worst_shape[2] = { 0, 0 }, skipped = 0, copy;
     double seconds = 0;                /* an operation takes */
     const char *peak_name = "";
     bench__peak_fn peak;
@@ -410,7 +422,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
         const bench_shape *s = &bench_shapes[i];
         size_t bytes = kalm__panel_bytes(type, s->inputs) * (((size_t)s->outputs + 15) / 16);
         sizes[i] = (circle + bytes - 1) / bytes * bytes;
-        most = kalm__max(most, kalm__round_up(sizes[i], READ_SLICE));
+        most = kalm__max(most, sizes[i]);
         most_rows = kalm__max(most_rows, s->inputs);
         if (!s->passing) most_y = kalm__max(most_y, kalm__round_up(s->outputs, 16));
     }
@@ -431,6 +443,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
         }
         memset(p, 0, sizeof p);
         memset(jobs, 0, sizeof jobs);
+        copy = 0;
         for (k = 0; k < opt.counts; k++) {
             void *sums = scales + 24576 * 4, *scale = scales;
             p[k].set = set;
@@ -440,6 +453,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             p[k].chunk = kalm__max(set->acts_step, KALM__CHUNK / set->acts_step * set->acts_step);
             p[k].bytes = kalm__panel_bytes(type, p[k].shape.inputs) * (((size_t)p[k].shape.outputs + 15) / 16);
             p[k].copies = sizes[i] / p[k].bytes;
+            p[k].copy = &copy;
             p[k].data = data;
             p[k].x = (float *)place;
             p[k].w.type = type;
@@ -462,7 +476,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             jobs[k].pool = &pools[k];
             jobs[k].work = reads ? (double)p[k].bytes : 2.0 * (double)rows * p[k].shape.outputs * p[k].shape.inputs;
             jobs[k].peak = peak;
-            if (reads) jobs[k].read = data, jobs[k].bytes = kalm__round_up(sizes[i], READ_SLICE);
+            if (reads) jobs[k].read = data, jobs[k].bytes = p[k].bytes, jobs[k].copies = p[k].copies, jobs[k].copy = &copy;
         }
         measure(jobs, opt.counts, 0.2 * opt.counts, 3);
         seconds = jobs[0].best / (2.0 * (double)rows * bench_shapes[i].outputs * bench_shapes[i].inputs);

@@ -72,6 +72,10 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     BOTH("rounding_loss", n, o->rounding_loss(out, x, n));
     for (i = 0; i < MOST; i++) other[i] = fabsf(other[i]), y[i] = fabsf(y[i]);
     BOTH("weigh", n, out[MOST - 1] = o->weigh(out, other, n));
+    for (i = 0; i < MOST; i++) q[0][i] = (int8_t)test_random(&state), q[1][i] = 0;
+    ops->interleave((unsigned char *)q[1], q[0], q[0] + 16, q[0] + 32, q[0] + 48);
+    for (i = 0; i < 64 && q[1][i] == q[0][i % 4 * 16 + i / 4]; i++) {}
+    CHECKF(i == 64 && q[1][64] == 0, "%s: interleave goes wrong at byte %zu", set, i);
     for (i = 0; i < MOST; i++) x[i] = (float)((int)(test_random(&state) % 8000000) - 4000000);
     BOTH("add_wide", n, o->add_wide(out, scale, 0.37f, x, x + MOST / 2, n < MOST / 2 ? n : MOST / 2));
     BOTH("add_wide of words", n, o->add_wide(out, scale, 0.37f, x, NULL, n));
