@@ -116,7 +116,8 @@ typedef struct kalm_params {
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
 
 /* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
-   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. */
+   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. "avx512bf16" stands behind
+   "avx512vnni" though it is faster with bf16 weights: it rounds activations to bf16, so only who asks for it gets it. */
 KALM_API const char *kalm_kernels(size_t i);
 
 /* ---- model --------------------------------------------------------------------------------------------------- */

@@ -96,12 +96,18 @@
 #      if __clang_major__ >= 8
 #        define KALM__HAVE_AVX512 1
 #      endif
+#      if __clang_major__ >= 9
+#        define KALM__HAVE_AVX512BF16 1
+#      endif
 #    else
 #      if __GNUC__ >= 12
 #        define KALM__HAVE_AVXVNNI 1
 #      endif
 #      if __GNUC__ >= 9
 #        define KALM__HAVE_AVX512 1
+#      endif
+#      if __GNUC__ >= 10
+#        define KALM__HAVE_AVX512BF16 1
 #      endif
 #    endif
 #  elif (defined(_M_X64) || defined(_M_IX86)) && defined(_MSC_VER)
@@ -139,6 +145,9 @@
 #endif
 #ifndef KALM__HAVE_AVX512
 #  define KALM__HAVE_AVX512 0
+#endif
+#ifndef KALM__HAVE_AVX512BF16
+#  define KALM__HAVE_AVX512BF16 0
 #endif
 #ifndef KALM__NEON
 #  define KALM__NEON 0

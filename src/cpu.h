@@ -37,7 +37,8 @@ enum {
     KALM__CPU_AMX        = 8,          /* tiles and int8; on Linux the process must still ask for them         */
     KALM__CPU_NEON       = 16,
     KALM__CPU_DOTPROD    = 32,
-    KALM__CPU_I8MM       = 64
+    KALM__CPU_I8MM       = 64,
+    KALM__CPU_AVX512BF16 = 128
 };
 
 #if KALM__X86
@@ -79,15 +80,17 @@ KALM__FN unsigned kalm__cpu_features(void)
     kalm__cpuid(7, 0, r);
     leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
     if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
-        uint32_t subleaves = r[0];
-        found |= KALM__CPU_AVX2;                            /* AVX, FMA, F16C, AVX2; xmm and ymm saved */
-        if (subleaves >= 1) {
+        uint32_t leaf71a = 0;
+        if (r[0] >= 1) {                                    /* subleaves */
             kalm__cpuid(7, 1, r);
-            if (r[0] >> 4 & 1) found |= KALM__CPU_AVXVNNI;
+            leaf71a = r[0];
         }
+        found |= KALM__CPU_AVX2;                            /* AVX, FMA, F16C, AVX2; xmm and ymm saved */
+        if (leaf71a >> 4 & 1) found |= KALM__CPU_AVXVNNI;
         /* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
         if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
             found |= KALM__CPU_AVX512VNNI;
+            if (leaf71a >> 5 & 1) found |= KALM__CPU_AVX512BF16;
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
             found |= KALM__CPU_AVXVNNI;
 #  endif

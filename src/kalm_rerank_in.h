@@ -47,6 +47,7 @@
 #include "kernels_tiles.h"
 #include "kernels_avx2.h"
 #include "kernels_avx512.h"
+#include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
 #include "kernels_wasm.h"
 #include "kernel_sets.h"

@@ -8,6 +8,7 @@
 #include "kernels_scalar.h"
 #include "kernels_avx2.h"
 #include "kernels_avx512.h"
+#include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
 #include "kernels_wasm.h"
 
@@ -19,6 +20,9 @@ typedef struct kalm__set_entry {
 static const kalm__set_entry kalm__set_table[] = {
 #if KALM__HAVE_AVX512
     { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
+#endif
+#if KALM__HAVE_AVX512BF16
+    { KALM__CPU_AVX512VNNI | KALM__CPU_AVX512BF16, &kalm__kernels_avx512bf16 },   /* by name alone, see there */
 #endif
 #if KALM__HAVE_AVXVNNI
     { KALM__CPU_AVX2 | KALM__CPU_AVXVNNI, &kalm__kernels_avxvnni },

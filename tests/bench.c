@@ -390,6 +390,7 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
     for (i = 0; i + 8 <= bytes; i += 8) {
         v = random_bits(&state);
         if (type == KALM__F32) v = (v & 0x807fffff807fffffu) | 0x3c0000003c000000u;
+        else if (type == KALM__BF16) v = (v & 0x807f807f807f807fu) | 0x3c003c003c003c00u;
         else if (type == KALM__Q8) v |= 0x0101010101010101u;
         else v &= 0x3f3f3f3f3f3f3f3fu;
         memcpy(data + i, &v, 8);
@@ -1090,6 +1091,7 @@ int main(int argc, char **argv)
     bench_matmuls("matmul_avx2_512", "avx2", "maddubs", KALM__Q8, 512, 0);
     if (!opt.quick || opt.only) bench_matmuls("matmul_avx2_512_words", "avx2", NULL, KALM__Q8, 512, 0);
     bench_matmuls("matmul_f32_512", NULL, NULL, KALM__F32, 512, 0);
+    bench_matmuls("matmul_bf16_512", "avx512bf16", NULL, KALM__BF16, 512, 0);
     bench_sets();
     stop_pools();
     if (!opt.csv && wanted("tokenizer") && (opt.tokenizer || opt.models)) {

@@ -76,11 +76,20 @@ KALM__TARGET("avx512f") static double bench__peak_fma512(long n)
     return made;
 }
 #    endif
+#    if KALM__HAVE_AVX512BF16
+KALM__TARGET("avx512f,avx512bf16") static double bench__peak_bf16(long n)
+{
+    double made = 24.0 * 32.0 * (double)n;
+    __asm__ volatile(BENCH__ZMM BENCH__24("vdpbf16ps", "%%zmm1,%%zmm0,", "%%zmm") BENCH__END
+                     : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW, BENCH__HIGH);
+    return made;
+}
+#    endif
 #    if KALM__HAVE_AVXVNNI
 KALM__TARGET("avx2,avxvnni") static double bench__peak_avxvnni(long n)
 {
     double made = 12.0 * 32.0 * (double)n;
-    __asm__ volatile(BENCH__LOOP BENCH__12("%{vex%} vpdpbusd", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
+    __asm__ volatile(BENCH__LOOP BENCH__12(KALM__VEX "vpdpbusd", "%%ymm1,%%ymm0,", "%%ymm") BENCH__END
                      : "+r"(n) : "r"(bench__sources()) : "cc", BENCH__LOW);
     return made;
 }
@@ -125,8 +134,14 @@ static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **na
 {
     *name = "";
 #if KALM__X86 && defined(__GNUC__) && defined(__x86_64__)
+#  if KALM__HAVE_AVX512BF16
+    if (strcmp(set, "avx512bf16") == 0 && type == KALM__BF16) {
+        *name = "vdpbf16ps zmm";
+        return bench__peak_bf16;
+    }
+#  endif
 #  if KALM__HAVE_AVX512
-    if (strcmp(set, "avx512vnni") == 0) {
+    if (strncmp(set, "avx512", 6) == 0) {
         *name = kalm__is_quantised(type) ? "vpdpbusd zmm" : "vfmadd231ps zmm";
         return kalm__is_quantised(type) ? bench__peak_vnni512 : bench__peak_fma512;
     }

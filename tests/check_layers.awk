@@ -16,6 +16,7 @@ BEGIN {
                   "embedding tokenizer/bpe;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar kernels_tiles;" \
+                  "kernels_avx512;" \
                   "kernels_*;" \
                   "kernel_sets ops modelfile;" \
                   "matmul rotary model;" \

@@ -443,7 +443,10 @@ static void run_case(const char *dir, const char *name)
         if (CHECKF(kalm_model_open(path, NULL, &model, &err) == KALM_OK, "%s: %s", name, err.text)) {
             CHECKF(kalm_model_verify(model, &err) == KALM_OK, "%s: %s", name, err.text);
             if (only_kernels) run_set(&g, model, bounds[w].weights, only_kernels, &bounds[w]);
-            else for (i = 0; (set = kalm_kernels(i)) != NULL; i++) run_set(&g, model, bounds[w].weights, set, &bounds[w]);
+            else
+                for (i = 0; (set = kalm_kernels(i)) != NULL; i++)      /* avx512bf16 has products of its own for bf16 alone */
+                    if (strcmp(set, "avx512bf16") != 0 || !strcmp(bounds[w].weights, "bf16"))
+                        run_set(&g, model, bounds[w].weights, set, &bounds[w]);
             kalm_model_close(model);
         }
         remove(path);
