@@ -507,7 +507,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #      if __clang_major__ >= 8
 #        define KALM__HAVE_AVX512 1
 #      endif
-#      if __clang_major__ >= 9
+#      if __clang_major__ >= 9 && defined(__GNUC__)
 #        define KALM__HAVE_AVX512BF16 1
 #      endif
 #    else
@@ -5064,6 +5064,13 @@ KALM__FN size_t kalm__acts_bytes_avx512bf16(uint32_t type, size_t rows, size_t c
     return kalm__acts_bytes_avx512(type, rows, cols);
 }
 
+/* Sixteen floats as bf16, to nearest, ties to even */
+KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
+{
+    __m512i u = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
+}
+
 /* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_words_avx512. */
 KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t R, size_t n, const float *const x[4], size_t cols)
 {
@@ -5073,7 +5080,7 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
         __mmask16 in = kalm__inside_512(k, cols);
         KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
         for (l = 0; l < 4; l++)
-            _mm256_store_si256((__m256i *)(void *)pairs[l], (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, x[l] + at)));
+            _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
             kalm__store_rows_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
@@ -5111,15 +5118,11 @@ KALM__BF16_512 KALM__FN void kalm__pair_avx512bf16(const unsigned char *panel, s
     }
 }
 
-/* acc + two products in each dword */
+/* acc + two products in each dword; in asm, since compilers differ in the types its intrinsic takes */
 KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m512i w)
 {
-#if defined(__GNUC__)
     __asm__("vdpbf16ps {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
     return acc;
-#else
-    return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
-#endif
 }
 
 #define KALM__BF16_STEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);

@@ -96,7 +96,7 @@
 #      if __clang_major__ >= 8
 #        define KALM__HAVE_AVX512 1
 #      endif
-#      if __clang_major__ >= 9
+#      if __clang_major__ >= 9 && defined(__GNUC__)
 #        define KALM__HAVE_AVX512BF16 1
 #      endif
 #    else
