@@ -3208,8 +3208,9 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
    WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so; one that
-   multiplies bytes packs two rows of bytes, w = 256 * high + low, and has two rows of results (ops.h, add_wide).
+   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
+   multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
+   of 4 inputs; the parts are added afterwards (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar and WebAssembly, ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -3246,8 +3247,8 @@ KALM__FN int32_t kalm__word_limit(size_t cols)
     return (int32_t)root;
 }
 
-/* Largest wide activation: 127 * 256 + 127, two signed bytes. */
-enum { KALM__WIDE = 32639 };
+/* Largest wide activation, 127 * 256 + 127: two signed bytes. */
+enum { KALM__WIDE = 32639, KALM__WIDE_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
@@ -3288,11 +3289,11 @@ typedef struct kalm__kernels {
     void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
                    size_t panels, float *y, size_t stride, void *scratch);
 
-    /* Rows of acts and of results that a wide row takes: 1 in words; 2 in bytes, the high ones at row 2 r, the low ones at
-       row 2 r + 1. */
-    size_t wide_rows;
-    /* Pack n wide rows, a block of wide_rows * n rows: x [n], `stride` floats apart, inverse [n]. Room: that of q8. */
-    void (*pack_wide)(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+    /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
+       [KALM__WIDE_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
+    void (*pack_wide)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+    /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
+    int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
 
 /* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
@@ -3447,11 +3448,13 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
     }
 }
 
-KALM__FN void kalm__pack_wide_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                     size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
     void *at = (unsigned char *)acts + kalm__scales_bytes(n);
     int16_t *q = (int16_t *)at;
+    (void)high;
     for (r = 0; r < n; r++, x += stride, q += cols32) {
         ((float *)acts)[r] = 1.0f;
         for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
@@ -3552,7 +3555,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_scalar = {
     "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    1, kalm__pack_wide_scalar
+    kalm__pack_wide_scalar, NULL
 };
 
 #endif
@@ -3586,6 +3589,20 @@ KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t m
 KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
 {
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
+}
+
+/* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__WIDE_COLS / 4])
+{
+    size_t i, count = 0;
+    for (i = 0; i < cols32; i += 8) {
+        uint64_t two;
+        memcpy(&two, high + i, 8);
+        if (!two) continue;
+        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
+        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
+    }
+    return count;
 }
 
 /* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
@@ -3708,7 +3725,7 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
 }
 
 /* The first n dwords of v */
-KALM__256 KALM__INLINE void kalm__store_rows_256(void *out, size_t n, __m128i v)
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_256(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
         _mm_storeu_si128((__m128i *)out, v);
@@ -3746,18 +3763,18 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
         if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_rows_256(out, n >= 2 ? 4 : 2, a0);
+            kalm__store_dwords_256(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_rows_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
+            kalm__store_dwords_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
-            kalm__store_rows_256(out, n, _mm256_castsi256_si128(even));
-            kalm__store_rows_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_rows_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_rows_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_256(out, n, _mm256_castsi256_si128(even));
+            kalm__store_dwords_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
@@ -3779,8 +3796,8 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        kalm__store_rows_256(out, n, _mm256_castsi256_si128(q));
-        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(q));
+        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
@@ -3843,8 +3860,10 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
 }
 
-KALM__FN void kalm__pack_wide_avx2(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
+    (void)high;
     kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
 }
 
@@ -4145,7 +4164,7 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    1, kalm__pack_wide_avx2
+    kalm__pack_wide_avx2, NULL
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -4186,37 +4205,74 @@ KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
-   unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_planes_avx2(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
-                                               float inverse_a, float inverse_b, size_t cols)
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+   vpdpbusd takes both unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                           const float inverse[4], size_t cols)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    size_t cols32 = kalm__cols32(cols), k, j;
     const __m256i low = _mm256_set1_epi32(255);
-    __m256 ia = _mm256_set1_ps(inverse_a), ib = _mm256_set1_ps(inverse_b);
     for (k = 0; k < cols32; k += 8, out += 8 * R) {
-        __m256i u = kalm__quantise_256(kalm__load_256(a, k, cols), ia), v = kalm__quantise_256(kalm__load_256(b, k, cols), ib);
-        u = _mm256_packs_epi32(_mm256_srli_epi32(u, 8), _mm256_and_si256(u, low));
-        v = _mm256_packs_epi32(_mm256_srli_epi32(v, 8), _mm256_and_si256(v, low));
-        u = _mm256_packus_epi16(u, v);
-        kalm__store_rows_256(out, n, _mm256_castsi256_si128(u));
-        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(u, 1));
+        __m256i w[4], a, b;
+        for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
+        for (j = 0; j < n; j++) {
+            __m256i h = _mm256_srli_epi32(w[j], 8);
+            __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__WIDE_COLS + k), _mm_packus_epi16(words, words));
+        }
+        a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
+        b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
+        a = _mm256_packus_epi16(a, b);
+        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(a));
+        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
     }
 }
 
-KALM__FN void kalm__pack_wide_avxvnni(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                      size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;
-    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
-    for (r = 0; r < rows; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__even_tile_rows(n, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
-            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
-            kalm__pack_planes_avx2((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
-                                   kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
-                                   inverse[second], cols);
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            kalm__pack_low_256((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
+                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
         }
     }
+}
+
+KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__WIDE_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    float ones[16];
+    if (!count) return 0;
+    memset(&job, 0, sizeof job);
+    for (l = 0; l < 16; l++) ones[l] = 1.0f;
+    job.row_scale = job.scale = ones;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        __m256i a = _mm256_setzero_si256(), b = a;
+        for (l = 0; l < count; l++) {
+            __m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
+            b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
+        }
+        job.y = y + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        kalm__store_256(&job, 0, 0, a);
+        kalm__store_256(&job, 0, 8, b);
+    }
+    return 1;
 }
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
@@ -4353,7 +4409,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
 
 static const kalm__kernels kalm__kernels_avxvnni = {
     "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, 2, kalm__pack_wide_avxvnni
+    kalm__matmul_avxvnni, kalm__pack_wide_avxvnni, kalm__multiply_high_avxvnni
 };
 
 #endif
@@ -4383,7 +4439,7 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 #  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
 
 enum {
     KALM__512_TILE = 12, KALM__512_STEP = 48,
@@ -4445,16 +4501,16 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
    bytes that the mask excludes. */
-KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_512(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
-        _mm_storeu_si128((__m128i *)(void *)out, v);
+        _mm_storeu_si128((__m128i *)out, v);
         return;
     }
-    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
+    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
     if (n != 2) {
         int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy(out + 4 * (n - 1), &odd, 4);
+        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
     }
 }
 
@@ -4486,10 +4542,10 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
-        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(q));
+        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
@@ -4511,46 +4567,61 @@ KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_rows_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_rows_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
 
-/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
-   unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_planes_avx512(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
-                                                 float inverse_a, float inverse_b, size_t cols)
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+   vpdpbusd takes both unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                           const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     const __m512i low = _mm512_set1_epi32(255);
-    __m512 ia = _mm512_set1_ps(inverse_a), ib = _mm512_set1_ps(inverse_b);
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    uint8_t *h1 = high + (n > 1 ? KALM__WIDE_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__WIDE_COLS : 0);
+    uint8_t *h3 = high + (n > 3 ? 3 * KALM__WIDE_COLS : 0);
     for (k = 0; k < cols32; k += 16, out += 16 * R) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
-        __m512i u = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, a + at), ia));
-        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, b + at), ib));
-        u = _mm512_packs_epi32(_mm512_srli_epi32(u, 8), _mm512_and_si512(u, low));
-        v = _mm512_packs_epi32(_mm512_srli_epi32(v, 8), _mm512_and_si512(v, low));
-        u = _mm512_packus_epi16(u, v);
-        kalm__store_rows_512(out, n, _mm512_castsi512_si128(u));
-        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(u, 1));
-        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(u, 2));
-        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(u, 3));
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
+        /* rows that are not there write to the first one's place before it does */
+        _mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h1 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(b, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
+        a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
+        c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
+        a = _mm512_packus_epi16(a, c);
+        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(a));
+        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 
-KALM__FN void kalm__pack_wide_avx512(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                     size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;
-    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
-    for (r = 0; r < rows; r += R) {
-        R = kalm__rows_512(KALM__Q8, rows, r);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__rows_512(KALM__Q8, n, r);
         for (i = 0; i < R; i += 4) {
-            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
-            kalm__pack_planes_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
-                                     kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
-                                     inverse[second], cols);
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            kalm__pack_low_512((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
+                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
         }
     }
 }
@@ -4763,6 +4834,46 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
     { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
+
+/* ---- the high bytes of a wide row ----------------------------------------------------------------------- */
+
+/* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
+#define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
+#define KALM__512_HIGH_STEP(i) c##i = kalm__dpbusd_512(c##i, x, _mm512_load_si512(line + i * bytes));
+#define KALM__512_HIGH_STORE(i) _mm512_storeu_ps(y + 16 * (p + i), _mm512_cvtepi32_ps(c##i));
+KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint8_t lines[KALM__WIDE_COLS / 4 + 16];
+    size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
+    for (l = 0; l < cols32; l += 64) {
+        __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
+        __m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
+        __mmask16 some = _mm512_test_epi32_mask(v, v);
+        _mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
+        count += (size_t)_mm_popcnt_u32(some);
+    }
+    if (!count) return 0;
+    for (p = 0; 16 * (p + 8) <= w->rows; p += 8) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        KALM__REP_8(KALM__512_HIGH_ZERO)
+        for (l = 0; l < count; l++) {
+            __m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            KALM__REP_8(KALM__512_HIGH_STEP)
+        }
+        KALM__REP_8(KALM__512_HIGH_STORE)
+    }
+    for (; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        size_t left = w->rows - 16 * p;
+        __m512i c = _mm512_setzero_si512();
+        for (l = 0; l < count; l++)
+            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
+        _mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
+    }
+    return 1;
+}
 
 /* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
 
@@ -5029,7 +5140,7 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, 2, kalm__pack_wide_avx512
+    kalm__matmul_avx512, kalm__pack_wide_avx512, kalm__multiply_high_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
@@ -5055,7 +5166,7 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 
 #if KALM__HAVE_AVX512BF16
 
-#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
+#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
 
 /* [inputs, rounded up to even][rows], each a bf16 */
 KALM__FN size_t kalm__acts_bytes_avx512bf16(uint32_t type, size_t rows, size_t cols)
@@ -5083,7 +5194,7 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_rows_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
@@ -5210,7 +5321,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
 
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, 2, kalm__pack_wide_avx512
+    kalm__matmul_avx512bf16, kalm__pack_wide_avx512, kalm__multiply_high_avx512
 };
 
 #endif
@@ -5355,17 +5466,18 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 #endif
 }
 
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. plane 1: the high bytes
-   of a wide row, rounded so that the low ones, plane 2, are signed; 0: a row of bytes. */
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a wide row these are
+   the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
 KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
-                                  int plane)
+                                  uint8_t *high)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
     for (k = 0; k < cols32; k += 8, out += apart) {
         int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
                                    kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
-        int8x8_t q = plane == 1 ? vrshrn_n_s16(w, 8) : vmovn_s16(w);
+        int8x8_t q = vmovn_s16(w);
+        if (high) vst1_u8(high + k, vreinterpret_u8_s8(vrshrn_n_s16(w, 8)));
         if (half == 4) vst1_s8((int8_t *)out, q);
         else {
             uint32_t pair[2];
@@ -5433,31 +5545,63 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
             for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
         } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, 0);
+            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
             if (R & 1)
                 for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
         } else {
             for (; i + 4 <= R; i += 4)
                 kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, 0);
+            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, NULL);
         }
     }
 }
 
-KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, size_t n, const float *x, size_t stride,
+KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;      /* even, so all tiles of pairs are */
-    for (r = 0; r < rows; r += R) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        R = kalm__neon_rows(kind, KALM__Q8, rows, r);
+    size_t r, R, i, cols32 = kalm__cols32(cols);
+    for (r = 0; r < n; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
+        size_t pairs, even;
+        R = kalm__neon_rows(kind, KALM__Q8, n, r);
+        pairs = (size_t)kalm__neon_pairs(kind, R);
+        even = pairs ? R + (R & 1) : R;
+        if (even > R) memset(out, 0, even * cols32);
         for (i = 0; i < R; i++) {
-            size_t row = (r + i) / 2, pairs = (size_t)kalm__neon_pairs(kind, R);
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * R, x + row * stride, inverse[row], cols,
-                                1 + (int)((r + i) % 2));
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
+                                high + (r + i) * KALM__WIDE_COLS);
         }
     }
+}
+
+/* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
+KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__WIDE_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
+    if (!count) return 0;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        int32x4_t sum[4];
+        float all[16];
+        for (i = 0; i < 4; i++) sum[i] = vdupq_n_s32(0);
+        for (l = 0; l < count; l++) {
+            int32_t four;
+            int8x8_t x;
+            memcpy(&four, high + 4 * (size_t)lines[l], 4);
+            x = vreinterpret_s8_s32(vdup_n_s32(four));
+            for (i = 0; i < 4; i++) {
+                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
+                int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
+                sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
+                                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
+            }
+        }
+        for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
+        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
+    }
+    return 1;
 }
 
 KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
@@ -5465,9 +5609,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
 }
-KALM__FN void kalm__pack_wide_neon(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -5928,7 +6073,7 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_neon = {
     "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
-    2, kalm__pack_wide_neon
+    kalm__pack_wide_neon, kalm__multiply_high_neon
 };
 
 #if KALM__HAVE_DOT
@@ -5943,14 +6088,15 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
-KALM__FN void kalm__pack_wide_dotprod(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_DOT, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, 2, kalm__pack_wide_dotprod
+    kalm__matmul_dotprod, kalm__pack_wide_dotprod, kalm__multiply_high_neon
 };
 
 #endif
@@ -5973,14 +6119,15 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__pack_wide_i8mm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_i8mm = {
     "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
-    2, kalm__pack_wide_i8mm
+    kalm__pack_wide_i8mm, kalm__multiply_high_neon
 };
 #endif
 
@@ -6085,9 +6232,11 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
     }
 }
 
-KALM__FN void kalm__pack_wide_wasm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
     size_t r, R, i;
+    (void)high;
     for (r = 0; r < n; r += R) {
         R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
@@ -6335,7 +6484,7 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_wasm = {
     "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    1, kalm__pack_wide_wasm
+    kalm__pack_wide_wasm, NULL
 };
 
 #endif
@@ -6431,6 +6580,8 @@ typedef struct kalm__ops {
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
     float (*exp_sum)(float *p, size_t n, float top);
+    float (*exp_weigh)(float *p, size_t n, float top, const float *scale, float *most);
+    float (*sum_below)(const float *p, size_t n, float limit, float *all);
     void  (*scale_add)(float *y, float scale, const float *x, size_t n);
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
     float (*dot)(const float *x, const float *y, size_t n);
@@ -6438,7 +6589,6 @@ typedef struct kalm__ops {
     float (*quantise)(int8_t *q, const float *x, size_t n);
     float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
-    float (*weigh)(float *p, const float *scale, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
     void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
@@ -6512,6 +6662,7 @@ KALM__FOUR(sub, kalm__plus(x, -y))
 KALM__FOUR(mul, kalm__times(x, y))
 KALM__FOUR(min, x < y ? x : y)
 KALM__FOUR(max, x > y ? x : y)
+KALM__FOUR(below, x < y ? x : 0.0f)
 KALM__INLINE uint32_t kalm__bits(float f)
 {
     uint32_t u;
@@ -6571,6 +6722,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define V_MAX(a, b) kalm__max_four(a, b)
 #define V_SCALE2(v, m) kalm__scale2_four(v, m)
 #define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
+#define V_BELOW(v, l) kalm__below_four(v, l)
 #define V_SUM(a) kalm__sum_four(a)
 #define V_HMAX(a) kalm__hmax_four(a)
 #define V_HADAMARD(a) kalm__lanes_four(a)
@@ -6583,6 +6735,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -6801,7 +6954,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -6905,41 +7112,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -6959,6 +7148,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT
@@ -7038,6 +7228,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define V_SCALE2(v, m) \
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
 #define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
+#define V_BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
 #define V_SUM(a) kalm__sum_avx2(a)
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
@@ -7051,6 +7242,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -7269,7 +7461,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -7373,41 +7619,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -7427,6 +7655,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT
@@ -7488,6 +7717,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define V_SCALE2(v, m) \
     _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
 #define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define V_BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
 #define V_SUM(a) kalm__sum_avx512(a)
 #define V_HMAX(a) kalm__hmax_avx512(a)
 #define V_HADAMARD(a) kalm__lanes_avx512(a)
@@ -7500,6 +7730,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -7718,7 +7949,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -7822,41 +8107,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -7876,6 +8143,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT
@@ -7942,6 +8210,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define V_SCALE2(v, m) \
     vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
 #define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
+#define V_BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
 #define V_SUM(a) kalm__sum_neon(a)
 #define V_HMAX(a) kalm__hmax_neon(a)
 #define V_HADAMARD(a) kalm__lanes_neon(a)
@@ -7954,6 +8223,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -8172,7 +8442,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -8276,41 +8600,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -8330,6 +8636,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT
@@ -8382,6 +8689,7 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 #define V_MAX(a, b) wasm_f32x4_pmax(b, a)
 #define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
 #define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
+#define V_BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
@@ -8394,6 +8702,7 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -8612,7 +8921,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -8716,41 +9079,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -8770,6 +9115,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT
@@ -9033,8 +9379,8 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
    whose inputs are keys.
 
    Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
-   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h): with 8 bits the small weights of a long
-   document vanish. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
+   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
+   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
    to float32, r = 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values
    of 12 bits .9945 / .9933; encoder: no difference. Softmax weights of 7 bits: .983 / .984.
 
@@ -9045,7 +9391,7 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 
 
 enum {
-    KALM__KEY_BLOCK = 256,             /* keys whose scores are held at once */
+    KALM__KEY_BLOCK = KALM__WIDE_COLS, /* keys whose scores are held at once */
     KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
     KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
 };
@@ -9214,12 +9560,14 @@ KALM__INLINE size_t kalm__query_block(const kalm__heads *h)
 typedef struct kalm__attention_scratch {
     float *q;                          /* [rows][head_dim] */
     float *scores;                     /* [rows][KEY_BLOCK], then softmax weights */
-    float *product, *sum;              /* [rows, in bytes 2 rows][head_dim]; [rows][head_dim] */
+    float *product, *sum;              /* [rows][head_dim]: weights times values, of wide ones the low bytes */
+    float *product_high;               /* [head_dim]: the high bytes of one row */
     float *top, *total;                /* [rows]: running maximum, running sum */
     float *factor;                     /* [rows]: what the new maximum leaves of the sums so far */
     float *unit, *inverse;             /* [rows]: of wide weights, and what makes them of floats */
     float *ones;                       /* [head_dim16] */
     int32_t *zeros;                    /* [head_dim16] */
+    uint8_t *high;                     /* [rows][KEY_BLOCK]: the high bytes of wide weights */
     void  *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
@@ -9228,26 +9576,43 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
                                              const kalm__heads *h, size_t rows)
 {
     uint32_t values = h->type == KALM__F32 ? KALM__F32 : KALM__Q8;
-    size_t channels = kalm__round_up(h->head_dim, 16), wide = values == KALM__Q8 ? rows * k->wide_rows : rows, f = sizeof(float);
+    size_t channels = kalm__round_up(h->head_dim, 16), f = sizeof(float);
     kalm__arena a;
     a.base = base;
     a.used = 0;
     a.size = SIZE_MAX;
+    memset(s, 0, sizeof *s);
     s->q = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->scores = (float *)kalm__take(&a, rows * KALM__KEY_BLOCK * f);
-    s->product = (float *)kalm__take(&a, wide * h->head_dim * f);
+    s->product = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->sum = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->top = (float *)kalm__take(&a, rows * f);
     s->total = (float *)kalm__take(&a, rows * f);
     s->factor = (float *)kalm__take(&a, rows * f);
+    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
+    s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
+    if (h->type == KALM__F32) return a.used;
+    s->product_high = (float *)kalm__take(&a, h->head_dim * f);
+    s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
     s->unit = (float *)kalm__take(&a, rows * f);
     s->inverse = (float *)kalm__take(&a, rows * f);
     s->ones = (float *)kalm__take(&a, channels * f);
     s->zeros = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
-    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
-    s->acts_p = kalm__take(&a, k->acts_bytes(values, wide, KALM__KEY_BLOCK));
-    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
     return a.used;
+}
+
+/* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
+   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that takes
+   nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
+KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
+{
+    float steps = 2047.0f, all, tail;
+    for (; steps < (float)KALM__WIDE; steps *= 4.0f) {
+        tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
+        if (kalm__times(tail, 128.0f) < all) break;
+    }
+    return kalm__row_scale(most, steps < (float)KALM__WIDE ? steps : (float)KALM__WIDE, inverse);
 }
 
 /* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
@@ -9256,19 +9621,35 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
                            size_t from, size_t to, const float *value_scale)
 {
     const kalm__ops *ops = a->machine->ops;
-    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first), most = 0.0f;
+    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
     s->factor[r] = 1.0f;
+    if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
     if (to > from) {
-        float top = ops->row_max(seen, to - from);
+        float top = ops->row_max(seen, to - from), sum, most;
         if (top < s->top[r]) top = s->top[r];
         s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-        s->total[r] = kalm__times(s->total[r], s->factor[r]) + ops->exp_sum(seen, to - from, top);
+        if (value_scale) {
+            sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
+            s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
+        } else sum = ops->exp_sum(seen, to - from, top);
+        s->total[r] = kalm__times(s->total[r], s->factor[r]) + sum;
         s->top[r] = top;
-        if (value_scale) most = ops->weigh(seen, value_scale + from, to - from);
     }
-    s->unit[r] = kalm__row_scale(most, (float)KALM__WIDE, &s->inverse[r]);
     memset(p, 0, (from - first) * sizeof(float));
     memset(p + (to - first), 0, (end - to) * sizeof(float));
+}
+
+/* sum[r] = sum[r] * factor[r] + p[r] . values, the weights p being wide and m a range of quantised values. */
+KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows)
+{
+    const kalm__kernels *kern = a->machine->kernels;
+    size_t dim = a->shape.head_dim, r;
+    kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
+    for (r = 0; r < rows; r++) {
+        int two = kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+        a->machine->ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], two ? s->product_high : NULL, s->product + r * dim, dim);
+    }
 }
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
@@ -9277,12 +9658,11 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
                                  int is_self)
 {
     const kalm__kernels *kern = a->machine->kernels;
-    const kalm__ops *ops = a->machine->ops;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r, wide = kern->wide_rows;
+    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -9308,7 +9688,6 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         kalm__soften(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
-    /* sum[r] = sum[r] * factor[r] + p[r] . values */
     m.rows = (uint32_t)dim;
     m.cols = (uint32_t)n;
     if (quantised) {
@@ -9317,18 +9696,14 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         m.stride = keys->capacity * 16;
         m.scale = s->ones;
         m.sum = s->zeros;
-        kern->pack_wide(s->acts_p, rows, s->scores, KALM__KEY_BLOCK, s->inverse, n);
-        kern->matmul(&m, s->acts_p, wide * rows, 0, wide * rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++) {
-            const float *high = s->product + wide * r * dim;
-            ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], high, wide > 1 ? high + dim : NULL, dim);
-        }
+        kalm__add_values(a, s, &m, rows);
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
         m.stride = keys->capacity * 16 * sizeof(float);
         kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, n);
         kern->matmul(&m, s->acts_p, rows, 0, rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++) ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
+        for (r = 0; r < rows; r++)
+            a->machine->ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
     }
 }
 
@@ -9349,7 +9724,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
     }
-    for (r = 0; r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
+    for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
     for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
         kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);

@@ -4,8 +4,8 @@
    whose inputs are keys.
 
    Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
-   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h): with 8 bits the small weights of a long
-   document vanish. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
+   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
+   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
    to float32, r = 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values
    of 12 bits .9945 / .9933; encoder: no difference. Softmax weights of 7 bits: .983 / .984.
 
@@ -19,7 +19,7 @@
 #include "matmul.h"
 
 enum {
-    KALM__KEY_BLOCK = 256,             /* keys whose scores are held at once */
+    KALM__KEY_BLOCK = KALM__WIDE_COLS, /* keys whose scores are held at once */
     KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
     KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
 };
@@ -188,12 +188,14 @@ KALM__INLINE size_t kalm__query_block(const kalm__heads *h)
 typedef struct kalm__attention_scratch {
     float *q;                          /* [rows][head_dim] */
     float *scores;                     /* [rows][KEY_BLOCK], then softmax weights */
-    float *product, *sum;              /* [rows, in bytes 2 rows][head_dim]; [rows][head_dim] */
+    float *product, *sum;              /* [rows][head_dim]: weights times values, of wide ones the low bytes */
+    float *product_high;               /* [head_dim]: the high bytes of one row */
     float *top, *total;                /* [rows]: running maximum, running sum */
     float *factor;                     /* [rows]: what the new maximum leaves of the sums so far */
     float *unit, *inverse;             /* [rows]: of wide weights, and what makes them of floats */
     float *ones;                       /* [head_dim16] */
     int32_t *zeros;                    /* [head_dim16] */
+    uint8_t *high;                     /* [rows][KEY_BLOCK]: the high bytes of wide weights */
     void  *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
@@ -202,26 +204,43 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
                                              const kalm__heads *h, size_t rows)
 {
     uint32_t values = h->type == KALM__F32 ? KALM__F32 : KALM__Q8;
-    size_t channels = kalm__round_up(h->head_dim, 16), wide = values == KALM__Q8 ? rows * k->wide_rows : rows, f = sizeof(float);
+    size_t channels = kalm__round_up(h->head_dim, 16), f = sizeof(float);
     kalm__arena a;
     a.base = base;
     a.used = 0;
     a.size = SIZE_MAX;
+    memset(s, 0, sizeof *s);
     s->q = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->scores = (float *)kalm__take(&a, rows * KALM__KEY_BLOCK * f);
-    s->product = (float *)kalm__take(&a, wide * h->head_dim * f);
+    s->product = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->sum = (float *)kalm__take(&a, rows * h->head_dim * f);
     s->top = (float *)kalm__take(&a, rows * f);
     s->total = (float *)kalm__take(&a, rows * f);
     s->factor = (float *)kalm__take(&a, rows * f);
+    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
+    s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
+    if (h->type == KALM__F32) return a.used;
+    s->product_high = (float *)kalm__take(&a, h->head_dim * f);
+    s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
     s->unit = (float *)kalm__take(&a, rows * f);
     s->inverse = (float *)kalm__take(&a, rows * f);
     s->ones = (float *)kalm__take(&a, channels * f);
     s->zeros = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
-    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
-    s->acts_p = kalm__take(&a, k->acts_bytes(values, wide, KALM__KEY_BLOCK));
-    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
     return a.used;
+}
+
+/* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
+   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that takes
+   nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
+KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
+{
+    float steps = 2047.0f, all, tail;
+    for (; steps < (float)KALM__WIDE; steps *= 4.0f) {
+        tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
+        if (kalm__times(tail, 128.0f) < all) break;
+    }
+    return kalm__row_scale(most, steps < (float)KALM__WIDE ? steps : (float)KALM__WIDE, inverse);
 }
 
 /* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
@@ -230,19 +249,35 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
                            size_t from, size_t to, const float *value_scale)
 {
     const kalm__ops *ops = a->machine->ops;
-    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first), most = 0.0f;
+    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
     s->factor[r] = 1.0f;
+    if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
     if (to > from) {
-        float top = ops->row_max(seen, to - from);
+        float top = ops->row_max(seen, to - from), sum, most;
         if (top < s->top[r]) top = s->top[r];
         s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-        s->total[r] = kalm__times(s->total[r], s->factor[r]) + ops->exp_sum(seen, to - from, top);
+        if (value_scale) {
+            sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
+            s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
+        } else sum = ops->exp_sum(seen, to - from, top);
+        s->total[r] = kalm__times(s->total[r], s->factor[r]) + sum;
         s->top[r] = top;
-        if (value_scale) most = ops->weigh(seen, value_scale + from, to - from);
     }
-    s->unit[r] = kalm__row_scale(most, (float)KALM__WIDE, &s->inverse[r]);
     memset(p, 0, (from - first) * sizeof(float));
     memset(p + (to - first), 0, (end - to) * sizeof(float));
+}
+
+/* sum[r] = sum[r] * factor[r] + p[r] . values, the weights p being wide and m a range of quantised values. */
+KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows)
+{
+    const kalm__kernels *kern = a->machine->kernels;
+    size_t dim = a->shape.head_dim, r;
+    kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
+    for (r = 0; r < rows; r++) {
+        int two = kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+        a->machine->ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], two ? s->product_high : NULL, s->product + r * dim, dim);
+    }
 }
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
@@ -251,12 +286,11 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
                                  int is_self)
 {
     const kalm__kernels *kern = a->machine->kernels;
-    const kalm__ops *ops = a->machine->ops;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r, wide = kern->wide_rows;
+    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -282,7 +316,6 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         kalm__soften(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
-    /* sum[r] = sum[r] * factor[r] + p[r] . values */
     m.rows = (uint32_t)dim;
     m.cols = (uint32_t)n;
     if (quantised) {
@@ -291,18 +324,14 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         m.stride = keys->capacity * 16;
         m.scale = s->ones;
         m.sum = s->zeros;
-        kern->pack_wide(s->acts_p, rows, s->scores, KALM__KEY_BLOCK, s->inverse, n);
-        kern->matmul(&m, s->acts_p, wide * rows, 0, wide * rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++) {
-            const float *high = s->product + wide * r * dim;
-            ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], high, wide > 1 ? high + dim : NULL, dim);
-        }
+        kalm__add_values(a, s, &m, rows);
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
         m.stride = keys->capacity * 16 * sizeof(float);
         kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, n);
         kern->matmul(&m, s->acts_p, rows, 0, rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++) ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
+        for (r = 0; r < rows; r++)
+            a->machine->ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
     }
 }
 
@@ -323,7 +352,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
     }
-    for (r = 0; r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
+    for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
     for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
         kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);

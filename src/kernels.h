@@ -21,8 +21,9 @@
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
    WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so; one that
-   multiplies bytes packs two rows of bytes, w = 256 * high + low, and has two rows of results (ops.h, add_wide).
+   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
+   multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
+   of 4 inputs; the parts are added afterwards (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar and WebAssembly, ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -62,8 +63,8 @@ KALM__FN int32_t kalm__word_limit(size_t cols)
     return (int32_t)root;
 }
 
-/* Largest wide activation: 127 * 256 + 127, two signed bytes. */
-enum { KALM__WIDE = 32639 };
+/* Largest wide activation, 127 * 256 + 127: two signed bytes. */
+enum { KALM__WIDE = 32639, KALM__WIDE_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
@@ -104,11 +105,11 @@ typedef struct kalm__kernels {
     void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
                    size_t panels, float *y, size_t stride, void *scratch);
 
-    /* Rows of acts and of results that a wide row takes: 1 in words; 2 in bytes, the high ones at row 2 r, the low ones at
-       row 2 r + 1. */
-    size_t wide_rows;
-    /* Pack n wide rows, a block of wide_rows * n rows: x [n], `stride` floats apart, inverse [n]. Room: that of q8. */
-    void (*pack_wide)(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+    /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
+       [KALM__WIDE_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
+    void (*pack_wide)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+    /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
+    int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
 
 /* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far

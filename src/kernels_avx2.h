@@ -71,7 +71,7 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
 }
 
 /* The first n dwords of v */
-KALM__256 KALM__INLINE void kalm__store_rows_256(void *out, size_t n, __m128i v)
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_256(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
         _mm_storeu_si128((__m128i *)out, v);
@@ -109,18 +109,18 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
         if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_rows_256(out, n >= 2 ? 4 : 2, a0);
+            kalm__store_dwords_256(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_rows_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
+            kalm__store_dwords_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
-            kalm__store_rows_256(out, n, _mm256_castsi256_si128(even));
-            kalm__store_rows_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_rows_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_rows_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_256(out, n, _mm256_castsi256_si128(even));
+            kalm__store_dwords_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
@@ -142,8 +142,8 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        kalm__store_rows_256(out, n, _mm256_castsi256_si128(q));
-        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(q));
+        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
@@ -206,8 +206,10 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
 }
 
-KALM__FN void kalm__pack_wide_avx2(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
+    (void)high;
     kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
 }
 
@@ -508,7 +510,7 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    1, kalm__pack_wide_avx2
+    kalm__pack_wide_avx2, NULL
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -549,37 +551,74 @@ KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
-   unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_planes_avx2(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
-                                               float inverse_a, float inverse_b, size_t cols)
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+   vpdpbusd takes both unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                           const float inverse[4], size_t cols)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    size_t cols32 = kalm__cols32(cols), k, j;
     const __m256i low = _mm256_set1_epi32(255);
-    __m256 ia = _mm256_set1_ps(inverse_a), ib = _mm256_set1_ps(inverse_b);
     for (k = 0; k < cols32; k += 8, out += 8 * R) {
-        __m256i u = kalm__quantise_256(kalm__load_256(a, k, cols), ia), v = kalm__quantise_256(kalm__load_256(b, k, cols), ib);
-        u = _mm256_packs_epi32(_mm256_srli_epi32(u, 8), _mm256_and_si256(u, low));
-        v = _mm256_packs_epi32(_mm256_srli_epi32(v, 8), _mm256_and_si256(v, low));
-        u = _mm256_packus_epi16(u, v);
-        kalm__store_rows_256(out, n, _mm256_castsi256_si128(u));
-        kalm__store_rows_256(out + 4 * R, n, _mm256_extracti128_si256(u, 1));
+        __m256i w[4], a, b;
+        for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
+        for (j = 0; j < n; j++) {
+            __m256i h = _mm256_srli_epi32(w[j], 8);
+            __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__WIDE_COLS + k), _mm_packus_epi16(words, words));
+        }
+        a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
+        b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
+        a = _mm256_packus_epi16(a, b);
+        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(a));
+        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
     }
 }
 
-KALM__FN void kalm__pack_wide_avxvnni(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                      size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;
-    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
-    for (r = 0; r < rows; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__even_tile_rows(n, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
-            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
-            kalm__pack_planes_avx2((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
-                                   kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
-                                   inverse[second], cols);
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            kalm__pack_low_256((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
+                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
         }
     }
+}
+
+KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__WIDE_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    float ones[16];
+    if (!count) return 0;
+    memset(&job, 0, sizeof job);
+    for (l = 0; l < 16; l++) ones[l] = 1.0f;
+    job.row_scale = job.scale = ones;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        __m256i a = _mm256_setzero_si256(), b = a;
+        for (l = 0; l < count; l++) {
+            __m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
+            b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
+        }
+        job.y = y + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        kalm__store_256(&job, 0, 0, a);
+        kalm__store_256(&job, 0, 8, b);
+    }
+    return 1;
 }
 
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
@@ -716,7 +755,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
 
 static const kalm__kernels kalm__kernels_avxvnni = {
     "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, 2, kalm__pack_wide_avxvnni
+    kalm__matmul_avxvnni, kalm__pack_wide_avxvnni, kalm__multiply_high_avxvnni
 };
 
 #endif

@@ -21,7 +21,7 @@
 #  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
 
 enum {
     KALM__512_TILE = 12, KALM__512_STEP = 48,
@@ -83,16 +83,16 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
    bytes that the mask excludes. */
-KALM__512 KALM__INLINE void kalm__store_rows_512(unsigned char *out, size_t n, __m128i v)
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_512(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
-        _mm_storeu_si128((__m128i *)(void *)out, v);
+        _mm_storeu_si128((__m128i *)out, v);
         return;
     }
-    if (n >= 2) _mm_storel_epi64((__m128i *)(void *)out, v);
+    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
     if (n != 2) {
         int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy(out + 4 * (n - 1), &odd, 4);
+        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
     }
 }
 
@@ -124,10 +124,10 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_rows_512(out, n, _mm512_castsi512_si128(q));
-        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(q));
+        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
@@ -149,46 +149,61 @@ KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_rows_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_rows_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
 
-/* Two wide rows (the second may be the first again) as four rows of a tile, high and low bytes in turn. vpdpbusd takes them
-   unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_planes_avx512(unsigned char *out, size_t R, size_t n, const float *a, const float *b,
-                                                 float inverse_a, float inverse_b, size_t cols)
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+   vpdpbusd takes both unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                           const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     const __m512i low = _mm512_set1_epi32(255);
-    __m512 ia = _mm512_set1_ps(inverse_a), ib = _mm512_set1_ps(inverse_b);
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    uint8_t *h1 = high + (n > 1 ? KALM__WIDE_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__WIDE_COLS : 0);
+    uint8_t *h3 = high + (n > 3 ? 3 * KALM__WIDE_COLS : 0);
     for (k = 0; k < cols32; k += 16, out += 16 * R) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
-        __m512i u = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, a + at), ia));
-        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, b + at), ib));
-        u = _mm512_packs_epi32(_mm512_srli_epi32(u, 8), _mm512_and_si512(u, low));
-        v = _mm512_packs_epi32(_mm512_srli_epi32(v, 8), _mm512_and_si512(v, low));
-        u = _mm512_packus_epi16(u, v);
-        kalm__store_rows_512(out, n, _mm512_castsi512_si128(u));
-        kalm__store_rows_512(out + 4 * R, n, _mm512_extracti32x4_epi32(u, 1));
-        kalm__store_rows_512(out + 8 * R, n, _mm512_extracti32x4_epi32(u, 2));
-        kalm__store_rows_512(out + 12 * R, n, _mm512_extracti32x4_epi32(u, 3));
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
+        /* rows that are not there write to the first one's place before it does */
+        _mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h1 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(b, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
+        a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
+        c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
+        a = _mm512_packus_epi16(a, c);
+        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(a));
+        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 
-KALM__FN void kalm__pack_wide_avx512(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                     size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;
-    for (r = 0; r < rows; r++) ((float *)acts)[r] = 1.0f;
-    for (r = 0; r < rows; r += R) {
-        R = kalm__rows_512(KALM__Q8, rows, r);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__rows_512(KALM__Q8, n, r);
         for (i = 0; i < R; i += 4) {
-            size_t first = (r + i) / 2, second = i + 2 < R ? first + 1 : first;
-            kalm__pack_planes_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols) + 4 * i, R,
-                                     kalm__min(4, R - i), x + first * stride, x + second * stride, inverse[first],
-                                     inverse[second], cols);
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            kalm__pack_low_512((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
+                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
         }
     }
 }
@@ -401,6 +416,46 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
     { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
+
+/* ---- the high bytes of a wide row ----------------------------------------------------------------------- */
+
+/* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
+#define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
+#define KALM__512_HIGH_STEP(i) c##i = kalm__dpbusd_512(c##i, x, _mm512_load_si512(line + i * bytes));
+#define KALM__512_HIGH_STORE(i) _mm512_storeu_ps(y + 16 * (p + i), _mm512_cvtepi32_ps(c##i));
+KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint8_t lines[KALM__WIDE_COLS / 4 + 16];
+    size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
+    for (l = 0; l < cols32; l += 64) {
+        __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
+        __m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
+        __mmask16 some = _mm512_test_epi32_mask(v, v);
+        _mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
+        count += (size_t)_mm_popcnt_u32(some);
+    }
+    if (!count) return 0;
+    for (p = 0; 16 * (p + 8) <= w->rows; p += 8) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        KALM__REP_8(KALM__512_HIGH_ZERO)
+        for (l = 0; l < count; l++) {
+            __m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            KALM__REP_8(KALM__512_HIGH_STEP)
+        }
+        KALM__REP_8(KALM__512_HIGH_STORE)
+    }
+    for (; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        size_t left = w->rows - 16 * p;
+        __m512i c = _mm512_setzero_si512();
+        for (l = 0; l < count; l++)
+            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
+        _mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
+    }
+    return 1;
+}
 
 /* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
 
@@ -667,7 +722,7 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, 2, kalm__pack_wide_avx512
+    kalm__matmul_avx512, kalm__pack_wide_avx512, kalm__multiply_high_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)

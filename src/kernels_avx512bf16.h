@@ -14,7 +14,7 @@
 
 #if KALM__HAVE_AVX512BF16
 
-#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
+#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
 
 /* [inputs, rounded up to even][rows], each a bf16 */
 KALM__FN size_t kalm__acts_bytes_avx512bf16(uint32_t type, size_t rows, size_t cols)
@@ -42,7 +42,7 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_rows_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
@@ -169,7 +169,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
 
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, 2, kalm__pack_wide_avx512
+    kalm__matmul_avx512bf16, kalm__pack_wide_avx512, kalm__multiply_high_avx512
 };
 
 #endif

@@ -138,17 +138,18 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 #endif
 }
 
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. plane 1: the high bytes
-   of a wide row, rounded so that the low ones, plane 2, are signed; 0: a row of bytes. */
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a wide row these are
+   the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
 KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
-                                  int plane)
+                                  uint8_t *high)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
     for (k = 0; k < cols32; k += 8, out += apart) {
         int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
                                    kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
-        int8x8_t q = plane == 1 ? vrshrn_n_s16(w, 8) : vmovn_s16(w);
+        int8x8_t q = vmovn_s16(w);
+        if (high) vst1_u8(high + k, vreinterpret_u8_s8(vrshrn_n_s16(w, 8)));
         if (half == 4) vst1_s8((int8_t *)out, q);
         else {
             uint32_t pair[2];
@@ -216,31 +217,63 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
             for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
         } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, 0);
+            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
             if (R & 1)
                 for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
         } else {
             for (; i + 4 <= R; i += 4)
                 kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, 0);
+            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, NULL);
         }
     }
 }
 
-KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, size_t n, const float *x, size_t stride,
+KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
-    size_t r, R, i, rows = 2 * n;      /* even, so all tiles of pairs are */
-    for (r = 0; r < rows; r += R) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        R = kalm__neon_rows(kind, KALM__Q8, rows, r);
+    size_t r, R, i, cols32 = kalm__cols32(cols);
+    for (r = 0; r < n; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
+        size_t pairs, even;
+        R = kalm__neon_rows(kind, KALM__Q8, n, r);
+        pairs = (size_t)kalm__neon_pairs(kind, R);
+        even = pairs ? R + (R & 1) : R;
+        if (even > R) memset(out, 0, even * cols32);
         for (i = 0; i < R; i++) {
-            size_t row = (r + i) / 2, pairs = (size_t)kalm__neon_pairs(kind, R);
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * R, x + row * stride, inverse[row], cols,
-                                1 + (int)((r + i) % 2));
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
+                                high + (r + i) * KALM__WIDE_COLS);
         }
     }
+}
+
+/* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
+KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__WIDE_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
+    if (!count) return 0;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        int32x4_t sum[4];
+        float all[16];
+        for (i = 0; i < 4; i++) sum[i] = vdupq_n_s32(0);
+        for (l = 0; l < count; l++) {
+            int32_t four;
+            int8x8_t x;
+            memcpy(&four, high + 4 * (size_t)lines[l], 4);
+            x = vreinterpret_s8_s32(vdup_n_s32(four));
+            for (i = 0; i < 4; i++) {
+                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
+                int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
+                sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
+                                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
+            }
+        }
+        for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
+        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
+    }
+    return 1;
 }
 
 KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
@@ -248,9 +281,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
 }
-KALM__FN void kalm__pack_wide_neon(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -711,7 +745,7 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_neon = {
     "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
-    2, kalm__pack_wide_neon
+    kalm__pack_wide_neon, kalm__multiply_high_neon
 };
 
 #if KALM__HAVE_DOT
@@ -726,14 +760,15 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
-KALM__FN void kalm__pack_wide_dotprod(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_DOT, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, 2, kalm__pack_wide_dotprod
+    kalm__matmul_dotprod, kalm__pack_wide_dotprod, kalm__multiply_high_neon
 };
 
 #endif
@@ -756,14 +791,15 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__pack_wide_i8mm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, n, x, stride, inverse, cols);
+    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_i8mm = {
     "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
-    2, kalm__pack_wide_i8mm
+    kalm__pack_wide_i8mm, kalm__multiply_high_neon
 };
 #endif
 

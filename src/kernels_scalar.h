@@ -58,11 +58,13 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
     }
 }
 
-KALM__FN void kalm__pack_wide_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                     size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
     void *at = (unsigned char *)acts + kalm__scales_bytes(n);
     int16_t *q = (int16_t *)at;
+    (void)high;
     for (r = 0; r < n; r++, x += stride, q += cols32) {
         ((float *)acts)[r] = 1.0f;
         for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
@@ -163,7 +165,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_scalar = {
     "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    1, kalm__pack_wide_scalar
+    kalm__pack_wide_scalar, NULL
 };
 
 #endif

@@ -29,6 +29,20 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
+/* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__WIDE_COLS / 4])
+{
+    size_t i, count = 0;
+    for (i = 0; i < cols32; i += 8) {
+        uint64_t two;
+        memcpy(&two, high + i, 8);
+        if (!two) continue;
+        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
+        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
+    }
+    return count;
+}
+
 /* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
 #define KALM__REP_1(M) M(0)
 #define KALM__REP_2(M) KALM__REP_1(M) M(1)

@@ -97,9 +97,11 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
     }
 }
 
-KALM__FN void kalm__pack_wide_wasm(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+KALM__FN void kalm__pack_wide_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+                                   size_t cols)
 {
     size_t r, R, i;
+    (void)high;
     for (r = 0; r < n; r += R) {
         R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
@@ -347,7 +349,7 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_wasm = {
     "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    1, kalm__pack_wide_wasm
+    kalm__pack_wide_wasm, NULL
 };
 
 #endif

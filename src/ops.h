@@ -26,6 +26,8 @@ typedef struct kalm__ops {
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
     float (*exp_sum)(float *p, size_t n, float top);
+    float (*exp_weigh)(float *p, size_t n, float top, const float *scale, float *most);
+    float (*sum_below)(const float *p, size_t n, float limit, float *all);
     void  (*scale_add)(float *y, float scale, const float *x, size_t n);
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
     float (*dot)(const float *x, const float *y, size_t n);
@@ -33,7 +35,6 @@ typedef struct kalm__ops {
     float (*quantise)(int8_t *q, const float *x, size_t n);
     float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
-    float (*weigh)(float *p, const float *scale, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
     void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
 } kalm__ops;
@@ -107,6 +108,7 @@ KALM__FOUR(sub, kalm__plus(x, -y))
 KALM__FOUR(mul, kalm__times(x, y))
 KALM__FOUR(min, x < y ? x : y)
 KALM__FOUR(max, x > y ? x : y)
+KALM__FOUR(below, x < y ? x : 0.0f)
 KALM__INLINE uint32_t kalm__bits(float f)
 {
     uint32_t u;
@@ -166,6 +168,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define V_MAX(a, b) kalm__max_four(a, b)
 #define V_SCALE2(v, m) kalm__scale2_four(v, m)
 #define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
+#define V_BELOW(v, l) kalm__below_four(v, l)
 #define V_SUM(a) kalm__sum_four(a)
 #define V_HMAX(a) kalm__hmax_four(a)
 #define V_HADAMARD(a) kalm__lanes_four(a)
@@ -242,6 +245,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define V_SCALE2(v, m) \
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
 #define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
+#define V_BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
 #define V_SUM(a) kalm__sum_avx2(a)
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
@@ -301,6 +305,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define V_SCALE2(v, m) \
     _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
 #define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define V_BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
 #define V_SUM(a) kalm__sum_avx512(a)
 #define V_HMAX(a) kalm__hmax_avx512(a)
 #define V_HADAMARD(a) kalm__lanes_avx512(a)
@@ -364,6 +369,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define V_SCALE2(v, m) \
     vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
 #define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
+#define V_BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
 #define V_SUM(a) kalm__sum_neon(a)
 #define V_HMAX(a) kalm__hmax_neon(a)
 #define V_HADAMARD(a) kalm__lanes_neon(a)
@@ -413,6 +419,7 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 #define V_MAX(a, b) wasm_f32x4_pmax(b, a)
 #define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
 #define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
+#define V_BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)

@@ -4,6 +4,7 @@
    The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
      VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
      V_MUL: rounded before it goes into a sum
+     V_BELOW(v, l): v where it is below l, else 0
      V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
      V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
      V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
@@ -222,7 +223,61 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return V_TOTAL(s);
 }
 #undef V_STEP
+
+/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
+#define V_STEP(i) \
+    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
+    s##i = V_ADD(s##i, e); \
+    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
+    V_STORE(p + i * V_W, e); \
+    m = V_MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    VF t = V_SET(top), m = V_SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    V_PARTS(V_ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += V_W) {
+            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        V_PARTS(V_LAST)
+    }
+    *most = V_HMAX(m);
+    return V_TOTAL(s);
+}
+#undef V_STEP
 #undef V_LAST
+
+/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
+#define V_ZERO2(i) VF b##i = V_SET(0.0f);
+#define V_STEP(i) \
+    v = V_LOAD(p + i * V_W); \
+    s##i = V_ADD(s##i, v); \
+    b##i = V_ADD(b##i, V_BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    VF l = V_SET(limit), v;
+    float rest[32];
+    V_PARTS(V_ZERO)
+    V_PARTS(V_ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        V_PARTS(V_STEP)
+    }
+    *all = V_TOTAL(s);
+    return V_TOTAL(b);
+}
+#undef V_STEP
+#undef V_ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
@@ -326,41 +381,23 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* p[i] *= scale[i], all of them >= 0; the largest is returned. */
-KALM__VT static float KALM__V(weigh)(float *p, const float *scale, size_t n)
-{
-    VF m = V_SET(0.0f), v;
-    size_t i = 0;
-    for (; i + V_W <= n; i += V_W) {
-        v = V_MUL(V_LOAD(p + i), V_LOAD(scale + i));
-        V_STORE(p + i, v);
-        m = V_MAX(m, v);
-    }
-    if (i < n) {
-        v = V_MUL(KALM__V(load_rest)(p + i, n - i, 0.0f), KALM__V(load_rest)(scale + i, n - i, 0.0f));
-        KALM__V(store_rest)(p + i, n - i, v);
-        m = V_MAX(m, v);
-    }
-    return V_HMAX(m);
-}
-
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: both its parts
-   are below 2^24. low NULL: high is that number already. */
+/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros. */
 KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
     size_t i = 0;
     for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(high + i, n - i);
-        if (low) v = V_ADD(V_MUL(v, step), KALM__V(load_some)(low + i, n - i));
+        VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
         KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(weigh), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
+    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -380,6 +417,7 @@ static const kalm__ops KALM__V(table) = {
 #undef V_SUM
 #undef V_HMAX
 #undef V_HADAMARD
+#undef V_BELOW
 #undef V_STORE8
 #undef V_STORE16
 #undef V_SHIFT

@@ -93,7 +93,7 @@ one_target() {
     done
     bin=$dir/$(echo "$cc" | tr -c 'a-z0-9A-Z_\n' '-')
     started=$(date +%s)
-    if [ ! -e "$bin.done" ] || [ -n "$(find src tokenizer quantize examples/kalm_rerank.c examples/command.h tests/golden.c tests/targets.c tests/test_kernels.c -newer "$bin.done" -print 2> /dev/null | head -n 1)" ]; then
+    if [ ! -e "$bin.done" ] || [ -n "$(find src tokenizer quantize examples/kalm_rerank.c examples/command.h tests/golden.c tests/targets.c tests/test_*.c -newer "$bin.done" -print 2> /dev/null | head -n 1)" ]; then
         rm -f "$bin.done"
         flags="$static -std=c99 -O2 $warn"
         expect "library" $cc $flags -I. -DKALM_RERANK_IMPLEMENTATION -x c -c kalm_rerank.h -o "$bin-library.o" || return
@@ -101,7 +101,7 @@ one_target() {
         # MinGW's fmaf rounds twice; the test's own sums need the instruction
         fma=
         [ -z "$exe" ] || fma=-mfma
-        expect "test_kernels.c" $cc $flags $fma tests/test_kernels.c -o "$bin-test_kernels$exe" $lib || return
+        for test in $tests; do expect "$test.c" $cc $flags $fma tests/$test.c -o "$bin-$test$exe" $lib || return; done
         expect "golden.c" $cc $flags -Isrc/parts -DTEST_BUILD="\"$build\"" tests/golden.c -o "$bin-golden$exe" $lib || return
         expect "kalm-rerank" $cc $flags -Isrc/parts examples/kalm_rerank.c -o "$bin-kalm-rerank$exe" $lib || return
         expect "kalm-quantize" $cc $flags -Isrc/parts quantize/kalm_quantize.c -o "$bin-kalm-quantize$exe" $lib || return
@@ -119,10 +119,12 @@ one_target() {
     if [ -s "$out.sums" ] && awk 'NR == FNR { want[$3] = $4; next } $4 != want[$3] { bad = 1 } END { exit bad }' "$dir/reference.scalar" "$out.sums"
     then ok; sums=equal; else bad "integer sums"; sums=DIFFERENT; cat "$out.sums"; fi
 
-    # every kernel set of the target against its scalar set, to the bit; float kernels read the file's bytes in place, so
-    # a big-endian machine has nothing to test here
-    case $info in *" big "*) log="0 passed, 0 failed" ;; *) log=$(cd "$dir" && $run "$PWD/${bin#"$dir"/}-test_kernels$exe" 2>&1 | tr -d '\r' | tail -n 1) ;; esac
-    case $log in *", 0 failed") ok ;; *) bad "test_kernels: $log" ;; esac
+    # every kernel set of the target against its scalar set, to the bit; kernels read the file's bytes in place, so a
+    # big-endian machine has nothing to test here
+    for test in $tests; do
+        case $info in *" big "*) log="0 passed, 0 failed" ;; *) log=$(cd "$dir" && $run "$PWD/${bin#"$dir"/}-$test$exe" 2>&1 | tr -d '\r' | tail -n 1) ;; esac
+        case $log in *", 0 failed") ok ;; *) bad "$test: $log" ;; esac
+    done
 
     case $info in
     *" big "*)
@@ -170,7 +172,7 @@ one_target() {
     echo "$name: $sets; $row $(($(date +%s) - started)) s"
 }
 
-golden=tests/golden/nested-f32
+golden=tests/golden/nested-f32 tests="test_kernels test_ops test_attention"
 mkdir -p "$build/tmp"
 {
     echo "| target | compiler | kernel sets | library | integer sums | order | margins, f32 | margins, q8 | golden values |"

@@ -65,20 +65,23 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     top = kalm__table_scalar.row_max(x, n);
     BOTH("row_max", n, out[0] = o->row_max(x, n));
     BOTH("exp_sum", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_sum(out, n, top)));
+    for (i = 0; i < MOST; i++) got[i] = fabsf(other[i]);
+    memcpy(other, got, sizeof other);
+    BOTH("exp_weigh", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_weigh(out, n, top, other, out + MOST - 2)));
     BOTH("scale_add", n, o->scale_add(out, scale, x, n));
     BOTH("scale_row", n, o->scale_row(out, x, scale, n));
     BOTH("dot", n, out[0] = o->dot(x, gain, n));
     BOTH("hadamard", n, o->hadamard(out, n));
     BOTH("rounding_loss", n, o->rounding_loss(out, x, n));
-    for (i = 0; i < MOST; i++) other[i] = fabsf(other[i]), y[i] = fabsf(y[i]);
-    BOTH("weigh", n, out[MOST - 1] = o->weigh(out, other, n));
+    for (i = 0; i < MOST; i++) x[i] = fabsf(x[i]);
+    BOTH("sum_below", n, out[0] = o->sum_below(x, n, 0.3f * size, out + 1));
     for (i = 0; i < MOST; i++) q[0][i] = (int8_t)test_random(&state), q[1][i] = 0;
     ops->interleave((unsigned char *)q[1], q[0], q[0] + 16, q[0] + 32, q[0] + 48);
     for (i = 0; i < 64 && q[1][i] == q[0][i % 4 * 16 + i / 4]; i++) {}
     CHECKF(i == 64 && q[1][64] == 0, "%s: interleave goes wrong at byte %zu", set, i);
     for (i = 0; i < MOST; i++) x[i] = (float)((int)(test_random(&state) % 8000000) - 4000000);
     BOTH("add_wide", n, o->add_wide(out, scale, 0.37f, x, x + MOST / 2, n < MOST / 2 ? n : MOST / 2));
-    BOTH("add_wide of words", n, o->add_wide(out, scale, 0.37f, x, NULL, n));
+    BOTH("add_wide without high bytes", n, o->add_wide(out, scale, 0.37f, NULL, x, n));
     fill(x, MOST, size);
     if (n > 3) x[1] = 127.0f * size * 50.0f, x[2] = 0.5f * size * 50.0f, x[3] = -1.5f * size * 50.0f;     /* ties */
     memset(q, 77, sizeof q), memset(w, 77, sizeof w);

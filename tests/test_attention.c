@@ -1,0 +1,159 @@
+/* test_attention.c - attention by itself: kalm__attend on every kernel set and kind of keys against softmax in doubles, with
+   weights of every shape (alike, a few large ones, one that takes nearly everything while the rest decides), windows, document
+   rows, several heads to a kv head; quantised results the same bits on every set. */
+#define KALM__EVEX_VNNI                /* see config.h */
+#include "../src/kernel_sets.h"
+#include "../src/attention.h"
+#include "test.h"
+#include <math.h>
+
+enum { DIM = 64, HEADS = 4, KV = 2, GROUP = HEADS / KV, MOST = 700, QUERIES = 20, ROW = HEADS * DIM };
+enum { ALIKE, MIXED, SHARP, SINK, SHAPES };
+static const char *const shapes[] = { "alike", "mixed", "sharp", "sink" };
+
+typedef struct problem {
+    size_t cross, self, position, left, right, queries;
+    int    shape;
+    float  q[QUERIES * ROW], k[MOST * KV * DIM], v[MOST * KV * DIM];   /* keys and values: document rows, then own ones */
+    double want[QUERIES * ROW];
+} problem;
+
+static problem p;
+static uint64_t state = 5;
+
+static void make(size_t cross, size_t self, size_t position, size_t left, size_t right, int shape)
+{
+    static const float sharpness[SHAPES] = { 0.05f, 1.0f, 3.0f, 0.3f };
+    size_t i, h, d, q, j;
+    p.cross = cross, p.self = self, p.position = position, p.left = left, p.right = right, p.shape = shape;
+    p.queries = self ? (self - position < QUERIES ? self - position : QUERIES) : QUERIES;
+    for (i = 0; i < QUERIES * ROW; i++) p.q[i] = test_random_float(&state) * 1.7f * sharpness[shape] / 8.0f;
+    for (i = 0; i < MOST * KV * DIM; i++) p.k[i] = test_random_float(&state) * 1.7f, p.v[i] = test_random_float(&state);
+    if (shape == SINK) {               /* key 0 of each kv head points where every query does, and has one channel to itself */
+        for (i = 0; i < MOST * KV * DIM; i++) p.v[i] = i % DIM ? 0.5f + 0.5f * p.v[i] : 0.0f;
+        for (h = 0; h < KV; h++)
+            for (d = 0; d < DIM; d++) p.k[h * DIM + d] = d ? 0.0f : 12.0f, p.v[h * DIM + d] = d ? 0.0f : 1.0f;
+    }
+    for (q = 0; shape == SINK && q < QUERIES; q++)
+        for (h = 0; h < HEADS; h++) p.q[q * ROW + h * DIM] = 0.75f;
+    for (q = 0; q < p.queries; q++)
+        for (h = 0; h < HEADS; h++) {
+            double score[MOST], top = -1e300, total = 0;
+            size_t at = position + q;
+            for (j = 0; j < cross + self; j++) {
+                size_t own = j - cross;
+                score[j] = -1e300;
+                if (j >= cross && (own < at ? at - own > left : own - at > right)) continue;
+                for (score[j] = 0, d = 0; d < DIM; d++)
+                    score[j] += (double)p.q[q * ROW + h * DIM + d] * (double)p.k[(j * KV + h / GROUP) * DIM + d];
+                if (score[j] > top) top = score[j];
+            }
+            for (d = 0; d < DIM; d++) p.want[q * ROW + h * DIM + d] = 0;
+            for (j = 0; j < cross + self; j++) {
+                double e = score[j] > -1e299 ? exp(score[j] - top) : 0;
+                total += e;
+                for (d = 0; d < DIM && e > 0; d++) p.want[q * ROW + h * DIM + d] += e * (double)p.v[(j * KV + h / GROUP) * DIM + d];
+            }
+            for (d = 0; d < DIM; d++) p.want[q * ROW + h * DIM + d] /= total;
+        }
+}
+
+/* As layer.h does it: int8 keys and their queries are rotated. */
+static void put(const kalm__heads *h, const kalm__ops *ops, kalm__keys *keys, size_t first, size_t count)
+{
+    float *k = (float *)malloc(count * KV * DIM * sizeof *k);
+    size_t i;
+    if (!k) exit(EXIT_FAILURE);
+    memcpy(k, p.k + first * KV * DIM, count * KV * DIM * sizeof *k);
+    for (i = 0; i < count * KV && h->type == KALM__Q8; i++) ops->hadamard(k + i * DIM, DIM);
+    for (i = 0; i < count; i += 7)     /* in pieces, as rows come */
+        kalm__store_keys(h, ops, keys, i, kalm__min(7, count - i), k + i * KV * DIM, p.v + (first + i) * KV * DIM, KV * DIM);
+    kalm__end_keys(h, keys);
+    free(k);
+}
+
+static void attend(const kalm__kernels *set, uint32_t type, float *out)
+{
+    kalm__pool pool;
+    kalm__worker worker;
+    kalm__machine machine;
+    kalm__attention a;
+    kalm__attention_scratch plan;
+    size_t bytes, q, h, i, block;
+    void *memory[3];
+    float queries[QUERIES * ROW];
+    memset(&machine, 0, sizeof machine), memset(&a, 0, sizeof a);
+    kalm__pool_start(&pool, 1, &worker, NULL);
+    machine.kernels = set, machine.ops = kalm__pick_ops(set), machine.pool = &pool;
+    a.machine = &machine;
+    a.shape.heads = HEADS, a.shape.kv_heads = KV, a.shape.head_dim = DIM, a.shape.type = type;
+    a.left = p.left, a.right = p.right, a.position = p.position;
+    a.cross.count = p.cross, a.cross.capacity = kalm__round_up(p.cross, KALM__KEY_STEP);
+    a.self.count = p.self, a.self.capacity = kalm__round_up(p.self, KALM__KEY_STEP);
+    block = kalm__query_block(&a.shape);
+    bytes = kalm__attention_scratch_plan(&plan, NULL, set, &a.shape, block * GROUP);
+    for (i = 0; i < 3; i++) {          /* full of ones: nothing may depend on it */
+        size_t size = i == 0 ? bytes : kalm__key_bytes(&a.shape, i == 1 ? a.cross.capacity : a.self.capacity);
+        memory[i] = malloc(size + 64);
+        if (!memory[i]) exit(EXIT_FAILURE);
+        memset(memory[i], 0xff, size + 64);
+    }
+    a.cross.data = kalm__align64(memory[1]), a.self.data = kalm__align64(memory[2]);
+    if (p.cross) put(&a.shape, machine.ops, &a.cross, 0, p.cross);
+    if (p.self) put(&a.shape, machine.ops, &a.self, p.cross, p.self);
+    memcpy(queries, p.q, sizeof queries);
+    for (i = 0; i < QUERIES * HEADS && type == KALM__Q8; i++) machine.ops->hadamard(queries + i * DIM, DIM);
+    a.q = queries, a.out = out;
+    for (q = 0; q < p.queries; q += block)
+        for (h = 0; h < KV; h++) kalm__attend(&a, q, kalm__min(block, p.queries - q), h, kalm__align64(memory[0]));
+    for (i = 0; i < 3; i++) free(memory[i]);
+    kalm__pool_stop(&pool);
+}
+
+/* Errors relative to the size of the result, root mean square: about twice what is found. */
+static double bound(uint32_t type)
+{
+    if (type == KALM__F32) return 2e-6;
+    return type == KALM__Q8 ? 0.03 : 0.009;
+}
+
+static void check(size_t cross, size_t self, size_t position, size_t left, size_t right)
+{
+    static const uint32_t types[] = { KALM__F32, KALM__Q8, KALM__Q16 };
+    static float got[QUERIES * ROW], first[QUERIES * ROW];
+    size_t t, i, k;
+    int shape;
+    for (shape = 0; shape < SHAPES; shape++) {
+        make(cross, self, position, left, right, shape);
+        for (t = 0; t < 3; t++) {
+            const kalm__kernels *set;
+            for (k = 0; (set = kalm__kernel_set(k)) != NULL; k++) {
+                double error = 0, size = 0;
+                size_t n = p.queries * ROW;
+                attend(set, types[t], got);
+                for (i = 0; i < n; i++) {
+                    double e = (double)got[i] - p.want[i];
+                    error += e * e, size += p.want[i] * p.want[i];
+                }
+                CHECKF(sqrt(error) <= bound(types[t]) * sqrt(size), "%s, keys %u, %zu + %zu keys, weights %s: off by %.2g of the result",
+                       set->name, (unsigned)types[t], cross, self, shapes[shape], sqrt(error / size));
+                if (!k) memcpy(first, got, sizeof first);
+                CHECKF(types[t] == KALM__F32 || !memcmp(first, got, n * sizeof(float)), "%s, keys %u, weights %s: not the bits of %s",
+                       set->name, (unsigned)types[t], shapes[shape], kalm__kernel_set(0)->name);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    check(1, 0, 0, 0, 0);
+    check(0, 1, 0, SIZE_MAX, 0);
+    check(65, 20, 0, SIZE_MAX, 0);     /* a prompt beside a document, causal */
+    check(300, 90, 70, SIZE_MAX, 0);
+    check(40, 600, 580, 511, 0);       /* with a window */
+    check(0, 700, 300, SIZE_MAX, SIZE_MAX);        /* a passage: all of it, and a window */
+    check(0, 700, 340, 255, 256);
+    check(0, 33, 0, 3, 2);
+    return test_end();
+}
