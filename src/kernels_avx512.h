@@ -25,7 +25,7 @@
 
 enum {
     KALM__512_TILE = 12, KALM__512_STEP = 48,
-    KALM__512_WORDS = 6                /* rows of a q16 tile: enough to hide the latency, and half the code */
+    KALM__512_WORDS = 6                /* rows of a tile of q16, and of bf16 pairs: enough to hide the latency, and half the code */
 };
 
 KALM__INLINE size_t kalm__rows_512(uint32_t type, size_t rows, size_t r)

@@ -55,7 +55,7 @@ KALM__FN void kalm__pack_acts_avx512bf16(uint32_t type, void *acts, size_t rows,
         return;
     }
     for (r = row0; r < row0 + n; r += R) {
-        R = kalm__rows_512(type, rows, r);
+        R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
         for (i = 0; i < R; i += 4) {
             const float *row[4];
             size_t some = kalm__min(4, R - i);
@@ -117,15 +117,12 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
         KALM__REP_##R(KALM__512_FSTORE2) \
     }
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
-KALM__BF16_TILE(7) KALM__BF16_TILE(8) KALM__BF16_TILE(9) KALM__BF16_TILE(10) KALM__BF16_TILE(11) KALM__BF16_TILE(12)
 
-static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_TILE] = {
+static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_WORDS] = {
     { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
-      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16, kalm__bf16_7x1_avx512bf16, kalm__bf16_8x1_avx512bf16,
-      kalm__bf16_9x1_avx512bf16, kalm__bf16_10x1_avx512bf16, kalm__bf16_11x1_avx512bf16, kalm__bf16_12x1_avx512bf16 },
+      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
     { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
-      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16, kalm__bf16_7x2_avx512bf16, kalm__bf16_8x2_avx512bf16,
-      kalm__bf16_9x2_avx512bf16, kalm__bf16_10x2_avx512bf16, kalm__bf16_11x2_avx512bf16, kalm__bf16_12x2_avx512bf16 }
+      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
 };
 
 /* Two panels brought into pairs; other types what avx512vnni takes. */
@@ -139,7 +136,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
     size_t p, r, R, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
-    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
+    size_t tiles = (n + KALM__512_WORDS - 1) / KALM__512_WORDS;
     kalm__tile_job job;
     if (w->type != KALM__BF16) {
         kalm__matmul_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -158,7 +155,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
             kalm__pair_avx512bf16(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
         job.outputs = w->rows - 16 * p;
         for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__rows_512(w->type, rows, r);
+            R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
             job.acts = (const unsigned char *)acts + 2 * r * cols32;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
