@@ -123,7 +123,8 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
 }
 
 /* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
-   Shortens the chunk where they would be too many. Measured on the tiny model: see README, Quantisation. */
+   Shortens the chunk where they would be too many. Tiny model, Kendall tau to float32 at r = 4 / 32: .9941 / .9930 with these and
+   the second planes of document rows (decoder.h), .9933 / .9924 without these, .9932 / .9906 without both. */
 KALM__FN void kalm__find_fine(kalm__layer_run *r)
 {
     const kalm__memory *m = &r->c->memory;

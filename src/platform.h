@@ -179,6 +179,27 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 #endif
 #endif /* KALM_NO_STDIO */
 
+/* A hint, which the system may ignore: that large pages would serve this memory well. (The weights get none: that they will be
+   read soon changed nothing measurable, cold from a disk of 40 MB a second and of 2 GB a second, and the pages of a file
+   are not the caller's to choose.) Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
+#if defined(__linux__) && KALM__MMAP
+#  if !defined(KALM_NO_STDIO)
+#    if !defined(MADV_NORMAL)
+extern int madvise(void *address, size_t length, int advice);
+#    endif
+#    define KALM__MADVISE 1
+#  endif
+#endif
+KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
+{
+#ifdef KALM__MADVISE
+    uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    if (end > first) (void)madvise((void *)first, end - first, 14);
+#else
+    (void)data, (void)size;
+#endif
+}
+
 /* Cores this process may run on, at least 1. */
 KALM__FN unsigned kalm__cores(void)
 {
