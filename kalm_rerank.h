@@ -539,6 +539,9 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  endif
 #  if defined(__wasm_simd128__)
 #    define KALM__WASM 1
+#    if defined(__wasm_relaxed_simd__) && __clang_major__ >= 16         /* earlier ones speak a draft */
+#      define KALM__WASM_RELAXED 1
+#    endif
 #  endif
 #endif
 /* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
@@ -568,6 +571,9 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 #ifndef KALM__WASM
 #  define KALM__WASM 0
+#endif
+#ifndef KALM__WASM_RELAXED
+#  define KALM__WASM_RELAXED 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
@@ -3065,8 +3071,8 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 /* Matrix products: one table of functions for each instruction set. */
 /* ---- begin src/cpu.h ---- */
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
-   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system. Says nothing about
-   which set is best (kernel_sets.h). */
+   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
+   relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
 #ifndef KALM__CPU_H
 #define KALM__CPU_H
 
@@ -3092,6 +3098,8 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 #    endif
 #    include <windows.h>
 #  endif
+#elif KALM__WASM_RELAXED
+#  include <wasm_simd128.h>
 #endif
 
 /* Bits of kalm__cpu_features(). */
@@ -3103,7 +3111,10 @@ enum {
     KALM__CPU_NEON       = 16,
     KALM__CPU_DOTPROD    = 32,
     KALM__CPU_I8MM       = 64,
-    KALM__CPU_AVX512BF16 = 128
+    KALM__CPU_AVX512BF16 = 128,
+    KALM__CPU_SDOT       = 256,        /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull             */
+    KALM__CPU_VNNI       = 512,        /* it is vpdpbusd                                                       */
+    KALM__CPU_VNNI8      = 1024        /* it is vpdpbssd                                                       */
 };
 
 #if KALM__X86
@@ -3199,6 +3210,47 @@ KALM__FN unsigned kalm__cpu_features(void)
 }
 #elif KALM__NEON
 KALM__FN unsigned kalm__cpu_features(void) { return KALM__CPU_NEON; }   /* compiled for it, so it is there */
+#elif KALM__WASM_RELAXED
+/* acc + a . b, four products of bytes in each dword, of a with its sign; what the sign of b is, and whether pairs of products
+   saturate in 16 bits, the standard leaves to the engine. clang's header has names for relaxed instructions from 17 on. */
+KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
+{
+#  if defined(KALM__SIGNED_DOT) || defined(KALM__UNSIGNED_DOT)         /* tests: sdot, vpdpbusd */
+#    if defined(KALM__SIGNED_DOT)
+    v128_t low = wasm_i16x8_extend_low_i8x16(b), high = wasm_i16x8_extend_high_i8x16(b);
+#    else
+    v128_t low = wasm_u16x8_extend_low_u8x16(b), high = wasm_u16x8_extend_high_u8x16(b);
+#    endif
+    low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), low);
+    high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), high);
+    acc = wasm_i32x4_add(acc, wasm_i32x4_shuffle(low, high, 0, 2, 4, 6));
+    return wasm_i32x4_add(acc, wasm_i32x4_shuffle(low, high, 1, 3, 5, 7));
+#  elif __clang_major__ >= 17
+    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, acc);
+#  else
+    return (v128_t)__builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4((__i8x16)a, (__i8x16)b, (__i32x4)acc);
+#  endif
+}
+
+/* Tried: the largest pairs tell vpdpbusd from pmaddubsw, which saturates; a negative byte tells sdot from both. Whether a
+   signed product is ARM's, the sign of its NaN says: x86's is set. Only speed depends on these answers (kernels_wasm_relaxed.h
+   looks again at what it computes). */
+KALM__FN unsigned kalm__cpu_features(void)
+{
+#  if defined(KALM__ALL_DOTS)          /* tests */
+    return KALM__CPU_SDOT | KALM__CPU_VNNI | KALM__CPU_VNNI8;
+#  else
+    volatile float zero = 0.0f;
+    float nan = zero / zero;
+    uint32_t bits;
+    v128_t acc = wasm_i32x4_splat((int)zero), w = wasm_i8x16_splat(127);
+    int negative = wasm_i32x4_extract_lane(kalm__relaxed_dot(acc, w, wasm_i8x16_splat(-127)), 0);
+    int large = wasm_i32x4_extract_lane(kalm__relaxed_dot(acc, w, wasm_i8x16_splat(-1)), 0);
+    memcpy(&bits, &nan, 4);
+    if (negative == -4 * 127 * 127) return bits >> 31 ? KALM__CPU_VNNI8 : KALM__CPU_SDOT;
+    return large == 4 * 127 * 255 ? KALM__CPU_VNNI : 0;
+#  endif
+}
 #else
 KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #endif
@@ -3233,7 +3285,7 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
    multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
    of 4 inputs; the parts are added afterwards (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
-   FMA (scalar and WebAssembly, ARMv7) round the product as well.
+   FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H
@@ -6158,8 +6210,7 @@ static const kalm__kernels kalm__kernels_i8mm = {
    i32x4.dot_i16x8_s multiplies words and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
    are widened to words once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
-   Relaxed SIMD's byte product wants one side in 7 bits and leaves the rest to the engine, so it cannot give exact sums
-   of full-range weights; its fused multiply-add may or may not fuse. Neither is used. */
+   Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
 #ifndef KALM__KERNELS_WASM_H
 #define KALM__KERNELS_WASM_H
 
@@ -6456,8 +6507,10 @@ KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+/* one, two: the float tiles of one row and of two */
+KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                          size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
+                                          kalm__tile_fn one, kalm__tile_fn two)
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
@@ -6493,11 +6546,17 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
-                if (R == 1) kalm__f32_1x1_wasm(&job);
-                else kalm__f32_2x1_wasm(&job);
+                if (R == 1) one(&job);
+                else two(&job);
             }
         }
     }
+}
+
+KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
 }
 
 static const kalm__kernels kalm__kernels_wasm = {
@@ -6508,6 +6567,307 @@ static const kalm__kernels kalm__kernels_wasm = {
 #endif
 #endif
 /* ---- end src/kernels_wasm.h ---- */
+/* ---- begin src/kernels_wasm_relaxed.h ---- */
+/* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
+   "wasmvnni" multiply bytes, "wasmfma" multiplies words as kernels_wasm.h does; float weights are fused in all four.
+
+   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. Its promise ends where x has an eighth bit; there it is
+       ARM                    signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, where those of our -127..127 fit
+       x86, AVX-VNNI-INT8     signed: vpdpbssd
+       x86, AVX-VNNI          vpdpbusd: x is stored as q + 128, and sums start from -128 * sum(q_w)
+       other x86              pmaddubsw, whose pairs saturate, pmaddwd, paddd, and in V8 two more
+   Seven bits are exact there too, q_x + 127 = h + l, sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w), and half as fast as
+   words: two products of 3 to 5 instructions against 4. With VNNI they would be little faster, 2 multiplications either way.
+   Which it is cpu.h finds out, and the engine may change its mind: "each environment globally chooses", says the standard, but
+   V8 on ARM adds pairs in 16 bits until it optimises a function. So every tile asks again, before its loop and, of the sums
+   that came out, behind it, and is done again with instructions that leave nothing open if the answer is another one.
+
+   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with words, 17.5 in wasmdot's tiles of 4 rows x 1 panel, bound by
+   16 sdot and 4 dup on the vector ports; on x86 71 with words, 19 in the 2 x 1 of the others, which 16 registers hold.
+   GOPS of Zen 4, an other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's matrices): q8 82 as without
+   relaxed SIMD, 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni compiled natively: 93 and 221. */
+#ifndef KALM__KERNELS_WASM_RELAXED_H
+#define KALM__KERNELS_WASM_RELAXED_H
+
+
+#if KALM__WASM_RELAXED
+
+/* rows of a tile of bytes: accumulators for 32 registers, for 16 */
+enum { KALM__WASM_DOT_ROWS = 4, KALM__WASM_VNNI_ROWS = 2 };
+
+/* ---- float tiles --------------------------------------------------------------------------------------- */
+
+KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
+{
+#if __clang_major__ >= 17
+    return wasm_f32x4_relaxed_madd(x, w, acc);
+#else
+    return (v128_t)__builtin_wasm_relaxed_madd_f32x4((__f32x4)x, (__f32x4)w, (__f32x4)acc);
+#endif
+}
+
+#define KALM__WASM_ZERO(r) v128_t c##r = wasm_i32x4_splat(0), d##r = c##r, e##r = c##r, f##r = c##r;
+#define KALM__WASM_FMA(r) \
+    x = wasm_v128_load32_splat(a + r); \
+    c##r = kalm__fma_wasm(c##r, x, w0), d##r = kalm__fma_wasm(d##r, x, w1); \
+    e##r = kalm__fma_wasm(e##r, x, w2), f##r = kalm__fma_wasm(f##r, x, w3);
+#define KALM__WASM_FPUT(r) kalm__write_wasm(job, r, c##r, d##r, e##r, f##r);
+#define KALM__WASM_FMA_TILE(R) \
+    KALM__FN void kalm__f32_##R##x1_wasmfma(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##R(KALM__WASM_ZERO) \
+        for (step = 0; step < steps; step++, a += R, b += 16) { \
+            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 4); \
+            v128_t w2 = wasm_v128_load(b + 8), w3 = wasm_v128_load(b + 12), x; \
+            KALM__REP_##R(KALM__WASM_FMA) \
+        } \
+        KALM__REP_##R(KALM__WASM_FPUT) \
+    }
+KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
+
+KALM__FN void kalm__matmul_wasmfma(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
+                            kalm__f32_2x1_wasmfma);
+}
+
+static const kalm__kernels kalm__kernels_wasmfma = {
+    "wasmfma", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm,
+    kalm__matmul_wasmfma, kalm__pack_wide_wasm, NULL
+};
+
+/* ---- activations of q8 and q4: bytes, [cols32 / 4][R][4] ------------------------------------------------ */
+
+KALM__FN size_t kalm__acts_bytes_relaxed(uint32_t type, size_t rows, size_t cols)
+{
+    return kalm__acts_room_of(type, rows, cols, 0);
+}
+
+/* A row into a tile of R; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
+   ones have a sign. */
+KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols, int with_sign,
+                                    uint8_t *high)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    v128_t i = wasm_f32x4_splat(inverse), flip = wasm_i16x8_splat(with_sign ? 0 : 128);
+    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+        v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
+                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
+        if (high) {
+            v128_t h = wasm_i16x8_shr(with_sign ? wasm_i16x8_add(u, wasm_i16x8_splat(128)) : u, 8);
+            wasm_v128_store64_lane(high + k, wasm_u8x16_narrow_i16x8(h, h), 0);
+            u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
+        } else u = wasm_i16x8_add(u, flip);
+        u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
+        if (R == 1) wasm_v128_store64_lane(out, u, 0);
+        else {
+            wasm_v128_store32_lane(out, u, 0);
+            wasm_v128_store32_lane(out + 4 * R, u, 1);
+        }
+    }
+}
+
+KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t type, void *acts, size_t rows, size_t row0,
+                                          size_t n, const float *x, size_t stride, size_t cols)
+{
+    size_t r, R, i;
+    if (!kalm__is_quantised(type)) {
+        kalm__pack_acts_wasm(type, acts, rows, row0, n, x, stride, cols);
+        return;
+    }
+    for (r = row0; r < row0 + n; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
+        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+        for (i = 0; i < R; i++, x += stride) {
+            float inverse;
+            ((float *)acts)[r + i] = kalm__row_scale_wasm(x, cols, 127.0f, &inverse);
+            kalm__pack_bytes_wasm(out + 4 * i, R, x, inverse, cols, with_sign, NULL);
+        }
+    }
+}
+
+KALM__INLINE void kalm__pack_wide_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
+                                          size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, R, i;
+    for (r = 0; r < n; r += R) {
+        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols);
+        R = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
+        for (i = 0; i < R; i++) {
+            ((float *)acts)[r + i] = 1.0f;
+            kalm__pack_bytes_wasm(out + 4 * i, R, x + (r + i) * stride, inverse[r + i], cols, with_sign,
+                                  high + (r + i) * KALM__WIDE_COLS);
+        }
+    }
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+
+/* Does the instruction, here and now, multiply as it was when it was tried? One more product onto a sum that is there, of the
+   bytes in which engines differ. job->sum: bytes are without a sign. */
+KALM__INLINE int kalm__dot_holds(const kalm__tile_job *job, v128_t acc)
+{
+    v128_t more = kalm__relaxed_dot(acc, wasm_i8x16_splat(127), wasm_i8x16_splat(job->sum ? -1 : -127));
+    return wasm_i32x4_extract_lane(wasm_i32x4_sub(more, acc), 0) == (job->sum ? 4 * 127 * 255 : -4 * 127 * 127);
+}
+
+/* The same sum from instructions that leave nothing open */
+KALM__INLINE v128_t kalm__plain_dot_wasm(const kalm__tile_job *job, v128_t acc, v128_t w, v128_t x)
+{
+    v128_t low = job->sum ? wasm_u16x8_extend_low_u8x16(x) : wasm_i16x8_extend_low_i8x16(x);
+    return wasm_i32x4_add(acc, kalm__add_pairs_wasm(wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_low_i8x16(w)),
+                                                    wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_high_i8x16(w))));
+}
+
+/* What four outputs' sums begin with: bytes + 128 give 128 times the sum of the weights too much */
+KALM__INLINE v128_t kalm__begin_wasm(const kalm__tile_job *job, size_t at)
+{
+    return job->sum ? wasm_i32x4_neg(wasm_i32x4_shl(wasm_v128_load(job->sum + at), 7)) : wasm_i32x4_splat(0);
+}
+
+/* A tile of R rows, row by row: for engines that were not what they seemed */
+KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t R)
+{
+    size_t r, step;
+    for (r = 0; r < R; r++) {
+        const unsigned char *a = job->acts + 4 * r, *b = job->weights;
+        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4);
+        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12);
+        for (step = 0; step < job->steps; step++, a += 4 * R, b += 64) {
+            v128_t x = wasm_v128_load32_splat(a);
+            c = kalm__plain_dot_wasm(job, c, wasm_v128_load(b), x);
+            d = kalm__plain_dot_wasm(job, d, wasm_v128_load(b + 16), x);
+            e = kalm__plain_dot_wasm(job, e, wasm_v128_load(b + 32), x);
+            f = kalm__plain_dot_wasm(job, f, wasm_v128_load(b + 48), x);
+        }
+        kalm__store_wasm(job, r, c, d, e, f);
+    }
+}
+
+#define KALM__WASM_BEGIN(r) v128_t c##r = c, d##r = d, e##r = e, f##r = f;
+#define KALM__WASM_DOTS(r) \
+    c##r = kalm__relaxed_dot(c##r, w0, x), d##r = kalm__relaxed_dot(d##r, w1, x); \
+    e##r = kalm__relaxed_dot(e##r, w2, x), f##r = kalm__relaxed_dot(f##r, w3, x);
+#define KALM__WASM_DOT(r) x = wasm_v128_load32_splat(a + 4 * r); KALM__WASM_DOTS(r)
+/* Four rows' inputs in one load: then a dup each, where V8 makes two additions and a load of a load32_splat */
+#define KALM__WASM_DOT_OF4(r) x = wasm_i32x4_shuffle(four, four, r, r, r, r); KALM__WASM_DOTS(r)
+#define KALM__WASM_PUT(r) kalm__store_wasm(job, r, c##r, d##r, e##r, f##r);
+#define KALM__WASM_DOT_TILE(R, LOAD, ROWS) \
+    KALM__FN void kalm__q8_##R##x1_relaxed(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4); \
+        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12); \
+        int held = kalm__dot_holds(job, c); \
+        KALM__REP_##R(KALM__WASM_BEGIN) \
+        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 16); \
+            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x LOAD; \
+            ROWS \
+        } \
+        if (!KALM__LIKELY(held && kalm__dot_holds(job, c0))) { \
+            kalm__q8_plainly_wasm(job, R); \
+            return; \
+        } \
+        KALM__REP_##R(KALM__WASM_PUT) \
+    }
+#define KALM__WASM_FOUR , four = wasm_v128_load(a)
+KALM__WASM_DOT_TILE(1, , KALM__REP_1(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(2, , KALM__REP_2(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(3, , KALM__REP_3(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(4, KALM__WASM_FOUR, KALM__REP_4(KALM__WASM_DOT_OF4))
+
+static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
+    kalm__q8_1x1_relaxed, kalm__q8_2x1_relaxed, kalm__q8_3x1_relaxed, kalm__q8_4x1_relaxed
+};
+
+/* High bytes have seven bits: here the instruction is exact as it is promised. */
+KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__WIDE_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    if (!count) return 0;
+    for (p = 0; 16 * p < w->rows; p++) {
+        v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
+        float all[16];
+        for (l = 0; l < count; l++) {
+            const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)lines[l];
+            v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)lines[l]);
+            c = kalm__relaxed_dot(c, wasm_v128_load(b), x), d = kalm__relaxed_dot(d, wasm_v128_load(b + 16), x);
+            e = kalm__relaxed_dot(e, wasm_v128_load(b + 32), x), f = kalm__relaxed_dot(f, wasm_v128_load(b + 48), x);
+        }
+        wasm_v128_store(all, wasm_f32x4_convert_i32x4(c)), wasm_v128_store(all + 4, wasm_f32x4_convert_i32x4(d));
+        wasm_v128_store(all + 8, wasm_f32x4_convert_i32x4(e)), wasm_v128_store(all + 12, wasm_f32x4_convert_i32x4(f));
+        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
+    }
+    return 1;
+}
+
+/* ---- matmul -------------------------------------------------------------------------------------------- */
+
+KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__matrix *w, const void *acts, size_t rows,
+                                       size_t row0, size_t n, size_t panel0, size_t panels, float *y, size_t stride,
+                                       void *scratch)
+{
+    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    if (!kalm__is_quantised(w->type)) {
+        kalm__matmul_wasmfma(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
+        return;
+    }
+    memset(&job, 0, sizeof job);
+    job.steps = cols32 / 4;
+    job.stride = stride;
+    for (p = panel0; p < panel0 + panels; p++) {
+        job.weights = (const unsigned char *)w->data + p * bytes;
+        if (w->type == KALM__Q4) {
+            kalm__unpack_q4_wasm(job.weights, w->cols, scratch);
+            job.weights = (const unsigned char *)scratch;
+        }
+        job.sum = with_sign ? NULL : w->sum + 16 * p;
+        job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = row0; r < row0 + n; r += R) {
+            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+            job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
+            job.row_scale = (const float *)acts + r;
+            job.y = y + (r - row0) * stride + 16 * (p - panel0);
+            kalm__q8_tiles_relaxed[R - 1](&job);
+        }
+    }
+}
+
+#define KALM__RELAXED_SET(name, most, with_sign) \
+    KALM__FN void kalm__pack_acts_##name(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, \
+                                         size_t stride, size_t cols) \
+    { \
+        kalm__pack_acts_relaxed(most, with_sign, type, acts, rows, row0, n, x, stride, cols); \
+    } \
+    KALM__FN void kalm__pack_wide_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
+                                         const float *inverse, size_t cols) \
+    { \
+        kalm__pack_wide_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
+    } \
+    KALM__FN void kalm__matmul_##name(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, \
+                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch) \
+    { \
+        kalm__matmul_relaxed(most, with_sign, w, acts, rows, row0, n, panel0, panels, y, stride, scratch); \
+    } \
+    static const kalm__kernels kalm__kernels_##name = { \
+        #name, kalm__acts_bytes_relaxed, KALM__WASM_STEP, kalm__pack_acts_##name, kalm__matmul_scratch_scalar, \
+        kalm__matmul_##name, kalm__pack_wide_##name, kalm__multiply_high_relaxed \
+    };
+KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 1)
+KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 1)
+KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 0)
+
+#endif
+#endif
+/* ---- end src/kernels_wasm_relaxed.h ---- */
 /* ---- begin src/kernel_sets.h ---- */
 /* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
    by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
@@ -6541,6 +6901,12 @@ static const kalm__set_entry kalm__set_table[] = {
     { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
 #  endif
     { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__WASM_RELAXED
+    { KALM__CPU_SDOT, &kalm__kernels_wasmdot },
+    { KALM__CPU_VNNI8, &kalm__kernels_wasmvnni8 },
+    { KALM__CPU_VNNI, &kalm__kernels_wasmvnni },
+    { 0, &kalm__kernels_wasmfma },
 #endif
 #if KALM__WASM
     { 0, &kalm__kernels_wasm },

@@ -128,6 +128,9 @@
 #  endif
 #  if defined(__wasm_simd128__)
 #    define KALM__WASM 1
+#    if defined(__wasm_relaxed_simd__) && __clang_major__ >= 16         /* earlier ones speak a draft */
+#      define KALM__WASM_RELAXED 1
+#    endif
 #  endif
 #endif
 /* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
@@ -157,6 +160,9 @@
 #endif
 #ifndef KALM__WASM
 #  define KALM__WASM 0
+#endif
+#ifndef KALM__WASM_RELAXED
+#  define KALM__WASM_RELAXED 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)

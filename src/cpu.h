@@ -1,6 +1,6 @@
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
-   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system. Says nothing about
-   which set is best (kernel_sets.h). */
+   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
+   relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
 #ifndef KALM__CPU_H
 #define KALM__CPU_H
 
@@ -27,6 +27,8 @@
 #    endif
 #    include <windows.h>
 #  endif
+#elif KALM__WASM_RELAXED
+#  include <wasm_simd128.h>
 #endif
 
 /* Bits of kalm__cpu_features(). */
@@ -38,7 +40,10 @@ enum {
     KALM__CPU_NEON       = 16,
     KALM__CPU_DOTPROD    = 32,
     KALM__CPU_I8MM       = 64,
-    KALM__CPU_AVX512BF16 = 128
+    KALM__CPU_AVX512BF16 = 128,
+    KALM__CPU_SDOT       = 256,        /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull             */
+    KALM__CPU_VNNI       = 512,        /* it is vpdpbusd                                                       */
+    KALM__CPU_VNNI8      = 1024        /* it is vpdpbssd                                                       */
 };
 
 #if KALM__X86
@@ -134,6 +139,47 @@ KALM__FN unsigned kalm__cpu_features(void)
 }
 #elif KALM__NEON
 KALM__FN unsigned kalm__cpu_features(void) { return KALM__CPU_NEON; }   /* compiled for it, so it is there */
+#elif KALM__WASM_RELAXED
+/* acc + a . b, four products of bytes in each dword, of a with its sign; what the sign of b is, and whether pairs of products
+   saturate in 16 bits, the standard leaves to the engine. clang's header has names for relaxed instructions from 17 on. */
+KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
+{
+#  if defined(KALM__SIGNED_DOT) || defined(KALM__UNSIGNED_DOT)         /* tests: sdot, vpdpbusd */
+#    if defined(KALM__SIGNED_DOT)
+    v128_t low = wasm_i16x8_extend_low_i8x16(b), high = wasm_i16x8_extend_high_i8x16(b);
+#    else
+    v128_t low = wasm_u16x8_extend_low_u8x16(b), high = wasm_u16x8_extend_high_u8x16(b);
+#    endif
+    low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), low);
+    high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), high);
+    acc = wasm_i32x4_add(acc, wasm_i32x4_shuffle(low, high, 0, 2, 4, 6));
+    return wasm_i32x4_add(acc, wasm_i32x4_shuffle(low, high, 1, 3, 5, 7));
+#  elif __clang_major__ >= 17
+    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, acc);
+#  else
+    return (v128_t)__builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4((__i8x16)a, (__i8x16)b, (__i32x4)acc);
+#  endif
+}
+
+/* Tried: the largest pairs tell vpdpbusd from pmaddubsw, which saturates; a negative byte tells sdot from both. Whether a
+   signed product is ARM's, the sign of its NaN says: x86's is set. Only speed depends on these answers (kernels_wasm_relaxed.h
+   looks again at what it computes). */
+KALM__FN unsigned kalm__cpu_features(void)
+{
+#  if defined(KALM__ALL_DOTS)          /* tests */
+    return KALM__CPU_SDOT | KALM__CPU_VNNI | KALM__CPU_VNNI8;
+#  else
+    volatile float zero = 0.0f;
+    float nan = zero / zero;
+    uint32_t bits;
+    v128_t acc = wasm_i32x4_splat((int)zero), w = wasm_i8x16_splat(127);
+    int negative = wasm_i32x4_extract_lane(kalm__relaxed_dot(acc, w, wasm_i8x16_splat(-127)), 0);
+    int large = wasm_i32x4_extract_lane(kalm__relaxed_dot(acc, w, wasm_i8x16_splat(-1)), 0);
+    memcpy(&bits, &nan, 4);
+    if (negative == -4 * 127 * 127) return bits >> 31 ? KALM__CPU_VNNI8 : KALM__CPU_SDOT;
+    return large == 4 * 127 * 255 ? KALM__CPU_VNNI : 0;
+#  endif
+}
 #else
 KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #endif

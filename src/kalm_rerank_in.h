@@ -50,6 +50,7 @@
 #include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
 #include "kernels_wasm.h"
+#include "kernels_wasm_relaxed.h"
 #include "kernel_sets.h"
 
 /* The work between them, and attention. */

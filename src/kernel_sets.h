@@ -11,6 +11,7 @@
 #include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
 #include "kernels_wasm.h"
+#include "kernels_wasm_relaxed.h"
 
 typedef struct kalm__set_entry {
     unsigned             needs;        /* KALM__CPU_ bits */
@@ -38,6 +39,12 @@ static const kalm__set_entry kalm__set_table[] = {
     { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
 #  endif
     { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__WASM_RELAXED
+    { KALM__CPU_SDOT, &kalm__kernels_wasmdot },
+    { KALM__CPU_VNNI8, &kalm__kernels_wasmvnni8 },
+    { KALM__CPU_VNNI, &kalm__kernels_wasmvnni },
+    { 0, &kalm__kernels_wasmfma },
 #endif
 #if KALM__WASM
     { 0, &kalm__kernels_wasm },

@@ -25,7 +25,7 @@
    multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
    of 4 inputs; the parts are added afterwards (ops.h, add_wide).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
-   FMA (scalar and WebAssembly, ARMv7) round the product as well.
+   FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H

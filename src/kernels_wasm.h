@@ -3,8 +3,7 @@
    i32x4.dot_i16x8_s multiplies words and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
    are widened to words once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
-   Relaxed SIMD's byte product wants one side in 7 bits and leaves the rest to the engine, so it cannot give exact sums
-   of full-range weights; its fused multiply-add may or may not fuse. Neither is used. */
+   Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
 #ifndef KALM__KERNELS_WASM_H
 #define KALM__KERNELS_WASM_H
 
@@ -303,8 +302,10 @@ KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+/* one, two: the float tiles of one row and of two */
+KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                          size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
+                                          kalm__tile_fn one, kalm__tile_fn two)
 {
     size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
@@ -340,11 +341,17 @@ KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t 
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
-                if (R == 1) kalm__f32_1x1_wasm(&job);
-                else kalm__f32_2x1_wasm(&job);
+                if (R == 1) one(&job);
+                else two(&job);
             }
         }
     }
+}
+
+KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+{
+    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
 }
 
 static const kalm__kernels kalm__kernels_wasm = {

@@ -18,6 +18,7 @@ BEGIN {
                   "tokenizer/decode kernels_scalar kernels_tiles;" \
                   "kernels_avx512;" \
                   "kernels_*;" \
+                  "kernels_wasm_relaxed;" \
                   "kernel_sets ops modelfile;" \
                   "matmul rotary model;" \
                   "attention state;" \
