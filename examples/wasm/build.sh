@@ -1,10 +1,14 @@
 #!/bin/sh
-# build.sh - everything the page and the npm package need, into dist/: four WebAssembly modules (SIMD or plain, with
-# threads or without) and the tiny model. Needs emcc (3.1.6 or later) and, for the tiny model, make and a C compiler.
-# With ONLY=simd (or plain, simd-threads, plain-threads, model) that one alone.
+# build.sh - everything the page and the npm package need, into dist/: six WebAssembly modules (plain, SIMD or relaxed SIMD,
+# with threads or without) and the tiny model. Needs emcc (3.1.6 or later) and, for the tiny model, make and a C compiler.
+# With ONLY=simd (or plain, relaxed, simd-threads, plain-threads, relaxed-threads, model) that one alone.
+#
+# Relaxed SIMD needs clang 16: emcc's own, or RELAXED_CLANG (clang-16) beside an older emcc; without either these two modules
+# are left out, and kalm.mjs does without.
 set -eu
 cd "$(dirname "$0")"
 EMCC=${EMCC:-emcc}
+RELAXED_CLANG=${RELAXED_CLANG:-clang-16}
 mkdir -p dist
 # where Debian keeps a module that its emcc wants and a node from elsewhere does not see
 export NODE_PATH="${NODE_PATH:+$NODE_PATH:}/usr/share/nodejs"
@@ -16,30 +20,57 @@ link='-O2 -s ALLOW_MEMORY_GROWTH=1 -s MAXIMUM_MEMORY=4GB -s TOTAL_STACK=262144 -
 
 wanted() { [ -z "${ONLY:-}" ] || [ "$ONLY" = "$1" ]; }
 
-# One thread: a module of two imports that kalm.mjs instantiates itself.
-alone() {
+# One thread: a module of two imports that kalm.mjs instantiates itself. Arguments: object, output, flags.
+link_alone() { $EMCC $link $3 -s STANDALONE_WASM=1 --no-entry "$1" -o "$2.wasm"; }
+
+# pthreads: with the script of Emscripten that starts the workers. The line behind it is for import() in browsers.
+link_threads() {
+    echo 'globalThis.KalmThreads = KalmThreads' > "$2.post.js"
+    $EMCC $link $3 -Wno-pthreads-mem-growth --no-entry "$1" --js-library threads.js \
+        -s MODULARIZE=1 -s EXPORT_NAME=KalmThreads -s ENVIRONMENT=web,worker,node -s FILESYSTEM=0 \
+        -s 'PTHREAD_POOL_SIZE=Module["kalmThreads"]' -s PTHREAD_POOL_SIZE_STRICT=2 -s DEFAULT_PTHREAD_STACK_SIZE=262144 \
+        -s 'EXPORTED_RUNTIME_METHODS=["PThread"]' --extern-post-js "$2.post.js" -o "$2.js"
+    rm "$2.post.js"
+}
+
+# name, how to link, flags
+module() {
     wanted "$1" || return 0
-    $EMCC $flags $2 -c kalm_wasm.c -o "dist/$1.o"
-    $EMCC $link $2 -s STANDALONE_WASM=1 --no-entry "dist/$1.o" -o "dist/kalm_rerank-$1.wasm"
+    $EMCC $flags $3 -c kalm_wasm.c -o "dist/$1.o"
+    "$2" "dist/$1.o" "dist/kalm_rerank-$1" "$3"
     rm "dist/$1.o"
 }
 
-# pthreads: with the script of Emscripten that starts the workers. The last line is for import() in browsers.
-threads() {
+# The same with relaxed SIMD. The wasm-opt of an emcc whose clang is too old would not understand the module: then the command
+# that emcc gives to the linker, as it says with -v, is given to it once more with the object of the other clang, and the
+# script is that of the module with plain SIMD.
+relaxed() {
     wanted "$1" || return 0
-    $EMCC $flags $2 -pthread -c kalm_wasm.c -o "dist/$1.o"
-    echo 'globalThis.KalmThreads = KalmThreads' > "dist/$1.post.js"
-    $EMCC $link $2 -pthread -Wno-pthreads-mem-growth --no-entry "dist/$1.o" --js-library threads.js \
-        -s MODULARIZE=1 -s EXPORT_NAME=KalmThreads -s ENVIRONMENT=web,worker,node -s FILESYSTEM=0 \
-        -s 'PTHREAD_POOL_SIZE=Module["kalmThreads"]' -s PTHREAD_POOL_SIZE_STRICT=2 -s DEFAULT_PTHREAD_STACK_SIZE=262144 \
-        -s 'EXPORTED_RUNTIME_METHODS=["PThread"]' --extern-post-js "dist/$1.post.js" -o "dist/kalm_rerank-$1.js"
-    rm "dist/$1.o" "dist/$1.post.js"
+    if [ "$(major "$EMCC")" -ge 16 ]; then
+        module "$1" "$2" "$3 -mrelaxed-simd"
+        return
+    fi
+    $RELAXED_CLANG $($EMCC --cflags) $flags $3 -mrelaxed-simd -c kalm_wasm.c -o "dist/$1.o"
+    $EMCC $flags $3 -c kalm_wasm.c -o dist/like.o
+    linker=$("$2" dist/like.o dist/like "$3 -v" 2>&1 | grep 'wasm-ld.* -o dist/like\.wasm ')
+    eval "$(printf '%s' "$linker" | sed "s:dist/like\.wasm:dist/kalm_rerank-$1.wasm:; s:dist/like\.o:dist/$1.o:")"
+    for script in .js .worker.js; do
+        [ ! -e "dist/like$script" ] || sed "s:like\.:kalm_rerank-$1.:g" "dist/like$script" > "dist/kalm_rerank-$1$script"
+    done
+    rm dist/like.* "dist/$1.o"
 }
+major() { "$1" -dM -E -x c /dev/null | sed -n 's/#define __clang_major__ //p'; }
 
-alone plain ''
-alone simd '-msimd128'
-threads plain-threads ''
-threads simd-threads '-msimd128'
+module plain link_alone ''
+module simd link_alone '-msimd128'
+module plain-threads link_threads '-pthread'
+module simd-threads link_threads '-msimd128 -pthread'
+if [ "$(major "$EMCC")" -ge 16 ] || { command -v "$RELAXED_CLANG" > /dev/null && [ "$(major "$RELAXED_CLANG")" -ge 16 ]; }; then
+    relaxed relaxed link_alone '-msimd128'
+    relaxed relaxed-threads link_threads '-msimd128 -pthread'
+else
+    echo "no relaxed SIMD: neither $EMCC nor $RELAXED_CLANG is clang 16 or later"
+fi
 
 cp ../../LICENSE LICENSE
 

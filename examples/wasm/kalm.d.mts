@@ -18,6 +18,8 @@ export type KalmSource = string | URL | ArrayBuffer | ArrayBufferView | Blob | R
 export interface LoadOptions {
     /** Default: what the machine has. */
     simd?: boolean
+    /** Relaxed SIMD. Default: where the machine has it and dist/ too; results are the same but for the rounding of float weights. */
+    relaxed?: boolean
     /** Default: one per core, at most 8, where memory can be shared and the caller may wait (not on a page itself); else 1. */
     threads?: number
     /** Longer documents are cut; default 1024. */
@@ -95,7 +97,7 @@ export interface KalmInfo {
     bytes: number
     /** 16 hexadecimal digits; stored documents carry it. */
     fingerprint: string
-    build: 'simd' | 'plain' | 'simd-threads' | 'plain-threads'
+    build: 'relaxed' | 'simd' | 'plain' | 'relaxed-threads' | 'simd-threads' | 'plain-threads'
     kernels: string
     threads: number
     /** Bytes of the WebAssembly memory now. */
@@ -104,7 +106,7 @@ export interface KalmInfo {
 }
 
 /** What this machine can run. */
-export function features(): { simd: boolean, threads: boolean }
+export function features(): { simd: boolean, relaxed: boolean, threads: boolean }
 
 /** One model. Results are the same on every machine and with any number of threads, up to the rounding of floats. */
 export class Kalm {

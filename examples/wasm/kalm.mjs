@@ -27,8 +27,10 @@ export class KalmError extends Error {
 
 const isNode = typeof process === 'object' && !!process.versions?.node && process.type !== 'renderer'
 
-/* A function with one v128.const; then memory.atomic.notify on a shared memory. */
+/* A function with one v128.const; one with i32x4.relaxed_dot_i8x16_i7x16_add_s; memory.atomic.notify on a shared memory. */
 const SIMD_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]
+const RELAXED_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 8, 1, 96, 3, 123, 123, 123, 1, 123, 3, 2, 1, 0, 10, 13, 1, 11, 0, 32, 0, 32, 1,
+    32, 2, 253, 147, 2, 11]
 const ATOMICS_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 4, 1, 3, 1, 1, 10, 13, 1, 11, 0, 65, 0, 65, 0,
     254, 0, 2, 0, 26, 11]
 const validates = (bytes) => {
@@ -41,6 +43,7 @@ const validates = (bytes) => {
 
 export const features = () => ({
     simd: validates(SIMD_PROBE),
+    relaxed: validates(RELAXED_PROBE),
     /* browsers give shared memory only to pages served with COOP and COEP headers */
     threads: typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false && validates(ATOMICS_PROBE)
 })
@@ -52,13 +55,19 @@ const mayBlock = () => isNode || typeof document === 'undefined'
 async function chooseBuild(options) {
     const have = features()
     if (options.simd && !have.simd) throw new KalmError('NO_KERNELS', 'this machine has no WebAssembly SIMD')
+    if (options.relaxed && !have.relaxed) throw new KalmError('NO_KERNELS', 'this machine has no WebAssembly relaxed SIMD')
     if (options.threads > 1 && !have.threads)
         throw new KalmError('NO_KERNELS', 'threads need SharedArrayBuffer: serve the page with the headers '
             + 'Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp')
     const simd = options.simd ?? have.simd
+    /* Never slower than simd: it tries what the dot product is on this engine and uses it where it is one instruction; else its
+       kernels are simd's, but for fused multiply-adds of float weights. */
+    const relaxed = options.relaxed ?? (simd && have.relaxed && !options.wasm)
     const threads = options.threads || (have.threads && mayBlock() ? Math.min(await cores(), 8) : 1)
-    return { simd, threads, name: (simd ? 'simd' : 'plain') + (threads > 1 ? '-threads' : '') }
+    return build(relaxed ? 'relaxed' : simd ? 'simd' : 'plain', threads)
 }
+
+const build = (kind, threads) => ({ kind, threads, name: kind + (threads > 1 ? '-threads' : '') })
 
 /* ---- the module ---- */
 
@@ -66,10 +75,13 @@ async function chooseBuild(options) {
 const FILES = {
     'simd': () => new URL('./dist/kalm_rerank-simd.wasm', import.meta.url),
     'plain': () => new URL('./dist/kalm_rerank-plain.wasm', import.meta.url),
+    'relaxed': () => new URL('./dist/kalm_rerank-relaxed.wasm', import.meta.url),
+    'relaxed-threads': () => new URL('./dist/kalm_rerank-relaxed-threads.wasm', import.meta.url),
     'simd-threads': () => new URL('./dist/kalm_rerank-simd-threads.wasm', import.meta.url),
     'plain-threads': () => new URL('./dist/kalm_rerank-plain-threads.wasm', import.meta.url)
 }
 const GLUE = {
+    'relaxed-threads': () => new URL('./dist/kalm_rerank-relaxed-threads.js', import.meta.url),
     'simd-threads': () => new URL('./dist/kalm_rerank-simd-threads.js', import.meta.url),
     'plain-threads': () => new URL('./dist/kalm_rerank-plain-threads.js', import.meta.url)
 }
@@ -97,24 +109,24 @@ async function readAll(url) {
 }
 
 /* { exports, memory, stop } of a new instance. `host.progress` is what the running call wants to hear. */
-async function instantiate(build, wasm, host) {
+async function instantiate({ name, threads }, wasm, host) {
     const progress = (done, total) => host.progress ? host.progress(done, total) : 0
     const module = wasm instanceof WebAssembly.Module ? wasm
         : wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm) ? await WebAssembly.compile(wasm)
-        : await compile(wasm ? new URL(wasm, globalThis.location?.href) : FILES[build.name]())
-    if (build.threads === 1) {
+        : await compile(wasm ? new URL(wasm, globalThis.location?.href) : FILES[name]())
+    if (threads === 1) {
         const instance = await WebAssembly.instantiate(module, {
             env: { kalm_js_progress: progress, emscripten_notify_memory_growth() {} }
         })
         instance.exports._initialize()
         return { exports: instance.exports, memory: instance.exports.memory, stop() {} }
     }
-    const address = GLUE[build.name]()
-    const factory = await loadGlue(address, build.name)
+    const address = GLUE[name]()
+    const factory = await loadGlue(address, name)
     const found = { stop() {} }
     const glue = await factory({
         kalmProgress: progress,
-        kalmThreads: build.threads - 1,            /* besides the one that calls */
+        kalmThreads: threads - 1,                  /* besides the one that calls */
         mainScriptUrlOrBlob: isNode ? (await import('node:url')).fileURLToPath(address) : address.href,
         locateFile: (file) => {
             const url = new URL(file, address)
@@ -244,7 +256,13 @@ export class Kalm {
         const kalm = new Kalm()
         kalm.#build = await chooseBuild(options)
         kalm.#host = { progress: null }
-        kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
+        try {
+            kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
+        } catch (error) {              /* a dist/ that was built without it, or an engine that spoke its draft */
+            if (kalm.#build.kind !== 'relaxed' || options.relaxed) throw error
+            kalm.#build = build('simd', kalm.#build.threads)
+            kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
+        }
         try {
             await kalm.#read(source, options)
         } catch (error) {

@@ -109,7 +109,7 @@ function showModel() {
     $('model-name').textContent = name || 'unnamed model'
     $('model-name').title = name
     $('model-facts').textContent = `${weights} · ${size(bytes)}`
-    $('machine').textContent = `${build.startsWith('simd') ? 'WebAssembly SIMD' : 'WebAssembly without SIMD'}, `
+    $('machine').textContent = `WebAssembly ${{ relaxed: 'relaxed SIMD', simd: 'SIMD' }[build.split('-')[0]] ?? 'without SIMD'}, `
         + `${plural(threads, 'thread')}, ${kernels} kernels.`
 }
 

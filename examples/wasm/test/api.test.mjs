@@ -1,9 +1,11 @@
 /* Kalm on each build, against the native command. */
 import assert from 'node:assert/strict'
 import { test, describe, before, after } from 'node:test'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { createReadStream } from 'node:fs'
-import { cpus } from 'node:os'
+import { copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { Kalm, KalmError, features } from '../kalm.mjs'
 import { serve } from '../serve.mjs'
@@ -11,10 +13,13 @@ import { native, passages, queries, stretched, tiny, tinyPath, floatPath } from 
 
 const BUILDS = [
     ['plain', { simd: false, threads: 1 }],
-    ['simd', { simd: true, threads: 1 }],
+    ['simd', { relaxed: false, threads: 1 }],
     ['plain-threads', { simd: false, threads: 2 }],
-    ['simd-threads', { simd: true, threads: 2 }]
+    ['simd-threads', { relaxed: false, threads: 2 }]
 ]
+/* V8 has relaxed SIMD without a flag since 11.4, node 21. KALM_RELAXED=1: this run is for it. */
+const relaxed = parseFloat(process.versions.v8) >= 11.4 || process.execArgv.includes('--experimental-wasm-relaxed-simd')
+if (relaxed) BUILDS.push(['relaxed', { relaxed: true, threads: 1 }], ['relaxed-threads', { relaxed: true, threads: 2 }])
 const code = (want, text) => (error) => {
     assert.ok(error instanceof KalmError, String(error))
     assert.equal(error.code, want)
@@ -33,12 +38,30 @@ const near = (got, want, what, most = FLOAT) => {
 }
 
 test('this machine is known, and the best build is the default', async () => {
-    assert.deepEqual(features(), { simd: true, threads: true })
+    assert.deepEqual(features(), { simd: true, relaxed, threads: true })
+    assert.ok(relaxed || process.env.KALM_RELAXED !== '1', 'this node is too old for relaxed SIMD')
     const kalm = await Kalm.load(tinyPath)
-    const threads = Math.min(cpus().length, 8)
-    assert.deepEqual([kalm.info.threads, kalm.info.build], [threads, threads > 1 ? 'simd-threads' : 'simd'])
-    assert.equal(kalm.info.kernels, 'wasm')
+    const threads = Math.min(cpus().length, 8), kind = relaxed ? 'relaxed' : 'simd'
+    assert.deepEqual([kalm.info.threads, kalm.info.build], [threads, threads > 1 ? `${kind}-threads` : kind])
+    assert.match(kalm.info.kernels, relaxed ? /^wasm(dot|vnni8?|fma)$/ : /^wasm$/)
     kalm.free()
+})
+
+test('relaxed SIMD: where it is missing, only who insists is refused', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'kalm-'))
+    t.after(() => rm(folder, { recursive: true }))
+    await mkdir(join(folder, 'dist'))
+    for (const file of ['kalm.mjs', 'dist/kalm_rerank-simd.wasm', 'dist/kalm_rerank-simd-threads.wasm', 'dist/kalm_rerank-simd-threads.js',
+        'dist/kalm_rerank-simd-threads.worker.js'])
+        await copyFile(fileURLToPath(new URL(`../${file}`, import.meta.url)), join(folder, file))
+    const other = await import(pathToFileURL(join(folder, 'kalm.mjs')))
+    for (const threads of [1, 2]) {
+        const kalm = await other.Kalm.load(tinyPath, { threads })
+        assert.equal(kalm.info.build, threads > 1 ? 'simd-threads' : 'simd')
+        near(await kalm.rerank(queries[0], passages()), await native(tinyPath, queries[0]), 'without', QUANTISED)
+        kalm.free()
+    }
+    await assert.rejects(other.Kalm.load(tinyPath, { relaxed: true }), relaxed ? { code: 'ENOENT' } : { code: 'NO_KERNELS' })
 })
 
 for (const [name, build] of BUILDS) describe(name, () => {
@@ -230,7 +253,6 @@ describe('where models come from', () => {
         await assert.rejects(Kalm.load(url), code('CANNOT_READ', /cannot be reached/))
     })
     test('a module given as bytes and compiled', async () => {
-        const { readFile } = await import('node:fs/promises')
         const wasm = await readFile(new URL('../dist/kalm_rerank-plain.wasm', import.meta.url))
         await load(bytes, { wasm, simd: false })
         await load(bytes, { wasm: await WebAssembly.compile(wasm), simd: false })
