@@ -3658,9 +3658,10 @@ KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t m
     }
 }
 
-/* The same in pairs of rows: only a block's last tile can be odd. */
+/* The same in pairs of rows: only a block's last tile can be odd. A whole step has whole tiles. */
 KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
 {
+    if (step % most == 0 && r / step * step + step <= rows) return most;
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
@@ -4351,7 +4352,7 @@ KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
 {
     __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
-    return _mm256_mullo_epi32(sum, _mm256_set1_epi32(-128));
+    return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
@@ -4787,7 +4788,7 @@ KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i
 
 KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
 {
-    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
+    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
 }
 
 /* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
@@ -6974,7 +6975,8 @@ typedef struct kalm__ops {
     float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
-    void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
+    void  (*add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
+                      size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
@@ -7496,16 +7498,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 
@@ -8003,16 +8008,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 
@@ -8491,16 +8499,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 
@@ -8984,16 +8995,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 
@@ -9463,16 +9477,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 
@@ -10023,30 +10040,38 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
     memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
-/* sum[r] = sum[r] * factor[r] + p[r] . values, the weights p being wide and m a range of quantised values. */
-KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows)
+/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum yet,
+   the last one divides by the total and leaves the results in place. */
+KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
+                               size_t query, size_t kv_head, int first, int last)
 {
     const kalm__kernels *kern = a->machine->kernels;
-    size_t dim = a->shape.head_dim, r;
-    kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
+    int wide = a->shape.type != KALM__F32;
+    if (wide) kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
     kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
-        int two = kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-        a->machine->ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], two ? s->product_high : NULL, s->product + r * dim, dim);
+        float *sum = s->sum + r * dim;
+        float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
+        int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+        a->machine->ops->add_wide(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+                                  two ? s->product_high : NULL, s->product + r * dim,
+                                  last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
     }
 }
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
 KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__keys *keys,
                                  size_t kv_head, size_t first, size_t end, size_t rows, size_t group, size_t query,
-                                 int is_self)
+                                 int is_self, int is_first, int is_last)
 {
     const kalm__kernels *kern = a->machine->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r;
+    size_t dim = h->head_dim, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -10080,15 +10105,11 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         m.stride = keys->capacity * 16;
         m.scale = s->ones;
         m.sum = s->zeros;
-        kalm__add_values(a, s, &m, rows);
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
         m.stride = keys->capacity * 16 * sizeof(float);
-        kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, n);
-        kern->matmul(&m, s->acts_p, rows, 0, rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++)
-            a->machine->ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
     }
+    kalm__add_values(a, s, &m, rows, query, kv_head, is_first, is_last);
 }
 
 /* Attention of queries [query, query + count) and the heads of one kv head; count at most kalm__query_block. */
@@ -10096,34 +10117,34 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 {
     const kalm__kernels *kern = a->machine->kernels;
     size_t group = a->shape.heads / a->shape.kv_heads, rows = count * group, dim = a->shape.head_dim, row = a->shape.heads * dim;
-    size_t r, b;
+    size_t r, b, low = 0, high = 0;
+    const float *q = a->q + query * row;
     kalm__attention_scratch s;
     (void)kalm__attention_scratch_plan(&s, scratch, kern, &a->shape, rows);
 
-    for (r = 0; r < count; r++)
-        memcpy(s.q + r * group * dim, a->q + (query + r) * row + kv_head * group * dim, group * dim * sizeof(float));
-    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, s.q, dim, dim);
-    memset(s.sum, 0, rows * dim * sizeof(float));
+    if (a->shape.kv_heads > 1) {       /* else they lie one behind the other already */
+        for (r = 0; r < count; r++)
+            memcpy(s.q + r * group * dim, q + r * row + kv_head * group * dim, group * dim * sizeof(float));
+        q = s.q;
+    }
+    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, q, dim, dim);
     for (r = 0; r < rows; r++) {
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
     }
     for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
-    for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);
-    if (a->self.count) {
-        size_t low = a->position + query, high = low + count - 1;
+    if (a->self.count) {               /* own keys that some of the queries sees: [low, high) */
+        low = a->position + query, high = low + count;
         low = low > a->left ? (low - a->left) / KALM__KEY_STEP * KALM__KEY_STEP : 0;
-        high = a->right < a->self.count && high + a->right + 1 < a->self.count ? high + a->right + 1 : a->self.count;
-        for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
-            kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group,
-                               query, 1);
+        high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;
     }
-
-    for (r = 0; r < rows; r++)
-        a->machine->ops->scale_row(a->out + (query + r / group) * row + (kv_head * group + r % group) * dim, s.sum + r * dim,
-                                   kalm__rounded(1.0f / s.total[r]), dim);
+    for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
+        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0,
+                           b == 0, b + KALM__KEY_BLOCK >= a->cross.count && !high);
+    for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
+        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group, query, 1,
+                           b <= low && !a->cross.count, b + KALM__KEY_BLOCK >= high);
 }
 
 #endif

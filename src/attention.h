@@ -267,30 +267,38 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
     memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
-/* sum[r] = sum[r] * factor[r] + p[r] . values, the weights p being wide and m a range of quantised values. */
-KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows)
+/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum yet,
+   the last one divides by the total and leaves the results in place. */
+KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
+                               size_t query, size_t kv_head, int first, int last)
 {
     const kalm__kernels *kern = a->machine->kernels;
-    size_t dim = a->shape.head_dim, r;
-    kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
+    int wide = a->shape.type != KALM__F32;
+    if (wide) kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
     kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
-        int two = kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-        a->machine->ops->add_wide(s->sum + r * dim, s->factor[r], s->unit[r], two ? s->product_high : NULL, s->product + r * dim, dim);
+        float *sum = s->sum + r * dim;
+        float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
+        int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+        a->machine->ops->add_wide(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+                                  two ? s->product_high : NULL, s->product + r * dim,
+                                  last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
     }
 }
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
 KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__keys *keys,
                                  size_t kv_head, size_t first, size_t end, size_t rows, size_t group, size_t query,
-                                 int is_self)
+                                 int is_self, int is_first, int is_last)
 {
     const kalm__kernels *kern = a->machine->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, channels = kalm__round_up(dim, 16), n = end - first, r;
+    size_t dim = h->head_dim, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -324,15 +332,11 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
         m.stride = keys->capacity * 16;
         m.scale = s->ones;
         m.sum = s->zeros;
-        kalm__add_values(a, s, &m, rows);
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
         m.stride = keys->capacity * 16 * sizeof(float);
-        kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, n);
-        kern->matmul(&m, s->acts_p, rows, 0, rows, 0, channels / 16, s->product, dim, s->matmul);
-        for (r = 0; r < rows; r++)
-            a->machine->ops->scale_add(s->sum + r * dim, s->factor[r], s->product + r * dim, dim);
     }
+    kalm__add_values(a, s, &m, rows, query, kv_head, is_first, is_last);
 }
 
 /* Attention of queries [query, query + count) and the heads of one kv head; count at most kalm__query_block. */
@@ -340,34 +344,34 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 {
     const kalm__kernels *kern = a->machine->kernels;
     size_t group = a->shape.heads / a->shape.kv_heads, rows = count * group, dim = a->shape.head_dim, row = a->shape.heads * dim;
-    size_t r, b;
+    size_t r, b, low = 0, high = 0;
+    const float *q = a->q + query * row;
     kalm__attention_scratch s;
     (void)kalm__attention_scratch_plan(&s, scratch, kern, &a->shape, rows);
 
-    for (r = 0; r < count; r++)
-        memcpy(s.q + r * group * dim, a->q + (query + r) * row + kv_head * group * dim, group * dim * sizeof(float));
-    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, s.q, dim, dim);
-    memset(s.sum, 0, rows * dim * sizeof(float));
+    if (a->shape.kv_heads > 1) {       /* else they lie one behind the other already */
+        for (r = 0; r < count; r++)
+            memcpy(s.q + r * group * dim, q + r * row + kv_head * group * dim, group * dim * sizeof(float));
+        q = s.q;
+    }
+    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, q, dim, dim);
     for (r = 0; r < rows; r++) {
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
     }
     for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
-    for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0);
-    if (a->self.count) {
-        size_t low = a->position + query, high = low + count - 1;
+    if (a->self.count) {               /* own keys that some of the queries sees: [low, high) */
+        low = a->position + query, high = low + count;
         low = low > a->left ? (low - a->left) / KALM__KEY_STEP * KALM__KEY_STEP : 0;
-        high = a->right < a->self.count && high + a->right + 1 < a->self.count ? high + a->right + 1 : a->self.count;
-        for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
-            kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group,
-                               query, 1);
+        high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;
     }
-
-    for (r = 0; r < rows; r++)
-        a->machine->ops->scale_row(a->out + (query + r / group) * row + (kv_head * group + r % group) * dim, s.sum + r * dim,
-                                   kalm__rounded(1.0f / s.total[r]), dim);
+    for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
+        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0,
+                           b == 0, b + KALM__KEY_BLOCK >= a->cross.count && !high);
+    for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
+        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group, query, 1,
+                           b <= low && !a->cross.count, b + KALM__KEY_BLOCK >= high);
 }
 
 #endif

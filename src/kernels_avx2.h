@@ -624,7 +624,7 @@ KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const
 KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
 {
     __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
-    return _mm256_mullo_epi32(sum, _mm256_set1_epi32(-128));
+    return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))

@@ -296,7 +296,7 @@ KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i
 
 KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
 {
-    return _mm512_mullo_epi32(_mm512_loadu_si512(job->sum + 16 * panel), _mm512_set1_epi32(-128));
+    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
 }
 
 /* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%

@@ -23,9 +23,10 @@ KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t m
     }
 }
 
-/* The same in pairs of rows: only a block's last tile can be odd. */
+/* The same in pairs of rows: only a block's last tile can be odd. A whole step has whole tiles. */
 KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
 {
+    if (step % most == 0 && r / step * step + step <= rows) return most;
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 

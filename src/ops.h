@@ -36,7 +36,8 @@ typedef struct kalm__ops {
     float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
-    void  (*add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n);
+    void  (*add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
+                      size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one

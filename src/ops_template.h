@@ -381,16 +381,19 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
     }
 }
 
-/* y = y * scale + unit * (256 * high + low), where the sum in parentheses is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros. */
-KALM__VT static void KALM__V(add_wide)(float *y, float scale, float unit, const float *high, const float *low, size_t n)
+/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
+   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+                                       float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f);
+    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
     size_t i = 0;
     for (; i < n; i += V_W) {
         VF v = KALM__V(load_some)(low + i, n - i);
         if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        KALM__V(store_some)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), V_MUL(u, v)));
+        v = V_MUL(u, v);
+        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
     }
 }
 

@@ -80,8 +80,9 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     for (i = 0; i < 64 && q[1][i] == q[0][i % 4 * 16 + i / 4]; i++) {}
     CHECKF(i == 64 && q[1][64] == 0, "%s: interleave goes wrong at byte %zu", set, i);
     for (i = 0; i < MOST; i++) x[i] = (float)((int)(test_random(&state) % 8000000) - 4000000);
-    BOTH("add_wide", n, o->add_wide(out, scale, 0.37f, x, x + MOST / 2, n < MOST / 2 ? n : MOST / 2));
-    BOTH("add_wide without high bytes", n, o->add_wide(out, scale, 0.37f, NULL, x, n));
+    BOTH("add_wide", n, o->add_wide(out, out, scale, 0.37f, x, x + MOST / 2, 1.25f, n < MOST / 2 ? n : MOST / 2));
+    BOTH("add_wide without high bytes", n, o->add_wide(out, gain, scale, 0.37f, NULL, x, 1.0f, n));
+    BOTH("add_wide to nothing", n, o->add_wide(out, NULL, scale, 0.37f, NULL, x, 0.7f, n));
     fill(x, MOST, size);
     if (n > 3) x[1] = 127.0f * size * 50.0f, x[2] = 0.5f * size * 50.0f, x[3] = -1.5f * size * 50.0f;     /* ties */
     memset(q, 77, sizeof q), memset(w, 77, sizeof w);
