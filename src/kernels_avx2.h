@@ -748,7 +748,8 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
             job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            (words ? kalm__words_tiles_avxvnni : kalm__q8_tiles_avxvnni)[R - 1](&job);
+            if (words) kalm__words_tiles_avxvnni[R - 1](&job);
+            else kalm__q8_tiles_avxvnni[R - 1](&job);
         }
     }
 }
