@@ -11018,6 +11018,9 @@ typedef struct kalm__layer_run {
     int                no_fine;        /* no prompt ends in this batch */
     kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
+    /* The converter's (quantize/calibrate.h): hears of the rows that matrix `what` is about to see. NULL: nobody */
+    void             (*watch)(void *watcher, const struct kalm__layer_run *r, int what);
+    void              *watcher;
 } kalm__layer_run;
 
 KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
@@ -11100,6 +11103,7 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
     r->fine.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
+    if (r->watch && r->target) r->watch(r->watcher, r, what);
     n += r->fine.count;
     if (r->fine.count)
         r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.fine, r->width,
