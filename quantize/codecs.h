@@ -163,23 +163,21 @@ KALM__FN float kalm__q4_choose(const float *x, const float *level, uint8_t *nibb
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-/* One row: nibbles [cols32], m [cols32 / 32] multipliers; w [cols32] with zeros behind column `cols`; steps [cols32 / 32]
-   is scratch. Returns the scale, 0 for a row of zeros. */
-KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t *m, float *steps)
+/* Steps [groups] of a row of groups * 32 weights, and the scale: the step that stands for multiplier 64; 0 for a row of
+   zeros. */
+KALM__FN float kalm__q4_scale(const float *w, size_t groups, float *steps)
 {
     /* The widest group has multiplier 64. A smaller scale clips it and gives the others finer steps. */
     static const float tries[4] = { 1.0f, 0.85f, 0.7f, 0.55f };
     const float most = (float)KALM__Q4_MAX_MULTIPLIER;
-    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, g, i;
-    float top = 0, mean = 0, scale = 0, along, square;
-    double best = 0, wq = 0, qq = 0;
+    float top = 0, mean = 0, scale, along, square;
+    double best = 0;
+    size_t g;
     int t;
     for (g = 0; g < groups; g++) {
         steps[g] = kalm__q4_step(w + g * KALM__GROUP);
         top = steps[g] > top ? steps[g] : top;
     }
-    memset(m, 0, groups);
-    memset(nibble, 0, cols32);
     if (top < KALM__TINY_WEIGHT) return 0;
     for (g = 0; g < groups; g++) mean += steps[g] / (float)groups;
     scale = top;
@@ -195,10 +193,25 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
             scale = s;
         }
     }
+    return scale;
+}
+
+/* One row: nibbles [cols32], m [cols32 / 32] multipliers; w [cols32] with zeros behind column `cols`; steps [cols32 / 32]
+   is scratch. Returns the scale, 0 for a row of zeros. */
+KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t *m, float *steps)
+{
+    const float most = (float)KALM__Q4_MAX_MULTIPLIER;
+    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, g, i;
+    float scale = kalm__q4_scale(w, groups, steps);
+    double wq = 0, qq = 0;
+    int t;
     for (g = 0; g < groups; g++) {
         const float *group = w + g * KALM__GROUP;
-        float x[KALM__GROUP], level[16], least = 0, from = kalm__clamp(kalm__nearest(steps[g] / scale * most), 1, most);
-        if (steps[g] <= 0) continue;
+        float x[KALM__GROUP], level[16], least = 0, from;
+        m[g] = 0;
+        memset(nibble + g * KALM__GROUP, 0, KALM__GROUP);
+        if (steps[g] <= 0 || scale <= 0) continue;
+        from = kalm__clamp(kalm__nearest(steps[g] / scale * most), 1, most);
         for (i = 0; i < KALM__GROUP; i++) x[i] = group[i] * (1.0f / scale);
         for (t = -1; t <= 1; t++) {    /* the multiplier beside may round to better whole numbers */
             uint8_t chosen[KALM__GROUP];
@@ -223,6 +236,42 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
 
 /* ---- panels ---------------------------------------------------------------------------------------------------- */
 
+/* A q8 or q4 panel as it lies, and its sums, from q [16][cols32] (q8 values, or q4 nibbles), m [16][groups] and scale [16];
+   the loss is that against rows [16][cols32]. */
+KALM__FN void kalm__lay_panel(uint32_t type, const float *rows, size_t cols, const int8_t *q, const uint8_t *m,
+                              unsigned char *panel, const float *scale, int32_t *sum, kalm__loss *loss)
+{
+    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, k, g, b, t;
+    unsigned j;
+    loss->change = loss->weight = 0;
+    for (j = 0; j < KALM__PANEL; j++) {
+        const int8_t *row = q + j * cols32;
+        int32_t total = 0;
+        for (k = 0; k < cols32; k++) {             /* the sum is that of the unpacked panel, its padding included */
+            int v = type == KALM__Q8 ? row[k] : kalm__q4_value((unsigned)row[k], m[j * groups + k / KALM__GROUP]);
+            total += v;
+            if (k < cols) kalm__count_loss(loss, rows[j * cols32 + k], scale[j] * (float)v);
+        }
+        sum[j] = total;
+    }
+    if (type == KALM__Q8) {
+        for (k = 0; k < cols32; k += 4)
+            for (j = 0; j < KALM__PANEL; j++) memcpy(panel + k * KALM__PANEL + j * 4, q + j * cols32 + k, 4);
+        return;
+    }
+    memset(panel, 0, kalm__panel_bytes(type, cols));
+    for (g = 0; g < groups; g++) {
+        unsigned char *lines = panel + g * sizeof(kalm__q4_lines);
+        for (t = 0; t < 4; t++)
+            for (b = 0; b < 64; b++) {             /* byte b: output b / 4, inputs 4 t + b % 4 and 16 + 4 t + b % 4 */
+                size_t at = b / 4 * cols32 + g * KALM__GROUP + 4 * t + b % 4;
+                lines[t * 64 + b] = (unsigned char)((unsigned)q[at] | (unsigned)q[at + 16] << 4);
+            }
+        for (j = 0; j < KALM__PANEL; j++)
+            panel[groups * sizeof(kalm__q4_lines) + g * KALM__PANEL + j] = m[j * groups + g];
+    }
+}
+
 /* Bytes that kalm__encode_panel needs to work in. */
 KALM__FN size_t kalm__encode_scratch(size_t cols)
 {
@@ -236,7 +285,7 @@ KALM__FN size_t kalm__encode_scratch(size_t cols)
 KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, unsigned char *panel, float *scale,
                                  int32_t *sum, kalm__loss *loss, void *scratch)
 {
-    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, k, g, b, t;
+    size_t cols32 = kalm__cols32(cols), groups = cols32 / KALM__GROUP, k;
     float *steps = (float *)scratch;                               /* [groups] */
     int8_t *q = (int8_t *)(steps + groups);                        /* [16][cols32]: q8 values, or q4 nibbles */
     uint8_t *m = (uint8_t *)(q + cols32 * KALM__PANEL);            /* [16][groups] */
@@ -262,32 +311,10 @@ KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, 
     }
     for (j = 0; j < KALM__PANEL; j++) {
         const float *w = rows + j * cols32;
-        int8_t *row = q + j * cols32;
-        int32_t total = 0;
-        scale[j] = type == KALM__Q8 ? kalm__q8_row(w, cols32, row) : kalm__q4_row(w, cols, row, m + j * groups, steps);
-        for (k = 0; k < cols32; k++) {             /* the sum is that of the unpacked panel, its padding included */
-            int v = type == KALM__Q8 ? row[k] : kalm__q4_value((unsigned)row[k], m[j * groups + k / KALM__GROUP]);
-            total += v;
-            if (k < cols) kalm__count_loss(loss, w[k], scale[j] * (float)v);
-        }
-        sum[j] = total;
+        scale[j] = type == KALM__Q8 ? kalm__q8_row(w, cols32, q + j * cols32)
+                                    : kalm__q4_row(w, cols, q + j * cols32, m + j * groups, steps);
     }
-    if (type == KALM__Q8) {
-        for (k = 0; k < cols32; k += 4)
-            for (j = 0; j < KALM__PANEL; j++) memcpy(panel + k * KALM__PANEL + j * 4, q + j * cols32 + k, 4);
-        return;
-    }
-    memset(panel, 0, kalm__panel_bytes(type, cols));
-    for (g = 0; g < groups; g++) {
-        unsigned char *lines = panel + g * sizeof(kalm__q4_lines);
-        for (t = 0; t < 4; t++)
-            for (b = 0; b < 64; b++) {             /* byte b: output b / 4, inputs 4 t + b % 4 and 16 + 4 t + b % 4 */
-                size_t at = b / 4 * cols32 + g * KALM__GROUP + 4 * t + b % 4;
-                lines[t * 64 + b] = (unsigned char)((unsigned)q[at] | (unsigned)q[at + 16] << 4);
-            }
-        for (j = 0; j < KALM__PANEL; j++)
-            panel[groups * sizeof(kalm__q4_lines) + g * KALM__PANEL + j] = m[j * groups + g];
-    }
+    kalm__lay_panel(type, rows, cols, q, m, panel, scale, sum, loss);
 }
 
 /* ---- rows of the embedding table --------------------------------------------------------------------------------- */

@@ -7,50 +7,10 @@
 #include "files.h"
 #include "../src/base.h"
 #include "../src/format.h"
-#include "../src/ops.h"
 #include "../src/threads.h"
-#include "codecs.h"
 #include "plan.h"
 #include "progress.h"
-
-/* ---- floats from the checkpoint ---------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__element_bytes(uint32_t type) { return type == KALM__F32 ? 4 : 2; }
-
-/* out [n] from raw little-endian numbers; returns the index of the first that is not finite, or n. */
-KALM__FN size_t kalm__widen(uint32_t type, const unsigned char *raw, size_t n, float *out)
-{
-    size_t i;
-    uint32_t bad = 0;
-    if (type == KALM__F32) for (i = 0; i < n; i++) out[i] = kalm__f32(raw + 4 * i);
-    else if (type == KALM__F16) for (i = 0; i < n; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(raw + 2 * i));
-    else for (i = 0; i < n; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(raw + 2 * i));
-    for (i = 0; i < n; i++) bad |= !(fabsf(out[i]) <= 3.402823466e38f);
-    if (!bad) return n;
-    for (i = 0; fabsf(out[i]) <= 3.402823466e38f; i++) {}
-    return i;
-}
-
-/* ---- coding one lot -----------------------------------------------------------------------------------------------
-
-   A UNIT is what one task codes: a panel of a matrix, 256 rows of a table, a whole vector. A LOT is the units of one
-   tensor that are in memory at a time. */
-
-/* What one thread works in. */
-typedef struct kalm__space {
-    unsigned char *raw;
-    float         *block, *rows;       /* block: V's heads before their rotation; rows: what is coded */
-    float         *turn;               /* [head_dim] */
-    void          *scratch;
-} kalm__space;
-
-enum { KALM__UNIT_FINE, KALM__UNIT_UNREADABLE, KALM__UNIT_NOT_FINITE, KALM__UNIT_OVERFLOW };
-
-typedef struct kalm__unit_result {
-    kalm__loss loss;
-    int        state;
-    uint64_t   row, col;               /* of what is wrong */
-} kalm__unit_result;
+#include "units.h"
 
 /* The section of the weights as it grows. */
 typedef struct kalm__output {
@@ -63,130 +23,6 @@ typedef struct kalm__output {
     kalm_error     err;
 } kalm__output;
 
-typedef struct kalm__lot {
-    const kalm__plan  *p;
-    const kalm__item  *it;
-    size_t             first;          /* unit */
-    unsigned char     *out;
-    size_t             stride;         /* bytes of a unit */
-    float             *scale;          /* [rows padded to panels] of the tensor */
-    int32_t           *sum;            /* likewise */
-    kalm__space       *spaces;         /* [threads] */
-    kalm__unit_result *results;        /* [units of the lot] */
-    kalm__output      *w;
-} kalm__lot;
-
-/* n rows of the tensor from `row` on, as floats, rows `stride` apart with zeros behind them; 0: the result says why. */
-KALM__FN int kalm__unit_read(const kalm__lot *b, kalm__space *s, size_t row, size_t n, float *out, size_t stride,
-                             kalm__unit_result *r)
-{
-    const kalm__item *it = b->it;
-    size_t cols = it->t.cols, bytes = kalm__element_bytes(it->from->type), i, bad;
-    if (!kalm__input_read(&b->p->c.st.shards[it->from->shard].source, it->from->begin + (uint64_t)row * cols * bytes,
-                          s->raw, n * cols * bytes)) {
-        r->state = KALM__UNIT_UNREADABLE;
-        return 0;
-    }
-    for (i = 0; i < n; i++) {
-        bad = kalm__widen(it->from->type, s->raw + i * cols * bytes, cols, out + i * stride);
-        if (bad < cols) {
-            r->state = KALM__UNIT_NOT_FINITE;
-            r->row = row + i;
-            r->col = bad;
-            return 0;
-        }
-        memset(out + i * stride + cols, 0, (stride - cols) * sizeof *out);
-    }
-    return 1;
-}
-
-/* Rows [row, row + n) of a matrix as they are to be coded: [16][cols32], rotated where the item says so. */
-KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, size_t n, kalm__unit_result *r)
-{
-    const kalm__item *it = b->it;
-    size_t cols32 = kalm__cols32(it->t.cols), i, k, c, h;
-    memset(s->rows + n * cols32, 0, (KALM__PANEL - n) * cols32 * sizeof *s->rows);
-    if (!it->turn_out) {
-        if (!kalm__unit_read(b, s, row, n, s->rows, cols32, r)) return 0;
-    } else {                           /* row i of a head becomes sum over k of R[i][k] row k: only k of its block count */
-        size_t dim = it->turn_out, low = row - row % dim % KALM__ROTATION, high = row + n;
-        high += KALM__ROTATION - 1;    /* blocks end at a multiple of 64 within the head, or with it */
-        if (high > it->t.rows) high = it->t.rows;
-        if (!kalm__unit_read(b, s, low, high - low, s->block, cols32, r)) return 0;
-        for (i = 0; i < n; i++) {
-            size_t head = (row + i) / dim * dim;
-            float *to = s->rows + i * cols32;
-            memset(s->turn, 0, dim * sizeof *s->turn);
-            s->turn[row + i - head] = 1;
-            kalm__hadamard_scalar(s->turn, dim);
-            memset(to, 0, cols32 * sizeof *to);
-            for (k = 0; k < dim; k++) {
-                const float *from;
-                if (s->turn[k] == 0) continue;
-                from = s->block + (head + k - low) * cols32;
-                for (c = 0; c < it->t.cols; c++) to[c] += s->turn[k] * from[c];
-            }
-        }
-    }
-    for (i = 0; i < n; i++) {
-        float *to = s->rows + i * cols32;
-        if (it->turn_in) for (h = 0; h < it->t.cols; h += it->turn_in) kalm__hadamard_scalar(to + h, it->turn_in);
-        if (it->t.rotated) kalm__hadamard_scalar(to, it->t.cols);
-    }
-    return 1;
-}
-
-KALM__FN void kalm__unit_code(const kalm__lot *b, size_t i, kalm__space *s)
-{
-    const kalm__item *it = b->it;
-    size_t unit = b->first + i, cols = it->t.cols, n, k, row;
-    unsigned char *out = b->out + i * b->stride;
-    kalm__unit_result *r = &b->results[i];
-    memset(r, 0, sizeof *r);
-    switch (it->what) {
-    case KALM__ITEM_MATRIX:
-        row = unit * KALM__PANEL;
-        n = kalm__min(KALM__PANEL, it->t.rows - row);
-        if (!kalm__unit_rows(b, s, row, n, r)) return;
-        for (k = 0; k < n * kalm__cols32(cols); k++)
-            if (!(fabsf(s->rows[k]) <= kalm__largest_weight(it->t.type))) {
-                r->state = KALM__UNIT_OVERFLOW;
-                r->row = row + k / kalm__cols32(cols);
-                return;
-            }
-        kalm__encode_panel(it->t.type, s->rows, cols, out, b->scale + row, b->sum + row, &r->loss, s->scratch);
-        break;
-    case KALM__ITEM_TABLE:
-        row = unit * KALM__TABLE_ROWS;
-        n = kalm__min(KALM__TABLE_ROWS, it->t.rows - row);
-        if (!kalm__unit_read(b, s, row, n, s->block, kalm__cols32(cols), r)) return;
-        for (k = 0; k < n; k++) {
-            kalm__loss loss;
-            if (!kalm__encode_row(it->t.type, s->block + k * kalm__cols32(cols), cols,
-                                  out + k * kalm__embedding_row_bytes(it->t.type, cols), s->rows, &loss)) {
-                r->state = KALM__UNIT_OVERFLOW;
-                r->row = row + k;
-                return;
-            }
-            r->loss.change += loss.change;
-            r->loss.weight += loss.weight;
-        }
-        break;
-    case KALM__ITEM_HEAD:
-        for (k = 0; k < 2; k++) {
-            if (!kalm__unit_read(b, s, b->p->head_id[k], 1, s->rows, kalm__cols32(cols), r)) return;
-            for (n = 0; n < cols; n++) kalm__put_f32(out + (k * cols + n) * 4, s->rows[n]);
-        }
-        break;
-    default: {
-        float plus = it->t.kind % 32 == KALM__T_EOI ? 0.0f : 1.0f;
-        if (!kalm__unit_read(b, s, 0, 1, s->rows, kalm__cols32(cols), r)) return;
-        for (n = 0; n < cols; n++) kalm__put_f32(out + n * 4, plus + s->rows[n]);
-        break;
-    }
-    }
-}
-
 KALM__FN void kalm__output_flush(kalm__output *w)
 {
     if (w->result || !w->pending_size) return;
@@ -196,108 +32,62 @@ KALM__FN void kalm__output_flush(kalm__output *w)
     w->pending_size = 0;
 }
 
+/* A lot and the output that the one before it waits for. */
+typedef struct kalm__lot_job {
+    kalm__lot     lot;
+    kalm__output *w;
+} kalm__lot_job;
+
 /* Task 0 of a lot writes the one before, the others code. */
 KALM__FN void kalm__lot_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__lot *b = (const kalm__lot *)arg;
+    const kalm__lot_job *b = (const kalm__lot_job *)arg;
     if (!i) kalm__output_flush(b->w);
-    else kalm__unit_code(b, i - 1, &b->spaces[worker]);
+    else kalm__unit_code(&b->lot, i - 1, &b->lot.crew->spaces[worker]);
 }
 
 /* ---- streaming all tensors --------------------------------------------------------------------------------------- */
 
 typedef struct kalm__streamer {
-    kalm__pool         pool;
-    kalm__worker       workers[KALM__MAX_THREADS];
-    kalm__space        spaces[KALM__MAX_THREADS];
-    void              *space;          /* one block for all of the above */
-    unsigned char     *out[2];         /* one being coded, one being written */
-    kalm__unit_result *results;
-    float             *scale;
-    int32_t           *sum;
-    size_t             lot_bytes, lot_units;       /* most of a lot */
+    kalm__crew     crew;
+    unsigned char *out[2];             /* one being coded, one being written */
+    float         *scale;
+    int32_t       *sum;
+    size_t         lot_bytes;          /* most of a lot */
 } kalm__streamer;
 
 enum { KALM__LOT_BYTES = 8 << 20 };
 
 KALM__FN void kalm__streamer_end(kalm__streamer *s)
 {
-    kalm__pool_stop(&s->pool);
-    free(s->space);
+    kalm__crew_end(&s->crew);
     free(s->out[0]);
     free(s->out[1]);
-    free(s->results);
     free(s->scale);
     free(s->sum);
 }
 
-KALM__FN size_t kalm__unit_bytes(const kalm__item *it)
-{
-    if (it->what == KALM__ITEM_MATRIX) return kalm__panel_bytes(it->t.type, it->t.cols);
-    if (it->what == KALM__ITEM_TABLE) return KALM__TABLE_ROWS * kalm__embedding_row_bytes(it->t.type, it->t.cols);
-    return (size_t)it->bytes;
-}
-
 KALM__FN kalm_result kalm__streamer_begin(kalm__streamer *s, const kalm__plan *p, unsigned threads, kalm_error *err)
 {
-    size_t i, raw = 0, block = 0, rows = 0, turn = 0, scratch = 0, each, all, out = 0, most = 1, tail = 0;
-    kalm_allocator alloc;
+    size_t i, out = 0, tail = 0;
+    kalm_allocator alloc = p->c.st.allocator;      /* which refuses a size that overflowed */
+    kalm_result r;
     memset(s, 0, sizeof *s);
-    kalm__pool_start(&s->pool, threads, s->workers, NULL);
-    threads = s->pool.size;
+    r = kalm__crew_begin(&s->crew, p, threads, err);
+    if (r) return r;
     for (i = 0; i < p->count; i++) {
         const kalm__item *it = &p->items[i];
-        size_t cols32 = kalm__cols32(it->t.cols), n = it->what == KALM__ITEM_MATRIX ? KALM__PANEL : 1, blocks = 0;
-        if (it->turn_out) blocks = KALM__PANEL + 2 * KALM__ROTATION;
-        if (it->what == KALM__ITEM_TABLE) blocks = KALM__TABLE_ROWS;
-        raw = kalm__max(raw, kalm__mul(kalm__max(n, blocks), kalm__mul(cols32, 4)));
-        block = kalm__max(block, kalm__mul(blocks, kalm__mul(cols32, 4)));
-        rows = kalm__max(rows, kalm__mul(n, kalm__mul(cols32, 4)));
-        turn = kalm__max(turn, (size_t)it->turn_out * 4);
-        if (it->what == KALM__ITEM_MATRIX) {
-            scratch = kalm__max(scratch, kalm__encode_scratch(it->t.cols));
-            tail = kalm__max(tail, kalm__round_up(it->t.rows, KALM__PANEL));
-        }
-        most = kalm__max(most, it->units);
+        if (it->what == KALM__ITEM_MATRIX) tail = kalm__max(tail, kalm__round_up(it->t.rows, KALM__PANEL));
         out = kalm__max(out, kalm__unit_bytes(it));
     }
-    s->lot_units = kalm__min(most, kalm__max((size_t)4 * threads, 1024));
-    s->lot_bytes = kalm__max(KALM__LOT_BYTES, kalm__mul(out, threads));
-    raw = kalm__round_up(raw, 64), block = kalm__round_up(block, 64), rows = kalm__round_up(rows, 64);
-    turn = kalm__round_up(turn, 64), scratch = kalm__round_up(scratch, 64);
-    each = kalm__add(kalm__add(raw, block), kalm__add(kalm__add(rows, turn), scratch));
-    all = kalm__add(kalm__mul(each, threads), 64);
-    alloc = p->c.st.allocator;         /* which refuses a size that overflowed */
-    s->space = kalm__alloc(&alloc, all);
+    s->lot_bytes = kalm__max(KALM__LOT_BYTES, kalm__mul(out, s->crew.pool.size));
     for (i = 0; i < 2; i++)
         s->out[i] = (unsigned char *)kalm__alloc(&alloc, kalm__add(s->lot_bytes, kalm__add(kalm__mul(tail, 8), 64)));
-    s->results = (kalm__unit_result *)calloc(s->lot_units, sizeof *s->results);
     s->scale = (float *)kalm__alloc(&alloc, kalm__mul(tail, 4));
     s->sum = (int32_t *)kalm__alloc(&alloc, kalm__mul(tail, 4));
-    if (!s->space || !s->out[0] || !s->out[1] || !s->results || !s->scale || !s->sum)
-        return kalm__fail(err, KALM_NO_MEMORY, "no memory for %u threads: %z bytes each", threads, each);
-    for (i = 0; i < threads; i++) {
-        unsigned char *at = kalm__align64(s->space) + i * each;
-        s->spaces[i].raw = at;
-        s->spaces[i].block = (float *)(void *)(at + raw);
-        s->spaces[i].rows = (float *)(void *)(at + raw + block);
-        s->spaces[i].turn = (float *)(void *)(at + raw + block + rows);
-        s->spaces[i].scratch = at + raw + block + rows + turn;
-    }
+    if (!s->out[0] || !s->out[1] || !s->scale || !s->sum)
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for two lots of %z bytes", s->lot_bytes);
     return KALM_OK;
-}
-
-KALM__FN kalm_result kalm__unit_fail(const kalm__plan *p, const kalm__item *it, const kalm__unit_result *r,
-                                     kalm_error *err)
-{
-    const char *file = p->c.st.shards[it->from->shard].name;
-    if (r->state == KALM__UNIT_UNREADABLE)
-        return kalm__fail(err, KALM_CANNOT_READ, "%s: tensor %s cannot be read", file, it->from->shown);
-    if (r->state == KALM__UNIT_NOT_FINITE)
-        return kalm__fail(err, KALM_BAD_FILE, "tensor %s has a NaN or an infinity at [%U, %U]", it->from->shown,
-                          r->row, r->col);
-    return kalm__fail(err, KALM_BAD_FILE, "tensor %s has a number too large for %s in row %U", it->from->shown,
-                      kalm__type_name(it->t.type), r->row);
 }
 
 /* Every tensor of the plan, in its order, to w; fills in the tensors' errors. */
@@ -306,54 +96,53 @@ KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__output
     size_t i, u, k;
     unsigned current = 0;
     int stage = -1;
-    kalm__lot b;
+    kalm__lot_job b;
     memset(&b, 0, sizeof b);
-    b.p = p;
     b.w = w;
-    b.spaces = s->spaces;
-    b.results = s->results;
-    b.scale = s->scale;
-    b.sum = s->sum;
+    b.lot.p = p;
+    b.lot.crew = &s->crew;
+    b.lot.scale = s->scale;
+    b.lot.sum = s->sum;
     for (i = 0; i < p->count; i++) {
         kalm__item *it = &p->items[i];
         kalm__loss loss = { 0, 0 };
         char name[32];
-        size_t each = kalm__unit_bytes(it), lot_units = kalm__min(s->lot_units, kalm__max(1, s->lot_bytes / each));
+        size_t each = kalm__unit_bytes(it), lot_units = kalm__min(s->crew.lot_units, kalm__max(1, s->lot_bytes / each));
         int now = it->what == KALM__ITEM_MATRIX ? 1 + (int)(it->t.kind / 32) : it->what == KALM__ITEM_TABLE ? 3 : 0;
         static const char *const stages[4] = { "vectors", "layers of the encoder", "layers of the decoder", "embedding" };
         kalm__tensor_name(name, it->t.kind, it->t.layer);
         if (now != stage) kalm__bar_step(show, stages[stage = now]);
-        b.it = it;
-        b.stride = each;
+        b.lot.it = it;
+        b.lot.stride = each;
         for (u = 0; u < it->units; u += lot_units) {
             size_t n = kalm__min(lot_units, it->units - u), size = n * each, tail = 0;
-            b.first = u;
-            b.out = s->out[current];
+            b.lot.first = u;
+            b.lot.out = s->out[current];
             if (kalm__interrupted) return kalm__fail(err, KALM_CANCELLED, "interrupted");
-            kalm__parallel(&s->pool, n + 1, kalm__lot_task, &b);
+            kalm__parallel(&s->crew.pool, n + 1, kalm__lot_task, &b);
             if (w->result) {
                 if (err) *err = w->err;
                 return w->result;
             }
             for (k = 0; k < n; k++) {
-                if (s->results[k].state) return kalm__unit_fail(p, it, &s->results[k], err);
-                loss.change += s->results[k].loss.change;
-                loss.weight += s->results[k].loss.weight;
+                if (s->crew.results[k].state) return kalm__unit_fail(p, it, &s->crew.results[k], err);
+                loss.change += s->crew.results[k].loss.change;
+                loss.weight += s->crew.results[k].loss.weight;
             }
             if (u + n == it->units) {
                 size = (size_t)(it->t.size - (uint64_t)u * each);
                 if (it->t.scale) {
                     tail = it->units * KALM__PANEL;
                     for (k = 0; k < tail; k++) {
-                        kalm__put_f32(b.out + size + 4 * k, s->scale[k]);
-                        kalm__put_u32(b.out + size + 4 * (tail + k), (uint32_t)s->sum[k]);
+                        kalm__put_f32(b.lot.out + size + 4 * k, s->scale[k]);
+                        kalm__put_u32(b.lot.out + size + 4 * (tail + k), (uint32_t)s->sum[k]);
                     }
                     size += tail * 8;
                 }
-                memset(b.out + size, 0, (64 - size % 64) % 64);
+                memset(b.lot.out + size, 0, (64 - size % 64) % 64);
                 size = kalm__round_up(size, 64);
             }
-            w->pending = b.out;
+            w->pending = b.lot.out;
             w->pending_size = size;
             current = !current;
             show->done += it->what == KALM__ITEM_HEAD ? 0 : it->from->size * n / it->units;
