@@ -151,9 +151,9 @@ KALM__FN void kalm__chapter_front(kalm__chapter *chapters, uint32_t count, uint6
 }
 
 /* The whole file. chapters: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
-   TENSORS. */
-KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, const char *output, unsigned threads,
-                                      kalm__bar *show, uint64_t *file_size, kalm_error *err)
+   TENSORS. texts: see kalm__calibrate_begin; NULL where none are given. */
+KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, kalm__calibration *texts, const char *output,
+                                      unsigned threads, kalm__bar *show, uint64_t *file_size, kalm_error *err)
 {
     static const unsigned char zeros[64] = { 0 };
     kalm__streamer *s = (kalm__streamer *)malloc(sizeof *s);
@@ -170,6 +170,7 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, co
     weights->size = p->weights_bytes;
     *file_size = kalm__chapter_places(chapters, &count);
     r = kalm__streamer_begin(s, p, threads, err);
+    if (!r && texts) r = kalm__calibrate_begin(texts, p, &s->crew, err);
     if (!r) r = kalm__sink_open(&w.sink, output, err);
     room = r ? 0 : kalm__free_space(&w.sink);
     if (!r && *file_size > room)
@@ -177,7 +178,7 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, co
                        *file_size / 1000000 + 1, room / 1000000);
     w.at = weights->offset;
     kalm__hash_begin(&w.hash);
-    if (!r) r = kalm__stream(s, p, &w, show, err);
+    if (!r) r = kalm__stream(s, p, texts, &w, show, err);
     if (!r) {
         weights->hash = kalm__hash_end(&w.hash);
         r = kalm__chapter_tensors(&chapters[KALM__SECTION_TENSORS], p, weights->offset, err);

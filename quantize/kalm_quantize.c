@@ -1,14 +1,19 @@
 /* kalm-quantize - a Hugging Face checkpoint becomes one .kalm file; also tells what such a file holds and verifies it.
 
    checkpoint.h understands config.json and finds the tensors (safetensors.h), plan.h says what becomes of each, stream.h
-   codes them (codecs.h) and writes them, container.h puts the file around them. Here: the command, the tokenizer and the
-   prompt. */
+   codes them (units.h, codecs.h) and writes them, container.h puts the file around them; calibrate.h is what texts add.
+   Here: the command, the tokenizer and the prompt. */
 #include "files.h"                     /* before all else, see there */
+#if defined(__clang__)
+#  pragma STDC FP_CONTRACT OFF         /* the same file from every compiler; GCC does so by -std=c99 */
+#endif
 #define KALM_RERANK_IMPLEMENTATION
 #include "../src/kalm_rerank_in.h"
 #include "checkpoint.h"
 #include "plan.h"
 #include "stream.h"
+#include "calibrate.h"
+#include "texts.h"
 #include "container.h"
 #include "info.h"
 #include "progress.h"
@@ -33,6 +38,9 @@ static const char usage[] =
     "  --name TEXT         the name the file carries; default: that of the folder\n"
     "  --system TEXT       the system sentence of the prompt, and\n"
     "  --instruction TEXT  the instruction used where the user of the library gives none\n"
+    "  --calibrate FILE    for q4 and q8: texts like those that will be ranked, one a line, or query<TAB>text, or JSON Lines\n"
+    "                      with \"text\" and perhaps \"query\". Up to 256 are run through the model, and weights are rounded\n"
+    "                      so that what the matrices make of them changes least\n"
     "  --threads N         default: one per core\n"
     "  --quiet             print errors only\n"
     "\n"
@@ -41,7 +49,7 @@ static const char usage[] =
     "  --verify FILE       read the whole file and compare every section with its checksum\n";
 
 typedef struct options {
-    const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction;
+    const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction, *calibrate;
     uint32_t    weights, embedding, yes_id, no_id, threads;
     int         errors, quiet;
 } options;
@@ -171,6 +179,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     const char *strings[KALM__STRINGS];
     kalm__chapter sections[KALM__SECTION_KINDS];
     kalm__plan p;
+    kalm__calibration texts;
     char *name = folder_name(o->input), line[200];
     uint32_t embedding = o->embedding;
     int table = 0, eoi = 0;
@@ -178,6 +187,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     size_t i;
     kalm_result r;
     memset(&p, 0, sizeof p);
+    memset(&texts, 0, sizeof texts);
     memset(sections, 0, sizeof sections);
     memcpy(strings, prompt, sizeof strings);
     strings[KALM__STRING_NAME] = o->name ? o->name : name ? name : "";
@@ -199,6 +209,20 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
         p.c.shape.yes_id = p.head_id[0] = yes;
         p.c.shape.no_id = p.head_id[1] = no;
     }
+    if (!r && o->calibrate) {
+        r = kalm__texts_read(&texts.texts, o->calibrate, err);
+        if (!r && !sections[KALM__SECTION_TOKENIZER].data)
+            r = kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer to read the texts with: --calibrate needs one",
+                           kalm__shown(o->input));
+        texts.tokenizer = sections[KALM__SECTION_TOKENIZER].data;
+        texts.tokenizer_size = (size_t)sections[KALM__SECTION_TOKENIZER].size;
+        texts.strings = strings;
+        texts.kernels = getenv("KALM_KERNELS");        /* for tests: the file is the same */
+        for (i = 0; !r && !o->quiet && i < 2; i++)
+            if (p.c.shape.side[i].mlp > KALM__MOMENT_BLOCK)
+                fprintf(stderr, "the %lu inputs of %s.down are calibrated in blocks of %d, for the sake of memory\n",
+                        (unsigned long)p.c.shape.side[i].mlp, i ? "decoder" : "encoder", KALM__MOMENT_BLOCK);
+    }
     if (!r) {
         snprintf(line, sizeof line, "%lu tensors in %lu file(s): %lu + %lu layers, hidden %lu, vocabulary %lu",
                  (unsigned long)p.c.st.count, (unsigned long)p.c.st.shard_count, (unsigned long)p.c.shape.side[0].layers,
@@ -215,7 +239,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     if (!r) r = kalm__chapter_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
     if (!r) r = kalm__chapter_strings(&sections[KALM__SECTION_STRINGS], strings, err);
     show->total = p.source_bytes;
-    if (!r) r = kalm__write_file(&p, sections, o->output, o->threads, show, &size, err);
+    if (!r) r = kalm__write_file(&p, sections, o->calibrate ? &texts : NULL, o->output, o->threads, show, &size, err);
     kalm__bar_clear(show);
     if (!r && !o->quiet) {
         double passed = kalm__now() - show->begun;
@@ -223,6 +247,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
                 kalm__type_name(o->weights), kalm__type_name(embedding), (double)p.source_bytes / 1e6, passed);
     }
     for (i = 0; i < KALM__SECTION_KINDS; i++) free(sections[i].data);
+    kalm__calibrate_end(&texts);
     free(p.items);
     kalm__checkpoint_end(&p.c);
     free(name);
@@ -276,7 +301,7 @@ static int parse_number(const char *text, uint32_t most, uint32_t *n)
 static int parse_options(options *o, int argc, char **argv)
 {
     static const char *const valued[] = { "--weights", "--embedding", "--tokenizer", "--yes-id", "--no-id", "--name",
-                                          "--system", "--instruction", "--threads", "--info", "--verify" };
+                                          "--system", "--instruction", "--threads", "--info", "--verify", "--calibrate" };
     char text[200];
     int i, plain = 0, embedding = 0;
     size_t k;
@@ -311,7 +336,8 @@ static int parse_options(options *o, int argc, char **argv)
             case 7: o->instruction = v; break;
             case 8: good = parse_number(v, KALM__MAX_THREADS, &o->threads) && o->threads; break;
             case 9: o->info = v; break;
-            default: o->verify = v; break;
+            case 10: o->verify = v; break;
+            default: o->calibrate = v; break;
             }
             if (!good) {
                 snprintf(text, sizeof text, "%s cannot be %.100s; see --help", a, v);
@@ -327,6 +353,7 @@ static int parse_options(options *o, int argc, char **argv)
         if (o->input || (o->info && o->verify)) return complain("--info and --verify take one file and nothing else");
         return 0;
     }
+    if (o->calibrate && !kalm__is_quantised(o->weights)) return complain("--calibrate is for --weights q8 or q4");
     if (!o->input || !o->output) return complain("a checkpoint folder and an output file are needed; see --help");
     return 0;
 }

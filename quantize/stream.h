@@ -8,6 +8,7 @@
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/threads.h"
+#include "calibrate.h"
 #include "plan.h"
 #include "progress.h"
 #include "units.h"
@@ -90,8 +91,10 @@ KALM__FN kalm_result kalm__streamer_begin(kalm__streamer *s, const kalm__plan *p
     return KALM_OK;
 }
 
-/* Every tensor of the plan, in its order, to w; fills in the tensors' errors. */
-KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__output *w, kalm__bar *show, kalm_error *err)
+/* Every tensor of the plan, in its order, to w; fills in the tensors' errors. texts: NULL where none are
+   given. */
+KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibration *texts, kalm__output *w, kalm__bar *show,
+                              kalm_error *err)
 {
     size_t i, u, k;
     unsigned current = 0;
@@ -114,6 +117,19 @@ KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__output
         if (now != stage) kalm__bar_step(show, stages[stage = now]);
         b.lot.it = it;
         b.lot.stride = each;
+        b.lot.moments = NULL;
+        if (texts && it->what == KALM__ITEM_MATRIX) {
+            if (it->t.kind % 32 == KALM__T_Q) {
+                char what[48];
+                kalm_result r;
+                snprintf(what, sizeof what, "texts through %.*s", (int)strlen(name) - 2, name);    /* without ".q" */
+                kalm__bar_step(show, what);
+                kalm__bar_draw(show, what);
+                r = kalm__calibrate_layer(texts, it->t.kind / 32, it->t.layer, err);
+                if (r) return r;
+            }
+            b.lot.moments = kalm__calibrate_moments(texts, it->t.kind / 32, it->t.kind % 32);
+        }
         for (u = 0; u < it->units; u += lot_units) {
             size_t n = kalm__min(lot_units, it->units - u), size = n * each, tail = 0;
             b.lot.first = u;

@@ -9,6 +9,8 @@
 #include "../src/ops.h"
 #include "../src/threads.h"
 #include "codecs.h"
+#include "compensate.h"
+#include "moments.h"
 #include "plan.h"
 
 /* ---- floats from the checkpoint ---------------------------------------------------------------------------------- */
@@ -55,7 +57,7 @@ typedef struct kalm__crew {
     kalm__pool         pool;
     kalm__worker       workers[KALM__MAX_THREADS];
     kalm__space        spaces[KALM__MAX_THREADS];
-    void              *space;          /* one block for all of the above */
+    void              *space;          /* one block for what they point to */
     kalm__unit_result *results;        /* [lot_units] */
     size_t             lot_units;      /* most of a lot */
 } kalm__crew;
@@ -68,6 +70,7 @@ typedef struct kalm__lot {
     size_t             stride;         /* bytes of a unit */
     float             *scale;          /* [rows padded to panels] of the tensor */
     int32_t           *sum;            /* likewise */
+    const kalm__moments *moments;      /* of a matrix's inputs; NULL: nothing is known of them */
     kalm__crew        *crew;
 } kalm__lot;
 
@@ -94,7 +97,7 @@ KALM__FN kalm_result kalm__crew_begin(kalm__crew *s, const kalm__plan *p, unsign
         block = kalm__max(block, kalm__mul(blocks, kalm__mul(cols32, 4)));
         rows = kalm__max(rows, kalm__mul(n, kalm__mul(cols32, 4)));
         turn = kalm__max(turn, (size_t)it->turn_out * 4);
-        if (it->what == KALM__ITEM_MATRIX) scratch = kalm__max(scratch, kalm__encode_scratch(it->t.cols));
+        if (it->what == KALM__ITEM_MATRIX) scratch = kalm__max(scratch, kalm__compensate_scratch(it->t.cols));
         most = kalm__max(most, it->units);
     }
     s->lot_units = kalm__min(most, kalm__max((size_t)4 * threads, 1024));
@@ -195,7 +198,10 @@ KALM__FN void kalm__unit_code(const kalm__lot *b, size_t i, kalm__space *s)
                 r->row = row + k / kalm__cols32(cols);
                 return;
             }
-        kalm__encode_panel(it->t.type, s->rows, cols, out, b->scale + row, b->sum + row, &r->loss, s->scratch);
+        if (b->moments && b->moments->usable)
+            kalm__compensate_panel(it->t.type, s->rows, cols, b->moments, out, b->scale + row, b->sum + row, &r->loss,
+                                   s->scratch);
+        else kalm__encode_panel(it->t.type, s->rows, cols, out, b->scale + row, b->sum + row, &r->loss, s->scratch);
         break;
     case KALM__ITEM_TABLE:
         row = unit * KALM__TABLE_ROWS;
