@@ -4,7 +4,7 @@
    A layer is first coded in q8, as the plan rotates it, and texts go through it in the engine's own layer code, which tells
    of each row that a matrix is about to see (layer.h, watch); their second moments (moments.h) then say how the layer is coded
    for the file (compensate.h). Beside quantised weights the engine gives the same bits on every machine, so the file depends on
-   checkpoint, texts and options alone.
+   checkpoint, texts, options and the version of this alone.
 
    Each text is a document; its query makes a prompt that reads it, at ratios 1 to 32 in turn. Rows are not equal:
      - the tokens that all prompts begin with count once, not once a prompt;
@@ -14,11 +14,11 @@
    Measured on the bundled model, 150 queries x 50 candidates: Kendall's tau to f32 and mean change of a margin, means over
    ratios 1 to 32. 256 texts; descriptions of software, which the queries ask for, with their first words as queries:
 
-     q4 without texts                                        tau .9659   margin .121
+     q4 without texts                                        tau .9657   margin .121
      descriptions from the collection (--calibrate examples/tiny/eval/corpus.jsonl)
-                                                                 .9762          .070
+                                                                 .9761          .070
      paragraphs of licences and manuals                          .9748          .078
-     q8 without texts, with descriptions                         .9938, .9941   .0180, .0160
+     q8 without texts, with descriptions                         .9937, .9942   .0180, .0160
 
    and on the first 75 queries alone, with descriptions that are no candidates of theirs: .9662 and .118 become .9758 and .073.
 

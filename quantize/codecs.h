@@ -6,6 +6,7 @@
      q8   the largest weight of a row becomes +-127; then the scale is set to what fits the rounded row best.
      q4   every group of 32 gets the step that fits it best; the row's scale is that of the widest group, or less where
           that serves the others more; each multiplier is searched, and the scale fitted to the result.
+   Where texts say what the inputs look like, compensate.h stands in for the rows of q8 and q4.
    Rounding is to nearest, ties to even, and sums have one order: the file does not depend on the threads that made it. */
 #ifndef KALM__CODECS_H
 #define KALM__CODECS_H
