@@ -5773,37 +5773,50 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 
 /* ---- tiles of words: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
 
-/* u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
-#define KALM__NEON_WSTEP(r) { \
-    int16_t x = kalm__word_neon(a + 4 * r), z = kalm__word_neon(a + 4 * r + 2); \
-    c##r = vmlal_n_s16(vmlal_n_s16(c##r, vget_low_s16(u.val[0]), x), vget_low_s16(u.val[1]), z); \
-    d##r = vmlal_n_s16(vmlal_n_s16(d##r, vget_high_s16(u.val[0]), x), vget_high_s16(u.val[1]), z); \
-    e##r = vmlal_n_s16(vmlal_n_s16(e##r, vget_low_s16(v.val[0]), x), vget_low_s16(v.val[1]), z); \
-    f##r = vmlal_n_s16(vmlal_n_s16(f##r, vget_high_s16(v.val[0]), x), vget_high_s16(v.val[1]), z); }
-#define KALM__NEON_WORDS_TILE(R) \
+#define KALM__WMLA_low(acc, w, lane) acc = vmlal_lane_s16(acc, vget_low_s16(w), x, lane);
+#if KALM__NEON64
+#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_high_lane_s16(acc, w, x, lane);
+#else
+#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_lane_s16(acc, vget_high_s16(w), x, lane);
+#endif
+/* x: two inputs of two rows, or of one row and the two behind them. u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
+#define KALM__WORDS_X(i) x = vld1_s16((const int16_t *)(const void *)(a + 8 * (i)));
+#define KALM__WORDS_W(i) \
+    u = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i))); \
+    v = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i) + 32));
+#define KALM__WORDS_INPUT(r, i, lane) \
+    KALM__WMLA_low(c##r, u.val[i], lane) KALM__WMLA_high(d##r, u.val[i], lane) \
+    KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
+#define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
+#define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
+#define KALM__NEON_WORDS_TILE(R, TURN, BODY) \
     KALM__FN void kalm__words_##R##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
         KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
-            int16x8x2_t u = vld2q_s16((const int16_t *)(const void *)b); \
-            int16x8x2_t v = vld2q_s16((const int16_t *)(const void *)(b + 32)); \
-            KALM__REP_##R(KALM__NEON_WSTEP) \
+        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+            int16x8x2_t u, v; \
+            int16x4_t x; \
+            BODY \
         } \
         KALM__REP_##R(KALM__NEON_PUT) \
     }
 
-KALM__INLINE int16_t kalm__word_neon(const unsigned char *p)
-{
-    int16_t v;
-    memcpy(&v, p, 2);
-    return v;
-}
-
-KALM__NEON_WORDS_TILE(1) KALM__NEON_WORDS_TILE(2)
+KALM__NEON_WORDS_TILE(1, 2,
+    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0)
+                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0))
+KALM__NEON_WORDS_TILE(2, 1,
+    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1))
 #if KALM__NEON64
-KALM__NEON_WORDS_TILE(3) KALM__NEON_WORDS_TILE(4)
+KALM__NEON_WORDS_TILE(3, 2,
+    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
+    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2)
+                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0)
+    KALM__WORDS_X(2)                  KALM__WORDS_FIRST(1) KALM__WORDS_SECOND(2))
+KALM__NEON_WORDS_TILE(4, 1,
+    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
+    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2) KALM__WORDS_SECOND(3))
 #endif
 
 static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
@@ -5825,59 +5838,58 @@ static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
 #  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
 #endif
 
-#define KALM__DOT_ROW(r, x, lane) \
+/* Rows are packed dword by dword, so a turn takes as many inputs as fill whole registers: x holds the four dwords at hand. */
+#define KALM__DOT_X(i) x = kalm__bytes_neon(a + 16 * (i));
+#define KALM__DOT_W(i) \
+    w0 = kalm__bytes_neon(b + 64 * (i)), w1 = kalm__bytes_neon(b + 64 * (i) + 16); \
+    w2 = kalm__bytes_neon(b + 64 * (i) + 32), w3 = kalm__bytes_neon(b + 64 * (i) + 48);
+#define KALM__DOT_ROW(r, lane) \
     KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
     KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
-#define KALM__DOT_LINE \
-    w0 = kalm__bytes_neon(b), w1 = kalm__bytes_neon(b + 16); \
-    w2 = kalm__bytes_neon(b + 32), w3 = kalm__bytes_neon(b + 48);
-#define KALM__DOT_TILE_OF(R, LOAD, ROWS) \
+#define KALM__DOT_TILE_OF(R, TURN, BODY) \
     KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
-            int8x16_t w0, w1, w2, w3, x, z; \
-            LOAD \
-            KALM__DOT_LINE \
-            ROWS \
-            (void)z; \
+        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+            int8x16_t w0, w1, w2, w3, x; \
+            BODY \
         } \
         KALM__REP_##R(KALM__NEON_PUT) \
     }
-/* Whole registers are loaded only where all of their dwords are the tile's own. */
-KALM__INLINE int8x16_t kalm__dword_neon(const unsigned char *p)
-{
-    return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(const void *)p));
-}
-#define KALM__DOT_ROWS4 KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, x, 1) KALM__DOT_ROW(2, x, 2) KALM__DOT_ROW(3, x, 3)
 
-KALM__DOT_TILE_OF(1, x = kalm__dword_neon(a); z = x;, KALM__DOT_ROW(0, x, 0))
-KALM__DOT_TILE_OF(2, x = kalm__dword_neon(a); z = kalm__dword_neon(a + 4);, KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, z, 0))
-KALM__DOT_TILE_OF(3, int8x16_t v = kalm__dword_neon(a + 8); x = kalm__dword_neon(a); z = kalm__dword_neon(a + 4);,
-                  KALM__DOT_ROW(0, x, 0) KALM__DOT_ROW(1, z, 0) KALM__DOT_ROW(2, v, 0))
-KALM__DOT_TILE_OF(4, x = kalm__bytes_neon(a); z = x;, KALM__DOT_ROWS4)
-KALM__DOT_TILE_OF(5, x = kalm__bytes_neon(a); z = kalm__dword_neon(a + 16);, KALM__DOT_ROWS4 KALM__DOT_ROW(4, z, 0))
-
-/* Six rows: two lines a turn, so that their 48 bytes of activations are three whole registers. */
-KALM__DOT KALM__FN void kalm__q8_6x1_dot(const kalm__tile_job *job)
-{
-    const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = job->steps;
-    KALM__REP_6(KALM__NEON_ZERO)
-    for (step = 0; step < steps; step += 2, a += 48, b += 128) {
-        int8x16_t w0, w1, w2, w3, x = kalm__bytes_neon(a), z = kalm__bytes_neon(a + 16), v;
-        KALM__DOT_LINE
-        KALM__DOT_ROWS4 KALM__DOT_ROW(4, z, 0) KALM__DOT_ROW(5, z, 1)
-        v = kalm__bytes_neon(a + 32);
-        w0 = kalm__bytes_neon(b + 64), w1 = kalm__bytes_neon(b + 80);
-        w2 = kalm__bytes_neon(b + 96), w3 = kalm__bytes_neon(b + 112);
-        KALM__DOT_ROW(0, z, 2) KALM__DOT_ROW(1, z, 3)
-        KALM__DOT_ROW(2, v, 0) KALM__DOT_ROW(3, v, 1) KALM__DOT_ROW(4, v, 2) KALM__DOT_ROW(5, v, 3)
-    }
-    KALM__REP_6(KALM__NEON_PUT)
-}
+KALM__DOT_TILE_OF(1, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3))
+KALM__DOT_TILE_OF(2, 2,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3))
+KALM__DOT_TILE_OF(3, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3))
+KALM__DOT_TILE_OF(4, 1,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3))
+KALM__DOT_TILE_OF(5, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(3, 0) KALM__DOT_ROW(4, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(3)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3)
+    KALM__DOT_X(4)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1) KALM__DOT_ROW(3, 2) KALM__DOT_ROW(4, 3))
+KALM__DOT_TILE_OF(6, 2,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0) KALM__DOT_ROW(5, 1)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
 
 static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
     kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
