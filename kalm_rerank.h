@@ -3665,6 +3665,30 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
+/* pack_wide (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
+   tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
+typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                  const float inverse[4], size_t cols);
+KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
+                                    const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__even_tile_rows(n, r, step, most);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
+        }
+    }
+}
+
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
 KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__WIDE_COLS / 4])
 {
@@ -4305,21 +4329,7 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
 KALM__FN void kalm__pack_wide_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                       size_t cols)
 {
-    size_t r, R, i, j;
-    for (r = 0; r < n; r += R) {
-        R = kalm__even_tile_rows(n, r, KALM__256_STEP, KALM__256_TILE);
-        for (i = 0; i < R; i += 4) {
-            const float *row[4];
-            float by[4];
-            size_t some = kalm__min(4, R - i);
-            for (j = 0; j < 4; j++) {
-                size_t from = r + i + kalm__min(j, some - 1);
-                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
-            }
-            kalm__pack_low_256((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
-                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
-        }
-    }
+    kalm__pack_wide_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
@@ -4684,21 +4694,7 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
 KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
-    size_t r, R, i, j;
-    for (r = 0; r < n; r += R) {
-        R = kalm__rows_512(KALM__Q8, n, r);
-        for (i = 0; i < R; i += 4) {
-            const float *row[4];
-            float by[4];
-            size_t some = kalm__min(4, R - i);
-            for (j = 0; j < 4; j++) {
-                size_t from = r + i + kalm__min(j, some - 1);
-                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
-            }
-            kalm__pack_low_512((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
-                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
-        }
-    }
+    kalm__pack_wide_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 /* Up to four float rows into a tile [cols][R] */

@@ -191,21 +191,7 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
 KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
-    size_t r, R, i, j;
-    for (r = 0; r < n; r += R) {
-        R = kalm__rows_512(KALM__Q8, n, r);
-        for (i = 0; i < R; i += 4) {
-            const float *row[4];
-            float by[4];
-            size_t some = kalm__min(4, R - i);
-            for (j = 0; j < 4; j++) {
-                size_t from = r + i + kalm__min(j, some - 1);
-                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
-            }
-            kalm__pack_low_512((unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols) + 4 * i,
-                               high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
-        }
-    }
+    kalm__pack_wide_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 /* Up to four float rows into a tile [cols][R] */

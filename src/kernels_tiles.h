@@ -9,6 +9,7 @@
 #define KALM__KERNELS_TILES_H
 
 #include "kernels.h"
+#include "kernels_scalar.h"
 
 /* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
 KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
@@ -28,6 +29,30 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
 {
     if (step % most == 0 && r / step * step + step <= rows) return most;
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
+}
+
+/* pack_wide (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
+   tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
+typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+                                  const float inverse[4], size_t cols);
+KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
+                                    const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
+    size_t r, R, i, j;
+    for (r = 0; r < n; r += R) {
+        R = kalm__even_tile_rows(n, r, step, most);
+        for (i = 0; i < R; i += 4) {
+            const float *row[4];
+            float by[4];
+            size_t some = kalm__min(4, R - i);
+            for (j = 0; j < 4; j++) {
+                size_t from = r + i + kalm__min(j, some - 1);
+                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
+            }
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
+        }
+    }
 }
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */

@@ -15,7 +15,8 @@ BEGIN {
                   "threads cpu kernels tokenizer/vocab;" \
                   "embedding tokenizer/bpe;" \
                   "tokenizer/text;" \
-                  "tokenizer/decode kernels_scalar kernels_tiles;" \
+                  "tokenizer/decode kernels_scalar;" \
+                  "kernels_tiles;" \
                   "kernels_avx512;" \
                   "kernels_*;" \
                   "kernels_wasm_relaxed;" \

@@ -7,12 +7,8 @@
 #include "../quantize/compensate.h"
 #include "../quantize/moments.h"
 #include "../quantize/texts.h"
-#include "test.h"
-#include <sys/wait.h>
+#include "command.h"
 
-#ifndef TEST_BUILD
-#  define TEST_BUILD "build"
-#endif
 #define TMP TEST_BUILD "/tmp/calibrate"
 #define QUANTIZE TEST_BUILD "/kalm-quantize"
 #define RANDOM TEST_BUILD "/kalm-random-checkpoint"
@@ -278,14 +274,6 @@ static void test_compensated(size_t cols, size_t block, double most)
 
 /* ---- texts --------------------------------------------------------------------------------------------------------- */
 
-static void write_bytes(const char *path, const void *data, size_t size)
-{
-    FILE *f = fopen(path, "wb");
-    if (!CHECKF(f != NULL, "cannot write %s", path)) return;
-    CHECK(fwrite(data, 1, size, f) == size);
-    CHECK(!fclose(f));
-}
-
 static void write_text(const char *path, const char *text) { write_bytes(path, text, strlen(text)); }
 
 #define TWELVE "some text of fourteen words that is longer than a query which"
@@ -332,40 +320,6 @@ static void test_texts(void)
 }
 
 /* ---- the command ----------------------------------------------------------------------------------------------------- */
-
-static char said[1 << 14];
-
-static int run(const char *format, ...) TEST__PRINTF(1, 2);
-static int run(const char *format, ...)
-{
-    char command[4096];
-    size_t n;
-    int status;
-    FILE *f;
-    va_list args;
-    va_start(args, format);
-    n = (size_t)vsnprintf(command, sizeof command, format, args);
-    va_end(args);
-    if (!CHECK(n + 6 < sizeof command)) return -1;
-    memcpy(command + n, " 2>&1", 6);
-    fflush(stdout);
-    f = popen(command, "r");
-    if (!CHECK(f != NULL)) return -1;
-    n = fread(said, 1, sizeof said - 1, f);
-    said[n] = 0;
-    status = pclose(f);
-    return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-static int same_file(const char *a, const char *b)
-{
-    size_t n, m;
-    unsigned char *x = test_read_file(a, &n), *y = test_read_file(b, &m);
-    int same = x && y && n == m && !memcmp(x, y, n);
-    free(x);
-    free(y);
-    return same;
-}
 
 static void refuse(const char *file, const char *arguments, int status, const char *words)
 {

@@ -8,7 +8,7 @@
 #define _DEFAULT_SOURCE
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
-#include "test.h"
+#include "command.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,57 +16,20 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#ifndef TEST_BUILD
-#  define TEST_BUILD "build"
-#endif
 #define TMP TEST_BUILD "/tmp/convert"
 #define QUANTIZE TEST_BUILD "/kalm-quantize"
 #define RANDOM TEST_BUILD "/kalm-random-checkpoint"
 #define IDS " --yes-id 4 --no-id 9"
 
-/* ---- running, files ------------------------------------------------------------------------------------------------ */
-
-static char said[1 << 16];             /* by the last command, on both streams */
-
-/* Run a command of the shell; its exit status, or 256 + the signal that ended it. */
-static int run(const char *format, ...) TEST__PRINTF(1, 2);
-static int run(const char *format, ...)
-{
-    char command[4096];
-    size_t n;
-    int status;
-    FILE *f;
-    va_list args;
-    va_start(args, format);
-    n = (size_t)vsnprintf(command, sizeof command, format, args);
-    va_end(args);
-    if (!CHECK(n + 6 < sizeof command)) return -1;
-    memcpy(command + n, " 2>&1", 6);
-    fflush(stdout);
-    f = popen(command, "r");
-    if (!CHECK(f != NULL)) return -1;
-    n = fread(said, 1, sizeof said - 1, f);
-    said[n] = 0;
-    status = pclose(f);
-    return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
-}
+/* ---- files --------------------------------------------------------------------------------------------------------- */
 
 static int exists(const char *path)
 {
     struct stat st;
     return !stat(path, &st);
-}
-
-static void write_bytes(const char *path, const void *data, size_t size)
-{
-    FILE *f = fopen(path, "wb");
-    if (!CHECKF(f != NULL, "cannot write %s", path)) return;
-    CHECK(fwrite(data, 1, size, f) == size);
-    CHECK(!fclose(f));
 }
 
 /* Files in `dir` whose name begins with `begin`. */
@@ -79,16 +42,6 @@ static int count_files(const char *dir, const char *begin)
     while ((e = readdir(d)) != NULL) n += !strncmp(e->d_name, begin, strlen(begin));
     closedir(d);
     return n;
-}
-
-static int same_file(const char *a, const char *b)
-{
-    size_t n, m;
-    unsigned char *x = test_read_file(a, &n), *y = test_read_file(b, &m);
-    int same = x && y && n == m && !memcmp(x, y, n);
-    free(x);
-    free(y);
-    return same;
 }
 
 /* ---- a checkpoint to spoil --------------------------------------------------------------------------------------- */

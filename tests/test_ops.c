@@ -167,7 +167,8 @@ static void check_exact(void)
     CHECKF(worst[3] < 1e-13, "tanh: relative error %g", worst[3]);
     for (a = 1e6; a < 1.1e9; a *= 1.7) {
         kalm__sine_cosine(a, &s, &c);
-        CHECKF(fabs(s - sin(a)) < 1e-12 && fabs(c - cos(a)) < 1e-12, "sine and cosine of %g are %g and %g", a, s, c);
+        /* to what a library knows that reduces by the x87's 66 bits of pi */
+        CHECKF(fabs(s - sin(a)) < 3e-11 && fabs(c - cos(a)) < 3e-11, "sine and cosine of %g are %g and %g", a, s, c);
     }
     CHECK(kalm__exp(0.0) == 1.0 && kalm__tanh(0.0) == 0.0 && kalm__tanh(1e9) == 1.0 && kalm__tanh(-1e9) == -1.0);
     CHECK(kalm__exp(1e9) == kalm__exp(700.0) && kalm__exp((double)NAN) > 0);
