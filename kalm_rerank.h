@@ -1708,9 +1708,9 @@ KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
 #endif
 
-/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where a process is busy on
-   one of two cores, two threads have 0.95 to 1.0 of what one has alone (Linux 6.18); a quarter of the spins for the caller gains
-   0.01 of it and for the workers loses a quarter where nothing else runs, yielding while one spins loses 0.03 to 0.1. */
+/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where a process is
+   busy on one of two cores, two threads have 0.93 to 1.0 of what one has alone (Linux 6.18). Tried: a quarter of the spins for
+   the caller (0.01 more of it), for workers too (a quarter lost where nothing else runs), yielding (0.03 to 0.1 lost). */
 enum { KALM__SPINS = 2000 };
 
 KALM__FN void kalm__pool_run_worker(kalm__worker *w)
@@ -5230,8 +5230,9 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
    It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
    change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
    as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
-   their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no
-   other set.
+   their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
+   adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
+
    A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
 #ifndef KALM__KERNELS_AVX512BF16_H
 #define KALM__KERNELS_AVX512BF16_H
@@ -7527,8 +7528,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -8037,8 +8038,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -8528,8 +8529,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -9024,8 +9025,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -9506,8 +9507,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V
@@ -9792,9 +9793,10 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 
    Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
    come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
-   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
-   to float32, r = 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values
-   of 12 bits .9945 / .9933; encoder: no difference. Softmax weights of 7 bits: .983 / .984.
+   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the
+   encoder; words in the decoder. Measured on the tiny model (Kendall tau to float32, r = 4 / 32), decoder: floats .9943 /
+   .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 / .9933; encoder: no
+   difference. Softmax weights of 7 bits: .983 / .984.
 
    A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
@@ -9923,7 +9925,8 @@ KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const
         }
         for (i = 0; i < n; i++) {
             const float *key = k + i * stride, *value = v + i * stride;
-            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16), *out = (float *)values + (first + i) * 16;
+            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16);
+            float *out = (float *)values + (first + i) * 16;
             for (d = 0; d < dim; d++) panel[d * 16] = key[d];
             for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, value + d, 16 * sizeof(float));
             if (d < dim) {
@@ -10889,7 +10892,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine),
+                                               kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
@@ -12241,7 +12245,8 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s,
     if (r) return r;
     for (i = 0; i < b.seqs; i++) {
         kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
+        if (!doc)
+            return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
         docs[m->seqs[i].item] = doc;
     }
     return KALM_OK;

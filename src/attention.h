@@ -5,9 +5,10 @@
 
    Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
    come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
-   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the encoder; words in the decoder. Measured on the tiny model (Kendall tau
-   to float32, r = 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values
-   of 12 bits .9945 / .9933; encoder: no difference. Softmax weights of 7 bits: .983 / .984.
+   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the
+   encoder; words in the decoder. Measured on the tiny model (Kendall tau to float32, r = 4 / 32), decoder: floats .9943 /
+   .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 / .9933; encoder: no
+   difference. Softmax weights of 7 bits: .983 / .984.
 
    A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
@@ -139,7 +140,8 @@ KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const
         }
         for (i = 0; i < n; i++) {
             const float *key = k + i * stride, *value = v + i * stride;
-            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16), *out = (float *)values + (first + i) * 16;
+            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16);
+            float *out = (float *)values + (first + i) * 16;
             for (d = 0; d < dim; d++) panel[d * 16] = key[d];
             for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, value + d, 16 * sizeof(float));
             if (d < dim) {

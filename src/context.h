@@ -153,7 +153,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine),
+                                               kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));

@@ -399,8 +399,8 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), KALM__V(hadamard), KALM__V(quantise),
-    KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
 };
 
 #undef KALM__V

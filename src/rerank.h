@@ -184,7 +184,8 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s,
     if (r) return r;
     for (i = 0; i < b.seqs; i++) {
         kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
+        if (!doc)
+            return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
         docs[m->seqs[i].item] = doc;
     }
     return KALM_OK;

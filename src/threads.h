@@ -149,9 +149,9 @@ KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
 #endif
 
-/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where a process is busy on
-   one of two cores, two threads have 0.95 to 1.0 of what one has alone (Linux 6.18); a quarter of the spins for the caller gains
-   0.01 of it and for the workers loses a quarter where nothing else runs, yielding while one spins loses 0.03 to 0.1. */
+/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where a process is
+   busy on one of two cores, two threads have 0.93 to 1.0 of what one has alone (Linux 6.18). Tried: a quarter of the spins for
+   the caller (0.01 more of it), for workers too (a quarter lost where nothing else runs), yielding (0.03 to 0.1 lost). */
 enum { KALM__SPINS = 2000 };
 
 KALM__FN void kalm__pool_run_worker(kalm__worker *w)
