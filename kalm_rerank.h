@@ -3824,8 +3824,9 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
     scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* The first n dwords of v */
-KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_256(void *out, size_t n, __m128i v)
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
+   that the mask excludes. */
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_avx2(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
         _mm_storeu_si128((__m128i *)out, v);
@@ -3863,18 +3864,18 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
         if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_dwords_256(out, n >= 2 ? 4 : 2, a0);
+            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
+            kalm__store_dwords_avx2(out + 8 * R, n >= 2 ? 4 : 2, a1);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
-            kalm__store_dwords_256(out, n, _mm256_castsi256_si128(even));
-            kalm__store_dwords_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_dwords_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_dwords_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
+            kalm__store_dwords_avx2(out + 4 * R, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_avx2(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_avx2(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
@@ -3896,8 +3897,8 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
@@ -4323,8 +4324,8 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
         a = _mm256_packus_epi16(a, b);
-        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
     }
 }
 
@@ -4586,21 +4587,6 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
-   bytes that the mask excludes. */
-KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_512(void *out, size_t n, __m128i v)
-{
-    if (n == 4) {
-        _mm_storeu_si128((__m128i *)out, v);
-        return;
-    }
-    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
-    if (n != 2) {
-        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
-    }
-}
-
 /* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
    dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
    order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
@@ -4629,10 +4615,10 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
@@ -4654,8 +4640,8 @@ KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_dwords_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
@@ -4686,10 +4672,10 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
         a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
         c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
         a = _mm512_packus_epi16(a, c);
-        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 
@@ -5268,7 +5254,7 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_dwords_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_avx2(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
@@ -10077,15 +10063,15 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
 KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__keys *keys,
-                                 size_t kv_head, size_t first, size_t end, size_t rows, size_t group, size_t query,
-                                 int is_self, int is_first, int is_last)
+                                 size_t kv_head, size_t first, size_t end, size_t rows, size_t query, int is_first,
+                                 int is_last)
 {
     const kalm__kernels *kern = a->machine->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, n = end - first, r;
+    size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -10102,7 +10088,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 
     for (r = 0; r < rows; r++) {
         size_t from = first, to = end;
-        if (is_self) {
+        if (keys == &a->self) {
             size_t at = a->position + query + r / group;
             if (at > a->left && at - a->left > from) from = at - a->left;
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
@@ -10154,10 +10140,10 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
         high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;
     }
     for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0,
-                           b == 0, b + KALM__KEY_BLOCK >= a->cross.count && !high);
+        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, query, b == 0,
+                           b + KALM__KEY_BLOCK >= a->cross.count && !high);
     for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group, query, 1,
+        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, query,
                            b <= low && !a->cross.count, b + KALM__KEY_BLOCK >= high);
 }
 
@@ -11709,6 +11695,16 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, d->second + first, count, rows, hidden, hidden);
 }
 
+KALM__FN void kalm__pack_docs(kalm__decoding *d)
+{
+    kalm_context *c = d->c;
+    size_t step = kalm__row_step(&c->machine);
+    d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+}
+
 KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -11883,15 +11879,10 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine), hidden = f->shape.hidden;
+    size_t i, rows = d->batch.rows, hidden = f->shape.hidden;
     size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
-    if (d->mode != KALM__WARM) {
-        d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-        d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-        d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
-        kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
-    }
+    if (d->mode != KALM__WARM) kalm__pack_docs(d);
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
         kalm_result result;

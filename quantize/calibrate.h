@@ -489,30 +489,12 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
 /* A batch of prompts, each beside its document. */
 KALM__FN void kalm__calibrate_batch(kalm__calibration *k, kalm__decoding *d, size_t *at)
 {
-    kalm_context *c = k->c;
-    size_t step = kalm__row_step(&c->machine);
-    memset(d, 0, sizeof *d);
-    d->c = c;
-    d->docs = (const kalm_doc *const *)k->docs;
-    d->mode = KALM__COLD;
-    d->batch.c = c;
-    d->batch.limit = c->prompt_rows;
+    kalm__decoding_begin(d, k->c, k->ids[KALM__DECODER], 0, 0, (const kalm_doc *const *)k->docs, KALM__COLD);
     for (; *at < k->texts.count; ++*at) {
-        size_t rows = k->docs[*at]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
-        kalm__seq *q;
-        if (capacity > c->rows - d->cross_room) break;
-        if (!kalm__batch_add(&d->batch, k->first[1][*at + 1] - k->first[1][*at], 0, *at)) break;
-        q = &c->memory.seqs[d->batch.seqs - 1];
-        q->cross.count = rows;
-        q->cross.capacity = capacity;
-        q->cross_place = d->cross_room;
-        d->cross_room += capacity;
-        d->doc_rows += rows;
+        d->tokens = k->first[KALM__DECODER][*at + 1] - k->first[KALM__DECODER][*at];
+        if (!kalm__decoding_add(d, *at, NULL)) break;
     }
-    d->planes = 2;
-    d->second = kalm__round_up(d->doc_rows, step);
-    d->packed = d->second + d->doc_rows;
-    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+    kalm__pack_docs(d);
 }
 
 KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t layer, kalm_error *err)

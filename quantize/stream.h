@@ -91,8 +91,7 @@ KALM__FN kalm_result kalm__streamer_begin(kalm__streamer *s, const kalm__plan *p
     return KALM_OK;
 }
 
-/* Every tensor of the plan, in its order, to w; fills in the tensors' errors. texts: NULL where none are
-   given. */
+/* Every tensor of the plan, in its order, to w; fills in the tensors' errors. texts: NULL where none are given. */
 KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibration *texts, kalm__output *w, kalm__bar *show,
                               kalm_error *err)
 {

@@ -292,15 +292,15 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
 
 /* One block of at most KEY_BLOCK keys [first, end), first a multiple of KEY_STEP: scores, running softmax, values. */
 KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__keys *keys,
-                                 size_t kv_head, size_t first, size_t end, size_t rows, size_t group, size_t query,
-                                 int is_self, int is_first, int is_last)
+                                 size_t kv_head, size_t first, size_t end, size_t rows, size_t query, int is_first,
+                                 int is_last)
 {
     const kalm__kernels *kern = a->machine->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, n = end - first, r;
+    size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
@@ -317,7 +317,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 
     for (r = 0; r < rows; r++) {
         size_t from = first, to = end;
-        if (is_self) {
+        if (keys == &a->self) {
             size_t at = a->position + query + r / group;
             if (at > a->left && at - a->left > from) from = at - a->left;
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
@@ -369,10 +369,10 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
         high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;
     }
     for (b = 0; b < a->cross.count; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, group, query, 0,
-                           b == 0, b + KALM__KEY_BLOCK >= a->cross.count && !high);
+        kalm__attend_block(a, &s, &a->cross, kv_head, b, kalm__min(b + KALM__KEY_BLOCK, a->cross.count), rows, query, b == 0,
+                           b + KALM__KEY_BLOCK >= a->cross.count && !high);
     for (b = low / KALM__KEY_BLOCK * KALM__KEY_BLOCK; b < high; b += KALM__KEY_BLOCK)
-        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, group, query, 1,
+        kalm__attend_block(a, &s, &a->self, kv_head, kalm__max(b, low), kalm__min(b + KALM__KEY_BLOCK, high), rows, query,
                            b <= low && !a->cross.count, b + KALM__KEY_BLOCK >= high);
 }
 

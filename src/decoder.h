@@ -68,6 +68,16 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, d->second + first, count, rows, hidden, hidden);
 }
 
+KALM__FN void kalm__pack_docs(kalm__decoding *d)
+{
+    kalm_context *c = d->c;
+    size_t step = kalm__row_step(&c->machine);
+    d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+    kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
+}
+
 KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -242,15 +252,10 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, step = kalm__row_step(&c->machine), hidden = f->shape.hidden;
+    size_t i, rows = d->batch.rows, hidden = f->shape.hidden;
     size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
-    if (d->mode != KALM__WARM) {
-        d->planes = kalm__is_quantised(f->stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-        d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-        d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
-        kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
-    }
+    if (d->mode != KALM__WARM) kalm__pack_docs(d);
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
         kalm_result result;

@@ -70,8 +70,9 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
     scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* The first n dwords of v */
-KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_256(void *out, size_t n, __m128i v)
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
+   that the mask excludes. */
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_avx2(void *out, size_t n, __m128i v)
 {
     if (n == 4) {
         _mm_storeu_si128((__m128i *)out, v);
@@ -109,18 +110,18 @@ KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size
         if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
             __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_dwords_256(out, n >= 2 ? 4 : 2, a0);
+            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_256(out + 8 * R, n >= 2 ? 4 : 2, a1);
+            kalm__store_dwords_avx2(out + 8 * R, n >= 2 ? 4 : 2, a1);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
-            kalm__store_dwords_256(out, n, _mm256_castsi256_si128(even));
-            kalm__store_dwords_256(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_dwords_256(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_dwords_256(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
+            kalm__store_dwords_avx2(out + 4 * R, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_avx2(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_avx2(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
@@ -142,8 +143,8 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
@@ -569,8 +570,8 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
         a = _mm256_packus_epi16(a, b);
-        kalm__store_dwords_256(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_256(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "kernels_scalar.h"
 #include "kernels_tiles.h"
+#include "kernels_avx2.h"
 
 #if KALM__HAVE_AVX512
 
@@ -81,21 +82,6 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on
-   bytes that the mask excludes. */
-KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_512(void *out, size_t n, __m128i v)
-{
-    if (n == 4) {
-        _mm_storeu_si128((__m128i *)out, v);
-        return;
-    }
-    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
-    if (n != 2) {
-        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
-    }
-}
-
 /* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
    dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
    order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
@@ -124,10 +110,10 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
@@ -149,8 +135,8 @@ KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_dwords_512(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_512(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
@@ -181,10 +167,10 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
         a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
         c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
         a = _mm512_packus_epi16(a, c);
-        kalm__store_dwords_512(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_512(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_512(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_512(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
+        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 

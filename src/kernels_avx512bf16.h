@@ -43,7 +43,7 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_dwords_512(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_avx2(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 

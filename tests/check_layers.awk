@@ -17,6 +17,7 @@ BEGIN {
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
                   "kernels_tiles;" \
+                  "kernels_avx2;" \
                   "kernels_avx512;" \
                   "kernels_*;" \
                   "kernels_wasm_relaxed;" \
