@@ -1568,20 +1568,25 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 #define KALM__THREADS_H
 
 
+/* What KALM__THREADS can be. */
+#define KALM__THREADS_NONE 0
+#define KALM__THREADS_POSIX 1
+#define KALM__THREADS_WINDOWS 2
+
 #ifndef KALM_NO_THREADS
 #  if defined(_WIN32)
-#    define KALM__THREADS 2
+#    define KALM__THREADS KALM__THREADS_WINDOWS
 #  elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
-#    define KALM__THREADS 0
+#    define KALM__THREADS KALM__THREADS_NONE
 #  elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
-#    define KALM__THREADS 1
+#    define KALM__THREADS KALM__THREADS_POSIX
 #    include <pthread.h>
 #    include <sched.h>
 #  else
-#    define KALM__THREADS 0
+#    define KALM__THREADS KALM__THREADS_NONE
 #  endif
 #else
-#  define KALM__THREADS 0
+#  define KALM__THREADS KALM__THREADS_NONE
 #endif
 
 #define KALM__MAX_THREADS 256u
@@ -1629,7 +1634,7 @@ KALM__INLINE int kalm__atomic_swap(volatile kalm__atomic *a, uint32_t was, uint3
     return 1;
 }
 #  undef KALM__THREADS
-#  define KALM__THREADS 0
+#  define KALM__THREADS KALM__THREADS_NONE
 #endif
 
 KALM__INLINE void kalm__pause(void)
@@ -1651,9 +1656,9 @@ typedef struct kalm__pool kalm__pool;
 typedef struct kalm__worker {
     kalm__pool *pool;
     unsigned    index;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_t   thread;
-#elif KALM__THREADS == 2
+#elif KALM__THREADS == KALM__THREADS_WINDOWS
     HANDLE      thread;
 #endif
 } kalm__worker;
@@ -1674,10 +1679,10 @@ struct kalm__pool {
     char        pad2[64];
     volatile kalm__atomic sleepers;    /* workers asleep */
     volatile kalm__atomic stop;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_mutex_t lock;
     pthread_cond_t  wake, done;
-#elif KALM__THREADS == 2
+#elif KALM__THREADS == KALM__THREADS_WINDOWS
     CRITICAL_SECTION   lock;
     CONDITION_VARIABLE wake, done;
 #endif
@@ -1698,9 +1703,9 @@ KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker)
     }
 }
 
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
 
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { pthread_mutex_lock(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { pthread_mutex_unlock(&p->lock); }
 #else
@@ -1722,7 +1727,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             spins = 0;
             if (kalm__pool_share(p, w->index)) {
                 kalm__pool_lock(p);    /* the caller may be between its check and its sleep */
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_signal(&p->done);
 #else
                 WakeConditionVariable(&p->done);
@@ -1736,7 +1741,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             kalm__pool_lock(p);
             kalm__atomic_add(&p->sleepers, 1);
             while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->wake, &p->lock);
 #else
                 SleepConditionVariableCS(&p->wake, &p->lock, INFINITE);
@@ -1748,7 +1753,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
     }
 }
 
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
 KALM__FN void *kalm__pool_thread(void *arg)
 {
     kalm__pool_run_worker((kalm__worker *)arg);
@@ -1776,9 +1781,9 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
         p->size = size;
         return;
     }
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     if (size < 2) return;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     if (pthread_mutex_init(&p->lock, NULL)) return;
     if (pthread_cond_init(&p->wake, NULL)) {
         pthread_mutex_destroy(&p->lock);
@@ -1798,7 +1803,7 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
         kalm__worker *w = &workers[p->size];
         w->pool = p;
         w->index = p->size;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
         if (pthread_create(&w->thread, NULL, kalm__pool_thread, w)) break;
 #else
         w->thread = CreateThread(NULL, 0, kalm__pool_thread, w, 0, NULL);
@@ -1812,12 +1817,12 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
 
 KALM__FN void kalm__pool_stop(kalm__pool *p)
 {
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     unsigned i;
     if (!p->started) return;
     kalm__pool_lock(p);
     kalm__atomic_set(&p->stop, 1);
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_cond_broadcast(&p->wake);
     kalm__pool_unlock(p);
     for (i = 1; i < p->size; i++) pthread_join(p->workers[i].thread, NULL);
@@ -1862,10 +1867,10 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
         p->parallel(p->parallel_user, kalm__min(p->size, count), kalm__pool_user_task, p);
         return;
     }
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     if (kalm__atomic_get(&p->sleepers)) {
         kalm__pool_lock(p);
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
         pthread_cond_broadcast(&p->wake);
 #else
         WakeAllConditionVariable(&p->wake);
@@ -1882,7 +1887,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
             }
             kalm__pool_lock(p);
             while (kalm__atomic_get(&p->unfinished)) {
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->done, &p->lock);
 #else
                 SleepConditionVariableCS(&p->done, &p->lock, INFINITE);
@@ -3270,22 +3275,22 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
      f16, bf16   panel p: uint16 [cols][16]
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
-                 +-kalm__word_limit(cols). In memory only: keys of attention
+                 +-kalm__int16_limit(cols). In memory only: keys of attention
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
    shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
    Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
    Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
-   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__word_limit(cols),
+   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__int16_limit(cols),
        m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
        s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
    WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
+   inverse[r]) in 0..KALM__SPLIT16_MAX, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
    multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
-   of 4 inputs; the parts are added afterwards (ops.h, add_wide).
+   of 4 inputs; the parts are added afterwards (ops.h, add_split16).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -3314,7 +3319,7 @@ KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || 
 
 /* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
    most 2^21. */
-KALM__FN int32_t kalm__word_limit(size_t cols)
+KALM__FN int32_t kalm__int16_limit(size_t cols)
 {
     uint32_t below = 0x7fffffffu / (uint32_t)kalm__round_up(cols ? cols : 1, KALM__GROUP), bit, root = 0;
     for (bit = 1u << 14; bit; bit >>= 1)
@@ -3323,7 +3328,7 @@ KALM__FN int32_t kalm__word_limit(size_t cols)
 }
 
 /* Largest wide activation, 127 * 256 + 127: two signed bytes. */
-enum { KALM__WIDE = 32639, KALM__WIDE_COLS = 256 };
+enum { KALM__SPLIT16_MAX = 32639, KALM__SPLIT16_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
@@ -3365,8 +3370,8 @@ typedef struct kalm__kernels {
                    size_t panels, float *y, size_t stride, void *scratch);
 
     /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
-       [KALM__WIDE_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
-    void (*pack_wide)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+       [KALM__SPLIT16_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
+    void (*pack_split16)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
     /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
     int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
@@ -3487,7 +3492,7 @@ KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 
 /* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
    becomes low. */
-KALM__INLINE int16_t kalm__round_to_word(float v, float low, float limit)
+KALM__INLINE int16_t kalm__round_to_int16(float v, float low, float limit)
 {
     const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
     float t;
@@ -3503,7 +3508,7 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
                                      size_t stride, size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     if (!kalm__is_quantised(type) && type != KALM__Q16) {
         for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
         return;
@@ -3518,12 +3523,12 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
             if (a > m) m = a;
         }
         ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(row[k], inverse), -limit, limit);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(row[k], inverse), -limit, limit);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
 
-KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
@@ -3532,7 +3537,7 @@ KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const 
     (void)high;
     for (r = 0; r < n; r++, x += stride, q += cols32) {
         ((float *)acts)[r] = 1.0f;
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__SPLIT16_MAX);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
@@ -3586,7 +3591,7 @@ KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const i
     for (k = 0; k < cols32; k++)
         for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
 }
-KALM__FN void kalm__sum_words_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
+KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
 {
     size_t k, j;
     for (k = 0; k < cols32; k++)
@@ -3610,7 +3615,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
                 const int16_t *a = (const int16_t *)at + r * cols32;
                 float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
                 uint32_t acc[16] = {0};
-                if (w->type == KALM__Q16) kalm__sum_words_scalar(acc, a, (const int16_t *)panel, cols32);
+                if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
                 else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
                 for (j = 0; j < outputs; j++)
                     out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
@@ -3630,7 +3635,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_scalar = {
     "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    kalm__pack_wide_scalar, NULL
+    kalm__pack_split16_scalar, NULL
 };
 
 #endif
@@ -3667,11 +3672,11 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
-/* pack_wide (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
+/* pack_split16 (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
    tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
 typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
                                   const float inverse[4], size_t cols);
-KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
+KALM__FN void kalm__pack_split16_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
                                     const float *x, size_t stride, const float *inverse, size_t cols)
 {
     unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
@@ -3686,13 +3691,13 @@ KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t m
                 size_t from = r + i + kalm__min(j, some - 1);
                 row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
             }
-            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, R, some, row, by, cols);
         }
     }
 }
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
-KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__WIDE_COLS / 4])
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
 {
     size_t i, count = 0;
     for (i = 0; i < cols32; i += 8) {
@@ -3846,7 +3851,7 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 
 /* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
    inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
-KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
@@ -3927,7 +3932,7 @@ KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t
                                   size_t stride, size_t cols, const float *given, int words)
 {
     size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
@@ -3944,7 +3949,7 @@ KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t
             for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (words)
-                kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
+                kalm__pack_int16_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
             else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
         }
     }
@@ -3961,7 +3966,7 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
 }
 
-KALM__FN void kalm__pack_wide_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
     (void)high;
@@ -4024,7 +4029,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
 #define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__words_##R##x1_avx2(const kalm__tile_job *job) \
+    KALM__256 KALM__FN void kalm__int16_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
@@ -4040,9 +4045,9 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     }
 KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
 
-static const kalm__tile_fn kalm__words_tiles_avx2[KALM__256_TILE] = {
-    kalm__words_1x1_avx2, kalm__words_2x1_avx2, kalm__words_3x1_avx2, kalm__words_4x1_avx2, kalm__words_5x1_avx2,
-    kalm__words_6x1_avx2
+static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
+    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
+    kalm__int16_6x1_avx2
 };
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
@@ -4258,14 +4263,14 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             if (direct) kalm__q8_tiles_avx2[R - 1](&job);
-            else kalm__words_tiles_avx2[R - 1](&job);
+            else kalm__int16_tiles_avx2[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    kalm__pack_wide_avx2, NULL
+    kalm__pack_split16_avx2, NULL
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -4319,7 +4324,7 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         for (j = 0; j < n; j++) {
             __m256i h = _mm256_srli_epi32(w[j], 8);
             __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__WIDE_COLS + k), _mm_packus_epi16(words, words));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(words, words));
         }
         a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
@@ -4329,15 +4334,15 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
     }
 }
 
-KALM__FN void kalm__pack_wide_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                       size_t cols)
 {
-    kalm__pack_wide_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
     kalm__tile_job job;
     float ones[16];
@@ -4433,7 +4438,7 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
 #define KALM__VNNI_WORDS(R) \
-    KALM__VNNI KALM__FN void kalm__words_##R##x1_avxvnni(const kalm__tile_job *job) \
+    KALM__VNNI KALM__FN void kalm__int16_##R##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -4448,9 +4453,9 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
     }
 KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
 
-static const kalm__tile_fn kalm__words_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__words_1x1_avxvnni, kalm__words_2x1_avxvnni, kalm__words_3x1_avxvnni, kalm__words_4x1_avxvnni,
-    kalm__words_5x1_avxvnni, kalm__words_6x1_avxvnni
+static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
+    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
 };
 
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
@@ -4489,7 +4494,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
             job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__words_tiles_avxvnni[R - 1](&job);
+            if (words) kalm__int16_tiles_avxvnni[R - 1](&job);
             else kalm__q8_tiles_avxvnni[R - 1](&job);
         }
     }
@@ -4497,7 +4502,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
 
 static const kalm__kernels kalm__kernels_avxvnni = {
     "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, kalm__pack_wide_avxvnni, kalm__multiply_high_avxvnni
+    kalm__matmul_avxvnni, kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
 };
 
 #endif
@@ -4624,7 +4629,7 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
 
 /* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
    the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
                                                 const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, l;
@@ -4655,8 +4660,8 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     const __m512i low = _mm512_set1_epi32(255);
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    uint8_t *h1 = high + (n > 1 ? KALM__WIDE_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__WIDE_COLS : 0);
-    uint8_t *h3 = high + (n > 3 ? 3 * KALM__WIDE_COLS : 0);
+    uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
+    uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
     for (k = 0; k < cols32; k += 16, out += 16 * R) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
@@ -4679,10 +4684,10 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     }
 }
 
-KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
-    kalm__pack_wide_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 /* Up to four float rows into a tile [cols][R] */
@@ -4713,7 +4718,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
                                                const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, j, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__rows_512(type, rows, r);
         for (i = 0; i < R; i += 4) {
@@ -4728,7 +4733,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
             kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (type == KALM__Q16) {
-                kalm__pack_words_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
                                         inverse, cols);
                 continue;
             }
@@ -4903,7 +4908,7 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
 KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
 {
     const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    uint8_t lines[KALM__WIDE_COLS / 4 + 16];
+    uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
     size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
     for (l = 0; l < cols32; l += 64) {
         __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
@@ -4955,7 +4960,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     d##r = kalm__dpwssd_512(d##r, x, w1);
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
 #define KALM__512_WTILE(R) \
-    KALM__512 KALM__FN void kalm__words_##R##x1_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##R##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -4970,7 +4975,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
             KALM__REP_##R(KALM__512_WSTORE1) \
         } \
     } \
-    KALM__512 KALM__FN void kalm__words_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##R##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps, panel = job->panel; \
@@ -4988,11 +4993,11 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     }
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
-static const kalm__tile_fn kalm__words_tiles_avx512[2][KALM__512_WORDS] = {
-    { kalm__words_1x1_avx512, kalm__words_2x1_avx512, kalm__words_3x1_avx512, kalm__words_4x1_avx512, kalm__words_5x1_avx512,
-      kalm__words_6x1_avx512 },
-    { kalm__words_1x2_avx512, kalm__words_2x2_avx512, kalm__words_3x2_avx512, kalm__words_4x2_avx512, kalm__words_5x2_avx512,
-      kalm__words_6x2_avx512 }
+static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_WORDS] = {
+    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
+      kalm__int16_6x1_avx512 },
+    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
+      kalm__int16_6x2_avx512 }
 };
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
@@ -5184,7 +5189,7 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
             }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__words_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
+            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
         }
     }
 }
@@ -5199,7 +5204,7 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, kalm__pack_wide_avx512, kalm__multiply_high_avx512
+    kalm__matmul_avx512, kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
@@ -5242,7 +5247,7 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_words_avx512. */
+/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_int16_avx512. */
 KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t R, size_t n, const float *const x[4], size_t cols)
 {
     size_t cols32 = kalm__round_up(cols, 32), k, l;
@@ -5378,7 +5383,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
 
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, kalm__pack_wide_avx512, kalm__multiply_high_avx512
+    kalm__matmul_avx512bf16, kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #endif
@@ -5546,7 +5551,7 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
 }
 
 /* A row of words into a tile of R, [cols32 / 2][R][2] */
-KALM__FN void kalm__pack_words_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
@@ -5586,7 +5591,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
                                       const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
@@ -5599,7 +5604,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
         i = 0;
         if (type == KALM__Q16) {
             out += r * cols32;
-            for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_int16_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
         } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
             for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
@@ -5613,7 +5618,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
     }
 }
 
-KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
+KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
@@ -5627,7 +5632,7 @@ KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t 
         for (i = 0; i < R; i++) {
             ((float *)acts)[r + i] = 1.0f;
             kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
-                                high + (r + i) * KALM__WIDE_COLS);
+                                high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
 }
@@ -5635,7 +5640,7 @@ KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t 
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
@@ -5666,10 +5671,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
 }
-KALM__FN void kalm__pack_wide_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -5775,7 +5780,7 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
 #define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
 #define KALM__NEON_WORDS_TILE(R, TURN, BODY) \
-    KALM__FN void kalm__words_##R##x1_neon(const kalm__tile_job *job) \
+    KALM__FN void kalm__int16_##R##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -5804,10 +5809,10 @@ KALM__NEON_WORDS_TILE(4, 1,
     KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2) KALM__WORDS_SECOND(3))
 #endif
 
-static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
-    kalm__words_1x1_neon, kalm__words_2x1_neon
+static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
+    kalm__int16_1x1_neon, kalm__int16_2x1_neon
 #if KALM__NEON64
-    , kalm__words_3x1_neon, kalm__words_4x1_neon
+    , kalm__int16_3x1_neon, kalm__int16_4x1_neon
 #endif
 };
 
@@ -6106,7 +6111,7 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
             job.row_scale = (const float *)acts + r;
             if (words) {
                 job.acts = tiles + 2 * r * cols32;
-                kalm__words_tiles_neon[R - 1](&job);
+                kalm__int16_tiles_neon[R - 1](&job);
                 continue;
             }
             if (!quantised) {
@@ -6142,7 +6147,7 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_neon = {
     "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
-    kalm__pack_wide_neon, kalm__multiply_high_neon
+    kalm__pack_split16_neon, kalm__multiply_high_neon
 };
 
 #if KALM__HAVE_DOT
@@ -6157,15 +6162,15 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
-KALM__FN void kalm__pack_wide_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, kalm__pack_wide_dotprod, kalm__multiply_high_neon
+    kalm__matmul_dotprod, kalm__pack_split16_dotprod, kalm__multiply_high_neon
 };
 
 #endif
@@ -6188,15 +6193,15 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__pack_wide_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_i8mm = {
     "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
-    kalm__pack_wide_i8mm, kalm__multiply_high_neon
+    kalm__pack_split16_i8mm, kalm__multiply_high_neon
 };
 #endif
 
@@ -6282,7 +6287,7 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     size_t r, R, i, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
@@ -6300,7 +6305,7 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
     }
 }
 
-KALM__FN void kalm__pack_wide_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
     size_t r, R, i;
@@ -6346,7 +6351,7 @@ KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
 }
 
 /* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
-KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
+KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -6363,7 +6368,7 @@ KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
 }
 
 /* One row */
-KALM__FN void kalm__words_1x1_wasm(const kalm__tile_job *job)
+KALM__FN void kalm__int16_1x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -6507,7 +6512,7 @@ KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
 }
 
 /* one, two: the float tiles of one row and of two */
-KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                           size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
                                           kalm__tile_fn one, kalm__tile_fn two)
 {
@@ -6539,8 +6544,8 @@ KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *act
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
                 job.weights = words || R == 1 ? panel : wide;
-                if (R > 1) kalm__words_2x1_wasm(&job);
-                else if (words) kalm__words_1x1_wasm(&job);
+                if (R > 1) kalm__int16_2x1_wasm(&job);
+                else if (words) kalm__int16_1x1_wasm(&job);
                 else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
@@ -6555,12 +6560,12 @@ KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *act
 KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
+    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
 }
 
 static const kalm__kernels kalm__kernels_wasm = {
     "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    kalm__pack_wide_wasm, NULL
+    kalm__pack_split16_wasm, NULL
 };
 
 #endif
@@ -6629,13 +6634,13 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 KALM__FN void kalm__matmul_wasmfma(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
+    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
                             kalm__f32_2x1_wasmfma);
 }
 
 static const kalm__kernels kalm__kernels_wasmfma = {
     "wasmfma", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm,
-    kalm__matmul_wasmfma, kalm__pack_wide_wasm, NULL
+    kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
 };
 
 /* ---- activations of q8 and q4: bytes, [cols32 / 4][R][4] ------------------------------------------------ */
@@ -6688,7 +6693,7 @@ KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t t
     }
 }
 
-KALM__INLINE void kalm__pack_wide_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
+KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
                                           size_t stride, const float *inverse, size_t cols)
 {
     size_t r, R, i;
@@ -6698,7 +6703,7 @@ KALM__INLINE void kalm__pack_wide_relaxed(size_t most, int with_sign, void *acts
         for (i = 0; i < R; i++) {
             ((float *)acts)[r + i] = 1.0f;
             kalm__pack_bytes_wasm(out + 4 * i, R, x + (r + i) * stride, inverse[r + i], cols, with_sign,
-                                  high + (r + i) * KALM__WIDE_COLS);
+                                  high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
 }
@@ -6787,7 +6792,7 @@ static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
 /* High bytes have seven bits: here the instruction is exact as it is promised. */
 KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
@@ -6846,10 +6851,10 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
     { \
         kalm__pack_acts_relaxed(most, with_sign, type, acts, rows, row0, n, x, stride, cols); \
     } \
-    KALM__FN void kalm__pack_wide_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
+    KALM__FN void kalm__pack_split16_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
                                          const float *inverse, size_t cols) \
     { \
-        kalm__pack_wide_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
+        kalm__pack_split16_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
     } \
     KALM__FN void kalm__matmul_##name(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, \
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch) \
@@ -6858,7 +6863,7 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
     } \
     static const kalm__kernels kalm__kernels_##name = { \
         #name, kalm__acts_bytes_relaxed, KALM__WASM_STEP, kalm__pack_acts_##name, kalm__matmul_scratch_scalar, \
-        kalm__matmul_##name, kalm__pack_wide_##name, kalm__multiply_high_relaxed \
+        kalm__matmul_##name, kalm__pack_split16_##name, kalm__multiply_high_relaxed \
     };
 KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 1)
 KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 1)
@@ -6970,10 +6975,10 @@ typedef struct kalm__ops {
     float (*dot)(const float *x, const float *y, size_t n);
     void  (*hadamard)(float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
-    float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
+    float (*quantise_int16)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
-    void  (*add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
+    void  (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
                       size_t n);
 } kalm__ops;
 
@@ -7466,7 +7471,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -7498,7 +7503,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -7515,7 +7520,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V
@@ -7584,7 +7589,7 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
     v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
     return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
 }
-KALM__VT KALM__INLINE __m128i kalm__words_avx2(__m256 v)
+KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
     __m256i w = _mm256_cvtps_epi32(v);
     return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
@@ -7620,8 +7625,8 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
 #define V_STORE8(p, v) \
-    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__words_avx2(v), _mm_setzero_si128()))
-#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__words_avx2(v))
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
+#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
@@ -7976,7 +7981,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -8008,7 +8013,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -8025,7 +8030,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V
@@ -8467,7 +8472,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -8499,7 +8504,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -8516,7 +8521,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V
@@ -8963,7 +8968,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -8995,7 +9000,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -9012,7 +9017,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V
@@ -9064,7 +9069,7 @@ KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
     v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
     return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
-KALM__INLINE v128_t kalm__words_wasm(v128_t v)
+KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
     v = wasm_i32x4_trunc_sat_f32x4(v);
     return wasm_i16x8_narrow_i32x4(v, v);
@@ -9089,8 +9094,8 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__words_wasm(v), kalm__words_wasm(v)), 0)
-#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__words_wasm(v), 0)
+#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
+#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
@@ -9445,7 +9450,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -9477,7 +9482,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -9494,7 +9499,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V
@@ -9556,15 +9561,15 @@ KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
 
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
-typedef struct kalm__machine {
+typedef struct kalm__backend {
     const kalm__kernels *kernels;
     const kalm__ops     *ops;
     kalm__pool          *pool;
     unsigned char       *scratch;      /* [workers][scratch_size] */
     size_t               scratch_size;
-} kalm__machine;
+} kalm__backend;
 
-KALM__INLINE unsigned char *kalm__scratch(const kalm__machine *m, unsigned worker)
+KALM__INLINE unsigned char *kalm__scratch(const kalm__backend *m, unsigned worker)
 {
     return m->scratch + worker * m->scratch_size;
 }
@@ -9607,15 +9612,15 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
-enum { KALM__MAX_FINE = 32 };
-typedef struct kalm__fine {
+enum { KALM__MAX_RESIDUAL = 32 };
+typedef struct kalm__residual {
     size_t count, at;
-    size_t row[KALM__MAX_FINE];
-} kalm__fine;
+    size_t row[KALM__MAX_RESIDUAL];
+} kalm__residual;
 
 typedef struct kalm__product {
-    const kalm__machine *machine;
-    const kalm__fine    *fine;         /* NULL: none */
+    const kalm__backend *backend;
+    const kalm__residual    *residual;         /* NULL: none */
     const kalm__matrix  *w[2];         /* gate and up, or one matrix */
     const void          *acts;
     size_t               block, row0;  /* rows packed in acts; first of them to use */
@@ -9624,12 +9629,12 @@ typedef struct kalm__product {
     kalm__cut            cut;
 } kalm__product;
 
-/* y, rows `stride` apart and `width` long: fine rows get their second plane. */
-KALM__FN void kalm__add_fine(const kalm__machine *m, const kalm__fine *fine, float *y, size_t stride, size_t width)
+/* y, rows `stride` apart and `width` long: residual rows get their second plane. */
+KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *residual, float *y, size_t stride, size_t width)
 {
     size_t i;
-    for (i = 0; i < fine->count; i++)
-        m->ops->scale_add(y + fine->row[i] * stride, 1.0f, y + (fine->at + i) * stride, width);
+    for (i = 0; i < residual->count; i++)
+        m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
@@ -9639,20 +9644,20 @@ KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
     float *y;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     y = p->y + row * p->stride + panel * 16;
-    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
-                                kalm__scratch(p->machine, worker));
-    if (p->fine) kalm__add_fine(p->machine, p->fine, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
+    p->backend->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
+                                kalm__scratch(p->backend, worker));
+    if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
 /* Cut a product into pieces and do them; `up` NULL for a plain one. */
-KALM__FN void kalm__run_product(const kalm__machine *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
-                                size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__fine *fine,
+KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
+                                size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__residual *residual,
                                 kalm__task task)
 {
     kalm__product p;
     if (!n) return;
-    p.machine = m;
-    p.fine = fine && fine->count ? fine : NULL;
+    p.backend = m;
+    p.residual = residual && residual->count ? residual : NULL;
     p.w[0] = w;
     p.w[1] = up;
     p.acts = acts;
@@ -9661,21 +9666,21 @@ KALM__FN void kalm__run_product(const kalm__machine *m, const kalm__matrix *w, c
     p.y = y;
     p.stride = stride;
     kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                           p.fine != NULL), task, &p);
+                                           p.residual != NULL), task, &p);
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
-   fine rows n counts their second planes, and y has room for them. */
-KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
-                           size_t n, float *y, size_t stride, const kalm__fine *fine)
+   residual rows n counts their second planes, and y has room for them. */
+KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
+                           size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
-    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, fine, kalm__linear_task);
+    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, kalm__linear_task);
 }
 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
 
 /* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
-enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_FINE };
+enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_RESIDUAL };
 
 KALM__FN size_t kalm__geglu_scratch(void)
 {
@@ -9685,9 +9690,9 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    const kalm__kernels *k = p->machine->kernels;
+    const kalm__kernels *k = p->backend->kernels;
     size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
-    unsigned char *scratch = kalm__scratch(p->machine, worker);
+    unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
     float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
@@ -9695,26 +9700,26 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
     k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
     k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
-    if (p->fine) {
-        kalm__add_fine(p->machine, p->fine, gate, wide, width);
-        kalm__add_fine(p->machine, p->fine, up, wide, width);
-        n = p->fine->at;
+    if (p->residual) {
+        kalm__add_residual(p->backend, p->residual, gate, wide, width);
+        kalm__add_residual(p->backend, p->residual, up, wide, width);
+        n = p->residual->at;
     }
     for (r = 0; r < n; r++)
-        p->machine->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+        p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
 }
 
 /* n at most KALM__GEGLU_ROWS */
-KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
-                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__fine *fine)
+KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
+                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual)
 {
-    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, fine, kalm__geglu_task);
+    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, kalm__geglu_task);
 }
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
 /* Rows a task prepares at once: about 16, in whole acts_steps. */
-KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_up(16, m->kernels->acts_step); }
+KALM__INLINE size_t kalm__row_step(const kalm__backend *m) { return kalm__round_up(16, m->kernels->acts_step); }
 
 #endif
 /* ---- end src/matmul.h ---- */
@@ -9730,13 +9735,13 @@ KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_
 typedef struct kalm__rotary {
     float  theta, factor;              /* angle = position / factor * theta^(-2 i / head_dim) */
     size_t head_dim, positions;
-    float *fine, *coarse;              /* [64], [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
+    float *residual, *coarse;              /* [64], [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
 } kalm__rotary;
 
 KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
 {
     size_t row = kalm__mul(r->head_dim, sizeof(float));
-    r->fine = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
+    r->residual = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
     r->coarse = (float *)kalm__take(a, kalm__mul((r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, row));
 }
 
@@ -9758,14 +9763,14 @@ KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows
 
 KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 {
-    kalm__rotary_rows(r, r->fine, KALM__ROTARY_FINE, 1);
+    kalm__rotary_rows(r, r->residual, KALM__ROTARY_FINE, 1);
     kalm__rotary_rows(r, r->coarse, (r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, KALM__ROTARY_FINE);
 }
 
 /* out [head_dim]: the cosines of position p, then its sines. */
 KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+    ops->turn(out, r->residual + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
               r->head_dim / 2);
 }
 
@@ -9791,7 +9796,7 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 
 
 enum {
-    KALM__KEY_BLOCK = KALM__WIDE_COLS, /* keys whose scores are held at once */
+    KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
     KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
     KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
 };
@@ -9863,7 +9868,7 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
             for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
             ((int32_t *)sum)[i] = total;
         } else {
-            ((float *)scale)[i] = ops->quantise_words(words, k, dim, (float)kalm__word_limit(dim));
+            ((float *)scale)[i] = ops->quantise_int16(words, k, dim, (float)kalm__int16_limit(dim));
             for (d = dim; d < wide; d++) words[d] = 0;
             for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
         }
@@ -9942,7 +9947,7 @@ KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 /* ---- attending ------------------------------------------------------------------------------------------------------ */
 
 typedef struct kalm__attention {
-    const kalm__machine *machine;
+    const kalm__backend *backend;
     kalm__heads shape;
     kalm__keys  cross, self;           /* either may have count 0, not both */
     /* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
@@ -10009,19 +10014,19 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
 KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
 {
     float steps = 2047.0f, all, tail;
-    for (; steps < (float)KALM__WIDE; steps *= 4.0f) {
+    for (; steps < (float)KALM__SPLIT16_MAX; steps *= 4.0f) {
         tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
         if (kalm__times(tail, 128.0f) < all) break;
     }
-    return kalm__row_scale(most, steps < (float)KALM__WIDE ? steps : (float)KALM__WIDE, inverse);
+    return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
 /* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
    rescaled where the maximum has grown; times the values' scales where those are quantised. */
-KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
+KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
                            size_t from, size_t to, const float *value_scale)
 {
-    const kalm__ops *ops = a->machine->ops;
+    const kalm__ops *ops = a->backend->ops;
     float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
     s->factor[r] = 1.0f;
     if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
@@ -10045,17 +10050,17 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
 KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
                                size_t query, size_t kv_head, int first, int last)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
     int wide = a->shape.type != KALM__F32;
-    if (wide) kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    if (wide) kern->pack_split16(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
     else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
     kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
         float *sum = s->sum + r * dim;
         float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
         int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-        a->machine->ops->add_wide(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+        a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
                                   two ? s->product_high : NULL, s->product + r * dim,
                                   last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
     }
@@ -10066,7 +10071,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
                                  size_t kv_head, size_t first, size_t end, size_t rows, size_t query, int is_first,
                                  int is_last)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
@@ -10094,7 +10099,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
         }
         if (from >= to) from = to = first;         /* nothing in sight: weights of zero, and the sums stay as they are */
-        kalm__soften(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
+        kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
     m.rows = (uint32_t)dim;
@@ -10115,7 +10120,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 /* Attention of queries [query, query + count) and the heads of one kv head; count at most kalm__query_block. */
 KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count, size_t kv_head, unsigned char *scratch)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     size_t group = a->shape.heads / a->shape.kv_heads, rows = count * group, dim = a->shape.head_dim, row = a->shape.heads * dim;
     size_t r, b, low = 0, high = 0;
     const float *q = a->q + query * row;
@@ -10768,10 +10773,10 @@ typedef struct kalm__memory {
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk + MAX_FINE][hidden] */
-    float  *fine;                      /* [row_step + MAX_FINE][the longest row]: a chunk's last rows and the second
-                                          planes of its fine rows (matmul.h) */
-    void   *acts;                      /* [chunk + MAX_FINE] rows packed for o, gate and up, down */
+    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
+    float  *residual;                      /* [row_step + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
+                                          planes of its residual rows (matmul.h) */
+    void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
@@ -10787,7 +10792,7 @@ struct kalm_context {
     void          *block;
     size_t         block_size;
     kalm__pool     pool;
-    kalm__machine  machine;
+    kalm__backend  backend;
     size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
     size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
     size_t         chunk;              /* a multiple of acts_step */
@@ -10839,7 +10844,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
 KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
 {
     const kalm__file *f = &c->model->file;
-    const kalm__kernels *k = c->machine.kernels;
+    const kalm__kernels *k = c->backend.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
     size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
@@ -10863,25 +10868,25 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     }
     row = kalm__mul(hidden, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
                                          kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
-    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->machine)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->backend)));
     m->self = (unsigned char *)kalm__take(a, keys);
     m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
-    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine),
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
+    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
                                                kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
-    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
-                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
     m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
@@ -10906,11 +10911,11 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
     if (!model->file.has_model)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
-    c->machine.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
-    if (!c->machine.kernels)
+    c->backend.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+    if (!c->backend.kernels)
         return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
                           strlen(config->kernels));
-    c->machine.ops = kalm__pick_ops(c->machine.kernels);
+    c->backend.ops = kalm__pick_ops(c->backend.kernels);
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
@@ -10920,10 +10925,10 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
-    c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
+    c->chunk = KALM__CHUNK / c->backend.kernels->acts_step * c->backend.kernels->acts_step;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
-#if !KALM__THREADS
+#if KALM__THREADS == KALM__THREADS_NONE
     if (!config || !config->parallel) *threads = 1;
 #endif
     for (side = 0; side < 2; side++) {
@@ -10976,9 +10981,9 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     for (side = 0; side < 2; side++)
         for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);
     kalm__pool_start(&c->pool, threads, c->pool.workers, config);
-    c->machine.pool = &c->pool;
-    c->machine.scratch = c->memory.scratch;
-    c->machine.scratch_size = c->memory.scratch_size;
+    c->backend.pool = &c->pool;
+    c->backend.scratch = c->memory.scratch;
+    c->backend.scratch_size = c->memory.scratch_size;
     *out = c;
     return KALM_OK;
 }
@@ -11015,8 +11020,8 @@ typedef struct kalm__layer_run {
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
-    int                no_fine;        /* no prompt ends in this batch */
-    kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
+    int                no_residual;        /* no prompt ends in this batch */
+    kalm__residual         residual;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
     /* The converter's (quantize/calibrate.h): hears of the rows that matrix `what` is about to see. NULL: nobody */
     void             (*watch)(void *watcher, const struct kalm__layer_run *r, int what);
@@ -11050,27 +11055,27 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
 
 /* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache; rows that
-   need none of it are packed from where they are. Where there are fine rows the last piece is packed by kalm__pack_rows, since
+   need none of it are packed from where they are. Where there are residual rows the last piece is packed by kalm__pack_rows, since
    the second planes follow it. */
 KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__machine *m = &r->c->machine;
+    const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
     size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
-    int later = r->fine.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
+    int later = r->residual.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = later ? r->c->memory.fine : (float *)scratch;
+    float *rows = later ? r->c->memory.residual : (float *)scratch;
     const float *packed = prepare ? rows : r->from + first * r->width;
     for (k = 0; (prepare || r->gain_added) && k < count; k++) {
         const float *x = r->from + (first + k) * r->width;
         float *out = rows + k * r->width;
         if (r->gain_added) {
-            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
-            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
-            x = residual;
+            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden;
+            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            x = stream;
         }
         if (!prepare) continue;
         if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
@@ -11078,58 +11083,58 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         if (r->rotated) ops->hadamard(out, r->width);
     }
     if (!r->target) return;
-    for (f = 0; f < r->fine.count; f++)
-        if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, packed + (r->fine.row[f] - first) * r->width,
+    for (f = 0; f < r->residual.count; f++)
+        if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
+            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, packed + (r->residual.row[f] - first) * r->width,
                                r->width);
     if (later) return;
     if (r->target == &r->layer->matrix[KALM__T_Q])
         m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->fine.count, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->residual.count, first, count, packed, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
-   of fine rows included. */
+   of residual rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count, last = (n - 1) / step * step;
+    size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->target = what < 0 ? NULL : &r->layer->matrix[what];
     r->rotated = what < 0 ? 0 : r->layer->rotated[what];
     r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
     r->gain = gain;
-    if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
-    r->fine.at = n;
+    if (!r->target || !kalm__is_quantised(r->target->type)) r->residual.count = 0;
+    r->residual.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
     if (r->watch && r->target) r->watch(r->watcher, r, what);
-    n += r->fine.count;
-    if (r->fine.count)
-        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.fine, r->width,
+    n += r->residual.count;
+    if (r->residual.count)
+        r->c->backend.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
                                          r->width);
-    r->fine.count = fine;
+    r->residual.count = residual;
     return n;
 }
 
 /* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
    Shortens the chunk where they would be too many. Tiny model, Kendall tau to float32 at r = 4 / 32: .9941 / .9930 with these and
    the second planes of document rows (decoder.h), .9933 / .9924 without these, .9932 / .9906 without both. */
-KALM__FN void kalm__find_fine(kalm__layer_run *r)
+KALM__FN void kalm__find_residual(kalm__layer_run *r)
 {
     const kalm__memory *m = &r->c->memory;
-    size_t i, step = r->c->machine.kernels->acts_step;
-    r->fine.count = 0;
-    if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
+    size_t i, step = r->c->backend.kernels->acts_step;
+    r->residual.count = 0;
+    if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
         if (r->row0 + i + 1 != q->row + q->count) continue;
-        if (r->fine.count == KALM__MAX_FINE) {
+        if (r->residual.count == KALM__MAX_RESIDUAL) {
             r->n = i / step * step;    /* the chunks must begin at multiples of step */
-            while (r->fine.count && r->fine.row[r->fine.count - 1] >= r->n) r->fine.count--;
+            while (r->residual.count && r->residual.row[r->residual.count - 1] >= r->n) r->residual.count--;
             return;
         }
-        r->fine.row[r->fine.count++] = i;
+        r->residual.row[r->residual.count++] = i;
     }
 }
 
@@ -11140,9 +11145,9 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
-    const kalm__ops *ops = r->c->machine.ops;
+    const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, r->n), h, j, n;
-    void *scratch = kalm__scratch(&r->c->machine, worker);
+    void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (; k < end; k += n) {          /* of one sequence */
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
@@ -11171,8 +11176,8 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
         r->n = kalm__min(r->c->chunk, r->rows - r->row0);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
+        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
+        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
     for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
@@ -11180,14 +11185,14 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
 
 /* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
 
-KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
+KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
-    const kalm__ops *ops = r->c->machine.ops;
+    const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
     float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
-    void *scratch = kalm__scratch(&r->c->machine, worker);
+    void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
@@ -11204,9 +11209,9 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__layer_queries(kalm__layer_run *r)
 {
     const kalm__side *s = &r->stack->shape;
-    kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
                  (size_t)s->heads * s->head_dim, NULL);
-    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__turn_queries_task, r);
+    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__rotate_queries_task, r);
 }
 
 KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
@@ -11227,7 +11232,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     q = &m->seqs[p->seq];
     i -= p->task;
     query = i / s->kv_heads * block;
-    a.machine = &r->c->machine;
+    a.backend = &r->c->backend;
     a.shape = r->heads;
     a.cross = q->cross;
     a.self = q->self;
@@ -11241,7 +11246,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     a.position = q->position + (p->row - q->row);
     a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
     a.out = m->attended + (p->row - r->row0) * wide;
-    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->machine, worker));
+    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
 KALM__FN void kalm__layer_attention(kalm__layer_run *r)
@@ -11268,14 +11273,14 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
-    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->machine.kernels->acts_step));
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->backend.kernels->acts_step));
 }
 
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
 KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 {
     kalm__memory *m = &r->c->memory;
-    const kalm__machine *machine = &r->c->machine;
+    const kalm__backend *backend = &r->c->backend;
     const kalm__layer *l = r->layer;
     size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
     size_t row0, n, all;
@@ -11283,23 +11288,23 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     for (row0 = 0; row0 < r->rows; row0 += n) {
         r->row0 = row0;
         r->n = kalm__even_chunk(r->c, r->rows - row0);
-        kalm__find_fine(r);
+        kalm__find_residual(r);
         n = r->n;
         if (!shared_q) kalm__layer_queries(r);
         kalm__layer_attention(r);
         all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->fine);
+        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_ATTENTION];
         all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
         r->gain_added = NULL;
-        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->fine);
+        kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
         all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->fine);
+        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_MLP];
         (void)kalm__pack_rows(r, m->y, n, -1, NULL);
         r->gain_added = NULL;
     }
-    r->fine.count = 0;
+    r->residual.count = 0;
 }
 
 /* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
@@ -11586,10 +11591,10 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__pooling *p = (const kalm__pooling *)arg;
     const kalm__file *f = &p->c->model->file;
-    const kalm__ops *ops = p->c->machine.ops;
+    const kalm__ops *ops = p->c->backend.ops;
     const kalm__stack *s = &f->stack[KALM__ENCODER];
     size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
-    void *scratch = kalm__scratch(&p->c->machine, worker);
+    void *scratch = kalm__scratch(&p->c->backend, worker);
     float *sum = (float *)scratch, *row = sum + hidden;
     memset(sum, 0, hidden * sizeof(float));
     for (k = first; k < end; k++) {
@@ -11673,7 +11678,7 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
-    const kalm__machine *m = &d->c->machine;
+    const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
@@ -11698,7 +11703,7 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
     kalm_context *c = d->c;
-    size_t step = kalm__row_step(&c->machine);
+    size_t step = kalm__row_step(&c->backend);
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
     d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
@@ -11709,7 +11714,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
     const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
-    const kalm__ops *ops = d->c->machine.ops;
+    const kalm__ops *ops = d->c->backend.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, j, n, within;
     (void)worker;
     for (; k < end; k += n) {          /* of one document */
@@ -11739,8 +11744,8 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
@@ -11802,9 +11807,9 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     const kalm__stack *s = &f->stack[KALM__DECODER];
     size_t hidden = f->shape.hidden;
     float yes, no, cap = f->shape.softcap;
-    c->machine.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
-    yes = c->machine.ops->dot(normed, f->head, hidden);
-    no = c->machine.ops->dot(normed, f->head + hidden, hidden);
+    c->backend.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
+    yes = c->backend.ops->dot(normed, f->head, hidden);
+    no = c->backend.ops->dot(normed, f->head + hidden, hidden);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
@@ -11888,7 +11893,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
         kalm_result result;
         int last = l + 1 == layers;
         kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
-        r.no_fine = d->mode == KALM__BUILD;
+        r.no_residual = d->mode == KALM__BUILD;
         kalm__place_keys(&r);
         if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
         if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);

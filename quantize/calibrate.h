@@ -72,7 +72,7 @@ enum {
 #define KALM__DAMPING 0.01             /* of the mean second moment */
 
 /* Kinds of inputs that have moments of their own. */
-enum { KALM__SEEN_Q, KALM__SEEN_KV, KALM__SEEN_O, KALM__SEEN_MLP, KALM__SEEN_DOWN, KALM__SEEN };
+enum { KALM__OBSERVED_Q, KALM__OBSERVED_KV, KALM__SEEN_O, KALM__SEEN_MLP, KALM__SEEN_DOWN, KALM__SEEN };
 
 typedef struct kalm__calibration {
     kalm__texts    texts;              /* the caller's, as are the next four */
@@ -98,15 +98,15 @@ typedef struct kalm__calibration {
     float         *root;               /* [rows of a batch]: square roots of the rows' weights */
     kalm__moments  seen[KALM__SEEN];
     kalm__moment_work work;
-    int            see_q, see_kv;      /* whether rows packed for q, k and v count for q, and for k and v */
+    int            observe_q, observe_kv;      /* whether rows packed for q, k and v count for q, and for k and v */
 } kalm__calibration;
 
 /* Which moments matrix `what` is coded by. */
 KALM__FN kalm__moments *kalm__calibrate_moments(kalm__calibration *k, uint32_t side, uint32_t what)
 {
     switch (what) {
-    case KALM__T_Q: return &k->seen[KALM__SEEN_Q];
-    case KALM__T_K: case KALM__T_V: return &k->seen[side == KALM__ENCODER ? KALM__SEEN_Q : KALM__SEEN_KV];
+    case KALM__T_Q: return &k->seen[KALM__OBSERVED_Q];
+    case KALM__T_K: case KALM__T_V: return &k->seen[side == KALM__ENCODER ? KALM__OBSERVED_Q : KALM__OBSERVED_KV];
     case KALM__T_O: return &k->seen[KALM__SEEN_O];
     case KALM__T_GATE: case KALM__T_UP: return &k->seen[KALM__SEEN_MLP];
     default: return &k->seen[KALM__SEEN_DOWN];
@@ -374,7 +374,7 @@ KALM__FN kalm_result kalm__calibrate_begin(kalm__calibration *k, const kalm__pla
         widest = kalm__max(widest, most[i]);
         r = kalm__moments_begin(&k->seen[i], most[i], KALM__MOMENT_BLOCK, err);
     }
-    if (!r) r = kalm__moment_work_begin(&k->work, &k->c->machine, widest, err);
+    if (!r) r = kalm__moment_work_begin(&k->work, &k->c->backend, widest, err);
     k->docs = (kalm_doc **)calloc(k->texts.count, sizeof *k->docs);
     k->row = (float *)malloc(kalm__mul(KALM__CALIBRATE_TOKENS, m->hidden * sizeof(float)));
     k->root = (float *)malloc(kalm__max(k->c->rows, k->c->prompt_rows) * sizeof(float));
@@ -385,20 +385,20 @@ KALM__FN kalm_result kalm__calibrate_begin(kalm__calibration *k, const kalm__pla
 
 /* ---- rows that matrices see ------------------------------------------------------------------------------------------ */
 
-typedef struct kalm__sight {
+typedef struct kalm__observation {
     const kalm__calibration *k;
     kalm__moments *m;
     const float *from, *gain, *root;   /* rows; their norm, or NULL; roots of their weights, or NULL */
     size_t       width, n;
     float        eps, every;           /* every: the root where `root` is NULL */
     int          rotated;
-} kalm__sight;
+} kalm__observation;
 
 /* Rows [16 i, ...) into the rows that wait. */
-KALM__FN void kalm__see_task(void *arg, size_t i, unsigned worker)
+KALM__FN void kalm__observe_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__sight *s = (const kalm__sight *)arg;
-    const kalm__ops *ops = s->k->c->machine.ops;
+    const kalm__observation *s = (const kalm__observation *)arg;
+    const kalm__ops *ops = s->k->c->backend.ops;
     size_t row = i * 16, end = kalm__min(row + 16, s->n);
     (void)worker;
     for (; row < end; row++) {
@@ -412,11 +412,11 @@ KALM__FN void kalm__see_task(void *arg, size_t i, unsigned worker)
     }
 }
 
-KALM__FN void kalm__see(kalm__sight *s, kalm__moment_work *w, size_t rows)
+KALM__FN void kalm__observe(kalm__observation *s, kalm__moment_work *w, size_t rows)
 {
     while (rows) {
         s->n = kalm__min(rows, KALM__MOMENT_ROWS - s->m->fill);
-        kalm__parallel(w->machine->pool, (s->n + 15) / 16, kalm__see_task, s);
+        kalm__parallel(w->backend->pool, (s->n + 15) / 16, kalm__observe_task, s);
         s->m->fill += s->n;
         s->from += s->n * s->width;
         if (s->root) s->root += s->n;
@@ -431,8 +431,8 @@ KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, int
     kalm__calibration *k = (kalm__calibration *)watcher;
     unsigned i;
     for (i = 0; i < KALM__SEEN; i++) {
-        kalm__sight s;
-        int wanted = what == KALM__T_Q ? (i == KALM__SEEN_Q && k->see_q) || (i == KALM__SEEN_KV && k->see_kv)
+        kalm__observation s;
+        int wanted = what == KALM__T_Q ? (i == KALM__OBSERVED_Q && k->observe_q) || (i == KALM__OBSERVED_KV && k->observe_kv)
                                        : (i == KALM__SEEN_O && what == KALM__T_O) || (i == KALM__SEEN_MLP && what == KALM__T_GATE)
                                          || (i == KALM__SEEN_DOWN && what == KALM__T_DOWN);
         if (!wanted) continue;
@@ -445,7 +445,7 @@ KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, int
         s.width = r->width;
         s.eps = r->stack->shape.norm_eps;
         s.rotated = r->rotated;
-        kalm__see(&s, &k->work, r->n);
+        kalm__observe(&s, &k->work, r->n);
     }
 }
 
@@ -457,8 +457,8 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
     kalm_context *c = k->c;
     size_t at = 0, first, i, n, hidden = k->p->c.shape.hidden;
     for (i = 0; i < c->rows; i++) k->root[i] = 1;
-    k->see_q = 1;
-    k->see_kv = 0;
+    k->observe_q = 1;
+    k->observe_kv = 0;
     while (at < k->texts.count) {
         kalm__batch b;
         kalm__layer_run r;
@@ -517,11 +517,11 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         r.watcher = k;
         kalm__place_keys(&r);
         kalm__cross_keys(&d, &r);
-        k->see_q = !last;              /* of the last layer only the last row has a query */
-        k->see_kv = 1;
+        k->observe_q = !last;              /* of the last layer only the last row has a query */
+        k->observe_kv = 1;
         kalm__layer_keys(&r, d.batch.seqs);
-        k->see_q = 1;
-        k->see_kv = 0;
+        k->observe_q = 1;
+        k->observe_kv = 0;
         if (last) {
             for (i = 0; i < d.batch.seqs; i++) k->root[i] = 1;
             kalm__keep_last_rows(&d, &r);
@@ -530,16 +530,16 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         if (!last) memcpy(x, c->memory.x, d.batch.rows * hidden * sizeof(float));
     }
     for (at = 0; at < k->texts.count; at++) {      /* what k and v see besides */
-        kalm__sight s;
+        kalm__observation s;
         memset(&s, 0, sizeof s);
         for (i = 0; i < k->docs[at]->info.rows; i++) kalm__doc_read_row(k->docs[at], i, k->row + i * hidden);
         s.k = k;
-        s.m = &k->seen[KALM__SEEN_KV];
+        s.m = &k->seen[KALM__OBSERVED_KV];
         s.from = k->row;
         s.every = (float)kalm__rounded_double(sqrt(k->doc_weight));
         s.width = hidden;
         s.rotated = k->model.file.stack[KALM__DECODER].layers[layer].rotated[KALM__T_K];
-        kalm__see(&s, &k->work, k->docs[at]->info.rows);
+        kalm__observe(&s, &k->work, k->docs[at]->info.rows);
     }
     return KALM_OK;
 }

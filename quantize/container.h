@@ -13,12 +13,12 @@
 #include "stream.h"
 
 /* A section on its way into the file. */
-typedef struct kalm__chapter {
+typedef struct kalm__out_section {
     uint64_t       offset, size, hash;
     unsigned char *data;               /* owned; NULL: absent, or the weights, which are on the disk */
-} kalm__chapter;
+} kalm__out_section;
 
-KALM__FN kalm_result kalm__chapter_shape(kalm__chapter *s, const kalm__shape *m, kalm_error *err)
+KALM__FN kalm_result kalm__out_section_shape(kalm__out_section *s, const kalm__shape *m, kalm_error *err)
 {
     unsigned char *p;
     unsigned side;
@@ -40,7 +40,7 @@ KALM__FN kalm_result kalm__chapter_shape(kalm__chapter *s, const kalm__shape *m,
     return KALM_OK;
 }
 
-KALM__FN kalm_result kalm__chapter_strings(kalm__chapter *s, const char *const *strings, kalm_error *err)
+KALM__FN kalm_result kalm__out_section_strings(kalm__out_section *s, const char *const *strings, kalm_error *err)
 {
     size_t i, at = (size_t)KALM__STRINGS * 8, n;
     for (i = 0; i < KALM__STRINGS; i++) {
@@ -75,7 +75,7 @@ KALM__FN int kalm__tensor_order(const void *a, const void *b)
 }
 
 /* weights_at: where the section of the weights begins in the file. */
-KALM__FN kalm_result kalm__chapter_tensors(kalm__chapter *s, const kalm__plan *p, uint64_t weights_at,
+KALM__FN kalm_result kalm__out_section_tensors(kalm__out_section *s, const kalm__plan *p, uint64_t weights_at,
                                            kalm_error *err)
 {
     kalm__tensor *sorted = (kalm__tensor *)malloc(p->count * sizeof *sorted);
@@ -108,16 +108,16 @@ KALM__FN kalm_result kalm__chapter_tensors(kalm__chapter *s, const kalm__plan *p
 
 /* Give every section its place; returns the size of the file. The prompt comes last, so that no offset, and so no
    fingerprint, depends on it. */
-KALM__FN uint64_t kalm__chapter_places(kalm__chapter *chapters, uint32_t *count)
+KALM__FN uint64_t kalm__out_section_places(kalm__out_section *sections, uint32_t *count)
 {
     static const int order[5] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
                                   KALM__SECTION_WEIGHTS, KALM__SECTION_STRINGS };
     uint64_t size;
     unsigned i;
-    for (*count = 0, i = 1; i < KALM__SECTION_KINDS; i++) *count += chapters[i].size > 0;
+    for (*count = 0, i = 1; i < KALM__SECTION_KINDS; i++) *count += sections[i].size > 0;
     size = KALM__HEADER_BYTES + *count * KALM__SECTION_BYTES;
     for (i = 0; i < 5; i++) {
-        kalm__chapter *one = &chapters[order[i]];
+        kalm__out_section *one = &sections[order[i]];
         uint64_t step = order[i] == KALM__SECTION_WEIGHTS ? 4096 : 64;
         if (!one->size) continue;
         one->offset = (size + step - 1) / step * step;
@@ -127,15 +127,15 @@ KALM__FN uint64_t kalm__chapter_places(kalm__chapter *chapters, uint32_t *count)
 }
 
 /* All that lies before the weights, in `front`, which is zeros. */
-KALM__FN void kalm__chapter_front(kalm__chapter *chapters, uint32_t count, uint64_t file_size, unsigned char *front)
+KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t count, uint64_t file_size, unsigned char *front)
 {
     unsigned char *at = front + KALM__HEADER_BYTES;
     unsigned i;
     for (i = 1; i < KALM__SECTION_KINDS; i++) {
-        kalm__chapter *c = &chapters[i];
+        kalm__out_section *c = &sections[i];
         if (!c->size) continue;
         if (c->data) c->hash = kalm__hash(c->data, (size_t)c->size);
-        if (c->data && c->offset < chapters[KALM__SECTION_WEIGHTS].offset) memcpy(front + c->offset, c->data, (size_t)c->size);
+        if (c->data && c->offset < sections[KALM__SECTION_WEIGHTS].offset) memcpy(front + c->offset, c->data, (size_t)c->size);
         kalm__put_u32(at, i);
         kalm__put_u64(at + 8, c->offset);
         kalm__put_u64(at + 16, c->size);
@@ -150,14 +150,14 @@ KALM__FN void kalm__chapter_front(kalm__chapter *chapters, uint32_t count, uint6
     kalm__put_u64(front + 32, kalm__hash(front, (size_t)(at - front)));
 }
 
-/* The whole file. chapters: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
+/* The whole file. sections: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
    TENSORS. texts: see kalm__calibrate_begin; NULL where none are given. */
-KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, kalm__calibration *texts, const char *output,
+KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections, kalm__calibration *texts, const char *output,
                                       unsigned threads, kalm__bar *show, uint64_t *file_size, kalm_error *err)
 {
     static const unsigned char zeros[64] = { 0 };
     kalm__streamer *s = (kalm__streamer *)malloc(sizeof *s);
-    kalm__chapter *weights = &chapters[KALM__SECTION_WEIGHTS], *strings = &chapters[KALM__SECTION_STRINGS];
+    kalm__out_section *weights = &sections[KALM__SECTION_WEIGHTS], *strings = &sections[KALM__SECTION_STRINGS];
     kalm__output w;
     unsigned char *front = NULL;
     uint32_t count;
@@ -166,9 +166,9 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, ka
     if (!s) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the threads");
     memset(&w, 0, sizeof w);
     w.sink.fd = -1;
-    chapters[KALM__SECTION_TENSORS].size = (uint64_t)p->count * KALM__TENSOR_BYTES;
+    sections[KALM__SECTION_TENSORS].size = (uint64_t)p->count * KALM__TENSOR_BYTES;
     weights->size = p->weights_bytes;
-    *file_size = kalm__chapter_places(chapters, &count);
+    *file_size = kalm__out_section_places(sections, &count);
     r = kalm__streamer_begin(s, p, threads, err);
     if (!r && texts) r = kalm__calibrate_begin(texts, p, &s->crew, err);
     if (!r) r = kalm__sink_open(&w.sink, output, err);
@@ -181,12 +181,12 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__chapter *chapters, ka
     if (!r) r = kalm__stream(s, p, texts, &w, show, err);
     if (!r) {
         weights->hash = kalm__hash_end(&w.hash);
-        r = kalm__chapter_tensors(&chapters[KALM__SECTION_TENSORS], p, weights->offset, err);
+        r = kalm__out_section_tensors(&sections[KALM__SECTION_TENSORS], p, weights->offset, err);
     }
     if (!r && !(front = (unsigned char *)calloc(1, (size_t)weights->offset)))
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the header and what follows it");
     if (!r) {
-        kalm__chapter_front(chapters, count, *file_size, front);
+        kalm__out_section_front(sections, count, *file_size, front);
         r = kalm__sink_write(&w.sink, 0, front, (size_t)weights->offset, err);
     }
     if (!r) r = kalm__sink_write(&w.sink, w.at, zeros, (size_t)(strings->offset - w.at), err);

@@ -124,7 +124,7 @@ static kalm_result answer_id(const kalm__tokenizer *t, const kalm_allocator *all
 }
 
 /* The tokenizer's section, from --tokenizer or the checkpoint's folder, and the answer tokens that are not given. */
-static kalm_result read_tokenizer(const options *o, kalm__chapter *s, uint32_t *yes, uint32_t *no, kalm_error *err)
+static kalm_result read_tokenizer(const options *o, kalm__out_section *s, uint32_t *yes, uint32_t *no, kalm_error *err)
 {
     static const char *const names[2] = { "tokenizer.json", "tokenizer.model" };
     kalm_allocator alloc;
@@ -177,7 +177,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
         "Given a query, retrieve documents that answer the query."
     };
     const char *strings[KALM__STRINGS];
-    kalm__chapter sections[KALM__SECTION_KINDS];
+    kalm__out_section sections[KALM__SECTION_KINDS];
     kalm__plan p;
     kalm__calibration texts;
     char *name = folder_name(o->input), line[200];
@@ -236,8 +236,8 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
         if (embedding == KALM__TYPES) embedding = default_embedding(o->weights, &p.c, table);
         r = kalm__plan_make(&p, o->weights, embedding, table, eoi, err);
     }
-    if (!r) r = kalm__chapter_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
-    if (!r) r = kalm__chapter_strings(&sections[KALM__SECTION_STRINGS], strings, err);
+    if (!r) r = kalm__out_section_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
+    if (!r) r = kalm__out_section_strings(&sections[KALM__SECTION_STRINGS], strings, err);
     show->total = p.source_bytes;
     if (!r) r = kalm__write_file(&p, sections, o->calibrate ? &texts : NULL, o->output, o->threads, show, &size, err);
     kalm__bar_clear(show);

@@ -88,7 +88,7 @@ KALM__FN void kalm__moments_clear(kalm__moments *m, size_t cols)
 
 /* What the products are made in; one for all moments. */
 typedef struct kalm__moment_work {
-    const kalm__machine *machine;
+    const kalm__backend *backend;
     const kalm__moments *m;            /* at hand */
     size_t   tile;                     /* rows of H that a task computes */
     float   *turned;                   /* [cols][MOMENT_ROWS] */
@@ -107,14 +107,14 @@ KALM__FN void kalm__moment_work_end(kalm__moment_work *w)
 }
 
 /* Room for up to `most` columns, a multiple of 32. machine: stays alive. To be ended in any case. */
-KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__machine *machine, size_t most, kalm_error *err)
+KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__backend *backend, size_t most, kalm_error *err)
 {
-    const kalm__kernels *k = machine->kernels;
-    unsigned threads = machine->pool->size, pass;
+    const kalm__kernels *k = backend->kernels;
+    unsigned threads = backend->pool->size, pass;
     kalm__arena a;
     memset(w, 0, sizeof *w);
     memset(&a, 0, sizeof a);
-    w->machine = machine;
+    w->backend = backend;
     w->tile = kalm__round_up(KALM__MOMENT_TILE, k->acts_step);
     w->scratch_size = kalm__round_up(k->matmul_scratch(KALM__Q16, KALM__MOMENT_ROWS), 64);
     for (pass = 0; pass < 2; pass++) {
@@ -135,7 +135,7 @@ KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__m
 }
 
 /* Panel i: its 16 inputs' values side by side, then as words. */
-KALM__FN void kalm__moment_turn_task(void *arg, size_t i, unsigned worker)
+KALM__FN void kalm__moment_rotate_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
     int16_t *panel = w->panels + i * 16 * KALM__MOMENT_ROWS, q[KALM__MOMENT_ROWS];
@@ -145,8 +145,8 @@ KALM__FN void kalm__moment_turn_task(void *arg, size_t i, unsigned worker)
         for (j = 0; j < 16; j++)
             w->turned[(16 * i + j) * KALM__MOMENT_ROWS + t] = w->m->rows[t * w->m->cols + 16 * i + j];
     for (j = 0; j < 16; j++) {
-        w->scale[16 * i + j] = w->machine->ops->quantise_words(q, w->turned + (16 * i + j) * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS,
-                                                               (float)kalm__word_limit(KALM__MOMENT_ROWS));
+        w->scale[16 * i + j] = w->backend->ops->quantise_int16(q, w->turned + (16 * i + j) * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS,
+                                                               (float)kalm__int16_limit(KALM__MOMENT_ROWS));
         for (t = 0; t < KALM__MOMENT_ROWS; t++) panel[t / 2 * 32 + 2 * j + t % 2] = q[t];
     }
 }
@@ -154,9 +154,9 @@ KALM__FN void kalm__moment_turn_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__moment_pack_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
-    size_t step = kalm__row_step(w->machine), first = i * step;
+    size_t step = kalm__row_step(w->backend), first = i * step;
     (void)worker;
-    w->machine->kernels->pack_acts(KALM__Q16, w->acts, w->m->cols, first, kalm__min(step, w->m->cols - first),
+    w->backend->kernels->pack_acts(KALM__Q16, w->acts, w->m->cols, first, kalm__min(step, w->m->cols - first),
                                    w->turned + first * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS, KALM__MOMENT_ROWS);
 }
 
@@ -176,7 +176,7 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
     x.scale = w->scale;
     for (panel = kalm__moment_first(m, row0) / 16; panel * 16 < row0 + n; panel += KALM__MOMENT_PANELS) {
         size_t left = (row0 + n + 15) / 16 - panel, col0 = panel * 16;
-        w->machine->kernels->matmul(&x, w->acts, m->cols, row0, n, panel, kalm__min(left, KALM__MOMENT_PANELS), y, wide,
+        w->backend->kernels->matmul(&x, w->acts, m->cols, row0, n, panel, kalm__min(left, KALM__MOMENT_PANELS), y, wide,
                                     w->scratch + worker * w->scratch_size);
         for (r = 0; r < n; r++) {
             size_t row = row0 + r, first = kalm__moment_first(m, row), end = kalm__min(col0 + wide, row + 1);
@@ -189,14 +189,14 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
 /* Sum the rows that wait. */
 KALM__FN void kalm__moments_flush(kalm__moments *m, kalm__moment_work *w)
 {
-    size_t step = kalm__row_step(w->machine);
+    size_t step = kalm__row_step(w->backend);
     if (!m->fill) return;
     memset(m->rows + m->fill * m->cols, 0, (KALM__MOMENT_ROWS - m->fill) * m->cols * sizeof(float));
     m->fill = 0;
     w->m = m;
-    kalm__parallel(w->machine->pool, m->cols / 16, kalm__moment_turn_task, w);
-    kalm__parallel(w->machine->pool, (m->cols + step - 1) / step, kalm__moment_pack_task, w);
-    kalm__parallel(w->machine->pool, (m->cols + w->tile - 1) / w->tile, kalm__moment_product_task, w);
+    kalm__parallel(w->backend->pool, m->cols / 16, kalm__moment_rotate_task, w);
+    kalm__parallel(w->backend->pool, (m->cols + step - 1) / step, kalm__moment_pack_task, w);
+    kalm__parallel(w->backend->pool, (m->cols + w->tile - 1) / w->tile, kalm__moment_product_task, w);
 }
 
 /* ---- factors ------------------------------------------------------------------------------------------------------ */

@@ -17,8 +17,8 @@ typedef struct kalm__item {
     kalm__tensor           t;          /* offsets count from the begin of the weights until the file is laid out */
     int                    what;       /* KALM__ITEM_... */
     const kalm__st_tensor *from;
-    uint32_t               turn_out;   /* head size, where V's rows are rotated head by head; else 0 */
-    uint32_t               turn_in;    /* the same for O's columns, so that the two rotations cancel */
+    uint32_t               rotate_out;   /* head size, where V's rows are rotated head by head; else 0 */
+    uint32_t               rotate_in;    /* the same for O's columns, so that the two rotations cancel */
     uint64_t               bytes;      /* in the file: data, scales and sums, padded to 64 */
     size_t                 units;      /* tasks it is coded in, see stream.h */
 } kalm__item;
@@ -57,8 +57,8 @@ KALM__FN void kalm__plan_item(kalm__plan *p, int what, uint32_t kind, uint32_t l
             it->bytes += padded * 8;
             switch (kind % 32) {
             case KALM__T_Q: case KALM__T_K: case KALM__T_GATE: case KALM__T_UP: it->t.rotated = 1; break;
-            case KALM__T_V: it->t.rotated = 1, it->turn_out = s->head_dim; break;
-            case KALM__T_O: it->turn_in = s->head_dim; break;
+            case KALM__T_V: it->t.rotated = 1, it->rotate_out = s->head_dim; break;
+            case KALM__T_O: it->rotate_in = s->head_dim; break;
             default: it->t.rotated = type == KALM__Q4; break;      /* DOWN: costs nothing measurable at 8 bits */
             }
         }

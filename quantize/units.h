@@ -91,12 +91,12 @@ KALM__FN kalm_result kalm__crew_begin(kalm__crew *s, const kalm__plan *p, unsign
     for (i = 0; i < p->count; i++) {
         const kalm__item *it = &p->items[i];
         size_t cols32 = kalm__cols32(it->t.cols), n = it->what == KALM__ITEM_MATRIX ? KALM__PANEL : 1, blocks = 0;
-        if (it->turn_out) blocks = KALM__PANEL + 2 * KALM__ROTATION;
+        if (it->rotate_out) blocks = KALM__PANEL + 2 * KALM__ROTATION;
         if (it->what == KALM__ITEM_TABLE) blocks = KALM__TABLE_ROWS;
         raw = kalm__max(raw, kalm__mul(kalm__max(n, blocks), kalm__mul(cols32, 4)));
         block = kalm__max(block, kalm__mul(blocks, kalm__mul(cols32, 4)));
         rows = kalm__max(rows, kalm__mul(n, kalm__mul(cols32, 4)));
-        turn = kalm__max(turn, (size_t)it->turn_out * 4);
+        turn = kalm__max(turn, (size_t)it->rotate_out * 4);
         if (it->what == KALM__ITEM_MATRIX) scratch = kalm__max(scratch, kalm__compensate_scratch(it->t.cols));
         most = kalm__max(most, it->units);
     }
@@ -150,10 +150,10 @@ KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, siz
     const kalm__item *it = b->it;
     size_t cols32 = kalm__cols32(it->t.cols), i, k, c, h;
     memset(s->rows + n * cols32, 0, (KALM__PANEL - n) * cols32 * sizeof *s->rows);
-    if (!it->turn_out) {
+    if (!it->rotate_out) {
         if (!kalm__unit_read(b, s, row, n, s->rows, cols32, r)) return 0;
     } else {                           /* row i of a head becomes sum over k of R[i][k] row k: only k of its block count */
-        size_t dim = it->turn_out, low = row - row % dim % KALM__ROTATION, high = row + n;
+        size_t dim = it->rotate_out, low = row - row % dim % KALM__ROTATION, high = row + n;
         high += KALM__ROTATION - 1;    /* blocks end at a multiple of 64 within the head, or with it */
         if (high > it->t.rows) high = it->t.rows;
         if (!kalm__unit_read(b, s, low, high - low, s->block, cols32, r)) return 0;
@@ -174,7 +174,7 @@ KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, siz
     }
     for (i = 0; i < n; i++) {
         float *to = s->rows + i * cols32;
-        if (it->turn_in) for (h = 0; h < it->t.cols; h += it->turn_in) kalm__hadamard_scalar(to + h, it->turn_in);
+        if (it->rotate_in) for (h = 0; h < it->t.cols; h += it->rotate_in) kalm__hadamard_scalar(to + h, it->rotate_in);
         if (it->t.rotated) kalm__hadamard_scalar(to, it->t.cols);
     }
     return 1;

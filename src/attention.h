@@ -20,7 +20,7 @@
 #include "matmul.h"
 
 enum {
-    KALM__KEY_BLOCK = KALM__WIDE_COLS, /* keys whose scores are held at once */
+    KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
     KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
     KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
 };
@@ -92,7 +92,7 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
             for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
             ((int32_t *)sum)[i] = total;
         } else {
-            ((float *)scale)[i] = ops->quantise_words(words, k, dim, (float)kalm__word_limit(dim));
+            ((float *)scale)[i] = ops->quantise_int16(words, k, dim, (float)kalm__int16_limit(dim));
             for (d = dim; d < wide; d++) words[d] = 0;
             for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
         }
@@ -171,7 +171,7 @@ KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 /* ---- attending ------------------------------------------------------------------------------------------------------ */
 
 typedef struct kalm__attention {
-    const kalm__machine *machine;
+    const kalm__backend *backend;
     kalm__heads shape;
     kalm__keys  cross, self;           /* either may have count 0, not both */
     /* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
@@ -238,19 +238,19 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
 KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
 {
     float steps = 2047.0f, all, tail;
-    for (; steps < (float)KALM__WIDE; steps *= 4.0f) {
+    for (; steps < (float)KALM__SPLIT16_MAX; steps *= 4.0f) {
         tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
         if (kalm__times(tail, 128.0f) < all) break;
     }
-    return kalm__row_scale(most, steps < (float)KALM__WIDE ? steps : (float)KALM__WIDE, inverse);
+    return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
 /* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
    rescaled where the maximum has grown; times the values' scales where those are quantised. */
-KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
+KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
                            size_t from, size_t to, const float *value_scale)
 {
-    const kalm__ops *ops = a->machine->ops;
+    const kalm__ops *ops = a->backend->ops;
     float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
     s->factor[r] = 1.0f;
     if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
@@ -274,17 +274,17 @@ KALM__FN void kalm__soften(const kalm__attention *a, const kalm__attention_scrat
 KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
                                size_t query, size_t kv_head, int first, int last)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
     int wide = a->shape.type != KALM__F32;
-    if (wide) kern->pack_wide(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
+    if (wide) kern->pack_split16(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
     else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
     kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
         float *sum = s->sum + r * dim;
         float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
         int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-        a->machine->ops->add_wide(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+        a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
                                   two ? s->product_high : NULL, s->product + r * dim,
                                   last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
     }
@@ -295,7 +295,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
                                  size_t kv_head, size_t first, size_t end, size_t rows, size_t query, int is_first,
                                  int is_last)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     const kalm__heads *h = &a->shape;
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
@@ -323,7 +323,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
         }
         if (from >= to) from = to = first;         /* nothing in sight: weights of zero, and the sums stay as they are */
-        kalm__soften(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
+        kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
     m.rows = (uint32_t)dim;
@@ -344,7 +344,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 /* Attention of queries [query, query + count) and the heads of one kv head; count at most kalm__query_block. */
 KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count, size_t kv_head, unsigned char *scratch)
 {
-    const kalm__kernels *kern = a->machine->kernels;
+    const kalm__kernels *kern = a->backend->kernels;
     size_t group = a->shape.heads / a->shape.kv_heads, rows = count * group, dim = a->shape.head_dim, row = a->shape.heads * dim;
     size_t r, b, low = 0, high = 0;
     const float *q = a->q + query * row;

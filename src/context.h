@@ -43,10 +43,10 @@ typedef struct kalm__memory {
     float  *q, *attended;              /* [chunk][heads * head_dim] */
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk + MAX_FINE][hidden] */
-    float  *fine;                      /* [row_step + MAX_FINE][the longest row]: a chunk's last rows and the second
-                                          planes of its fine rows (matmul.h) */
-    void   *acts;                      /* [chunk + MAX_FINE] rows packed for o, gate and up, down */
+    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
+    float  *residual;                      /* [row_step + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
+                                          planes of its residual rows (matmul.h) */
+    void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
@@ -62,7 +62,7 @@ struct kalm_context {
     void          *block;
     size_t         block_size;
     kalm__pool     pool;
-    kalm__machine  machine;
+    kalm__backend  backend;
     size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
     size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
     size_t         chunk;              /* a multiple of acts_step */
@@ -114,7 +114,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
 KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
 {
     const kalm__file *f = &c->model->file;
-    const kalm__kernels *k = c->machine.kernels;
+    const kalm__kernels *k = c->backend.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
     size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
@@ -138,25 +138,25 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     }
     row = kalm__mul(hidden, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->machine), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
                                          kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
-    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->machine)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->backend)));
     m->self = (unsigned char *)kalm__take(a, keys);
     m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
-    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_FINE, row));
-    m->fine = (float *)kalm__take(a, kalm__mul(KALM__MAX_FINE + kalm__row_step(&c->machine),
+    m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
+    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
                                                kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
-    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE),
-                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_FINE)));
+    m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
+                                      kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
     m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
@@ -181,11 +181,11 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
     if (!model->file.has_model)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
-    c->machine.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
-    if (!c->machine.kernels)
+    c->backend.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+    if (!c->backend.kernels)
         return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
                           strlen(config->kernels));
-    c->machine.ops = kalm__pick_ops(c->machine.kernels);
+    c->backend.ops = kalm__pick_ops(c->backend.kernels);
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
@@ -195,10 +195,10 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
-    c->chunk = KALM__CHUNK / c->machine.kernels->acts_step * c->machine.kernels->acts_step;
+    c->chunk = KALM__CHUNK / c->backend.kernels->acts_step * c->backend.kernels->acts_step;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
-#if !KALM__THREADS
+#if KALM__THREADS == KALM__THREADS_NONE
     if (!config || !config->parallel) *threads = 1;
 #endif
     for (side = 0; side < 2; side++) {
@@ -251,9 +251,9 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     for (side = 0; side < 2; side++)
         for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);
     kalm__pool_start(&c->pool, threads, c->pool.workers, config);
-    c->machine.pool = &c->pool;
-    c->machine.scratch = c->memory.scratch;
-    c->machine.scratch_size = c->memory.scratch_size;
+    c->backend.pool = &c->pool;
+    c->backend.scratch = c->memory.scratch;
+    c->backend.scratch_size = c->memory.scratch_size;
     *out = c;
     return KALM_OK;
 }

@@ -46,7 +46,7 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
-    const kalm__machine *m = &d->c->machine;
+    const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
@@ -71,7 +71,7 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
     kalm_context *c = d->c;
-    size_t step = kalm__row_step(&c->machine);
+    size_t step = kalm__row_step(&c->backend);
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
     d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
@@ -82,7 +82,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
     const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
-    const kalm__ops *ops = d->c->machine.ops;
+    const kalm__ops *ops = d->c->backend.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, j, n, within;
     (void)worker;
     for (; k < end; k += n) {          /* of one document */
@@ -112,8 +112,8 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->machine, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
@@ -175,9 +175,9 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
     const kalm__stack *s = &f->stack[KALM__DECODER];
     size_t hidden = f->shape.hidden;
     float yes, no, cap = f->shape.softcap;
-    c->machine.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
-    yes = c->machine.ops->dot(normed, f->head, hidden);
-    no = c->machine.ops->dot(normed, f->head + hidden, hidden);
+    c->backend.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
+    yes = c->backend.ops->dot(normed, f->head, hidden);
+    no = c->backend.ops->dot(normed, f->head + hidden, hidden);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
@@ -261,7 +261,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
         kalm_result result;
         int last = l + 1 == layers;
         kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
-        r.no_fine = d->mode == KALM__BUILD;
+        r.no_residual = d->mode == KALM__BUILD;
         kalm__place_keys(&r);
         if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
         if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);

@@ -93,10 +93,10 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__pooling *p = (const kalm__pooling *)arg;
     const kalm__file *f = &p->c->model->file;
-    const kalm__ops *ops = p->c->machine.ops;
+    const kalm__ops *ops = p->c->backend.ops;
     const kalm__stack *s = &f->stack[KALM__ENCODER];
     size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
-    void *scratch = kalm__scratch(&p->c->machine, worker);
+    void *scratch = kalm__scratch(&p->c->backend, worker);
     float *sum = (float *)scratch, *row = sum + hidden;
     memset(sum, 0, hidden * sizeof(float));
     for (k = first; k < end; k++) {

@@ -8,22 +8,22 @@
      f16, bf16   panel p: uint16 [cols][16]
      q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
-                 +-kalm__word_limit(cols). In memory only: keys of attention
+                 +-kalm__int16_limit(cols). In memory only: keys of attention
 
    scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
    shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
    Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
    Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
-   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__word_limit(cols),
+   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__int16_limit(cols),
        m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
        s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
    Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
    WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__WIDE, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
+   inverse[r]) in 0..KALM__SPLIT16_MAX, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
    multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
-   of 4 inputs; the parts are added afterwards (ops.h, add_wide).
+   of 4 inputs; the parts are added afterwards (ops.h, add_split16).
    Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
    FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
    A row's result never depends on the rows packed beside it. */
@@ -55,7 +55,7 @@ KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || 
 
 /* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
    most 2^21. */
-KALM__FN int32_t kalm__word_limit(size_t cols)
+KALM__FN int32_t kalm__int16_limit(size_t cols)
 {
     uint32_t below = 0x7fffffffu / (uint32_t)kalm__round_up(cols ? cols : 1, KALM__GROUP), bit, root = 0;
     for (bit = 1u << 14; bit; bit >>= 1)
@@ -64,7 +64,7 @@ KALM__FN int32_t kalm__word_limit(size_t cols)
 }
 
 /* Largest wide activation, 127 * 256 + 127: two signed bytes. */
-enum { KALM__WIDE = 32639, KALM__WIDE_COLS = 256 };
+enum { KALM__SPLIT16_MAX = 32639, KALM__SPLIT16_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
 KALM__FN size_t kalm__panel_bytes(uint32_t type, size_t cols)
@@ -106,8 +106,8 @@ typedef struct kalm__kernels {
                    size_t panels, float *y, size_t stride, void *scratch);
 
     /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
-       [KALM__WIDE_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
-    void (*pack_wide)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
+       [KALM__SPLIT16_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
+    void (*pack_split16)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
     /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
     int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;

@@ -92,7 +92,7 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 
 /* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
    inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
-KALM__256 KALM__FN void kalm__pack_words_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
@@ -173,7 +173,7 @@ KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t
                                   size_t stride, size_t cols, const float *given, int words)
 {
     size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
         for (i = 0; i < R; i += 4) {
@@ -190,7 +190,7 @@ KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t
             for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (words)
-                kalm__pack_words_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
+                kalm__pack_int16_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
             else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
         }
     }
@@ -207,7 +207,7 @@ KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_
     kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
 }
 
-KALM__FN void kalm__pack_wide_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
     (void)high;
@@ -270,7 +270,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
 #define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__words_##R##x1_avx2(const kalm__tile_job *job) \
+    KALM__256 KALM__FN void kalm__int16_##R##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
@@ -286,9 +286,9 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     }
 KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
 
-static const kalm__tile_fn kalm__words_tiles_avx2[KALM__256_TILE] = {
-    kalm__words_1x1_avx2, kalm__words_2x1_avx2, kalm__words_3x1_avx2, kalm__words_4x1_avx2, kalm__words_5x1_avx2,
-    kalm__words_6x1_avx2
+static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
+    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
+    kalm__int16_6x1_avx2
 };
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
@@ -504,14 +504,14 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             if (direct) kalm__q8_tiles_avx2[R - 1](&job);
-            else kalm__words_tiles_avx2[R - 1](&job);
+            else kalm__int16_tiles_avx2[R - 1](&job);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_avx2 = {
     "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    kalm__pack_wide_avx2, NULL
+    kalm__pack_split16_avx2, NULL
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -565,7 +565,7 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         for (j = 0; j < n; j++) {
             __m256i h = _mm256_srli_epi32(w[j], 8);
             __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__WIDE_COLS + k), _mm_packus_epi16(words, words));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(words, words));
         }
         a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
@@ -575,15 +575,15 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
     }
 }
 
-KALM__FN void kalm__pack_wide_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                       size_t cols)
 {
-    kalm__pack_wide_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
     kalm__tile_job job;
     float ones[16];
@@ -679,7 +679,7 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
 #define KALM__VNNI_WORDS(R) \
-    KALM__VNNI KALM__FN void kalm__words_##R##x1_avxvnni(const kalm__tile_job *job) \
+    KALM__VNNI KALM__FN void kalm__int16_##R##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -694,9 +694,9 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
     }
 KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
 
-static const kalm__tile_fn kalm__words_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__words_1x1_avxvnni, kalm__words_2x1_avxvnni, kalm__words_3x1_avxvnni, kalm__words_4x1_avxvnni,
-    kalm__words_5x1_avxvnni, kalm__words_6x1_avxvnni
+static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
+    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
 };
 
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
@@ -735,7 +735,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
             job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__words_tiles_avxvnni[R - 1](&job);
+            if (words) kalm__int16_tiles_avxvnni[R - 1](&job);
             else kalm__q8_tiles_avxvnni[R - 1](&job);
         }
     }
@@ -743,7 +743,7 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
 
 static const kalm__kernels kalm__kernels_avxvnni = {
     "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, kalm__pack_wide_avxvnni, kalm__multiply_high_avxvnni
+    kalm__matmul_avxvnni, kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
 };
 
 #endif

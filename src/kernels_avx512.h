@@ -119,7 +119,7 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
 
 /* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
    the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_words_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
                                                 const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, l;
@@ -150,8 +150,8 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     const __m512i low = _mm512_set1_epi32(255);
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    uint8_t *h1 = high + (n > 1 ? KALM__WIDE_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__WIDE_COLS : 0);
-    uint8_t *h3 = high + (n > 3 ? 3 * KALM__WIDE_COLS : 0);
+    uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
+    uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
     for (k = 0; k < cols32; k += 16, out += 16 * R) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
@@ -174,10 +174,10 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     }
 }
 
-KALM__FN void kalm__pack_wide_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
-    kalm__pack_wide_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 /* Up to four float rows into a tile [cols][R] */
@@ -208,7 +208,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
                                                const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, j, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R) {
         R = kalm__rows_512(type, rows, r);
         for (i = 0; i < R; i += 4) {
@@ -223,7 +223,7 @@ KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t
             kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (type == KALM__Q16) {
-                kalm__pack_words_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
                                         inverse, cols);
                 continue;
             }
@@ -398,7 +398,7 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
 KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
 {
     const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    uint8_t lines[KALM__WIDE_COLS / 4 + 16];
+    uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
     size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
     for (l = 0; l < cols32; l += 64) {
         __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
@@ -450,7 +450,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     d##r = kalm__dpwssd_512(d##r, x, w1);
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
 #define KALM__512_WTILE(R) \
-    KALM__512 KALM__FN void kalm__words_##R##x1_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##R##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -465,7 +465,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
             KALM__REP_##R(KALM__512_WSTORE1) \
         } \
     } \
-    KALM__512 KALM__FN void kalm__words_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##R##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps, panel = job->panel; \
@@ -483,11 +483,11 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     }
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
-static const kalm__tile_fn kalm__words_tiles_avx512[2][KALM__512_WORDS] = {
-    { kalm__words_1x1_avx512, kalm__words_2x1_avx512, kalm__words_3x1_avx512, kalm__words_4x1_avx512, kalm__words_5x1_avx512,
-      kalm__words_6x1_avx512 },
-    { kalm__words_1x2_avx512, kalm__words_2x2_avx512, kalm__words_3x2_avx512, kalm__words_4x2_avx512, kalm__words_5x2_avx512,
-      kalm__words_6x2_avx512 }
+static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_WORDS] = {
+    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
+      kalm__int16_6x1_avx512 },
+    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
+      kalm__int16_6x2_avx512 }
 };
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
@@ -679,7 +679,7 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
             }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__words_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
+            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
         }
     }
 }
@@ -694,7 +694,7 @@ KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, kalm__pack_wide_avx512, kalm__multiply_high_avx512
+    kalm__matmul_avx512, kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)

@@ -31,7 +31,7 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_words_avx512. */
+/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_int16_avx512. */
 KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t R, size_t n, const float *const x[4], size_t cols)
 {
     size_t cols32 = kalm__round_up(cols, 32), k, l;
@@ -167,7 +167,7 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
 
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, kalm__pack_wide_avx512, kalm__multiply_high_avx512
+    kalm__matmul_avx512bf16, kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #endif

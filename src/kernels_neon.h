@@ -161,7 +161,7 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
 }
 
 /* A row of words into a tile of R, [cols32 / 2][R][2] */
-KALM__FN void kalm__pack_words_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
@@ -201,7 +201,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
                                       const float *x, size_t stride, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
@@ -214,7 +214,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
         i = 0;
         if (type == KALM__Q16) {
             out += r * cols32;
-            for (; i < R; i++) kalm__pack_words_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
+            for (; i < R; i++) kalm__pack_int16_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
         } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
             size_t even = R + (R & 1), k;
             for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
@@ -228,7 +228,7 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
     }
 }
 
-KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
+KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
     size_t r, R, i, cols32 = kalm__cols32(cols);
@@ -242,7 +242,7 @@ KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t 
         for (i = 0; i < R; i++) {
             ((float *)acts)[r + i] = 1.0f;
             kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
-                                high + (r + i) * KALM__WIDE_COLS);
+                                high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
 }
@@ -250,7 +250,7 @@ KALM__INLINE void kalm__pack_wide_arm(kalm__neon_kind kind, void *acts, uint8_t 
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
@@ -281,10 +281,10 @@ KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_
 {
     kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
 }
-KALM__FN void kalm__pack_wide_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -390,7 +390,7 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
 #define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
 #define KALM__NEON_WORDS_TILE(R, TURN, BODY) \
-    KALM__FN void kalm__words_##R##x1_neon(const kalm__tile_job *job) \
+    KALM__FN void kalm__int16_##R##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
@@ -419,10 +419,10 @@ KALM__NEON_WORDS_TILE(4, 1,
     KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2) KALM__WORDS_SECOND(3))
 #endif
 
-static const kalm__tile_fn kalm__words_tiles_neon[KALM__NEON_TILE] = {
-    kalm__words_1x1_neon, kalm__words_2x1_neon
+static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
+    kalm__int16_1x1_neon, kalm__int16_2x1_neon
 #if KALM__NEON64
-    , kalm__words_3x1_neon, kalm__words_4x1_neon
+    , kalm__int16_3x1_neon, kalm__int16_4x1_neon
 #endif
 };
 
@@ -721,7 +721,7 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
             job.row_scale = (const float *)acts + r;
             if (words) {
                 job.acts = tiles + 2 * r * cols32;
-                kalm__words_tiles_neon[R - 1](&job);
+                kalm__int16_tiles_neon[R - 1](&job);
                 continue;
             }
             if (!quantised) {
@@ -757,7 +757,7 @@ KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t 
 
 static const kalm__kernels kalm__kernels_neon = {
     "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
-    kalm__pack_wide_neon, kalm__multiply_high_neon
+    kalm__pack_split16_neon, kalm__multiply_high_neon
 };
 
 #if KALM__HAVE_DOT
@@ -772,15 +772,15 @@ KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size
     kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
 }
 
-KALM__FN void kalm__pack_wide_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, kalm__pack_wide_dotprod, kalm__multiply_high_neon
+    kalm__matmul_dotprod, kalm__pack_split16_dotprod, kalm__multiply_high_neon
 };
 
 #endif
@@ -803,15 +803,15 @@ KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
     return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
 }
 
-KALM__FN void kalm__pack_wide_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    kalm__pack_wide_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
+    kalm__pack_split16_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
 }
 
 static const kalm__kernels kalm__kernels_i8mm = {
     "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
-    kalm__pack_wide_i8mm, kalm__multiply_high_neon
+    kalm__pack_split16_i8mm, kalm__multiply_high_neon
 };
 #endif
 

@@ -22,7 +22,7 @@ KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 
 /* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
    becomes low. */
-KALM__INLINE int16_t kalm__round_to_word(float v, float low, float limit)
+KALM__INLINE int16_t kalm__round_to_int16(float v, float low, float limit)
 {
     const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
     float t;
@@ -38,7 +38,7 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
                                      size_t stride, size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     if (!kalm__is_quantised(type) && type != KALM__Q16) {
         for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
         return;
@@ -53,12 +53,12 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
             if (a > m) m = a;
         }
         ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(row[k], inverse), -limit, limit);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(row[k], inverse), -limit, limit);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
 
-KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                      size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
@@ -67,7 +67,7 @@ KALM__FN void kalm__pack_wide_scalar(void *acts, uint8_t *high, size_t n, const 
     (void)high;
     for (r = 0; r < n; r++, x += stride, q += cols32) {
         ((float *)acts)[r] = 1.0f;
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_word(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__WIDE);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__SPLIT16_MAX);
         for (; k < cols32; k++) q[k] = 0;
     }
 }
@@ -121,7 +121,7 @@ KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const i
     for (k = 0; k < cols32; k++)
         for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
 }
-KALM__FN void kalm__sum_words_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
+KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
 {
     size_t k, j;
     for (k = 0; k < cols32; k++)
@@ -145,7 +145,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
                 const int16_t *a = (const int16_t *)at + r * cols32;
                 float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
                 uint32_t acc[16] = {0};
-                if (w->type == KALM__Q16) kalm__sum_words_scalar(acc, a, (const int16_t *)panel, cols32);
+                if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
                 else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
                 for (j = 0; j < outputs; j++)
                     out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
@@ -165,7 +165,7 @@ KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_
 
 static const kalm__kernels kalm__kernels_scalar = {
     "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    kalm__pack_wide_scalar, NULL
+    kalm__pack_split16_scalar, NULL
 };
 
 #endif

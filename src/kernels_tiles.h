@@ -31,11 +31,11 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
     return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
 }
 
-/* pack_wide (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
+/* pack_split16 (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
    tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
 typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
                                   const float inverse[4], size_t cols);
-KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
+KALM__FN void kalm__pack_split16_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
                                     const float *x, size_t stride, const float *inverse, size_t cols)
 {
     unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
@@ -50,13 +50,13 @@ KALM__FN void kalm__pack_wide_tiles(kalm__pack_low_fn low, size_t step, size_t m
                 size_t from = r + i + kalm__min(j, some - 1);
                 row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
             }
-            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__WIDE_COLS, R, some, row, by, cols);
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, R, some, row, by, cols);
         }
     }
 }
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
-KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__WIDE_COLS / 4])
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
 {
     size_t i, count = 0;
     for (i = 0; i < cols32; i += 8) {

@@ -78,7 +78,7 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
                                    size_t stride, size_t cols)
 {
     size_t r, R, i, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__word_limit(cols) : 127.0f;
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
     for (r = row0; r < row0 + n; r += R, x += R * stride) {
         R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
         for (i = 0; i < R; i++) {
@@ -96,7 +96,7 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
     }
 }
 
-KALM__FN void kalm__pack_wide_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
+KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
     size_t r, R, i;
@@ -142,7 +142,7 @@ KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
 }
 
 /* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
-KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
+KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -159,7 +159,7 @@ KALM__FN void kalm__words_2x1_wasm(const kalm__tile_job *job)
 }
 
 /* One row */
-KALM__FN void kalm__words_1x1_wasm(const kalm__tile_job *job)
+KALM__FN void kalm__int16_1x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
     size_t step, steps = 2 * job->steps;
@@ -303,7 +303,7 @@ KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
 }
 
 /* one, two: the float tiles of one row and of two */
-KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
+KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                           size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
                                           kalm__tile_fn one, kalm__tile_fn two)
 {
@@ -335,8 +335,8 @@ KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *act
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
                 job.weights = words || R == 1 ? panel : wide;
-                if (R > 1) kalm__words_2x1_wasm(&job);
-                else if (words) kalm__words_1x1_wasm(&job);
+                if (R > 1) kalm__int16_2x1_wasm(&job);
+                else if (words) kalm__int16_1x1_wasm(&job);
                 else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
@@ -351,12 +351,12 @@ KALM__INLINE void kalm__matmul_words_wasm(const kalm__matrix *w, const void *act
 KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
+    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
 }
 
 static const kalm__kernels kalm__kernels_wasm = {
     "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    kalm__pack_wide_wasm, NULL
+    kalm__pack_split16_wasm, NULL
 };
 
 #endif

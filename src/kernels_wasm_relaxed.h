@@ -64,13 +64,13 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 KALM__FN void kalm__matmul_wasmfma(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    kalm__matmul_words_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
+    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
                             kalm__f32_2x1_wasmfma);
 }
 
 static const kalm__kernels kalm__kernels_wasmfma = {
     "wasmfma", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm,
-    kalm__matmul_wasmfma, kalm__pack_wide_wasm, NULL
+    kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
 };
 
 /* ---- activations of q8 and q4: bytes, [cols32 / 4][R][4] ------------------------------------------------ */
@@ -123,7 +123,7 @@ KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t t
     }
 }
 
-KALM__INLINE void kalm__pack_wide_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
+KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
                                           size_t stride, const float *inverse, size_t cols)
 {
     size_t r, R, i;
@@ -133,7 +133,7 @@ KALM__INLINE void kalm__pack_wide_relaxed(size_t most, int with_sign, void *acts
         for (i = 0; i < R; i++) {
             ((float *)acts)[r + i] = 1.0f;
             kalm__pack_bytes_wasm(out + 4 * i, R, x + (r + i) * stride, inverse[r + i], cols, with_sign,
-                                  high + (r + i) * KALM__WIDE_COLS);
+                                  high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
 }
@@ -222,7 +222,7 @@ static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
 /* High bytes have seven bits: here the instruction is exact as it is promised. */
 KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__WIDE_COLS / 4];
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
     size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
@@ -281,10 +281,10 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
     { \
         kalm__pack_acts_relaxed(most, with_sign, type, acts, rows, row0, n, x, stride, cols); \
     } \
-    KALM__FN void kalm__pack_wide_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
+    KALM__FN void kalm__pack_split16_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
                                          const float *inverse, size_t cols) \
     { \
-        kalm__pack_wide_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
+        kalm__pack_split16_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
     } \
     KALM__FN void kalm__matmul_##name(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, \
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch) \
@@ -293,7 +293,7 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
     } \
     static const kalm__kernels kalm__kernels_##name = { \
         #name, kalm__acts_bytes_relaxed, KALM__WASM_STEP, kalm__pack_acts_##name, kalm__matmul_scratch_scalar, \
-        kalm__matmul_##name, kalm__pack_wide_##name, kalm__multiply_high_relaxed \
+        kalm__matmul_##name, kalm__pack_split16_##name, kalm__multiply_high_relaxed \
     };
 KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 1)
 KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 1)

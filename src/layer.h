@@ -29,8 +29,8 @@ typedef struct kalm__layer_run {
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
-    int                no_fine;        /* no prompt ends in this batch */
-    kalm__fine         fine;           /* rows of the chunk taken in two planes: the last of each prompt */
+    int                no_residual;        /* no prompt ends in this batch */
+    kalm__residual         residual;           /* rows of the chunk taken in two planes: the last of each prompt */
     const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
     /* The converter's (quantize/calibrate.h): hears of the rows that matrix `what` is about to see. NULL: nobody */
     void             (*watch)(void *watcher, const struct kalm__layer_run *r, int what);
@@ -64,27 +64,27 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
 /* ---- rows into packed activations --------------------------------------------------------------------------------- */
 
 /* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache; rows that
-   need none of it are packed from where they are. Where there are fine rows the last piece is packed by kalm__pack_rows, since
+   need none of it are packed from where they are. Where there are residual rows the last piece is packed by kalm__pack_rows, since
    the second planes follow it. */
 KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__machine *m = &r->c->machine;
+    const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
     size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
-    int later = r->fine.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
+    int later = r->residual.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = later ? r->c->memory.fine : (float *)scratch;
+    float *rows = later ? r->c->memory.residual : (float *)scratch;
     const float *packed = prepare ? rows : r->from + first * r->width;
     for (k = 0; (prepare || r->gain_added) && k < count; k++) {
         const float *x = r->from + (first + k) * r->width;
         float *out = rows + k * r->width;
         if (r->gain_added) {
-            float *residual = r->c->memory.x + (r->row0 + first + k) * hidden;
-            ops->add_norm(residual, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
-            x = residual;
+            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden;
+            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            x = stream;
         }
         if (!prepare) continue;
         if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
@@ -92,58 +92,58 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         if (r->rotated) ops->hadamard(out, r->width);
     }
     if (!r->target) return;
-    for (f = 0; f < r->fine.count; f++)
-        if (r->fine.row[f] >= first && r->fine.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.fine + (r->n - last + f) * r->width, packed + (r->fine.row[f] - first) * r->width,
+    for (f = 0; f < r->residual.count; f++)
+        if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
+            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, packed + (r->residual.row[f] - first) * r->width,
                                r->width);
     if (later) return;
     if (r->target == &r->layer->matrix[KALM__T_Q])
         m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->fine.count, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->residual.count, first, count, packed, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
-   of fine rows included. */
+   of residual rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->machine), fine = r->fine.count, last = (n - 1) / step * step;
+    size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->target = what < 0 ? NULL : &r->layer->matrix[what];
     r->rotated = what < 0 ? 0 : r->layer->rotated[what];
     r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
     r->gain = gain;
-    if (!r->target || !kalm__is_quantised(r->target->type)) r->fine.count = 0;
-    r->fine.at = n;
+    if (!r->target || !kalm__is_quantised(r->target->type)) r->residual.count = 0;
+    r->residual.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
     if (r->watch && r->target) r->watch(r->watcher, r, what);
-    n += r->fine.count;
-    if (r->fine.count)
-        r->c->machine.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.fine, r->width,
+    n += r->residual.count;
+    if (r->residual.count)
+        r->c->backend.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
                                          r->width);
-    r->fine.count = fine;
+    r->residual.count = residual;
     return n;
 }
 
 /* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
    Shortens the chunk where they would be too many. Tiny model, Kendall tau to float32 at r = 4 / 32: .9941 / .9930 with these and
    the second planes of document rows (decoder.h), .9933 / .9924 without these, .9932 / .9906 without both. */
-KALM__FN void kalm__find_fine(kalm__layer_run *r)
+KALM__FN void kalm__find_residual(kalm__layer_run *r)
 {
     const kalm__memory *m = &r->c->memory;
-    size_t i, step = r->c->machine.kernels->acts_step;
-    r->fine.count = 0;
-    if (r->side != KALM__DECODER || r->no_fine || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
+    size_t i, step = r->c->backend.kernels->acts_step;
+    r->residual.count = 0;
+    if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     for (i = 0; i < r->n; i++) {
         const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
         if (r->row0 + i + 1 != q->row + q->count) continue;
-        if (r->fine.count == KALM__MAX_FINE) {
+        if (r->residual.count == KALM__MAX_RESIDUAL) {
             r->n = i / step * step;    /* the chunks must begin at multiples of step */
-            while (r->fine.count && r->fine.row[r->fine.count - 1] >= r->n) r->fine.count--;
+            while (r->residual.count && r->residual.row[r->residual.count - 1] >= r->n) r->residual.count--;
             return;
         }
-        r->fine.row[r->fine.count++] = i;
+        r->residual.row[r->residual.count++] = i;
     }
 }
 
@@ -154,9 +154,9 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
-    const kalm__ops *ops = r->c->machine.ops;
+    const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, r->n), h, j, n;
-    void *scratch = kalm__scratch(&r->c->machine, worker);
+    void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (; k < end; k += n) {          /* of one sequence */
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
@@ -185,8 +185,8 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
     for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
         r->n = kalm__min(r->c->chunk, r->rows - r->row0);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
-        kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
+        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
+        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
         kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
     }
     for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
@@ -194,14 +194,14 @@ KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
 
 /* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
 
-KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
+KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__side *s = &r->stack->shape;
-    const kalm__ops *ops = r->c->machine.ops;
+    const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
     float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
-    void *scratch = kalm__scratch(&r->c->machine, worker);
+    void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
         const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
@@ -218,9 +218,9 @@ KALM__FN void kalm__turn_queries_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__layer_queries(kalm__layer_run *r)
 {
     const kalm__side *s = &r->stack->shape;
-    kalm__linear(&r->c->machine, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
                  (size_t)s->heads * s->head_dim, NULL);
-    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__turn_queries_task, r);
+    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__rotate_queries_task, r);
 }
 
 KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
@@ -241,7 +241,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     q = &m->seqs[p->seq];
     i -= p->task;
     query = i / s->kv_heads * block;
-    a.machine = &r->c->machine;
+    a.backend = &r->c->backend;
     a.shape = r->heads;
     a.cross = q->cross;
     a.self = q->self;
@@ -255,7 +255,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     a.position = q->position + (p->row - q->row);
     a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
     a.out = m->attended + (p->row - r->row0) * wide;
-    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->machine, worker));
+    kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
 KALM__FN void kalm__layer_attention(kalm__layer_run *r)
@@ -282,14 +282,14 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
-    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->machine.kernels->acts_step));
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->backend.kernels->acts_step));
 }
 
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
 KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 {
     kalm__memory *m = &r->c->memory;
-    const kalm__machine *machine = &r->c->machine;
+    const kalm__backend *backend = &r->c->backend;
     const kalm__layer *l = r->layer;
     size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
     size_t row0, n, all;
@@ -297,23 +297,23 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     for (row0 = 0; row0 < r->rows; row0 += n) {
         r->row0 = row0;
         r->n = kalm__even_chunk(r->c, r->rows - row0);
-        kalm__find_fine(r);
+        kalm__find_residual(r);
         n = r->n;
         if (!shared_q) kalm__layer_queries(r);
         kalm__layer_attention(r);
         all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->fine);
+        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_ATTENTION];
         all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
         r->gain_added = NULL;
-        kalm__gated(machine, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->fine);
+        kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
         all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(machine, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->fine);
+        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_MLP];
         (void)kalm__pack_rows(r, m->y, n, -1, NULL);
         r->gain_added = NULL;
     }
-    r->fine.count = 0;
+    r->residual.count = 0;
 }
 
 /* ---- tokens into rows ------------------------------------------------------------------------------------------------ */

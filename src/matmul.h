@@ -9,15 +9,15 @@
 #include "ops.h"
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
-typedef struct kalm__machine {
+typedef struct kalm__backend {
     const kalm__kernels *kernels;
     const kalm__ops     *ops;
     kalm__pool          *pool;
     unsigned char       *scratch;      /* [workers][scratch_size] */
     size_t               scratch_size;
-} kalm__machine;
+} kalm__backend;
 
-KALM__INLINE unsigned char *kalm__scratch(const kalm__machine *m, unsigned worker)
+KALM__INLINE unsigned char *kalm__scratch(const kalm__backend *m, unsigned worker)
 {
     return m->scratch + worker * m->scratch_size;
 }
@@ -60,15 +60,15 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
-enum { KALM__MAX_FINE = 32 };
-typedef struct kalm__fine {
+enum { KALM__MAX_RESIDUAL = 32 };
+typedef struct kalm__residual {
     size_t count, at;
-    size_t row[KALM__MAX_FINE];
-} kalm__fine;
+    size_t row[KALM__MAX_RESIDUAL];
+} kalm__residual;
 
 typedef struct kalm__product {
-    const kalm__machine *machine;
-    const kalm__fine    *fine;         /* NULL: none */
+    const kalm__backend *backend;
+    const kalm__residual    *residual;         /* NULL: none */
     const kalm__matrix  *w[2];         /* gate and up, or one matrix */
     const void          *acts;
     size_t               block, row0;  /* rows packed in acts; first of them to use */
@@ -77,12 +77,12 @@ typedef struct kalm__product {
     kalm__cut            cut;
 } kalm__product;
 
-/* y, rows `stride` apart and `width` long: fine rows get their second plane. */
-KALM__FN void kalm__add_fine(const kalm__machine *m, const kalm__fine *fine, float *y, size_t stride, size_t width)
+/* y, rows `stride` apart and `width` long: residual rows get their second plane. */
+KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *residual, float *y, size_t stride, size_t width)
 {
     size_t i;
-    for (i = 0; i < fine->count; i++)
-        m->ops->scale_add(y + fine->row[i] * stride, 1.0f, y + (fine->at + i) * stride, width);
+    for (i = 0; i < residual->count; i++)
+        m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
@@ -92,20 +92,20 @@ KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
     float *y;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     y = p->y + row * p->stride + panel * 16;
-    p->machine->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
-                                kalm__scratch(p->machine, worker));
-    if (p->fine) kalm__add_fine(p->machine, p->fine, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
+    p->backend->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
+                                kalm__scratch(p->backend, worker));
+    if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
 /* Cut a product into pieces and do them; `up` NULL for a plain one. */
-KALM__FN void kalm__run_product(const kalm__machine *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
-                                size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__fine *fine,
+KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
+                                size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__residual *residual,
                                 kalm__task task)
 {
     kalm__product p;
     if (!n) return;
-    p.machine = m;
-    p.fine = fine && fine->count ? fine : NULL;
+    p.backend = m;
+    p.residual = residual && residual->count ? residual : NULL;
     p.w[0] = w;
     p.w[1] = up;
     p.acts = acts;
@@ -114,21 +114,21 @@ KALM__FN void kalm__run_product(const kalm__machine *m, const kalm__matrix *w, c
     p.y = y;
     p.stride = stride;
     kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                           p.fine != NULL), task, &p);
+                                           p.residual != NULL), task, &p);
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
-   fine rows n counts their second planes, and y has room for them. */
-KALM__FN void kalm__linear(const kalm__machine *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
-                           size_t n, float *y, size_t stride, const kalm__fine *fine)
+   residual rows n counts their second planes, and y has room for them. */
+KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
+                           size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
-    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, fine, kalm__linear_task);
+    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, kalm__linear_task);
 }
 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
 
 /* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
-enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_FINE };
+enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_RESIDUAL };
 
 KALM__FN size_t kalm__geglu_scratch(void)
 {
@@ -138,9 +138,9 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    const kalm__kernels *k = p->machine->kernels;
+    const kalm__kernels *k = p->backend->kernels;
     size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
-    unsigned char *scratch = kalm__scratch(p->machine, worker);
+    unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
     float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
@@ -148,25 +148,25 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
     k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
     k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
-    if (p->fine) {
-        kalm__add_fine(p->machine, p->fine, gate, wide, width);
-        kalm__add_fine(p->machine, p->fine, up, wide, width);
-        n = p->fine->at;
+    if (p->residual) {
+        kalm__add_residual(p->backend, p->residual, gate, wide, width);
+        kalm__add_residual(p->backend, p->residual, up, wide, width);
+        n = p->residual->at;
     }
     for (r = 0; r < n; r++)
-        p->machine->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+        p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
 }
 
 /* n at most KALM__GEGLU_ROWS */
-KALM__FN void kalm__gated(const kalm__machine *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
-                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__fine *fine)
+KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
+                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual)
 {
-    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, fine, kalm__geglu_task);
+    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, kalm__geglu_task);
 }
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
 /* Rows a task prepares at once: about 16, in whole acts_steps. */
-KALM__INLINE size_t kalm__row_step(const kalm__machine *m) { return kalm__round_up(16, m->kernels->acts_step); }
+KALM__INLINE size_t kalm__row_step(const kalm__backend *m) { return kalm__round_up(16, m->kernels->acts_step); }
 
 #endif

@@ -33,10 +33,10 @@ typedef struct kalm__ops {
     float (*dot)(const float *x, const float *y, size_t n);
     void  (*hadamard)(float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
-    float (*quantise_words)(int16_t *q, const float *x, size_t n, float most);
+    float (*quantise_int16)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
-    void  (*add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
+    void  (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
                       size_t n);
 } kalm__ops;
 
@@ -215,7 +215,7 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
     v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
     return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
 }
-KALM__VT KALM__INLINE __m128i kalm__words_avx2(__m256 v)
+KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
     __m256i w = _mm256_cvtps_epi32(v);
     return _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
@@ -251,8 +251,8 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define V_HMAX(a) kalm__hmax_avx2(a)
 #define V_HADAMARD(a) kalm__lanes_avx2(a)
 #define V_STORE8(p, v) \
-    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__words_avx2(v), _mm_setzero_si128()))
-#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__words_avx2(v))
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
+#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
 #include "ops_template.h"
 
 #if KALM__HAVE_AVX512
@@ -399,7 +399,7 @@ KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
     v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
     return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
-KALM__INLINE v128_t kalm__words_wasm(v128_t v)
+KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
     v = wasm_i32x4_trunc_sat_f32x4(v);
     return wasm_i16x8_narrow_i32x4(v, v);
@@ -424,8 +424,8 @@ KALM__INLINE v128_t kalm__words_wasm(v128_t v)
 #define V_SUM(a) kalm__sum_wasm(a)
 #define V_HMAX(a) kalm__hmax_wasm(a)
 #define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__words_wasm(v), kalm__words_wasm(v)), 0)
-#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__words_wasm(v), 0)
+#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
+#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
 #include "ops_template.h"
 #endif
 

@@ -351,7 +351,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 }
 
 /* The same in words, up to +-most. */
-KALM__VT static float KALM__V(quantise_words)(int16_t *q, const float *x, size_t n, float most)
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
     VF by = V_SET(inverse), limit = V_SET(most);
@@ -383,7 +383,7 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
                                        float finish, size_t n)
 {
     VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
@@ -400,7 +400,7 @@ KALM__VT static void KALM__V(add_wide)(float *out, const float *y, float scale, 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_words), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_wide)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
 };
 
 #undef KALM__V

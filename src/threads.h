@@ -9,20 +9,25 @@
 #include "base.h"
 #include "platform.h"
 
+/* What KALM__THREADS can be. */
+#define KALM__THREADS_NONE 0
+#define KALM__THREADS_POSIX 1
+#define KALM__THREADS_WINDOWS 2
+
 #ifndef KALM_NO_THREADS
 #  if defined(_WIN32)
-#    define KALM__THREADS 2
+#    define KALM__THREADS KALM__THREADS_WINDOWS
 #  elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
-#    define KALM__THREADS 0
+#    define KALM__THREADS KALM__THREADS_NONE
 #  elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
-#    define KALM__THREADS 1
+#    define KALM__THREADS KALM__THREADS_POSIX
 #    include <pthread.h>
 #    include <sched.h>
 #  else
-#    define KALM__THREADS 0
+#    define KALM__THREADS KALM__THREADS_NONE
 #  endif
 #else
-#  define KALM__THREADS 0
+#  define KALM__THREADS KALM__THREADS_NONE
 #endif
 
 #define KALM__MAX_THREADS 256u
@@ -70,7 +75,7 @@ KALM__INLINE int kalm__atomic_swap(volatile kalm__atomic *a, uint32_t was, uint3
     return 1;
 }
 #  undef KALM__THREADS
-#  define KALM__THREADS 0
+#  define KALM__THREADS KALM__THREADS_NONE
 #endif
 
 KALM__INLINE void kalm__pause(void)
@@ -92,9 +97,9 @@ typedef struct kalm__pool kalm__pool;
 typedef struct kalm__worker {
     kalm__pool *pool;
     unsigned    index;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_t   thread;
-#elif KALM__THREADS == 2
+#elif KALM__THREADS == KALM__THREADS_WINDOWS
     HANDLE      thread;
 #endif
 } kalm__worker;
@@ -115,10 +120,10 @@ struct kalm__pool {
     char        pad2[64];
     volatile kalm__atomic sleepers;    /* workers asleep */
     volatile kalm__atomic stop;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_mutex_t lock;
     pthread_cond_t  wake, done;
-#elif KALM__THREADS == 2
+#elif KALM__THREADS == KALM__THREADS_WINDOWS
     CRITICAL_SECTION   lock;
     CONDITION_VARIABLE wake, done;
 #endif
@@ -139,9 +144,9 @@ KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker)
     }
 }
 
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
 
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { pthread_mutex_lock(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { pthread_mutex_unlock(&p->lock); }
 #else
@@ -163,7 +168,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             spins = 0;
             if (kalm__pool_share(p, w->index)) {
                 kalm__pool_lock(p);    /* the caller may be between its check and its sleep */
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_signal(&p->done);
 #else
                 WakeConditionVariable(&p->done);
@@ -177,7 +182,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             kalm__pool_lock(p);
             kalm__atomic_add(&p->sleepers, 1);
             while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->wake, &p->lock);
 #else
                 SleepConditionVariableCS(&p->wake, &p->lock, INFINITE);
@@ -189,7 +194,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
     }
 }
 
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
 KALM__FN void *kalm__pool_thread(void *arg)
 {
     kalm__pool_run_worker((kalm__worker *)arg);
@@ -217,9 +222,9 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
         p->size = size;
         return;
     }
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     if (size < 2) return;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     if (pthread_mutex_init(&p->lock, NULL)) return;
     if (pthread_cond_init(&p->wake, NULL)) {
         pthread_mutex_destroy(&p->lock);
@@ -239,7 +244,7 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
         kalm__worker *w = &workers[p->size];
         w->pool = p;
         w->index = p->size;
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
         if (pthread_create(&w->thread, NULL, kalm__pool_thread, w)) break;
 #else
         w->thread = CreateThread(NULL, 0, kalm__pool_thread, w, 0, NULL);
@@ -253,12 +258,12 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
 
 KALM__FN void kalm__pool_stop(kalm__pool *p)
 {
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     unsigned i;
     if (!p->started) return;
     kalm__pool_lock(p);
     kalm__atomic_set(&p->stop, 1);
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_cond_broadcast(&p->wake);
     kalm__pool_unlock(p);
     for (i = 1; i < p->size; i++) pthread_join(p->workers[i].thread, NULL);
@@ -303,10 +308,10 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
         p->parallel(p->parallel_user, kalm__min(p->size, count), kalm__pool_user_task, p);
         return;
     }
-#if KALM__THREADS
+#if KALM__THREADS != KALM__THREADS_NONE
     if (kalm__atomic_get(&p->sleepers)) {
         kalm__pool_lock(p);
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
         pthread_cond_broadcast(&p->wake);
 #else
         WakeAllConditionVariable(&p->wake);
@@ -323,7 +328,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
             }
             kalm__pool_lock(p);
             while (kalm__atomic_get(&p->unfinished)) {
-#if KALM__THREADS == 1
+#if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->done, &p->lock);
 #else
                 SleepConditionVariableCS(&p->done, &p->lock, INFINITE);

@@ -657,7 +657,7 @@ static void encode_run(void *arg)
 
 static bench__peak_fn model_peak(const kalm_model *model, const kalm_context *ctx, const char **name)
 {
-    return peak_of(ctx->machine.kernels->name, model->file.stack[KALM__ENCODER].layers[0].matrix[KALM__T_O].type, name);
+    return peak_of(ctx->backend.kernels->name, model->file.stack[KALM__ENCODER].layers[0].matrix[KALM__T_O].type, name);
 }
 
 /* `count` texts of `tokens` tokens in one call */

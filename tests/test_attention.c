@@ -76,16 +76,16 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
 {
     kalm__pool pool;
     kalm__worker worker;
-    kalm__machine machine;
+    kalm__backend backend;
     kalm__attention a;
     kalm__attention_scratch plan;
     size_t bytes, q, h, i, block;
     void *memory[3];
     float queries[QUERIES * ROW];
-    memset(&machine, 0, sizeof machine), memset(&a, 0, sizeof a);
+    memset(&backend, 0, sizeof backend), memset(&a, 0, sizeof a);
     kalm__pool_start(&pool, 1, &worker, NULL);
-    machine.kernels = set, machine.ops = kalm__pick_ops(set), machine.pool = &pool;
-    a.machine = &machine;
+    backend.kernels = set, backend.ops = kalm__pick_ops(set), backend.pool = &pool;
+    a.backend = &backend;
     a.shape.heads = HEADS, a.shape.kv_heads = KV, a.shape.head_dim = DIM, a.shape.type = type;
     a.left = p.left, a.right = p.right, a.position = p.position;
     a.cross.count = p.cross, a.cross.capacity = kalm__round_up(p.cross, KALM__KEY_STEP);
@@ -99,10 +99,10 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
         memset(memory[i], 0xff, size + 64);
     }
     a.cross.data = kalm__align64(memory[1]), a.self.data = kalm__align64(memory[2]);
-    if (p.cross) put(&a.shape, machine.ops, &a.cross, 0, p.cross);
-    if (p.self) put(&a.shape, machine.ops, &a.self, p.cross, p.self);
+    if (p.cross) put(&a.shape, backend.ops, &a.cross, 0, p.cross);
+    if (p.self) put(&a.shape, backend.ops, &a.self, p.cross, p.self);
     memcpy(queries, p.q, sizeof queries);
-    for (i = 0; i < QUERIES * HEADS && type == KALM__Q8; i++) machine.ops->hadamard(queries + i * DIM, DIM);
+    for (i = 0; i < QUERIES * HEADS && type == KALM__Q8; i++) backend.ops->hadamard(queries + i * DIM, DIM);
     a.q = queries, a.out = out;
     for (q = 0; q < p.queries; q += block)
         for (h = 0; h < KV; h++) kalm__attend(&a, q, kalm__min(block, p.queries - q), h, kalm__align64(memory[0]));

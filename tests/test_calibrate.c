@@ -41,7 +41,7 @@ static void input_row(float *x, size_t cols, size_t i)
 typedef struct bench {
     kalm__pool    pool;
     kalm__worker  workers[4];
-    kalm__machine machine;
+    kalm__backend backend;
     kalm__moment_work work;
 } bench;
 
@@ -49,10 +49,10 @@ static void bench_begin(bench *b, const char *kernels, unsigned threads, size_t 
 {
     memset(b, 0, sizeof *b);
     kalm__pool_start(&b->pool, threads, b->workers, NULL);
-    b->machine.kernels = kalm__pick_kernels(kernels);
-    b->machine.ops = kalm__pick_ops(b->machine.kernels);
-    b->machine.pool = &b->pool;
-    if (kalm__moment_work_begin(&b->work, &b->machine, cols, NULL)) exit(1);
+    b->backend.kernels = kalm__pick_kernels(kernels);
+    b->backend.ops = kalm__pick_ops(b->backend.kernels);
+    b->backend.pool = &b->pool;
+    if (kalm__moment_work_begin(&b->work, &b->backend, cols, NULL)) exit(1);
 }
 
 static void bench_end(bench *b)

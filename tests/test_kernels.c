@@ -116,7 +116,7 @@ static problem make(uint32_t type, size_t rows, size_t cols, size_t outputs, int
                 if (type == KALM__F32) memcpy(panel + (k * 16 + j) * 4, &f, 4);
                 else if (type == KALM__Q8) panel[k / 4 * 64 + 4 * j + k % 4] = (unsigned char)pick_byte(kind);
                 else if (type == KALM__Q16) {
-                    int limit = kalm__word_limit(cols);
+                    int limit = kalm__int16_limit(cols);
                     int16_t w = (int16_t)(kind == EXTREME ? (f > 0 ? limit : -limit) : (int)(f * (float)limit));
                     memcpy(panel + k / 2 * 64 + 4 * j + k % 2 * 2, &w, 2);
                 }
@@ -416,7 +416,7 @@ static void check_stride(void)
 }
 
 /* Wide rows: every set the same sums as integers, alone and beside others, whatever bytes or words it makes of them. */
-static void check_wide(void)
+static void check_split16(void)
 {
     static const size_t cols[] = { 1, 31, 32, 33, 100, 224, 256 };
     size_t round, i, r, k, n;
@@ -426,7 +426,7 @@ static void check_wide(void)
         buffer x = take(((rows - 1) * stride + wide) * 4, 4), inverse = take(rows * 4, 4);
         const kalm__kernels *set;
         for (r = 0; r < rows; r++) {
-            float size = (float)ldexp(1.0, (int)(test_random(&state) % 40) - 20), by = (round % 7 == 3 ? 127.0f : (float)KALM__WIDE) / size;
+            float size = (float)ldexp(1.0, (int)(test_random(&state) % 40) - 20), by = (round % 7 == 3 ? 127.0f : (float)KALM__SPLIT16_MAX) / size;
             if (r % 9 == 8) by = 0.0f;
             memcpy(inverse.data + 4 * r, &by, 4);
             for (k = 0; k < wide; k++) {
@@ -445,12 +445,12 @@ static void check_wide(void)
         for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
             size_t bad = 0, wrote = 0;
             buffer acts = take(set->acts_bytes(KALM__Q8, rows, wide), 64), scratch = take(set->matmul_scratch(KALM__Q8, wide), 64);
-            buffer y = take(rows * outputs * 4, 4), z = take(rows * outputs * 4, 4), high = take(rows * KALM__WIDE_COLS, 1);
-            set->pack_wide(acts.data, high.data, rows, (const float *)(void *)x.data, stride, (const float *)(void *)inverse.data, wide);
+            buffer y = take(rows * outputs * 4, 4), z = take(rows * outputs * 4, 4), high = take(rows * KALM__SPLIT16_COLS, 1);
+            set->pack_split16(acts.data, high.data, rows, (const float *)(void *)x.data, stride, (const float *)(void *)inverse.data, wide);
             set->matmul(&p.w, acts.data, rows, 0, rows, 0, panels, (float *)(void *)y.data, outputs, scratch.data);
             memset(z.data, 0, rows * outputs * 4);
             for (r = 0; r < rows && set->multiply_high; r++)
-                wrote += (size_t)set->multiply_high(&p.w, high.data + r * KALM__WIDE_COLS, (float *)(void *)(z.data + r * outputs * 4));
+                wrote += (size_t)set->multiply_high(&p.w, high.data + r * KALM__SPLIT16_COLS, (float *)(void *)(z.data + r * outputs * 4));
             CHECKF(round % 7 != 3 || !wrote, "%s: high bytes where no activation has one", set->name);
             for (r = 0; r < rows; r++)
                 for (n = 0; n < outputs; n++) {
@@ -496,6 +496,6 @@ int main(void)
     check_largest();
     check_not_numbers();
     check_stride();
-    check_wide();
+    check_split16();
     return test_end();
 }

@@ -80,14 +80,14 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     for (i = 0; i < 64 && q[1][i] == q[0][i % 4 * 16 + i / 4]; i++) {}
     CHECKF(i == 64 && q[1][64] == 0, "%s: interleave goes wrong at byte %zu", set, i);
     for (i = 0; i < MOST; i++) x[i] = (float)((int)(test_random(&state) % 8000000) - 4000000);
-    BOTH("add_wide", n, o->add_wide(out, out, scale, 0.37f, x, x + MOST / 2, 1.25f, n < MOST / 2 ? n : MOST / 2));
-    BOTH("add_wide without high bytes", n, o->add_wide(out, gain, scale, 0.37f, NULL, x, 1.0f, n));
-    BOTH("add_wide to nothing", n, o->add_wide(out, NULL, scale, 0.37f, NULL, x, 0.7f, n));
+    BOTH("add_split16", n, o->add_split16(out, out, scale, 0.37f, x, x + MOST / 2, 1.25f, n < MOST / 2 ? n : MOST / 2));
+    BOTH("add_split16 without high bytes", n, o->add_split16(out, gain, scale, 0.37f, NULL, x, 1.0f, n));
+    BOTH("add_split16 to nothing", n, o->add_split16(out, NULL, scale, 0.37f, NULL, x, 0.7f, n));
     fill(x, MOST, size);
     if (n > 3) x[1] = 127.0f * size * 50.0f, x[2] = 0.5f * size * 50.0f, x[3] = -1.5f * size * 50.0f;     /* ties */
     memset(q, 77, sizeof q), memset(w, 77, sizeof w);
     got[0] = ops->quantise(q[0], x, n), want[0] = kalm__table_scalar.quantise(q[1], x, n);
-    got[1] = ops->quantise_words(w[0], x, n, 2896.0f), want[1] = kalm__table_scalar.quantise_words(w[1], x, n, 2896.0f);
+    got[1] = ops->quantise_int16(w[0], x, n, 2896.0f), want[1] = kalm__table_scalar.quantise_int16(w[1], x, n, 2896.0f);
     CHECKF(same(got, want, 2) && !memcmp(q[0], q[1], sizeof q[0]) && !memcmp(w[0], w[1], sizeof w[0]),
            "%s: quantising %zu numbers differs from the scalar table", set, n);
 }
@@ -101,7 +101,7 @@ static void check_not_numbers(const kalm__ops *ops)
     for (i = 0; i < 33; i++) x[i] = i % 3 == 0 ? (float)NAN : i % 3 == 1 ? (float)INFINITY : 1.0f;
     memset(q, 77, sizeof q), memset(w, 77, sizeof w);
     (void)ops->quantise(q, x, 33);
-    (void)ops->quantise_words(w, x, 33, 2896.0f);
+    (void)ops->quantise_int16(w, x, 33, 2896.0f);
     ops->geglu(got, x, x, 33);
     (void)ops->exp_sum(x, 33, (float)NAN);
     CHECK(q[33] == 77 && w[33] == 77 * 257);
@@ -172,7 +172,7 @@ static void check_exact(void)
     }
     CHECK(kalm__exp(0.0) == 1.0 && kalm__tanh(0.0) == 0.0 && kalm__tanh(1e9) == 1.0 && kalm__tanh(-1e9) == -1.0);
     CHECK(kalm__exp(1e9) == kalm__exp(700.0) && kalm__exp((double)NAN) > 0);
-    CHECK(kalm__word_limit(256) == 2896 && kalm__word_limit(64) == 5792 && kalm__word_limit(4096) == 724);
+    CHECK(kalm__int16_limit(256) == 2896 && kalm__int16_limit(64) == 5792 && kalm__int16_limit(4096) == 724);
 }
 
 int main(void)
