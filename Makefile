@@ -37,7 +37,7 @@ ifeq ($(SQLITE),yes)
   TEXT_LIBS += $(shell pkg-config --libs sqlite3)
 endif
 
-PARTS := $(wildcard src/*.h tokenizer/*.h quantize/*.h)
+PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
 .PHONY: help all header check-header check test sanitize thread demo bench install shared targets dist clean
 help:

@@ -1478,7 +1478,7 @@ KALM__FN const char *kalm__type_name(uint32_t type)
 
 #endif
 /* ---- end src/format.h ---- */
-/* ---- begin quantize/blocks.h ---- */
+/* ---- begin src/blocks.h ---- */
 /* blocks.h - how quantised weights lie in memory, drawn once for the kernels that read them and the converter that
    writes them. Knows nothing of how scales are chosen (codecs.h) nor of files (format.h).
 
@@ -1557,7 +1557,7 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 }
 
 #endif
-/* ---- end quantize/blocks.h ---- */
+/* ---- end src/blocks.h ---- */
 /* ---- begin src/threads.h ---- */
 /* threads.h - a persistent pool that runs one function on every worker, and the loop that shares tasks among them.
    pthreads, Windows, none (KALM_NO_THREADS), or the user's own job system.
@@ -3273,7 +3273,7 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
      f16, bf16   panel p: uint16 [cols][16]
-     q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
+     q8, q4      see blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
                  +-kalm__int16_limit(cols). In memory only: keys of attention
 

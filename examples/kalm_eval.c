@@ -1,5 +1,5 @@
 /* kalm_eval.c - the command kalm-eval: rerank the candidates of a test collection and measure the order. */
-#include "command.h"
+#include "../src/tools/command.h"
 
 static const char help[] =
     "Usage: kalm-eval MODEL.kalm EVAL_DIR [options]\n"

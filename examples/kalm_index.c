@@ -1,5 +1,5 @@
 /* kalm_index.c - the command kalm-index: a corpus in, a store of encoded documents out. */
-#include "command.h"
+#include "../src/tools/command.h"
 #include "store.h"
 #include "readers.h"
 

@@ -1,5 +1,5 @@
 /* kalm_rerank.c - the command kalm-rerank: documents in, a ranking out. */
-#include "command.h"
+#include "../src/tools/command.h"
 #ifdef HAVE_SQLITE3
 #  include "store.h"
 #endif

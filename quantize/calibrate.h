@@ -49,7 +49,7 @@
 #ifndef KALM__CALIBRATE_H
 #define KALM__CALIBRATE_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/model.h"
@@ -61,7 +61,7 @@
 #include "../src/public.h"
 #include "moments.h"
 #include "plan.h"
-#include "texts.h"
+#include "../src/tools/texts.h"
 #include "units.h"
 
 enum {

@@ -12,11 +12,11 @@
 #ifndef KALM__CHECKPOINT_H
 #define KALM__CHECKPOINT_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/modelfile.h"
-#include "json.h"
+#include "../src/tools/json.h"
 #include "safetensors.h"
 #include <stdio.h>
 

@@ -14,7 +14,7 @@
 #include "../src/base.h"
 #include "../src/kernels.h"
 #include "../src/embedding.h"
-#include "blocks.h"
+#include "../src/blocks.h"
 
 /* What rounding did to some weights: both sums of squares. */
 typedef struct kalm__loss {

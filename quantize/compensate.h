@@ -13,10 +13,10 @@
 #ifndef KALM__COMPENSATE_H
 #define KALM__COMPENSATE_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/kernels.h"
-#include "blocks.h"
+#include "../src/blocks.h"
 #include "codecs.h"
 #include "moments.h"
 

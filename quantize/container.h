@@ -3,13 +3,13 @@
 #ifndef KALM__CONTAINER_H
 #define KALM__CONTAINER_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/modelfile.h"
-#include "json.h"
+#include "../src/tools/json.h"
 #include "plan.h"
-#include "progress.h"
+#include "../src/tools/progress.h"
 #include "stream.h"
 
 /* A section on its way into the file. */

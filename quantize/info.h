@@ -2,7 +2,7 @@
 #ifndef KALM__INFO_H
 #define KALM__INFO_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/modelfile.h"

@@ -3,7 +3,7 @@
    checkpoint.h understands config.json and finds the tensors (safetensors.h), plan.h says what becomes of each, stream.h
    codes them (units.h, codecs.h) and writes them, container.h puts the file around them; calibrate.h is what texts add.
    Here: the command, the tokenizer and the prompt. */
-#include "files.h"                     /* before all else, see there */
+#include "../src/tools/files.h"                     /* before all else, see there */
 #if defined(__clang__)
 #  pragma STDC FP_CONTRACT OFF         /* the same file from every compiler; GCC does so by -std=c99 */
 #endif
@@ -13,10 +13,10 @@
 #include "plan.h"
 #include "stream.h"
 #include "calibrate.h"
-#include "texts.h"
+#include "../src/tools/texts.h"
 #include "container.h"
 #include "info.h"
-#include "progress.h"
+#include "../src/tools/progress.h"
 #include "../tokenizer/import.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,7 +11,7 @@
 #ifndef KALM__MOMENTS_H
 #define KALM__MOMENTS_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/exact.h"
 #include "../src/kernels.h"

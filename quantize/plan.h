@@ -3,7 +3,7 @@
 #ifndef KALM__PLAN_H
 #define KALM__PLAN_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/kernels.h"

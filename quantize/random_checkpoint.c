@@ -5,7 +5,7 @@
    are those a trained model keeps its activations in order with: matrices N(0, 1 / inputs), so that unit rows stay unit
    rows, norms 1 + N(0, 0.2), the table N(0, 1 / hidden), so that rows times sqrt(hidden) are unit rows. Queries and keys
    get norms of about 1.7, so that attention prefers some keys and margins depend on the document. */
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include <stdio.h>
 #include <stdlib.h>

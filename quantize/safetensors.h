@@ -8,10 +8,10 @@
 #ifndef KALM__SAFETENSORS_H
 #define KALM__SAFETENSORS_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/kernels.h"
-#include "json.h"
+#include "../src/tools/json.h"
 
 enum {
     KALM__MAX_DIMS = 8,

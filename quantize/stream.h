@@ -4,13 +4,13 @@
 #ifndef KALM__STREAM_H
 #define KALM__STREAM_H
 
-#include "files.h"
+#include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/format.h"
 #include "../src/threads.h"
 #include "calibrate.h"
 #include "plan.h"
-#include "progress.h"
+#include "../src/tools/progress.h"
 #include "units.h"
 
 /* The section of the weights as it grows. */

@@ -30,7 +30,7 @@
 #include "exact.h"
 #include "platform.h"
 #include "format.h"
-#include "../quantize/blocks.h"
+#include "blocks.h"
 #include "threads.h"
 
 /* Text to tokens and back. */

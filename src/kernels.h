@@ -6,7 +6,7 @@
 
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
      f16, bf16   panel p: uint16 [cols][16]
-     q8, q4      see quantize/blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
+     q8, q4      see blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
                  +-kalm__int16_limit(cols). In memory only: keys of attention
 
@@ -32,7 +32,7 @@
 
 #include "base.h"
 #include "exact.h"
-#include "../quantize/blocks.h"
+#include "blocks.h"
 
 enum {
     KALM__F32 = 0, KALM__F16 = 1, KALM__BF16 = 2, KALM__Q8 = 3, KALM__Q4 = 4,

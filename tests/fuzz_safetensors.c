@@ -3,7 +3,7 @@
 
      fuzz_safetensors [ROUNDS [SEED]]    mutate small checkpoints of the random generator; needs a sanitizer to see the most
      with -DKALM_FUZZER and -fsanitize=fuzzer: LLVMFuzzerTestOneInput (first byte: 0 header, 1 config, 2 index) */
-#include "../quantize/files.h"
+#include "../src/tools/files.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../quantize/checkpoint.h"

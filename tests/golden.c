@@ -13,7 +13,7 @@
 #define KALM__EVEX_VNNI                /* see config.h */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
-#include "../quantize/json.h"
+#include "../src/tools/json.h"
 #include "test.h"
 #include <dirent.h>
 #include <sys/stat.h>

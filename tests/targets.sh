@@ -93,7 +93,7 @@ one_target() {
     done
     bin=$dir/$(echo "$cc" | tr -c 'a-z0-9A-Z_\n' '-')
     started=$(date +%s)
-    if [ ! -e "$bin.done" ] || [ -n "$(find src tokenizer quantize examples/kalm_rerank.c examples/command.h tests/golden.c tests/targets.c tests/test_*.c -newer "$bin.done" -print 2> /dev/null | head -n 1)" ]; then
+    if [ ! -e "$bin.done" ] || [ -n "$(find src tokenizer quantize examples/kalm_rerank.c src/tools tests/golden.c tests/targets.c tests/test_*.c -newer "$bin.done" -print 2> /dev/null | head -n 1)" ]; then
         rm -f "$bin.done"
         flags="$static -std=c99 -O2 $warn"
         expect "library" $cc $flags -I. -DKALM_RERANK_IMPLEMENTATION -x c -c kalm_rerank.h -o "$bin-library.o" || return

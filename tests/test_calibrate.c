@@ -1,12 +1,12 @@
 /* test_calibrate.c - kalm-quantize --calibrate: its sums and factors against the plainest ones, weights that are closer where
    the inputs are known, the same file from any number of threads and any kernel set, what it refuses, and the bundled model,
    whose margins must come closer to those of f32. Runs commands of the same build. POSIX. */
-#include "../quantize/files.h"         /* before all else, see there */
+#include "../src/tools/files.h"         /* before all else, see there */
 #define KALM_RERANK_IMPLEMENTATION
 #include "../src/kalm_rerank_in.h"
 #include "../quantize/compensate.h"
 #include "../quantize/moments.h"
-#include "../quantize/texts.h"
+#include "../src/tools/texts.h"
 #include "command.h"
 
 #define TMP TEST_BUILD "/tmp/calibrate"

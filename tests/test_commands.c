@@ -1,7 +1,7 @@
 /* test_commands.c - kalm-rerank, kalm-eval and the first program as a user runs them: what goes in, what comes out, exit
    codes, sentences of errors. */
 #define _POSIX_C_SOURCE 200809L
-#include "../quantize/json.h"
+#include "../src/tools/json.h"
 #include "test.h"
 #include <sys/wait.h>
 #ifdef HAVE_UTF8PROC

@@ -8,7 +8,7 @@
 #define KALM__IMPORT_H
 
 #include "vocab.h"
-#include "../quantize/json.h"
+#include "../src/tools/json.h"
 
 #define KALM__IMPORT_RANKS 0xfffffdu   /* ranks a split can hold, without the irregular mark */
 #define KALM__IMPORT_INNER 254         /* longest token that merging makes, in bytes of inner form */

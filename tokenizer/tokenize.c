@@ -3,7 +3,7 @@
 #if defined(HAVE_UTF8PROC) && !defined(KALM_UTF8PROC)
 #  define KALM_UTF8PROC
 #endif
-#include "../examples/command.h"
+#include "../src/tools/command.h"
 #include "import.h"
 
 static const char help[] =

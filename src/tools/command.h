@@ -3,10 +3,10 @@
 #ifndef KALM_COMMAND_H
 #define KALM_COMMAND_H
 
-#include "../quantize/files.h"
+#include "files.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
-#include "../quantize/json.h"
+#include "json.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -24,7 +24,7 @@
 #ifndef KALM__BLOCKS_H
 #define KALM__BLOCKS_H
 
-#include "../src/base.h"
+#include "base.h"
 
 enum {
     KALM__PANEL = 16,                  /* outputs in a panel                                  */

@@ -20,8 +20,8 @@
 #  endif
 #endif
 
-#include "../src/base.h"
-#include "../src/platform.h"
+#include "../base.h"
+#include "../platform.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -24,7 +24,7 @@
 #ifndef KALM__JSON_H
 #define KALM__JSON_H
 
-#include "../src/base.h"
+#include "../base.h"
 #include <stdlib.h>
 
 enum {

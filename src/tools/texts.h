@@ -4,7 +4,7 @@
 #define KALM__TEXTS_H
 
 #include "files.h"
-#include "../src/base.h"
+#include "../base.h"
 #include "json.h"
 
 enum {
