@@ -2179,8 +2179,54 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 #define KALM__BPE_IRREGULAR 0xffffffu
 #define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
 
+/* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
+   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
+typedef struct kalm__interrupt {
+    int  (*call)(void *user);
+    void  *user;
+} kalm__interrupt;
+
+/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
+   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
+   steps. Published tokenizers take fewer than 30 steps a byte; tables that take more than the limit are damaged, and the
+   text is refused. So tokenising is linear in the text with any file. */
+#define KALM__STEPS_BASE ((uint64_t)1 << 20)
+#define KALM__STEPS_PER_BYTE ((uint64_t)1024)
+#define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
+
+typedef struct kalm__meter {
+    const kalm__interrupt *interrupt;  /* NULL: nobody is asked */
+    uint64_t steps, pause, most;       /* taken; when kalm__meter_pause is due; allowed */
+} kalm__meter;
+
+KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt, size_t bytes)
+{
+    m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
+    m->steps = 0;
+    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * kalm__min((uint64_t)bytes, (uint64_t)1 << 48);
+    m->pause = KALM__STEPS_BETWEEN;
+}
+
+KALM__NOINLINE KALM__FN kalm_result kalm__meter_pause(kalm__meter *m, kalm_error *err)
+{
+    if (m->steps > m->most)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's tables are damaged: a text takes more than %U steps", m->most);
+    if (m->interrupt && m->interrupt->call(m->interrupt->user))
+        return kalm__fail(err, KALM_CANCELLED, "cancelled while a text was tokenised");
+    m->pause = m->steps + KALM__STEPS_BETWEEN;
+    return KALM_OK;
+}
+
+/* After `steps` more steps: KALM_OK, or why the text is given up. */
+KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_error *err)
+{
+    m->steps += steps;
+    return KALM__LIKELY(m->steps < m->pause) ? KALM_OK : kalm__meter_pause(m, err);
+}
+
 typedef struct kalm__bpe {
     const kalm__tokenizer *t;
+    kalm__meter           *meter;
     const kalm_allocator  *alloc;
     kalm_error            *err;
     int32_t               *ids;        /* the caller's, `capacity` of them */
@@ -2195,10 +2241,10 @@ typedef struct kalm__bpe {
     unsigned char          local_dead[KALM__BPE_DEAD];
 } kalm__bpe;
 
-KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
-                              size_t capacity, kalm_error *err)
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__meter *meter, const kalm_allocator *alloc,
+                              int32_t *ids, size_t capacity, kalm_error *err)
 {
-    e->t = t, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
+    e->t = t, e->meter = meter, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
     e->count = e->depth = 0;
     e->after_unknown = e->any_dead = 0;
     e->pending = e->local_pending;
@@ -2297,10 +2343,10 @@ typedef struct kalm__bpe_found {
 } kalm__bpe_found;
 
 /* Finds them; how many. */
-KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f)
+KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size_t n, kalm__bpe_found *f)
 {
-    const unsigned char *trie = t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), units = t->trie_units;
+    const unsigned char *trie = e->t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), units = e->t->trie_units;
     size_t i = 0, count = 0;
     if (n > KALM__BPE_INNER) n = KALM__BPE_INNER;
     while (i < n) {
@@ -2311,6 +2357,7 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
             f->size[count++] = (unsigned char)i;
         }
     }
+    e->meter->steps += i;
     return count;
 }
 
@@ -2464,6 +2511,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             size_t run = 2;
             kalm__bpe_flush(e, text + base, pos - base);
             while (pos + run < n && text[pos + run] == ' ') run++;
+            if ((r = kalm__meter_add(e->meter, run, e->err)) != KALM_OK) return r;
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
@@ -2476,7 +2524,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             previous = KALM__TOK_NONE;
             continue;
         }
-        found = kalm__bpe_find(t, text + pos, n - pos, &f);
+        found = kalm__bpe_find(e, text + pos, n - pos, &f);
+        if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
@@ -2494,7 +2543,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
-                found = kalm__bpe_find(t, text + pos, size - 1, &f);
+                found = kalm__bpe_find(e, text + pos, size - 1, &f);
+                if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
                 continue;
             }
             size = f.size[--found];
@@ -2867,11 +2917,13 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
 }
 
 /* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
-   `capacity` ids and sets *count to how many there are. */
-KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__piece *pieces,
-                                           size_t n, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
-                                           kalm_error *err)
+   `capacity` ids and sets *count to how many there are. `interrupt` is asked while a long text is tokenised (bpe.h); NULL:
+   nobody is. */
+KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc,
+                                           const kalm__interrupt *interrupt, const kalm__piece *pieces, size_t n,
+                                           uint32_t flags, int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
 {
+    kalm__meter meter;
     kalm__bpe e;
     kalm__buffer whole, inner;
     kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
@@ -2900,7 +2952,8 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
     }
     if (n > 1) text = whole.data;
     if (r == KALM_OK && total) {
-        kalm__bpe_begin(&e, t, alloc, ids, capacity, err);
+        kalm__meter_begin(&meter, interrupt, total);
+        kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
         if (t->flags & KALM__TOK_SPM) {
             r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
             text = inner.data;
@@ -2917,13 +2970,14 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
 }
 
 /* The ids of one text of a user. */
-KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, kalm_text text, uint32_t flags,
-                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
+KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__interrupt *interrupt,
+                                    kalm_text text, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
+                                    kalm_error *err)
 {
     kalm__piece piece;
     piece.text = text;
     piece.trusted = 0;
-    return kalm__tokenize_pieces(t, alloc, &piece, 1, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(t, alloc, interrupt, &piece, 1, flags, ids, capacity, count, err);
 }
 
 #endif
@@ -12111,7 +12165,7 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, u
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, pieces, 2, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, NULL, pieces, 2, flags, ids, capacity, count, err);
 }
 
 /* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
@@ -12127,7 +12181,7 @@ KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, co
     pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
     pieces[5] = kalm__one_piece(query, 0);
     pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, pieces, 7, p->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, NULL, pieces, 7, p->flags, ids, capacity, count, err);
 }
 
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
@@ -12142,7 +12196,7 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     kalm_result r;
     if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, kalm__resolve(query), p->flags, query_ids, most, &n, err);
+    r = kalm__tokenize(t, &c->alloc, NULL, kalm__resolve(query), p->flags, query_ids, most, &n, err);
     n = kalm__min(n, most);
     if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
     if (!r) {
@@ -12422,7 +12476,8 @@ KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint
     if (capacity) KALM__NEED(ids);
     if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
     r = kalm__need_tokenizer(model, err);
-    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, kalm__resolve(text), flags, ids, capacity, count, err);
+    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, NULL, kalm__resolve(text), flags, ids, capacity, count,
+                                  err);
 }
 
 KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count, char *text, size_t capacity,

@@ -114,7 +114,7 @@ static kalm_result answer_id(const kalm__tokenizer *t, const kalm_allocator *all
 {
     int32_t ids[16];
     size_t count;
-    kalm_result r = kalm__tokenize(t, alloc, kalm__text(word), 0, ids, 16, &count, err);
+    kalm_result r = kalm__tokenize(t, alloc, NULL, kalm__text(word), 0, ids, 16, &count, err);
     if (r) return r;
     if (!count || count > 16)
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer makes %z tokens of \"%s\", the answer: say --%s-id N", count,

@@ -114,7 +114,8 @@ KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint
     if (capacity) KALM__NEED(ids);
     if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
     r = kalm__need_tokenizer(model, err);
-    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, kalm__resolve(text), flags, ids, capacity, count, err);
+    return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, NULL, kalm__resolve(text), flags, ids, capacity, count,
+                                  err);
 }
 
 KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count, char *text, size_t capacity,

@@ -54,7 +54,7 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, u
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, pieces, 2, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, NULL, pieces, 2, flags, ids, capacity, count, err);
 }
 
 /* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
@@ -70,7 +70,7 @@ KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, co
     pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
     pieces[5] = kalm__one_piece(query, 0);
     pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, pieces, 7, p->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, NULL, pieces, 7, p->flags, ids, capacity, count, err);
 }
 
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
@@ -85,7 +85,7 @@ KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, co
     int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
     kalm_result r;
     if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, kalm__resolve(query), p->flags, query_ids, most, &n, err);
+    r = kalm__tokenize(t, &c->alloc, NULL, kalm__resolve(query), p->flags, query_ids, most, &n, err);
     n = kalm__min(n, most);
     if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
     if (!r) {

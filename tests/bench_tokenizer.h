@@ -58,7 +58,7 @@ static double bench_tokenizer_time(const kalm__tokenizer *t, const char *text, s
     for (again = 0; again < 3; again++) {
         clock_t begun = clock();
         double took;
-        if (kalm__tokenize(t, &a, s, 0, NULL, 0, count, &err)) return 0;
+        if (kalm__tokenize(t, &a, NULL, s, 0, NULL, 0, count, &err)) return 0;
         took = (double)(clock() - begun) / CLOCKS_PER_SEC;
         if (took < best) best = took;
     }

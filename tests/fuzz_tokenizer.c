@@ -44,7 +44,7 @@ static int use_blob(const unsigned char *blob, size_t blob_size, const char *tex
         p[i].text.size = size * (i + 1) / 3 - size * i / 3;
         p[i].trusted = i == 1;
     }
-    r = kalm__tokenize_pieces(&t, &a, p, 3, size % 2 ? KALM_PARSE_CONTROL : 0, ids, 256, &n, &err);
+    r = kalm__tokenize_pieces(&t, &a, NULL, p, 3, size % 2 ? KALM_PARSE_CONTROL : 0, ids, 256, &n, &err);
     if (r) CHECK(err.text[0] != 0);
     else {
         n = kalm__min(n, 256);

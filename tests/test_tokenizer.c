@@ -74,7 +74,7 @@ static size_t encode(const tok *k, const char *text, size_t size, uint32_t flags
     kalm_text t;
     size_t n = 0, before = live_bytes;
     t.data = text, t.size = size;
-    CHECKF(kalm__tokenize(&k->t, &a, t, flags, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK, "%s", err.text);
+    CHECKF(kalm__tokenize(&k->t, &a, NULL, t, flags, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK, "%s", err.text);
     CHECK(live_bytes == before);
     return n;
 }
@@ -510,7 +510,7 @@ static void test_shared(const char *folder)
                 p[0].trusted = p[2].trusted = p[4].trusted = 1;
                 p[1].trusted = p[3].trusted = 0;
                 w = cases_ids(&c, "prompt_ids", want_ids);
-                CHECK(kalm__tokenize_pieces(&k.t, &a, p, 5, KALM_PARSE_CONTROL, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK);
+                CHECK(kalm__tokenize_pieces(&k.t, &a, NULL, p, 5, KALM_PARSE_CONTROL, ids_of, sizeof ids_of / sizeof *ids_of, &n, &err) == KALM_OK);
                 CHECKF(n == w && !memcmp(want_ids, ids_of, n * sizeof *ids_of), "%s line %u: other prompt", path, c.line);
             }
         }
@@ -567,7 +567,7 @@ static void test_policy(void)
                 for (trust = 0; trust < 4; trust++) {
                     int whole = trust == 3 || (trust == 1 && at == strlen(marks[i])) || (trust == 2 && !at);
                     p[0].trusted = (int)(trust & 1), p[1].trusted = (int)(trust >> 1);
-                    CHECK(!kalm__tokenize_pieces(&k.t, &a, p, 2, 0, ids_of, 1000, &n, &err));
+                    CHECK(!kalm__tokenize_pieces(&k.t, &a, NULL, p, 2, 0, ids_of, 1000, &n, &err));
                     CHECKF(contains(n, id) == whole, "%s: %s cut at %lu, trust %u", files[f], marks[i], (unsigned long)at, trust);
                 }
             }
@@ -579,10 +579,10 @@ static void test_policy(void)
             kalm__piece p[2];
             p[0].text = kalm__text(spaces ? "x " : "x\xe2\x96\x81"), p[0].trusted = 1;
             p[1].text = kalm__text(spaces ? " y" : "\xe2\x96\x81y"), p[1].trusted = 0;
-            CHECK(!kalm__tokenize_pieces(&k.t, &a, p, 2, 0, ids_of, 1000, &n, &err));
+            CHECK(!kalm__tokenize_pieces(&k.t, &a, NULL, p, 2, 0, ids_of, 1000, &n, &err));
             CHECKF(contains(n, newline), "%s: a run does not join across a border", files[f]);
         }
-        CHECK(!kalm__tokenize_pieces(&k.t, &a, NULL, 0, 0, ids_of, 10, &n, &err) && n == 0);
+        CHECK(!kalm__tokenize_pieces(&k.t, &a, NULL, NULL, 0, 0, ids_of, 10, &n, &err) && n == 0);
         tok_close(&k);
     }
     CHECK(live_bytes == 0);
@@ -609,7 +609,7 @@ static void test_limits(void)
         }
         t.data = big, t.size = size;
         live_most = live_bytes;
-        CHECK(!kalm__tokenize(&y.t, &a, t, 0, ids_of, sizeof ids_of / sizeof *ids_of, &all, &err));
+        CHECK(!kalm__tokenize(&y.t, &a, NULL, t, 0, ids_of, sizeof ids_of / sizeof *ids_of, &all, &err));
         CHECKF(live_most - base <= 13 * size, "%s: %lu bytes of memory", units[i], (unsigned long)(live_most - base));
         CHECK(live_bytes == base);
         /* any capacity gives the same prefix, and nothing behind it is touched */
@@ -617,16 +617,16 @@ static void test_limits(void)
             int32_t few[8];
             size_t j;
             memset(few, 0x55, sizeof few);
-            CHECK(!kalm__tokenize(&y.t, &a, t, 0, few, k, &n, &err) && n == all);
+            CHECK(!kalm__tokenize(&y.t, &a, NULL, t, 0, few, k, &n, &err) && n == all);
             CHECK(!memcmp(few, ids_of, kalm__min(k, all) * sizeof *few));
             for (j = k; j < 8; j++) CHECK(few[j] == 0x55555555);
         }
-        CHECK(!kalm__tokenize(&y.t, &a, t, 0, NULL, 0, &n, &err) && n == all);
+        CHECK(!kalm__tokenize(&y.t, &a, NULL, t, 0, NULL, 0, &n, &err) && n == all);
         /* memory that runs out at each call */
         for (k = 0; k < 1000; k++) {
             kalm_result r;
             calls_left = (long)k;
-            r = kalm__tokenize(&y.t, &a, t, 0, ids_of, 16, &n, &err);
+            r = kalm__tokenize(&y.t, &a, NULL, t, 0, ids_of, 16, &n, &err);
             calls_left = -1;
             CHECK(live_bytes == base);
             if (r == KALM_OK) break;
@@ -636,7 +636,7 @@ static void test_limits(void)
     /* short texts need no memory at all */
     calls_left = 0;
     t = kalm__text("A short text \xe2\x96\x81 with a <b>tag</b>, bytes \xff and \xf0\x9f\xa7\xbf.");
-    CHECK(!kalm__tokenize(&y.t, &a, t, 0, ids_of, 1000, &n, &err) && n > 10);
+    CHECK(!kalm__tokenize(&y.t, &a, NULL, t, 0, ids_of, 1000, &n, &err) && n > 10);
     calls_left = -1;
     /* decoding: capacities, ids from anywhere */
     for (i = 0; i < 40; i++) {

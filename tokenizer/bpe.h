@@ -42,8 +42,54 @@
 #define KALM__BPE_IRREGULAR 0xffffffu
 #define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
 
+/* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
+   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
+typedef struct kalm__interrupt {
+    int  (*call)(void *user);
+    void  *user;
+} kalm__interrupt;
+
+/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
+   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
+   steps. Published tokenizers take fewer than 30 steps a byte; tables that take more than the limit are damaged, and the
+   text is refused. So tokenising is linear in the text with any file. */
+#define KALM__STEPS_BASE ((uint64_t)1 << 20)
+#define KALM__STEPS_PER_BYTE ((uint64_t)1024)
+#define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
+
+typedef struct kalm__meter {
+    const kalm__interrupt *interrupt;  /* NULL: nobody is asked */
+    uint64_t steps, pause, most;       /* taken; when kalm__meter_pause is due; allowed */
+} kalm__meter;
+
+KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt, size_t bytes)
+{
+    m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
+    m->steps = 0;
+    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * kalm__min((uint64_t)bytes, (uint64_t)1 << 48);
+    m->pause = KALM__STEPS_BETWEEN;
+}
+
+KALM__NOINLINE KALM__FN kalm_result kalm__meter_pause(kalm__meter *m, kalm_error *err)
+{
+    if (m->steps > m->most)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's tables are damaged: a text takes more than %U steps", m->most);
+    if (m->interrupt && m->interrupt->call(m->interrupt->user))
+        return kalm__fail(err, KALM_CANCELLED, "cancelled while a text was tokenised");
+    m->pause = m->steps + KALM__STEPS_BETWEEN;
+    return KALM_OK;
+}
+
+/* After `steps` more steps: KALM_OK, or why the text is given up. */
+KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_error *err)
+{
+    m->steps += steps;
+    return KALM__LIKELY(m->steps < m->pause) ? KALM_OK : kalm__meter_pause(m, err);
+}
+
 typedef struct kalm__bpe {
     const kalm__tokenizer *t;
+    kalm__meter           *meter;
     const kalm_allocator  *alloc;
     kalm_error            *err;
     int32_t               *ids;        /* the caller's, `capacity` of them */
@@ -58,10 +104,10 @@ typedef struct kalm__bpe {
     unsigned char          local_dead[KALM__BPE_DEAD];
 } kalm__bpe;
 
-KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
-                              size_t capacity, kalm_error *err)
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__meter *meter, const kalm_allocator *alloc,
+                              int32_t *ids, size_t capacity, kalm_error *err)
 {
-    e->t = t, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
+    e->t = t, e->meter = meter, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
     e->count = e->depth = 0;
     e->after_unknown = e->any_dead = 0;
     e->pending = e->local_pending;
@@ -160,10 +206,10 @@ typedef struct kalm__bpe_found {
 } kalm__bpe_found;
 
 /* Finds them; how many. */
-KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f)
+KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size_t n, kalm__bpe_found *f)
 {
-    const unsigned char *trie = t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), units = t->trie_units;
+    const unsigned char *trie = e->t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), units = e->t->trie_units;
     size_t i = 0, count = 0;
     if (n > KALM__BPE_INNER) n = KALM__BPE_INNER;
     while (i < n) {
@@ -174,6 +220,7 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
             f->size[count++] = (unsigned char)i;
         }
     }
+    e->meter->steps += i;
     return count;
 }
 
@@ -327,6 +374,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             size_t run = 2;
             kalm__bpe_flush(e, text + base, pos - base);
             while (pos + run < n && text[pos + run] == ' ') run++;
+            if ((r = kalm__meter_add(e->meter, run, e->err)) != KALM_OK) return r;
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
@@ -339,7 +387,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             previous = KALM__TOK_NONE;
             continue;
         }
-        found = kalm__bpe_find(t, text + pos, n - pos, &f);
+        found = kalm__bpe_find(e, text + pos, n - pos, &f);
+        if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
@@ -357,7 +406,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
-                found = kalm__bpe_find(t, text + pos, size - 1, &f);
+                found = kalm__bpe_find(e, text + pos, size - 1, &f);
+                if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
                 continue;
             }
             size = f.size[--found];

@@ -341,11 +341,13 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
 }
 
 /* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
-   `capacity` ids and sets *count to how many there are. */
-KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__piece *pieces,
-                                           size_t n, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
-                                           kalm_error *err)
+   `capacity` ids and sets *count to how many there are. `interrupt` is asked while a long text is tokenised (bpe.h); NULL:
+   nobody is. */
+KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc,
+                                           const kalm__interrupt *interrupt, const kalm__piece *pieces, size_t n,
+                                           uint32_t flags, int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
 {
+    kalm__meter meter;
     kalm__bpe e;
     kalm__buffer whole, inner;
     kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
@@ -374,7 +376,8 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
     }
     if (n > 1) text = whole.data;
     if (r == KALM_OK && total) {
-        kalm__bpe_begin(&e, t, alloc, ids, capacity, err);
+        kalm__meter_begin(&meter, interrupt, total);
+        kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
         if (t->flags & KALM__TOK_SPM) {
             r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
             text = inner.data;
@@ -391,13 +394,14 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
 }
 
 /* The ids of one text of a user. */
-KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, kalm_text text, uint32_t flags,
-                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
+KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocator *alloc, const kalm__interrupt *interrupt,
+                                    kalm_text text, uint32_t flags, int32_t *ids, size_t capacity, size_t *count,
+                                    kalm_error *err)
 {
     kalm__piece piece;
     piece.text = text;
     piece.trusted = 0;
-    return kalm__tokenize_pieces(t, alloc, &piece, 1, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(t, alloc, interrupt, &piece, 1, flags, ids, capacity, count, err);
 }
 
 #endif

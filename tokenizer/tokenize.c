@@ -60,11 +60,11 @@ static size_t encode(state *s, kalm_text text)
         s->ids_room = text.size / 2 + 64;
         s->ids = (int32_t *)cmd_grow(s->ids, s->ids_room * sizeof *s->ids);
     }
-    if (kalm__tokenize(&s->t, &s->alloc, text, s->o->flags, s->ids, s->ids_room, &n, &err)) die("%s", err.text);
+    if (kalm__tokenize(&s->t, &s->alloc, NULL, text, s->o->flags, s->ids, s->ids_room, &n, &err)) die("%s", err.text);
     if (n > s->ids_room) {
         s->ids_room = n;
         s->ids = (int32_t *)cmd_grow(s->ids, n * sizeof *s->ids);
-        if (kalm__tokenize(&s->t, &s->alloc, text, s->o->flags, s->ids, s->ids_room, &n, &err)) die("%s", err.text);
+        if (kalm__tokenize(&s->t, &s->alloc, NULL, text, s->o->flags, s->ids, s->ids_room, &n, &err)) die("%s", err.text);
     }
     return n;
 }
