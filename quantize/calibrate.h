@@ -182,13 +182,13 @@ KALM__FN kalm_result kalm__load_layer(const kalm__calibration *k, uint32_t side,
     return KALM_OK;
 }
 
-/* x [hidden] = what the file's table will give for a token; see kalm__embed. w, work: [hidden rounded up to 32]. */
-KALM__FN kalm_result kalm__load_token(const kalm__calibration *k, const kalm__item *table, int32_t id, float *x, float *w,
-                                      float *work, unsigned char *row, kalm_error *err)
+/* x [hidden] = what the file's table will give for a token of a side; see kalm__embed. w, work: [hidden rounded up to 32]. */
+KALM__FN kalm_result kalm__load_token(const kalm__calibration *k, uint32_t side, const kalm__item *table, int32_t id, float *x,
+                                      float *w, float *work, unsigned char *row, kalm_error *err)
 {
     size_t hidden = k->p->c.shape.hidden, padded = kalm__cols32(hidden), i;
     float by = kalm__rounded(sqrtf((float)hidden));
-    const kalm__st_tensor *eoi = k->p->c.eoi[table->t.kind / 32];
+    const kalm__st_tensor *eoi = k->p->c.eoi[side];
     kalm__item one = *table;
     kalm__unit_result r;
     kalm__loss loss;
@@ -230,7 +230,7 @@ KALM__FN kalm_result kalm__load_tokens(kalm__calibration *k, uint32_t side, kalm
     if (!w || !row || !k->x[side])
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z rows of %z numbers of the calibration texts", tokens, hidden);
     for (i = 0; i < tokens && !r; i++)
-        r = kalm__load_token(k, table, k->ids[side][i], k->x[side] + i * hidden, w, w + padded, row, err);
+        r = kalm__load_token(k, side, table, k->ids[side][i], k->x[side] + i * hidden, w, w + padded, row, err);
     free(w);
     free(row);
     return r;

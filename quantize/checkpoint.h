@@ -20,6 +20,9 @@
 #include "safetensors.h"
 #include <stdio.h>
 
+/* The places where a checkpoint may have a table: the encoder's in its two spellings, and the decoder's. */
+enum { KALM__FOUND_FLAT, KALM__FOUND_NESTED, KALM__FOUND_DECODER, KALM__FOUND };
+
 /* A tensor of the model and where the checkpoint has it. */
 typedef struct kalm__wanted {
     uint32_t         kind, layer;
@@ -36,7 +39,10 @@ typedef struct kalm__checkpoint {
     int           tied;
     kalm__wanted *wanted;              /* layers' tensors and final norms, sorted by kind and layer; owned */
     size_t        wanted_count;
-    kalm__st_tensor *embed[2], *eoi[2], *head;   /* NULL where the checkpoint has none of its own */
+    int              nested;           /* the encoder's tensors are called model.encoder.text_model.... */
+    kalm__st_tensor *found_table[KALM__FOUND], *found_eoi[KALM__FOUND], *found_head;  /* under their names; NULL: not there */
+    /* Of each side, what kalm__ties_resolve makes of them. [1] is NULL where the decoder uses the encoder's. */
+    kalm__st_tensor *embed[2], *eoi[2], *head;
 } kalm__checkpoint;
 
 KALM__FN void kalm__checkpoint_begin(kalm__checkpoint *c)
@@ -372,45 +378,84 @@ KALM__FN int kalm__is_vision(const kalm__st_tensor *t)
     return 0;
 }
 
-/* Find every tensor of the model. */
-KALM__FN kalm_result kalm__checkpoint_tensors(kalm__checkpoint *c, kalm_error *err)
+static const char *const kalm__found_prefix[KALM__FOUND] = { "model.encoder.", "model.encoder.text_model.", "model.decoder." };
+
+/* What the names of a side's tensors begin with. */
+KALM__FN const char *kalm__checkpoint_prefix(const kalm__checkpoint *c, uint32_t side)
 {
-    static const char flat[] = "model.encoder.", nested[] = "model.encoder.text_model.", decoder[] = "model.decoder.";
-    static const char table[] = "embed_tokens.weight", eoi[] = "embed_tokens.eoi_embedding";
+    return kalm__found_prefix[side == KALM__DECODER ? KALM__FOUND_DECODER : c->nested ? KALM__FOUND_NESTED : KALM__FOUND_FLAT];
+}
+
+/* The tensors of the layers, and the final norms, into c->wanted. */
+KALM__FN kalm_result kalm__checkpoint_layers(kalm__checkpoint *c, kalm_error *err)
+{
     const kalm__shape *m = &c->shape;
-    const char *prefix[2];
-    char name[160];
-    size_t i, most = ((size_t)m->side[0].layers + m->side[1].layers) * KALM__T_LAYER_KINDS + 2;
+    size_t most = ((size_t)m->side[0].layers + m->side[1].layers) * KALM__T_LAYER_KINDS + 2;
     uint32_t side, what, layer, rows, cols;
+    char name[160];
     kalm_result r = KALM_OK;
-    snprintf(name, sizeof name, "%s%s", nested, table);
-    prefix[0] = kalm__st_find(&c->st, name, strlen(name)) ? nested : flat;
-    prefix[1] = decoder;
     c->wanted = (kalm__wanted *)calloc(most, sizeof *c->wanted);
     if (!c->wanted) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z tensors", most);
     for (side = 0; side < 2 && !r; side++)
         for (what = 0; what <= KALM__T_LAYER_KINDS && !r; what++)
             for (layer = 0; layer < (what < KALM__T_LAYER_KINDS ? m->side[side].layers : 1) && !r; layer++) {
                 kalm__wanted *w = &c->wanted[c->wanted_count];
+                const char *prefix = kalm__checkpoint_prefix(c, side);
                 w->kind = KALM__KIND(side, what);
                 w->layer = layer;
                 kalm__tensor_shape(m, w->kind, &rows, &cols);
                 if (what < KALM__T_LAYER_KINDS)
-                    snprintf(name, sizeof name, "%slayers.%lu.%s.weight", prefix[side], (unsigned long)layer,
-                             kalm__source_name(what));
-                else snprintf(name, sizeof name, "%snorm.weight", prefix[side]);
+                    snprintf(name, sizeof name, "%slayers.%lu.%s.weight", prefix, (unsigned long)layer, kalm__source_name(what));
+                else snprintf(name, sizeof name, "%snorm.weight", prefix);
                 w->from = kalm__checkpoint_tensor(c, name, what <= KALM__T_DOWN ? 2 : 1, rows, cols, 1, &r, err);
                 c->wanted_count++;
             }
-    for (side = 0; side < 2; side++) {
-        snprintf(name, sizeof name, "%s%s", prefix[side], table);
-        c->embed[side] = kalm__checkpoint_tensor(c, name, 2, m->vocabulary, m->hidden, side == 0, &r, err);
-        snprintf(name, sizeof name, "%s%s", prefix[side], eoi);
-        c->eoi[side] = kalm__checkpoint_tensor(c, name, 1, 1, m->hidden, side == 0 && m->eoi_id != 0xffffffffu, &r, err);
-        if (!r && c->eoi[side] && m->eoi_id == 0xffffffffu)
+    return r;
+}
+
+/* The tables, wherever they may stand; ties.h says what they are to each other. */
+KALM__FN kalm_result kalm__checkpoint_tables(kalm__checkpoint *c, kalm_error *err)
+{
+    const kalm__shape *m = &c->shape;
+    char name[160];
+    unsigned i;
+    kalm_result r = KALM_OK;
+    for (i = 0; i < KALM__FOUND; i++) {
+        snprintf(name, sizeof name, "%sembed_tokens.weight", kalm__found_prefix[i]);
+        c->found_table[i] = kalm__checkpoint_tensor(c, name, 2, m->vocabulary, m->hidden, 0, &r, err);
+        snprintf(name, sizeof name, "%sembed_tokens.eoi_embedding", kalm__found_prefix[i]);
+        c->found_eoi[i] = kalm__checkpoint_tensor(c, name, 1, 1, m->hidden, 0, &r, err);
+        if (!r && c->found_eoi[i] && m->eoi_id == 0xffffffffu)
             r = kalm__fail(err, KALM_BAD_FILE, "config.json has no eoi_token_index for tensor %s", name);
     }
-    c->head = kalm__checkpoint_tensor(c, "lm_head.out_proj.weight", 2, m->vocabulary, m->hidden, !c->tied, &r, err);
+    c->found_head = kalm__checkpoint_tensor(c, "lm_head.out_proj.weight", 2, m->vocabulary, m->hidden, !c->tied, &r, err);
+    if (!r && !c->found_table[KALM__FOUND_FLAT] && !c->found_table[KALM__FOUND_NESTED]
+        && !(c->tied && (c->found_table[KALM__FOUND_DECODER] || c->found_head)))
+        r = kalm__fail(err, KALM_BAD_FILE, "tensor %sembed_tokens.weight is missing", kalm__checkpoint_prefix(c, 0));
+    if (!r && m->eoi_id != 0xffffffffu && !c->found_eoi[KALM__FOUND_FLAT] && !c->found_eoi[KALM__FOUND_NESTED]
+        && !(c->tied && c->found_eoi[KALM__FOUND_DECODER]))
+        r = kalm__fail(err, KALM_BAD_FILE, "tensor %sembed_tokens.eoi_embedding is missing", kalm__checkpoint_prefix(c, 0));
+    return r;
+}
+
+KALM__FN int kalm__st_begins(const kalm__st_tensor *t, const char *begin)
+{
+    return t->name_size > strlen(begin) && !memcmp(t->name, begin, strlen(begin));
+}
+
+/* Find every tensor of the model; none may be left over but those of the image side. */
+KALM__FN kalm_result kalm__checkpoint_tensors(kalm__checkpoint *c, kalm_error *err)
+{
+    static const char flat[] = "model.encoder.layers.", nested[] = "model.encoder.text_model.layers.";
+    size_t i, spelled[2] = { 0, 0 };
+    kalm_result r;
+    for (i = 0; i < c->st.count; i++) {            /* the spelling of most layers; the others are then left over */
+        spelled[0] += (size_t)kalm__st_begins(&c->st.tensors[i], flat);
+        spelled[1] += (size_t)kalm__st_begins(&c->st.tensors[i], nested);
+    }
+    c->nested = spelled[1] > spelled[0];
+    r = kalm__checkpoint_layers(c, err);
+    if (!r) r = kalm__checkpoint_tables(c, err);
     for (i = 0; i < c->st.count && !r; i++) {
         const kalm__st_tensor *t = &c->st.tensors[i];
         if (!t->used && !kalm__is_vision(t))

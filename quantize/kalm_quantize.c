@@ -1,6 +1,7 @@
 /* kalm-quantize - a Hugging Face checkpoint becomes one .kalm file; also tells what such a file holds and verifies it.
 
-   checkpoint.h understands config.json and finds the tensors (safetensors.h), plan.h says what becomes of each, stream.h
+   checkpoint.h understands config.json and finds the tensors (safetensors.h), ties.h which of
+   its tables are one, plan.h says what becomes of each, stream.h
    codes them (units.h, codecs.h) and writes them, container.h puts the file around them; calibrate.h is what texts add.
    Here: the command, the tokenizer and the prompt. */
 #include "../src/tools/files.h"                     /* before all else, see there */
@@ -10,6 +11,7 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "../src/kalm_rerank_in.h"
 #include "checkpoint.h"
+#include "ties.h"
 #include "plan.h"
 #include "stream.h"
 #include "calibrate.h"
@@ -63,36 +65,6 @@ static int complain(const char *text)
 }
 
 /* ---- converting -------------------------------------------------------------------------------------------------- */
-
-/* Do two tensors of one shape hold the same numbers? *r is set when they cannot be read. */
-static int same_tensor(const kalm__checkpoint *c, const kalm__st_tensor *a, const kalm__st_tensor *b, kalm_result *r,
-                       kalm_error *err)
-{
-    enum { CHUNK = 1 << 18 };
-    unsigned char *raw = (unsigned char *)malloc((size_t)CHUNK * 8);
-    float *wide = (float *)malloc((size_t)CHUNK * 8);
-    uint64_t at, total = a->size / kalm__element_bytes(a->type);
-    int same = 1;
-    if (!raw || !wide) *r = kalm__fail(err, KALM_NO_MEMORY, "no memory to compare two tensors");
-    for (at = 0; at < total && same && !*r; at += CHUNK) {
-        size_t n = (size_t)(total - at < CHUNK ? total - at : CHUNK);
-        size_t i = kalm__element_bytes(a->type), k = kalm__element_bytes(b->type);
-        if (!kalm__input_read(&c->st.shards[a->shard].source, a->begin + at * i, raw, n * i)
-            || !kalm__input_read(&c->st.shards[b->shard].source, b->begin + at * k, raw + (size_t)CHUNK * 4, n * k)) {
-            *r = kalm__fail(err, KALM_CANNOT_READ, "tensor %s cannot be read", b->shown);
-            break;
-        }
-        if (a->type == b->type) same = !memcmp(raw, raw + (size_t)CHUNK * 4, n * i);
-        else {
-            kalm__widen(a->type, raw, n, wide);
-            kalm__widen(b->type, raw + (size_t)CHUNK * 4, n, wide + CHUNK);
-            same = !memcmp(wide, wide + CHUNK, n * 4);
-        }
-    }
-    free(raw);
-    free(wide);
-    return same;
-}
 
 static char *folder_name(const char *path)
 {
@@ -160,11 +132,11 @@ static kalm_result read_tokenizer(const options *o, kalm__out_section *s, uint32
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. " \
     "Note that the answer can only be \"yes\" or \"no\"."
 
-static uint32_t default_embedding(uint32_t weights, const kalm__checkpoint *c, int table)
+static uint32_t default_embedding(uint32_t weights, const kalm__checkpoint *c)
 {
     uint32_t has = c->embed[0]->type;
     if (kalm__is_quantised(weights)) return KALM__Q8;
-    if (table && c->embed[1]->type != has) has = KALM__F32;
+    if (c->embed[1] && c->embed[1]->type != has) has = KALM__F32;
     return has == KALM__F32 ? weights : has;
 }
 
@@ -182,7 +154,6 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     kalm__calibration texts;
     char *name = folder_name(o->input), line[200];
     uint32_t embedding = o->embedding;
-    int table = 0, eoi = 0;
     uint64_t size = 0;
     size_t i;
     kalm_result r;
@@ -230,11 +201,10 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
                  (unsigned long)p.c.shape.vocabulary);
         kalm__bar_step(show, line);
     }
-    if (!r && p.c.embed[1]) table = !same_tensor(&p.c, p.c.embed[0], p.c.embed[1], &r, err);
-    if (!r && p.c.eoi[0] && p.c.eoi[1]) eoi = !same_tensor(&p.c, p.c.eoi[0], p.c.eoi[1], &r, err);
+    if (!r) r = kalm__ties_resolve(&p.c, err);
     if (!r) {
-        if (embedding == KALM__TYPES) embedding = default_embedding(o->weights, &p.c, table);
-        r = kalm__plan_make(&p, o->weights, embedding, table, eoi, err);
+        if (embedding == KALM__TYPES) embedding = default_embedding(o->weights, &p.c);
+        r = kalm__plan_make(&p, o->weights, embedding, err);
     }
     if (!r) r = kalm__out_section_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
     if (!r) r = kalm__out_section_strings(&sections[KALM__SECTION_STRINGS], strings, err);

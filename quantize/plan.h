@@ -73,9 +73,8 @@ KALM__FN void kalm__plan_item(kalm__plan *p, int what, uint32_t kind, uint32_t l
 }
 
 /* Small vectors first, so that opening a model touches few pages of them; then the layers in the order of use, then the
-   tables. `table`: the decoder has a table of its own. */
-KALM__FN kalm_result kalm__plan_make(kalm__plan *p, uint32_t weights, uint32_t embedding, int table, int eoi,
-                                     kalm_error *err)
+   tables. The checkpoint's ties are resolved (ties.h). */
+KALM__FN kalm_result kalm__plan_make(kalm__plan *p, uint32_t weights, uint32_t embedding, kalm_error *err)
 {
     const kalm__shape *m = &p->c.shape;
     const kalm__wanted *w = p->c.wanted, *end = w + p->c.wanted_count;
@@ -87,17 +86,16 @@ KALM__FN kalm_result kalm__plan_make(kalm__plan *p, uint32_t weights, uint32_t e
     for (; w < end; w++)
         if (w->kind % 32 >= KALM__T_Q_NORM) kalm__plan_item(p, KALM__ITEM_VECTOR, w->kind, w->layer, KALM__F32, w->from);
     for (side = 0; side < 2; side++)
-        if (p->c.eoi[side] && (!side || eoi))
+        if (p->c.eoi[side])
             kalm__plan_item(p, KALM__ITEM_VECTOR, KALM__KIND(side, KALM__T_EOI), 0, KALM__F32, p->c.eoi[side]);
-    kalm__plan_item(p, KALM__ITEM_HEAD, KALM__KIND(KALM__DECODER, KALM__T_HEAD), 0, KALM__F32,
-                    p->c.tied ? p->c.embed[0] : p->c.head);
+    kalm__plan_item(p, KALM__ITEM_HEAD, KALM__KIND(KALM__DECODER, KALM__T_HEAD), 0, KALM__F32, p->c.head);
     for (side = 0; side < 2; side++)
         for (layer = 0; layer < m->side[side].layers; layer++)
             for (w = p->c.wanted; w < end; w++)
                 if (w->kind / 32 == side && w->layer == layer && w->kind % 32 <= KALM__T_DOWN)
                     kalm__plan_item(p, KALM__ITEM_MATRIX, w->kind, layer, weights, w->from);
     for (side = 0; side < 2; side++)
-        if (p->c.embed[side] && (!side || table))
+        if (p->c.embed[side])
             kalm__plan_item(p, KALM__ITEM_TABLE, KALM__KIND(side, KALM__T_EMBED), 0, embedding, p->c.embed[side]);
     for (i = 0; i < p->count; i++) {
         kalm__item *it = &p->items[i];

@@ -11,25 +11,8 @@
 #include "codecs.h"
 #include "compensate.h"
 #include "moments.h"
+#include "numbers.h"
 #include "plan.h"
-
-/* ---- floats from the checkpoint ---------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__element_bytes(uint32_t type) { return type == KALM__F32 ? 4 : 2; }
-
-/* out [n] from raw little-endian numbers; returns the index of the first that is not finite, or n. */
-KALM__FN size_t kalm__widen(uint32_t type, const unsigned char *raw, size_t n, float *out)
-{
-    size_t i;
-    uint32_t bad = 0;
-    if (type == KALM__F32) for (i = 0; i < n; i++) out[i] = kalm__f32(raw + 4 * i);
-    else if (type == KALM__F16) for (i = 0; i < n; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(raw + 2 * i));
-    else for (i = 0; i < n; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(raw + 2 * i));
-    for (i = 0; i < n; i++) bad |= !(fabsf(out[i]) <= 3.402823466e38f);
-    if (!bad) return n;
-    for (i = 0; fabsf(out[i]) <= 3.402823466e38f; i++) {}
-    return i;
-}
 
 /* ---- coding one unit -----------------------------------------------------------------------------------------------
 

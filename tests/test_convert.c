@@ -92,6 +92,46 @@ static void change(const char *path, const char *behind, const char *from, const
     free(old);
 }
 
+/* The bytes of a tensor of a safetensors file; to be freed. */
+static unsigned char *tensor_bytes(const char *path, const char *name, size_t *size)
+{
+    size_t n;
+    unsigned char *file = test_read_file(path, &n), *bytes = NULL;
+    char key[160], *at;
+    snprintf(key, sizeof key, "\"%s\"", name);
+    at = file ? strstr((char *)file + 8, key) : NULL;
+    at = at ? strstr(at, "\"data_offsets\":[") : NULL;
+    if (CHECKF(at != NULL, "%s has no %s", path, name)) {
+        unsigned long from = strtoul(at + 16, &at, 10), to = strtoul(at + 1, NULL, 10);
+        *size = to - from;
+        bytes = (unsigned char *)malloc(*size + 1);
+        memcpy(bytes, file + 8 + kalm__u64(file) + from, *size);
+    }
+    free(file);
+    return bytes;
+}
+
+/* Add a tensor at the end of a safetensors file. shape: as JSON has it. */
+static void add_tensor(const char *path, const char *name, const char *dtype, const char *shape, const void *bytes, size_t size)
+{
+    size_t n, head;
+    unsigned char *file = test_read_file(path, &n), *new_;
+    char entry[400];
+    int k;
+    if (!CHECK(file != NULL)) return;
+    head = (size_t)kalm__u64(file);
+    k = snprintf(entry, sizeof entry, "{\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%lu,%lu]},", name, dtype, shape,
+                 (unsigned long)(n - 8 - head), (unsigned long)(n - 8 - head + size));
+    new_ = (unsigned char *)malloc(n + (size_t)k + size);
+    memcpy(new_ + 8, entry, (size_t)k);
+    memcpy(new_ + 8 + k, file + 9, n - 9);                   /* behind the header's first brace */
+    if (size) memcpy(new_ + n + k - 1, bytes, size);
+    kalm__put_u64(new_, head + (size_t)k - 1);
+    write_bytes(path, new_, n + (size_t)k - 1 + size);
+    free(file);
+    free(new_);
+}
+
 /* BAD becomes a copy of `base`. */
 static void fresh(const char *base) { CHECK(run("rm -rf " BAD " && cp -r %s " BAD, base) == 0); }
 
@@ -309,6 +349,124 @@ static void test_index(void)
     fresh(TMP "/shards");
     change(BAD "/model-00002-of-00002.safetensors", "", "model.encoder.norm.weight", "model.decoder.norm.weight", 1);
     refuse(IDS, "tensor model.decoder.norm.weight appears twice, in model-0000");
+}
+
+/* ---- tables under several names ------------------------------------------------------------------------------------- */
+
+#define FLAT_TABLE "model.encoder.embed_tokens.weight"
+#define NESTED_TABLE "model.encoder.text_model.embed_tokens.weight"
+#define DECODER_TABLE "model.decoder.embed_tokens.weight"
+#define HEAD "lm_head.out_proj.weight"
+
+/* BAD gives the same bytes as BASE, or not. */
+static void expect_base(const char *what, int same)
+{
+    if (!CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s: %s", what, said)) return;
+    CHECKF(same_file(TMP "/base.kalm", TMP "/other.kalm") == same, "%s: the file is %s", what, same ? "another" : "the same");
+}
+
+static void untie(void) { change(BAD CONFIG, "", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", 1); }
+
+/* Numbers as F32, in `out`; of bf16 ones. */
+static void as_f32(const unsigned char *bf16, size_t size, unsigned char *out)
+{
+    size_t i;
+    for (i = 0; i < size / 2; i++) kalm__put_f32(out + 4 * i, kalm__from_bf16((uint16_t)kalm__u16(bf16 + 2 * i)));
+}
+
+static void test_ties(void)
+{
+    size_t n = 0;
+    unsigned char *table = tensor_bytes(BASE WEIGHTS, FLAT_TABLE, &n), *other = (unsigned char *)malloc(n), *wide;
+    if (!CHECK(table != NULL && n == 64 * 32 * 2)) return;
+    wide = (unsigned char *)malloc(2 * n);
+    as_f32(table, n, wide);
+    memcpy(other, table, n);
+    other[n - 64] ^= 1;                /* the last row's first number: neither yes nor no */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/base.kalm --quiet" IDS) == 0);
+    /* a head beside the table: equal, in another type, different, of another shape */
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", table, n);
+    expect_base("an equal head", 1);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "F32", "[64,32]", wide, 2 * n);
+    expect_base("an equal head in F32", 1);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", other, n);
+    refuse(IDS, "tensor " HEAD " differs from " FLAT_TABLE ", and config.json says that they are one: tie_word_embeddings is true");
+    untie();
+    expect_base("a head of its own that differs in an unused row", 1);
+    kalm__put_f32(wide + 2 * n - 4, kalm__f32(wide + 2 * n - 4) * 1.0001f);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "F32", "[64,32]", wide, 2 * n);
+    refuse(IDS, "tensor " HEAD " differs from " FLAT_TABLE);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[32,64]", table, n);
+    refuse(IDS, "tensor " HEAD " has shape [32, 64]; config.json makes it [64, 32]");
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "I8", "[64,32]", table, n / 2);
+    refuse(IDS, "tensor " HEAD " is I8; weights must be F32, F16 or BF16");
+    /* the table under one other name alone */
+    fresh(BASE);
+    change(BAD WEIGHTS, "", FLAT_TABLE, HEAD, 1);
+    expect_base("only the head", 1);
+    untie();
+    refuse(IDS, "tensor " FLAT_TABLE " is missing");
+    fresh(BASE);
+    change(BAD WEIGHTS, "", FLAT_TABLE, DECODER_TABLE, 1);
+    expect_base("only the decoder's table", 1);
+    change(BAD WEIGHTS, "", "model.encoder.embed_tokens.eoi_embedding", "model.decoder.embed_tokens.eoi_embedding", 1);
+    expect_base("only the decoder's table and vector", 1);
+    untie();
+    refuse(IDS, "tensor " HEAD " is missing");
+    fresh(BASE);
+    change(BAD WEIGHTS, "", FLAT_TABLE, NESTED_TABLE, 1);
+    expect_base("the table in the other spelling", 1);
+    /* two names without the encoder's: equal, or not */
+    fresh(BASE);
+    change(BAD WEIGHTS, "", FLAT_TABLE, DECODER_TABLE, 1);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", table, n);
+    expect_base("the decoder's table and an equal head", 1);
+    fresh(BASE);
+    change(BAD WEIGHTS, "", FLAT_TABLE, DECODER_TABLE, 1);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", other, n);
+    refuse(IDS, "tensor " HEAD " differs from " DECODER_TABLE ", and config.json says that they are one");
+    /* the decoder's table beside the encoder's: a table of its own; the head is the encoder's */
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, DECODER_TABLE, "BF16", "[64,32]", table, n);
+    expect_base("an equal table of the decoder", 1);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, DECODER_TABLE, "BF16", "[64,32]", other, n);
+    expect_base("a table of the decoder's own", 0);
+    CHECK(run(QUANTIZE " --info " TMP "/other.kalm --errors") == 0 && strstr(said, "decoder.embed"));
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", other, n);
+    refuse(IDS, "tensor " HEAD " differs from " FLAT_TABLE);
+    /* both spellings */
+    CHECK(run("rm -rf " TMP "/nested && " RANDOM " " DIMS " --quiet --nested " TMP "/nested") == 0);
+    fresh(TMP "/nested");
+    add_tensor(BAD WEIGHTS, FLAT_TABLE, "BF16", "[64,32]", table, n);
+    expect_base("both spellings", 1);
+    fresh(TMP "/nested");
+    add_tensor(BAD WEIGHTS, FLAT_TABLE, "BF16", "[64,32]", other, n);
+    refuse(IDS, "tensors " FLAT_TABLE " and " NESTED_TABLE " are two spellings of one name and differ");
+    fresh(TMP "/nested");
+    change(BAD WEIGHTS, "", NESTED_TABLE, HEAD, 1);
+    expect_base("nested, only the head", 1);
+    fresh(TMP "/nested");
+    change(BAD WEIGHTS, "", NESTED_TABLE, DECODER_TABLE, 1);
+    change(BAD WEIGHTS, "", "model.encoder.text_model.embed_tokens.eoi_embedding", "model.decoder.embed_tokens.eoi_embedding", 1);
+    expect_base("nested, only the decoder's table and vector", 1);
+    fresh(TMP "/nested");
+    change(BAD WEIGHTS, "", NESTED_TABLE, FLAT_TABLE, 1);
+    expect_base("nested, the table in the other spelling", 1);
+    /* a NaN is no number to compare with: the head is refused, and so is a table that has it */
+    fresh(BASE);
+    other[0] = 0xc0, other[1] = 0x7f;
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", other, n);
+    refuse(IDS, "tensor " HEAD " differs from " FLAT_TABLE);
+    free(table);
+    free(other);
+    free(wide);
 }
 
 static void test_answers_and_tokenizer(void)
@@ -548,6 +706,7 @@ int main(int argc, char **argv)
     test_header();
     test_numbers();
     test_index();
+    test_ties();
     test_answers_and_tokenizer();
     test_equal();
     test_shapes();
