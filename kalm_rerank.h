@@ -78,8 +78,13 @@ RULES
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
     (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
-  - Model files and document bytes may come from strangers: every count, offset and length is checked before use.
-    kalm_model_verify compares the checksums, for damage that still makes sense.
+  - Model files, document bytes and stored states may come from strangers: every count, offset and length is checked before
+    use, and a context with cache_bytes finds what it keeps by comparing bytes, never by a checksum alone. Whatever the bytes
+    are, a call returns a result or an error and touches no memory but its own.
+  - Checksums and the model's fingerprint are against accidents: a bad disk, a cut download, the wrong model. They are no
+    signatures. Anybody can make a document, a state or a model that carries the checksum or the fingerprint of another, with
+    numbers that give whatever scores he likes. Where that matters, keep the bytes where strangers cannot write, or sign them.
+    kalm_model_verify compares a model's checksums, for damage that still makes sense.
 
 
 SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)
@@ -320,7 +325,8 @@ KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, s
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
 
 /* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
-   document and be aligned to 4: a mapped file of a million opens at no cost. Allocates with the model's allocator. */
+   document, be aligned to 4 and not change: a mapped file of a million opens at no cost. (Bytes that change all the same give
+   meaningless scores, and no worse: sizes are those that were checked here.) Allocates with the model's allocator. */
 #define KALM_BORROW 1u
 KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
                                    kalm_doc **doc, kalm_error *err);
@@ -373,7 +379,8 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
                                      size_t capacity, size_t *size, kalm_error *err);
 
 /* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without; with float weights, where the same kernel set saved it. */
+   bits as without; with float weights, where the same kernel set saved it. A state is as good as who wrote it: its checksums
+   are against accidents, and forged numbers give forged scores, but nothing worse. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 
@@ -10637,26 +10644,50 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 #endif
 /* ---- end src/model.h ---- */
 /* ---- begin src/state.h ---- */
-/* state.h - what the decoder computed for a document and a prompt's beginning, kept for the next query: keys and values of
-   the document's rows in every layer, and of the prompt's first tokens (everything before the query), which depend on the
-   document and the instruction alone. Reusing them is exact: a row's result depends on nothing beside it.
-   A cache of least recent use, limited in bytes, owned by one context. Knows nothing of how states are computed. */
+/* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
+   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the
+   instruction alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing
+   everything again.
+   This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one context.
+   It does not know how states are computed.
+
+   Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
+   choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
+   prompt's tokens included. Each state keeps its own copy of both. */
 #ifndef KALM__STATE_H
 #define KALM__STATE_H
 
+
+/* What a state is found by: all that its size and content depend on, beside the model and the kernel set, which belong to the
+   context as the cache does. The bits and the ratio of a document stand in its bytes. */
+typedef struct kalm__state_key {
+    const unsigned char *doc;          /* the document's bytes, header and rows */
+    size_t         doc_size;
+    const int32_t *prefix;             /* the prompt's first tokens */
+    size_t         tokens;             /* how many those are */
+    uint32_t       rows;               /* of the document, as they were checked when it was opened: the bytes of a borrowed
+                                          document may have changed since */
+    size_t         size;               /* bytes of the state's data */
+    uint64_t       doc_sum, prefix_sum;   /* checksums of both: for the bucket */
+} kalm__state_key;
 
 typedef struct kalm__state kalm__state;
 struct kalm__state {
     kalm__state *chain;                /* next in the bucket */
     kalm__state *newer, *older;
-    uint64_t     doc, prefix;          /* checksum of the document's bytes; hash of the prompt's first tokens */
-    size_t       block;                /* bytes, this struct included */
-    int          pinned;               /* in use by the call at hand */
-    int          fresh;                /* not computed yet */
-    unsigned char *data;               /* aligned to 64 */
+    kalm__state_key key;               /* doc and prefix point to copies in this block */
+    size_t       block;                /* bytes, this struct and the copies included */
+    int          pinned;               /* how many times the call at hand uses it */
+    int          fresh;                /* KALM__STATE_...: what its data are */
+    unsigned char *data;               /* [key.size], aligned to 64 */
 };
+enum { KALM__STATE_COMPUTED, KALM__STATE_FRESH, KALM__STATE_UNDER_WAY };     /* values of `fresh` */
 
-enum { KALM__STATE_BUCKETS = 256 };
+enum {
+    KALM__STATE_BUCKETS = 256,
+    KALM__STATE_TWINS = 4              /* states kept with the same two checksums: more than one is forgery, and comparing their
+                                          bytes takes time */
+};
 typedef struct kalm__cache {
     kalm__state *bucket[KALM__STATE_BUCKETS];
     kalm__state *newest, *oldest;
@@ -10664,9 +10695,9 @@ typedef struct kalm__cache {
     uint64_t     hits, misses, dropped;
 } kalm__cache;
 
-KALM__INLINE kalm__state **kalm__state_bucket(kalm__cache *c, uint64_t doc, uint64_t prefix)
+KALM__INLINE kalm__state **kalm__state_bucket(kalm__cache *c, const kalm__state_key *key)
 {
-    return &c->bucket[(doc ^ prefix * (uint64_t)KALM__HASH_A) >> 56];
+    return &c->bucket[(key->doc_sum ^ key->prefix_sum * (uint64_t)KALM__HASH_A) >> 56];
 }
 
 KALM__FN void kalm__state_unlink(kalm__cache *c, kalm__state *s)
@@ -10687,7 +10718,7 @@ KALM__FN void kalm__state_make_newest(kalm__cache *c, kalm__state *s)
 
 KALM__FN void kalm__state_drop(kalm__cache *c, const kalm_allocator *alloc, kalm__state *s)
 {
-    kalm__state **at = kalm__state_bucket(c, s->doc, s->prefix);
+    kalm__state **at = kalm__state_bucket(c, &s->key);
     while (*at != s) at = &(*at)->chain;
     *at = s->chain;
     kalm__state_unlink(c, s);
@@ -10701,48 +10732,83 @@ KALM__FN void kalm__cache_clear(kalm__cache *c, const kalm_allocator *alloc)
     while (c->newest) kalm__state_drop(c, alloc, c->newest);
 }
 
-/* The state, pinned, or NULL. */
-KALM__FN kalm__state *kalm__state_find(kalm__cache *c, uint64_t doc, uint64_t prefix)
+KALM__INLINE int kalm__state_twin(const kalm__state_key *a, const kalm__state_key *b)
 {
-    kalm__state *s;
-    for (s = *kalm__state_bucket(c, doc, prefix); s; s = s->chain)
-        if (s->doc == doc && s->prefix == prefix) {
-            kalm__state_unlink(c, s);
-            kalm__state_make_newest(c, s);
-            s->pinned++;
-            return s;
-        }
-    return NULL;
+    return a->doc_sum == b->doc_sum && a->prefix_sum == b->prefix_sum;
+}
+KALM__FN int kalm__state_fits(const kalm__state_key *a, const kalm__state_key *b)
+{
+    return kalm__state_twin(a, b) && a->size == b->size && a->rows == b->rows && a->tokens == b->tokens &&
+           a->doc_size == b->doc_size && memcmp(a->prefix, b->prefix, a->tokens * sizeof *a->prefix) == 0 &&
+           memcmp(a->doc, b->doc, a->doc_size) == 0;
 }
 
-/* A new state with `size` bytes of data, pinned and fresh; NULL when the limit or the allocator does not grant it. Drops
-   the states least recently used to make room. */
-KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *alloc, uint64_t doc, uint64_t prefix, size_t size)
+/* The state, pinned, or NULL. */
+KALM__FN kalm__state *kalm__state_find(kalm__cache *c, const kalm__state_key *key)
 {
-    size_t block = kalm__add(kalm__round_up(sizeof(kalm__state), 64) + 64, size);
-    kalm__state *s = c->oldest, **at;
-    if (block > c->limit) return NULL;
-    while (c->bytes > c->limit - block) {
+    kalm__state *s = *kalm__state_bucket(c, key);
+    while (s && !kalm__state_fits(&s->key, key)) s = s->chain;
+    if (!s) return NULL;
+    kalm__state_unlink(c, s);
+    kalm__state_make_newest(c, s);
+    s->pinned++;
+    return s;
+}
+
+/* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many. Returns
+   0 when these are all pinned. */
+KALM__FN int kalm__state_limit_twins(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
+{
+    kalm__state *s, *oldest = NULL;    /* a bucket's chain begins with the state that was made last */
+    size_t count = 0;
+    for (s = *kalm__state_bucket(c, key); s; s = s->chain) {
+        if (!kalm__state_twin(&s->key, key)) continue;
+        count++;
+        if (!s->pinned) oldest = s;
+    }
+    if (count < KALM__STATE_TWINS) return 1;
+    if (!oldest) return 0;
+    kalm__state_drop(c, alloc, oldest);
+    c->dropped++;
+    return 1;
+}
+
+/* A new state with key->size bytes of data, pinned and fresh; NULL when the limit or the allocator does not grant it. Drops
+   the states least recently used to make room. */
+KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
+{
+    size_t own = kalm__add(kalm__round_up(sizeof(kalm__state), 64), 64), prefix = kalm__mul(key->tokens, sizeof *key->prefix);
+    size_t data = kalm__round_up(key->size, 64);
+    size_t block = kalm__add(kalm__add(own, data), kalm__add(prefix, key->doc_size));
+    kalm__state *s, **at;
+    int32_t *tokens;
+    unsigned char *doc;
+    if (block > c->limit || !kalm__state_limit_twins(c, alloc, key)) return NULL;
+    for (s = c->oldest; c->bytes > c->limit - block;) {
+        kalm__state *next;
         while (s && s->pinned) s = s->newer;
         if (!s) return NULL;
-        {
-            kalm__state *next = s->newer;
-            kalm__state_drop(c, alloc, s);
-            c->dropped++;
-            s = next;
-        }
+        next = s->newer;
+        kalm__state_drop(c, alloc, s);
+        c->dropped++;
+        s = next;
     }
     s = (kalm__state *)kalm__alloc(alloc, block);
     if (!s) return NULL;
     memset(s, 0, sizeof *s);
-    s->doc = doc;
-    s->prefix = prefix;
+    s->data = kalm__align64((unsigned char *)s + sizeof *s);
+    tokens = (int32_t *)(void *)(s->data + data);
+    doc = s->data + data + prefix;
+    memset(s->data, 0, key->size);     /* what lies between keys is written out with them */
+    memcpy(tokens, key->prefix, prefix);
+    memcpy(doc, key->doc, key->doc_size);
+    s->key = *key;
+    s->key.prefix = tokens;
+    s->key.doc = doc;
     s->block = block;
     s->pinned = 1;
-    s->fresh = 1;
-    s->data = kalm__align64((unsigned char *)s + sizeof *s);
-    memset(s->data, 0, size);          /* what lies between keys is written out with them */
-    at = kalm__state_bucket(c, doc, prefix);
+    s->fresh = KALM__STATE_FRESH;
+    at = kalm__state_bucket(c, &s->key);
     s->chain = *at;
     *at = s;
     kalm__state_make_newest(c, s);
@@ -10751,9 +10817,17 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
     return s;
 }
 
+/* The call at hand is done with it. What it was to compute and did not is dropped. */
+KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kalm__state *s)
+{
+    s->pinned--;
+    if (s->fresh && !s->pinned) kalm__state_drop(c, alloc, s);
+}
+
 /* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
 
-   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h)
+   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h). The checksums are against mistakes:
+   a state with a forged header passes for that of another document of as many rows, and gives wrong scores, nothing worse
       0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
      16  8  checksum of the document          24  8  hash of the prompt's first tokens
      32  4  how many those are                36  4  rows of the document
@@ -10761,18 +10835,17 @@ KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *allo
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 
-KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, uint64_t doc, uint64_t prefix, uint32_t tokens,
-                                 uint32_t rows, uint64_t size)
+KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, const kalm__state_key *key)
 {
     memset(p, 0, KALM__STATE_HEADER);
     memcpy(p, "KSTA", 4);
     kalm__put_u32(p + 4, KALM__STATE_VERSION);
     kalm__put_u64(p + 8, fingerprint);
-    kalm__put_u64(p + 16, doc);
-    kalm__put_u64(p + 24, prefix);
-    kalm__put_u32(p + 32, tokens);
-    kalm__put_u32(p + 36, rows);
-    kalm__put_u64(p + 40, size);
+    kalm__put_u64(p + 16, key->doc_sum);
+    kalm__put_u64(p + 24, key->prefix_sum);
+    kalm__put_u32(p + 32, (uint32_t)key->tokens);
+    kalm__put_u32(p + 36, key->rows);
+    kalm__put_u64(p + 40, key->size);
 }
 
 KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data, size_t size)
@@ -12034,7 +12107,23 @@ KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size
     return r ? r : kalm__decoding_scores(&d, p, scores, err);
 }
 
-/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... */
+/* What the state of a document and of a prompt's first `prefix` tokens is found by. */
+KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
+{
+    kalm__state_key key;
+    key.doc = doc->bytes;
+    key.doc_size = doc->size;
+    key.prefix = ids;
+    key.tokens = prefix;
+    key.rows = doc->info.rows;
+    key.size = kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix);
+    key.doc_sum = kalm__u64(doc->bytes + 40);
+    key.prefix_sum = kalm__hash(ids, prefix * sizeof *ids);
+    return key;
+}
+
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
+   computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
                                         kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
 {
@@ -12044,12 +12133,15 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
         size_t begin = i;
         kalm_result r;
         kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
-        for (; i < count; i++)
-            if (states[i]->fresh && !kalm__decoding_add(&d, first + i, states[i])) break;
+        for (; i < count; i++) {
+            if (states[i]->fresh != KALM__STATE_FRESH) continue;
+            if (!kalm__decoding_add(&d, first + i, states[i])) break;
+            states[i]->fresh = KALM__STATE_UNDER_WAY;
+        }
         if (!d.batch.seqs) continue;
         r = kalm__decode_batch(&d, progress, err);
         if (r) return r;
-        for (k = begin; k < i; k++) states[k]->fresh = 0;
+        for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
     return KALM_OK;
 }
@@ -12061,19 +12153,16 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
 {
     kalm__decoding d;
     kalm__state **states = c->memory.states;
-    uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
     size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
     size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
-        const kalm_doc *doc = docs[first + n];
-        uint64_t sum = kalm__u64(doc->bytes + 40);
-        kalm__state *s = kalm__state_find(&c->cache, sum, name);
+        kalm__state_key key = kalm__state_key_of(c, docs[first + n], ids, prefix);
+        kalm__state *s = kalm__state_find(&c->cache, &key);
         if (s) {
             c->cache.hits++;
         } else {
-            s = kalm__state_new(&c->cache, &c->alloc, sum, name,
-                                kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix));
+            s = kalm__state_new(&c->cache, &c->alloc, &key);
             if (!s) break;
             c->cache.misses++;
         }
@@ -12086,10 +12175,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
         r = kalm__decode_batch(&d, progress, err);
         if (!r) r = kalm__decoding_scores(&d, p, scores, err);
     }
-    for (i = 0; i < n; i++) {
-        states[i]->pinned--;
-        if (states[i]->fresh && !states[i]->pinned) kalm__state_drop(&c->cache, &c->alloc, states[i]);
-    }
+    for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
     return r;
 }
 
@@ -12760,32 +12846,25 @@ KALM_API void kalm_context_clear_cache(kalm_context *ctx)
     if (ctx) kalm__cache_clear(&ctx->cache, &ctx->alloc);
 }
 
-/* The instruction's prefix and the document's state for it, pinned, computed or fresh. *tokens is the prefix's length. */
+/* The document's state for the instruction of `params`, pinned, computed or fresh; the tokens it is for are in memory.ids. */
 KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, kalm__state **state,
-                                      size_t *tokens, size_t *bytes, kalm_error *err)
+                                      kalm_error *err)
 {
     kalm_params p;
-    uint64_t sum, name;
+    kalm__state_key key;
+    size_t tokens = 0;
     kalm_result r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
-    if (!r) r = kalm__prefix_ids(ctx, &p, tokens, err);
-    if (!r && (!*tokens || *tokens > ctx->max_prompt))
+    if (!r) r = kalm__prefix_ids(ctx, &p, &tokens, err);
+    if (!r && (!tokens || tokens > ctx->max_prompt))
         r = kalm__fail(err, KALM_BAD_ARGUMENT, "the instruction does not fit the %z tokens of a prompt", ctx->max_prompt);
     if (r) return r;
-    sum = kalm__u64(doc->bytes + 40);
-    name = kalm__hash(ctx->memory.ids, *tokens * sizeof *ctx->memory.ids);
-    *bytes = kalm__state_bytes(ctx, ctx->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, *tokens);
-    *state = kalm__state_find(&ctx->cache, sum, name);
-    if (!*state) *state = kalm__state_new(&ctx->cache, &ctx->alloc, sum, name, *bytes);
-    if (!*state) return kalm__fail(err, KALM_NO_MEMORY, "no room for a state of %z bytes in the cache of %z", *bytes, ctx->cache.limit);
+    key = kalm__state_key_of(ctx, doc, ctx->memory.ids, tokens);
+    *state = kalm__state_find(&ctx->cache, &key);
+    if (!*state) *state = kalm__state_new(&ctx->cache, &ctx->alloc, &key);
+    if (!*state) return kalm__fail(err, KALM_NO_MEMORY, "no room for a state of %z bytes in the cache of %z", key.size, ctx->cache.limit);
     return KALM_OK;
-}
-
-KALM__FN void kalm__close_state(kalm_context *ctx, kalm__state *s)
-{
-    s->pinned--;
-    if (s->fresh && !s->pinned) kalm__state_drop(&ctx->cache, &ctx->alloc, s);
 }
 
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
@@ -12793,7 +12872,6 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
 {
     kalm__progress progress;
     kalm__state *s = NULL;
-    size_t tokens = 0, bytes = 0;
     unsigned char *out = (unsigned char *)data;
     kalm_result r;
     kalm__no_error(err);
@@ -12802,19 +12880,19 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
     KALM__NEED(ctx);
     KALM__NEED(doc);
     if (capacity) KALM__NEED(data);
-    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    r = kalm__open_state(ctx, doc, params, &s, err);
     if (r) return r;
-    *size = bytes + KALM__STATE_HEADER;
+    *size = s->key.size + KALM__STATE_HEADER;
     if (capacity >= *size) {
         memset(&progress, 0, sizeof progress);
-        r = kalm__build_states(ctx, ctx->memory.ids, tokens, &doc, 0, &s, 1, &progress, err);
+        r = kalm__build_states(ctx, ctx->memory.ids, s->key.tokens, &doc, 0, &s, 1, &progress, err);
         if (!r) {
-            kalm__state_header(out, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
-            memcpy(out + KALM__STATE_HEADER, s->data, bytes);
-            kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, bytes));
+            kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
+            memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
+            kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, s->key.size));
         }
     }
-    kalm__close_state(ctx, s);
+    kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
     if (r) *size = 0;
     return r;
 }
@@ -12825,7 +12903,7 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     const unsigned char *p = (const unsigned char *)data;
     unsigned char want[KALM__STATE_HEADER];
     kalm__state *s = NULL;
-    size_t tokens = 0, bytes = 0;
+    size_t need;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -12836,20 +12914,21 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     if (kalm__u32(p + 4) != KALM__STATE_VERSION)
         return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u", kalm__u32(p + 4),
                           KALM__STATE_VERSION);
-    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    r = kalm__open_state(ctx, doc, params, &s, err);
     if (r) return r;
-    kalm__state_header(want, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
+    need = s->key.size + KALM__STATE_HEADER;         /* what the document and the prompt at hand ask for, not the header */
+    kalm__state_header(want, ctx->model->file.fingerprint, &s->key);
     if (memcmp(want, p, 48) != 0)
         r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
-    else if (size != bytes + KALM__STATE_HEADER)
-        r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, bytes + KALM__STATE_HEADER);
-    else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, bytes) != kalm__u64(p + 48))
+    else if (size != need)
+        r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
+    else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
         r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
     else if (s->fresh) {
-        memcpy(s->data, p + KALM__STATE_HEADER, bytes);
-        s->fresh = 0;
+        memcpy(s->data, p + KALM__STATE_HEADER, s->key.size);
+        s->fresh = KALM__STATE_COMPUTED;
     }
-    kalm__close_state(ctx, s);
+    kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
     return r;
 }
 

@@ -210,7 +210,8 @@ KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, s
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
 
 /* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
-   document and be aligned to 4: a mapped file of a million opens at no cost. Allocates with the model's allocator. */
+   document, be aligned to 4 and not change: a mapped file of a million opens at no cost. (Bytes that change all the same give
+   meaningless scores, and no worse: sizes are those that were checked here.) Allocates with the model's allocator. */
 #define KALM_BORROW 1u
 KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
                                    kalm_doc **doc, kalm_error *err);
@@ -263,7 +264,8 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
                                      size_t capacity, size_t *size, kalm_error *err);
 
 /* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without; with float weights, where the same kernel set saved it. */
+   bits as without; with float weights, where the same kernel set saved it. A state is as good as who wrote it: its checksums
+   are against accidents, and forged numbers give forged scores, but nothing worse. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 

@@ -348,7 +348,23 @@ KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size
     return r ? r : kalm__decoding_scores(&d, p, scores, err);
 }
 
-/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... */
+/* What the state of a document and of a prompt's first `prefix` tokens is found by. */
+KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
+{
+    kalm__state_key key;
+    key.doc = doc->bytes;
+    key.doc_size = doc->size;
+    key.prefix = ids;
+    key.tokens = prefix;
+    key.rows = doc->info.rows;
+    key.size = kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix);
+    key.doc_sum = kalm__u64(doc->bytes + 40);
+    key.prefix_sum = kalm__hash(ids, prefix * sizeof *ids);
+    return key;
+}
+
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
+   computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
                                         kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
 {
@@ -358,12 +374,15 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
         size_t begin = i;
         kalm_result r;
         kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
-        for (; i < count; i++)
-            if (states[i]->fresh && !kalm__decoding_add(&d, first + i, states[i])) break;
+        for (; i < count; i++) {
+            if (states[i]->fresh != KALM__STATE_FRESH) continue;
+            if (!kalm__decoding_add(&d, first + i, states[i])) break;
+            states[i]->fresh = KALM__STATE_UNDER_WAY;
+        }
         if (!d.batch.seqs) continue;
         r = kalm__decode_batch(&d, progress, err);
         if (r) return r;
-        for (k = begin; k < i; k++) states[k]->fresh = 0;
+        for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
     return KALM_OK;
 }
@@ -375,19 +394,16 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
 {
     kalm__decoding d;
     kalm__state **states = c->memory.states;
-    uint64_t name = kalm__hash(ids, prefix * sizeof *ids);
     size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
     size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
-        const kalm_doc *doc = docs[first + n];
-        uint64_t sum = kalm__u64(doc->bytes + 40);
-        kalm__state *s = kalm__state_find(&c->cache, sum, name);
+        kalm__state_key key = kalm__state_key_of(c, docs[first + n], ids, prefix);
+        kalm__state *s = kalm__state_find(&c->cache, &key);
         if (s) {
             c->cache.hits++;
         } else {
-            s = kalm__state_new(&c->cache, &c->alloc, sum, name,
-                                kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix));
+            s = kalm__state_new(&c->cache, &c->alloc, &key);
             if (!s) break;
             c->cache.misses++;
         }
@@ -400,10 +416,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
         r = kalm__decode_batch(&d, progress, err);
         if (!r) r = kalm__decoding_scores(&d, p, scores, err);
     }
-    for (i = 0; i < n; i++) {
-        states[i]->pinned--;
-        if (states[i]->fresh && !states[i]->pinned) kalm__state_drop(&c->cache, &c->alloc, states[i]);
-    }
+    for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
     return r;
 }
 

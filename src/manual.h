@@ -74,8 +74,13 @@ RULES
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
     (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
-  - Model files and document bytes may come from strangers: every count, offset and length is checked before use.
-    kalm_model_verify compares the checksums, for damage that still makes sense.
+  - Model files, document bytes and stored states may come from strangers: every count, offset and length is checked before
+    use, and a context with cache_bytes finds what it keeps by comparing bytes, never by a checksum alone. Whatever the bytes
+    are, a call returns a result or an error and touches no memory but its own.
+  - Checksums and the model's fingerprint are against accidents: a bad disk, a cut download, the wrong model. They are no
+    signatures. Anybody can make a document, a state or a model that carries the checksum or the fingerprint of another, with
+    numbers that give whatever scores he likes. Where that matters, keep the bytes where strangers cannot write, or sign them.
+    kalm_model_verify compares a model's checksums, for damage that still makes sense.
 
 
 SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)

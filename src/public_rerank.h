@@ -83,32 +83,25 @@ KALM_API void kalm_context_clear_cache(kalm_context *ctx)
     if (ctx) kalm__cache_clear(&ctx->cache, &ctx->alloc);
 }
 
-/* The instruction's prefix and the document's state for it, pinned, computed or fresh. *tokens is the prefix's length. */
+/* The document's state for the instruction of `params`, pinned, computed or fresh; the tokens it is for are in memory.ids. */
 KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, kalm__state **state,
-                                      size_t *tokens, size_t *bytes, kalm_error *err)
+                                      kalm_error *err)
 {
     kalm_params p;
-    uint64_t sum, name;
+    kalm__state_key key;
+    size_t tokens = 0;
     kalm_result r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
-    if (!r) r = kalm__prefix_ids(ctx, &p, tokens, err);
-    if (!r && (!*tokens || *tokens > ctx->max_prompt))
+    if (!r) r = kalm__prefix_ids(ctx, &p, &tokens, err);
+    if (!r && (!tokens || tokens > ctx->max_prompt))
         r = kalm__fail(err, KALM_BAD_ARGUMENT, "the instruction does not fit the %z tokens of a prompt", ctx->max_prompt);
     if (r) return r;
-    sum = kalm__u64(doc->bytes + 40);
-    name = kalm__hash(ctx->memory.ids, *tokens * sizeof *ctx->memory.ids);
-    *bytes = kalm__state_bytes(ctx, ctx->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, *tokens);
-    *state = kalm__state_find(&ctx->cache, sum, name);
-    if (!*state) *state = kalm__state_new(&ctx->cache, &ctx->alloc, sum, name, *bytes);
-    if (!*state) return kalm__fail(err, KALM_NO_MEMORY, "no room for a state of %z bytes in the cache of %z", *bytes, ctx->cache.limit);
+    key = kalm__state_key_of(ctx, doc, ctx->memory.ids, tokens);
+    *state = kalm__state_find(&ctx->cache, &key);
+    if (!*state) *state = kalm__state_new(&ctx->cache, &ctx->alloc, &key);
+    if (!*state) return kalm__fail(err, KALM_NO_MEMORY, "no room for a state of %z bytes in the cache of %z", key.size, ctx->cache.limit);
     return KALM_OK;
-}
-
-KALM__FN void kalm__close_state(kalm_context *ctx, kalm__state *s)
-{
-    s->pinned--;
-    if (s->fresh && !s->pinned) kalm__state_drop(&ctx->cache, &ctx->alloc, s);
 }
 
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
@@ -116,7 +109,6 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
 {
     kalm__progress progress;
     kalm__state *s = NULL;
-    size_t tokens = 0, bytes = 0;
     unsigned char *out = (unsigned char *)data;
     kalm_result r;
     kalm__no_error(err);
@@ -125,19 +117,19 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
     KALM__NEED(ctx);
     KALM__NEED(doc);
     if (capacity) KALM__NEED(data);
-    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    r = kalm__open_state(ctx, doc, params, &s, err);
     if (r) return r;
-    *size = bytes + KALM__STATE_HEADER;
+    *size = s->key.size + KALM__STATE_HEADER;
     if (capacity >= *size) {
         memset(&progress, 0, sizeof progress);
-        r = kalm__build_states(ctx, ctx->memory.ids, tokens, &doc, 0, &s, 1, &progress, err);
+        r = kalm__build_states(ctx, ctx->memory.ids, s->key.tokens, &doc, 0, &s, 1, &progress, err);
         if (!r) {
-            kalm__state_header(out, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
-            memcpy(out + KALM__STATE_HEADER, s->data, bytes);
-            kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, bytes));
+            kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
+            memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
+            kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, s->key.size));
         }
     }
-    kalm__close_state(ctx, s);
+    kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
     if (r) *size = 0;
     return r;
 }
@@ -148,7 +140,7 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     const unsigned char *p = (const unsigned char *)data;
     unsigned char want[KALM__STATE_HEADER];
     kalm__state *s = NULL;
-    size_t tokens = 0, bytes = 0;
+    size_t need;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -159,20 +151,21 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     if (kalm__u32(p + 4) != KALM__STATE_VERSION)
         return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u", kalm__u32(p + 4),
                           KALM__STATE_VERSION);
-    r = kalm__open_state(ctx, doc, params, &s, &tokens, &bytes, err);
+    r = kalm__open_state(ctx, doc, params, &s, err);
     if (r) return r;
-    kalm__state_header(want, ctx->model->file.fingerprint, s->doc, s->prefix, (uint32_t)tokens, doc->info.rows, bytes);
+    need = s->key.size + KALM__STATE_HEADER;         /* what the document and the prompt at hand ask for, not the header */
+    kalm__state_header(want, ctx->model->file.fingerprint, &s->key);
     if (memcmp(want, p, 48) != 0)
         r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
-    else if (size != bytes + KALM__STATE_HEADER)
-        r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, bytes + KALM__STATE_HEADER);
-    else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, bytes) != kalm__u64(p + 48))
+    else if (size != need)
+        r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
+    else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
         r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
     else if (s->fresh) {
-        memcpy(s->data, p + KALM__STATE_HEADER, bytes);
-        s->fresh = 0;
+        memcpy(s->data, p + KALM__STATE_HEADER, s->key.size);
+        s->fresh = KALM__STATE_COMPUTED;
     }
-    kalm__close_state(ctx, s);
+    kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
     return r;
 }
 

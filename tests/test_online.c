@@ -252,6 +252,231 @@ static void stored_state(void)
     kalm_context_free(ctx);
 }
 
+/* ---- documents that are not what their checksum says ---- */
+
+/* The number that times odd `a` is 1 (modulo 2^64): each of Newton's steps doubles the bits that are right. */
+static uint64_t inverse(uint64_t a)
+{
+    uint64_t x = a;
+    int i;
+    for (i = 0; i < 6; i++) x *= 2 - a * x;
+    return x;
+}
+
+/* kalm__hash_mix backwards: the word that takes a lane to `after`. Works with lane and word exchanged as well. */
+static uint64_t unmix(uint64_t lane, uint64_t after)
+{
+    return ((after ^ after >> 29 ^ after >> 58) * inverse(KALM__HASH_A)) ^ lane;
+}
+
+/* A document of `rows` rows, one a token, with any numbers in them and with the checksum that the caller wants: the checksum has an
+   inverse, so the last eight bytes can be computed from it. The caller frees the bytes. */
+static unsigned char *forged(const kalm_doc *like, uint32_t rows, unsigned salt, uint64_t checksum, size_t *size)
+{
+    size_t n = KALM__DOC_HEADER + (size_t)rows * kalm__doc_row_bytes(like->info.width, like->info.bits), i, last;
+    unsigned char *p = (unsigned char *)calloc(n, 1), head[KALM__DOC_HEADER];
+    kalm__hasher h;
+    uint64_t sum;
+    if (!CHECK(p != NULL && n % 64 == 0)) exit(test_end());
+    memcpy(p, like->bytes, 40);
+    kalm__put_u32(p + 16, rows);
+    kalm__put_u32(p + 20, rows);
+    kalm__put_u32(p + 24, 1);
+    kalm__put_u32(p + 28, rows);
+    for (i = KALM__DOC_HEADER; i < n - 8; i += 2) p[i] = (unsigned char)(i * 7 + salt), p[i + 1] = (unsigned char)(0x20 + i % 29);
+    memcpy(head, p, sizeof head);
+    last = n - 64;
+    kalm__hash_begin(&h);
+    kalm__hash_add(&h, head, sizeof head);
+    if (last > sizeof head) kalm__hash_add(&h, p + sizeof head, last - sizeof head);
+    sum = n * (uint64_t)KALM__HASH_B;
+    for (i = 0; i < 7; i++) sum = kalm__hash_mix(sum, kalm__hash_mix(h.lane[i], kalm__u64(p + last + 8 * i))) * (uint64_t)KALM__HASH_B;
+    /* what kalm__hash_end makes of `sum` and the last lane is to be the checksum */
+    kalm__put_u64(p + n - 8, unmix(h.lane[7], unmix(sum, (checksum ^ checksum >> 32) * inverse(KALM__HASH_B))));
+    kalm__put_u64(p + 40, checksum);
+    CHECK(kalm__doc_checksum(p, n) == checksum);
+    *size = n;
+    return p;
+}
+
+static kalm_doc *opened(const unsigned char *bytes, size_t size, uint32_t flags)
+{
+    kalm_doc *doc = NULL;
+    kalm_error err;
+    if (!CHECKF(kalm_doc_open(model, bytes, size, flags, &doc, &err) == KALM_OK, "%s", err.text)) exit(test_end());
+    return doc;
+}
+
+static void rank_these(kalm_context *ctx, const kalm_doc *const *these, size_t n, kalm_score *scores)
+{
+    kalm_error err;
+    CHECKF(kalm_rerank(ctx, str(queries[0]), these, n, NULL, scores, &err) == KALM_OK, "%s", err.text);
+}
+
+/* Documents with one checksum: a real one and forged ones with as many rows, many more, and fewer. Each has its own state: looked up
+   one after the other, all in one call, and saved. */
+static void forged_documents(void)
+{
+    enum { FORGED = 7 };
+    static const uint32_t rows[FORGED] = { 0, 900, 1, 900, 64, 33, 5 };
+    kalm_context *plain = context(1, 0, NULL), *ctx = context(1, (size_t)1 << 27, NULL);
+    kalm_context *fresh = context(2, (size_t)1 << 27, NULL), *tight = context(1, 3000000, NULL);
+    const kalm_doc *real = docs[6], *all[FORGED + 1];
+    kalm_doc *doc[FORGED];
+    kalm_score want[FORGED + 1], got[FORGED + 1];
+    kalm_cache_info info;
+    kalm_error err;
+    uint64_t checksum = kalm__u64(real->bytes + 40);
+    size_t size = 0, other = 0, i, round;
+    all[0] = real;
+    for (i = 0; i < FORGED; i++) {
+        unsigned char *bytes = forged(real, rows[i] ? rows[i] : real->info.rows, (unsigned)i, checksum, &size);
+        all[i + 1] = doc[i] = opened(bytes, size, 0);
+        free(bytes);
+    }
+    rank_these(plain, all, FORGED + 1, want);
+    for (i = 1; i <= FORGED; i++) CHECK(want[i].margin < want[0].margin || want[i].margin > want[0].margin);
+    for (round = 0; round < 3; round++)
+        for (i = 0; i <= FORGED; i++) {
+            rank_these(ctx, &all[i], 1, &got[i]);
+            got[i].index = (uint32_t)i;
+            same("a forged document, alone", &want[i], &got[i], 1);
+        }
+    kalm_context_get_cache(ctx, &info);
+    CHECKF(info.documents == 4, "%u states with one checksum", (unsigned)info.documents);
+    kalm_context_clear_cache(ctx);
+    for (round = 0; round < 2; round++) {
+        rank_these(ctx, all, FORGED + 1, got);
+        same("forged documents, together", want, got, FORGED + 1);
+        rank_these(fresh, all, FORGED + 1, got);
+        same("forged documents, two threads", want, got, FORGED + 1);
+        rank_these(tight, all, FORGED + 1, got);
+        same("forged documents, little room", want, got, FORGED + 1);
+    }
+    kalm_context_clear_cache(ctx);
+    kalm_context_clear_cache(fresh);
+    rank_these(ctx, all, 1, got);                                  /* the state of the real one is there */
+    for (i = 0; i < 4; i++) {
+        unsigned char *bytes;
+        CHECK(kalm_state_save(ctx, all[i], NULL, NULL, 0, &size, &err) == KALM_OK);
+        bytes = (unsigned char *)malloc(size);
+        CHECKF(kalm_state_save(ctx, all[i], NULL, bytes, size, &other, &err) == KALM_OK && other == size, "%s", err.text);
+        CHECK(size == KALM__STATE_HEADER + kalm__u64(bytes + 40));
+        CHECK(kalm_state_load(fresh, all[i], NULL, bytes, size, &err) == KALM_OK);
+        CHECK(kalm_state_load(fresh, all[i == 3 ? 4 : 3], NULL, bytes, size, &err) == KALM_MISMATCH);    /* of other rows */
+        rank_these(fresh, &all[i], 1, &got[i]);
+        got[i].index = (uint32_t)i;
+        same("state of a forged document", &want[i], &got[i], 1);
+        free(bytes);
+    }
+    kalm_context_get_cache(fresh, &info);
+    for (i = 0; i < FORGED; i++) kalm_doc_free(doc[i]);
+    kalm_context_free(plain);
+    kalm_context_free(ctx);
+    kalm_context_free(fresh);
+    kalm_context_free(tight);
+}
+
+/* The same document several times in one call: one state, computed once, and no two threads in one place. */
+static void repeated_documents(void)
+{
+    static const size_t room[] = { (size_t)1 << 26, 400000, 100000 };
+    kalm_context *plain = context(1, 0, NULL);
+    const kalm_doc *many[12];
+    kalm_score want[12], got[12];
+    kalm_cache_info info;
+    size_t i, s;
+    for (i = 0; i < 12; i++) many[i] = docs[i % 3];
+    rank_these(plain, many, 12, want);
+    for (s = 0; s < 3; s++) {
+        kalm_context *ctx = context(2, room[s], NULL);
+        for (i = 0; i < 3; i++) {
+            rank_these(ctx, many, 12, got);
+            same("the same documents again and again", want, got, 12);
+        }
+        kalm_context_get_cache(ctx, &info);
+        if (s == 0) CHECKF(info.documents == 3 && info.misses == 3 && info.hits == 33, "%u misses", (unsigned)info.misses);
+        kalm_context_free(ctx);
+    }
+    kalm_context_free(plain);
+}
+
+/* The bytes of a borrowed document must not change. If they do all the same, nothing is found that is no longer true, and what was
+   checked when the document was opened goes on to hold. */
+static void borrowed_bytes_change(void)
+{
+    kalm_context *plain = context(1, 0, NULL), *ctx = context(1, (size_t)1 << 26, NULL);
+    size_t size = 0, k;
+    const unsigned char *from = (const unsigned char *)kalm_doc_bytes(docs[9], &size);
+    unsigned char *bytes = (unsigned char *)malloc(size);
+    kalm_doc *doc;
+    kalm_score want, got;
+    memcpy(bytes, from, size);
+    doc = opened(bytes, size, KALM_BORROW);
+    for (k = 0; k < size; k += k < KALM__DOC_HEADER ? 1 : size - KALM__DOC_HEADER - 3) {
+        bytes[k] ^= k < KALM__DOC_HEADER ? 0x80 : 1;
+        rank_these(plain, (const kalm_doc *const *)&doc, 1, &want);
+        rank_these(ctx, (const kalm_doc *const *)&doc, 1, &got);
+        same("borrowed bytes that change", &want, &got, 1);
+    }
+    kalm_doc_free(doc);
+    free(bytes);
+    kalm_context_free(ctx);
+    kalm_context_free(plain);
+}
+
+/* A document is freed and another one of the same size takes its place, while the cache knows the first. */
+static uint64_t place[1 << 12];
+static int placed;
+static void *in_place(void *user, size_t size)
+{
+    (void)user;
+    if (placed || size > sizeof place) return malloc(size);
+    placed = 1;
+    return place;
+}
+static void out_of_place(void *user, void *p, size_t size)
+{
+    (void)user, (void)size;
+    if (p == (void *)place) placed = 0;
+    else free(p);
+}
+static void reused_address(void)
+{
+    static const char *const pair[2] = { "a tool for photos", "a game for photos" };
+    kalm_context *plain = context(1, 0, NULL), *ctx = NULL;
+    kalm_config config;
+    kalm_params p;
+    kalm_score want, got, before;
+    kalm_error err;
+    const void *at = NULL;
+    int i;
+    memset(&config, 0, sizeof config);
+    memset(&p, 0, sizeof p);
+    memset(&before, 0, sizeof before);
+    config.allocator.alloc = in_place;
+    config.allocator.release = out_of_place;
+    config.cache_bytes = (size_t)1 << 26;
+    config.threads = 1;
+    p.bits = 8;
+    CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_OK);
+    for (i = 0; ctx && i < 2; i++) {
+        kalm_text t = str(pair[i]);
+        kalm_doc *doc = NULL;
+        CHECK(kalm_encode(ctx, &t, 1, &p, &doc, &err) == KALM_OK);
+        if (i) CHECK((const void *)doc == at);
+        at = doc;
+        rank_these(plain, (const kalm_doc *const *)&doc, 1, &want);
+        rank_these(ctx, (const kalm_doc *const *)&doc, 1, &got);
+        same("another document at the same address", &want, &got, 1);
+        CHECK(got.margin < before.margin || got.margin > before.margin);
+        before = got;
+        kalm_doc_free(doc);
+    }
+    kalm_context_free(ctx);
+    kalm_context_free(plain);
+}
+
 typedef struct seen { unsigned count, hits[DOCS]; kalm_score score[DOCS]; unsigned stop; } seen;
 static int see(void *user, const kalm_score *score)
 {
@@ -332,6 +557,10 @@ int main(void)
     short_of_memory();
     ids_with_prefix();
     stored_state();
+    forged_documents();
+    repeated_documents();
+    borrowed_bytes_change();
+    reused_address();
     best_and_callbacks();
     for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     kalm_model_close(model);
