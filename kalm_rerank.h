@@ -128,7 +128,7 @@ and carry their contracts; the code follows in teaching order, from bytes to sco
 #  if !defined(KALM_RERANK_STATIC)
 #    define KALM_API extern
 #  elif defined(__GNUC__)
-#    define KALM_API static __attribute__((unused))
+#    define KALM_API static __attribute__((__unused__))
 #  else
 #    define KALM_API static
 #  endif
@@ -451,15 +451,17 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 
 /* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) */
 #if defined(__GNUC__) || defined(__clang__)
-#  define KALM__FN static __attribute__((unused))
-#  define KALM__INLINE static inline __attribute__((unused, always_inline))
-#  define KALM__NOINLINE __attribute__((noinline))
+#  define KALM__FN static __attribute__((__unused__))
+#  define KALM__SMALL_FN static __inline__ __attribute__((__unused__))
+#  define KALM__INLINE static __inline__ __attribute__((__unused__, __always_inline__))
+#  define KALM__NOINLINE __attribute__((__noinline__))
 #  define KALM__RESTRICT __restrict__
-#  define KALM__ALIGNED(n) __attribute__((aligned(n)))
+#  define KALM__ALIGNED(n) __attribute__((__aligned__(n)))
 #  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
 #  define KALM__PREFETCH(p) __builtin_prefetch(p)
 #elif defined(_MSC_VER)
 #  define KALM__FN static
+#  define KALM__SMALL_FN static __inline
 #  define KALM__INLINE static __forceinline
 #  define KALM__NOINLINE __declspec(noinline)
 #  define KALM__RESTRICT __restrict
@@ -468,6 +470,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  define KALM__PREFETCH(p) ((void)(p))
 #else
 #  define KALM__FN static
+#  define KALM__SMALL_FN static
 #  define KALM__INLINE static
 #  define KALM__NOINLINE
 #  define KALM__RESTRICT
@@ -492,7 +495,8 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #    define KALM__FENCE(v) __asm__("" : "+x"(v))
 #  elif defined(__aarch64__)
 #    define KALM__FENCE(v) __asm__("" : "+w"(v))
-#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || defined(__loongarch_hard_float)
+#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || \
+       defined(__loongarch_hard_float)
 #    define KALM__FENCE(v) __asm__("" : "+f"(v))
 #  elif defined(__wasm__)              /* never fuses */
 #    define KALM__FENCE(v) ((void)0)
@@ -506,7 +510,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #ifndef KALM_NO_SIMD
 #  if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #    define KALM__X86 1
-#    define KALM__TARGET(features) __attribute__((target(features)))
+#    define KALM__TARGET(features) __attribute__((__target__(features)))
 #    if defined(__clang__)
 #      if __clang_major__ >= 12
 #        define KALM__HAVE_AVXVNNI 1
@@ -613,6 +617,27 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  include <avx512vlvnniintrin.h>
 #endif
 
+/* Windows: files, threads, and on ARM what the processor can do. Without the macros min and max, which break C++, and
+   without the parts of <windows.h> that programs seldom want; the two words are taken back, for they are not ours. A program that
+   wants all of <windows.h> includes it before this header. */
+#if defined(_WIN32)
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#    define KALM__OWN_NOMINMAX
+#  endif
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#    define KALM__OWN_LEAN
+#  endif
+#  include <windows.h>
+#  ifdef KALM__OWN_NOMINMAX
+#    undef NOMINMAX
+#  endif
+#  ifdef KALM__OWN_LEAN
+#    undef WIN32_LEAN_AND_MEAN
+#  endif
+#endif
+
 /* C99 has no _Static_assert: an array of negative length stops the compiler instead. */
 #define KALM__ASSERT_SIZE(name, condition) typedef char kalm__assert_##name[(condition) ? 1 : -1]
 
@@ -659,14 +684,14 @@ KALM__FN void kalm__put_number(kalm__writer *w, uint64_t v, unsigned base, int d
     while (n) kalm__put(w, text[--n]);
 }
 
-KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args)
+KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list args)
 {
-    for (; *format; format++) {
-        if (*format != '%') {
-            kalm__put(w, *format);
+    for (; *pattern; pattern++) {
+        if (*pattern != '%') {
+            kalm__put(w, *pattern);
             continue;
         }
-        switch (*++format) {
+        switch (*++pattern) {
         case 's': {
             const char *s = va_arg(args, const char *);
             kalm__put_text(w, s ? s : "(null)", s ? strlen(s) : 6);
@@ -697,15 +722,15 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args
 }
 
 /* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
-KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *format, ...)
+KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *pattern, ...)
 {
     if (err) {
         kalm__writer w;
         va_list args;
         w.at = err->text;
         w.room = sizeof err->text - 1;
-        va_start(args, format);
-        kalm__put_format(&w, format, args);
+        va_start(args, pattern);
+        kalm__put_format(&w, pattern, args);
         va_end(args);
         *w.at = 0;
         err->code = code;
@@ -841,9 +866,9 @@ KALM__FN void kalm__hash_begin(kalm__hasher *h)
     for (i = 0; i < 8; i++) h->lane[i] = (i + 1) * (uint64_t)KALM__HASH_A;
     h->bytes = 0;
 }
-KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t word)
+KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t number)
 {
-    lane = (lane ^ word) * (uint64_t)KALM__HASH_A;
+    lane = (lane ^ number) * (uint64_t)KALM__HASH_A;
     return lane ^ lane >> 29;
 }
 KALM__FN void kalm__hash_add(kalm__hasher *h, const void *data, size_t size)
@@ -917,14 +942,14 @@ KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
    first tells how much to ask for. */
 typedef struct kalm__arena {
     unsigned char *base;
-    size_t         used, size;
+    size_t         taken, size;
 } kalm__arena;
 
 KALM__FN void *kalm__take(kalm__arena *a, size_t size)
 {
-    size_t at = a->used;
-    a->used = kalm__add(a->used, kalm__round_up(size, 64));
-    return a->base && a->used <= a->size ? a->base + at : NULL;
+    size_t at = a->taken;
+    a->taken = kalm__add(a->taken, kalm__round_up(size, 64));
+    return a->base && a->taken <= a->size ? a->base + at : NULL;
 }
 
 /* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */
@@ -1086,15 +1111,7 @@ KALM__FN double kalm__tanh(double z)
 #define KALM__PLATFORM_H
 
 
-#if defined(_WIN32)
-#  ifndef WIN32_LEAN_AND_MEAN
-#    define WIN32_LEAN_AND_MEAN
-#  endif
-#  ifndef NOMINMAX
-#    define NOMINMAX
-#  endif
-#  include <windows.h>
-#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#if !defined(_WIN32) && (defined(__unix__) || defined(__APPLE__) || defined(__linux__))
 #  if !defined(__EMSCRIPTEN__)
 #    define KALM__MMAP 1
 #  endif
@@ -1338,26 +1355,26 @@ enum {
     KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
 };
 
-/* Fields of SHAPE, X(type, name): reader and writer both walk these lists. */
-#define KALM__SHAPE_FIELDS(X)                                                                                   \
-    X(u32, weights)                    /* type of the matrices, KALM__F32 ... KALM__Q4                       */ \
-    X(u32, vocabulary)                                                                                          \
-    X(u32, hidden)                     /* of both sides: document rows enter the decoder                     */ \
-    X(u32, yes_id) X(u32, no_id)                                                                                \
-    X(u32, eoi_id)                     /* its embedding is a vector of its own, unscaled; 0xffffffff: none   */ \
-    X(f32, softcap)                    /* final_logit_softcapping; 0: none                                   */ \
-    X(u32, reserved)
+/* Fields of SHAPE, f(type, name): reader and writer both walk these lists. */
+#define KALM__SHAPE_FIELDS(f)                                                                                   \
+    f(u32, weights)                    /* type of the matrices, KALM__F32 ... KALM__Q4                       */ \
+    f(u32, vocabulary)                                                                                          \
+    f(u32, hidden_size)                /* of both sides: document rows enter the decoder                     */ \
+    f(u32, yes_id) f(u32, no_id)                                                                                \
+    f(u32, eoi_id)                     /* its embedding is a vector of its own, unscaled; 0xffffffff: none   */ \
+    f(f32, softcap)                    /* final_logit_softcapping; 0: none                                   */ \
+    f(u32, reserved)
 
-#define KALM__SIDE_FIELDS(X)                                                                                    \
-    X(u32, layers) X(u32, mlp)                                                                                  \
-    X(u32, heads) X(u32, kv_heads) X(u32, head_dim)                                                             \
-    X(u32, window)                     /* sliding_window, as the checkpoint has it                           */ \
-    X(u32, max_positions)                                                                                       \
-    X(f32, norm_eps)                                                                                            \
-    X(f32, query_scalar)               /* query_pre_attn_scalar: scores are times its -1/2 power             */ \
-    X(f32, theta_sliding) X(f32, factor_sliding)   /* rotary base; positions are divided by the factor       */ \
-    X(f32, theta_full) X(f32, factor_full)                                                                      \
-    X(u32, side_reserved)
+#define KALM__SIDE_FIELDS(f)                                                                                    \
+    f(u32, layers) f(u32, mlp)                                                                                  \
+    f(u32, heads) f(u32, kv_heads) f(u32, head_dim)                                                             \
+    f(u32, window)                     /* sliding_window, as the checkpoint has it                           */ \
+    f(u32, max_positions)                                                                                       \
+    f(f32, norm_eps)                                                                                            \
+    f(f32, query_scalar)               /* query_pre_attn_scalar: scores are times its -1/2 power             */ \
+    f(f32, theta_sliding) f(f32, factor_sliding)   /* rotary base; positions are divided by the factor       */ \
+    f(f32, theta_full) f(f32, factor_full)                                                                      \
+    f(u32, side_reserved)
 
 typedef struct kalm__side {
 #define KALM__FIELD_u32(name) uint32_t name;
@@ -1462,13 +1479,13 @@ KALM__FN int kalm__tensor_shape(const kalm__shape *m, uint32_t kind, uint32_t *r
     if (kind >= 64 || kind % 32 >= KALM__T_KINDS) return 0;
     s = &m->side[kind / 32];
     *rows = 1;
-    *cols = m->hidden;
+    *cols = m->hidden_size;
     switch (kind % 32) {
     case KALM__T_Q: *rows = s->heads * s->head_dim; break;
     case KALM__T_K: case KALM__T_V: *rows = s->kv_heads * s->head_dim; break;
-    case KALM__T_O: *rows = m->hidden; *cols = s->heads * s->head_dim; break;
+    case KALM__T_O: *rows = m->hidden_size; *cols = s->heads * s->head_dim; break;
     case KALM__T_GATE: case KALM__T_UP: *rows = s->mlp; break;
-    case KALM__T_DOWN: *rows = m->hidden; *cols = s->mlp; break;
+    case KALM__T_DOWN: *rows = m->hidden_size; *cols = s->mlp; break;
     case KALM__T_Q_NORM: case KALM__T_K_NORM: *cols = s->head_dim; break;
     case KALM__T_EMBED: *rows = m->vocabulary; break;
     case KALM__T_HEAD: *rows = 2; return kind / 32 == KALM__DECODER;
@@ -2311,7 +2328,7 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
 {
     const kalm__tokenizer *t = e->t;
     uint32_t stack[256];
-    size_t depth = 0, used = 0;
+    size_t depth = 0, taken = 0;
     stack[depth++] = symbol;
     while (depth) {
         uint32_t s = stack[--depth];
@@ -2330,8 +2347,8 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
         } else if (s < t->tokens) {
             kalm__bpe_put(e, s);
             e->after_unknown = 0;
-        } else if (used < n) kalm__bpe_unknown(e, text + used, kalm__min(size, n - used));
-        used += size;
+        } else if (taken < n) kalm__bpe_unknown(e, text + taken, kalm__min(size, n - taken));
+        taken += size;
     }
 }
 
@@ -3027,8 +3044,8 @@ typedef struct kalm__byte_run {
 KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 {
     while (run->at < run->end) {
-        int byte = kalm__token_byte(t, run->ids[run->at++]);
-        if (byte >= 0) return byte;
+        int value = kalm__token_byte(t, run->ids[run->at++]);
+        if (value >= 0) return value;
     }
     return -1;
 }
@@ -3157,14 +3174,6 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 #  elif defined(__APPLE__)
 #    include <sys/types.h>
 #    include <sys/sysctl.h>
-#  elif defined(_WIN32)
-#    ifndef WIN32_LEAN_AND_MEAN
-#      define WIN32_LEAN_AND_MEAN
-#    endif
-#    ifndef NOMINMAX
-#      define NOMINMAX
-#    endif
-#    include <windows.h>
 #  endif
 #elif KALM__WASM_RELAXED
 #  include <wasm_simd128.h>
@@ -3480,12 +3489,12 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 #define KALM__EMBEDDING_BLOCK 32u
 
 /* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
-KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
+KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden_size)
 {
-    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
     switch (type) {
-    case KALM__F32: return kalm__mul(hidden, 4);
-    case KALM__F16: case KALM__BF16: return kalm__mul(hidden, 2);
+    case KALM__F32: return kalm__mul(hidden_size, 4);
+    case KALM__F16: case KALM__BF16: return kalm__mul(hidden_size, 2);
     case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
     case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
     default: return 0;
@@ -3493,36 +3502,36 @@ KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
 }
 
 /* out [hidden]: the row as floats. */
-KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden, float *out)
+KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_size, float *out)
 {
     const unsigned char *p = (const unsigned char *)row;
-    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
     const unsigned char *q = p + 2 * blocks;
     float scale = 0.0f;
     switch (type) {
     case KALM__F32:
-        for (i = 0; i < hidden; i++) out[i] = kalm__f32(p + 4 * i);
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__f32(p + 4 * i);
         break;
     case KALM__F16:
-        for (i = 0; i < hidden; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
         break;
     case KALM__BF16:
-        for (i = 0; i < hidden; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
         break;
     case KALM__Q8:
-        for (i = 0; i < hidden; i++) {
+        for (i = 0; i < hidden_size; i++) {
             if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
             out[i] = scale * (float)(int8_t)q[i];
         }
         break;
     case KALM__Q4:
-        for (i = 0; i < hidden; i++) {
+        for (i = 0; i < hidden_size; i++) {
             if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
             out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
         }
         break;
     default:
-        for (i = 0; i < hidden; i++) out[i] = 0;
+        for (i = 0; i < hidden_size; i++) out[i] = 0;
         break;
     }
 }
@@ -3705,8 +3714,8 @@ static const kalm__kernels kalm__kernels_scalar = {
 /* kernels_tiles.h - what the vector sets share: how the rows of a block are cut into register tiles, and repetition
    macros that unroll a tile's code at every optimisation level. No instructions here.
 
-   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of R <= most rows, a tile being
-   [inputs / unit][R][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
+   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of height <= most rows, a tile being
+   [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
    r0 rows behind the first, whatever the tile sizes. Blocks are cut every `step` rows (the set's acts_step), what is
    between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
 #ifndef KALM__KERNELS_TILES_H
@@ -3734,25 +3743,25 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
 }
 
 /* pack_split16 (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
-   tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
-typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+   tile of height, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
+typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                   const float inverse[4], size_t cols);
 KALM__FN void kalm__pack_split16_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
                                     const float *x, size_t stride, const float *inverse, size_t cols)
 {
     unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
-    size_t r, R, i, j;
-    for (r = 0; r < n; r += R) {
-        R = kalm__even_tile_rows(n, r, step, most);
-        for (i = 0; i < R; i += 4) {
+    size_t r, height, i, j;
+    for (r = 0; r < n; r += height) {
+        height = kalm__even_tile_rows(n, r, step, most);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float by[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) {
                 size_t from = r + i + kalm__min(j, some - 1);
                 row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
             }
-            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, R, some, row, by, cols);
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, height, some, row, by, cols);
         }
     }
 }
@@ -3771,19 +3780,19 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
     return count;
 }
 
-/* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
-#define KALM__REP_1(M) M(0)
-#define KALM__REP_2(M) KALM__REP_1(M) M(1)
-#define KALM__REP_3(M) KALM__REP_2(M) M(2)
-#define KALM__REP_4(M) KALM__REP_3(M) M(3)
-#define KALM__REP_5(M) KALM__REP_4(M) M(4)
-#define KALM__REP_6(M) KALM__REP_5(M) M(5)
-#define KALM__REP_7(M) KALM__REP_6(M) M(6)
-#define KALM__REP_8(M) KALM__REP_7(M) M(7)
-#define KALM__REP_9(M) KALM__REP_8(M) M(8)
-#define KALM__REP_10(M) KALM__REP_9(M) M(9)
-#define KALM__REP_11(M) KALM__REP_10(M) M(10)
-#define KALM__REP_12(M) KALM__REP_11(M) M(11)
+/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
+#define KALM__REP_1(each) each(0)
+#define KALM__REP_2(each) KALM__REP_1(each) each(1)
+#define KALM__REP_3(each) KALM__REP_2(each) each(2)
+#define KALM__REP_4(each) KALM__REP_3(each) each(3)
+#define KALM__REP_5(each) KALM__REP_4(each) each(4)
+#define KALM__REP_6(each) KALM__REP_5(each) each(5)
+#define KALM__REP_7(each) KALM__REP_6(each) each(6)
+#define KALM__REP_8(each) KALM__REP_7(each) each(7)
+#define KALM__REP_9(each) KALM__REP_8(each) each(8)
+#define KALM__REP_10(each) KALM__REP_9(each) each(9)
+#define KALM__REP_11(each) KALM__REP_10(each) each(10)
+#define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
 /* What every tile of a call needs; the tile adds its rows. */
 typedef struct kalm__tile_job {
@@ -3793,7 +3802,7 @@ typedef struct kalm__tile_job {
     const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
     const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
     const unsigned char *acts;         /* the tile                                                     */
-    const float         *row_scale;    /* [R]                                                          */
+    const float         *row_scale;    /* [height]                                                          */
     float               *y;            /* the tile's first row, the first panel's first output         */
     size_t               stride;       /* floats from a row of y to the next                           */
     size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
@@ -3910,15 +3919,15 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
     return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
-   inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
-KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of height rows at `out`: dwords of two
+   inputs [cols32 / 2][height], or, for the direct way, qwords of four inputs [cols32 / 4][height]. */
+KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+    for (k = 0; k < cols32; k += 8, out += 16 * height) {
         __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
                                        kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
         __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -3932,28 +3941,28 @@ KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
             kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_avx2(out + 8 * R, n >= 2 ? 4 : 2, a1);
-            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
+            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
             kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
-            kalm__store_dwords_avx2(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_dwords_avx2(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_dwords_avx2(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_avx2(out + 4 * height, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_avx2(out + 8 * height, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_avx2(out + 12 * height, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
 
-/* The same as bytes q + 128, [cols32 / 4][R][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
                                        kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
         __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -3964,12 +3973,12 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
         kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
-/* Up to four float rows into a tile [cols][R] */
-KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four float rows into a tile [cols][height] */
+KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t k = 0, i;
     if (n == 4)
@@ -3978,13 +3987,13 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
             __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
             __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
             __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
-            _mm_storeu_ps(out + k * R, _mm_movelh_ps(ab, cd));
-            _mm_storeu_ps(out + (k + 1) * R, _mm_movehl_ps(cd, ab));
-            _mm_storeu_ps(out + (k + 2) * R, _mm_movelh_ps(ef, gh));
-            _mm_storeu_ps(out + (k + 3) * R, _mm_movehl_ps(gh, ef));
+            _mm_storeu_ps(out + k * height, _mm_movelh_ps(ab, cd));
+            _mm_storeu_ps(out + (k + 1) * height, _mm_movehl_ps(cd, ab));
+            _mm_storeu_ps(out + (k + 2) * height, _mm_movelh_ps(ef, gh));
+            _mm_storeu_ps(out + (k + 3) * height, _mm_movehl_ps(gh, ef));
         }
     for (; k < cols; k++)
-        for (i = 0; i < n; i++) out[k * R + i] = x[i][k];
+        for (i = 0; i < n; i++) out[k * height + i] = x[i][k];
 }
 
 /* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
@@ -3992,26 +4001,26 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
 KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                   size_t stride, size_t cols, const float *given, int words)
 {
-    size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
+    size_t r, height, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
             if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx2((float *)acts + r * cols + i, R, some, row, cols);
+                kalm__pack_floats_avx2((float *)acts + r * cols + i, height, some, row, cols);
                 continue;
             }
             if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
             for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (words)
-                kalm__pack_int16_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
-            else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
+                kalm__pack_int16_avx2(out, height, some, row, inverse, cols, 4 * stride, height <= KALM__256_DIRECT && type != KALM__Q16);
+            else kalm__pack_bytes_avx2(out, height, some, row, inverse, cols, 4 * stride);
         }
     }
 }
@@ -4082,27 +4091,27 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* R rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+/* n rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
 #define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MADD(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__madd_256(c##r, x, w0); \
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__int16_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_WORDS(n) \
+    KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
         __m256i w0, w1, x; \
-        KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
             w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__256_MADD) \
+            KALM__REP_##n(KALM__256_MADD) \
         } \
-        KALM__REP_##R(KALM__256_STORE) \
+        KALM__REP_##n(KALM__256_STORE) \
     }
 KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
 
@@ -4126,22 +4135,22 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
     kalm__store_256(job, r, 0, _mm256_permute4x64_epi64(_mm256_hadd_epi32(c##r, d##r), 0xd8)); \
     kalm__store_256(job, r, 8, _mm256_permute4x64_epi64(_mm256_hadd_epi32(e##r, f##r), 0xd8));
 #define KALM__256_LINE(at) _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(at)))
-#define KALM__256_DIRECT_TILE(R) \
-    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_DIRECT_TILE(n) \
+    KALM__256 KALM__FN void kalm__q8_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m256i w0, w1, w2, w3, x; \
-        KALM__REP_##R(KALM__256_DZERO) \
-        for (step = 0; step < steps; step++, a += 8 * R, b += 64) { \
+        KALM__REP_##n(KALM__256_DZERO) \
+        for (step = 0; step < steps; step++, a += 8 * n, b += 64) { \
             w0 = KALM__256_LINE(b); \
             w1 = KALM__256_LINE(b + 16); \
             w2 = KALM__256_LINE(b + 32); \
             w3 = KALM__256_LINE(b + 48); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD); \
-            KALM__REP_##R(KALM__256_DMADD) \
+            KALM__REP_##n(KALM__256_DMADD) \
         } \
-        KALM__REP_##R(KALM__256_DSTORE) \
+        KALM__REP_##n(KALM__256_DSTORE) \
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
@@ -4213,21 +4222,21 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     c##r = _mm256_fmadd_ps(x, w0, c##r); \
     d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(R) \
-    KALM__256 KALM__FN void kalm__f32_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_FTILE(n) \
+    KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         const unsigned char *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256 w0, w1, x; \
-        KALM__REP_##R(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__256_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
             w0 = _mm256_load_ps(b); \
             w1 = _mm256_load_ps(b + 8); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__256_FSTEP) \
+            KALM__REP_##n(KALM__256_FSTEP) \
         } \
-        KALM__REP_##R(KALM__256_FSTORE) \
+        KALM__REP_##n(KALM__256_FSTORE) \
     }
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
@@ -4260,7 +4269,7 @@ KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w), tile;
+    size_t p, r, height, cols = w->cols, bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
@@ -4274,12 +4283,12 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
             job.weights = (const unsigned char *)scratch;
         }
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__f32_tiles_avx2[R - 1](&job);
+            kalm__f32_tiles_avx2[height - 1](&job);
         }
     }
 }
@@ -4287,7 +4296,7 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int words = w->type == KALM__Q16;
@@ -4299,9 +4308,9 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
     memset(&job, 0, sizeof job);
     job.steps = cols32 / 4;
     job.stride = stride;
-    for (r = row0; r < row0 + n && !words; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        widen |= R > KALM__256_DIRECT;
+    for (r = row0; r < row0 + n && !words; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        widen |= height > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
@@ -4314,17 +4323,17 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         if (widen) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
             int direct;
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            direct = R <= KALM__256_DIRECT && !words;
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            direct = height <= KALM__256_DIRECT && !words;
             kalm__look_ahead(&job, tile, tiles, next, bytes);
             job.weights = direct || words ? panel : wide;
             job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (direct) kalm__q8_tiles_avx2[R - 1](&job);
-            else kalm__int16_tiles_avx2[R - 1](&job);
+            if (direct) kalm__q8_tiles_avx2[height - 1](&job);
+            else kalm__int16_tiles_avx2[height - 1](&job);
         }
     }
 }
@@ -4372,14 +4381,14 @@ KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
    vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                            const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, j;
     const __m256i low = _mm256_set1_epi32(255);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         __m256i w[4], a, b;
         for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
         for (j = 0; j < n; j++) {
@@ -4391,7 +4400,7 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
         a = _mm256_packus_epi16(a, b);
         kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
     }
 }
 
@@ -4436,27 +4445,27 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
 
-/* R rows x one panel */
+/* n rows x one panel */
 #define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
 #define KALM__VNNI_STEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpbusd_256(c##r, x, w0); \
     d##r = kalm__dpbusd_256(d##r, x, w1);
 #define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__VNNI_TILE(R) \
-    KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_TILE(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
-        KALM__REP_##R(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__VNNI_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__VNNI_STEP) \
+            KALM__REP_##n(KALM__VNNI_STEP) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE) \
+        KALM__REP_##n(KALM__VNNI_STORE) \
     }
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
@@ -4472,14 +4481,14 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 #define KALM__VNNI_STORE2(r) \
     kalm__store_256(job, r, 0, _mm256_add_epi32(c##r, e##r)); \
     kalm__store_256(job, r, 8, _mm256_add_epi32(d##r, f##r));
-#define KALM__VNNI_TILE2(R) \
-    KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_TILE2(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, w2, w3; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__VNNI_DECLARE2) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__VNNI_DECLARE2) \
         for (step = 0; step < steps; step += 2, a += 2 * row, b += 128) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
@@ -4487,30 +4496,30 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
             w3 = KALM__VNNI_LINE(b + 96); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD + 64); \
-            KALM__REP_##R(KALM__VNNI_STEP2) \
+            KALM__REP_##n(KALM__VNNI_STEP2) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE2) \
+        KALM__REP_##n(KALM__VNNI_STORE2) \
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-/* R rows x one panel of words */
+/* n rows x one panel of words */
 #define KALM__VNNI_WSTEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_WORDS(R) \
-    KALM__VNNI KALM__FN void kalm__int16_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_WORDS(n) \
+    KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
         __m256i w0, w1, x; \
-        KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__REP_##R(KALM__VNNI_WSTEP) \
+            KALM__REP_##n(KALM__VNNI_WSTEP) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE) \
+        KALM__REP_##n(KALM__VNNI_STORE) \
     }
 KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
 
@@ -4527,7 +4536,7 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int words = w->type == KALM__Q16;
@@ -4549,14 +4558,14 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
         if (!words) job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__int16_tiles_avxvnni[R - 1](&job);
-            else kalm__q8_tiles_avxvnni[R - 1](&job);
+            if (words) kalm__int16_tiles_avxvnni[height - 1](&job);
+            else kalm__q8_tiles_avxvnni[height - 1](&job);
         }
     }
 }
@@ -4653,17 +4662,17 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of height rows. Packing the
    dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
    order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
-KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                                const float inverse[4], size_t cols, size_t further)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     const __m512i to_unsigned = _mm512_set1_epi8(-128);
-    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
         __m512 a, b, c, d;
         __m512i q;
         if (k + 16 <= cols) {
@@ -4682,19 +4691,19 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
         kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
-/* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
+/* The same as words, [cols32 / 2][height][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
    the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                                 const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
@@ -4706,15 +4715,15 @@ KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_dwords_avx2(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_avx2(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * height * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * height * l + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
 
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
    vpdpbusd takes both unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                            const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
@@ -4723,7 +4732,7 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
     uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
-    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
@@ -4739,9 +4748,9 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
         c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
         a = _mm512_packus_epi16(a, c);
         kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 
@@ -4751,8 +4760,8 @@ KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, con
     kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
-/* Up to four float rows into a tile [cols][R] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four float rows into a tile [cols][height] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t k, i;
     __mmask8 some = (__mmask8)((1u << n) - 1u);
@@ -4769,8 +4778,8 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n,
         _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
         for (i = 0; i < 16 && k + i < cols; i++) {
             __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
-            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
         }
     }
 }
@@ -4778,27 +4787,27 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n,
 KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
                                                const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    size_t r, height, i, j, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__rows_512(type, rows, r);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__rows_512(type, rows, r);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
             if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
+                kalm__pack_floats_avx512((float *)acts + r * cols + i, height, some, row, cols);
                 continue;
             }
             kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (type == KALM__Q16) {
-                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, height, some, row,
                                         inverse, cols);
                 continue;
             }
-            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
+            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, height, some, row,
                                    inverse, cols, 4 * stride);
         }
     }
@@ -4854,7 +4863,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-/* Two panels, R rows: one accumulator a row and panel. */
+/* Two panels, n rows: one accumulator a row and panel. */
 #define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
 #define KALM__512_STEP2(r) \
     x = kalm__broadcast4_512(a + 4 * r); \
@@ -4863,28 +4872,28 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_STORE(r) \
     kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
     kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE2(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-        KALM__REP_##R(KALM__512_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_STEP2) \
+            KALM__REP_##n(KALM__512_STEP2) \
         } \
         { \
             KALM__512_RESULTS2 \
-            KALM__REP_##R(KALM__512_STORE) \
+            KALM__REP_##n(KALM__512_STORE) \
         } \
     }
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
-/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+/* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
    enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
    of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
 #define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
@@ -4893,24 +4902,24 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
     d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
 #define KALM__512_STORE1(r) \
     kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
-#define KALM__512_TILE1(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE1(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), w0, w1; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO2) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO2) \
         for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + 64); \
             KALM__PREFETCH(ahead); \
             KALM__PREFETCH(ahead + ahead_step); \
-            KALM__REP_##R(KALM__512_STEP1) \
+            KALM__REP_##n(KALM__512_STEP1) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_STORE1) \
+            KALM__REP_##n(KALM__512_STORE1) \
         } \
     }
 KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
@@ -4926,14 +4935,14 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
 #define KALM__512_STORE4(r) \
     kalm__store_512(y + r * stride, some0, \
                     _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
-#define KALM__512_TILE4(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE4(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO4) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO4) \
         for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + 64); \
@@ -4943,11 +4952,11 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
             KALM__PREFETCH(ahead + ahead_step); \
             KALM__PREFETCH(ahead + 2 * ahead_step); \
             KALM__PREFETCH(ahead + 3 * ahead_step); \
-            KALM__REP_##R(KALM__512_STEP4) \
+            KALM__REP_##n(KALM__512_STEP4) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_STORE4) \
+            KALM__REP_##n(KALM__512_STORE4) \
         } \
     }
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
@@ -5020,36 +5029,36 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     c##r = kalm__dpwssd_512(c##r, x, w0); \
     d##r = kalm__dpwssd_512(d##r, x, w1);
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
-#define KALM__512_WTILE(R) \
-    KALM__512 KALM__FN void kalm__int16_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_WTILE(n) \
+    KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
         __m512i w0; \
-        KALM__REP_##R(KALM__512_WZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_WZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
-            KALM__REP_##R(KALM__512_WSTEP1) \
+            KALM__REP_##n(KALM__512_WSTEP1) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_WSTORE1) \
+            KALM__REP_##n(KALM__512_WSTORE1) \
         } \
     } \
-    KALM__512 KALM__FN void kalm__int16_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps, panel = job->panel; \
         __m512i w0, w1, x; \
-        KALM__REP_##R(KALM__512_WZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_WZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
-            KALM__REP_##R(KALM__512_WSTEP2) \
+            KALM__REP_##n(KALM__512_WSTEP2) \
         } \
         { \
             KALM__512_RESULTS2 \
-            KALM__REP_##R(KALM__512_STORE) \
+            KALM__REP_##n(KALM__512_STORE) \
         } \
     }
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
@@ -5079,33 +5088,33 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
     d##r = _mm512_fmadd_ps(x, w1, d##r);
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
-#define KALM__512_FTILE(R) \
-    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_FTILE(n) \
+    KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
         __m512 w0; \
-        KALM__REP_##R(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             w0 = _mm512_load_ps(b); \
-            KALM__REP_##R(KALM__512_FSTEP1) \
+            KALM__REP_##n(KALM__512_FSTEP1) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE1) \
+        KALM__REP_##n(KALM__512_FSTORE1) \
     } \
-    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         const unsigned char *ahead = job->ahead; \
         size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
         __m512 w0, w1, x; \
-        KALM__REP_##R(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
             w0 = _mm512_load_ps(b); \
             w1 = _mm512_load_ps(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_FSTEP2) \
+            KALM__REP_##n(KALM__512_FSTEP2) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE2) \
+        KALM__REP_##n(KALM__512_FSTORE2) \
     }
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
@@ -5173,8 +5182,8 @@ KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
+    size_t p, r, height, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t few = n <= 4;             /* every tile has at most 4 rows: panel by panel */
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
@@ -5183,7 +5192,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
     for (p = panel0; p < panel0 + panels; p += pair) {
         const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
         size_t tile = 0;
-        pair = small || p + 1 == panel0 + panels ? 1 : 2;
+        pair = few || p + 1 == panel0 + panels ? 1 : 2;
         job.weights = weights;
         job.panel = bytes;
         if (w->type == KALM__Q4) {
@@ -5195,23 +5204,23 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
         job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__rows_512(w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__rows_512(w->type, rows, r);
             job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (small) {               /* a little further on the same way, into the next panels */
+            if (few) {               /* a little further on the same way, into the next panels */
                 job.ahead = weights + KALM__FAR_AHEAD;
                 job.ahead_step = 64;
             } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            if (pair == 2 && R < 5) {  /* a tail of few rows */
+            if (pair == 2 && height < 5) {  /* a tail of few rows */
                 kalm__tile_job half = job;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
+                kalm__q8_tiles_avx512[0][height - 1](&half);
                 half.weights += half.panel;
                 half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
+                kalm__q8_tiles_avx512[0][height - 1](&half);
             } else
-                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
+                kalm__q8_tiles_avx512[pair - 1][height - 1](&job);
         }
     }
 }
@@ -5220,7 +5229,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
 KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t p, r, height, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
     int words = w->type == KALM__Q16;
     kalm__tile_job job;
@@ -5241,8 +5250,8 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
         }
         if (words) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__rows_512(w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__rows_512(w->type, rows, r);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             if (words) {
                 job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
@@ -5250,7 +5259,7 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
             }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
+            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[height - 1](&job);
         }
     }
 }
@@ -5308,11 +5317,11 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_int16_avx512. */
-KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four rows as bf16 into a tile of height rows, [cols32 / 2][height][2]; the order is that of kalm__pack_int16_avx512. */
+KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t cols32 = kalm__round_up(cols, 32), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
@@ -5320,25 +5329,25 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_dwords_avx2(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_avx2(out + 4 * height * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
 KALM__FN void kalm__pack_acts_avx512bf16(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                          size_t stride, size_t cols)
 {
-    size_t r, R, i, j;
+    size_t r, height, i, j;
     if (type != KALM__BF16) {
         kalm__pack_acts_avx512(type, acts, rows, row0, n, x, stride, cols);
         return;
     }
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, R, some, row, cols);
+            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, height, some, row, cols);
         }
     }
 }
@@ -5367,32 +5376,32 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpbf16_512(c##r, x, w0); \
     d##r = kalm__dpbf16_512(d##r, x, w1);
-#define KALM__BF16_TILE(R) \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##R##x1_avx512bf16(const kalm__tile_job *job) \
+#define KALM__BF16_TILE(n) \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m512i w0; \
-        KALM__REP_##R(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
-            KALM__REP_##R(KALM__BF16_STEP1) \
+            KALM__REP_##n(KALM__BF16_STEP1) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE1) \
+        KALM__REP_##n(KALM__512_FSTORE1) \
     } \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##R##x2_avx512bf16(const kalm__tile_job *job) \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
         __m512i w0, w1, x; \
-        KALM__REP_##R(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__BF16_STEP2) \
+            KALM__REP_##n(KALM__BF16_STEP2) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE2) \
+        KALM__REP_##n(KALM__512_FSTORE2) \
     }
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
@@ -5413,7 +5422,7 @@ KALM__FN size_t kalm__matmul_scratch_avx512bf16(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
+    size_t p, r, height, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_WORDS - 1) / KALM__512_WORDS;
     kalm__tile_job job;
     if (w->type != KALM__BF16) {
@@ -5432,12 +5441,12 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
         for (i = 0; i < pair; i++)
             kalm__pair_avx512bf16(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
             job.acts = (const unsigned char *)acts + 2 * r * cols32;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__bf16_tiles_avx512bf16[pair - 1][R - 1](&job);
+            kalm__bf16_tiles_avx512bf16[pair - 1][height - 1](&job);
         }
     }
 }
@@ -5482,11 +5491,11 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 #    define KALM__HAVE_MM 1
 #  elif defined(__clang__)
 #    if __clang_major__ >= 7
-#      define KALM__DOT __attribute__((target("dotprod")))
+#      define KALM__DOT __attribute__((__target__("dotprod")))
 #      define KALM__HAVE_DOT 1
 #    endif
 #    if __clang_major__ >= 11
-#      define KALM__MM __attribute__((target("i8mm")))
+#      define KALM__MM __attribute__((__target__("i8mm")))
 #      define KALM__HAVE_MM 1
 #    endif
 #  else
@@ -5494,20 +5503,20 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 #      define KALM__DOT
 #      define KALM__HAVE_DOT 1
 #    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__DOT __attribute__((target("+dotprod")))
+#      define KALM__DOT __attribute__((__target__("+dotprod")))
 #      define KALM__HAVE_DOT 1
 #    elif __GNUC__ >= 8
-#      define KALM__DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
 #      define KALM__HAVE_DOT 1
 #    endif
 #    if defined(__ARM_FEATURE_MATMUL_INT8)
 #      define KALM__MM
 #      define KALM__HAVE_MM 1
 #    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__MM __attribute__((target("+i8mm")))
+#      define KALM__MM __attribute__((__target__("+i8mm")))
 #      define KALM__HAVE_MM 1
 #    elif __GNUC__ >= 10
-#      define KALM__MM __attribute__((target("arch=armv8.2-a+i8mm")))
+#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
 #      define KALM__HAVE_MM 1
 #    endif
 #  endif
@@ -5542,8 +5551,8 @@ KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t 
     return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
 }
 
-/* Does an i8mm tile of R rows use smmla? Else sdot. */
-KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind == KALM__NEON_I8MM && R > 3; }
+/* Does an i8mm tile of height rows use smmla? Else sdot. */
+KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t height) { return kind == KALM__NEON_I8MM && height > 3; }
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
@@ -5611,28 +5620,28 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
     }
 }
 
-/* A row of words into a tile of R, [cols32 / 2][R][2] */
-KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+/* A row of words into a tile of height, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
-    for (k = 0; k < cols32; k += 4, out += 8 * R) {
+    for (k = 0; k < cols32; k += 4, out += 8 * height) {
         uint32_t pair[2];
         vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
         memcpy(out, &pair[0], 4);
-        memcpy(out + 4 * R, &pair[1], 4);
+        memcpy(out + 4 * height, &pair[1], 4);
     }
 }
 
-/* Four rows of a tile of R, [cols32 / 4][R][4] */
-KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t R, const float *x, size_t stride, const float inverse[4],
+/* Four rows of a tile of height, [cols32 / 4][height][4] */
+KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t height, const float *x, size_t stride, const float inverse[4],
                                    size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i0 = vdupq_n_f32(inverse[0]), i1 = vdupq_n_f32(inverse[1]);
     float32x4_t i2 = vdupq_n_f32(inverse[2]), i3 = vdupq_n_f32(inverse[3]);
     const float *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-    for (k = 0; k < cols32; k += 4, out += 4 * R) {
+    for (k = 0; k < cols32; k += 4, out += 4 * height) {
         int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i0),
                                    kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
         int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
@@ -5641,40 +5650,40 @@ KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t R, const float *x,
     }
 }
 
-KALM__FN void kalm__pack_floats_neon(float *out, size_t R, const float *x, size_t stride, size_t cols)
+KALM__FN void kalm__pack_floats_neon(float *out, size_t height, const float *x, size_t stride, size_t cols)
 {
     size_t k, i;
-    for (k = 0; k < cols; k++, out += R)
-        for (i = 0; i < R; i++) out[i] = x[i * stride + k];
+    for (k = 0; k < cols; k++, out += height)
+        for (i = 0; i < height; i++) out[i] = x[i * stride + k];
 }
 
 KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
                                       const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i, cols32 = kalm__cols32(cols);
+    size_t r, height, i, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R, x += R * stride) {
+    for (r = row0; r < row0 + n; r += height, x += height * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
-        R = kalm__neon_rows(kind, type, rows, r);
+        height = kalm__neon_rows(kind, type, rows, r);
         if (!kalm__is_quantised(type) && type != KALM__Q16) {
-            kalm__pack_floats_neon((float *)acts + r * cols, R, x, stride, cols);
+            kalm__pack_floats_neon((float *)acts + r * cols, height, x, stride, cols);
             continue;
         }
-        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
+        for (i = 0; i < height; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
         i = 0;
         if (type == KALM__Q16) {
             out += r * cols32;
-            for (; i < R; i++) kalm__pack_int16_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
-        } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
-            size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
-            if (R & 1)
-                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
+            for (; i < height; i++) kalm__pack_int16_neon(out + 4 * i, height, x + i * stride, inverse[i], cols);
+        } else if (kalm__neon_pairs(kind, height)) {        /* [cols32 / 8][height, even][8] */
+            size_t even = height + (height & 1), k;
+            for (; i < height; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
+            if (height & 1)
+                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + height) * 8, 0, 8);
         } else {
-            for (; i + 4 <= R; i += 4)
-                kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, NULL);
+            for (; i + 4 <= height; i += 4)
+                kalm__pack_rows_neon(out + 4 * i, height, x + i * stride, stride, inverse + i, cols);
+            for (; i < height; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, x + i * stride, inverse[i], cols, NULL);
         }
     }
 }
@@ -5682,17 +5691,17 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
 KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
-    size_t r, R, i, cols32 = kalm__cols32(cols);
-    for (r = 0; r < n; r += R) {
+    size_t r, height, i, cols32 = kalm__cols32(cols);
+    for (r = 0; r < n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
         size_t pairs, even;
-        R = kalm__neon_rows(kind, KALM__Q8, n, r);
-        pairs = (size_t)kalm__neon_pairs(kind, R);
-        even = pairs ? R + (R & 1) : R;
-        if (even > R) memset(out, 0, even * cols32);
-        for (i = 0; i < R; i++) {
+        height = kalm__neon_rows(kind, KALM__Q8, n, r);
+        pairs = (size_t)kalm__neon_pairs(kind, height);
+        even = pairs ? height + (height & 1) : height;
+        if (even > height) memset(out, 0, even * cols32);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * height, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
                                 high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
@@ -5780,19 +5789,19 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
     KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
     KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_PLAIN_TILE(R) \
-    KALM__FN void kalm__q8_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_PLAIN_TILE(n) \
+    KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             int8x16_t u0, v0, u1, v1, x, z; \
             kalm__halves_neon(b, &u0, &v0); \
             kalm__halves_neon(b + 32, &u1, &v1); \
-            KALM__REP_##R(KALM__NEON_STEP1) \
+            KALM__REP_##n(KALM__NEON_STEP1) \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 /* Two inputs of a row, eight times */
@@ -5840,18 +5849,18 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
     KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
 #define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
 #define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
-#define KALM__NEON_WORDS_TILE(R, TURN, BODY) \
-    KALM__FN void kalm__int16_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_WORDS_TILE(n, at_once, body) \
+    KALM__FN void kalm__int16_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
             int16x8x2_t u, v; \
             int16x4_t x; \
-            BODY \
+            body \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 KALM__NEON_WORDS_TILE(1, 2,
@@ -5897,17 +5906,17 @@ static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
 #define KALM__DOT_ROW(r, lane) \
     KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
     KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
-#define KALM__DOT_TILE_OF(R, TURN, BODY) \
-    KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
+#define KALM__DOT_TILE_OF(n, at_once, body) \
+    KALM__DOT KALM__FN void kalm__q8_##n##x1_dot(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
             int8x16_t w0, w1, w2, w3, x; \
-            BODY \
+            body \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 KALM__DOT_TILE_OF(1, 4,
@@ -6088,17 +6097,17 @@ KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x
     e##r = kalm__fma_neon(e##r, x, w2); \
     f##r = kalm__fma_neon(f##r, x, w3);
 #define KALM__NEON_FPUT(r) kalm__write_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_FTILE_OF(R) \
-    KALM__FN void kalm__f32_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_FTILE_OF(n) \
+    KALM__FN void kalm__f32_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__NEON_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             float32x4_t w0 = vld1q_f32(b), w1 = vld1q_f32(b + 4), w2 = vld1q_f32(b + 8), w3 = vld1q_f32(b + 12), x; \
-            KALM__REP_##R(KALM__NEON_FSTEP) \
+            KALM__REP_##n(KALM__NEON_FSTEP) \
         } \
-        KALM__REP_##R(KALM__NEON_FPUT) \
+        KALM__REP_##n(KALM__NEON_FPUT) \
     }
 KALM__NEON_FTILE_OF(1) KALM__NEON_FTILE_OF(2)
 #if KALM__NEON64
@@ -6136,16 +6145,16 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
                                    size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
+    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__neon_rows(kind, w->type, rows, r);
-        zipped |= quantised && kalm__neon_pairs(kind, R);
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__neon_rows(kind, w->type, rows, r);
+        zipped |= quantised && kalm__neon_pairs(kind, height);
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -6165,37 +6174,37 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 #endif
         if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__neon_rows(kind, w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__neon_rows(kind, w->type, rows, r);
             job.weights = panel;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             job.row_scale = (const float *)acts + r;
             if (words) {
                 job.acts = tiles + 2 * r * cols32;
-                kalm__int16_tiles_neon[R - 1](&job);
+                kalm__int16_tiles_neon[height - 1](&job);
                 continue;
             }
             if (!quantised) {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                kalm__f32_tiles_neon[R - 1](&job);
+                kalm__f32_tiles_neon[height - 1](&job);
                 continue;
             }
             job.acts = tiles + r * cols32;
 #if KALM__HAVE_MM
-            if (kalm__neon_pairs(kind, R)) {
+            if (kalm__neon_pairs(kind, height)) {
                 job.weights = zip;
-                if (R <= 4) kalm__q8_2x1_i8mm(&job, R);
-                else kalm__q8_3x1_i8mm(&job, R);
+                if (height <= 4) kalm__q8_2x1_i8mm(&job, height);
+                else kalm__q8_3x1_i8mm(&job, height);
                 continue;
             }
 #endif
 #if KALM__HAVE_DOT
             if (kind != KALM__NEON_PLAIN) {
-                kalm__q8_tiles_dot[R - 1](&job);
+                kalm__q8_tiles_dot[height - 1](&job);
                 continue;
             }
 #endif
-            kalm__q8_tiles_neon[R - 1](&job);
+            kalm__q8_tiles_neon[height - 1](&job);
         }
     }
 }
@@ -6288,7 +6297,7 @@ enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* quantised types: words, [cols32 / 2][R][2] */
+/* quantised types: words, [cols32 / 2][height][2] */
 KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
 {
     return kalm__acts_room_of(type, rows, cols, 1);
@@ -6327,19 +6336,19 @@ KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
     return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
 }
 
-KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     v128_t i = wasm_f32x4_splat(inverse);
-    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+    for (k = 0; k < cols32; k += 8, out += 16 * height) {
         v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
                                            kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (R == 1) wasm_v128_store(out, q);
+        if (height == 1) wasm_v128_store(out, q);
         else {
             wasm_v128_store32_lane(out, q, 0);
-            wasm_v128_store32_lane(out + 4 * R, q, 1);
-            wasm_v128_store32_lane(out + 8 * R, q, 2);
-            wasm_v128_store32_lane(out + 12 * R, q, 3);
+            wasm_v128_store32_lane(out + 4 * height, q, 1);
+            wasm_v128_store32_lane(out + 8 * height, q, 2);
+            wasm_v128_store32_lane(out + 12 * height, q, 3);
         }
     }
 }
@@ -6347,20 +6356,20 @@ KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t R, const float *x, 
 KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                    size_t stride, size_t cols)
 {
-    size_t r, R, i, k, cols32 = kalm__cols32(cols);
+    size_t r, height, i, k, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R, x += R * stride) {
-        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < R; i++) {
+    for (r = row0; r < row0 + n; r += height, x += height * stride) {
+        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < height; i++) {
             const float *row = x + i * stride;
             if (kalm__is_quantised(type) || type == KALM__Q16) {
                 unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
                 float inverse;
                 ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
-                kalm__pack_row_wasm(out, R, row, inverse, cols);
+                kalm__pack_row_wasm(out, height, row, inverse, cols);
             } else {
                 float *out = (float *)acts + r * cols + i;
-                for (k = 0; k < cols; k++) out[k * R] = row[k];
+                for (k = 0; k < cols; k++) out[k * height] = row[k];
             }
         }
     }
@@ -6369,13 +6378,13 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
 KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    size_t r, R, i;
+    size_t r, height, i;
     (void)high;
-    for (r = 0; r < n; r += R) {
-        R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < R; i++) {
+    for (r = 0; r < n; r += height) {
+        height = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, R,
+            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, height,
                                 x + (r + i) * stride, inverse[r + i], cols);
         }
     }
@@ -6577,7 +6586,7 @@ KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *act
                                           size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
                                           kalm__tile_fn one, kalm__tile_fn two)
 {
-    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
+    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
@@ -6598,20 +6607,20 @@ KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *act
         if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
         if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             if (quantised || words) {
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
-                job.weights = words || R == 1 ? panel : wide;
-                if (R > 1) kalm__int16_2x1_wasm(&job);
+                job.weights = words || height == 1 ? panel : wide;
+                if (height > 1) kalm__int16_2x1_wasm(&job);
                 else if (words) kalm__int16_1x1_wasm(&job);
                 else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
-                if (R == 1) one(&job);
+                if (height == 1) one(&job);
                 else two(&job);
             }
         }
@@ -6677,18 +6686,18 @@ KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
     c##r = kalm__fma_wasm(c##r, x, w0), d##r = kalm__fma_wasm(d##r, x, w1); \
     e##r = kalm__fma_wasm(e##r, x, w2), f##r = kalm__fma_wasm(f##r, x, w3);
 #define KALM__WASM_FPUT(r) kalm__write_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_FMA_TILE(R) \
-    KALM__FN void kalm__f32_##R##x1_wasmfma(const kalm__tile_job *job) \
+#define KALM__WASM_FMA_TILE(n) \
+    KALM__FN void kalm__f32_##n##x1_wasmfma(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__WASM_ZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__WASM_ZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 4); \
             v128_t w2 = wasm_v128_load(b + 8), w3 = wasm_v128_load(b + 12), x; \
-            KALM__REP_##R(KALM__WASM_FMA) \
+            KALM__REP_##n(KALM__WASM_FMA) \
         } \
-        KALM__REP_##R(KALM__WASM_FPUT) \
+        KALM__REP_##n(KALM__WASM_FPUT) \
     }
 KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
@@ -6704,21 +6713,21 @@ static const kalm__kernels kalm__kernels_wasmfma = {
     kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
 };
 
-/* ---- activations of q8 and q4: bytes, [cols32 / 4][R][4] ------------------------------------------------ */
+/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
 
 KALM__FN size_t kalm__acts_bytes_relaxed(uint32_t type, size_t rows, size_t cols)
 {
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* A row into a tile of R; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
+/* A row into a tile of height; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
    ones have a sign. */
-KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols, int with_sign,
+KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols, int with_sign,
                                     uint8_t *high)
 {
     size_t cols32 = kalm__cols32(cols), k;
     v128_t i = wasm_f32x4_splat(inverse), flip = wasm_i16x8_splat(with_sign ? 0 : 128);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
                                            kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
         if (high) {
@@ -6727,10 +6736,10 @@ KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x
             u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
         } else u = wasm_i16x8_add(u, flip);
         u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
-        if (R == 1) wasm_v128_store64_lane(out, u, 0);
+        if (height == 1) wasm_v128_store64_lane(out, u, 0);
         else {
             wasm_v128_store32_lane(out, u, 0);
-            wasm_v128_store32_lane(out + 4 * R, u, 1);
+            wasm_v128_store32_lane(out + 4 * height, u, 1);
         }
     }
 }
@@ -6738,18 +6747,18 @@ KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x
 KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t type, void *acts, size_t rows, size_t row0,
                                           size_t n, const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i;
+    size_t r, height, i;
     if (!kalm__is_quantised(type)) {
         kalm__pack_acts_wasm(type, acts, rows, row0, n, x, stride, cols);
         return;
     }
-    for (r = row0; r < row0 + n; r += R) {
+    for (r = row0; r < row0 + n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-        for (i = 0; i < R; i++, x += stride) {
+        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+        for (i = 0; i < height; i++, x += stride) {
             float inverse;
             ((float *)acts)[r + i] = kalm__row_scale_wasm(x, cols, 127.0f, &inverse);
-            kalm__pack_bytes_wasm(out + 4 * i, R, x, inverse, cols, with_sign, NULL);
+            kalm__pack_bytes_wasm(out + 4 * i, height, x, inverse, cols, with_sign, NULL);
         }
     }
 }
@@ -6757,13 +6766,13 @@ KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t t
 KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
                                           size_t stride, const float *inverse, size_t cols)
 {
-    size_t r, R, i;
-    for (r = 0; r < n; r += R) {
+    size_t r, height, i;
+    for (r = 0; r < n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols);
-        R = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
-        for (i = 0; i < R; i++) {
+        height = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_bytes_wasm(out + 4 * i, R, x + (r + i) * stride, inverse[r + i], cols, with_sign,
+            kalm__pack_bytes_wasm(out + 4 * i, height, x + (r + i) * stride, inverse[r + i], cols, with_sign,
                                   high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
@@ -6793,15 +6802,15 @@ KALM__INLINE v128_t kalm__begin_wasm(const kalm__tile_job *job, size_t at)
     return job->sum ? wasm_i32x4_neg(wasm_i32x4_shl(wasm_v128_load(job->sum + at), 7)) : wasm_i32x4_splat(0);
 }
 
-/* A tile of R rows, row by row: for engines that were not what they seemed */
-KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t R)
+/* A tile of height rows, row by row: for engines that were not what they seemed */
+KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t height)
 {
     size_t r, step;
-    for (r = 0; r < R; r++) {
+    for (r = 0; r < height; r++) {
         const unsigned char *a = job->acts + 4 * r, *b = job->weights;
         v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4);
         v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12);
-        for (step = 0; step < job->steps; step++, a += 4 * R, b += 64) {
+        for (step = 0; step < job->steps; step++, a += 4 * height, b += 64) {
             v128_t x = wasm_v128_load32_splat(a);
             c = kalm__plain_dot_wasm(job, c, wasm_v128_load(b), x);
             d = kalm__plain_dot_wasm(job, d, wasm_v128_load(b + 16), x);
@@ -6820,25 +6829,25 @@ KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, si
 /* Four rows' inputs in one load: then a dup each, where V8 makes two additions and a load of a load32_splat */
 #define KALM__WASM_DOT_OF4(r) x = wasm_i32x4_shuffle(four, four, r, r, r, r); KALM__WASM_DOTS(r)
 #define KALM__WASM_PUT(r) kalm__store_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_DOT_TILE(R, LOAD, ROWS) \
-    KALM__FN void kalm__q8_##R##x1_relaxed(const kalm__tile_job *job) \
+#define KALM__WASM_DOT_TILE(n, load, each_row) \
+    KALM__FN void kalm__q8_##n##x1_relaxed(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4); \
         v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12); \
         int held = kalm__dot_holds(job, c); \
-        KALM__REP_##R(KALM__WASM_BEGIN) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__WASM_BEGIN) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 16); \
-            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x LOAD; \
-            ROWS \
+            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x load; \
+            each_row \
         } \
         if (!KALM__LIKELY(held && kalm__dot_holds(job, c0))) { \
-            kalm__q8_plainly_wasm(job, R); \
+            kalm__q8_plainly_wasm(job, n); \
             return; \
         } \
-        KALM__REP_##R(KALM__WASM_PUT) \
+        KALM__REP_##n(KALM__WASM_PUT) \
     }
 #define KALM__WASM_FOUR , four = wasm_v128_load(a)
 KALM__WASM_DOT_TILE(1, , KALM__REP_1(KALM__WASM_DOT))
@@ -6878,7 +6887,7 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
                                        size_t row0, size_t n, size_t panel0, size_t panels, float *y, size_t stride,
                                        void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_wasmfma(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -6896,12 +6905,12 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
         job.sum = with_sign ? NULL : w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
             job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_relaxed[R - 1](&job);
+            kalm__q8_tiles_relaxed[height - 1](&job);
         }
     }
 }
@@ -7154,138 +7163,151 @@ KALM__INLINE void kalm__store16_four(int16_t *p, kalm__four a)
 KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
 {
     size_t i;
-    for (i = 0; i < 16; i++, line += 4)
-        line[0] = (unsigned char)a[i], line[1] = (unsigned char)b[i], line[2] = (unsigned char)c[i], line[3] = (unsigned char)d[i];
+    for (i = 0; i < 16; i++, line += 4) {
+        line[0] = (unsigned char)a[i], line[1] = (unsigned char)b[i];
+        line[2] = (unsigned char)c[i], line[3] = (unsigned char)d[i];
+    }
 }
 
 #define KALM__V(name) kalm__##name##_scalar
+#define KALM__INTERLEAVED kalm__interleave_scalar
 #define KALM__VT
-#define VF kalm__four
-#define V_W 4
-#define V_LOAD(p) kalm__load_four(p)
-#define V_STORE(p, v) kalm__store_four(p, v)
-#define V_SET(x) kalm__four_of(x, x, x, x)
-#define V_ADD(a, b) kalm__add_four(a, b)
-#define V_SUB(a, b) kalm__sub_four(a, b)
-#define V_MUL(a, b) kalm__mul_four(a, b)
-#define V_MIN(a, b) kalm__min_four(a, b)
-#define V_MAX(a, b) kalm__max_four(a, b)
-#define V_SCALE2(v, m) kalm__scale2_four(v, m)
-#define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
-#define V_BELOW(v, l) kalm__below_four(v, l)
-#define V_SUM(a) kalm__sum_four(a)
-#define V_HMAX(a) kalm__hmax_four(a)
-#define V_HADAMARD(a) kalm__lanes_four(a)
-#define V_STORE8(p, v) kalm__store8_four(p, v)
-#define V_STORE16(p, v) kalm__store16_four(p, v)
+#define KALM__VF kalm__four
+#define KALM__W 4
+#define KALM__LOAD(p) kalm__load_four(p)
+#define KALM__STORE(p, v) kalm__store_four(p, v)
+#define KALM__SET(x) kalm__four_of(x, x, x, x)
+#define KALM__ADD(a, b) kalm__add_four(a, b)
+#define KALM__SUB(a, b) kalm__sub_four(a, b)
+#define KALM__MUL(a, b) kalm__mul_four(a, b)
+#define KALM__MIN(a, b) kalm__min_four(a, b)
+#define KALM__MAX(a, b) kalm__max_four(a, b)
+#define KALM__SCALE2(v, m) kalm__scale2_four(v, m)
+#define KALM__BITS(c, v) kalm__bits_four(KALM__SET(kalm__of_bits(c)), v)
+#define KALM__BELOW(v, l) kalm__below_four(v, l)
+#define KALM__SUM(a) kalm__sum_four(a)
+#define KALM__HMAX(a) kalm__hmax_four(a)
+#define KALM__HADAMARD(a) kalm__lanes_four(a)
+#define KALM__STORE8(p, v) kalm__store8_four(p, v)
+#define KALM__STORE16(p, v) kalm__store16_four(p, v)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
-   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
-     V_MUL: rounded before it goes into a sum
-     V_BELOW(v, l): v where it is below l, else 0
-     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
-     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
-     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
-     between lanes
+   The vocabulary that ops.h defines for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
    Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
    elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
    stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
-KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
-    return V_LOAD(part);
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
 }
-KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    V_STORE(part, v);
+    KALM__STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
 {
-    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
 }
-KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
-    if (n < V_W) KALM__V(store_rest)(p, n, v);
-    else V_STORE(p, v);
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define V_SHIFT V_SET(12582912.0f)
-#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
-#if V_W == 16
-#  define V_PARTS(M) M(0) M(1)
-#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
-#elif V_W == 8
-#  define V_PARTS(M) M(0) M(1) M(2) M(3)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
 #else
-#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-#define V_ZERO(i) VF s##i = V_SET(0.0f);
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
    1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT static inline VF KALM__V(exp2)(VF t)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
-    VF m, f, p;
-    t = V_MAX(t, V_SET(-125.0f));
-    m = V_ADD(t, V_SHIFT);
-    f = V_SUB(t, V_SUB(m, V_SHIFT));
-    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
-    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
-    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
-    return V_SCALE2(p, m);
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
 }
 /* e^x for x <= 87 */
-KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
    from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
-    VF r = V_BITS(0x7ef311c7, v);
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
 
 /* sum of x[i] * y[i] */
-#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
     return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
@@ -7294,24 +7316,24 @@ KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, floa
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
                                                 KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    for (; i + KALM__W <= n; i += KALM__W)
+        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
     if (i < n) {
-        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
     }
 }
 
@@ -7320,23 +7342,23 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
-    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
     if (!turn) {
-        for (i = 0; i < dim; i += V_W)
-            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (i = 0; i < half; i += V_W) {
-        VF a, b, c, s;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
         n = half - i;
-        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
         c = KALM__V(load_some)(turn + i, n);
         s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
@@ -7344,28 +7366,28 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
-    for (i = 0; i < half; i += V_W) {
-        VF ca, sa, cb, sb;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
         n = half - i;
         ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
         cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
-    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
-    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
-    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
     if (i < n)
         KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
                                                              KALM__V(load_rest)(up + i, n - i, 0.0f)));
@@ -7373,159 +7395,160 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
-    VF m = V_SET(-INFINITY);
+    KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
-    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return V_HMAX(m);
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    V_STORE(p + i * V_W, e); \
-    s##i = V_ADD(s##i, e);
-#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), e;
+    KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    s##i = V_ADD(s##i, e); \
-    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
-    V_STORE(p + i * V_W, e); \
-    m = V_MAX(m, e);
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
 KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    VF t = V_SET(top), m = V_SET(0.0f), e;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
             KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    *most = V_HMAX(m);
-    return V_TOTAL(s);
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
-#undef V_LAST
+#undef KALM__STEP
+#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define V_ZERO2(i) VF b##i = V_SET(0.0f);
-#define V_STEP(i) \
-    v = V_LOAD(p + i * V_W); \
-    s##i = V_ADD(s##i, v); \
-    b##i = V_ADD(b##i, V_BELOW(v, l));
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
 {
-    VF l = V_SET(limit), v;
+    KALM__VF l = KALM__SET(limit), v;
     float rest[32];
-    V_PARTS(V_ZERO)
-    V_PARTS(V_ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    *all = V_TOTAL(s);
-    return V_TOTAL(b);
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
 }
-#undef V_STEP
-#undef V_ZERO2
+#undef KALM__STEP
+#undef KALM__ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
                                                 KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
+    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
-    enum { COUNT = KALM__ROTATION / V_W };
-    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        VF v[COUNT];
+        KALM__VF v[KALM__COUNT];
         size_t half, i, j;
-        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
-        for (half = 1; half < COUNT; half *= 2)
-            for (i = 0; i < COUNT; i += 2 * half)
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
                 for (j = i; j < i + half; j++) {
-                    VF a = v[j], b = v[j + half];
-                    v[j] = V_ADD(a, b);
-                    v[j + half] = V_SUB(a, b);
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
                 }
-        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
     }
     kalm__hadamard_rest(x, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
-    VF m = V_SET(0.0f);
+    KALM__VF m = KALM__SET(0.0f);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
     }
-    return V_HMAX(m);
+    return KALM__HMAX(m);
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(127.0f);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int8_t part[V_W];
-        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, n - i);
     }
     return scale;
@@ -7535,12 +7558,12 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(most);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int16_t part[V_W];
-        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, (n - i) * sizeof *q);
     }
     return scale;
@@ -7550,66 +7573,68 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), s = V_SET(scale);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
     if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
-                                       float finish, size_t n)
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = V_MUL(u, v);
-        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
 };
 
 #undef KALM__V
 #undef KALM__VT
-#undef VF
-#undef V_W
-#undef V_LOAD
-#undef V_STORE
-#undef V_SET
-#undef V_ADD
-#undef V_SUB
-#undef V_MUL
-#undef V_MIN
-#undef V_MAX
-#undef V_SCALE2
-#undef V_BITS
-#undef V_SUM
-#undef V_HMAX
-#undef V_HADAMARD
-#undef V_BELOW
-#undef V_STORE8
-#undef V_STORE16
-#undef V_SHIFT
-#undef V_NEAREST
-#undef V_PARTS
-#undef V_TOTAL
-#undef V_ZERO
-#undef V_QUANTISED
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
 /* ---- end src/ops_template.h ---- */
 
 /* e^x for x <= 87, the same as in every table. */
@@ -7643,12 +7668,12 @@ KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
 /* Stage by stage: the partner lanes in one vector, the own ones with their signs in another. */
 KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
 {
-    const __m256 s1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
-    const __m256 s2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
-    const __m256 s4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
-    v = _mm256_add_ps(_mm256_xor_ps(v, s1), _mm256_permute_ps(v, 0xb1));
-    v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
-    return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
+    const __m256 flip1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const __m256 flip2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const __m256 flip4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    v = _mm256_add_ps(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
+    v = _mm256_add_ps(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
+    return _mm256_add_ps(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
 }
 KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
@@ -7668,134 +7693,145 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(ab, cd));
 }
 #define KALM__V(name) kalm__##name##_avx2
-#define VF __m256
-#define V_W 8
-#define V_LOAD(p) _mm256_loadu_ps(p)
-#define V_STORE(p, v) _mm256_storeu_ps(p, v)
-#define V_SET(x) _mm256_set1_ps(x)
-#define V_ADD(a, b) _mm256_add_ps(a, b)
-#define V_SUB(a, b) _mm256_sub_ps(a, b)
-#define V_MUL(a, b) kalm__mul_avx2(a, b)
-#define V_MIN(a, b) _mm256_min_ps(a, b)
-#define V_MAX(a, b) _mm256_max_ps(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m256
+#define KALM__W 8
+#define KALM__LOAD(p) _mm256_loadu_ps(p)
+#define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
+#define KALM__SET(x) _mm256_set1_ps(x)
+#define KALM__ADD(a, b) _mm256_add_ps(a, b)
+#define KALM__SUB(a, b) _mm256_sub_ps(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx2(a, b)
+#define KALM__MIN(a, b) _mm256_min_ps(a, b)
+#define KALM__MAX(a, b) _mm256_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
-#define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
-#define V_BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
-#define V_SUM(a) kalm__sum_avx2(a)
-#define V_HMAX(a) kalm__hmax_avx2(a)
-#define V_HADAMARD(a) kalm__lanes_avx2(a)
-#define V_STORE8(p, v) \
+#define KALM__BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
+#define KALM__BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx2(a)
+#define KALM__HMAX(a) kalm__hmax_avx2(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx2(a)
+#define KALM__STORE8(p, v) \
     _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
-#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
+#define KALM__STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
-   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
-     V_MUL: rounded before it goes into a sum
-     V_BELOW(v, l): v where it is below l, else 0
-     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
-     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
-     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
-     between lanes
+   The vocabulary that ops.h defines for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
    Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
    elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
    stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
-KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
-    return V_LOAD(part);
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
 }
-KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    V_STORE(part, v);
+    KALM__STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
 {
-    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
 }
-KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
-    if (n < V_W) KALM__V(store_rest)(p, n, v);
-    else V_STORE(p, v);
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define V_SHIFT V_SET(12582912.0f)
-#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
-#if V_W == 16
-#  define V_PARTS(M) M(0) M(1)
-#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
-#elif V_W == 8
-#  define V_PARTS(M) M(0) M(1) M(2) M(3)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
 #else
-#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-#define V_ZERO(i) VF s##i = V_SET(0.0f);
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
    1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT static inline VF KALM__V(exp2)(VF t)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
-    VF m, f, p;
-    t = V_MAX(t, V_SET(-125.0f));
-    m = V_ADD(t, V_SHIFT);
-    f = V_SUB(t, V_SUB(m, V_SHIFT));
-    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
-    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
-    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
-    return V_SCALE2(p, m);
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
 }
 /* e^x for x <= 87 */
-KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
    from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
-    VF r = V_BITS(0x7ef311c7, v);
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
 
 /* sum of x[i] * y[i] */
-#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
     return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
@@ -7804,24 +7840,24 @@ KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, floa
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
                                                 KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    for (; i + KALM__W <= n; i += KALM__W)
+        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
     if (i < n) {
-        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
     }
 }
 
@@ -7830,23 +7866,23 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
-    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
     if (!turn) {
-        for (i = 0; i < dim; i += V_W)
-            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (i = 0; i < half; i += V_W) {
-        VF a, b, c, s;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
         n = half - i;
-        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
         c = KALM__V(load_some)(turn + i, n);
         s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
@@ -7854,28 +7890,28 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
-    for (i = 0; i < half; i += V_W) {
-        VF ca, sa, cb, sb;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
         n = half - i;
         ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
         cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
-    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
-    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
-    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
     if (i < n)
         KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
                                                              KALM__V(load_rest)(up + i, n - i, 0.0f)));
@@ -7883,159 +7919,160 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
-    VF m = V_SET(-INFINITY);
+    KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
-    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return V_HMAX(m);
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    V_STORE(p + i * V_W, e); \
-    s##i = V_ADD(s##i, e);
-#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), e;
+    KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    s##i = V_ADD(s##i, e); \
-    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
-    V_STORE(p + i * V_W, e); \
-    m = V_MAX(m, e);
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
 KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    VF t = V_SET(top), m = V_SET(0.0f), e;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
             KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    *most = V_HMAX(m);
-    return V_TOTAL(s);
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
-#undef V_LAST
+#undef KALM__STEP
+#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define V_ZERO2(i) VF b##i = V_SET(0.0f);
-#define V_STEP(i) \
-    v = V_LOAD(p + i * V_W); \
-    s##i = V_ADD(s##i, v); \
-    b##i = V_ADD(b##i, V_BELOW(v, l));
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
 {
-    VF l = V_SET(limit), v;
+    KALM__VF l = KALM__SET(limit), v;
     float rest[32];
-    V_PARTS(V_ZERO)
-    V_PARTS(V_ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    *all = V_TOTAL(s);
-    return V_TOTAL(b);
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
 }
-#undef V_STEP
-#undef V_ZERO2
+#undef KALM__STEP
+#undef KALM__ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
                                                 KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
+    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
-    enum { COUNT = KALM__ROTATION / V_W };
-    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        VF v[COUNT];
+        KALM__VF v[KALM__COUNT];
         size_t half, i, j;
-        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
-        for (half = 1; half < COUNT; half *= 2)
-            for (i = 0; i < COUNT; i += 2 * half)
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
                 for (j = i; j < i + half; j++) {
-                    VF a = v[j], b = v[j + half];
-                    v[j] = V_ADD(a, b);
-                    v[j + half] = V_SUB(a, b);
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
                 }
-        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
     }
     kalm__hadamard_rest(x, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
-    VF m = V_SET(0.0f);
+    KALM__VF m = KALM__SET(0.0f);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
     }
-    return V_HMAX(m);
+    return KALM__HMAX(m);
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(127.0f);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int8_t part[V_W];
-        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, n - i);
     }
     return scale;
@@ -8045,12 +8082,12 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(most);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int16_t part[V_W];
-        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, (n - i) * sizeof *q);
     }
     return scale;
@@ -8060,66 +8097,68 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), s = V_SET(scale);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
     if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
-                                       float finish, size_t n)
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = V_MUL(u, v);
-        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
 };
 
 #undef KALM__V
 #undef KALM__VT
-#undef VF
-#undef V_W
-#undef V_LOAD
-#undef V_STORE
-#undef V_SET
-#undef V_ADD
-#undef V_SUB
-#undef V_MUL
-#undef V_MIN
-#undef V_MAX
-#undef V_SCALE2
-#undef V_BITS
-#undef V_SUM
-#undef V_HMAX
-#undef V_HADAMARD
-#undef V_BELOW
-#undef V_STORE8
-#undef V_STORE16
-#undef V_SHIFT
-#undef V_NEAREST
-#undef V_PARTS
-#undef V_TOTAL
-#undef V_ZERO
-#undef V_QUANTISED
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
 /* ---- end src/ops_template.h ---- */
 
 #if KALM__HAVE_AVX512
@@ -8149,144 +8188,154 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 /* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
-    const __m512 s1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m512 s2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
-    const __m512 s4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
-    const __m512 s8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
-    v = _mm512_fmadd_ps(v, s1, _mm512_permute_ps(v, 0xb1));
-    v = _mm512_fmadd_ps(v, s2, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
-    return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
+    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
+    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
+    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
+    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
+    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
+    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
-#define kalm__interleave_avx512 kalm__interleave_avx2
 #define KALM__V(name) kalm__##name##_avx512
-#define VF __m512
-#define V_W 16
-#define V_LOAD(p) _mm512_loadu_ps(p)
-#define V_STORE(p, v) _mm512_storeu_ps(p, v)
-#define V_SET(x) _mm512_set1_ps(x)
-#define V_ADD(a, b) _mm512_add_ps(a, b)
-#define V_SUB(a, b) _mm512_sub_ps(a, b)
-#define V_MUL(a, b) kalm__mul_avx512(a, b)
-#define V_MIN(a, b) _mm512_min_ps(a, b)
-#define V_MAX(a, b) _mm512_max_ps(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m512
+#define KALM__W 16
+#define KALM__LOAD(p) _mm512_loadu_ps(p)
+#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
+#define KALM__SET(x) _mm512_set1_ps(x)
+#define KALM__ADD(a, b) _mm512_add_ps(a, b)
+#define KALM__SUB(a, b) _mm512_sub_ps(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
+#define KALM__MIN(a, b) _mm512_min_ps(a, b)
+#define KALM__MAX(a, b) _mm512_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
     _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
-#define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
-#define V_BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
-#define V_SUM(a) kalm__sum_avx512(a)
-#define V_HMAX(a) kalm__hmax_avx512(a)
-#define V_HADAMARD(a) kalm__lanes_avx512(a)
-#define V_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
-#define V_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
+#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx512(a)
+#define KALM__HMAX(a) kalm__hmax_avx512(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
+#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
-   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
-     V_MUL: rounded before it goes into a sum
-     V_BELOW(v, l): v where it is below l, else 0
-     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
-     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
-     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
-     between lanes
+   The vocabulary that ops.h defines for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
    Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
    elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
    stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
-KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
-    return V_LOAD(part);
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
 }
-KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    V_STORE(part, v);
+    KALM__STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
 {
-    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
 }
-KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
-    if (n < V_W) KALM__V(store_rest)(p, n, v);
-    else V_STORE(p, v);
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define V_SHIFT V_SET(12582912.0f)
-#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
-#if V_W == 16
-#  define V_PARTS(M) M(0) M(1)
-#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
-#elif V_W == 8
-#  define V_PARTS(M) M(0) M(1) M(2) M(3)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
 #else
-#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-#define V_ZERO(i) VF s##i = V_SET(0.0f);
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
    1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT static inline VF KALM__V(exp2)(VF t)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
-    VF m, f, p;
-    t = V_MAX(t, V_SET(-125.0f));
-    m = V_ADD(t, V_SHIFT);
-    f = V_SUB(t, V_SUB(m, V_SHIFT));
-    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
-    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
-    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
-    return V_SCALE2(p, m);
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
 }
 /* e^x for x <= 87 */
-KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
    from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
-    VF r = V_BITS(0x7ef311c7, v);
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
 
 /* sum of x[i] * y[i] */
-#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
     return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
@@ -8295,24 +8344,24 @@ KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, floa
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
                                                 KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    for (; i + KALM__W <= n; i += KALM__W)
+        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
     if (i < n) {
-        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
     }
 }
 
@@ -8321,23 +8370,23 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
-    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
     if (!turn) {
-        for (i = 0; i < dim; i += V_W)
-            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (i = 0; i < half; i += V_W) {
-        VF a, b, c, s;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
         n = half - i;
-        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
         c = KALM__V(load_some)(turn + i, n);
         s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
@@ -8345,28 +8394,28 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
-    for (i = 0; i < half; i += V_W) {
-        VF ca, sa, cb, sb;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
         n = half - i;
         ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
         cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
-    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
-    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
-    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
     if (i < n)
         KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
                                                              KALM__V(load_rest)(up + i, n - i, 0.0f)));
@@ -8374,159 +8423,160 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
-    VF m = V_SET(-INFINITY);
+    KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
-    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return V_HMAX(m);
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    V_STORE(p + i * V_W, e); \
-    s##i = V_ADD(s##i, e);
-#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), e;
+    KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    s##i = V_ADD(s##i, e); \
-    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
-    V_STORE(p + i * V_W, e); \
-    m = V_MAX(m, e);
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
 KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    VF t = V_SET(top), m = V_SET(0.0f), e;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
             KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    *most = V_HMAX(m);
-    return V_TOTAL(s);
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
-#undef V_LAST
+#undef KALM__STEP
+#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define V_ZERO2(i) VF b##i = V_SET(0.0f);
-#define V_STEP(i) \
-    v = V_LOAD(p + i * V_W); \
-    s##i = V_ADD(s##i, v); \
-    b##i = V_ADD(b##i, V_BELOW(v, l));
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
 {
-    VF l = V_SET(limit), v;
+    KALM__VF l = KALM__SET(limit), v;
     float rest[32];
-    V_PARTS(V_ZERO)
-    V_PARTS(V_ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    *all = V_TOTAL(s);
-    return V_TOTAL(b);
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
 }
-#undef V_STEP
-#undef V_ZERO2
+#undef KALM__STEP
+#undef KALM__ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
                                                 KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
+    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
-    enum { COUNT = KALM__ROTATION / V_W };
-    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        VF v[COUNT];
+        KALM__VF v[KALM__COUNT];
         size_t half, i, j;
-        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
-        for (half = 1; half < COUNT; half *= 2)
-            for (i = 0; i < COUNT; i += 2 * half)
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
                 for (j = i; j < i + half; j++) {
-                    VF a = v[j], b = v[j + half];
-                    v[j] = V_ADD(a, b);
-                    v[j + half] = V_SUB(a, b);
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
                 }
-        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
     }
     kalm__hadamard_rest(x, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
-    VF m = V_SET(0.0f);
+    KALM__VF m = KALM__SET(0.0f);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
     }
-    return V_HMAX(m);
+    return KALM__HMAX(m);
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(127.0f);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int8_t part[V_W];
-        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, n - i);
     }
     return scale;
@@ -8536,12 +8586,12 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(most);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int16_t part[V_W];
-        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, (n - i) * sizeof *q);
     }
     return scale;
@@ -8551,66 +8601,68 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), s = V_SET(scale);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
     if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
-                                       float finish, size_t n)
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = V_MUL(u, v);
-        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
 };
 
 #undef KALM__V
 #undef KALM__VT
-#undef VF
-#undef V_W
-#undef V_LOAD
-#undef V_STORE
-#undef V_SET
-#undef V_ADD
-#undef V_SUB
-#undef V_MUL
-#undef V_MIN
-#undef V_MAX
-#undef V_SCALE2
-#undef V_BITS
-#undef V_SUM
-#undef V_HMAX
-#undef V_HADAMARD
-#undef V_BELOW
-#undef V_STORE8
-#undef V_STORE16
-#undef V_SHIFT
-#undef V_NEAREST
-#undef V_PARTS
-#undef V_TOTAL
-#undef V_ZERO
-#undef V_QUANTISED
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 #endif /* KALM__X86 */
@@ -8655,134 +8707,145 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
     vst4q_s8((int8_t *)line, all);
 }
 #define KALM__V(name) kalm__##name##_neon
+#define KALM__INTERLEAVED kalm__interleave_neon
 #define KALM__VT
-#define VF float32x4_t
-#define V_W 4
-#define V_LOAD(p) vld1q_f32(p)
-#define V_STORE(p, v) vst1q_f32(p, v)
-#define V_SET(x) vdupq_n_f32(x)
-#define V_ADD(a, b) vaddq_f32(a, b)
-#define V_SUB(a, b) vsubq_f32(a, b)
-#define V_MUL(a, b) kalm__mul_neon(a, b)
-#define V_MIN(a, b) vminq_f32(a, b)
-#define V_MAX(a, b) vmaxq_f32(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__VF float32x4_t
+#define KALM__W 4
+#define KALM__LOAD(p) vld1q_f32(p)
+#define KALM__STORE(p, v) vst1q_f32(p, v)
+#define KALM__SET(x) vdupq_n_f32(x)
+#define KALM__ADD(a, b) vaddq_f32(a, b)
+#define KALM__SUB(a, b) vsubq_f32(a, b)
+#define KALM__MUL(a, b) kalm__mul_neon(a, b)
+#define KALM__MIN(a, b) vminq_f32(a, b)
+#define KALM__MAX(a, b) vmaxq_f32(a, b)
+#define KALM__SCALE2(v, m) \
     vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
-#define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
-#define V_BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
-#define V_SUM(a) kalm__sum_neon(a)
-#define V_HMAX(a) kalm__hmax_neon(a)
-#define V_HADAMARD(a) kalm__lanes_neon(a)
-#define V_STORE8(p, v) kalm__store8_neon(p, v)
-#define V_STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
+#define KALM__BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
+#define KALM__BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
+#define KALM__SUM(a) kalm__sum_neon(a)
+#define KALM__HMAX(a) kalm__hmax_neon(a)
+#define KALM__HADAMARD(a) kalm__lanes_neon(a)
+#define KALM__STORE8(p, v) kalm__store8_neon(p, v)
+#define KALM__STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
-   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
-     V_MUL: rounded before it goes into a sum
-     V_BELOW(v, l): v where it is below l, else 0
-     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
-     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
-     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
-     between lanes
+   The vocabulary that ops.h defines for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
    Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
    elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
    stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
-KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
-    return V_LOAD(part);
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
 }
-KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    V_STORE(part, v);
+    KALM__STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
 {
-    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
 }
-KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
-    if (n < V_W) KALM__V(store_rest)(p, n, v);
-    else V_STORE(p, v);
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define V_SHIFT V_SET(12582912.0f)
-#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
-#if V_W == 16
-#  define V_PARTS(M) M(0) M(1)
-#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
-#elif V_W == 8
-#  define V_PARTS(M) M(0) M(1) M(2) M(3)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
 #else
-#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-#define V_ZERO(i) VF s##i = V_SET(0.0f);
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
    1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT static inline VF KALM__V(exp2)(VF t)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
-    VF m, f, p;
-    t = V_MAX(t, V_SET(-125.0f));
-    m = V_ADD(t, V_SHIFT);
-    f = V_SUB(t, V_SUB(m, V_SHIFT));
-    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
-    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
-    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
-    return V_SCALE2(p, m);
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
 }
 /* e^x for x <= 87 */
-KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
    from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
-    VF r = V_BITS(0x7ef311c7, v);
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
 
 /* sum of x[i] * y[i] */
-#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
     return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
@@ -8791,24 +8854,24 @@ KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, floa
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
                                                 KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    for (; i + KALM__W <= n; i += KALM__W)
+        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
     if (i < n) {
-        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
     }
 }
 
@@ -8817,23 +8880,23 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
-    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
     if (!turn) {
-        for (i = 0; i < dim; i += V_W)
-            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (i = 0; i < half; i += V_W) {
-        VF a, b, c, s;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
         n = half - i;
-        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
         c = KALM__V(load_some)(turn + i, n);
         s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
@@ -8841,28 +8904,28 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
-    for (i = 0; i < half; i += V_W) {
-        VF ca, sa, cb, sb;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
         n = half - i;
         ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
         cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
-    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
-    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
-    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
     if (i < n)
         KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
                                                              KALM__V(load_rest)(up + i, n - i, 0.0f)));
@@ -8870,159 +8933,160 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
-    VF m = V_SET(-INFINITY);
+    KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
-    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return V_HMAX(m);
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    V_STORE(p + i * V_W, e); \
-    s##i = V_ADD(s##i, e);
-#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), e;
+    KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    s##i = V_ADD(s##i, e); \
-    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
-    V_STORE(p + i * V_W, e); \
-    m = V_MAX(m, e);
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
 KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    VF t = V_SET(top), m = V_SET(0.0f), e;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
             KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    *most = V_HMAX(m);
-    return V_TOTAL(s);
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
-#undef V_LAST
+#undef KALM__STEP
+#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define V_ZERO2(i) VF b##i = V_SET(0.0f);
-#define V_STEP(i) \
-    v = V_LOAD(p + i * V_W); \
-    s##i = V_ADD(s##i, v); \
-    b##i = V_ADD(b##i, V_BELOW(v, l));
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
 {
-    VF l = V_SET(limit), v;
+    KALM__VF l = KALM__SET(limit), v;
     float rest[32];
-    V_PARTS(V_ZERO)
-    V_PARTS(V_ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    *all = V_TOTAL(s);
-    return V_TOTAL(b);
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
 }
-#undef V_STEP
-#undef V_ZERO2
+#undef KALM__STEP
+#undef KALM__ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
                                                 KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
+    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
-    enum { COUNT = KALM__ROTATION / V_W };
-    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        VF v[COUNT];
+        KALM__VF v[KALM__COUNT];
         size_t half, i, j;
-        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
-        for (half = 1; half < COUNT; half *= 2)
-            for (i = 0; i < COUNT; i += 2 * half)
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
                 for (j = i; j < i + half; j++) {
-                    VF a = v[j], b = v[j + half];
-                    v[j] = V_ADD(a, b);
-                    v[j + half] = V_SUB(a, b);
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
                 }
-        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
     }
     kalm__hadamard_rest(x, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
-    VF m = V_SET(0.0f);
+    KALM__VF m = KALM__SET(0.0f);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
     }
-    return V_HMAX(m);
+    return KALM__HMAX(m);
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(127.0f);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int8_t part[V_W];
-        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, n - i);
     }
     return scale;
@@ -9032,12 +9096,12 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(most);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int16_t part[V_W];
-        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, (n - i) * sizeof *q);
     }
     return scale;
@@ -9047,66 +9111,68 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), s = V_SET(scale);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
     if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
-                                       float finish, size_t n)
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = V_MUL(u, v);
-        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
 };
 
 #undef KALM__V
 #undef KALM__VT
-#undef VF
-#undef V_W
-#undef V_LOAD
-#undef V_STORE
-#undef V_SET
-#undef V_ADD
-#undef V_SUB
-#undef V_MUL
-#undef V_MIN
-#undef V_MAX
-#undef V_SCALE2
-#undef V_BITS
-#undef V_SUM
-#undef V_HMAX
-#undef V_HADAMARD
-#undef V_BELOW
-#undef V_STORE8
-#undef V_STORE16
-#undef V_SHIFT
-#undef V_NEAREST
-#undef V_PARTS
-#undef V_TOTAL
-#undef V_ZERO
-#undef V_QUANTISED
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 
@@ -9126,145 +9192,155 @@ KALM__INLINE float kalm__hmax_wasm(v128_t v)
 }
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
-    const v128_t s1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), s2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
-    v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    const v128_t flip1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), flip2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
+    v = wasm_f32x4_add(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return wasm_f32x4_add(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
 KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
     v = wasm_i32x4_trunc_sat_f32x4(v);
     return wasm_i16x8_narrow_i32x4(v, v);
 }
-#define kalm__interleave_wasm kalm__interleave_scalar
 #define KALM__V(name) kalm__##name##_wasm
+#define KALM__INTERLEAVED kalm__interleave_scalar
 #define KALM__VT
-#define VF v128_t
-#define V_W 4
-#define V_LOAD(p) wasm_v128_load(p)
-#define V_STORE(p, v) wasm_v128_store(p, v)
-#define V_SET(x) wasm_f32x4_splat(x)
-#define V_ADD(a, b) wasm_f32x4_add(a, b)
-#define V_SUB(a, b) wasm_f32x4_sub(a, b)
-#define V_MUL(a, b) wasm_f32x4_mul(a, b)
+#define KALM__VF v128_t
+#define KALM__W 4
+#define KALM__LOAD(p) wasm_v128_load(p)
+#define KALM__STORE(p, v) wasm_v128_store(p, v)
+#define KALM__SET(x) wasm_f32x4_splat(x)
+#define KALM__ADD(a, b) wasm_f32x4_add(a, b)
+#define KALM__SUB(a, b) wasm_f32x4_sub(a, b)
+#define KALM__MUL(a, b) wasm_f32x4_mul(a, b)
 /* one instruction each, where min and max, which must order zeros and NaN, take many */
-#define V_MIN(a, b) wasm_f32x4_pmin(b, a)
-#define V_MAX(a, b) wasm_f32x4_pmax(b, a)
-#define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
-#define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
-#define V_BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
-#define V_SUM(a) kalm__sum_wasm(a)
-#define V_HMAX(a) kalm__hmax_wasm(a)
-#define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
-#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
+#define KALM__MIN(a, b) wasm_f32x4_pmin(b, a)
+#define KALM__MAX(a, b) wasm_f32x4_pmax(b, a)
+#define KALM__SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
+#define KALM__BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
+#define KALM__BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
+#define KALM__SUM(a) kalm__sum_wasm(a)
+#define KALM__HMAX(a) kalm__hmax_wasm(a)
+#define KALM__HADAMARD(a) kalm__lanes_wasm(a)
+#define KALM__STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
+#define KALM__STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set. Not a part of its own: expanded each time it is included.
 
-   The vocabulary:  KALM__V(name) -> name with the set's suffix     KALM__VT -> the set's target attribute
-     VF vector of V_W floats, 4, 8 or 16     V_LOAD(p) V_STORE(p, v) V_SET(x)     V_ADD V_SUB V_MIN V_MAX
-     V_MUL: rounded before it goes into a sum
-     V_BELOW(v, l): v where it is below l, else 0
-     V_STORE8(p, v), V_STORE16(p, v): whole numbers within the type, as int8, as int16
-     V_SCALE2(v, m): the bits of v plus 2^23 times the last bits of m      V_BITS(c, v): c minus the bits of v
-     V_SUM(v): the upper half is added to the lower until one is left       V_HMAX(v)     V_HADAMARD(v): butterflies
-     between lanes
+   The vocabulary that ops.h defines for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
    Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
    elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
    stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
-/* The rest of a row whose length is no multiple of V_W goes through a buffer, filled up with `fill`. */
-KALM__VT static inline VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    for (i = 0; i < V_W; i++) part[i] = i < n ? p[i] : fill;
-    return V_LOAD(part);
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
 }
-KALM__VT static inline void KALM__V(store_rest)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
 {
-    float part[V_W];
+    float part[KALM__W];
     size_t i;
-    V_STORE(part, v);
+    KALM__STORE(part, v);
     for (i = 0; i < n; i++) p[i] = part[i];
 }
-KALM__VT static inline VF KALM__V(load_some)(const float *p, size_t n)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
 {
-    return n < V_W ? KALM__V(load_rest)(p, n, 0.0f) : V_LOAD(p);
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
 }
-KALM__VT static inline void KALM__V(store_some)(float *p, size_t n, VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
-    if (n < V_W) KALM__V(store_rest)(p, n, v);
-    else V_STORE(p, v);
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define V_SHIFT V_SET(12582912.0f)
-#define V_NEAREST(v) V_SUB(V_ADD(v, V_SHIFT), V_SHIFT)
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* The 32 lanes of a sum, V_W in each of s0, s1, ...: M(0) M(1) ..., and what they add up to. */
-#if V_W == 16
-#  define V_PARTS(M) M(0) M(1)
-#  define V_TOTAL(s) V_SUM(V_ADD(s##0, s##1))
-#elif V_W == 8
-#  define V_PARTS(M) M(0) M(1) M(2) M(3)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(s##0, s##2), V_ADD(s##1, s##3)))
+/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
 #else
-#  define V_PARTS(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#  define V_TOTAL(s) V_SUM(V_ADD(V_ADD(V_ADD(s##0, s##4), V_ADD(s##2, s##6)), V_ADD(V_ADD(s##1, s##5), V_ADD(s##3, s##7))))
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-#define V_ZERO(i) VF s##i = V_SET(0.0f);
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
    1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT static inline VF KALM__V(exp2)(VF t)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
-    VF m, f, p;
-    t = V_MAX(t, V_SET(-125.0f));
-    m = V_ADD(t, V_SHIFT);
-    f = V_SUB(t, V_SUB(m, V_SHIFT));
-    p = V_ADD(V_MUL(f, V_SET(1.33447547e-3f)), V_SET(9.66920238e-3f));
-    p = V_ADD(V_MUL(p, f), V_SET(5.55038191e-2f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.240222916f));
-    p = V_ADD(V_MUL(p, f), V_SET(0.693147361f));
-    p = V_ADD(V_MUL(p, f), V_SET(1.0f));
-    return V_SCALE2(p, m);
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
 }
 /* e^x for x <= 87 */
-KALM__VT static inline VF KALM__V(exp)(VF x) { return KALM__V(exp2)(V_MUL(x, V_SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
    from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT static inline VF KALM__V(reciprocal)(VF v)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
-    VF r = V_BITS(0x7ef311c7, v);
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    r = V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
-    return V_MUL(r, V_SUB(V_SET(2.0f), V_MUL(v, r)));
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
 
 /* sum of x[i] * y[i] */
-#define V_STEP(i) s##i = V_ADD(s##i, V_MUL(V_LOAD(a + i * V_W), V_LOAD(b + i * V_W)));
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
     return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
@@ -9273,24 +9349,24 @@ KALM__VT static inline float KALM__V(inverse_rms)(const float *x, size_t n, floa
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(x, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_MUL(V_LOAD(x + i), r), V_LOAD(gain + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_MUL(V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
+        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
                                                 KALM__V(load_rest)(gain + i, n - i, 0.0f)));
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
-    VF r = V_SET(KALM__V(inverse_rms)(y, n, eps));
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W)
-        V_STORE(x + i, V_ADD(V_LOAD(x + i), V_MUL(V_MUL(V_LOAD(y + i), r), V_LOAD(gain + i))));
+    for (; i + KALM__W <= n; i += KALM__W)
+        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
     if (i < n) {
-        VF v = V_MUL(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, V_ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
+        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
+        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
     }
 }
 
@@ -9299,23 +9375,23 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
-    VF r = V_SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
     if (!turn) {
-        for (i = 0; i < dim; i += V_W)
-            KALM__V(store_some)(y + i, dim - i, V_MUL(V_MUL(KALM__V(load_some)(x + i, dim - i), r),
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
         return;
     }
-    for (i = 0; i < half; i += V_W) {
-        VF a, b, c, s;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
         n = half - i;
-        a = V_MUL(V_MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = V_MUL(V_MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
         c = KALM__V(load_some)(turn + i, n);
         s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, V_SUB(V_MUL(a, c), V_MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, V_ADD(V_MUL(a, s), V_MUL(b, c)));
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
@@ -9323,28 +9399,28 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
-    for (i = 0; i < half; i += V_W) {
-        VF ca, sa, cb, sb;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
         n = half - i;
         ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
         cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, V_SUB(V_MUL(ca, cb), V_MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, V_ADD(V_MUL(sa, cb), V_MUL(ca, sb)));
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT static inline VF KALM__V(geglu_one)(VF g, VF u)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
-    VF t = V_MUL(g, V_ADD(V_MUL(V_MUL(g, g), V_SET(-0.10294324f)), V_SET(-2.3022082f)));
-    VF e = KALM__V(exp2)(V_MIN(t, V_SET(115.0f)));
-    return V_MUL(V_MUL(g, KALM__V(reciprocal)(V_ADD(V_SET(1.0f), e))), u);
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(h + i, KALM__V(geglu_one)(V_LOAD(gate + i), V_LOAD(up + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
     if (i < n)
         KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
                                                              KALM__V(load_rest)(up + i, n - i, 0.0f)));
@@ -9352,159 +9428,160 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
-    VF m = V_SET(-INFINITY);
+    KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) m = V_MAX(m, V_LOAD(x + i));
-    if (i < n) m = V_MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return V_HMAX(m);
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    V_STORE(p + i * V_W, e); \
-    s##i = V_ADD(s##i, e);
-#define V_LAST(i) s##i = V_ADD(s##i, V_LOAD(rest + i * V_W));
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
-    VF t = V_SET(top), e;
+    KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t)));
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    return V_TOTAL(s);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
+#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define V_STEP(i) \
-    e = KALM__V(exp)(V_SUB(V_LOAD(p + i * V_W), t)); \
-    s##i = V_ADD(s##i, e); \
-    e = V_MUL(e, V_LOAD(scale + i * V_W)); \
-    V_STORE(p + i * V_W, e); \
-    m = V_MAX(m, e);
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
 KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    VF t = V_SET(top), m = V_SET(0.0f), e;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
     float rest[32];
     size_t i;
-    V_PARTS(V_ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += V_W) {
-            e = KALM__V(exp)(V_SUB(KALM__V(load_some)(p + i, n - i), t));
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
             KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, V_MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = V_MAX(m, KALM__V(load_some)(p + i, n - i));
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        V_PARTS(V_LAST)
+        KALM__PARTS(KALM__LAST)
     }
-    *most = V_HMAX(m);
-    return V_TOTAL(s);
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
 }
-#undef V_STEP
-#undef V_LAST
+#undef KALM__STEP
+#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define V_ZERO2(i) VF b##i = V_SET(0.0f);
-#define V_STEP(i) \
-    v = V_LOAD(p + i * V_W); \
-    s##i = V_ADD(s##i, v); \
-    b##i = V_ADD(b##i, V_BELOW(v, l));
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
 {
-    VF l = V_SET(limit), v;
+    KALM__VF l = KALM__SET(limit), v;
     float rest[32];
-    V_PARTS(V_ZERO)
-    V_PARTS(V_ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { V_PARTS(V_STEP) }
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        V_PARTS(V_STEP)
+        KALM__PARTS(KALM__STEP)
     }
-    *all = V_TOTAL(s);
-    return V_TOTAL(b);
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
 }
-#undef V_STEP
-#undef V_ZERO2
+#undef KALM__STEP
+#undef KALM__ZERO2
 
 /* y = y * scale + x */
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_ADD(V_MUL(V_LOAD(y + i), s), V_LOAD(x + i)));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
     if (i < n)
-        KALM__V(store_rest)(y + i, n - i, V_ADD(V_MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
+        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
                                                 KALM__V(load_rest)(x + i, n - i, 0.0f)));
 }
 
 /* y = x * scale */
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
-    VF s = V_SET(scale);
+    KALM__VF s = KALM__SET(scale);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE(y + i, V_MUL(V_LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, V_MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
+    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
 }
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through V_HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its V_W lanes. */
+   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
-    enum { COUNT = KALM__ROTATION / V_W };
-    VF scale = V_SET(0.125f);          /* 64^-1/2 */
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        VF v[COUNT];
+        KALM__VF v[KALM__COUNT];
         size_t half, i, j;
-        for (i = 0; i < COUNT; i++) v[i] = V_HADAMARD(V_MUL(V_LOAD(x + i * V_W), scale));
-        for (half = 1; half < COUNT; half *= 2)
-            for (i = 0; i < COUNT; i += 2 * half)
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
                 for (j = i; j < i + half; j++) {
-                    VF a = v[j], b = v[j + half];
-                    v[j] = V_ADD(a, b);
-                    v[j + half] = V_SUB(a, b);
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
                 }
-        for (i = 0; i < COUNT; i++) V_STORE(x + i * V_W, v[i]);
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
     }
     kalm__hadamard_rest(x, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
-    VF m = V_SET(0.0f);
+    KALM__VF m = KALM__SET(0.0f);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        m = V_MAX(m, V_MAX(v, V_SUB(V_SET(0.0f), v)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
     }
-    return V_HMAX(m);
+    return KALM__HMAX(m);
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define V_QUANTISED(v, inverse, limit) V_MIN(V_MAX(V_NEAREST(V_MUL(v, inverse)), V_SUB(V_SET(0.0f), limit)), limit)
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(127.0f);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE8(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int8_t part[V_W];
-        V_STORE8(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, n - i);
     }
     return scale;
@@ -9514,12 +9591,12 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    VF by = V_SET(inverse), limit = V_SET(most);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) V_STORE16(q + i, V_QUANTISED(V_LOAD(x + i), by, limit));
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
     if (i < n) {
-        int16_t part[V_W];
-        V_STORE16(part, V_QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
         memcpy(q + i, part, (n - i) * sizeof *q);
     }
     return scale;
@@ -9529,66 +9606,68 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    VF by = V_SET(inverse), s = V_SET(scale);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
     if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
         memset(y, 0, n * sizeof(float));
         return;
     }
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, V_SUB(v, V_MUL(V_NEAREST(V_MUL(v, by)), s)));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
    below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low,
-                                       float finish, size_t n)
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
 {
-    VF s = V_SET(scale), u = V_SET(unit), step = V_SET(256.0f), f = V_SET(finish);
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
     size_t i = 0;
-    for (; i < n; i += V_W) {
-        VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = V_ADD(V_MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = V_MUL(u, v);
-        if (y) v = V_ADD(V_MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, V_MUL(v, f));
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__V(interleave), KALM__V(add_split16)
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
 };
 
 #undef KALM__V
 #undef KALM__VT
-#undef VF
-#undef V_W
-#undef V_LOAD
-#undef V_STORE
-#undef V_SET
-#undef V_ADD
-#undef V_SUB
-#undef V_MUL
-#undef V_MIN
-#undef V_MAX
-#undef V_SCALE2
-#undef V_BITS
-#undef V_SUM
-#undef V_HMAX
-#undef V_HADAMARD
-#undef V_BELOW
-#undef V_STORE8
-#undef V_STORE16
-#undef V_SHIFT
-#undef V_NEAREST
-#undef V_PARTS
-#undef V_TOTAL
-#undef V_ZERO
-#undef V_QUANTISED
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
 /* ---- end src/ops_template.h ---- */
 #endif
 
@@ -10046,7 +10125,7 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     size_t channels = kalm__round_up(h->head_dim, 16), f = sizeof(float);
     kalm__arena a;
     a.base = base;
-    a.used = 0;
+    a.taken = 0;
     a.size = SIZE_MAX;
     memset(s, 0, sizeof *s);
     s->q = (float *)kalm__take(&a, rows * h->head_dim * f);
@@ -10059,14 +10138,14 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
     s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
     s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
-    if (h->type == KALM__F32) return a.used;
+    if (h->type == KALM__F32) return a.taken;
     s->product_high = (float *)kalm__take(&a, h->head_dim * f);
     s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
     s->unit = (float *)kalm__take(&a, rows * f);
     s->inverse = (float *)kalm__take(&a, rows * f);
     s->ones = (float *)kalm__take(&a, channels * f);
     s->zeros = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
-    return a.used;
+    return a.taken;
 }
 
 /* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
@@ -10342,10 +10421,10 @@ KALM__FN kalm_result kalm__read_shape(kalm__file *f, kalm_error *err)
         KALM__SIDE_FIELDS(KALM__READ)
 #undef KALM__READ
     }
-    if (m->weights >= KALM__TYPES || m->hidden < 1 || m->hidden > KALM__MAX_HIDDEN || m->vocabulary < 1 ||
+    if (m->weights >= KALM__TYPES || m->hidden_size < 1 || m->hidden_size > KALM__MAX_HIDDEN || m->vocabulary < 1 ||
         m->vocabulary > KALM__MAX_VOCABULARY)
         return kalm__fail(err, KALM_BAD_FILE, "the model has weights of type %u, hidden size %u and %u tokens: beyond the limits",
-                          m->weights, m->hidden, m->vocabulary);
+                          m->weights, m->hidden_size, m->vocabulary);
     if (m->yes_id >= m->vocabulary || m->no_id >= m->vocabulary)
         return kalm__fail(err, KALM_BAD_FILE, "the answer tokens %u and %u are not both in the vocabulary of %u", m->yes_id,
                           m->no_id, m->vocabulary);
@@ -10622,7 +10701,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     m->alloc = alloc;
     m->block = bytes;
     a.base = kalm__align64((unsigned char *)block + sizeof *m);
-    a.used = 0;
+    a.taken = 0;
     a.size = (size_t)((unsigned char *)block + bytes - a.base);
     for (side = 0; side < 2; side++)
         file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.shape.side[side].layers * sizeof(kalm__layer));
@@ -10974,12 +11053,12 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->backend.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden_size = f->shape.hidden_size, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
         const kalm__side *s = &f->stack[side].shape;
-        kalm__attention_scratch unused;
+        kalm__attention_scratch nothing;
         wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
@@ -10987,15 +11066,15 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
             kalm__heads h = kalm__layer_heads(f, side, l);
             keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
             if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
-            scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k, &h,
+            scratch = kalm__max(scratch, kalm__attention_scratch_plan(&nothing, NULL, k, &h,
                                                                       kalm__query_block(&h) * (h.heads / h.kv_heads)));
         }
         scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
         for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
     }
-    row = kalm__mul(hidden, sizeof(float));
+    row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
@@ -11011,7 +11090,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
     m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
-                                               kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+                                               kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
@@ -11080,7 +11159,7 @@ KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model 
     if (r) return r;
     memset(&a, 0, sizeof a);
     kalm__context_plan(plan, &a, *threads);
-    *bytes = kalm__add(a.used, kalm__round_up(sizeof *plan, 64) + 64);
+    *bytes = kalm__add(a.taken, kalm__round_up(sizeof *plan, 64) + 64);
     return KALM_OK;
 }
 
@@ -11103,7 +11182,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     c->block_size = bytes;
     a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
     a.size = bytes;
-    a.used = 0;
+    a.taken = 0;
     kalm__context_plan(c, &a, threads);
     for (side = 0; side < 2; side++)
         for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);
@@ -11143,7 +11222,7 @@ typedef struct kalm__layer_run {
     const float       *from;           /* rows to pack */
     size_t             width;
     int                rotated;
-    const kalm__matrix *target;        /* the matrix rows are packed for */
+    const kalm__matrix *matrix;        /* the matrix rows are packed for */
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
@@ -11190,18 +11269,18 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
-    int later = r->residual.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
+    size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
+    int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
     float *rows = later ? r->c->memory.residual : (float *)scratch;
-    const float *packed = prepare ? rows : r->from + first * r->width;
+    const float *source = prepare ? rows : r->from + first * r->width;
     for (k = 0; (prepare || r->gain_added) && k < count; k++) {
         const float *x = r->from + (first + k) * r->width;
         float *out = rows + k * r->width;
         if (r->gain_added) {
-            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden;
-            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden_size;
+            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden_size, r->gain_added, hidden_size, eps);
             x = stream;
         }
         if (!prepare) continue;
@@ -11209,16 +11288,16 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         else memcpy(out, x, r->width * sizeof(float));
         if (r->rotated) ops->hadamard(out, r->width);
     }
-    if (!r->target) return;
+    if (!r->matrix) return;
     for (f = 0; f < r->residual.count; f++)
         if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, packed + (r->residual.row[f] - first) * r->width,
+            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, source + (r->residual.row[f] - first) * r->width,
                                r->width);
     if (later) return;
-    if (r->target == &r->layer->matrix[KALM__T_Q])
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
+    if (r->matrix == &r->layer->matrix[KALM__T_Q])
+        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts_in, r->n, first, count, source, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->residual.count, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts, r->n + r->residual.count, first, count, source, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
@@ -11228,17 +11307,17 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
-    r->target = what < 0 ? NULL : &r->layer->matrix[what];
+    r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
     r->rotated = what < 0 ? 0 : r->layer->rotated[what];
-    r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
+    r->width = what < 0 ? r->c->model->file.shape.hidden_size : r->matrix->cols;
     r->gain = gain;
-    if (!r->target || !kalm__is_quantised(r->target->type)) r->residual.count = 0;
+    if (!r->matrix || !kalm__is_quantised(r->matrix->type)) r->residual.count = 0;
     r->residual.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->watch && r->target) r->watch(r->watcher, r, what);
+    if (r->watch && r->matrix) r->watch(r->watcher, r, what);
     n += r->residual.count;
     if (r->residual.count)
-        r->c->backend.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
+        r->c->backend.kernels->pack_acts(r->matrix->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
                                          r->width);
     r->residual.count = residual;
     return n;
@@ -11409,7 +11488,7 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     kalm__memory *m = &r->c->memory;
     const kalm__backend *backend = &r->c->backend;
     const kalm__layer *l = r->layer;
-    size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, mlp = r->stack->shape.mlp;
     size_t row0, n, all;
     r->shared_q = shared_q;
     for (row0 = 0; row0 < r->rows; row0 += n) {
@@ -11420,13 +11499,13 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
         if (!shared_q) kalm__layer_queries(r);
         kalm__layer_attention(r);
         all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->residual);
+        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_ATTENTION];
         all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
         r->gain_added = NULL;
         kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
         all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->residual);
+        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_MLP];
         (void)kalm__pack_rows(r, m->y, n, -1, NULL);
         r->gain_added = NULL;
@@ -11440,14 +11519,14 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
-    size_t hidden = f->shape.hidden, i;
-    float scale = kalm__rounded(sqrtf((float)hidden));
+    size_t hidden_size = f->shape.hidden_size, i;
+    float scale = kalm__rounded(sqrtf((float)hidden_size));
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
-        memcpy(x, s->eoi, hidden * sizeof(float));
+        memcpy(x, s->eoi, hidden_size * sizeof(float));
         return;
     }
-    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden, x);
-    for (i = 0; i < hidden; i++) x[i] *= scale;
+    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden_size, x);
+    for (i = 0; i < hidden_size; i++) x[i] *= scale;
 }
 
 #endif
@@ -11681,9 +11760,9 @@ KALM__FN int kalm__batch_add(kalm__batch *b, size_t count, size_t position, size
 KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__batch *b = (const kalm__batch *)arg;
-    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden = b->c->model->file.shape.hidden;
+    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden_size = b->c->model->file.shape.hidden_size;
     (void)worker;
-    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden);
+    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
 /* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
@@ -11720,16 +11799,16 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
     const kalm__file *f = &p->c->model->file;
     const kalm__ops *ops = p->c->backend.ops;
     const kalm__stack *s = &f->stack[KALM__ENCODER];
-    size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+    size_t hidden_size = f->shape.hidden_size, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
     void *scratch = kalm__scratch(&p->c->backend, worker);
-    float *sum = (float *)scratch, *row = sum + hidden;
-    memset(sum, 0, hidden * sizeof(float));
+    float *sum = (float *)scratch, *row = sum + hidden_size;
+    memset(sum, 0, hidden_size * sizeof(float));
     for (k = first; k < end; k++) {
-        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
-        ops->scale_add(sum, 1.0f, row, hidden);
+        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+        ops->scale_add(sum, 1.0f, row, hidden_size);
     }
-    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden);
-    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
+    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden_size);
+    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 
 /* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
@@ -11743,7 +11822,7 @@ KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, si
     info.tokens_used = (uint32_t)seq->count;
     info.ratio = ratio;
     info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
-    info.width = c->model->file.shape.hidden;
+    info.width = c->model->file.shape.hidden_size;
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
     doc = kalm__doc_new(&c->alloc, &info, &p.rows);
@@ -11782,7 +11861,7 @@ typedef struct kalm__decoding {
     size_t        doc_rows;            /* of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
     size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
-    size_t        second, packed;      /* rows in acts_doc before the second planes, and in all */
+    size_t        second, in_all;      /* rows in acts_doc before the second planes, and in all */
     size_t        row0, n;             /* chunk of document rows at hand */
     kalm__layer_run *run;
 } kalm__decoding;
@@ -11808,23 +11887,23 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
-    hidden = d->c->model->file.shape.hidden;
+    hidden_size = d->c->model->file.shape.hidden_size;
     for (k = 0; k < count; k++) {
         const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
-        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden);
-        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden, hidden);
+        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden_size);
+        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
     }
     if (d->planes == 1) {
-        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, count, rows, hidden, hidden);
+        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, count, rows, hidden_size, hidden_size);
         return;
     }
-    memset(rows + count * hidden, 0, (step - count) * hidden * sizeof(float));      /* fills up to `second` */
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, step, rows, hidden, hidden);
-    for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden, rows + k * hidden, hidden);
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, d->second + first, count, rows, hidden, hidden);
+    memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to `second` */
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, step, rows, hidden_size, hidden_size);
+    for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, d->second + first, count, rows, hidden_size, hidden_size);
 }
 
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
@@ -11833,7 +11912,7 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
     size_t step = kalm__row_step(&c->backend);
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+    d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
@@ -11871,8 +11950,8 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, d->n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, d->n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
@@ -11884,7 +11963,7 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
 KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden = d->c->model->file.shape.hidden, i, rows = r->rows;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i, rows = r->rows;
     int share = d->tokens <= d->c->chunk;
     r->rows = d->tokens;
     kalm__layer_keys(r, 1);
@@ -11898,7 +11977,7 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
     }
     r->rows = rows;
     for (i = 1; i < r->seqs; i++) {
-        memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+        memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
         m->seqs[i].self = m->seqs[0].self;
     }
     if (!share) {
@@ -11912,11 +11991,11 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
 KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden = d->c->model->file.shape.hidden, i;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
     for (i = 0; i < r->seqs; i++) {
         kalm__seq *q = &m->seqs[i];
         size_t last = q->row + q->count - 1;
-        memmove(m->x + i * hidden, m->x + last * hidden, hidden * sizeof(float));
+        memmove(m->x + i * hidden_size, m->x + last * hidden_size, hidden_size * sizeof(float));
         q->position += q->count - 1;
         q->count = 1;
         q->row = i;
@@ -11932,11 +12011,11 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
 {
     const kalm__file *f = &c->model->file;
     const kalm__stack *s = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden;
+    size_t hidden_size = f->shape.hidden_size;
     float yes, no, cap = f->shape.softcap;
-    c->backend.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
-    yes = c->backend.ops->dot(normed, f->head, hidden);
-    no = c->backend.ops->dot(normed, f->head + hidden, hidden);
+    c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
+    yes = c->backend.ops->dot(normed, f->head, hidden_size);
+    no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
@@ -12011,9 +12090,9 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, hidden = f->shape.hidden;
+    size_t i, rows = d->batch.rows, hidden_size = f->shape.hidden_size;
     size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden_size);
     if (d->mode != KALM__WARM) kalm__pack_docs(d);
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
@@ -12034,7 +12113,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
         } else {
             if (l == 0)
                 for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+                    memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
             kalm__layer_keys(&r, d->batch.seqs);
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
@@ -12082,12 +12161,12 @@ KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *sta
 KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
 {
     const kalm_context *c = d->c;
-    size_t i, hidden = c->model->file.shape.hidden;
+    size_t i, hidden_size = c->model->file.shape.hidden_size;
     for (i = 0; i < d->batch.seqs; i++) {
         size_t item = c->memory.seqs[i].item;
         scores[item].index = (uint32_t)item;
         scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
-        kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, &scores[item], NULL);
         if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
             return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }
@@ -12368,12 +12447,12 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s,
     b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
-        size_t room = c->rows - b.rows, n = 0, used;
+        size_t room = c->rows - b.rows, n = 0, taken;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
         r = kalm__passage_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
-        used = kalm__min(n, c->max_doc);
-        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
+        taken = kalm__min(n, c->max_doc);
+        if (taken > room || !kalm__batch_add(&b, taken, 0, *next)) break;
         m->prompt[b.seqs - 1] = (int32_t)kalm__min(n, INT32_MAX);
         ++*next;
     }
@@ -12533,7 +12612,7 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
     info->weights = f->has_model ? kalm__type_name(f->shape.weights) : "none";
     info->vocabulary = f->shape.vocabulary;
     info->layers = f->shape.side[KALM__ENCODER].layers;
-    info->width = f->shape.hidden;
+    info->width = f->shape.hidden_size;
     info->max_tokens = f->shape.side[KALM__ENCODER].max_positions;
     info->has_tokenizer = f->has_tokenizer;
     info->yes_id = (int32_t)f->shape.yes_id;
@@ -12679,7 +12758,7 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
     if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
     memset(&info, 0, sizeof info);
-    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden, err);
+    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size, err);
     if (r) return r;
     if (flags & KALM_BORROW) {
         d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);
@@ -12964,14 +13043,14 @@ KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
 KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                        const kalm_params *p, kalm_score *all, kalm_error *err)
 {
-    enum { TOGETHER = 64 };
-    kalm_doc *coarse[TOGETHER];
+    enum { KALM__TOGETHER = 64 };
+    kalm_doc *coarse[KALM__TOGETHER];
     kalm_params pass = *p;
     size_t first, i;
     kalm_result r = KALM_OK;
     pass.on_score = NULL;
-    for (first = 0; !r && first < count; first += TOGETHER) {
-        size_t n = kalm__min(count - first, TOGETHER);
+    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+        size_t n = kalm__min(count - first, KALM__TOGETHER);
         for (i = 0; i < n; i++) coarse[i] = NULL;
         for (i = 0; !r && i < n; i++)
             r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);

@@ -186,7 +186,7 @@ KALM__FN kalm_result kalm__load_layer(const kalm__calibration *k, uint32_t side,
 KALM__FN kalm_result kalm__load_token(const kalm__calibration *k, uint32_t side, const kalm__item *table, int32_t id, float *x,
                                       float *w, float *work, unsigned char *row, kalm_error *err)
 {
-    size_t hidden = k->p->c.shape.hidden, padded = kalm__cols32(hidden), i;
+    size_t hidden = k->p->c.shape.hidden_size, padded = kalm__cols32(hidden), i;
     float by = kalm__rounded(sqrtf((float)hidden));
     const kalm__st_tensor *eoi = k->p->c.eoi[side];
     kalm__item one = *table;
@@ -218,7 +218,7 @@ KALM__FN kalm_result kalm__load_token(const kalm__calibration *k, uint32_t side,
 /* x of all tokens of a side. */
 KALM__FN kalm_result kalm__load_tokens(kalm__calibration *k, uint32_t side, kalm_error *err)
 {
-    size_t tokens = k->first[side][k->texts.count], hidden = k->p->c.shape.hidden, padded = kalm__cols32(hidden), i;
+    size_t tokens = k->first[side][k->texts.count], hidden = k->p->c.shape.hidden_size, padded = kalm__cols32(hidden), i;
     const kalm__item *table = NULL;
     float *w = (float *)malloc(padded * 8);
     unsigned char *row;
@@ -282,11 +282,11 @@ KALM__FN kalm_result kalm__calibrate_model(kalm__calibration *k, kalm_error *err
     if (r) return r;
     memset(&a, 0, sizeof a);
     kalm__calibrate_plan(k, &a, &vectors);
-    k->block = a.used < SIZE_MAX - 64 ? calloc(1, a.used + 64) : NULL;
-    if (!k->block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a layer", a.used);
+    k->block = a.taken < SIZE_MAX - 64 ? calloc(1, a.taken + 64) : NULL;
+    if (!k->block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a layer", a.taken);
     a.base = kalm__align64(k->block);
-    a.size = a.used;
-    a.used = 0;
+    a.size = a.taken;
+    a.taken = 0;
     kalm__calibrate_plan(k, &a, &vectors);
     for (side = 0; side < 2; side++) {
         f->stack[side].shape = f->shape.side[side];
@@ -364,7 +364,7 @@ KALM__FN kalm_result kalm__calibrate_begin(kalm__calibration *k, const kalm__pla
     if (!r) r = kalm_context_new(&k->model, &config, &k->c, err);
     if (!r) r = kalm__calibrate_ids(k, err);
     if (r) return r;
-    for (i = 0; i < KALM__SEEN; i++) most[i] = kalm__cols32(m->hidden);
+    for (i = 0; i < KALM__SEEN; i++) most[i] = kalm__cols32(m->hidden_size);
     for (i = 0; i < 2; i++) {
         const kalm__side *s = &m->side[i];
         most[KALM__SEEN_O] = kalm__max(i ? most[KALM__SEEN_O] : 0, kalm__cols32((size_t)s->heads * s->head_dim));
@@ -376,7 +376,7 @@ KALM__FN kalm_result kalm__calibrate_begin(kalm__calibration *k, const kalm__pla
     }
     if (!r) r = kalm__moment_work_begin(&k->work, &k->c->backend, widest, err);
     k->docs = (kalm_doc **)calloc(k->texts.count, sizeof *k->docs);
-    k->row = (float *)malloc(kalm__mul(KALM__CALIBRATE_TOKENS, m->hidden * sizeof(float)));
+    k->row = (float *)malloc(kalm__mul(KALM__CALIBRATE_TOKENS, m->hidden_size * sizeof(float)));
     k->root = (float *)malloc(kalm__max(k->c->rows, k->c->prompt_rows) * sizeof(float));
     if (!r && (!k->docs || !k->row || !k->root))
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for %z calibration texts", k->texts.count);
@@ -439,7 +439,7 @@ KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, int
         memset(&s, 0, sizeof s);
         s.k = k;
         s.m = &k->seen[i];
-        s.from = r->gain_added ? k->c->memory.x + r->row0 * k->p->c.shape.hidden : r->from;
+        s.from = r->gain_added ? k->c->memory.x + r->row0 * k->p->c.shape.hidden_size : r->from;
         s.gain = r->gain;
         s.root = k->root + r->row0;
         s.width = r->width;
@@ -455,7 +455,7 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
 {
     static const uint32_t ratios[6] = { 1, 4, 2, 8, 16, 32 };
     kalm_context *c = k->c;
-    size_t at = 0, first, i, n, hidden = k->p->c.shape.hidden;
+    size_t at = 0, first, i, n, hidden = k->p->c.shape.hidden_size;
     for (i = 0; i < c->rows; i++) k->root[i] = 1;
     k->observe_q = 1;
     k->observe_kv = 0;
@@ -502,7 +502,7 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
     kalm_context *c = k->c;
     int last = layer + 1 == k->p->c.shape.side[KALM__DECODER].layers;
     float common = kalm__rounded(sqrtf(kalm__rounded(1.0f / (float)k->texts.count)));
-    size_t at = 0, i, j, hidden = k->p->c.shape.hidden;
+    size_t at = 0, i, j, hidden = k->p->c.shape.hidden_size;
     while (at < k->texts.count) {
         kalm__decoding d;
         kalm__layer_run r;

@@ -308,7 +308,7 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
         m->softcap = kalm__config_number(&side[1], "final_logit_softcapping", 1e-3, 1e6);
     if (side[1].result) return side[1].result;
     m->vocabulary = vocabulary[0];
-    m->hidden = hidden[0];
+    m->hidden_size = hidden[0];
     c->tied = kalm__config_bool(&top, "tie_word_embeddings", 1);
     m->eoi_id = 0xffffffffu;
     eoi[0] = kalm__config_member(&top, "eoi_token_index");
@@ -422,13 +422,13 @@ KALM__FN kalm_result kalm__checkpoint_tables(kalm__checkpoint *c, kalm_error *er
     kalm_result r = KALM_OK;
     for (i = 0; i < KALM__FOUND; i++) {
         snprintf(name, sizeof name, "%sembed_tokens.weight", kalm__found_prefix[i]);
-        c->found_table[i] = kalm__checkpoint_tensor(c, name, 2, m->vocabulary, m->hidden, 0, &r, err);
+        c->found_table[i] = kalm__checkpoint_tensor(c, name, 2, m->vocabulary, m->hidden_size, 0, &r, err);
         snprintf(name, sizeof name, "%sembed_tokens.eoi_embedding", kalm__found_prefix[i]);
-        c->found_eoi[i] = kalm__checkpoint_tensor(c, name, 1, 1, m->hidden, 0, &r, err);
+        c->found_eoi[i] = kalm__checkpoint_tensor(c, name, 1, 1, m->hidden_size, 0, &r, err);
         if (!r && c->found_eoi[i] && m->eoi_id == 0xffffffffu)
             r = kalm__fail(err, KALM_BAD_FILE, "config.json has no eoi_token_index for tensor %s", name);
     }
-    c->found_head = kalm__checkpoint_tensor(c, "lm_head.out_proj.weight", 2, m->vocabulary, m->hidden, !c->tied, &r, err);
+    c->found_head = kalm__checkpoint_tensor(c, "lm_head.out_proj.weight", 2, m->vocabulary, m->hidden_size, !c->tied, &r, err);
     if (!r && !c->found_table[KALM__FOUND_FLAT] && !c->found_table[KALM__FOUND_NESTED]
         && !(c->tied && (c->found_table[KALM__FOUND_DECODER] || c->found_head)))
         r = kalm__fail(err, KALM_BAD_FILE, "tensor %sembed_tokens.weight is missing", kalm__checkpoint_prefix(c, 0));

@@ -92,7 +92,7 @@ KALM__FN void kalm__print_file(const char *path, const kalm__file *f, int errors
     if (f->has_model) {
         const kalm__shape *m = &f->shape;
         printf("model        weights %s, hidden %u, vocabulary %u, answers %u (yes) and %u (no)", kalm__type_name(m->weights),
-               (unsigned)m->hidden, (unsigned)m->vocabulary, (unsigned)m->yes_id, (unsigned)m->no_id);
+               (unsigned)m->hidden_size, (unsigned)m->vocabulary, (unsigned)m->yes_id, (unsigned)m->no_id);
         if (m->eoi_id != 0xffffffffu) printf(", end of image %u", (unsigned)m->eoi_id);
         if (m->softcap > 0) printf(", logits capped at %g", (double)m->softcap);
         putchar('\n');

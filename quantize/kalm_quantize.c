@@ -197,7 +197,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     if (!r) {
         snprintf(line, sizeof line, "%lu tensors in %lu file(s): %lu + %lu layers, hidden %lu, vocabulary %lu",
                  (unsigned long)p.c.st.count, (unsigned long)p.c.st.shard_count, (unsigned long)p.c.shape.side[0].layers,
-                 (unsigned long)p.c.shape.side[1].layers, (unsigned long)p.c.shape.hidden,
+                 (unsigned long)p.c.shape.side[1].layers, (unsigned long)p.c.shape.hidden_size,
                  (unsigned long)p.c.shape.vocabulary);
         kalm__bar_step(show, line);
     }

@@ -125,11 +125,11 @@ KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__b
         w->y = (float *)kalm__take(&a, kalm__mul(threads, w->tile * KALM__MOMENT_PANELS * 16 * sizeof(float)));
         w->scratch = (unsigned char *)kalm__take(&a, kalm__mul(threads, w->scratch_size));
         if (pass) break;
-        w->block = a.used < SIZE_MAX - 64 ? malloc(a.used + 64) : NULL;
-        if (!w->block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z bytes of products", a.used);
+        w->block = a.taken < SIZE_MAX - 64 ? malloc(a.taken + 64) : NULL;
+        if (!w->block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z bytes of products", a.taken);
         a.base = kalm__align64(w->block);
-        a.size = a.used;
-        a.used = 0;
+        a.size = a.taken;
+        a.taken = 0;
     }
     return KALM_OK;
 }

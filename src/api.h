@@ -13,7 +13,7 @@
 #  if !defined(KALM_RERANK_STATIC)
 #    define KALM_API extern
 #  elif defined(__GNUC__)
-#    define KALM_API static __attribute__((unused))
+#    define KALM_API static __attribute__((__unused__))
 #  else
 #    define KALM_API static
 #  endif

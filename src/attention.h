@@ -209,7 +209,7 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     size_t channels = kalm__round_up(h->head_dim, 16), f = sizeof(float);
     kalm__arena a;
     a.base = base;
-    a.used = 0;
+    a.taken = 0;
     a.size = SIZE_MAX;
     memset(s, 0, sizeof *s);
     s->q = (float *)kalm__take(&a, rows * h->head_dim * f);
@@ -222,14 +222,14 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
     s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
     s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
-    if (h->type == KALM__F32) return a.used;
+    if (h->type == KALM__F32) return a.taken;
     s->product_high = (float *)kalm__take(&a, h->head_dim * f);
     s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
     s->unit = (float *)kalm__take(&a, rows * f);
     s->inverse = (float *)kalm__take(&a, rows * f);
     s->ones = (float *)kalm__take(&a, channels * f);
     s->zeros = (int32_t *)kalm__take(&a, channels * sizeof(int32_t));
-    return a.used;
+    return a.taken;
 }
 
 /* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the

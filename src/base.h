@@ -40,14 +40,14 @@ KALM__FN void kalm__put_number(kalm__writer *w, uint64_t v, unsigned base, int d
     while (n) kalm__put(w, text[--n]);
 }
 
-KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args)
+KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list args)
 {
-    for (; *format; format++) {
-        if (*format != '%') {
-            kalm__put(w, *format);
+    for (; *pattern; pattern++) {
+        if (*pattern != '%') {
+            kalm__put(w, *pattern);
             continue;
         }
-        switch (*++format) {
+        switch (*++pattern) {
         case 's': {
             const char *s = va_arg(args, const char *);
             kalm__put_text(w, s ? s : "(null)", s ? strlen(s) : 6);
@@ -78,15 +78,15 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *format, va_list args
 }
 
 /* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
-KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *format, ...)
+KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *pattern, ...)
 {
     if (err) {
         kalm__writer w;
         va_list args;
         w.at = err->text;
         w.room = sizeof err->text - 1;
-        va_start(args, format);
-        kalm__put_format(&w, format, args);
+        va_start(args, pattern);
+        kalm__put_format(&w, pattern, args);
         va_end(args);
         *w.at = 0;
         err->code = code;
@@ -222,9 +222,9 @@ KALM__FN void kalm__hash_begin(kalm__hasher *h)
     for (i = 0; i < 8; i++) h->lane[i] = (i + 1) * (uint64_t)KALM__HASH_A;
     h->bytes = 0;
 }
-KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t word)
+KALM__INLINE uint64_t kalm__hash_mix(uint64_t lane, uint64_t number)
 {
-    lane = (lane ^ word) * (uint64_t)KALM__HASH_A;
+    lane = (lane ^ number) * (uint64_t)KALM__HASH_A;
     return lane ^ lane >> 29;
 }
 KALM__FN void kalm__hash_add(kalm__hasher *h, const void *data, size_t size)
@@ -298,14 +298,14 @@ KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
    first tells how much to ask for. */
 typedef struct kalm__arena {
     unsigned char *base;
-    size_t         used, size;
+    size_t         taken, size;
 } kalm__arena;
 
 KALM__FN void *kalm__take(kalm__arena *a, size_t size)
 {
-    size_t at = a->used;
-    a->used = kalm__add(a->used, kalm__round_up(size, 64));
-    return a->base && a->used <= a->size ? a->base + at : NULL;
+    size_t at = a->taken;
+    a->taken = kalm__add(a->taken, kalm__round_up(size, 64));
+    return a->base && a->taken <= a->size ? a->base + at : NULL;
 }
 
 /* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */

@@ -33,15 +33,17 @@
 
 /* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) */
 #if defined(__GNUC__) || defined(__clang__)
-#  define KALM__FN static __attribute__((unused))
-#  define KALM__INLINE static inline __attribute__((unused, always_inline))
-#  define KALM__NOINLINE __attribute__((noinline))
+#  define KALM__FN static __attribute__((__unused__))
+#  define KALM__SMALL_FN static __inline__ __attribute__((__unused__))
+#  define KALM__INLINE static __inline__ __attribute__((__unused__, __always_inline__))
+#  define KALM__NOINLINE __attribute__((__noinline__))
 #  define KALM__RESTRICT __restrict__
-#  define KALM__ALIGNED(n) __attribute__((aligned(n)))
+#  define KALM__ALIGNED(n) __attribute__((__aligned__(n)))
 #  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
 #  define KALM__PREFETCH(p) __builtin_prefetch(p)
 #elif defined(_MSC_VER)
 #  define KALM__FN static
+#  define KALM__SMALL_FN static __inline
 #  define KALM__INLINE static __forceinline
 #  define KALM__NOINLINE __declspec(noinline)
 #  define KALM__RESTRICT __restrict
@@ -50,6 +52,7 @@
 #  define KALM__PREFETCH(p) ((void)(p))
 #else
 #  define KALM__FN static
+#  define KALM__SMALL_FN static
 #  define KALM__INLINE static
 #  define KALM__NOINLINE
 #  define KALM__RESTRICT
@@ -74,7 +77,8 @@
 #    define KALM__FENCE(v) __asm__("" : "+x"(v))
 #  elif defined(__aarch64__)
 #    define KALM__FENCE(v) __asm__("" : "+w"(v))
-#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || defined(__loongarch_hard_float)
+#  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || \
+       defined(__loongarch_hard_float)
 #    define KALM__FENCE(v) __asm__("" : "+f"(v))
 #  elif defined(__wasm__)              /* never fuses */
 #    define KALM__FENCE(v) ((void)0)
@@ -88,7 +92,7 @@
 #ifndef KALM_NO_SIMD
 #  if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #    define KALM__X86 1
-#    define KALM__TARGET(features) __attribute__((target(features)))
+#    define KALM__TARGET(features) __attribute__((__target__(features)))
 #    if defined(__clang__)
 #      if __clang_major__ >= 12
 #        define KALM__HAVE_AVXVNNI 1
@@ -193,6 +197,27 @@
 #  include <avx512vldqintrin.h>
 #  include <avx512vnniintrin.h>
 #  include <avx512vlvnniintrin.h>
+#endif
+
+/* Windows: files, threads, and on ARM what the processor can do. Without the macros min and max, which break C++, and
+   without the parts of <windows.h> that programs seldom want; the two words are taken back, for they are not ours. A program that
+   wants all of <windows.h> includes it before this header. */
+#if defined(_WIN32)
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#    define KALM__OWN_NOMINMAX
+#  endif
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#    define KALM__OWN_LEAN
+#  endif
+#  include <windows.h>
+#  ifdef KALM__OWN_NOMINMAX
+#    undef NOMINMAX
+#  endif
+#  ifdef KALM__OWN_LEAN
+#    undef WIN32_LEAN_AND_MEAN
+#  endif
 #endif
 
 /* C99 has no _Static_assert: an array of negative length stops the compiler instead. */

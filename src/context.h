@@ -117,12 +117,12 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->backend.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden_size = f->shape.hidden_size, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
         const kalm__side *s = &f->stack[side].shape;
-        kalm__attention_scratch unused;
+        kalm__attention_scratch nothing;
         wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
@@ -130,15 +130,15 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
             kalm__heads h = kalm__layer_heads(f, side, l);
             keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
             if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
-            scratch = kalm__max(scratch, kalm__attention_scratch_plan(&unused, NULL, k, &h,
+            scratch = kalm__max(scratch, kalm__attention_scratch_plan(&nothing, NULL, k, &h,
                                                                       kalm__query_block(&h) * (h.heads / h.kv_heads)));
         }
         scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
         for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
     }
-    row = kalm__mul(hidden, sizeof(float));
+    row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
@@ -154,7 +154,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
     m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
-                                               kalm__max(mlp, kalm__max(wide, hidden)) * sizeof(float)));
+                                               kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
@@ -223,7 +223,7 @@ KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model 
     if (r) return r;
     memset(&a, 0, sizeof a);
     kalm__context_plan(plan, &a, *threads);
-    *bytes = kalm__add(a.used, kalm__round_up(sizeof *plan, 64) + 64);
+    *bytes = kalm__add(a.taken, kalm__round_up(sizeof *plan, 64) + 64);
     return KALM_OK;
 }
 
@@ -246,7 +246,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     c->block_size = bytes;
     a.base = (unsigned char *)c + kalm__round_up(sizeof *c, 64);
     a.size = bytes;
-    a.used = 0;
+    a.taken = 0;
     kalm__context_plan(c, &a, threads);
     for (side = 0; side < 2; side++)
         for (full = 0; full < 2; full++) kalm__rotary_fill(&c->rotary[side][full]);

@@ -18,14 +18,6 @@
 #  elif defined(__APPLE__)
 #    include <sys/types.h>
 #    include <sys/sysctl.h>
-#  elif defined(_WIN32)
-#    ifndef WIN32_LEAN_AND_MEAN
-#      define WIN32_LEAN_AND_MEAN
-#    endif
-#    ifndef NOMINMAX
-#      define NOMINMAX
-#    endif
-#    include <windows.h>
 #  endif
 #elif KALM__WASM_RELAXED
 #  include <wasm_simd128.h>

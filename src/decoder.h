@@ -23,7 +23,7 @@ typedef struct kalm__decoding {
     size_t        doc_rows;            /* of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
     size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
-    size_t        second, packed;      /* rows in acts_doc before the second planes, and in all */
+    size_t        second, in_all;      /* rows in acts_doc before the second planes, and in all */
     size_t        row0, n;             /* chunk of document rows at hand */
     kalm__layer_run *run;
 } kalm__decoding;
@@ -49,23 +49,23 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden, k, within;
+    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
-    hidden = d->c->model->file.shape.hidden;
+    hidden_size = d->c->model->file.shape.hidden_size;
     for (k = 0; k < count; k++) {
         const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
-        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden);
-        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden, hidden);
+        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden_size);
+        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
     }
     if (d->planes == 1) {
-        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, count, rows, hidden, hidden);
+        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, count, rows, hidden_size, hidden_size);
         return;
     }
-    memset(rows + count * hidden, 0, (step - count) * hidden * sizeof(float));      /* fills up to `second` */
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, first, step, rows, hidden, hidden);
-    for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden, rows + k * hidden, hidden);
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->packed, d->second + first, count, rows, hidden, hidden);
+    memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to `second` */
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, step, rows, hidden_size, hidden_size);
+    for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
+    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, d->second + first, count, rows, hidden_size, hidden_size);
 }
 
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
@@ -74,7 +74,7 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
     size_t step = kalm__row_step(&c->backend);
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-    d->packed = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+    d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
@@ -112,8 +112,8 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->packed, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->packed, row, d->n, out + all, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, d->n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, d->n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
     }
@@ -125,7 +125,7 @@ KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
 KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden = d->c->model->file.shape.hidden, i, rows = r->rows;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i, rows = r->rows;
     int share = d->tokens <= d->c->chunk;
     r->rows = d->tokens;
     kalm__layer_keys(r, 1);
@@ -139,7 +139,7 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
     }
     r->rows = rows;
     for (i = 1; i < r->seqs; i++) {
-        memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+        memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
         m->seqs[i].self = m->seqs[0].self;
     }
     if (!share) {
@@ -153,11 +153,11 @@ KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
 KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden = d->c->model->file.shape.hidden, i;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
     for (i = 0; i < r->seqs; i++) {
         kalm__seq *q = &m->seqs[i];
         size_t last = q->row + q->count - 1;
-        memmove(m->x + i * hidden, m->x + last * hidden, hidden * sizeof(float));
+        memmove(m->x + i * hidden_size, m->x + last * hidden_size, hidden_size * sizeof(float));
         q->position += q->count - 1;
         q->count = 1;
         q->row = i;
@@ -173,11 +173,11 @@ KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *no
 {
     const kalm__file *f = &c->model->file;
     const kalm__stack *s = &f->stack[KALM__DECODER];
-    size_t hidden = f->shape.hidden;
+    size_t hidden_size = f->shape.hidden_size;
     float yes, no, cap = f->shape.softcap;
-    c->backend.ops->rms_norm(normed, x, s->norm, hidden, s->shape.norm_eps);
-    yes = c->backend.ops->dot(normed, f->head, hidden);
-    no = c->backend.ops->dot(normed, f->head + hidden, hidden);
+    c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
+    yes = c->backend.ops->dot(normed, f->head, hidden_size);
+    no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
@@ -252,9 +252,9 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
     kalm__memory *m = &c->memory;
     const kalm__file *f = &c->model->file;
     uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, hidden = f->shape.hidden;
+    size_t i, rows = d->batch.rows, hidden_size = f->shape.hidden_size;
     size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden);
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden_size);
     if (d->mode != KALM__WARM) kalm__pack_docs(d);
     for (l = 0; l < layers; l++) {
         kalm__layer_run r;
@@ -275,7 +275,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
         } else {
             if (l == 0)
                 for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * hidden, m->x, d->tokens * hidden * sizeof(float));
+                    memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
             kalm__layer_keys(&r, d->batch.seqs);
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
@@ -323,12 +323,12 @@ KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *sta
 KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
 {
     const kalm_context *c = d->c;
-    size_t i, hidden = c->model->file.shape.hidden;
+    size_t i, hidden_size = c->model->file.shape.hidden_size;
     for (i = 0; i < d->batch.seqs; i++) {
         size_t item = c->memory.seqs[i].item;
         scores[item].index = (uint32_t)item;
         scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
-        kalm__read_margin(c, c->memory.x + i * hidden, c->memory.y, &scores[item], NULL);
+        kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, &scores[item], NULL);
         if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
             return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }

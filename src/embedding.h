@@ -25,12 +25,12 @@
 #define KALM__EMBEDDING_BLOCK 32u
 
 /* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
-KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
+KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden_size)
 {
-    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
     switch (type) {
-    case KALM__F32: return kalm__mul(hidden, 4);
-    case KALM__F16: case KALM__BF16: return kalm__mul(hidden, 2);
+    case KALM__F32: return kalm__mul(hidden_size, 4);
+    case KALM__F16: case KALM__BF16: return kalm__mul(hidden_size, 2);
     case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
     case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
     default: return 0;
@@ -38,36 +38,36 @@ KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden)
 }
 
 /* out [hidden]: the row as floats. */
-KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden, float *out)
+KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_size, float *out)
 {
     const unsigned char *p = (const unsigned char *)row;
-    size_t blocks = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
     const unsigned char *q = p + 2 * blocks;
     float scale = 0.0f;
     switch (type) {
     case KALM__F32:
-        for (i = 0; i < hidden; i++) out[i] = kalm__f32(p + 4 * i);
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__f32(p + 4 * i);
         break;
     case KALM__F16:
-        for (i = 0; i < hidden; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
         break;
     case KALM__BF16:
-        for (i = 0; i < hidden; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
         break;
     case KALM__Q8:
-        for (i = 0; i < hidden; i++) {
+        for (i = 0; i < hidden_size; i++) {
             if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
             out[i] = scale * (float)(int8_t)q[i];
         }
         break;
     case KALM__Q4:
-        for (i = 0; i < hidden; i++) {
+        for (i = 0; i < hidden_size; i++) {
             if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
             out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
         }
         break;
     default:
-        for (i = 0; i < hidden; i++) out[i] = 0;
+        for (i = 0; i < hidden_size; i++) out[i] = 0;
         break;
     }
 }

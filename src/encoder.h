@@ -56,9 +56,9 @@ KALM__FN int kalm__batch_add(kalm__batch *b, size_t count, size_t position, size
 KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__batch *b = (const kalm__batch *)arg;
-    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden = b->c->model->file.shape.hidden;
+    size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden_size = b->c->model->file.shape.hidden_size;
     (void)worker;
-    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden);
+    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
 /* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
@@ -95,16 +95,16 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
     const kalm__file *f = &p->c->model->file;
     const kalm__ops *ops = p->c->backend.ops;
     const kalm__stack *s = &f->stack[KALM__ENCODER];
-    size_t hidden = f->shape.hidden, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+    size_t hidden_size = f->shape.hidden_size, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
     void *scratch = kalm__scratch(&p->c->backend, worker);
-    float *sum = (float *)scratch, *row = sum + hidden;
-    memset(sum, 0, hidden * sizeof(float));
+    float *sum = (float *)scratch, *row = sum + hidden_size;
+    memset(sum, 0, hidden_size * sizeof(float));
     for (k = first; k < end; k++) {
-        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden, s->norm, hidden, s->shape.norm_eps);
-        ops->scale_add(sum, 1.0f, row, hidden);
+        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+        ops->scale_add(sum, 1.0f, row, hidden_size);
     }
-    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden);
-    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden, p->bits);
+    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden_size);
+    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 
 /* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
@@ -118,7 +118,7 @@ KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, si
     info.tokens_used = (uint32_t)seq->count;
     info.ratio = ratio;
     info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
-    info.width = c->model->file.shape.hidden;
+    info.width = c->model->file.shape.hidden_size;
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
     doc = kalm__doc_new(&c->alloc, &info, &p.rows);

@@ -38,26 +38,26 @@ enum {
     KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
 };
 
-/* Fields of SHAPE, X(type, name): reader and writer both walk these lists. */
-#define KALM__SHAPE_FIELDS(X)                                                                                   \
-    X(u32, weights)                    /* type of the matrices, KALM__F32 ... KALM__Q4                       */ \
-    X(u32, vocabulary)                                                                                          \
-    X(u32, hidden)                     /* of both sides: document rows enter the decoder                     */ \
-    X(u32, yes_id) X(u32, no_id)                                                                                \
-    X(u32, eoi_id)                     /* its embedding is a vector of its own, unscaled; 0xffffffff: none   */ \
-    X(f32, softcap)                    /* final_logit_softcapping; 0: none                                   */ \
-    X(u32, reserved)
+/* Fields of SHAPE, f(type, name): reader and writer both walk these lists. */
+#define KALM__SHAPE_FIELDS(f)                                                                                   \
+    f(u32, weights)                    /* type of the matrices, KALM__F32 ... KALM__Q4                       */ \
+    f(u32, vocabulary)                                                                                          \
+    f(u32, hidden_size)                /* of both sides: document rows enter the decoder                     */ \
+    f(u32, yes_id) f(u32, no_id)                                                                                \
+    f(u32, eoi_id)                     /* its embedding is a vector of its own, unscaled; 0xffffffff: none   */ \
+    f(f32, softcap)                    /* final_logit_softcapping; 0: none                                   */ \
+    f(u32, reserved)
 
-#define KALM__SIDE_FIELDS(X)                                                                                    \
-    X(u32, layers) X(u32, mlp)                                                                                  \
-    X(u32, heads) X(u32, kv_heads) X(u32, head_dim)                                                             \
-    X(u32, window)                     /* sliding_window, as the checkpoint has it                           */ \
-    X(u32, max_positions)                                                                                       \
-    X(f32, norm_eps)                                                                                            \
-    X(f32, query_scalar)               /* query_pre_attn_scalar: scores are times its -1/2 power             */ \
-    X(f32, theta_sliding) X(f32, factor_sliding)   /* rotary base; positions are divided by the factor       */ \
-    X(f32, theta_full) X(f32, factor_full)                                                                      \
-    X(u32, side_reserved)
+#define KALM__SIDE_FIELDS(f)                                                                                    \
+    f(u32, layers) f(u32, mlp)                                                                                  \
+    f(u32, heads) f(u32, kv_heads) f(u32, head_dim)                                                             \
+    f(u32, window)                     /* sliding_window, as the checkpoint has it                           */ \
+    f(u32, max_positions)                                                                                       \
+    f(f32, norm_eps)                                                                                            \
+    f(f32, query_scalar)               /* query_pre_attn_scalar: scores are times its -1/2 power             */ \
+    f(f32, theta_sliding) f(f32, factor_sliding)   /* rotary base; positions are divided by the factor       */ \
+    f(f32, theta_full) f(f32, factor_full)                                                                      \
+    f(u32, side_reserved)
 
 typedef struct kalm__side {
 #define KALM__FIELD_u32(name) uint32_t name;
@@ -162,13 +162,13 @@ KALM__FN int kalm__tensor_shape(const kalm__shape *m, uint32_t kind, uint32_t *r
     if (kind >= 64 || kind % 32 >= KALM__T_KINDS) return 0;
     s = &m->side[kind / 32];
     *rows = 1;
-    *cols = m->hidden;
+    *cols = m->hidden_size;
     switch (kind % 32) {
     case KALM__T_Q: *rows = s->heads * s->head_dim; break;
     case KALM__T_K: case KALM__T_V: *rows = s->kv_heads * s->head_dim; break;
-    case KALM__T_O: *rows = m->hidden; *cols = s->heads * s->head_dim; break;
+    case KALM__T_O: *rows = m->hidden_size; *cols = s->heads * s->head_dim; break;
     case KALM__T_GATE: case KALM__T_UP: *rows = s->mlp; break;
-    case KALM__T_DOWN: *rows = m->hidden; *cols = s->mlp; break;
+    case KALM__T_DOWN: *rows = m->hidden_size; *cols = s->mlp; break;
     case KALM__T_Q_NORM: case KALM__T_K_NORM: *cols = s->head_dim; break;
     case KALM__T_EMBED: *rows = m->vocabulary; break;
     case KALM__T_HEAD: *rows = 2; return kind / 32 == KALM__DECODER;

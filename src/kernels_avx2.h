@@ -90,15 +90,15 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
     return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of R rows at `out`: dwords of two
-   inputs [cols32 / 2][R], or, for the direct way, qwords of four inputs [cols32 / 4][R]. */
-KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of height rows at `out`: dwords of two
+   inputs [cols32 / 2][height], or, for the direct way, qwords of four inputs [cols32 / 4][height]. */
+KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further, int direct)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+    for (k = 0; k < cols32; k += 8, out += 16 * height) {
         __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
                                        kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
         __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -112,28 +112,28 @@ KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t R, size
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
             kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_avx2(out + 8 * R, n >= 2 ? 4 : 2, a1);
-            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * R + 16), b1);
+            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
             __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
             __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
             kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
-            kalm__store_dwords_avx2(out + 4 * R, n, _mm256_castsi256_si128(odd));
-            kalm__store_dwords_avx2(out + 8 * R, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_dwords_avx2(out + 12 * R, n, _mm256_extracti128_si256(odd, 1));
+            kalm__store_dwords_avx2(out + 4 * height, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_avx2(out + 8 * height, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_avx2(out + 12 * height, n, _mm256_extracti128_si256(odd, 1));
         }
     }
 }
 
-/* The same as bytes q + 128, [cols32 / 4][R][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size_t n, const float *const x[4],
+/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                               const float inverse[4], size_t cols, size_t further)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
                                        kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
         __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -144,12 +144,12 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t R, size
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
         kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(q, 1));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
     }
 }
 
-/* Up to four float rows into a tile [cols][R] */
-KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four float rows into a tile [cols][height] */
+KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t k = 0, i;
     if (n == 4)
@@ -158,13 +158,13 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
             __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
             __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
             __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
-            _mm_storeu_ps(out + k * R, _mm_movelh_ps(ab, cd));
-            _mm_storeu_ps(out + (k + 1) * R, _mm_movehl_ps(cd, ab));
-            _mm_storeu_ps(out + (k + 2) * R, _mm_movelh_ps(ef, gh));
-            _mm_storeu_ps(out + (k + 3) * R, _mm_movehl_ps(gh, ef));
+            _mm_storeu_ps(out + k * height, _mm_movelh_ps(ab, cd));
+            _mm_storeu_ps(out + (k + 1) * height, _mm_movehl_ps(cd, ab));
+            _mm_storeu_ps(out + (k + 2) * height, _mm_movelh_ps(ef, gh));
+            _mm_storeu_ps(out + (k + 3) * height, _mm_movehl_ps(gh, ef));
         }
     for (; k < cols; k++)
-        for (i = 0; i < n; i++) out[k * R + i] = x[i][k];
+        for (i = 0; i < n; i++) out[k * height + i] = x[i][k];
 }
 
 /* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
@@ -172,26 +172,26 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t R, size_t n, c
 KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                   size_t stride, size_t cols, const float *given, int words)
 {
-    size_t r, R, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
+    size_t r, height, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
             if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx2((float *)acts + r * cols + i, R, some, row, cols);
+                kalm__pack_floats_avx2((float *)acts + r * cols + i, height, some, row, cols);
                 continue;
             }
             if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
             for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (words)
-                kalm__pack_int16_avx2(out, R, some, row, inverse, cols, 4 * stride, R <= KALM__256_DIRECT && type != KALM__Q16);
-            else kalm__pack_bytes_avx2(out, R, some, row, inverse, cols, 4 * stride);
+                kalm__pack_int16_avx2(out, height, some, row, inverse, cols, 4 * stride, height <= KALM__256_DIRECT && type != KALM__Q16);
+            else kalm__pack_bytes_avx2(out, height, some, row, inverse, cols, 4 * stride);
         }
     }
 }
@@ -262,27 +262,27 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* R rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+/* n rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
 #define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MADD(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__madd_256(c##r, x, w0); \
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_WORDS(R) \
-    KALM__256 KALM__FN void kalm__int16_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_WORDS(n) \
+    KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
         __m256i w0, w1, x; \
-        KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
             w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__256_MADD) \
+            KALM__REP_##n(KALM__256_MADD) \
         } \
-        KALM__REP_##R(KALM__256_STORE) \
+        KALM__REP_##n(KALM__256_STORE) \
     }
 KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
 
@@ -306,22 +306,22 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
     kalm__store_256(job, r, 0, _mm256_permute4x64_epi64(_mm256_hadd_epi32(c##r, d##r), 0xd8)); \
     kalm__store_256(job, r, 8, _mm256_permute4x64_epi64(_mm256_hadd_epi32(e##r, f##r), 0xd8));
 #define KALM__256_LINE(at) _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(at)))
-#define KALM__256_DIRECT_TILE(R) \
-    KALM__256 KALM__FN void kalm__q8_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_DIRECT_TILE(n) \
+    KALM__256 KALM__FN void kalm__q8_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m256i w0, w1, w2, w3, x; \
-        KALM__REP_##R(KALM__256_DZERO) \
-        for (step = 0; step < steps; step++, a += 8 * R, b += 64) { \
+        KALM__REP_##n(KALM__256_DZERO) \
+        for (step = 0; step < steps; step++, a += 8 * n, b += 64) { \
             w0 = KALM__256_LINE(b); \
             w1 = KALM__256_LINE(b + 16); \
             w2 = KALM__256_LINE(b + 32); \
             w3 = KALM__256_LINE(b + 48); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD); \
-            KALM__REP_##R(KALM__256_DMADD) \
+            KALM__REP_##n(KALM__256_DMADD) \
         } \
-        KALM__REP_##R(KALM__256_DSTORE) \
+        KALM__REP_##n(KALM__256_DSTORE) \
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
@@ -393,21 +393,21 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     c##r = _mm256_fmadd_ps(x, w0, c##r); \
     d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(R) \
-    KALM__256 KALM__FN void kalm__f32_##R##x1_avx2(const kalm__tile_job *job) \
+#define KALM__256_FTILE(n) \
+    KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         const unsigned char *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256 w0, w1, x; \
-        KALM__REP_##R(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__256_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
             w0 = _mm256_load_ps(b); \
             w1 = _mm256_load_ps(b + 8); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__256_FSTEP) \
+            KALM__REP_##n(KALM__256_FSTEP) \
         } \
-        KALM__REP_##R(KALM__256_FSTORE) \
+        KALM__REP_##n(KALM__256_FSTORE) \
     }
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
@@ -440,7 +440,7 @@ KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, bytes = kalm__panel_stride(w), tile;
+    size_t p, r, height, cols = w->cols, bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
@@ -454,12 +454,12 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
             job.weights = (const unsigned char *)scratch;
         }
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__f32_tiles_avx2[R - 1](&job);
+            kalm__f32_tiles_avx2[height - 1](&job);
         }
     }
 }
@@ -467,7 +467,7 @@ KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, s
 KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                 size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int words = w->type == KALM__Q16;
@@ -479,9 +479,9 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
     memset(&job, 0, sizeof job);
     job.steps = cols32 / 4;
     job.stride = stride;
-    for (r = row0; r < row0 + n && !words; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        widen |= R > KALM__256_DIRECT;
+    for (r = row0; r < row0 + n && !words; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        widen |= height > KALM__256_DIRECT;
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
@@ -494,17 +494,17 @@ KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t 
         if (widen) kalm__widen_avx2(panel, job.steps, wide);
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
             int direct;
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            direct = R <= KALM__256_DIRECT && !words;
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+            direct = height <= KALM__256_DIRECT && !words;
             kalm__look_ahead(&job, tile, tiles, next, bytes);
             job.weights = direct || words ? panel : wide;
             job.acts = rows_at + 2 * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (direct) kalm__q8_tiles_avx2[R - 1](&job);
-            else kalm__int16_tiles_avx2[R - 1](&job);
+            if (direct) kalm__q8_tiles_avx2[height - 1](&job);
+            else kalm__int16_tiles_avx2[height - 1](&job);
         }
     }
 }
@@ -552,14 +552,14 @@ KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
    vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                            const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, j;
     const __m256i low = _mm256_set1_epi32(255);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         __m256i w[4], a, b;
         for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
         for (j = 0; j < n; j++) {
@@ -571,7 +571,7 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
         a = _mm256_packus_epi16(a, b);
         kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm256_extracti128_si256(a, 1));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
     }
 }
 
@@ -616,27 +616,27 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 
 #define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
 
-/* R rows x one panel */
+/* n rows x one panel */
 #define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
 #define KALM__VNNI_STEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpbusd_256(c##r, x, w0); \
     d##r = kalm__dpbusd_256(d##r, x, w1);
 #define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__VNNI_TILE(R) \
-    KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_TILE(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
-        KALM__REP_##R(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__VNNI_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__VNNI_STEP) \
+            KALM__REP_##n(KALM__VNNI_STEP) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE) \
+        KALM__REP_##n(KALM__VNNI_STORE) \
     }
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
@@ -652,14 +652,14 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 #define KALM__VNNI_STORE2(r) \
     kalm__store_256(job, r, 0, _mm256_add_epi32(c##r, e##r)); \
     kalm__store_256(job, r, 8, _mm256_add_epi32(d##r, f##r));
-#define KALM__VNNI_TILE2(R) \
-    KALM__VNNI KALM__FN void kalm__q8_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_TILE2(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, w2, w3; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__VNNI_DECLARE2) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__VNNI_DECLARE2) \
         for (step = 0; step < steps; step += 2, a += 2 * row, b += 128) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
@@ -667,30 +667,30 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
             w3 = KALM__VNNI_LINE(b + 96); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD); \
             KALM__PREFETCH(b + KALM__FAR_AHEAD + 64); \
-            KALM__REP_##R(KALM__VNNI_STEP2) \
+            KALM__REP_##n(KALM__VNNI_STEP2) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE2) \
+        KALM__REP_##n(KALM__VNNI_STORE2) \
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-/* R rows x one panel of words */
+/* n rows x one panel of words */
 #define KALM__VNNI_WSTEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_WORDS(R) \
-    KALM__VNNI KALM__FN void kalm__int16_##R##x1_avxvnni(const kalm__tile_job *job) \
+#define KALM__VNNI_WORDS(n) \
+    KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
         __m256i w0, w1, x; \
-        KALM__REP_##R(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__REP_##R(KALM__VNNI_WSTEP) \
+            KALM__REP_##n(KALM__VNNI_WSTEP) \
         } \
-        KALM__REP_##R(KALM__VNNI_STORE) \
+        KALM__REP_##n(KALM__VNNI_STORE) \
     }
 KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
 
@@ -707,7 +707,7 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                    size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
     size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int words = w->type == KALM__Q16;
@@ -729,14 +729,14 @@ KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size
         if (!words) job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
+        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
             kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
             job.acts = rows_at + (words ? 2 : 1) * r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__int16_tiles_avxvnni[R - 1](&job);
-            else kalm__q8_tiles_avxvnni[R - 1](&job);
+            if (words) kalm__int16_tiles_avxvnni[height - 1](&job);
+            else kalm__q8_tiles_avxvnni[height - 1](&job);
         }
     }
 }

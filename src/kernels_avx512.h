@@ -82,17 +82,17 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
     scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of R rows. Packing the
+/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of height rows. Packing the
    dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
    order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
-KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                                const float inverse[4], size_t cols, size_t further)
 {
     size_t cols32 = kalm__cols32(cols), k;
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     const __m512i to_unsigned = _mm512_set1_epi8(-128);
-    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
         __m512 a, b, c, d;
         __m512i q;
         if (k + 16 <= cols) {
@@ -111,19 +111,19 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t R, siz
             _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
         q = _mm512_xor_si512(q, to_unsigned);
         kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(q, 3));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
     }
 }
 
-/* The same as words, [cols32 / 2][R][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
+/* The same as words, [cols32 / 2][height][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
    the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
                                                 const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
@@ -135,15 +135,15 @@ KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t R, si
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_dwords_avx2(out + 8 * R * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_avx2(out + 8 * R * l + 4 * R, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * height * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(out + 8 * height * l + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
 
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of R, and the high ones row by row;
+/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
    vpdpbusd takes both unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                            const float inverse[4], size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
@@ -152,7 +152,7 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
     uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
-    for (k = 0; k < cols32; k += 16, out += 16 * R) {
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
@@ -168,9 +168,9 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
         c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
         a = _mm512_packus_epi16(a, c);
         kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_avx2(out + 4 * R, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_avx2(out + 8 * R, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_avx2(out + 12 * R, n, _mm512_extracti32x4_epi32(a, 3));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
     }
 }
 
@@ -180,8 +180,8 @@ KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, con
     kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
-/* Up to four float rows into a tile [cols][R] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four float rows into a tile [cols][height] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t k, i;
     __mmask8 some = (__mmask8)((1u << n) - 1u);
@@ -198,8 +198,8 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n,
         _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
         for (i = 0; i < 16 && k + i < cols; i++) {
             __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-            if (n == 4) _mm_storeu_ps(out + (k + i) * R, rows);
-            else _mm_mask_storeu_ps(out + (k + i) * R, some, rows);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
         }
     }
 }
@@ -207,27 +207,27 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t R, size_t n,
 KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
                                                const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i, j, cols32 = kalm__cols32(cols);
+    size_t r, height, i, j, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__rows_512(type, rows, r);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__rows_512(type, rows, r);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float scale[4], inverse[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
             if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx512((float *)acts + r * cols + i, R, some, row, cols);
+                kalm__pack_floats_avx512((float *)acts + r * cols + i, height, some, row, cols);
                 continue;
             }
             kalm__row_scales_avx512(row, cols, limit, scale, inverse);
             for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
             if (type == KALM__Q16) {
-                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, R, some, row,
+                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, height, some, row,
                                         inverse, cols);
                 continue;
             }
-            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, R, some, row,
+            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, height, some, row,
                                    inverse, cols, 4 * stride);
         }
     }
@@ -283,7 +283,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-/* Two panels, R rows: one accumulator a row and panel. */
+/* Two panels, n rows: one accumulator a row and panel. */
 #define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
 #define KALM__512_STEP2(r) \
     x = kalm__broadcast4_512(a + 4 * r); \
@@ -292,28 +292,28 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_STORE(r) \
     kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
     kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x2_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE2(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-        KALM__REP_##R(KALM__512_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_STEP2) \
+            KALM__REP_##n(KALM__512_STEP2) \
         } \
         { \
             KALM__512_RESULTS2 \
-            KALM__REP_##R(KALM__512_STORE) \
+            KALM__REP_##n(KALM__512_STORE) \
         } \
     }
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
-/* One panel, R rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+/* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
    enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
    of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
 #define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
@@ -322,24 +322,24 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
     d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
 #define KALM__512_STORE1(r) \
     kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
-#define KALM__512_TILE1(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE1(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), w0, w1; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO2) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO2) \
         for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + 64); \
             KALM__PREFETCH(ahead); \
             KALM__PREFETCH(ahead + ahead_step); \
-            KALM__REP_##R(KALM__512_STEP1) \
+            KALM__REP_##n(KALM__512_STEP1) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_STORE1) \
+            KALM__REP_##n(KALM__512_STORE1) \
         } \
     }
 KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
@@ -355,14 +355,14 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
 #define KALM__512_STORE4(r) \
     kalm__store_512(y + r * stride, some0, \
                     _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
-#define KALM__512_TILE4(R) \
-    KALM__512 KALM__FN void kalm__q8_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_TILE4(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-        enum { row = 4 * R }; \
-        KALM__REP_##R(KALM__512_ZERO4) \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO4) \
         for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + 64); \
@@ -372,11 +372,11 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
             KALM__PREFETCH(ahead + ahead_step); \
             KALM__PREFETCH(ahead + 2 * ahead_step); \
             KALM__PREFETCH(ahead + 3 * ahead_step); \
-            KALM__REP_##R(KALM__512_STEP4) \
+            KALM__REP_##n(KALM__512_STEP4) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_STORE4) \
+            KALM__REP_##n(KALM__512_STORE4) \
         } \
     }
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
@@ -449,36 +449,36 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     c##r = kalm__dpwssd_512(c##r, x, w0); \
     d##r = kalm__dpwssd_512(d##r, x, w1);
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
-#define KALM__512_WTILE(R) \
-    KALM__512 KALM__FN void kalm__int16_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_WTILE(n) \
+    KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
         __m512i w0; \
-        KALM__REP_##R(KALM__512_WZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_WZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
-            KALM__REP_##R(KALM__512_WSTEP1) \
+            KALM__REP_##n(KALM__512_WSTEP1) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##R(KALM__512_WSTORE1) \
+            KALM__REP_##n(KALM__512_WSTORE1) \
         } \
     } \
-    KALM__512 KALM__FN void kalm__int16_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps, panel = job->panel; \
         __m512i w0, w1, x; \
-        KALM__REP_##R(KALM__512_WZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_WZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
-            KALM__REP_##R(KALM__512_WSTEP2) \
+            KALM__REP_##n(KALM__512_WSTEP2) \
         } \
         { \
             KALM__512_RESULTS2 \
-            KALM__REP_##R(KALM__512_STORE) \
+            KALM__REP_##n(KALM__512_STORE) \
         } \
     }
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
@@ -508,33 +508,33 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
     d##r = _mm512_fmadd_ps(x, w1, d##r);
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
-#define KALM__512_FTILE(R) \
-    KALM__512 KALM__FN void kalm__f32_##R##x1_avx512(const kalm__tile_job *job) \
+#define KALM__512_FTILE(n) \
+    KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
         __m512 w0; \
-        KALM__REP_##R(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             w0 = _mm512_load_ps(b); \
-            KALM__REP_##R(KALM__512_FSTEP1) \
+            KALM__REP_##n(KALM__512_FSTEP1) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE1) \
+        KALM__REP_##n(KALM__512_FSTORE1) \
     } \
-    KALM__512 KALM__FN void kalm__f32_##R##x2_avx512(const kalm__tile_job *job) \
+    KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         const unsigned char *ahead = job->ahead; \
         size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
         __m512 w0, w1, x; \
-        KALM__REP_##R(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += R, b += 16, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
             w0 = _mm512_load_ps(b); \
             w1 = _mm512_load_ps(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__512_FSTEP2) \
+            KALM__REP_##n(KALM__512_FSTEP2) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE2) \
+        KALM__REP_##n(KALM__512_FSTORE2) \
     }
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
@@ -602,8 +602,8 @@ KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    size_t small = n <= 4;             /* every tile has at most 4 rows: panel by panel */
+    size_t p, r, height, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t few = n <= 4;             /* every tile has at most 4 rows: panel by panel */
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
     const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
     kalm__tile_job job;
@@ -612,7 +612,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
     for (p = panel0; p < panel0 + panels; p += pair) {
         const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
         size_t tile = 0;
-        pair = small || p + 1 == panel0 + panels ? 1 : 2;
+        pair = few || p + 1 == panel0 + panels ? 1 : 2;
         job.weights = weights;
         job.panel = bytes;
         if (w->type == KALM__Q4) {
@@ -624,23 +624,23 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
         job.sum = w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__rows_512(w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__rows_512(w->type, rows, r);
             job.acts = rows_at + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (small) {               /* a little further on the same way, into the next panels */
+            if (few) {               /* a little further on the same way, into the next panels */
                 job.ahead = weights + KALM__FAR_AHEAD;
                 job.ahead_step = 64;
             } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            if (pair == 2 && R < 5) {  /* a tail of few rows */
+            if (pair == 2 && height < 5) {  /* a tail of few rows */
                 kalm__tile_job half = job;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
+                kalm__q8_tiles_avx512[0][height - 1](&half);
                 half.weights += half.panel;
                 half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
-                kalm__q8_tiles_avx512[0][R - 1](&half);
+                kalm__q8_tiles_avx512[0][height - 1](&half);
             } else
-                kalm__q8_tiles_avx512[pair - 1][R - 1](&job);
+                kalm__q8_tiles_avx512[pair - 1][height - 1](&job);
         }
     }
 }
@@ -649,7 +649,7 @@ KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, si
 KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                        size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
+    size_t p, r, height, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
     int words = w->type == KALM__Q16;
     kalm__tile_job job;
@@ -670,8 +670,8 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
         }
         if (words) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__rows_512(w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__rows_512(w->type, rows, r);
             job.acts = (const unsigned char *)((const float *)acts + r * cols);
             if (words) {
                 job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
@@ -679,7 +679,7 @@ KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, 
             }
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[R - 1](&job);
+            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[height - 1](&job);
         }
     }
 }

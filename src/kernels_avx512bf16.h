@@ -31,11 +31,11 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Up to four rows as bf16 into a tile of R rows, [cols32 / 2][R][2]; the order is that of kalm__pack_int16_avx512. */
-KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t R, size_t n, const float *const x[4], size_t cols)
+/* Up to four rows as bf16 into a tile of height rows, [cols32 / 2][height][2]; the order is that of kalm__pack_int16_avx512. */
+KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t height, size_t n, const float *const x[4], size_t cols)
 {
     size_t cols32 = kalm__round_up(cols, 32), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * R) {
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
@@ -43,25 +43,25 @@ KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, si
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
         for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
         for (l = 0; l < 8; l++)
-            kalm__store_dwords_avx2(out + 4 * R * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+            kalm__store_dwords_avx2(out + 4 * height * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
 KALM__FN void kalm__pack_acts_avx512bf16(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                          size_t stride, size_t cols)
 {
-    size_t r, R, i, j;
+    size_t r, height, i, j;
     if (type != KALM__BF16) {
         kalm__pack_acts_avx512(type, acts, rows, row0, n, x, stride, cols);
         return;
     }
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-        for (i = 0; i < R; i += 4) {
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, R, some, row, cols);
+            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, height, some, row, cols);
         }
     }
 }
@@ -90,32 +90,32 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpbf16_512(c##r, x, w0); \
     d##r = kalm__dpbf16_512(d##r, x, w1);
-#define KALM__BF16_TILE(R) \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##R##x1_avx512bf16(const kalm__tile_job *job) \
+#define KALM__BF16_TILE(n) \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         __m512i w0; \
-        KALM__REP_##R(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             w0 = _mm512_load_si512(b); \
-            KALM__REP_##R(KALM__BF16_STEP1) \
+            KALM__REP_##n(KALM__BF16_STEP1) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE1) \
+        KALM__REP_##n(KALM__512_FSTORE1) \
     } \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##R##x2_avx512bf16(const kalm__tile_job *job) \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
         __m512i w0, w1, x; \
-        KALM__REP_##R(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64, ahead += ahead_step) { \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
             w0 = _mm512_load_si512(b); \
             w1 = _mm512_load_si512(b + panel); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##R(KALM__BF16_STEP2) \
+            KALM__REP_##n(KALM__BF16_STEP2) \
         } \
-        KALM__REP_##R(KALM__512_FSTORE2) \
+        KALM__REP_##n(KALM__512_FSTORE2) \
     }
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
@@ -136,7 +136,7 @@ KALM__FN size_t kalm__matmul_scratch_avx512bf16(uint32_t type, size_t cols)
 KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
+    size_t p, r, height, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
     size_t tiles = (n + KALM__512_WORDS - 1) / KALM__512_WORDS;
     kalm__tile_job job;
     if (w->type != KALM__BF16) {
@@ -155,12 +155,12 @@ KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, s
         for (i = 0; i < pair; i++)
             kalm__pair_avx512bf16(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R, tile++) {
-            R = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
+        for (r = row0; r < row0 + n; r += height, tile++) {
+            height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
             job.acts = (const unsigned char *)acts + 2 * r * cols32;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__bf16_tiles_avx512bf16[pair - 1][R - 1](&job);
+            kalm__bf16_tiles_avx512bf16[pair - 1][height - 1](&job);
         }
     }
 }

@@ -31,11 +31,11 @@
 #    define KALM__HAVE_MM 1
 #  elif defined(__clang__)
 #    if __clang_major__ >= 7
-#      define KALM__DOT __attribute__((target("dotprod")))
+#      define KALM__DOT __attribute__((__target__("dotprod")))
 #      define KALM__HAVE_DOT 1
 #    endif
 #    if __clang_major__ >= 11
-#      define KALM__MM __attribute__((target("i8mm")))
+#      define KALM__MM __attribute__((__target__("i8mm")))
 #      define KALM__HAVE_MM 1
 #    endif
 #  else
@@ -43,20 +43,20 @@
 #      define KALM__DOT
 #      define KALM__HAVE_DOT 1
 #    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__DOT __attribute__((target("+dotprod")))
+#      define KALM__DOT __attribute__((__target__("+dotprod")))
 #      define KALM__HAVE_DOT 1
 #    elif __GNUC__ >= 8
-#      define KALM__DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
 #      define KALM__HAVE_DOT 1
 #    endif
 #    if defined(__ARM_FEATURE_MATMUL_INT8)
 #      define KALM__MM
 #      define KALM__HAVE_MM 1
 #    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__MM __attribute__((target("+i8mm")))
+#      define KALM__MM __attribute__((__target__("+i8mm")))
 #      define KALM__HAVE_MM 1
 #    elif __GNUC__ >= 10
-#      define KALM__MM __attribute__((target("arch=armv8.2-a+i8mm")))
+#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
 #      define KALM__HAVE_MM 1
 #    endif
 #  endif
@@ -91,8 +91,8 @@ KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t 
     return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
 }
 
-/* Does an i8mm tile of R rows use smmla? Else sdot. */
-KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t R) { return kind == KALM__NEON_I8MM && R > 3; }
+/* Does an i8mm tile of height rows use smmla? Else sdot. */
+KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t height) { return kind == KALM__NEON_I8MM && height > 3; }
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
@@ -160,28 +160,28 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
     }
 }
 
-/* A row of words into a tile of R, [cols32 / 2][R][2] */
-KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+/* A row of words into a tile of height, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i = vdupq_n_f32(inverse);
-    for (k = 0; k < cols32; k += 4, out += 8 * R) {
+    for (k = 0; k < cols32; k += 4, out += 8 * height) {
         uint32_t pair[2];
         vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
         memcpy(out, &pair[0], 4);
-        memcpy(out + 4 * R, &pair[1], 4);
+        memcpy(out + 4 * height, &pair[1], 4);
     }
 }
 
-/* Four rows of a tile of R, [cols32 / 4][R][4] */
-KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t R, const float *x, size_t stride, const float inverse[4],
+/* Four rows of a tile of height, [cols32 / 4][height][4] */
+KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t height, const float *x, size_t stride, const float inverse[4],
                                    size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     float32x4_t i0 = vdupq_n_f32(inverse[0]), i1 = vdupq_n_f32(inverse[1]);
     float32x4_t i2 = vdupq_n_f32(inverse[2]), i3 = vdupq_n_f32(inverse[3]);
     const float *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-    for (k = 0; k < cols32; k += 4, out += 4 * R) {
+    for (k = 0; k < cols32; k += 4, out += 4 * height) {
         int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i0),
                                    kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
         int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
@@ -190,40 +190,40 @@ KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t R, const float *x,
     }
 }
 
-KALM__FN void kalm__pack_floats_neon(float *out, size_t R, const float *x, size_t stride, size_t cols)
+KALM__FN void kalm__pack_floats_neon(float *out, size_t height, const float *x, size_t stride, size_t cols)
 {
     size_t k, i;
-    for (k = 0; k < cols; k++, out += R)
-        for (i = 0; i < R; i++) out[i] = x[i * stride + k];
+    for (k = 0; k < cols; k++, out += height)
+        for (i = 0; i < height; i++) out[i] = x[i * stride + k];
 }
 
 KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
                                       const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i, cols32 = kalm__cols32(cols);
+    size_t r, height, i, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R, x += R * stride) {
+    for (r = row0; r < row0 + n; r += height, x += height * stride) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
         float inverse[8];
-        R = kalm__neon_rows(kind, type, rows, r);
+        height = kalm__neon_rows(kind, type, rows, r);
         if (!kalm__is_quantised(type) && type != KALM__Q16) {
-            kalm__pack_floats_neon((float *)acts + r * cols, R, x, stride, cols);
+            kalm__pack_floats_neon((float *)acts + r * cols, height, x, stride, cols);
             continue;
         }
-        for (i = 0; i < R; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
+        for (i = 0; i < height; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
         i = 0;
         if (type == KALM__Q16) {
             out += r * cols32;
-            for (; i < R; i++) kalm__pack_int16_neon(out + 4 * i, R, x + i * stride, inverse[i], cols);
-        } else if (kalm__neon_pairs(kind, R)) {        /* [cols32 / 8][R, even][8] */
-            size_t even = R + (R & 1), k;
-            for (; i < R; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
-            if (R & 1)
-                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + R) * 8, 0, 8);
+            for (; i < height; i++) kalm__pack_int16_neon(out + 4 * i, height, x + i * stride, inverse[i], cols);
+        } else if (kalm__neon_pairs(kind, height)) {        /* [cols32 / 8][height, even][8] */
+            size_t even = height + (height & 1), k;
+            for (; i < height; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
+            if (height & 1)
+                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + height) * 8, 0, 8);
         } else {
-            for (; i + 4 <= R; i += 4)
-                kalm__pack_rows_neon(out + 4 * i, R, x + i * stride, stride, inverse + i, cols);
-            for (; i < R; i++) kalm__pack_row_neon(out + 4 * i, 4 * R, 8 * R, x + i * stride, inverse[i], cols, NULL);
+            for (; i + 4 <= height; i += 4)
+                kalm__pack_rows_neon(out + 4 * i, height, x + i * stride, stride, inverse + i, cols);
+            for (; i < height; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, x + i * stride, inverse[i], cols, NULL);
         }
     }
 }
@@ -231,17 +231,17 @@ KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void 
 KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
                                       const float *inverse, size_t cols)
 {
-    size_t r, R, i, cols32 = kalm__cols32(cols);
-    for (r = 0; r < n; r += R) {
+    size_t r, height, i, cols32 = kalm__cols32(cols);
+    for (r = 0; r < n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
         size_t pairs, even;
-        R = kalm__neon_rows(kind, KALM__Q8, n, r);
-        pairs = (size_t)kalm__neon_pairs(kind, R);
-        even = pairs ? R + (R & 1) : R;
-        if (even > R) memset(out, 0, even * cols32);
-        for (i = 0; i < R; i++) {
+        height = kalm__neon_rows(kind, KALM__Q8, n, r);
+        pairs = (size_t)kalm__neon_pairs(kind, height);
+        even = pairs ? height + (height & 1) : height;
+        if (even > height) memset(out, 0, even * cols32);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * R, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
+            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * height, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
                                 high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
@@ -329,19 +329,19 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
     KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
     KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_PLAIN_TILE(R) \
-    KALM__FN void kalm__q8_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_PLAIN_TILE(n) \
+    KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             int8x16_t u0, v0, u1, v1, x, z; \
             kalm__halves_neon(b, &u0, &v0); \
             kalm__halves_neon(b + 32, &u1, &v1); \
-            KALM__REP_##R(KALM__NEON_STEP1) \
+            KALM__REP_##n(KALM__NEON_STEP1) \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 /* Two inputs of a row, eight times */
@@ -389,18 +389,18 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
     KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
 #define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
 #define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
-#define KALM__NEON_WORDS_TILE(R, TURN, BODY) \
-    KALM__FN void kalm__int16_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_WORDS_TILE(n, at_once, body) \
+    KALM__FN void kalm__int16_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = 2 * job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
             int16x8x2_t u, v; \
             int16x4_t x; \
-            BODY \
+            body \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 KALM__NEON_WORDS_TILE(1, 2,
@@ -446,17 +446,17 @@ static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
 #define KALM__DOT_ROW(r, lane) \
     KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
     KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
-#define KALM__DOT_TILE_OF(R, TURN, BODY) \
-    KALM__DOT KALM__FN void kalm__q8_##R##x1_dot(const kalm__tile_job *job) \
+#define KALM__DOT_TILE_OF(n, at_once, body) \
+    KALM__DOT KALM__FN void kalm__q8_##n##x1_dot(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += TURN, a += 4 * R * TURN, b += 64 * TURN) { \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
             int8x16_t w0, w1, w2, w3, x; \
-            BODY \
+            body \
         } \
-        KALM__REP_##R(KALM__NEON_PUT) \
+        KALM__REP_##n(KALM__NEON_PUT) \
     }
 
 KALM__DOT_TILE_OF(1, 4,
@@ -637,17 +637,17 @@ KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x
     e##r = kalm__fma_neon(e##r, x, w2); \
     f##r = kalm__fma_neon(f##r, x, w3);
 #define KALM__NEON_FPUT(r) kalm__write_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_FTILE_OF(R) \
-    KALM__FN void kalm__f32_##R##x1_neon(const kalm__tile_job *job) \
+#define KALM__NEON_FTILE_OF(n) \
+    KALM__FN void kalm__f32_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__NEON_FZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__NEON_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             float32x4_t w0 = vld1q_f32(b), w1 = vld1q_f32(b + 4), w2 = vld1q_f32(b + 8), w3 = vld1q_f32(b + 12), x; \
-            KALM__REP_##R(KALM__NEON_FSTEP) \
+            KALM__REP_##n(KALM__NEON_FSTEP) \
         } \
-        KALM__REP_##R(KALM__NEON_FPUT) \
+        KALM__REP_##n(KALM__NEON_FPUT) \
     }
 KALM__NEON_FTILE_OF(1) KALM__NEON_FTILE_OF(2)
 #if KALM__NEON64
@@ -685,16 +685,16 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
                                    size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
 {
-    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
+    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.steps = quantised || words ? cols32 / 4 : cols;
     job.stride = stride;
-    for (r = row0; r < row0 + n; r += R) {
-        R = kalm__neon_rows(kind, w->type, rows, r);
-        zipped |= quantised && kalm__neon_pairs(kind, R);
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__neon_rows(kind, w->type, rows, r);
+        zipped |= quantised && kalm__neon_pairs(kind, height);
     }
     for (p = panel0; p < panel0 + panels; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -714,37 +714,37 @@ KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, 
 #endif
         if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__neon_rows(kind, w->type, rows, r);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__neon_rows(kind, w->type, rows, r);
             job.weights = panel;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             job.row_scale = (const float *)acts + r;
             if (words) {
                 job.acts = tiles + 2 * r * cols32;
-                kalm__int16_tiles_neon[R - 1](&job);
+                kalm__int16_tiles_neon[height - 1](&job);
                 continue;
             }
             if (!quantised) {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                kalm__f32_tiles_neon[R - 1](&job);
+                kalm__f32_tiles_neon[height - 1](&job);
                 continue;
             }
             job.acts = tiles + r * cols32;
 #if KALM__HAVE_MM
-            if (kalm__neon_pairs(kind, R)) {
+            if (kalm__neon_pairs(kind, height)) {
                 job.weights = zip;
-                if (R <= 4) kalm__q8_2x1_i8mm(&job, R);
-                else kalm__q8_3x1_i8mm(&job, R);
+                if (height <= 4) kalm__q8_2x1_i8mm(&job, height);
+                else kalm__q8_3x1_i8mm(&job, height);
                 continue;
             }
 #endif
 #if KALM__HAVE_DOT
             if (kind != KALM__NEON_PLAIN) {
-                kalm__q8_tiles_dot[R - 1](&job);
+                kalm__q8_tiles_dot[height - 1](&job);
                 continue;
             }
 #endif
-            kalm__q8_tiles_neon[R - 1](&job);
+            kalm__q8_tiles_neon[height - 1](&job);
         }
     }
 }

@@ -1,8 +1,8 @@
 /* kernels_tiles.h - what the vector sets share: how the rows of a block are cut into register tiles, and repetition
    macros that unroll a tile's code at every optimisation level. No instructions here.
 
-   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of R <= most rows, a tile being
-   [inputs / unit][R][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
+   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of height <= most rows, a tile being
+   [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
    r0 rows behind the first, whatever the tile sizes. Blocks are cut every `step` rows (the set's acts_step), what is
    between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
 #ifndef KALM__KERNELS_TILES_H
@@ -32,25 +32,25 @@ KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, siz
 }
 
 /* pack_split16 (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
-   tile of R, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
-typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t R, size_t n, const float *const x[4],
+   tile of height, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
+typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
                                   const float inverse[4], size_t cols);
 KALM__FN void kalm__pack_split16_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
                                     const float *x, size_t stride, const float *inverse, size_t cols)
 {
     unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
-    size_t r, R, i, j;
-    for (r = 0; r < n; r += R) {
-        R = kalm__even_tile_rows(n, r, step, most);
-        for (i = 0; i < R; i += 4) {
+    size_t r, height, i, j;
+    for (r = 0; r < n; r += height) {
+        height = kalm__even_tile_rows(n, r, step, most);
+        for (i = 0; i < height; i += 4) {
             const float *row[4];
             float by[4];
-            size_t some = kalm__min(4, R - i);
+            size_t some = kalm__min(4, height - i);
             for (j = 0; j < 4; j++) {
                 size_t from = r + i + kalm__min(j, some - 1);
                 row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
             }
-            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, R, some, row, by, cols);
+            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, height, some, row, by, cols);
         }
     }
 }
@@ -69,19 +69,19 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
     return count;
 }
 
-/* KALM__REP_n(M): M(0) M(1) ... M(n - 1) */
-#define KALM__REP_1(M) M(0)
-#define KALM__REP_2(M) KALM__REP_1(M) M(1)
-#define KALM__REP_3(M) KALM__REP_2(M) M(2)
-#define KALM__REP_4(M) KALM__REP_3(M) M(3)
-#define KALM__REP_5(M) KALM__REP_4(M) M(4)
-#define KALM__REP_6(M) KALM__REP_5(M) M(5)
-#define KALM__REP_7(M) KALM__REP_6(M) M(6)
-#define KALM__REP_8(M) KALM__REP_7(M) M(7)
-#define KALM__REP_9(M) KALM__REP_8(M) M(8)
-#define KALM__REP_10(M) KALM__REP_9(M) M(9)
-#define KALM__REP_11(M) KALM__REP_10(M) M(10)
-#define KALM__REP_12(M) KALM__REP_11(M) M(11)
+/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
+#define KALM__REP_1(each) each(0)
+#define KALM__REP_2(each) KALM__REP_1(each) each(1)
+#define KALM__REP_3(each) KALM__REP_2(each) each(2)
+#define KALM__REP_4(each) KALM__REP_3(each) each(3)
+#define KALM__REP_5(each) KALM__REP_4(each) each(4)
+#define KALM__REP_6(each) KALM__REP_5(each) each(5)
+#define KALM__REP_7(each) KALM__REP_6(each) each(6)
+#define KALM__REP_8(each) KALM__REP_7(each) each(7)
+#define KALM__REP_9(each) KALM__REP_8(each) each(8)
+#define KALM__REP_10(each) KALM__REP_9(each) each(9)
+#define KALM__REP_11(each) KALM__REP_10(each) each(10)
+#define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
 /* What every tile of a call needs; the tile adds its rows. */
 typedef struct kalm__tile_job {
@@ -91,7 +91,7 @@ typedef struct kalm__tile_job {
     const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
     const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
     const unsigned char *acts;         /* the tile                                                     */
-    const float         *row_scale;    /* [R]                                                          */
+    const float         *row_scale;    /* [height]                                                          */
     float               *y;            /* the tile's first row, the first panel's first output         */
     size_t               stride;       /* floats from a row of y to the next                           */
     size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */

@@ -18,7 +18,7 @@ enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* quantised types: words, [cols32 / 2][R][2] */
+/* quantised types: words, [cols32 / 2][height][2] */
 KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
 {
     return kalm__acts_room_of(type, rows, cols, 1);
@@ -57,19 +57,19 @@ KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
     return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
 }
 
-KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols)
+KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
 {
     size_t cols32 = kalm__cols32(cols), k;
     v128_t i = wasm_f32x4_splat(inverse);
-    for (k = 0; k < cols32; k += 8, out += 16 * R) {
+    for (k = 0; k < cols32; k += 8, out += 16 * height) {
         v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
                                            kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (R == 1) wasm_v128_store(out, q);
+        if (height == 1) wasm_v128_store(out, q);
         else {
             wasm_v128_store32_lane(out, q, 0);
-            wasm_v128_store32_lane(out + 4 * R, q, 1);
-            wasm_v128_store32_lane(out + 8 * R, q, 2);
-            wasm_v128_store32_lane(out + 12 * R, q, 3);
+            wasm_v128_store32_lane(out + 4 * height, q, 1);
+            wasm_v128_store32_lane(out + 8 * height, q, 2);
+            wasm_v128_store32_lane(out + 12 * height, q, 3);
         }
     }
 }
@@ -77,20 +77,20 @@ KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t R, const float *x, 
 KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
                                    size_t stride, size_t cols)
 {
-    size_t r, R, i, k, cols32 = kalm__cols32(cols);
+    size_t r, height, i, k, cols32 = kalm__cols32(cols);
     float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += R, x += R * stride) {
-        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < R; i++) {
+    for (r = row0; r < row0 + n; r += height, x += height * stride) {
+        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < height; i++) {
             const float *row = x + i * stride;
             if (kalm__is_quantised(type) || type == KALM__Q16) {
                 unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
                 float inverse;
                 ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
-                kalm__pack_row_wasm(out, R, row, inverse, cols);
+                kalm__pack_row_wasm(out, height, row, inverse, cols);
             } else {
                 float *out = (float *)acts + r * cols + i;
-                for (k = 0; k < cols; k++) out[k * R] = row[k];
+                for (k = 0; k < cols; k++) out[k * height] = row[k];
             }
         }
     }
@@ -99,13 +99,13 @@ KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_
 KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
                                    size_t cols)
 {
-    size_t r, R, i;
+    size_t r, height, i;
     (void)high;
-    for (r = 0; r < n; r += R) {
-        R = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < R; i++) {
+    for (r = 0; r < n; r += height) {
+        height = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, R,
+            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, height,
                                 x + (r + i) * stride, inverse[r + i], cols);
         }
     }
@@ -307,7 +307,7 @@ KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *act
                                           size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
                                           kalm__tile_fn one, kalm__tile_fn two)
 {
-    size_t p, r, R, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
+    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
     const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
     int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
     kalm__tile_job job;
@@ -328,20 +328,20 @@ KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *act
         if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
         if (w->scale) job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
             if (quantised || words) {
                 job.acts = tiles + 2 * r * cols32;
                 job.row_scale = (const float *)acts + r;
-                job.weights = words || R == 1 ? panel : wide;
-                if (R > 1) kalm__int16_2x1_wasm(&job);
+                job.weights = words || height == 1 ? panel : wide;
+                if (height > 1) kalm__int16_2x1_wasm(&job);
                 else if (words) kalm__int16_1x1_wasm(&job);
                 else kalm__q8_1x1_wasm(&job);
             } else {
                 job.acts = (const unsigned char *)((const float *)acts + r * cols);
                 job.weights = panel;
-                if (R == 1) one(&job);
+                if (height == 1) one(&job);
                 else two(&job);
             }
         }

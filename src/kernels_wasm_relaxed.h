@@ -46,18 +46,18 @@ KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
     c##r = kalm__fma_wasm(c##r, x, w0), d##r = kalm__fma_wasm(d##r, x, w1); \
     e##r = kalm__fma_wasm(e##r, x, w2), f##r = kalm__fma_wasm(f##r, x, w3);
 #define KALM__WASM_FPUT(r) kalm__write_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_FMA_TILE(R) \
-    KALM__FN void kalm__f32_##R##x1_wasmfma(const kalm__tile_job *job) \
+#define KALM__WASM_FMA_TILE(n) \
+    KALM__FN void kalm__f32_##n##x1_wasmfma(const kalm__tile_job *job) \
     { \
         const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
         size_t step, steps = job->steps; \
-        KALM__REP_##R(KALM__WASM_ZERO) \
-        for (step = 0; step < steps; step++, a += R, b += 16) { \
+        KALM__REP_##n(KALM__WASM_ZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
             v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 4); \
             v128_t w2 = wasm_v128_load(b + 8), w3 = wasm_v128_load(b + 12), x; \
-            KALM__REP_##R(KALM__WASM_FMA) \
+            KALM__REP_##n(KALM__WASM_FMA) \
         } \
-        KALM__REP_##R(KALM__WASM_FPUT) \
+        KALM__REP_##n(KALM__WASM_FPUT) \
     }
 KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
@@ -73,21 +73,21 @@ static const kalm__kernels kalm__kernels_wasmfma = {
     kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
 };
 
-/* ---- activations of q8 and q4: bytes, [cols32 / 4][R][4] ------------------------------------------------ */
+/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
 
 KALM__FN size_t kalm__acts_bytes_relaxed(uint32_t type, size_t rows, size_t cols)
 {
     return kalm__acts_room_of(type, rows, cols, 0);
 }
 
-/* A row into a tile of R; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
+/* A row into a tile of height; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
    ones have a sign. */
-KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x, float inverse, size_t cols, int with_sign,
+KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols, int with_sign,
                                     uint8_t *high)
 {
     size_t cols32 = kalm__cols32(cols), k;
     v128_t i = wasm_f32x4_splat(inverse), flip = wasm_i16x8_splat(with_sign ? 0 : 128);
-    for (k = 0; k < cols32; k += 8, out += 8 * R) {
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
         v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
                                            kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
         if (high) {
@@ -96,10 +96,10 @@ KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x
             u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
         } else u = wasm_i16x8_add(u, flip);
         u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
-        if (R == 1) wasm_v128_store64_lane(out, u, 0);
+        if (height == 1) wasm_v128_store64_lane(out, u, 0);
         else {
             wasm_v128_store32_lane(out, u, 0);
-            wasm_v128_store32_lane(out + 4 * R, u, 1);
+            wasm_v128_store32_lane(out + 4 * height, u, 1);
         }
     }
 }
@@ -107,18 +107,18 @@ KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t R, const float *x
 KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t type, void *acts, size_t rows, size_t row0,
                                           size_t n, const float *x, size_t stride, size_t cols)
 {
-    size_t r, R, i;
+    size_t r, height, i;
     if (!kalm__is_quantised(type)) {
         kalm__pack_acts_wasm(type, acts, rows, row0, n, x, stride, cols);
         return;
     }
-    for (r = row0; r < row0 + n; r += R) {
+    for (r = row0; r < row0 + n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-        for (i = 0; i < R; i++, x += stride) {
+        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+        for (i = 0; i < height; i++, x += stride) {
             float inverse;
             ((float *)acts)[r + i] = kalm__row_scale_wasm(x, cols, 127.0f, &inverse);
-            kalm__pack_bytes_wasm(out + 4 * i, R, x, inverse, cols, with_sign, NULL);
+            kalm__pack_bytes_wasm(out + 4 * i, height, x, inverse, cols, with_sign, NULL);
         }
     }
 }
@@ -126,13 +126,13 @@ KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t t
 KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
                                           size_t stride, const float *inverse, size_t cols)
 {
-    size_t r, R, i;
-    for (r = 0; r < n; r += R) {
+    size_t r, height, i;
+    for (r = 0; r < n; r += height) {
         unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols);
-        R = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
-        for (i = 0; i < R; i++) {
+        height = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
+        for (i = 0; i < height; i++) {
             ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_bytes_wasm(out + 4 * i, R, x + (r + i) * stride, inverse[r + i], cols, with_sign,
+            kalm__pack_bytes_wasm(out + 4 * i, height, x + (r + i) * stride, inverse[r + i], cols, with_sign,
                                   high + (r + i) * KALM__SPLIT16_COLS);
         }
     }
@@ -162,15 +162,15 @@ KALM__INLINE v128_t kalm__begin_wasm(const kalm__tile_job *job, size_t at)
     return job->sum ? wasm_i32x4_neg(wasm_i32x4_shl(wasm_v128_load(job->sum + at), 7)) : wasm_i32x4_splat(0);
 }
 
-/* A tile of R rows, row by row: for engines that were not what they seemed */
-KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t R)
+/* A tile of height rows, row by row: for engines that were not what they seemed */
+KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t height)
 {
     size_t r, step;
-    for (r = 0; r < R; r++) {
+    for (r = 0; r < height; r++) {
         const unsigned char *a = job->acts + 4 * r, *b = job->weights;
         v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4);
         v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12);
-        for (step = 0; step < job->steps; step++, a += 4 * R, b += 64) {
+        for (step = 0; step < job->steps; step++, a += 4 * height, b += 64) {
             v128_t x = wasm_v128_load32_splat(a);
             c = kalm__plain_dot_wasm(job, c, wasm_v128_load(b), x);
             d = kalm__plain_dot_wasm(job, d, wasm_v128_load(b + 16), x);
@@ -189,25 +189,25 @@ KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, si
 /* Four rows' inputs in one load: then a dup each, where V8 makes two additions and a load of a load32_splat */
 #define KALM__WASM_DOT_OF4(r) x = wasm_i32x4_shuffle(four, four, r, r, r, r); KALM__WASM_DOTS(r)
 #define KALM__WASM_PUT(r) kalm__store_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_DOT_TILE(R, LOAD, ROWS) \
-    KALM__FN void kalm__q8_##R##x1_relaxed(const kalm__tile_job *job) \
+#define KALM__WASM_DOT_TILE(n, load, each_row) \
+    KALM__FN void kalm__q8_##n##x1_relaxed(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
         v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4); \
         v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12); \
         int held = kalm__dot_holds(job, c); \
-        KALM__REP_##R(KALM__WASM_BEGIN) \
-        for (step = 0; step < steps; step++, a += 4 * R, b += 64) { \
+        KALM__REP_##n(KALM__WASM_BEGIN) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
             v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 16); \
-            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x LOAD; \
-            ROWS \
+            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x load; \
+            each_row \
         } \
         if (!KALM__LIKELY(held && kalm__dot_holds(job, c0))) { \
-            kalm__q8_plainly_wasm(job, R); \
+            kalm__q8_plainly_wasm(job, n); \
             return; \
         } \
-        KALM__REP_##R(KALM__WASM_PUT) \
+        KALM__REP_##n(KALM__WASM_PUT) \
     }
 #define KALM__WASM_FOUR , four = wasm_v128_load(a)
 KALM__WASM_DOT_TILE(1, , KALM__REP_1(KALM__WASM_DOT))
@@ -247,7 +247,7 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
                                        size_t row0, size_t n, size_t panel0, size_t panels, float *y, size_t stride,
                                        void *scratch)
 {
-    size_t p, r, R, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
+    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
     kalm__tile_job job;
     if (!kalm__is_quantised(w->type)) {
         kalm__matmul_wasmfma(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
@@ -265,12 +265,12 @@ KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__m
         job.sum = with_sign ? NULL : w->sum + 16 * p;
         job.scale = w->scale + 16 * p;
         job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += R) {
-            R = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
+        for (r = row0; r < row0 + n; r += height) {
+            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
             job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
             job.row_scale = (const float *)acts + r;
             job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_relaxed[R - 1](&job);
+            kalm__q8_tiles_relaxed[height - 1](&job);
         }
     }
 }

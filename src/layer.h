@@ -25,7 +25,7 @@ typedef struct kalm__layer_run {
     const float       *from;           /* rows to pack */
     size_t             width;
     int                rotated;
-    const kalm__matrix *target;        /* the matrix rows are packed for */
+    const kalm__matrix *matrix;        /* the matrix rows are packed for */
     const float       *gain;           /* norm before packing; NULL: none */
     const float       *gain_added;     /* norm of y on its way into x; NULL: none */
     size_t             parts;
@@ -72,18 +72,18 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
     size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden = r->c->model->file.shape.hidden, last = (r->n - 1) / step * step;
-    int later = r->residual.count && first == last, prepare = r->target && (r->gain || r->rotated || later);
+    size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
+    int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
     float *rows = later ? r->c->memory.residual : (float *)scratch;
-    const float *packed = prepare ? rows : r->from + first * r->width;
+    const float *source = prepare ? rows : r->from + first * r->width;
     for (k = 0; (prepare || r->gain_added) && k < count; k++) {
         const float *x = r->from + (first + k) * r->width;
         float *out = rows + k * r->width;
         if (r->gain_added) {
-            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden;
-            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden, r->gain_added, hidden, eps);
+            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden_size;
+            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden_size, r->gain_added, hidden_size, eps);
             x = stream;
         }
         if (!prepare) continue;
@@ -91,16 +91,16 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
         else memcpy(out, x, r->width * sizeof(float));
         if (r->rotated) ops->hadamard(out, r->width);
     }
-    if (!r->target) return;
+    if (!r->matrix) return;
     for (f = 0; f < r->residual.count; f++)
         if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, packed + (r->residual.row[f] - first) * r->width,
+            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, source + (r->residual.row[f] - first) * r->width,
                                r->width);
     if (later) return;
-    if (r->target == &r->layer->matrix[KALM__T_Q])
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts_in, r->n, first, count, packed, r->width, r->width);
+    if (r->matrix == &r->layer->matrix[KALM__T_Q])
+        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts_in, r->n, first, count, source, r->width, r->width);
     else
-        m->kernels->pack_acts(r->target->type, r->c->memory.acts, r->n + r->residual.count, first, count, packed, r->width, r->width);
+        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts, r->n + r->residual.count, first, count, source, r->width, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
@@ -110,17 +110,17 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
-    r->target = what < 0 ? NULL : &r->layer->matrix[what];
+    r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
     r->rotated = what < 0 ? 0 : r->layer->rotated[what];
-    r->width = what < 0 ? r->c->model->file.shape.hidden : r->target->cols;
+    r->width = what < 0 ? r->c->model->file.shape.hidden_size : r->matrix->cols;
     r->gain = gain;
-    if (!r->target || !kalm__is_quantised(r->target->type)) r->residual.count = 0;
+    if (!r->matrix || !kalm__is_quantised(r->matrix->type)) r->residual.count = 0;
     r->residual.at = n;
     kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->watch && r->target) r->watch(r->watcher, r, what);
+    if (r->watch && r->matrix) r->watch(r->watcher, r, what);
     n += r->residual.count;
     if (r->residual.count)
-        r->c->backend.kernels->pack_acts(r->target->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
+        r->c->backend.kernels->pack_acts(r->matrix->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
                                          r->width);
     r->residual.count = residual;
     return n;
@@ -291,7 +291,7 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
     kalm__memory *m = &r->c->memory;
     const kalm__backend *backend = &r->c->backend;
     const kalm__layer *l = r->layer;
-    size_t hidden = r->c->model->file.shape.hidden, mlp = r->stack->shape.mlp;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, mlp = r->stack->shape.mlp;
     size_t row0, n, all;
     r->shared_q = shared_q;
     for (row0 = 0; row0 < r->rows; row0 += n) {
@@ -302,13 +302,13 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
         if (!shared_q) kalm__layer_queries(r);
         kalm__layer_attention(r);
         all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden, &r->residual);
+        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_ATTENTION];
         all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
         r->gain_added = NULL;
         kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
         all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden, &r->residual);
+        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
         r->gain_added = l->norm[KALM__T_POST_MLP];
         (void)kalm__pack_rows(r, m->y, n, -1, NULL);
         r->gain_added = NULL;
@@ -322,14 +322,14 @@ KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
 KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
-    size_t hidden = f->shape.hidden, i;
-    float scale = kalm__rounded(sqrtf((float)hidden));
+    size_t hidden_size = f->shape.hidden_size, i;
+    float scale = kalm__rounded(sqrtf((float)hidden_size));
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
-        memcpy(x, s->eoi, hidden * sizeof(float));
+        memcpy(x, s->eoi, hidden_size * sizeof(float));
         return;
     }
-    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden, x);
-    for (i = 0; i < hidden; i++) x[i] *= scale;
+    kalm__embedding_row(s->embed_type, s->embed + (size_t)id * s->embed_row, hidden_size, x);
+    for (i = 0; i < hidden_size; i++) x[i] *= scale;
 }
 
 #endif

@@ -38,7 +38,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     m->alloc = alloc;
     m->block = bytes;
     a.base = kalm__align64((unsigned char *)block + sizeof *m);
-    a.used = 0;
+    a.taken = 0;
     a.size = (size_t)((unsigned char *)block + bytes - a.base);
     for (side = 0; side < 2; side++)
         file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.shape.side[side].layers * sizeof(kalm__layer));

@@ -127,10 +127,10 @@ KALM__FN kalm_result kalm__read_shape(kalm__file *f, kalm_error *err)
         KALM__SIDE_FIELDS(KALM__READ)
 #undef KALM__READ
     }
-    if (m->weights >= KALM__TYPES || m->hidden < 1 || m->hidden > KALM__MAX_HIDDEN || m->vocabulary < 1 ||
+    if (m->weights >= KALM__TYPES || m->hidden_size < 1 || m->hidden_size > KALM__MAX_HIDDEN || m->vocabulary < 1 ||
         m->vocabulary > KALM__MAX_VOCABULARY)
         return kalm__fail(err, KALM_BAD_FILE, "the model has weights of type %u, hidden size %u and %u tokens: beyond the limits",
-                          m->weights, m->hidden, m->vocabulary);
+                          m->weights, m->hidden_size, m->vocabulary);
     if (m->yes_id >= m->vocabulary || m->no_id >= m->vocabulary)
         return kalm__fail(err, KALM_BAD_FILE, "the answer tokens %u and %u are not both in the vocabulary of %u", m->yes_id,
                           m->no_id, m->vocabulary);

@@ -151,30 +151,33 @@ KALM__INLINE void kalm__store16_four(int16_t *p, kalm__four a)
 KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
 {
     size_t i;
-    for (i = 0; i < 16; i++, line += 4)
-        line[0] = (unsigned char)a[i], line[1] = (unsigned char)b[i], line[2] = (unsigned char)c[i], line[3] = (unsigned char)d[i];
+    for (i = 0; i < 16; i++, line += 4) {
+        line[0] = (unsigned char)a[i], line[1] = (unsigned char)b[i];
+        line[2] = (unsigned char)c[i], line[3] = (unsigned char)d[i];
+    }
 }
 
 #define KALM__V(name) kalm__##name##_scalar
+#define KALM__INTERLEAVED kalm__interleave_scalar
 #define KALM__VT
-#define VF kalm__four
-#define V_W 4
-#define V_LOAD(p) kalm__load_four(p)
-#define V_STORE(p, v) kalm__store_four(p, v)
-#define V_SET(x) kalm__four_of(x, x, x, x)
-#define V_ADD(a, b) kalm__add_four(a, b)
-#define V_SUB(a, b) kalm__sub_four(a, b)
-#define V_MUL(a, b) kalm__mul_four(a, b)
-#define V_MIN(a, b) kalm__min_four(a, b)
-#define V_MAX(a, b) kalm__max_four(a, b)
-#define V_SCALE2(v, m) kalm__scale2_four(v, m)
-#define V_BITS(c, v) kalm__bits_four(V_SET(kalm__of_bits(c)), v)
-#define V_BELOW(v, l) kalm__below_four(v, l)
-#define V_SUM(a) kalm__sum_four(a)
-#define V_HMAX(a) kalm__hmax_four(a)
-#define V_HADAMARD(a) kalm__lanes_four(a)
-#define V_STORE8(p, v) kalm__store8_four(p, v)
-#define V_STORE16(p, v) kalm__store16_four(p, v)
+#define KALM__VF kalm__four
+#define KALM__W 4
+#define KALM__LOAD(p) kalm__load_four(p)
+#define KALM__STORE(p, v) kalm__store_four(p, v)
+#define KALM__SET(x) kalm__four_of(x, x, x, x)
+#define KALM__ADD(a, b) kalm__add_four(a, b)
+#define KALM__SUB(a, b) kalm__sub_four(a, b)
+#define KALM__MUL(a, b) kalm__mul_four(a, b)
+#define KALM__MIN(a, b) kalm__min_four(a, b)
+#define KALM__MAX(a, b) kalm__max_four(a, b)
+#define KALM__SCALE2(v, m) kalm__scale2_four(v, m)
+#define KALM__BITS(c, v) kalm__bits_four(KALM__SET(kalm__of_bits(c)), v)
+#define KALM__BELOW(v, l) kalm__below_four(v, l)
+#define KALM__SUM(a) kalm__sum_four(a)
+#define KALM__HMAX(a) kalm__hmax_four(a)
+#define KALM__HADAMARD(a) kalm__lanes_four(a)
+#define KALM__STORE8(p, v) kalm__store8_four(p, v)
+#define KALM__STORE16(p, v) kalm__store16_four(p, v)
 #include "ops_template.h"
 
 /* e^x for x <= 87, the same as in every table. */
@@ -208,12 +211,12 @@ KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
 /* Stage by stage: the partner lanes in one vector, the own ones with their signs in another. */
 KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
 {
-    const __m256 s1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
-    const __m256 s2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
-    const __m256 s4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
-    v = _mm256_add_ps(_mm256_xor_ps(v, s1), _mm256_permute_ps(v, 0xb1));
-    v = _mm256_add_ps(_mm256_xor_ps(v, s2), _mm256_permute_ps(v, 0x4e));
-    return _mm256_add_ps(_mm256_xor_ps(v, s4), _mm256_permute2f128_ps(v, v, 1));
+    const __m256 flip1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const __m256 flip2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const __m256 flip4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    v = _mm256_add_ps(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
+    v = _mm256_add_ps(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
+    return _mm256_add_ps(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
 }
 KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
@@ -233,26 +236,27 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(ab, cd));
 }
 #define KALM__V(name) kalm__##name##_avx2
-#define VF __m256
-#define V_W 8
-#define V_LOAD(p) _mm256_loadu_ps(p)
-#define V_STORE(p, v) _mm256_storeu_ps(p, v)
-#define V_SET(x) _mm256_set1_ps(x)
-#define V_ADD(a, b) _mm256_add_ps(a, b)
-#define V_SUB(a, b) _mm256_sub_ps(a, b)
-#define V_MUL(a, b) kalm__mul_avx2(a, b)
-#define V_MIN(a, b) _mm256_min_ps(a, b)
-#define V_MAX(a, b) _mm256_max_ps(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m256
+#define KALM__W 8
+#define KALM__LOAD(p) _mm256_loadu_ps(p)
+#define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
+#define KALM__SET(x) _mm256_set1_ps(x)
+#define KALM__ADD(a, b) _mm256_add_ps(a, b)
+#define KALM__SUB(a, b) _mm256_sub_ps(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx2(a, b)
+#define KALM__MIN(a, b) _mm256_min_ps(a, b)
+#define KALM__MAX(a, b) _mm256_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(m), 23)))
-#define V_BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
-#define V_BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
-#define V_SUM(a) kalm__sum_avx2(a)
-#define V_HMAX(a) kalm__hmax_avx2(a)
-#define V_HADAMARD(a) kalm__lanes_avx2(a)
-#define V_STORE8(p, v) \
+#define KALM__BITS(c, v) _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(c), _mm256_castps_si256(v)))
+#define KALM__BELOW(v, l) _mm256_and_ps(_mm256_cmp_ps(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx2(a)
+#define KALM__HMAX(a) kalm__hmax_avx2(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx2(a)
+#define KALM__STORE8(p, v) \
     _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
-#define V_STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
+#define KALM__STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
 #include "ops_template.h"
 
 #if KALM__HAVE_AVX512
@@ -282,36 +286,36 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 /* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
-    const __m512 s1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m512 s2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
-    const __m512 s4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
-    const __m512 s8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
-    v = _mm512_fmadd_ps(v, s1, _mm512_permute_ps(v, 0xb1));
-    v = _mm512_fmadd_ps(v, s2, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
-    return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
+    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
+    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
+    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
+    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
+    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
+    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
 }
-#define kalm__interleave_avx512 kalm__interleave_avx2
 #define KALM__V(name) kalm__##name##_avx512
-#define VF __m512
-#define V_W 16
-#define V_LOAD(p) _mm512_loadu_ps(p)
-#define V_STORE(p, v) _mm512_storeu_ps(p, v)
-#define V_SET(x) _mm512_set1_ps(x)
-#define V_ADD(a, b) _mm512_add_ps(a, b)
-#define V_SUB(a, b) _mm512_sub_ps(a, b)
-#define V_MUL(a, b) kalm__mul_avx512(a, b)
-#define V_MIN(a, b) _mm512_min_ps(a, b)
-#define V_MAX(a, b) _mm512_max_ps(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m512
+#define KALM__W 16
+#define KALM__LOAD(p) _mm512_loadu_ps(p)
+#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
+#define KALM__SET(x) _mm512_set1_ps(x)
+#define KALM__ADD(a, b) _mm512_add_ps(a, b)
+#define KALM__SUB(a, b) _mm512_sub_ps(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
+#define KALM__MIN(a, b) _mm512_min_ps(a, b)
+#define KALM__MAX(a, b) _mm512_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
     _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
-#define V_BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
-#define V_BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
-#define V_SUM(a) kalm__sum_avx512(a)
-#define V_HMAX(a) kalm__hmax_avx512(a)
-#define V_HADAMARD(a) kalm__lanes_avx512(a)
-#define V_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
-#define V_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
+#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx512(a)
+#define KALM__HMAX(a) kalm__hmax_avx512(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
+#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 #include "ops_template.h"
 #endif
 #endif /* KALM__X86 */
@@ -356,26 +360,27 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
     vst4q_s8((int8_t *)line, all);
 }
 #define KALM__V(name) kalm__##name##_neon
+#define KALM__INTERLEAVED kalm__interleave_neon
 #define KALM__VT
-#define VF float32x4_t
-#define V_W 4
-#define V_LOAD(p) vld1q_f32(p)
-#define V_STORE(p, v) vst1q_f32(p, v)
-#define V_SET(x) vdupq_n_f32(x)
-#define V_ADD(a, b) vaddq_f32(a, b)
-#define V_SUB(a, b) vsubq_f32(a, b)
-#define V_MUL(a, b) kalm__mul_neon(a, b)
-#define V_MIN(a, b) vminq_f32(a, b)
-#define V_MAX(a, b) vmaxq_f32(a, b)
-#define V_SCALE2(v, m) \
+#define KALM__VF float32x4_t
+#define KALM__W 4
+#define KALM__LOAD(p) vld1q_f32(p)
+#define KALM__STORE(p, v) vst1q_f32(p, v)
+#define KALM__SET(x) vdupq_n_f32(x)
+#define KALM__ADD(a, b) vaddq_f32(a, b)
+#define KALM__SUB(a, b) vsubq_f32(a, b)
+#define KALM__MUL(a, b) kalm__mul_neon(a, b)
+#define KALM__MIN(a, b) vminq_f32(a, b)
+#define KALM__MAX(a, b) vmaxq_f32(a, b)
+#define KALM__SCALE2(v, m) \
     vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(v), vshlq_n_u32(vreinterpretq_u32_f32(m), 23)))
-#define V_BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
-#define V_BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
-#define V_SUM(a) kalm__sum_neon(a)
-#define V_HMAX(a) kalm__hmax_neon(a)
-#define V_HADAMARD(a) kalm__lanes_neon(a)
-#define V_STORE8(p, v) kalm__store8_neon(p, v)
-#define V_STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
+#define KALM__BITS(c, v) vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(c), vreinterpretq_u32_f32(v)))
+#define KALM__BELOW(v, l) vreinterpretq_f32_u32(vandq_u32(vcltq_f32(v, l), vreinterpretq_u32_f32(v)))
+#define KALM__SUM(a) kalm__sum_neon(a)
+#define KALM__HMAX(a) kalm__hmax_neon(a)
+#define KALM__HADAMARD(a) kalm__lanes_neon(a)
+#define KALM__STORE8(p, v) kalm__store8_neon(p, v)
+#define KALM__STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
 #include "ops_template.h"
 #endif
 
@@ -395,37 +400,37 @@ KALM__INLINE float kalm__hmax_wasm(v128_t v)
 }
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
-    const v128_t s1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), s2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
-    v = wasm_f32x4_add(wasm_v128_xor(v, s1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_v128_xor(v, s2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    const v128_t flip1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), flip2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
+    v = wasm_f32x4_add(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return wasm_f32x4_add(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
 KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
     v = wasm_i32x4_trunc_sat_f32x4(v);
     return wasm_i16x8_narrow_i32x4(v, v);
 }
-#define kalm__interleave_wasm kalm__interleave_scalar
 #define KALM__V(name) kalm__##name##_wasm
+#define KALM__INTERLEAVED kalm__interleave_scalar
 #define KALM__VT
-#define VF v128_t
-#define V_W 4
-#define V_LOAD(p) wasm_v128_load(p)
-#define V_STORE(p, v) wasm_v128_store(p, v)
-#define V_SET(x) wasm_f32x4_splat(x)
-#define V_ADD(a, b) wasm_f32x4_add(a, b)
-#define V_SUB(a, b) wasm_f32x4_sub(a, b)
-#define V_MUL(a, b) wasm_f32x4_mul(a, b)
+#define KALM__VF v128_t
+#define KALM__W 4
+#define KALM__LOAD(p) wasm_v128_load(p)
+#define KALM__STORE(p, v) wasm_v128_store(p, v)
+#define KALM__SET(x) wasm_f32x4_splat(x)
+#define KALM__ADD(a, b) wasm_f32x4_add(a, b)
+#define KALM__SUB(a, b) wasm_f32x4_sub(a, b)
+#define KALM__MUL(a, b) wasm_f32x4_mul(a, b)
 /* one instruction each, where min and max, which must order zeros and NaN, take many */
-#define V_MIN(a, b) wasm_f32x4_pmin(b, a)
-#define V_MAX(a, b) wasm_f32x4_pmax(b, a)
-#define V_SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
-#define V_BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
-#define V_BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
-#define V_SUM(a) kalm__sum_wasm(a)
-#define V_HMAX(a) kalm__hmax_wasm(a)
-#define V_HADAMARD(a) kalm__lanes_wasm(a)
-#define V_STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
-#define V_STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
+#define KALM__MIN(a, b) wasm_f32x4_pmin(b, a)
+#define KALM__MAX(a, b) wasm_f32x4_pmax(b, a)
+#define KALM__SCALE2(v, m) wasm_i32x4_add(v, wasm_i32x4_shl(m, 23))
+#define KALM__BITS(c, v) wasm_i32x4_sub(wasm_i32x4_splat(c), v)
+#define KALM__BELOW(v, l) wasm_v128_and(wasm_f32x4_lt(v, l), v)
+#define KALM__SUM(a) kalm__sum_wasm(a)
+#define KALM__HMAX(a) kalm__hmax_wasm(a)
+#define KALM__HADAMARD(a) kalm__lanes_wasm(a)
+#define KALM__STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
+#define KALM__STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
 #include "ops_template.h"
 #endif
 

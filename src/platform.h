@@ -5,15 +5,7 @@
 
 #include "base.h"
 
-#if defined(_WIN32)
-#  ifndef WIN32_LEAN_AND_MEAN
-#    define WIN32_LEAN_AND_MEAN
-#  endif
-#  ifndef NOMINMAX
-#    define NOMINMAX
-#  endif
-#  include <windows.h>
-#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#if !defined(_WIN32) && (defined(__unix__) || defined(__APPLE__) || defined(__linux__))
 #  if !defined(__EMSCRIPTEN__)
 #    define KALM__MMAP 1
 #  endif

@@ -85,7 +85,7 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
     info->weights = f->has_model ? kalm__type_name(f->shape.weights) : "none";
     info->vocabulary = f->shape.vocabulary;
     info->layers = f->shape.side[KALM__ENCODER].layers;
-    info->width = f->shape.hidden;
+    info->width = f->shape.hidden_size;
     info->max_tokens = f->shape.side[KALM__ENCODER].max_positions;
     info->has_tokenizer = f->has_tokenizer;
     info->yes_id = (int32_t)f->shape.yes_id;
@@ -231,7 +231,7 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
     if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
     memset(&info, 0, sizeof info);
-    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden, err);
+    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size, err);
     if (r) return r;
     if (flags & KALM_BORROW) {
         d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);

@@ -201,14 +201,14 @@ KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
 KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                        const kalm_params *p, kalm_score *all, kalm_error *err)
 {
-    enum { TOGETHER = 64 };
-    kalm_doc *coarse[TOGETHER];
+    enum { KALM__TOGETHER = 64 };
+    kalm_doc *coarse[KALM__TOGETHER];
     kalm_params pass = *p;
     size_t first, i;
     kalm_result r = KALM_OK;
     pass.on_score = NULL;
-    for (first = 0; !r && first < count; first += TOGETHER) {
-        size_t n = kalm__min(count - first, TOGETHER);
+    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+        size_t n = kalm__min(count - first, KALM__TOGETHER);
         for (i = 0; i < n; i++) coarse[i] = NULL;
         for (i = 0; !r && i < n; i++)
             r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);

@@ -734,7 +734,7 @@ static kalm_doc *random_doc(const kalm_model *model, size_t tokens, uint32_t rat
     info.tokens = info.tokens_used = (uint32_t)tokens;
     info.ratio = ratio_of;
     info.rows = (uint32_t)((tokens - 1) / ratio_of + 1);
-    info.width = model->file.shape.hidden;
+    info.width = model->file.shape.hidden_size;
     info.bits = 16;
     info.fingerprint = model->file.fingerprint;
     doc = kalm__doc_new(&model->alloc, &info, &rows);
@@ -938,7 +938,7 @@ static void bench_doc_bytes(const kalm_model *model)
         for (k = 0; k < 3; k++) {
             snprintf(name, sizeof name, "doc_bytes_r%u_%ubit", r, bits[k]);
             report(name, 1, (double)KALM__DOC_HEADER + (double)((PASSAGE + r - 1) / r) *
-                   (double)kalm__doc_row_bytes(model->file.shape.hidden, bits[k]), "bytes", 0, 0, "");
+                   (double)kalm__doc_row_bytes(model->file.shape.hidden_size, bits[k]), "bytes", 0, 0, "");
         }
 }
 

@@ -66,7 +66,7 @@ static int config(const char *text, size_t size)
                   && s->head_dim % 2 == 0 && s->head_dim <= KALM__MAX_HEAD_DIM && s->window >= 1);
             for (k = 0; k < s->layers; k++) CHECK(s->full[k] <= 1);
         }
-        CHECK(c.shape.hidden >= 1 && c.shape.hidden <= KALM__MAX_HIDDEN && c.shape.vocabulary <= KALM__MAX_VOCABULARY);
+        CHECK(c.shape.hidden_size >= 1 && c.shape.hidden_size <= KALM__MAX_HIDDEN && c.shape.vocabulary <= KALM__MAX_VOCABULARY);
         r = kalm__checkpoint_tensors(&c, &err);            /* of an empty directory */
         CHECK(r == KALM_BAD_FILE && strstr(err.text, "is missing"));
         r = KALM_OK;

@@ -167,7 +167,7 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
 {
     const kalm__tokenizer *t = e->t;
     uint32_t stack[256];
-    size_t depth = 0, used = 0;
+    size_t depth = 0, taken = 0;
     stack[depth++] = symbol;
     while (depth) {
         uint32_t s = stack[--depth];
@@ -186,8 +186,8 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
         } else if (s < t->tokens) {
             kalm__bpe_put(e, s);
             e->after_unknown = 0;
-        } else if (used < n) kalm__bpe_unknown(e, text + used, kalm__min(size, n - used));
-        used += size;
+        } else if (taken < n) kalm__bpe_unknown(e, text + taken, kalm__min(size, n - taken));
+        taken += size;
     }
 }
 

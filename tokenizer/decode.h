@@ -36,8 +36,8 @@ typedef struct kalm__byte_run {
 KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 {
     while (run->at < run->end) {
-        int byte = kalm__token_byte(t, run->ids[run->at++]);
-        if (byte >= 0) return byte;
+        int value = kalm__token_byte(t, run->ids[run->at++]);
+        if (value >= 0) return value;
     }
     return -1;
 }
