@@ -1975,11 +1975,15 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
    label is c and its bit 31 clear; the value of a node with bit 8 is unit base ^ 0. No text holds a NUL.
 
    THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
-   are the bucket, the others are stored: equal means equal, there are no false hits. Most pairs that are asked for are not
-   there, and the filter (512 KB for Gemma, which a second-level cache holds) says so for 95 of 100 of them.
+   are the bucket, the others are stored: equal means equal, there are no false hits. A bucket holds at most
+   KALM__BUCKET_MOST pairs. Most pairs that are asked for are not there, and the filter (512 KB for Gemma, which a
+   second-level cache holds) says so for 95 of 100 of them.
 
-   A hostile blob can make the ids wrong, never the memory: every index is compared with its count where it is used, the
-   sections' places and sizes when the blob is opened. */
+   LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
+   make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
+   compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
+   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of bpe.h bounds the steps that
+   a text may take. The converter makes no file that exceeds these limits. */
 #ifndef KALM__VOCAB_H
 #define KALM__VOCAB_H
 
@@ -2012,6 +2016,10 @@ enum {                                 /* when an added token is found in a text
 };
 
 #define KALM__TOK_NONE 0xffffffffu
+#define KALM__WALK_MOST 254            /* bytes of a token that merging makes, of an added token, of what a rule replaces */
+#define KALM__RULE_MOST 1024           /* bytes that a rule of the charsmap puts in their place */
+#define KALM__TOKEN_MOST 4096          /* bytes of any token's text */
+#define KALM__BUCKET_MOST 48           /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
 
@@ -2098,6 +2106,9 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
     t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
     if (!t->trie_units || !t->added_units)
         return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
+    if (t->size[KALM__SEC_UNKNOWN] > KALM__TOKEN_MOST)
+        return kalm__fail(err, KALM_BAD_FILE, "the text of the tokenizer's unknown token has %z bytes, allowed are %d",
+                          t->size[KALM__SEC_UNKNOWN], KALM__TOKEN_MOST);
     if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
         return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
 #if !defined(KALM_UTF8PROC)
@@ -2118,26 +2129,29 @@ KALM__FN kalm_text kalm__token_bytes(const kalm__tokenizer *t, int32_t id)
     if (id < 0 || (uint32_t)id >= t->tokens || t->part[KALM__SEC_KINDS][id] == KALM__KIND_NONE) return r;
     from = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id);
     to = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id + 1);
-    if (from > to || to > t->size[KALM__SEC_POOL]) return r;
+    if (from > to || to > t->size[KALM__SEC_POOL] || to - from > KALM__TOKEN_MOST) return r;
     r.data = (const char *)t->part[KALM__SEC_POOL] + from;
     r.size = to - from;
     return r;
 }
 
-/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. */
-KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right)
+/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. *steps grows by the entries that were looked at. */
+KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right, size_t *steps)
 {
     uint64_t hash = (((uint64_t)left << 20 | right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
     uint32_t shift = 40 - t->bucket_bits, rest = (uint32_t)(hash & (((uint64_t)1 << shift) - 1));
     size_t at = (size_t)(hash >> shift);
     uint32_t filter = kalm__word(t->part[KALM__SEC_FILTER], at), i, end;
     const unsigned char *bucket, *pairs;
+    ++*steps;
     if (!(filter >> (rest & 31) & filter >> (rest >> 5 & 31) & 1)) return KALM__TOK_NONE;
     bucket = t->part[KALM__SEC_BUCKETS] + 4 * at;
     pairs = t->part[KALM__SEC_PAIRS];
     i = kalm__u32(bucket);
     end = kalm__u32(bucket + 4);
-    if (end > t->pairs) return KALM__TOK_NONE;
+    if (end > t->pairs || i > end) return KALM__TOK_NONE;
+    if (end - i > KALM__BUCKET_MOST) end = i + KALM__BUCKET_MOST;
+    *steps += end - i;
     for (; i < end; i++)
         if (kalm__word(pairs, i) == rest) return kalm__word(t->part[KALM__SEC_RANKS], i);
     return KALM__TOK_NONE;
@@ -2201,7 +2215,6 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 #define KALM__BPE_PENDING 512
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
-#define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
 
 /* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
    64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
@@ -2212,10 +2225,10 @@ typedef struct kalm__interrupt {
 
 /* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
    that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-   steps. Published tokenizers take fewer than 30 steps a byte; tables that take more than the limit are damaged, and the
-   text is refused. So tokenising is linear in the text with any file. */
+   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
+   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
 #define KALM__STEPS_BASE ((uint64_t)1 << 20)
-#define KALM__STEPS_PER_BYTE ((uint64_t)1024)
+#define KALM__STEPS_PER_BYTE ((uint64_t)512)
 #define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
 
 typedef struct kalm__meter {
@@ -2323,26 +2336,31 @@ KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t 
 }
 
 /* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
-   token, or one of SentencePiece's unused pieces, which is taken apart again. */
+   token, or one of SentencePiece's unused pieces, which is taken apart again. A symbol is taken apart only where its parts
+   have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
     const kalm__tokenizer *t = e->t;
+    const unsigned char *lengths = t->part[KALM__SEC_LENGTHS];
     uint32_t stack[256];
     size_t depth = 0, taken = 0;
     stack[depth++] = symbol;
     while (depth) {
-        uint32_t s = stack[--depth];
+        uint32_t s = stack[--depth], left, right;
         uint64_t split;
         size_t size;
         if (s >= t->symbols) continue;
-        size = t->part[KALM__SEC_LENGTHS][s];
+        size = lengths[s];
         split = kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)s);
+        left = (uint32_t)(split & 0xfffff);
+        right = (uint32_t)(split >> 20 & 0xfffff);
         if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
             kalm__bpe_put(e, s);
             e->after_unknown = 0;
-        } else if (split >> 40 && depth + 2 <= 256) {
-            stack[depth++] = (uint32_t)(split >> 20 & 0xfffff);
-            stack[depth++] = (uint32_t)(split & 0xfffff);
+        } else if (split >> 40 && left < t->symbols && right < t->symbols && lengths[left] && lengths[right]
+                   && (size_t)lengths[left] + lengths[right] == size && depth + 2 <= 256) {
+            stack[depth++] = right;
+            stack[depth++] = left;
             continue;
         } else if (s < t->tokens) {
             kalm__bpe_put(e, s);
@@ -2362,17 +2380,18 @@ KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned c
 
 /* The tokens that text[0 .. n) begins with, the shortest first. */
 typedef struct kalm__bpe_found {
-    uint32_t node[KALM__BPE_INNER];
-    unsigned char size[KALM__BPE_INNER];         /* bytes */
+    uint32_t node[KALM__WALK_MOST];
+    unsigned char size[KALM__WALK_MOST];         /* bytes */
 } kalm__bpe_found;
 
-/* Finds them; how many. */
-KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size_t n, kalm__bpe_found *f)
+/* Finds them; how many. *steps grows by the units of the trie that were looked at. */
+KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f,
+                                   size_t *steps)
 {
-    const unsigned char *trie = e->t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), units = e->t->trie_units;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), units = t->trie_units;
     size_t i = 0, count = 0;
-    if (n > KALM__BPE_INNER) n = KALM__BPE_INNER;
+    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
     while (i < n) {
         node = kalm__trie_step(trie, units, node, text[i++]);
         if (node == KALM__TOK_NONE) break;
@@ -2381,7 +2400,7 @@ KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size
             f->size[count++] = (unsigned char)i;
         }
     }
-    e->meter->steps += i;
+    *steps += i + 1;
     return count;
 }
 
@@ -2397,12 +2416,17 @@ KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned cha
     return id < t->symbols ? id : KALM__TOK_NONE;
 }
 
+KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
+{
+    return two[0] >= t->symbols || two[1] >= t->symbols ? KALM__TOK_NONE : kalm__pair_rank(t, two[0], two[1], steps);
+}
+
 /* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
    at most 255 bytes. */
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
-                                                       size_t right)
+                                                       size_t right, size_t *steps)
 {
-    uint32_t symbol[512];
+    uint32_t symbol[512], rank[512];   /* rank[i]: of merging symbols i and i + 1 */
     unsigned char size[512];
     size_t n = 0, at = 0, i, best, border;
     while (at < left + right && n < 512) {
@@ -2411,48 +2435,42 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
         size[n++] = (unsigned char)bytes;
         at += bytes;
     }
-    for (;;) {
-        uint32_t low = KALM__TOK_NONE;
-        best = 0;
-        for (i = 0; i + 1 < n; i++) {
-            uint32_t rank = symbol[i] >= t->symbols || symbol[i + 1] >= t->symbols ? KALM__TOK_NONE
-                          : kalm__pair_rank(t, symbol[i], symbol[i + 1]);
-            if (rank < low) {
-                low = rank;
-                best = i;
-            }
-        }
-        if (low == KALM__TOK_NONE) break;
-        border = 0;
-        for (i = 0; i <= best; i++) border += size[i];
+    for (i = 0; i + 1 < n; i++) rank[i] = kalm__bpe_rank_of(t, symbol + i, steps);
+    for (; n > 1; n--) {
+        size_t bytes;
+        *steps += n / 4 + left + right;
+        for (i = best = 0; i + 1 < n; i++)
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == KALM__TOK_NONE) break;
+        for (i = border = 0; i <= best; i++) border += size[i];
         if (border == left) return 0;
         /* The symbol that a merge makes is found by its text. */
-        {
-            size_t bytes = (size_t)size[best] + size[best + 1];
-            symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
-            size[best] = (unsigned char)bytes;
-            for (i = best + 1; i + 1 < n; i++) {
-                symbol[i] = symbol[i + 1];
-                size[i] = size[i + 1];
-            }
-            n--;
+        bytes = (size_t)size[best] + size[best + 1];
+        symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
+        size[best] = (unsigned char)bytes;
+        for (i = best + 1; i + 1 < n; i++) {
+            symbol[i] = symbol[i + 1];
+            size[i] = size[i + 1];
+            rank[i] = rank[i + 1];
         }
+        if (best) rank[best - 1] = kalm__bpe_rank_of(t, symbol + best - 1, steps);
+        if (best + 2 < n) rank[best] = kalm__bpe_rank_of(t, symbol + best, steps);
     }
     return 1;
 }
 
 /* The same for two tokens that end and begin at text + left. */
 KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
-                                 size_t right)
+                                 size_t right, size_t *steps)
 {
     const unsigned char *splits = t->part[KALM__SEC_SPLITS];
     uint64_t split_a = kalm__u64(splits + 8 * (size_t)a), split_b = kalm__u64(splits + 8 * (size_t)b);
     uint32_t limit = KALM__TOK_NONE, rank_a = (uint32_t)(split_a >> 40), rank_b = (uint32_t)(split_b >> 40);
     unsigned guard;
     if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
-        return kalm__bpe_tolerates_slowly(t, text, left, right);
+        return kalm__bpe_tolerates_slowly(t, text, left, right, steps);
     for (guard = 0; guard < 512; guard++) {      /* honest tokens come apart in at most 2 x 254 steps */
-        if (kalm__pair_rank(t, a, b) < limit) return 0;
+        if (kalm__pair_rank(t, a, b, steps) < limit) return 0;
         if (rank_a > rank_b) {
             limit = rank_a;
             a = (uint32_t)(split_a >> 20 & 0xfffff);
@@ -2526,7 +2544,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
     const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
     kalm__bpe_found f;
-    size_t base = 0, pos = 0, size, found;
+    size_t base = 0, pos = 0, steps = 0, size, found;
     uint32_t id, previous = KALM__TOK_NONE;
     kalm_result r;
     e->after_unknown = 0;
@@ -2535,11 +2553,11 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             size_t run = 2;
             kalm__bpe_flush(e, text + base, pos - base);
             while (pos + run < n && text[pos + run] == ' ') run++;
-            if ((r = kalm__meter_add(e->meter, run, e->err)) != KALM_OK) return r;
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
                 if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if ((r = kalm__meter_add(e->meter, size, e->err)) != KALM_OK) return r;
                 kalm__bpe_put(e, id);
                 pos += size;
             }
@@ -2548,8 +2566,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             previous = KALM__TOK_NONE;
             continue;
         }
-        found = kalm__bpe_find(e, text + pos, n - pos, &f);
-        if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
+        found = kalm__bpe_find(t, text + pos, n - pos, &f, &steps);
+        if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+        steps = 0;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
@@ -2567,8 +2586,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
-                found = kalm__bpe_find(e, text + pos, size - 1, &f);
-                if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
+                found = kalm__bpe_find(t, text + pos, size - 1, &f, &steps);
+                if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+                steps = 0;
                 continue;
             }
             size = f.size[--found];
@@ -2578,7 +2598,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             place = end - base;
             if (e->any_dead && place / 8 < e->dead_size && (e->dead[place / 8] >> (place & 7) & 1)) continue;
             if (previous != KALM__TOK_NONE
-                && !kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size)) continue;
+                && !kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size, &steps))
+                continue;
             if (end == n || !(joins[32u * text[end - 1] + text[end] / 8] >> (text[end] & 7) & 1)) {
                 if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, place);
                 kalm__bpe_emit(e, id, text + pos, size);
@@ -2636,6 +2657,8 @@ typedef struct kalm__zone {
 
 #define KALM__LOCAL_TEXT 1024
 #define KALM__LOCAL_ZONES 16
+#define KALM__GROWTH_STEPS 8           /* a byte that a rule puts in costs so many steps, so that no file makes a text more
+                                          than 64 times as long; NFKC makes one at most 11 times as long */
 
 /* A buffer that is on the stack while it is short. */
 typedef struct kalm__buffer {
@@ -2706,13 +2729,15 @@ KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
 /* ---- added tokens -------------------------------------------------------------------------------------------- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
-   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. */
+   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. *steps grows by the
+   units of the trie that were looked at. */
 KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
-                               const kalm__zone *zone, int parse, int raw, uint32_t *id)
+                               const kalm__zone *zone, int parse, int raw, uint32_t *id, size_t *steps)
 {
     const unsigned char *trie = t->part[KALM__SEC_ADDED];
     uint32_t node = kalm__u32(trie), units = t->added_units;
     size_t i, found = 0;
+    if (n - at > KALM__WALK_MOST) n = at + KALM__WALK_MOST;
     for (i = at; i < n; i++) {
         node = kalm__trie_step(trie, units, node, text[i]);
         if (node == KALM__TOK_NONE) break;
@@ -2726,6 +2751,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
             }
         }
     }
+    *steps += i - at;
     return found;
 }
 
@@ -2757,7 +2783,7 @@ KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned 
 
 /* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
 KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                   kalm__buffer *out, kalm_error *err)
+                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
     size_t i = 0;
@@ -2768,6 +2794,7 @@ KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char
         out->data[out->size++] = ' ';
     while (i < n) {
         int k = kalm__utf8(text + i, n - i);
+        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
         if (k < 0) {
             out->data[out->size++] = 0xef;
             out->data[out->size++] = 0xbf;
@@ -2796,8 +2823,9 @@ KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char
     return r;
 }
 
-/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. */
-KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with)
+/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
+   of the trie that were looked at. */
+KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
 {
     const unsigned char *rules = t->part[KALM__SEC_RULES];
     uint32_t at = 0, unit;
@@ -2805,6 +2833,7 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
     if (!t->rule_units) return 0;
     unit = kalm__u32(rules);
     at ^= unit >> 10 << ((unit & 512u) >> 6);
+    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
     for (i = 0; i < n; i++) {
         at ^= text[i];
         if (at >= t->rule_units) break;
@@ -2819,30 +2848,36 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
             }
         }
     }
+    *steps += i;
     return found;
 }
 
 /* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
 KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
-                                         size_t zone_count, int parse, kalm__buffer *out, kalm_error *err)
+                                         size_t zone_count, int parse, kalm__buffer *out, kalm__meter *meter,
+                                         kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
     int begun = 0, after_space = trim;
+    const char *last = (const char *)t->part[KALM__SEC_TEXTS] + t->size[KALM__SEC_TEXTS];
     size_t i = 0, z = 0;
     kalm_result r;
     while (i < n) {
         const unsigned char *from = text + i;
         const char *with = NULL;
-        size_t take, size, k;
+        size_t take, size, k, steps = 1;
         uint32_t id;
         while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
-        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id) : 0;
+        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id, &steps) : 0;
         size = take;
         if (!take) {
-            take = kalm__rule_at(t, text + i, n - i, &with);
+            take = kalm__rule_at(t, text + i, n - i, &with, &steps);
             if (take) {
+                const void *end = memchr(with, 0, kalm__min((size_t)(last - with), (size_t)KALM__RULE_MOST + 1));
+                if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
                 from = (const unsigned char *)with;
-                size = strlen(with);
+                size = (size_t)((const char *)end - with);
+                steps += KALM__GROWTH_STEPS * size;
             } else {
                 int c = kalm__utf8(text + i, n - i);
                 take = size = (size_t)(c < 0 ? -c : c);
@@ -2852,6 +2887,7 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
                 }
             }
         }
+        if ((r = kalm__meter_add(meter, steps, err)) != KALM_OK) return r;
         if (!begun) {                  /* spaces before the first other thing go without a trace */
             if (trim && size == 1 && *from == ' ') {
                 i += take;
@@ -2898,7 +2934,7 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *t
     if (!n) return KALM_OK;
     if (plain) return kalm__bpe_run(e, text, n);
     kalm__buffer_begin(&inner, e->alloc);
-    r = kalm__stretch(e->t, text, n, first, &inner, e->err);
+    r = kalm__stretch(e->t, text, n, first, &inner, e->meter, e->err);
     if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
@@ -2911,7 +2947,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
     int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
-    size_t pos = 0, start = 0;
+    size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
         unsigned c = text[pos];
@@ -2919,7 +2955,9 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
-            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id);
+            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id, &steps);
+            if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+            steps = 0;
             if (size) {
                 r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
                 if (r) return r;
@@ -2979,7 +3017,7 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
         kalm__meter_begin(&meter, interrupt, total);
         kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
         if (t->flags & KALM__TOK_SPM) {
-            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &meter, err);
             text = inner.data;
             total = inner.size;
         }
@@ -3023,7 +3061,7 @@ typedef struct kalm__text_out {
 KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
 {
     if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
-    o->size += n;
+    o->size = kalm__add(o->size, n);   /* SIZE_MAX where the whole has no size */
 }
 
 /* The byte of a byte token, or -1. */

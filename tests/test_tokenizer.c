@@ -696,6 +696,13 @@ static void test_refusals(void)
             "\"added_tokens\": [{\"id\": 0, \"content\": \"b\"}]}", "disagree");
     refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []},"
             "\"added_tokens\": [{\"id\": 1, \"content\": \"b\", \"lstrip\": true}]}", "lstrip");
+    /* files of no bytes, and fields of every wire type where a message should be: no arithmetic on NULL (UBSan) */
+    CHECK(kalm__import_tokenizer("t", NULL, 0, &a, &blob, &size, &err) == KALM_BAD_FILE);
+    refuses("\x08\x01", "no pieces");
+    refuses("\x0d" "abcd", "no pieces");
+    refuses("\x09" "abcdefgh", "no pieces");
+    refuses("\x12\x02\x18\x02\x18\x01", "no pieces");
+    refuses("\x0a", "damaged at byte 1");
     /* memory that runs out at each call of the importer */
     data = test_read_file("examples/tiny/tokenizer.json", &size);
     if (!CHECK(data != NULL)) return;
@@ -726,6 +733,186 @@ static void test_refusals(void)
     CHECK(kalm__tokenizer_open(&y.t, y.blob, y.size, &err) == KALM_BAD_VERSION);
     tok_close(&y);
     free(data);
+}
+
+/* ---- hostile tables: bounded steps on any file ------------------------------------------------------------------------- */
+
+static long asked, asked_most;         /* cancel at the asked_most-th question; < 0: never */
+static int ask(void *user)
+{
+    CHECK(user == &asked);
+    return ++asked == asked_most;
+}
+
+/* A section of a blob as 32-bit words. */
+static void words(tok *k, unsigned section, size_t from, size_t step, uint32_t value)
+{
+    size_t i, n = k->t.size[section] / 4;
+    unsigned char *p = k->blob + (k->t.part[section] - k->blob);
+    for (i = from; i < n; i += step) kalm__put_u32(p + 4 * i, value);
+}
+
+/* A trie in which c follows c for ever; ends: a token ends at every c. */
+static void endless(tok *k, unsigned section, unsigned c, int ends)
+{
+    unsigned char *p = k->blob + (k->t.part[section] - k->blob);
+    uint32_t base = 256, units = (uint32_t)(k->t.size[section] / 4);
+    if (units < 1024) return;
+    words(k, section, 0, 1, 0x80000000u);
+    if (section == KALM__SEC_RULES) {  /* Darts: the child is the node's place ^ its offset ^ c */
+        uint32_t at = base ^ c;
+        kalm__put_u32(p, base << 10);
+        kalm__put_u32(p + 4 * at, c | c << 10 | (ends ? 256u : 0u));
+        kalm__put_u32(p + 4 * (at ^ c), 0x80000000u);        /* the value: the first text */
+        kalm__put_u32(p + 4 * base, 0x80000000u);
+        return;
+    }
+    kalm__put_u32(p, base << 9);
+    kalm__put_u32(p + 4 * (base ^ c), c | base << 9 | (ends ? 256u : 0u));
+    kalm__put_u32(p + 4 * base, 0x80000000u | (uint32_t)(k->t.tokens - 1));
+}
+
+/* Steps, by the questions of the meter; the result is success or a sentence. */
+static double hostile_run(const tok *k, const char *text, size_t n)
+{
+    kalm_allocator a = counting();
+    kalm__interrupt i;
+    kalm_error err;
+    kalm_text t;
+    size_t count = 0, base = live_bytes;
+    kalm_result r;
+    clock_t begun = clock();
+    i.call = ask, i.user = &asked;
+    asked = 0, asked_most = -1;
+    t.data = text, t.size = n;
+    live_most = live_bytes;
+    r = kalm__tokenize(&k->t, &a, &i, t, KALM_PARSE_CONTROL, ids_of, sizeof ids_of / sizeof *ids_of, &count, &err);
+    CHECKF(r == KALM_OK || (r == KALM_BAD_FILE && err.text[0]), "result %d, \"%s\"", (int)r, err.text);
+    CHECK(live_bytes == base);
+    CHECKF(live_most - base < 200 * n + 100000, "%lu bytes of memory for %lu", (unsigned long)(live_most - base), (unsigned long)n);
+    CHECKF(asked <= (long)((KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n) / KALM__STEPS_BETWEEN + 200), "%ld questions", asked);
+    return (double)(clock() - begun) / CLOCKS_PER_SEC;
+}
+
+static void hostile_change(tok *k, unsigned what, uint64_t *state)
+{
+    unsigned char *b = k->blob;
+    size_t i, at, bytes;
+    switch (what) {
+    case 0: case 1: case 2: case 3:
+        endless(k, what < 2 ? KALM__SEC_ADDED : KALM__SEC_TRIE, 'a', (int)(what & 1));
+        memset(b + (k->t.part[KALM__SEC_FIRST] - b), 1, 256);
+        break;
+    case 4: case 5: endless(k, KALM__SEC_RULES, 'a', (int)(what & 1)); break;
+    case 6: case 7:                    /* full buckets, no cuts, tokens that come apart for ever */
+        words(k, KALM__SEC_BUCKETS, 0, 2, 0);
+        words(k, KALM__SEC_BUCKETS, 1, 2, k->t.pairs);
+        words(k, KALM__SEC_FILTER, 0, 1, 0xffffffffu);
+        memset(b + (k->t.part[KALM__SEC_JOINS] - b), 255, 8192);
+        for (i = 0; i < k->t.symbols; i++)
+            kalm__put_u64(b + (k->t.part[KALM__SEC_SPLITS] - b) + 8 * i,
+                          what == 7 ? (uint64_t)0xffffff << 40 : (uint64_t)(i ? i - 1 : 0) * 0x100001u | (uint64_t)(i % 250 + 1) << 40);
+        break;
+    case 8:                            /* unused tokens made of themselves */
+        kalm__put_u32(b + 24, kalm__u32(b + 24) | KALM__TOK_UNUSED);
+        memset(b + (k->t.part[KALM__SEC_KINDS] - b), KALM__KIND_UNUSED, k->t.tokens);
+        for (i = 0; i < k->t.symbols; i++)
+            kalm__put_u64(b + (k->t.part[KALM__SEC_SPLITS] - b) + 8 * i, (uint64_t)i * 0x100001u | (uint64_t)7 << 40);
+        break;
+    case 9:                            /* every token is the whole pool, every rule has all texts */
+        for (i = 0; i <= k->t.tokens; i++) kalm__put_u32(b + (k->t.part[KALM__SEC_STARTS] - b) + 4 * i, i % 2 ? (uint32_t)k->t.size[KALM__SEC_POOL] : 0);
+        bytes = k->t.size[KALM__SEC_TEXTS];
+        if (bytes) memset(b + (k->t.part[KALM__SEC_TEXTS] - b), 'b', bytes - 1);
+        break;
+    default:                           /* noise in one section, or a word of another place in the same section */
+        i = (size_t)(test_random(state) % KALM__TOK_SECTIONS);
+        at = (size_t)(k->t.part[i] - b), bytes = k->t.size[i];
+        if (!bytes) break;
+        if (test_random(state) % 2) for (; bytes; bytes--) b[at++] = (unsigned char)test_random(state);
+        else for (i = 0; i < 200; i++) b[at + test_random(state) % bytes] = b[at + test_random(state) % bytes];
+    }
+}
+
+static void test_hostile(void)
+{
+    static const char *const files[] = { "examples/tiny/tokenizer.json", "examples/tiny/tokenizer.model", "tests/spm/unigram_nfkc.model" };
+    static const char *const texts[] = { "a", "ab \n<b> the", "\xef\xbc\xa1" "a\xcc\x81 " };
+    enum { SIZE = 20000 };
+    char *text = (char *)malloc(2 * SIZE + 64);
+    uint64_t state = 11;
+    unsigned f, what, i;
+    for (f = 0; f < 3; f++) {
+        tok k;
+        unsigned char *whole;
+        if (!tok_open(&k, files[f])) continue;
+        whole = (unsigned char *)malloc(k.size);
+        memcpy(whole, k.blob, k.size);
+        for (what = 0; what < 40; what++) {
+            kalm_error err;
+            int32_t some[64];
+            size_t size;
+            memcpy(k.blob, whole, k.size);
+            if (!CHECK(!kalm__tokenizer_open(&k.t, k.blob, k.size, &err))) break;
+            hostile_change(&k, what, &state);
+            if (kalm__tokenizer_open(&k.t, k.blob, k.size, &err)) {
+                CHECK(err.text[0] != 0);
+                continue;
+            }
+            for (i = 0; i < 4; i++) {
+                double once, twice;
+                size_t n = 0, unit = i < 3 ? strlen(texts[i]) : 0;
+                while (n < 2 * SIZE) {
+                    if (unit) memcpy(text + n, texts[i], unit), n += unit;
+                    else text[n++] = (char)(test_random(&state) % 3 ? 'a' + test_random(&state) % 26 : test_random(&state));
+                }
+                once = hostile_run(&k, text, SIZE);
+                twice = hostile_run(&k, text, 2 * SIZE);
+                CHECKF(twice < 6 * once + 0.3, "%s, change %u: %f and %f seconds for twice the text", files[f], what, once, twice);
+            }
+            for (i = 0; i < 64; i++) some[i] = (int32_t)(test_random(&state) % (k.t.tokens + 2));
+            if (!kalm__detokenize(&k.t, some, 64, text, 100, &size, &err)) CHECK(size <= 64 * (size_t)KALM__TOKEN_MOST);
+        }
+        memcpy(k.blob, whole, k.size);
+        free(whole);
+        tok_close(&k);
+    }
+    free(text);
+    CHECK(live_bytes == 0);
+}
+
+/* The caller is asked at least once in 64 KB, and can stop every time. */
+static void test_cancel(void)
+{
+    static const char *const files[] = { "examples/tiny/tokenizer.json", "examples/tiny/tokenizer.model", "tests/spm/unigram_nfkc.model" };
+    static const char *const units[] = { "a", " ", "the quick ", "\xff", "\xe2\x96\x81" };
+    size_t n = 1000000, f, i, at, count;
+    char *text = (char *)malloc(n);
+    kalm_allocator a = counting();
+    kalm__interrupt in;
+    kalm_error err;
+    kalm_text t;
+    in.call = ask, in.user = &asked;
+    for (f = 0; f < 3; f++) {
+        tok k;
+        if (!tok_open(&k, files[f])) continue;
+        for (i = 0; i < sizeof units / sizeof *units; i++) {
+            size_t unit = strlen(units[i]), base = live_bytes;
+            long all;
+            for (at = 0; at < n; at++) text[at] = units[i][at % unit];
+            t.data = text, t.size = n;
+            asked = 0, asked_most = -1;
+            CHECK(!kalm__tokenize(&k.t, &a, &in, t, 0, NULL, 0, &count, &err));
+            all = asked;
+            CHECKF(all >= 15, "%s, \"%s\": %ld questions", files[f], units[i], all);
+            for (asked_most = 1; asked_most <= all; asked_most += 1 + all / 4) {
+                asked = 0;
+                CHECK(kalm__tokenize(&k.t, &a, &in, t, 0, NULL, 0, &count, &err) == KALM_CANCELLED);
+                CHECK(asked == asked_most && !count && live_bytes == base && strstr(err.text, "cancelled"));
+            }
+        }
+        tok_close(&k);
+    }
+    free(text);
 }
 
 /* Rules that Gemma's file does not use: prefixes, Metaspace, no byte fallback, merges as strings. */
@@ -782,6 +969,8 @@ int main(int argc, char **argv)
     test_tiny();
     test_policy();
     test_limits();
+    test_hostile();
+    test_cancel();
     test_refusals();
     test_shared(argc > 1 ? argv[1] : "../shared/tokenizer");
     return test_end();

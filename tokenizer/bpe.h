@@ -40,7 +40,6 @@
 #define KALM__BPE_PENDING 512
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
-#define KALM__BPE_INNER 254            /* longest token in inner form, bytes */
 
 /* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
    64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
@@ -51,10 +50,10 @@ typedef struct kalm__interrupt {
 
 /* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
    that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-   steps. Published tokenizers take fewer than 30 steps a byte; tables that take more than the limit are damaged, and the
-   text is refused. So tokenising is linear in the text with any file. */
+   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
+   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
 #define KALM__STEPS_BASE ((uint64_t)1 << 20)
-#define KALM__STEPS_PER_BYTE ((uint64_t)1024)
+#define KALM__STEPS_PER_BYTE ((uint64_t)512)
 #define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
 
 typedef struct kalm__meter {
@@ -162,26 +161,31 @@ KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t 
 }
 
 /* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
-   token, or one of SentencePiece's unused pieces, which is taken apart again. */
+   token, or one of SentencePiece's unused pieces, which is taken apart again. A symbol is taken apart only where its parts
+   have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
     const kalm__tokenizer *t = e->t;
+    const unsigned char *lengths = t->part[KALM__SEC_LENGTHS];
     uint32_t stack[256];
     size_t depth = 0, taken = 0;
     stack[depth++] = symbol;
     while (depth) {
-        uint32_t s = stack[--depth];
+        uint32_t s = stack[--depth], left, right;
         uint64_t split;
         size_t size;
         if (s >= t->symbols) continue;
-        size = t->part[KALM__SEC_LENGTHS][s];
+        size = lengths[s];
         split = kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)s);
+        left = (uint32_t)(split & 0xfffff);
+        right = (uint32_t)(split >> 20 & 0xfffff);
         if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
             kalm__bpe_put(e, s);
             e->after_unknown = 0;
-        } else if (split >> 40 && depth + 2 <= 256) {
-            stack[depth++] = (uint32_t)(split >> 20 & 0xfffff);
-            stack[depth++] = (uint32_t)(split & 0xfffff);
+        } else if (split >> 40 && left < t->symbols && right < t->symbols && lengths[left] && lengths[right]
+                   && (size_t)lengths[left] + lengths[right] == size && depth + 2 <= 256) {
+            stack[depth++] = right;
+            stack[depth++] = left;
             continue;
         } else if (s < t->tokens) {
             kalm__bpe_put(e, s);
@@ -201,17 +205,18 @@ KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned c
 
 /* The tokens that text[0 .. n) begins with, the shortest first. */
 typedef struct kalm__bpe_found {
-    uint32_t node[KALM__BPE_INNER];
-    unsigned char size[KALM__BPE_INNER];         /* bytes */
+    uint32_t node[KALM__WALK_MOST];
+    unsigned char size[KALM__WALK_MOST];         /* bytes */
 } kalm__bpe_found;
 
-/* Finds them; how many. */
-KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size_t n, kalm__bpe_found *f)
+/* Finds them; how many. *steps grows by the units of the trie that were looked at. */
+KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f,
+                                   size_t *steps)
 {
-    const unsigned char *trie = e->t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), units = e->t->trie_units;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), units = t->trie_units;
     size_t i = 0, count = 0;
-    if (n > KALM__BPE_INNER) n = KALM__BPE_INNER;
+    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
     while (i < n) {
         node = kalm__trie_step(trie, units, node, text[i++]);
         if (node == KALM__TOK_NONE) break;
@@ -220,7 +225,7 @@ KALM__INLINE size_t kalm__bpe_find(kalm__bpe *e, const unsigned char *text, size
             f->size[count++] = (unsigned char)i;
         }
     }
-    e->meter->steps += i;
+    *steps += i + 1;
     return count;
 }
 
@@ -236,12 +241,17 @@ KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned cha
     return id < t->symbols ? id : KALM__TOK_NONE;
 }
 
+KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
+{
+    return two[0] >= t->symbols || two[1] >= t->symbols ? KALM__TOK_NONE : kalm__pair_rank(t, two[0], two[1], steps);
+}
+
 /* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
    at most 255 bytes. */
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
-                                                       size_t right)
+                                                       size_t right, size_t *steps)
 {
-    uint32_t symbol[512];
+    uint32_t symbol[512], rank[512];   /* rank[i]: of merging symbols i and i + 1 */
     unsigned char size[512];
     size_t n = 0, at = 0, i, best, border;
     while (at < left + right && n < 512) {
@@ -250,48 +260,42 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
         size[n++] = (unsigned char)bytes;
         at += bytes;
     }
-    for (;;) {
-        uint32_t low = KALM__TOK_NONE;
-        best = 0;
-        for (i = 0; i + 1 < n; i++) {
-            uint32_t rank = symbol[i] >= t->symbols || symbol[i + 1] >= t->symbols ? KALM__TOK_NONE
-                          : kalm__pair_rank(t, symbol[i], symbol[i + 1]);
-            if (rank < low) {
-                low = rank;
-                best = i;
-            }
-        }
-        if (low == KALM__TOK_NONE) break;
-        border = 0;
-        for (i = 0; i <= best; i++) border += size[i];
+    for (i = 0; i + 1 < n; i++) rank[i] = kalm__bpe_rank_of(t, symbol + i, steps);
+    for (; n > 1; n--) {
+        size_t bytes;
+        *steps += n / 4 + left + right;
+        for (i = best = 0; i + 1 < n; i++)
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == KALM__TOK_NONE) break;
+        for (i = border = 0; i <= best; i++) border += size[i];
         if (border == left) return 0;
         /* The symbol that a merge makes is found by its text. */
-        {
-            size_t bytes = (size_t)size[best] + size[best + 1];
-            symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
-            size[best] = (unsigned char)bytes;
-            for (i = best + 1; i + 1 < n; i++) {
-                symbol[i] = symbol[i + 1];
-                size[i] = size[i + 1];
-            }
-            n--;
+        bytes = (size_t)size[best] + size[best + 1];
+        symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
+        size[best] = (unsigned char)bytes;
+        for (i = best + 1; i + 1 < n; i++) {
+            symbol[i] = symbol[i + 1];
+            size[i] = size[i + 1];
+            rank[i] = rank[i + 1];
         }
+        if (best) rank[best - 1] = kalm__bpe_rank_of(t, symbol + best - 1, steps);
+        if (best + 2 < n) rank[best] = kalm__bpe_rank_of(t, symbol + best, steps);
     }
     return 1;
 }
 
 /* The same for two tokens that end and begin at text + left. */
 KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
-                                 size_t right)
+                                 size_t right, size_t *steps)
 {
     const unsigned char *splits = t->part[KALM__SEC_SPLITS];
     uint64_t split_a = kalm__u64(splits + 8 * (size_t)a), split_b = kalm__u64(splits + 8 * (size_t)b);
     uint32_t limit = KALM__TOK_NONE, rank_a = (uint32_t)(split_a >> 40), rank_b = (uint32_t)(split_b >> 40);
     unsigned guard;
     if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
-        return kalm__bpe_tolerates_slowly(t, text, left, right);
+        return kalm__bpe_tolerates_slowly(t, text, left, right, steps);
     for (guard = 0; guard < 512; guard++) {      /* honest tokens come apart in at most 2 x 254 steps */
-        if (kalm__pair_rank(t, a, b) < limit) return 0;
+        if (kalm__pair_rank(t, a, b, steps) < limit) return 0;
         if (rank_a > rank_b) {
             limit = rank_a;
             a = (uint32_t)(split_a >> 20 & 0xfffff);
@@ -365,7 +369,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
     const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
     kalm__bpe_found f;
-    size_t base = 0, pos = 0, size, found;
+    size_t base = 0, pos = 0, steps = 0, size, found;
     uint32_t id, previous = KALM__TOK_NONE;
     kalm_result r;
     e->after_unknown = 0;
@@ -374,11 +378,11 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             size_t run = 2;
             kalm__bpe_flush(e, text + base, pos - base);
             while (pos + run < n && text[pos + run] == ' ') run++;
-            if ((r = kalm__meter_add(e->meter, run, e->err)) != KALM_OK) return r;
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
                 if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if ((r = kalm__meter_add(e->meter, size, e->err)) != KALM_OK) return r;
                 kalm__bpe_put(e, id);
                 pos += size;
             }
@@ -387,8 +391,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             previous = KALM__TOK_NONE;
             continue;
         }
-        found = kalm__bpe_find(e, text + pos, n - pos, &f);
-        if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
+        found = kalm__bpe_find(t, text + pos, n - pos, &f, &steps);
+        if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+        steps = 0;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
@@ -406,8 +411,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
-                found = kalm__bpe_find(e, text + pos, size - 1, &f);
-                if ((r = kalm__meter_add(e->meter, 1, e->err)) != KALM_OK) return r;
+                found = kalm__bpe_find(t, text + pos, size - 1, &f, &steps);
+                if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+                steps = 0;
                 continue;
             }
             size = f.size[--found];
@@ -417,7 +423,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             place = end - base;
             if (e->any_dead && place / 8 < e->dead_size && (e->dead[place / 8] >> (place & 7) & 1)) continue;
             if (previous != KALM__TOK_NONE
-                && !kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size)) continue;
+                && !kalm__bpe_tolerates(t, previous, id, text + pos - lengths[previous], lengths[previous], size, &steps))
+                continue;
             if (end == n || !(joins[32u * text[end - 1] + text[end] / 8] >> (text[end] & 7) & 1)) {
                 if (e->depth || e->any_dead) kalm__bpe_flush(e, text + base, place);
                 kalm__bpe_emit(e, id, text + pos, size);

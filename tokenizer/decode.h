@@ -15,7 +15,7 @@ typedef struct kalm__text_out {
 KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
 {
     if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
-    o->size += n;
+    o->size = kalm__add(o->size, n);   /* SIZE_MAX where the whole has no size */
 }
 
 /* The byte of a byte token, or -1. */

@@ -11,7 +11,6 @@
 #include "../src/tools/json.h"
 
 #define KALM__IMPORT_RANKS 0xfffffdu   /* ranks a split can hold, without the irregular mark */
-#define KALM__IMPORT_INNER 254         /* longest token that merging makes, in bytes of inner form */
 
 typedef struct kalm__import_symbol {
     kalm_text text;                    /* as published */
@@ -488,6 +487,29 @@ KALM__FN void kalm__import_words(uint32_t *word, size_t n)
     for (i = 0; i < n; i++) kalm__put_u32(word + i, word[i]);
 }
 
+KALM__FN uint64_t kalm__import_pair_hash(const kalm__import_merge *a)
+{
+    return (((uint64_t)a->left << 20 | a->right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
+}
+
+/* A merge that can happen, which the pair table must hold. */
+KALM__FN int kalm__import_lives(const kalm__import *m, const kalm__import_merge *a)
+{
+    return m->symbol[a->left].reachable && m->symbol[a->right].reachable && m->symbol[a->made].reachable;
+}
+
+/* How many pairs the fullest of 2^bits buckets has, at least 1; 0: no memory. */
+KALM__FN size_t kalm__import_fullest(kalm__import *m, uint32_t bits)
+{
+    uint32_t *count = (uint32_t *)kalm__import_alloc(m, ((size_t)1 << bits) * sizeof *count);
+    size_t i, most = 1;
+    if (!count) return 0;
+    for (i = 0; i < m->merges; i++)
+        if (kalm__import_lives(m, m->merge + i))
+            most = kalm__max(most, ++count[kalm__import_pair_hash(m->merge + i) >> (40 - bits)]);
+    return most;
+}
+
 KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob, size_t *blob_size)
 {
     kalm__import_key *key;
@@ -522,9 +544,9 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     for (i = 0; i < m->merges; i++) {
         kalm__import_symbol *s = m->symbol + m->merge[i].made;
         if (s->reachable || s->leaf) continue;
-        if (s->inner.size > KALM__IMPORT_INNER)
+        if (s->inner.size > KALM__WALK_MOST)
             return kalm__fail(m->err, KALM_BAD_FILE, "%s: token %u, \"%q\", is longer than %d bytes", m->name,
-                              m->merge[i].made, s->text.data, s->text.size, KALM__IMPORT_INNER);
+                              m->merge[i].made, s->text.data, s->text.size, KALM__WALK_MOST);
         s->irregular = 0;
         kalm__import_derive(m, m->merge[i].made);
     }
@@ -559,6 +581,9 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
         if (!s->added || !s->text.size) continue;
         if (memchr(s->text.data, 0, s->text.size))
             return kalm__fail(m->err, KALM_BAD_FILE, "%s: added token %u holds a NUL", m->name, (unsigned)i);
+        if (s->text.size > KALM__WALK_MOST)
+            return kalm__fail(m->err, KALM_BAD_FILE, "%s: added token %u is longer than %d bytes", m->name, (unsigned)i,
+                              KALM__WALK_MOST);
         key[keys].text = s->text;
         key[keys++].value = (uint32_t)i | (s->added - 1u) << 24 | (differs ? 1u << 27 : 0u);
         first[(unsigned char)s->text.data[0]] = 1;
@@ -575,6 +600,10 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
                               key[i].text.size);
     if (!kalm__import_trie_make(m, key, keys, &added)) return m->err ? m->err->code : KALM_NO_MEMORY;
     /* tables by token and by symbol */
+    for (i = 0; i < m->tokens; i++)
+        if (m->symbol[i].text.size > KALM__TOKEN_MOST)
+            return kalm__fail(m->err, KALM_BAD_FILE, "%s: token %u is longer than %d bytes", m->name, (unsigned)i,
+                              KALM__TOKEN_MOST);
     for (i = 0; i < m->tokens; i++) pool_size += m->symbol[i].kind == KALM__KIND_BYTE ? 1 : m->symbol[i].text.size;
     if (pool_size > 0x7fffffffu) return kalm__fail(m->err, KALM_BAD_FILE, "%s: the vocabulary is too large", m->name);
     starts = (uint32_t *)kalm__import_alloc(m, ((size_t)m->tokens + 1) * 4);
@@ -604,8 +633,14 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
         kalm__put_u64(splits + 8 * i, (uint64_t)s->left | (uint64_t)s->right << 20
                                           | (uint64_t)(s->irregular ? 0xffffffu : s->rank) << 40);
     }
-    /* the pair table */
+    /* the pair table: four pairs to a bucket, and more buckets where one has too many */
     while (bits < 24 && ((size_t)4 << bits) < m->merges) bits++;
+    for (;; bits++) {
+        size_t most = kalm__import_fullest(m, bits);
+        if (!most) return KALM_NO_MEMORY;
+        if (most <= KALM__BUCKET_MOST) break;
+        if (bits == 24) return kalm__fail(m->err, KALM_BAD_FILE, "%s: %z merges have the same hash", m->name, most);
+    }
     buckets = (uint32_t *)kalm__import_alloc(m, (((size_t)1 << bits) + 1) * 4);
     fill = buckets ? (uint32_t *)kalm__import_alloc(m, ((size_t)1 << bits) * 4) : NULL;
     filter = fill ? (uint32_t *)kalm__import_alloc(m, ((size_t)1 << bits) * 4) : NULL;
@@ -621,9 +656,9 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
         }
         for (i = 0; i < m->merges; i++) {
             const kalm__import_merge *a = m->merge + i;
-            uint64_t h = (((uint64_t)a->left << 20 | a->right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
+            uint64_t h = kalm__import_pair_hash(a);
             size_t bucket = (size_t)(h >> (40 - bits));
-            if (!m->symbol[a->left].reachable || !m->symbol[a->right].reachable || !m->symbol[a->made].reachable) continue;
+            if (!kalm__import_lives(m, a)) continue;
             if (k) {
                 uint32_t rest = (uint32_t)(h & (((uint64_t)1 << (40 - bits)) - 1));
                 filter[bucket] |= 1u << (rest & 31) | 1u << (rest >> 5 & 31);
@@ -1110,8 +1145,8 @@ KALM__FN kalm_result kalm__import_proto(kalm__import *m, const char *data, size_
     kalm__proto_begin(&p, data, size);
     s = 0;
     while (kalm__proto_next(&p) > 0) {
-        kalm__proto_begin(&q, p.bytes.data, p.bytes.size);
         if (p.wire != 2) continue;
+        kalm__proto_begin(&q, p.bytes.data, p.bytes.size);
         if (p.field == 1) {
             uint64_t type = 1;
             kalm__import_symbol *piece = m->symbol + s;
@@ -1274,7 +1309,7 @@ KALM__FN kalm_result kalm__import_proto(kalm__import *m, const char *data, size_
 KALM__FN kalm_result kalm__import_tokenizer(const char *name, const void *data, size_t size, const kalm_allocator *alloc,
                                             unsigned char **blob, size_t *blob_size, kalm_error *err)
 {
-    const char *text = (const char *)data;
+    const char *text = size ? (const char *)data : "";       /* NULL has no place 0 to count from */
     kalm__import m;
     kalm__json j;
     kalm_error own;

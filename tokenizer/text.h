@@ -36,6 +36,8 @@ typedef struct kalm__zone {
 
 #define KALM__LOCAL_TEXT 1024
 #define KALM__LOCAL_ZONES 16
+#define KALM__GROWTH_STEPS 8           /* a byte that a rule puts in costs so many steps, so that no file makes a text more
+                                          than 64 times as long; NFKC makes one at most 11 times as long */
 
 /* A buffer that is on the stack while it is short. */
 typedef struct kalm__buffer {
@@ -106,13 +108,15 @@ KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
 /* ---- added tokens -------------------------------------------------------------------------------------------- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
-   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. */
+   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. *steps grows by the
+   units of the trie that were looked at. */
 KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
-                               const kalm__zone *zone, int parse, int raw, uint32_t *id)
+                               const kalm__zone *zone, int parse, int raw, uint32_t *id, size_t *steps)
 {
     const unsigned char *trie = t->part[KALM__SEC_ADDED];
     uint32_t node = kalm__u32(trie), units = t->added_units;
     size_t i, found = 0;
+    if (n - at > KALM__WALK_MOST) n = at + KALM__WALK_MOST;
     for (i = at; i < n; i++) {
         node = kalm__trie_step(trie, units, node, text[i]);
         if (node == KALM__TOK_NONE) break;
@@ -126,6 +130,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
             }
         }
     }
+    *steps += i - at;
     return found;
 }
 
@@ -157,7 +162,7 @@ KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned 
 
 /* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
 KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                   kalm__buffer *out, kalm_error *err)
+                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
     size_t i = 0;
@@ -168,6 +173,7 @@ KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char
         out->data[out->size++] = ' ';
     while (i < n) {
         int k = kalm__utf8(text + i, n - i);
+        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
         if (k < 0) {
             out->data[out->size++] = 0xef;
             out->data[out->size++] = 0xbf;
@@ -196,8 +202,9 @@ KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char
     return r;
 }
 
-/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. */
-KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with)
+/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
+   of the trie that were looked at. */
+KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
 {
     const unsigned char *rules = t->part[KALM__SEC_RULES];
     uint32_t at = 0, unit;
@@ -205,6 +212,7 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
     if (!t->rule_units) return 0;
     unit = kalm__u32(rules);
     at ^= unit >> 10 << ((unit & 512u) >> 6);
+    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
     for (i = 0; i < n; i++) {
         at ^= text[i];
         if (at >= t->rule_units) break;
@@ -219,30 +227,36 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
             }
         }
     }
+    *steps += i;
     return found;
 }
 
 /* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
 KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
-                                         size_t zone_count, int parse, kalm__buffer *out, kalm_error *err)
+                                         size_t zone_count, int parse, kalm__buffer *out, kalm__meter *meter,
+                                         kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
     int begun = 0, after_space = trim;
+    const char *last = (const char *)t->part[KALM__SEC_TEXTS] + t->size[KALM__SEC_TEXTS];
     size_t i = 0, z = 0;
     kalm_result r;
     while (i < n) {
         const unsigned char *from = text + i;
         const char *with = NULL;
-        size_t take, size, k;
+        size_t take, size, k, steps = 1;
         uint32_t id;
         while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
-        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id) : 0;
+        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id, &steps) : 0;
         size = take;
         if (!take) {
-            take = kalm__rule_at(t, text + i, n - i, &with);
+            take = kalm__rule_at(t, text + i, n - i, &with, &steps);
             if (take) {
+                const void *end = memchr(with, 0, kalm__min((size_t)(last - with), (size_t)KALM__RULE_MOST + 1));
+                if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
                 from = (const unsigned char *)with;
-                size = strlen(with);
+                size = (size_t)((const char *)end - with);
+                steps += KALM__GROWTH_STEPS * size;
             } else {
                 int c = kalm__utf8(text + i, n - i);
                 take = size = (size_t)(c < 0 ? -c : c);
@@ -252,6 +266,7 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
                 }
             }
         }
+        if ((r = kalm__meter_add(meter, steps, err)) != KALM_OK) return r;
         if (!begun) {                  /* spaces before the first other thing go without a trace */
             if (trim && size == 1 && *from == ' ') {
                 i += take;
@@ -298,7 +313,7 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *t
     if (!n) return KALM_OK;
     if (plain) return kalm__bpe_run(e, text, n);
     kalm__buffer_begin(&inner, e->alloc);
-    r = kalm__stretch(e->t, text, n, first, &inner, e->err);
+    r = kalm__stretch(e->t, text, n, first, &inner, e->meter, e->err);
     if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
@@ -311,7 +326,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
     int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
-    size_t pos = 0, start = 0;
+    size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
         unsigned c = text[pos];
@@ -319,7 +334,9 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
-            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id);
+            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id, &steps);
+            if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+            steps = 0;
             if (size) {
                 r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
                 if (r) return r;
@@ -379,7 +396,7 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
         kalm__meter_begin(&meter, interrupt, total);
         kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
         if (t->flags & KALM__TOK_SPM) {
-            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, err);
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &meter, err);
             text = inner.data;
             total = inner.size;
         }

@@ -45,11 +45,15 @@
    label is c and its bit 31 clear; the value of a node with bit 8 is unit base ^ 0. No text holds a NUL.
 
    THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
-   are the bucket, the others are stored: equal means equal, there are no false hits. Most pairs that are asked for are not
-   there, and the filter (512 KB for Gemma, which a second-level cache holds) says so for 95 of 100 of them.
+   are the bucket, the others are stored: equal means equal, there are no false hits. A bucket holds at most
+   KALM__BUCKET_MOST pairs. Most pairs that are asked for are not there, and the filter (512 KB for Gemma, which a
+   second-level cache holds) says so for 95 of 100 of them.
 
-   A hostile blob can make the ids wrong, never the memory: every index is compared with its count where it is used, the
-   sections' places and sizes when the blob is opened. */
+   LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
+   make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
+   compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
+   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of bpe.h bounds the steps that
+   a text may take. The converter makes no file that exceeds these limits. */
 #ifndef KALM__VOCAB_H
 #define KALM__VOCAB_H
 
@@ -83,6 +87,10 @@ enum {                                 /* when an added token is found in a text
 };
 
 #define KALM__TOK_NONE 0xffffffffu
+#define KALM__WALK_MOST 254            /* bytes of a token that merging makes, of an added token, of what a rule replaces */
+#define KALM__RULE_MOST 1024           /* bytes that a rule of the charsmap puts in their place */
+#define KALM__TOKEN_MOST 4096          /* bytes of any token's text */
+#define KALM__BUCKET_MOST 48           /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
 
@@ -169,6 +177,9 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
     t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
     if (!t->trie_units || !t->added_units)
         return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
+    if (t->size[KALM__SEC_UNKNOWN] > KALM__TOKEN_MOST)
+        return kalm__fail(err, KALM_BAD_FILE, "the text of the tokenizer's unknown token has %z bytes, allowed are %d",
+                          t->size[KALM__SEC_UNKNOWN], KALM__TOKEN_MOST);
     if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
         return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
 #if !defined(KALM_UTF8PROC)
@@ -189,26 +200,29 @@ KALM__FN kalm_text kalm__token_bytes(const kalm__tokenizer *t, int32_t id)
     if (id < 0 || (uint32_t)id >= t->tokens || t->part[KALM__SEC_KINDS][id] == KALM__KIND_NONE) return r;
     from = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id);
     to = kalm__word(t->part[KALM__SEC_STARTS], (size_t)id + 1);
-    if (from > to || to > t->size[KALM__SEC_POOL]) return r;
+    if (from > to || to > t->size[KALM__SEC_POOL] || to - from > KALM__TOKEN_MOST) return r;
     r.data = (const char *)t->part[KALM__SEC_POOL] + from;
     r.size = to - from;
     return r;
 }
 
-/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. */
-KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right)
+/* Rank + 1 of the merge of two symbols, or KALM__TOK_NONE. *steps grows by the entries that were looked at. */
+KALM__INLINE uint32_t kalm__pair_rank(const kalm__tokenizer *t, uint32_t left, uint32_t right, size_t *steps)
 {
     uint64_t hash = (((uint64_t)left << 20 | right) * (uint64_t)KALM__HASH_A) & 0xffffffffffu;
     uint32_t shift = 40 - t->bucket_bits, rest = (uint32_t)(hash & (((uint64_t)1 << shift) - 1));
     size_t at = (size_t)(hash >> shift);
     uint32_t filter = kalm__word(t->part[KALM__SEC_FILTER], at), i, end;
     const unsigned char *bucket, *pairs;
+    ++*steps;
     if (!(filter >> (rest & 31) & filter >> (rest >> 5 & 31) & 1)) return KALM__TOK_NONE;
     bucket = t->part[KALM__SEC_BUCKETS] + 4 * at;
     pairs = t->part[KALM__SEC_PAIRS];
     i = kalm__u32(bucket);
     end = kalm__u32(bucket + 4);
-    if (end > t->pairs) return KALM__TOK_NONE;
+    if (end > t->pairs || i > end) return KALM__TOK_NONE;
+    if (end - i > KALM__BUCKET_MOST) end = i + KALM__BUCKET_MOST;
+    *steps += end - i;
     for (; i < end; i++)
         if (kalm__word(pairs, i) == rest) return kalm__word(t->part[KALM__SEC_RANKS], i);
     return KALM__TOK_NONE;
