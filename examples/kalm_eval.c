@@ -1,31 +1,6 @@
 /* kalm_eval.c - the command kalm-eval: rerank the candidates of a test collection and measure the order. */
 #include "../src/tools/command.h"
 
-static const char help[] =
-    "Usage: kalm-eval MODEL.kalm EVAL_DIR [options]\n"
-    "\n"
-    "Rerank the candidates of every query of a test collection and print nDCG@10, MRR@10 and\n"
-    "recall. EVAL_DIR has the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv,\n"
-    "and a run of candidates (TREC format) to rerank.\n"
-    "\n"
-    "  --run FILE              the candidates (default: EVAL_DIR/bm25.run)\n"
-    "  --ratio N[,N...]        pooling ratios (default 4); each document is encoded once\n"
-    "  --bits 32|16|8          kept of each number of a document (default 16)\n"
-    "  --instruction TEXT, --system TEXT, --max-doc-tokens N, --threads N, --kernels NAME\n"
-    "  --queries N             the first N queries alone\n"
-    "  --depth N               the first N candidates of each query alone\n"
-    "  --compare MODEL.kalm    rank with this model as well, and tell how it differs from the\n"
-    "                          first: delta of nDCG, Kendall's tau of the orders, largest\n"
-    "                          and mean change of a margin; may be given several times\n"
-    "  --compare-bits N        the same for the first model's documents kept with N bits\n"
-    "  --compare-run FILE      the same for a run that --save-run wrote (one ratio)\n"
-    "  --max-delta X, --min-tau X   limits of the comparison named before: worse is a failure\n"
-    "  --save-run FILE         write the ranking (TREC format; one ratio)\n"
-    "  --json                  one JSON object instead of tables\n"
-    "  --help\n"
-    "\n"
-    "Exit status: 0 done, 1 failed or worse than the limits, 2 wrong usage.\n";
-
 #define MAX_RATIOS 32
 #define MAX_COMPARISONS 8
 
@@ -447,90 +422,114 @@ static void load_run(ranking *r, const collection *c, const char *path)
 
 /* ---- options and output ------------------------------------------------------------------------------------------ */
 
-static double read_double(const char *name, const char *s)
+static comparison *add_comparison(cmd_args *a)
 {
-    char *end;
-    double v = strtod(s, &end);
-    if (end == s || *end) die_usage("%s must be a number, not '%s'", name, s);
-    return v;
-}
-
-static void add_comparison(options *o, const char *path, int is_run)
-{
+    options *o = (options *)a->to;
     comparison *c = &o->compare[o->comparisons];
     if (o->comparisons++ == MAX_COMPARISONS) die_usage("at most %d comparisons", MAX_COMPARISONS);
-    c->path = path;
-    c->is_run = is_run;
+    c->path = NULL;
+    c->is_run = 0;
     c->bits = 0;
     c->max_delta = c->min_tau = -2;
+    return c;
 }
 
-static comparison *limited(options *o, const char *name)
+static void compare_model(cmd_args *a, const char *name, const char *value)
 {
+    (void)name;
+    add_comparison(a)->path = value;
+}
+
+static void compare_run(cmd_args *a, const char *name, const char *value)
+{
+    comparison *c = add_comparison(a);
+    (void)name;
+    c->path = value;
+    c->is_run = 1;
+}
+
+static void compare_bits(cmd_args *a, const char *name, const char *value)
+{
+    uint32_t bits = cmd_number(name, value, 8, 32);
+    if (bits != 8 && bits != 16 && bits != 32) die_usage("--compare-bits must be 32, 16 or 8");
+    add_comparison(a)->bits = bits;
+}
+
+static comparison *limited(cmd_args *a, const char *name)
+{
+    options *o = (options *)a->to;
     if (!o->comparisons) die_usage("%s belongs behind a --compare", name);
     return &o->compare[o->comparisons - 1];
 }
 
+static void max_delta(cmd_args *a, const char *name, const char *value) { limited(a, name)->max_delta = cmd_real(name, value); }
+static void min_tau(cmd_args *a, const char *name, const char *value) { limited(a, name)->min_tau = cmd_real(name, value); }
+
+static void read_ratios(cmd_args *a, const char *name, const char *value)
+{
+    options *o = (options *)a->to;
+    o->ratios = 0;
+    for (;;) {
+        char word[16];
+        size_t n = strcspn(value, ",");
+        sprintf(word, "%.*s", (int)kalm__min(n, 15), value);
+        if (o->ratios == MAX_RATIOS) die_usage("at most %d ratios", MAX_RATIOS);
+        o->ratio[o->ratios++] = cmd_number(name, word, 1, 1u << 20);
+        if (!value[n]) break;
+        value += n + 1;
+    }
+}
+
+static const cmd_option table[] = {
+    CMD_HEADING("Options"),
+    CMD_TEXT("--run", "FILE", options, run, "the candidates (default: EVAL_DIR/bm25.run)"),
+    CMD_CALL("--ratio", "N[,N...]", read_ratios, "pooling ratios (default 4); each document is encoded once"),
+    CMD_NUMBER("--bits", "32|16|8", options, bits, 8, 32, "kept of each number of a document (default 16)"),
+    CMD_TEXT("--instruction", "TEXT", options, instruction, "what makes a document a good one (default: the model's own)"),
+    CMD_TEXT("--system", "TEXT", options, system, "the sentence before the instruction (default: the model's own)"),
+    CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024)"),
+    CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
+    CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
+    CMD_NUMBER("--queries", "N", options, queries, 1, UINT32_MAX, "the first N queries alone"),
+    CMD_NUMBER("--depth", "N", options, depth, 1, UINT32_MAX, "the first N candidates of each query alone"),
+    CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: delta "
+             "of nDCG, Kendall's tau of the orders, largest and mean change of a margin; may be given several times"),
+    CMD_CALL("--compare-bits", "N", compare_bits, "the same for the first model's documents kept with N bits"),
+    CMD_CALL("--compare-run", "FILE", compare_run, "the same for a run that --save-run wrote (one ratio)"),
+    CMD_CALL("--max-delta", "X", max_delta, "limit of the comparison named before: a larger change is a failure"),
+    CMD_CALL("--min-tau", "X", min_tau, "the same: a smaller tau is a failure"),
+    CMD_TEXT("--save-run", "FILE", options, save_run, "write the ranking (TREC format; one ratio)"),
+    CMD_FLAG("--json", options, json, "one JSON object instead of tables")
+};
+
+static const cmd_program program = {
+    "kalm-eval",
+    "MODEL.kalm EVAL_DIR [options]",
+    "Rerank the candidates of every query of a test collection and print nDCG@10, MRR@10 and recall. EVAL_DIR has the layout of "
+    "BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv, and a run of candidates (TREC format) to rerank.",
+    table, sizeof table / sizeof *table,
+    "Exit status: 0 done, 1 failed or worse than the limits, 2 wrong usage.",
+    NULL
+};
+
 static void read_options(options *o, int argc, char **argv)
 {
     cmd_args a;
-    const char *s;
     uint32_t i;
     memset(o, 0, sizeof *o);
     o->bits = 16;
-    a.argc = argc;
-    a.argv = argv;
-    a.plain = 0;
     o->config.kernels = getenv("KALM_KERNELS");
     if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
-    for (a.at = 1; a.at < argc; a.at++) {
-        if (cmd_flag(&a, "--help") || cmd_flag(&a, "-h")) {
-            fputs(help, stdout);
-            exit(EXIT_OK);
-        } else if (cmd_flag(&a, "--json")) o->json = 1;
-        else if ((s = cmd_value(&a, "--run")) != NULL) o->run = s;
-        else if ((s = cmd_value(&a, "--instruction")) != NULL) o->instruction = s;
-        else if ((s = cmd_value(&a, "--system")) != NULL) o->system = s;
-        else if ((s = cmd_value(&a, "--compare-run")) != NULL) add_comparison(o, s, 1);
-        else if ((s = cmd_value(&a, "--compare-bits")) != NULL) {
-            add_comparison(o, NULL, 0);
-            o->compare[o->comparisons - 1].bits = cmd_number("--compare-bits", s, 8, 32);
-        } else if ((s = cmd_value(&a, "--compare")) != NULL) add_comparison(o, s, 0);
-        else if ((s = cmd_value(&a, "--save-run")) != NULL) o->save_run = s;
-        else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
-        else if ((s = cmd_value(&a, "--max-delta")) != NULL) limited(o, "--max-delta")->max_delta = read_double("--max-delta", s);
-        else if ((s = cmd_value(&a, "--min-tau")) != NULL) limited(o, "--min-tau")->min_tau = read_double("--min-tau", s);
-        else if ((s = cmd_value(&a, "--bits")) != NULL) o->bits = cmd_number("--bits", s, 8, 32);
-        else if ((s = cmd_value(&a, "--queries")) != NULL) o->queries = cmd_number("--queries", s, 1, UINT32_MAX);
-        else if ((s = cmd_value(&a, "--depth")) != NULL) o->depth = cmd_number("--depth", s, 1, UINT32_MAX);
-        else if ((s = cmd_value(&a, "--threads")) != NULL) o->config.threads = cmd_number("--threads", s, 1, 4096);
-        else if ((s = cmd_value(&a, "--max-doc-tokens")) != NULL)
-            o->config.max_doc_tokens = cmd_number("--max-doc-tokens", s, 1, 1u << 30);
-        else if ((s = cmd_value(&a, "--ratio")) != NULL) {
-            o->ratios = 0;
-            for (;;) {
-                char word[16];
-                size_t n = strcspn(s, ",");
-                sprintf(word, "%.*s", (int)kalm__min(n, 15), s);
-                if (o->ratios == MAX_RATIOS) die_usage("at most %d ratios", MAX_RATIOS);
-                o->ratio[o->ratios++] = cmd_number("--ratio", word, 1, 1u << 20);
-                if (!s[n]) break;
-                s += n + 1;
-            }
-        } else if (argv[a.at][0] == '-') die_usage("there is no option %s", argv[a.at]);
-        else if (!o->model) o->model = argv[a.at];
-        else if (!o->dir) o->dir = argv[a.at];
-        else die_usage("what is %s for?", argv[a.at]);
-    }
-    if (!o->model || !o->dir) die_usage("a model and a folder are needed");
+    cmd_parse(&a, &program, o, argc, argv);
+    if (a.words != 2) die_usage("a model and a folder are needed");
+    o->model = a.word[0];
+    o->dir = a.word[1];
+    cmd_args_end(&a);
     if (o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
     if (!o->ratios) o->ratio[o->ratios++] = 4;
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
-    for (i = 0; i < o->comparisons; i++) {
-        uint32_t bits = o->compare[i].bits;
-        if (bits && bits != 8 && bits != 16 && bits != 32) die_usage("--compare-bits must be 32, 16 or 8");
+    for (i = 0; i < o->comparisons; i++)
         if (o->compare[i].is_run && o->ratios > 1) die_usage("a run file holds one ratio");
-    }
     if (o->instruction) o->params.instruction = kalm__text(o->instruction);
     if (o->system) o->params.system = kalm__text(o->system);
 }

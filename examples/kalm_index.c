@@ -3,53 +3,6 @@
 #include "store.h"
 #include "readers.h"
 
-static const char help[] =
-    "Usage: kalm-index MODEL.kalm STORE.db [INPUT...] [options]\n"
-    "       kalm-index STORE.db --info | --export KEY | --delete KEY | --merge OTHER.db...\n"
-    "       kalm-index [MODEL.kalm] STORE.db --verify\n"
-    "\n"
-    "Encode documents once and keep them in a store: STORE.db, a SQLite database that\n"
-    "`kalm-rerank --store` ranks from and any other tool can read.\n"
-    "\n"
-    "Documents that the store has already are passed over, so the same command goes on where\n"
-    "another was stopped or killed, and adds what is new. A document whose text changed under\n"
-    "its key is encoded again (see --changed).\n"
-    "\n"
-    "INPUT is a file, a folder, or - for standard input (also read when there is none).\n"
-    "  --format jsonl          an object a line: \"_id\" or \"id\", \"text\", maybe \"title\", which is\n"
-    "                          encoded before the text; other members are kept as metadata\n"
-    "  --format tsv            key TAB text a line; or columns as the first line names them\n"
-    "  --format lines          a text a line; its key is FILE:LINE\n"
-    "  --format files          a text a file; its key is the path, in a folder that from there\n"
-    "  --format store          another store: its texts, to be encoded by this model\n"
-    "  default                 .jsonl .ndjson .json and .tsv by name, stores by their first\n"
-    "                          bytes, standard input by its first line, other files as one text\n"
-    "  --strict                stop at bad input; default: name it, count it, leave it out\n"
-    "  --changed HOW           of a text that the store has otherwise: replace (default), keep\n"
-    "                          what is stored, or stop\n"
-    "How to encode; a store has one answer for all its documents, the first command's\n"
-    "  --ratio N               tokens pooled into one row (default 4)\n"
-    "  --bits 32|16|8          kept of each number (default 16)\n"
-    "  --max-doc-tokens N      longer documents are cut (default 1024, or what --split needs)\n"
-    "  --split N --overlap M   texts of more than N tokens become windows of N, each sharing M\n"
-    "                          with the one before; the best window's score counts\n"
-    "  --threads N, --kernels NAME   as kalm-rerank has them\n"
-    "  --batch N               documents stored at a time (default 64): at most so many are\n"
-    "                          encoded again after a kill\n"
-    "  --quiet                 no progress, no summary\n"
-    "What else\n"
-    "  --info                  what the store holds\n"
-    "  --verify                check each document and its text against their checksums\n"
-    "  --export KEY            print a document as a line of JSON; with --bytes its encoded\n"
-    "                          bytes (--window W: of a text that was split)\n"
-    "  --delete KEY            may be given many times, as --export\n"
-    "  --merge OTHER.db...     add the documents of other stores of the same model and settings\n"
-    "  --help\n"
-    "\n"
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but bad input was left out,\n"
-    "130 interrupted (what was stored stays).\n";
-
-enum { EXIT_BAD_INPUT = 3 };
 enum { DO_ENCODE, DO_INFO, DO_VERIFY, DO_EXPORT, DO_DELETE, DO_MERGE };
 enum { CHANGED_REPLACE, CHANGED_KEEP, CHANGED_STOP };
 
@@ -57,9 +10,10 @@ typedef struct options {
     const char  *model, *store;
     const char **word;                 /* [words]: inputs, keys or other stores */
     size_t       words;
-    int          action, format, strict, quiet, changed, bytes;
+    int          action, strict, quiet, bytes;
     int          has_split, has_overlap;   /* 0 means something as well */
-    uint32_t     ratio, bits, batch, split, overlap, window;
+    uint32_t     format, changed, ratio, bits, batch, split, overlap, window;
+    size_t       others;               /* with --merge: how many words stood before it */
     kalm_config  config;
 } options;
 
@@ -98,58 +52,29 @@ typedef struct job {
     sqlite3_stmt *find, *insert, *drop, *update;
     /* figures of this run */
     size_t        encoded, stored, replaced, kept, bad, windows, cut, tokens, fresh_metadata;
-    double        started, shown, encoding;
+    double        encoding;            /* seconds */
+    cmd_progress  show;
     uint64_t      first_byte;          /* of input, when the first text went to be encoded */
     double        first_time;
-    int           width, drawn;
 } job;
 
-static void clear_line(job *j)
-{
-    if (j->drawn) fputs("\r\033[K", stderr);
-    j->drawn = 0;
-}
-
-static void print_time(double seconds)
-{
-    if (seconds < 100) fprintf(stderr, "%.0f s", seconds);
-    else if (seconds < 6000) fprintf(stderr, "%.0f min", seconds / 60);
-    else fprintf(stderr, "%.1f h", seconds / 3600);
-}
-
-/* part: of the batch that is being encoded. A bar on a terminal, elsewhere a line every two seconds. */
+/* part: of the batch that is being encoded. */
 static void show_progress(job *j, double part)
 {
-    double now = kalm__now(), share, spent = now - j->first_time;
-    double done = (double)j->encoded + part * (double)j->docs, all = (double)j->in.total, at = (double)corpus_done(&j->in);
-    int bar, i;
-    if (j->o->quiet || now - j->shown < (j->width ? 0.1 : 2)) return;
-    j->shown = now;
-    /* what is read and waits in the batch is not done yet */
-    if (part < 1) at -= (1 - part) * (double)j->held;
+    double share, left = -1, spent = kalm__now() - j->first_time;
+    double done = (double)j->encoded + part * (double)j->docs, all = (double)j->in.total, at;
+    char note[160];
+    int n;
+    if (!cmd_progress_due(&j->show)) return;
+    at = (double)corpus_done(&j->in);
+    if (part < 1) at -= (1 - part) * (double)j->held;      /* what is read and waits in the batch is not done yet */
     share = all > 0 ? at / all : 0;
-    share = share < 0 ? 0 : share > 1 ? 1 : share;
-    if (j->width) {
-        bar = j->width - 75 > 30 ? 30 : j->width - 75;
-        fputs("\r\033[K", stderr);
-        if (j->in.known_size && bar > 4) {
-            fputc('[', stderr);
-            for (i = 0; i < bar; i++) fputc(i < (int)(share * bar) ? '#' : '.', stderr);
-            fputs("] ", stderr);
-        }
-        j->drawn = 1;
-    }
-    if (j->in.known_size) fprintf(stderr, "%3.0f %%  ", share * 100);
-    fprintf(stderr, "%.0f documents", done);
+    n = snprintf(note, sizeof note, "%.0f documents", done);
     if (j->encoding > 0)
-        fprintf(stderr, "  %.1f/s  %.0f tokens/s", done / spent, (double)j->tokens / j->encoding);
-    if (j->in.known_size && j->first_time > 0 && at > (double)j->first_byte && spent > 1) {
-        fputs("  ", stderr);
-        print_time(spent / (at - (double)j->first_byte) * (all - at));
-        fputs(" left", stderr);
-    }
-    if (!j->width) fputc('\n', stderr);
-    fflush(stderr);
+        snprintf(note + n, sizeof note - (size_t)n, "  %.1f/s  %.0f tokens/s", done / spent, (double)j->tokens / j->encoding);
+    if (j->in.known_size && j->first_time > 0 && at > (double)j->first_byte && spent > 1)
+        left = spent / (at - (double)j->first_byte) * (all - at);
+    cmd_progress_line(&j->show, !j->in.known_size ? -1 : share < 0 ? 0 : share, note, left);
 }
 
 static int on_progress(void *user, size_t done, size_t total)
@@ -303,7 +228,7 @@ static void flush_batch(job *j)
     params.progress = on_progress;
     params.progress_user = j;
     if (kalm_encode(j->ctx, texts, j->pieces, &params, docs, &err)) {
-        clear_line(j);
+        cmd_progress_clear(&j->show);
         if (err.code == KALM_CANCELLED && kalm__interrupted && !j->o->quiet)
             fprintf(stderr, "%s holds what was encoded before; the same command goes on from there\n", j->s.path);
         exit(cmd_failed(&err));
@@ -377,13 +302,13 @@ static void write_hash(char *out, uint64_t h)
 
 static void bad_input(job *j, const char *why)
 {
-    clear_line(j);
+    cmd_progress_clear(&j->show);
     if (j->in.line) fprintf(stderr, "%s:%lu: %s\n", corpus_name(&j->in), j->in.line, why);
     else fprintf(stderr, "%s: %s\n", corpus_name(&j->in), why);
     j->bad++;
     if (j->o->strict) {
         flush_batch(j);
-        clear_line(j);
+        cmd_progress_clear(&j->show);
         die("stopped at bad input (--strict); what came before it is stored");
     }
 }
@@ -430,7 +355,7 @@ static void take_record(job *j, const record *r)
         }
         if (j->o->changed == CHANGED_STOP) {
             flush_batch(j);
-            clear_line(j);
+            cmd_progress_clear(&j->show);
             die("%s:%lu: the store has another text of the key '%.*s' (--changed stop)", corpus_name(&j->in), j->in.line,
                 (int)kalm__min(r->key.size, 200), r->key.data);
         }
@@ -477,7 +402,7 @@ static void take_record(job *j, const record *r)
 
 static void summary(const job *j)
 {
-    double spent = kalm__now() - j->started;
+    double spent = kalm__now() - j->show.begun;
     fprintf(stderr, "%lu documents encoded", (unsigned long)j->encoded);
     if (j->s.meta.split) fprintf(stderr, " as %lu windows", (unsigned long)j->windows);
     if (j->encoded)
@@ -534,7 +459,7 @@ static int run_encode(const options *o)
     memset(&j, 0, sizeof j);
     j.o = o;
     if (!o->model) die_usage("no model");
-    corpus_begin(&j.in, o->format);
+    corpus_begin(&j.in, (int)o->format);
     for (i = 0; i < o->words; i++) {
         if (strcmp(o->word[i], o->store) == 0) die_usage("%s is input and store", o->store);
         corpus_take(&j.in, o->word[i]);
@@ -565,14 +490,16 @@ static int run_encode(const options *o)
     j.drop = store_prepare(&j.s, "DELETE FROM documents WHERE key = ?1");
     j.update = store_prepare(&j.s, "UPDATE documents SET metadata = ?2 WHERE key = ?1");
     kalm__catch_signals();
-    j.width = kalm__terminal_width();
-    j.started = j.shown = kalm__now();
+    cmd_progress_begin(&j.show, "");
+    j.show.patience = 0;
+    j.show.every = 2;
+    j.show.quiet = o->quiet;
     while ((what = corpus_next(&j.in, &r)) != CORPUS_END && !kalm__interrupted) {
         if (what == CORPUS_RECORD) take_record(&j, &r);
         else bad_input(&j, j.in.why);
     }
     if (!kalm__interrupted) flush_batch(&j);
-    clear_line(&j);
+    cmd_progress_clear(&j.show);
     if (!o->quiet) summary(&j);
     sqlite3_finalize(j.find);
     sqlite3_finalize(j.insert);
@@ -690,7 +617,7 @@ static int run_export(const options *o)
             export_json(&s, kalm__text(o->word[i]));
         }
     }
-    if (fflush(stdout) || ferror(stdout)) die("cannot write the result: %s", strerror(errno));
+    cmd_flush();
     store_close(&s);
     return EXIT_OK;
 }
@@ -879,20 +806,6 @@ static int run_merge(const options *o)
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
-static uint32_t one_of(const char *option, const char *s, const char *const *names, uint32_t count)
-{
-    uint32_t i;
-    for (i = 0; i < count; i++)
-        if (strcmp(s, names[i]) == 0) return i;
-    die_usage("%s: there is no '%s'", option, s);
-}
-
-static void act(options *o, int action)
-{
-    if (o->action && o->action != action) die_usage("one of --info, --verify, --export, --delete and --merge at a time");
-    o->action = action;
-}
-
 static int is_model(const char *path)
 {
     char head[8];
@@ -905,68 +818,103 @@ static int is_model(const char *path)
     return is;
 }
 
+static void act(cmd_args *a, int action, const char *value)
+{
+    options *o = (options *)a->to;
+    if (o->action && o->action != action) die_usage("one of --info, --verify, --export, --delete and --merge at a time");
+    if (action == DO_MERGE && o->action != DO_MERGE) o->others = a->words;
+    o->action = action;
+    if (value) o->word[o->words++] = value;
+}
+
+static void act_info(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_INFO, value); }
+static void act_verify(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_VERIFY, value); }
+static void act_export(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_EXPORT, value); }
+static void act_delete(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_DELETE, value); }
+static void act_merge(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_MERGE, value); }
+
+static const cmd_option table[] = {
+    CMD_HEADING("Input: files, folders, or - for standard input, which is also read when there is none"),
+    CMD_CHOICE("--format", "auto|jsonl|tsv|lines|files|store", options, format,
+               "jsonl: an object a line: \"_id\" or \"id\", \"text\", maybe \"title\", which is encoded before the text; other members are "
+               "kept as metadata\n"
+               "tsv: key TAB text a line; or columns as the first line names them\n"
+               "lines: a text a line; its key is FILE:LINE\n"
+               "files: a text a file; its key is the path, in a folder that from there\n"
+               "store: another store: its texts, to be encoded by this model\n"
+               "auto (default): .jsonl .ndjson .json and .tsv by name, stores by their first bytes, standard input by its first "
+               "line, other files as one text"),
+    CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, count it, leave it out"),
+    CMD_CHOICE("--changed", "replace|keep|stop", options, changed, "of a text that the store has otherwise: replace it (default), "
+               "keep what is stored, or stop"),
+    CMD_HEADING("How to encode; a store has one answer for all its documents, the first command's"),
+    CMD_NUMBER("--ratio", "N", options, ratio, 1, 1u << 20, "tokens pooled into one row (default 4)"),
+    CMD_NUMBER("--bits", "32|16|8", options, bits, 8, 32, "kept of each number (default 16)"),
+    CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024, or what "
+               "--split needs)"),
+    CMD_NUMBER("--split", "N", options, split, 0, 1u << 30, "texts of more than N tokens become windows of N tokens; the best "
+               "window's score counts"),
+    CMD_NUMBER("--overlap", "M", options, overlap, 0, 1u << 30, "tokens that a window shares with the one before (default 0)"),
+    CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
+    CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one; the environment variable "
+             "KALM_KERNELS says the same)"),
+    CMD_NUMBER("--batch", "N", options, batch, 1, 1u << 20, "documents stored at a time (default 64): at most so many are encoded "
+               "again after a kill"),
+    CMD_FLAG("--quiet", options, quiet, "no progress, no summary"),
+    CMD_HEADING("What else can be done with a store"),
+    CMD_CALL("--info", NULL, act_info, "what the store holds"),
+    CMD_CALL("--verify", NULL, act_verify, "check each document and its text against their checksums"),
+    CMD_CALL("--export", "KEY", act_export, "print a document as a line of JSON; may be given many times"),
+    CMD_FLAG("--bytes", options, bytes, "with --export: its encoded bytes instead"),
+    CMD_NUMBER("--window", "W", options, window, 0, UINT32_MAX, "with --bytes: which window of a text that was split (default 0)"),
+    CMD_CALL("--delete", "KEY", act_delete, "remove a document; may be given many times"),
+    CMD_CALL("--merge", "OTHER.db...", act_merge, "add the documents of other stores of the same model and settings")
+};
+
+static const cmd_program program = {
+    "kalm-index",
+    "MODEL.kalm STORE.db [INPUT...] [options]\n"
+    "STORE.db --info | --export KEY | --delete KEY | --merge OTHER.db...\n"
+    "[MODEL.kalm] STORE.db --verify",
+    "Encode documents once and keep them in a store: STORE.db, a SQLite database that `kalm-rerank --store` ranks from and any "
+    "other tool can read.\n"
+    "\n"
+    "Documents that the store has already are passed over, so the same command goes on where another was stopped or killed, and "
+    "adds what is new. A document whose text changed under its key is encoded again (see --changed).",
+    table, sizeof table / sizeof *table,
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but bad input was left out, 130 interrupted (what was stored stays).",
+    NULL
+};
+
 static void read_options(options *o, int argc, char **argv)
 {
-    static const char *const formats[] = { "auto", "jsonl", "tsv", "lines", "files", "store" };
-    static const char *const changes[] = { "replace", "keep", "stop" };
-    const char **plain = (const char **)cmd_alloc((size_t)argc * sizeof *plain);
-    size_t plains = 0, i;
     cmd_args a;
-    const char *s;
+    size_t i = 0, k, end;
     memset(o, 0, sizeof *o);
-    memset(&a, 0, sizeof a);
-    a.argc = argc;
-    a.argv = argv;
     o->batch = 64;
     o->word = (const char **)cmd_alloc((size_t)argc * sizeof *o->word);
     o->config.kernels = getenv("KALM_KERNELS");
     if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
-    for (a.at = 1; a.at < argc; a.at++) {
-        if (cmd_flag(&a, "--help") || cmd_flag(&a, "-h")) {
-            fputs(help, stdout);
-            exit(EXIT_OK);
-        } else if (cmd_flag(&a, "--")) a.plain = 1;
-        else if (cmd_flag(&a, "--strict")) o->strict = 1;
-        else if (cmd_flag(&a, "--quiet")) o->quiet = 1;
-        else if (cmd_flag(&a, "--bytes")) o->bytes = 1;
-        else if (cmd_flag(&a, "--info")) act(o, DO_INFO);
-        else if (cmd_flag(&a, "--verify")) act(o, DO_VERIFY);
-        else if ((s = cmd_value(&a, "--export")) != NULL) act(o, DO_EXPORT), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--delete")) != NULL) act(o, DO_DELETE), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--merge")) != NULL) act(o, DO_MERGE), o->word[o->words++] = s;
-        else if ((s = cmd_value(&a, "--format")) != NULL) o->format = (int)one_of("--format", s, formats, 6);
-        else if ((s = cmd_value(&a, "--changed")) != NULL) o->changed = (int)one_of("--changed", s, changes, 3);
-        else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
-        else if ((s = cmd_value(&a, "--ratio")) != NULL) o->ratio = cmd_number("--ratio", s, 1, 1u << 20);
-        else if ((s = cmd_value(&a, "--bits")) != NULL) o->bits = cmd_number("--bits", s, 8, 32);
-        else if ((s = cmd_value(&a, "--threads")) != NULL) o->config.threads = cmd_number("--threads", s, 1, 4096);
-        else if ((s = cmd_value(&a, "--batch")) != NULL) o->batch = cmd_number("--batch", s, 1, 1u << 20);
-        else if ((s = cmd_value(&a, "--window")) != NULL) o->window = cmd_number("--window", s, 0, UINT32_MAX);
-        else if ((s = cmd_value(&a, "--split")) != NULL) o->split = cmd_number("--split", s, 0, 1u << 30), o->has_split = 1;
-        else if ((s = cmd_value(&a, "--overlap")) != NULL)
-            o->overlap = cmd_number("--overlap", s, 0, 1u << 30), o->has_overlap = 1;
-        else if ((s = cmd_value(&a, "--max-doc-tokens")) != NULL)
-            o->config.max_doc_tokens = cmd_number("--max-doc-tokens", s, 1, 1u << 30);
-        else if (!a.plain && argv[a.at][0] == '-' && argv[a.at][1]) die_usage("there is no option %s", argv[a.at]);
-        /* the stores behind the first of --merge; only a store or a model may stand in front of it */
-        else if (o->action == DO_MERGE && plains) o->word[o->words++] = argv[a.at];
-        else plain[plains++] = argv[a.at];
-    }
+    cmd_parse(&a, &program, o, argc, argv);
+    o->has_split = cmd_given(&a, "--split");
+    o->has_overlap = cmd_given(&a, "--overlap");
     if (o->bits && o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
     if (o->has_overlap && !o->has_split && !o->action && o->overlap) die_usage("--overlap is for --split");
     if (o->split && o->overlap >= o->split) die_usage("--overlap must be less than --split");
-    i = 0;
-    if (o->action == DO_ENCODE || (plains > 1 && is_model(plain[0]))) {
-        if (plains < 1) die_usage("no model");
-        o->model = plain[i++];
+    /* of --merge A STORE B C: words behind the store are stores as well */
+    end = o->action == DO_MERGE ? kalm__min(a.words, kalm__max(o->others, 1)) : a.words;
+    for (k = end; k < a.words; k++) o->word[o->words++] = a.word[k];
+    if (o->action == DO_ENCODE || (end > 1 && is_model(a.word[0]))) {
+        if (!end) die_usage("no model");
+        o->model = a.word[i++];
     }
-    if (i == plains) die_usage("no store");
-    o->store = plain[i++];
+    if (i == end) die_usage("no store");
+    o->store = a.word[i++];
     if (o->action == DO_ENCODE)
-        while (i < plains) o->word[o->words++] = plain[i++];
-    if (i < plains) die_usage("what is %s for?", plain[i]);
+        while (i < end) o->word[o->words++] = a.word[i++];
+    if (i < end) die_usage("what is %s for?", a.word[i]);
+    cmd_args_end(&a);
     if (is_model(o->store)) die_usage("%s is a model, not a store", o->store);
-    free((void *)plain);
 }
 
 int main(int argc, char **argv)
@@ -974,7 +922,7 @@ int main(int argc, char **argv)
     options o;
     int status;
     kalm__utf8_arguments(&argc, &argv);
-    cmd_name = "kalm-index";
+    cmd_name = program.name;
     read_options(&o, argc, argv);
     status = o.action == DO_INFO ? run_info(&o) : o.action == DO_VERIFY ? run_verify(&o) : o.action == DO_EXPORT ? run_export(&o) :
              o.action == DO_DELETE ? run_delete(&o) : o.action == DO_MERGE ? run_merge(&o) : run_encode(&o);

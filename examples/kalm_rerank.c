@@ -4,45 +4,6 @@
 #  include "store.h"
 #endif
 
-static const char help[] =
-    "Usage: kalm-rerank MODEL.kalm QUERY [DOCUMENT...]\n"
-    "       kalm-rerank MODEL.kalm QUERY --documents FILE\n"
-    "       some-search | kalm-rerank MODEL.kalm QUERY\n"
-    "       kalm-rerank MODEL.kalm QUERY --store STORE.db [--keys K1,K2,... | --candidates FILE]\n"
-    "\n"
-    "Rank documents by how well they answer the query, best first.\n"
-    "\n"
-    "Documents are the arguments, or the lines of FILE (- is standard input, which is also\n"
-    "read when there are none): one text a line, or JSON Lines with \"text\" and maybe \"id\"\n"
-    "and \"title\".\n"
-    "\n"
-    "With --store nothing is encoded: the documents are those that kalm-index put into STORE.db,\n"
-    "all of them or the ones named: --keys between commas, --candidates one a line of FILE.\n"
-    "Of a text that was split, the best window counts and is shown.\n"
-    "\n"
-    "What to ask\n"
-    "  --instruction TEXT      what makes a document a good one (default: the model's own)\n"
-    "  --system TEXT           the sentence before the instruction (default: the model's own)\n"
-    "  --parse-control         marks like <end_of_turn> in the texts act on the prompt, as in\n"
-    "                          the published code; without it they are plain characters\n"
-    "How\n"
-    "  --ratio N               document tokens pooled into one row, from 1 (default 4); of a\n"
-    "                          store a multiple of its own (default: as stored)\n"
-    "  --max-doc-tokens N      longer documents are cut (default 1024)\n"
-    "  --max-query-tokens N    longer queries are cut (default 512)\n"
-    "  --threads N             default: one per core\n"
-    "  --kernels NAME          instruction set to use, see --version (default: the best one;\n"
-    "                          the environment variable KALM_KERNELS says the same)\n"
-    "What to print\n"
-    "  --top-k N               the best N alone\n"
-    "  --width N               columns of the table; 0: texts in full (default: the terminal's)\n"
-    "  --json                  one JSON object instead of a table\n"
-    "  --time                  what it took, on standard error\n"
-    "  --help, --version\n"
-    "\n"
-    "Score is P(yes), from 0 to 1; margin is the difference of the logits, for finer steps.\n"
-    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.\n";
-
 typedef struct options {
     const char *model, *query, *documents, *instruction, *system, *store, *keys, *candidates;
     uint32_t   *window;                /* [shown] of a store of split texts: which one each result shows; else NULL */
@@ -52,63 +13,71 @@ typedef struct options {
     kalm_params params;
 } options;
 
-static void print_version(void)
+static const cmd_option table[] = {
+    CMD_HEADING("Documents"),
+    CMD_TEXT("--documents", "FILE", options, documents, "one text a line, or JSON Lines with \"text\" and maybe \"id\" and \"title\"; "
+             "- is standard input, which is also read when no documents are given"),
+    CMD_TEXT("--store", "STORE.db", options, store, "those that kalm-index put into this store; nothing is encoded then, and of a "
+             "text that was split the best window counts and is shown"),
+    CMD_TEXT("--keys", "K1,K2,...", options, keys, "of the store, only the documents of these keys"),
+    CMD_TEXT("--candidates", "FILE", options, candidates, "the same, with a key a line of FILE"),
+    CMD_HEADING("What to ask"),
+    CMD_TEXT("--instruction", "TEXT", options, instruction, "what makes a document a good one (default: the model's own)"),
+    CMD_TEXT("--system", "TEXT", options, system, "the sentence before the instruction (default: the model's own)"),
+    CMD_BITS("--parse-control", options, params.flags, KALM_PARSE_CONTROL, "marks like <end_of_turn> in the texts act on the "
+             "prompt, as in the published code; without it they are plain characters"),
+    CMD_HEADING("How"),
+    CMD_NUMBER("--ratio", "N", options, params.ratio, 1, 1u << 20, "document tokens pooled into one row, from 1 (default 4); of a "
+               "store a multiple of its own (default: as stored)"),
+    CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024)"),
+    CMD_NUMBER("--max-query-tokens", "N", options, config.max_query_tokens, 1, 1u << 30, "longer queries are cut (default 512)"),
+    CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
+    CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use, see --version (default: the best one; the "
+             "environment variable KALM_KERNELS says the same)"),
+    CMD_HEADING("What to print"),
+    CMD_NUMBER("--top-k", "N", options, top_k, 1, UINT32_MAX, "the best N alone"),
+    CMD_NUMBER("--width", "N", options, width, 0, 1u << 20, "columns of the table; 0: texts in full (default: the terminal's)"),
+    CMD_FLAG("--json", options, json, "one JSON object instead of a table"),
+    CMD_FLAG("--time", options, timing, "what it took, on standard error")
+};
+
+static void print_kernels(void)
 {
-    uint32_t v = kalm_version();
     const char *name;
     size_t i;
-    printf("kalm-rerank %u.%u.%u\nkernels on this machine, best first:", (unsigned)(v >> 16), (unsigned)(v >> 8 & 255),
-           (unsigned)(v & 255));
+    printf("kernels on this machine, best first:");
     for (i = 0; (name = kalm_kernels(i)) != NULL; i++) printf(" %s", name);
     putchar('\n');
 }
 
+static const cmd_program program = {
+    "kalm-rerank",
+    "MODEL.kalm QUERY [DOCUMENT...]\n"
+    "MODEL.kalm QUERY --documents FILE\n"
+    "MODEL.kalm QUERY --store STORE.db [--keys K1,K2,... | --candidates FILE]",
+    "Rank documents by how well they answer the query, best first.",
+    table, sizeof table / sizeof *table,
+    "Score is P(yes), from 0 to 1; margin is the difference of the logits, for finer steps.\n"
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    print_kernels
+};
+
 static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
 {
     cmd_args a;
-    const char *s;
+    size_t i;
     memset(o, 0, sizeof *o);
-    a.argc = argc;
-    a.argv = argv;
-    a.plain = 0;
     o->config.kernels = getenv("KALM_KERNELS");
     if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
-    for (a.at = 1; a.at < argc; a.at++) {
-        if (cmd_flag(&a, "--help") || cmd_flag(&a, "-h")) {
-            fputs(help, stdout);
-            exit(EXIT_OK);
-        } else if (cmd_flag(&a, "--version")) {
-            print_version();
-            exit(EXIT_OK);
-        } else if (cmd_flag(&a, "--")) a.plain = 1;
-        else if (cmd_flag(&a, "--json")) o->json = 1;
-        else if (cmd_flag(&a, "--time")) o->timing = 1;
-        else if (cmd_flag(&a, "--parse-control")) o->params.flags |= KALM_PARSE_CONTROL;
-        else if ((s = cmd_value(&a, "--documents")) != NULL) o->documents = s;
-        else if ((s = cmd_value(&a, "--store")) != NULL) o->store = s;
-        else if ((s = cmd_value(&a, "--keys")) != NULL) o->keys = s;
-        else if ((s = cmd_value(&a, "--candidates")) != NULL) o->candidates = s;
-        else if ((s = cmd_value(&a, "--instruction")) != NULL) o->instruction = s;
-        else if ((s = cmd_value(&a, "--system")) != NULL) o->system = s;
-        else if ((s = cmd_value(&a, "--kernels")) != NULL) o->config.kernels = s;
-        else if ((s = cmd_value(&a, "--ratio")) != NULL) o->params.ratio = cmd_number("--ratio", s, 1, 1u << 20);
-        else if ((s = cmd_value(&a, "--top-k")) != NULL) o->top_k = cmd_number("--top-k", s, 1, UINT32_MAX);
-        else if ((s = cmd_value(&a, "--threads")) != NULL) o->config.threads = cmd_number("--threads", s, 1, 4096);
-        else if ((s = cmd_value(&a, "--max-doc-tokens")) != NULL)
-            o->config.max_doc_tokens = cmd_number("--max-doc-tokens", s, 1, 1u << 30);
-        else if ((s = cmd_value(&a, "--max-query-tokens")) != NULL)
-            o->config.max_query_tokens = cmd_number("--max-query-tokens", s, 1, 1u << 30);
-        else if ((s = cmd_value(&a, "--width")) != NULL) {
-            o->width = cmd_number("--width", s, 0, 1u << 20);
-            o->has_width = 1;
-        } else if (!a.plain && argv[a.at][0] == '-' && argv[a.at][1]) die_usage("there is no option %s", argv[a.at]);
-        else if (!o->model) o->model = argv[a.at];
-        else if (!o->query) o->query = argv[a.at];
-        else {
-            kalm_text none = { NULL, 0 };
-            cmd_add(texts, none, kalm__text(argv[a.at]));
-        }
+    cmd_parse(&a, &program, o, argc, argv);
+    o->has_width = cmd_given(&a, "--width");
+    if (a.words > 0) o->model = a.word[0];
+    if (a.words > 1) o->query = a.word[1];
+    for (i = 2; i < a.words; i++) {
+        kalm_text none = { NULL, 0 };
+        cmd_add(texts, none, kalm__text(a.word[i]));
     }
+    cmd_args_end(&a);
     if (!o->model) die_usage("no model");
     if (!o->query) die_usage("no query");
     if (o->documents && texts->count) die_usage("documents are arguments or --documents, not both");
@@ -166,26 +135,46 @@ static void print_table(const options *o, const cmd_texts *texts, const kalm_sco
 
 static void print_json(const options *o, const cmd_texts *texts, const kalm_score *scores, size_t count, size_t shown)
 {
+    json_out j;
     size_t i;
-    fputs("{\"query\": ", stdout);
-    cmd_json(stdout, kalm__text(o->query));
-    printf(", \"documents\": %lu, \"results\": [", (unsigned long)count);
+    json_begin(&j, stdout);
+    json_open(&j, '{');
+    json_key(&j, "query");
+    json_text(&j, kalm__text(o->query));
+    json_key(&j, "documents");
+    json_uint(&j, count);
+    json_key(&j, "results");
+    json_open(&j, '[');
     for (i = 0; i < shown; i++) {
         const kalm_score *s = &scores[i];
         size_t at = place(o, scores, i);
-        printf("%s\n  {\"rank\": %lu, \"index\": %lu, ", i ? "," : "", (unsigned long)i + 1, (unsigned long)s->index);
+        json_newline(&j);
+        json_open(&j, '{');
+        json_key(&j, "rank");
+        json_uint(&j, i + 1);
+        json_key(&j, "index");
+        json_uint(&j, s->index);
         if (texts->id[at].data) {
-            fputs("\"id\": ", stdout);
-            cmd_json(stdout, texts->id[at]);
-            fputs(", ", stdout);
+            json_key(&j, "id");
+            json_text(&j, texts->id[at]);
         }
-        if (o->window) printf("\"window\": %lu, ", (unsigned long)o->window[i]);
-        printf("\"score\": %.9g, \"margin\": %.9g, \"cut\": %s, \"text\": ", (double)s->score, (double)s->margin,
-               s->cut ? "true" : "false");
-        cmd_json(stdout, texts->text[at]);
-        putchar('}');
+        if (o->window) {
+            json_key(&j, "window");
+            json_uint(&j, o->window[i]);
+        }
+        json_key(&j, "score");
+        json_real(&j, (double)s->score, 9);
+        json_key(&j, "margin");
+        json_real(&j, (double)s->margin, 9);
+        json_key(&j, "cut");
+        json_bool(&j, s->cut != 0);
+        json_key(&j, "text");
+        json_text(&j, texts->text[at]);
+        json_close(&j);
     }
-    fputs("\n]}\n", stdout);
+    json_newline(&j);
+    json_close(&j);
+    json_close(&j);
 }
 
 /* Scores of a store's documents, sorted, and the texts of those that are shown; the count of all. */
@@ -305,6 +294,6 @@ int main(int argc, char **argv)
     free(scores);
     kalm_context_free(ctx);
     kalm_model_close(model);
-    if (fflush(stdout) || ferror(stdout)) die("cannot write the result: %s", strerror(errno));
+    cmd_flush();
     return EXIT_OK;
 }

@@ -153,7 +153,7 @@ KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t coun
 /* The whole file. sections: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
    TENSORS. texts: see kalm__calibrate_begin; NULL where none are given. */
 KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections, kalm__calibration *texts, const char *output,
-                                      unsigned threads, kalm__bar *show, uint64_t *file_size, kalm_error *err)
+                                      unsigned threads, cmd_progress *show, uint64_t *file_size, kalm_error *err)
 {
     static const unsigned char zeros[64] = { 0 };
     kalm__streamer *s = (kalm__streamer *)malloc(sizeof *s);

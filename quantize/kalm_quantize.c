@@ -18,37 +18,13 @@
 #include "../src/tools/texts.h"
 #include "container.h"
 #include "info.h"
+#include "../src/tools/options.h"
 #include "../src/tools/progress.h"
 #include "../tokenizer/import.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char usage[] =
-    "usage: kalm-quantize CHECKPOINT_FOLDER OUT.kalm [options]\n"
-    "       kalm-quantize --info FILE.kalm [--errors]\n"
-    "       kalm-quantize --verify FILE.kalm\n"
-    "\n"
-    "Makes one .kalm file from a Hugging Face checkpoint of a T5Gemma2 reranker: config.json, model.safetensors (or its\n"
-    "shards with model.safetensors.index.json; BF16, F16 or F32) and tokenizer.json or tokenizer.model.\n"
-    "\n"
-    "  --weights TYPE      of the matrices: f32, f16, bf16, q8 (default) or q4\n"
-    "  --embedding TYPE    of the embedding table: default q8 for q8 and q4 weights (it changes a row by half a percent,\n"
-    "                      less than either does to the matrices, and the table is most of a small file), else the type\n"
-    "                      it has in the checkpoint, which loses nothing, but f32 only for f32 weights\n"
-    "  --tokenizer FILE    default: tokenizer.json in the folder, else tokenizer.model; 'none': token ids only\n"
-    "  --yes-id N --no-id N   the answer tokens; default: the last tokens of \"yes\" and \"no\"\n"
-    "  --name TEXT         the name the file carries; default: that of the folder\n"
-    "  --system TEXT       the system sentence of the prompt, and\n"
-    "  --instruction TEXT  the instruction used where the user of the library gives none\n"
-    "  --calibrate FILE    for q4 and q8: texts like those that will be ranked, one a line, or query<TAB>text, or JSON Lines\n"
-    "                      with \"text\" and perhaps \"query\". Up to 256 are run through the model, and weights are rounded\n"
-    "                      so that what the matrices make of them changes least\n"
-    "  --threads N         default: one per core\n"
-    "  --quiet             print errors only\n"
-    "\n"
-    "  --info FILE         print shape, sections, sizes and checksums of a .kalm file; with --errors also each tensor\n"
-    "                      and how much rounding changed it (root mean square, relative to that of its weights)\n"
-    "  --verify FILE       read the whole file and compare every section with its checksum\n";
+enum { NO_ID = 0x7fffffff };            /* an answer token that is not given */
 
 typedef struct options {
     const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction, *calibrate;
@@ -56,13 +32,43 @@ typedef struct options {
     int         errors, quiet;
 } options;
 
-enum { NO_ID = 0x7fffffff };
+static const cmd_option option_table[] = {
+    CMD_HEADING("Converting"),
+    CMD_CHOICE("--weights", "f32|f16|bf16|q8|q4", options, weights, "type of the matrices (default q8)"),
+    CMD_CHOICE("--embedding", "f32|f16|bf16|q8|q4", options, embedding, "type of the embedding table: default q8 for q8 and q4 "
+               "weights (it changes a row by half a percent, less than either does to the matrices, and the table is most of a "
+               "small file), else the type it has in the checkpoint, which loses nothing, but f32 only for f32 weights"),
+    CMD_TEXT("--tokenizer", "FILE", options, tokenizer, "default: tokenizer.json in the folder, else tokenizer.model; 'none': token "
+             "ids only"),
+    CMD_NUMBER("--yes-id", "N", options, yes_id, 0, NO_ID - 1, "the answer token; default: the last token of \"yes\""),
+    CMD_NUMBER("--no-id", "N", options, no_id, 0, NO_ID - 1, "the same for \"no\""),
+    CMD_TEXT("--name", "TEXT", options, name, "the name the file carries; default: that of the folder"),
+    CMD_TEXT("--system", "TEXT", options, system, "the system sentence of the prompt"),
+    CMD_TEXT("--instruction", "TEXT", options, instruction, "the instruction used where the user of the library gives none"),
+    CMD_TEXT("--calibrate", "FILE", options, calibrate, "for q4 and q8: texts like those that will be ranked, one a line, or "
+             "query<TAB>text, or JSON with \"text\" and perhaps \"query\". Up to 256 are run through the model, and weights are "
+             "rounded so that what the matrices make of them changes least"),
+    CMD_NUMBER("--threads", "N", options, threads, 1, KALM__MAX_THREADS, "default: one for each core"),
+    CMD_FLAG("--quiet", options, quiet, "print errors only"),
+    CMD_HEADING("Looking at a file"),
+    CMD_TEXT("--info", "FILE", options, info, "print shape, sections, sizes and checksums of a .kalm file"),
+    CMD_FLAG("--errors", options, errors, "with --info: also each tensor and how much rounding changed it (root mean square, "
+             "relative to that of its weights)"),
+    CMD_TEXT("--verify", "FILE", options, verify, "read the whole file and compare every section with its checksum")
+};
 
-static int complain(const char *text)
-{
-    fprintf(stderr, "kalm-quantize: %s\n", text);
-    return 1;
-}
+static const cmd_program program = {
+    "kalm-quantize",
+    "CHECKPOINT_FOLDER OUT.kalm [options]\n"
+    "--info FILE.kalm [--errors]\n"
+    "--verify FILE.kalm",
+    "Make one .kalm file from a Hugging Face checkpoint of a T5Gemma2 reranker: config.json, model.safetensors (or its "
+    "shards with model.safetensors.index.json; BF16, F16 or F32) and tokenizer.json or tokenizer.model.",
+    option_table, sizeof option_table / sizeof *option_table,
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage, 128 + the number of the signal that "
+    "interrupted it.",
+    NULL
+};
 
 /* ---- converting -------------------------------------------------------------------------------------------------- */
 
@@ -140,7 +146,7 @@ static uint32_t default_embedding(uint32_t weights, const kalm__checkpoint *c)
     return has == KALM__F32 ? weights : has;
 }
 
-static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
+static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err)
 {
     static const char *const prompt[KALM__STRINGS] = {      /* as the published code has them */
         "", "<Document>: ", "<bos><start_of_turn>user\n", "\n\n<Instruct>: ", "\n<Query>: ",
@@ -168,7 +174,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     r = kalm__checkpoint_read(&p.c, o->input, err);
     if (!r) {
         uint32_t yes = o->yes_id, no = o->no_id;
-        kalm__bar_step(show, "tokenizer");
+        cmd_progress_stage(show, "tokenizer");
         r = read_tokenizer(o, &sections[KALM__SECTION_TOKENIZER], &yes, &no, err);
         if (r) {
         } else if (yes == NO_ID || no == NO_ID)
@@ -199,7 +205,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
                  (unsigned long)p.c.st.count, (unsigned long)p.c.st.shard_count, (unsigned long)p.c.shape.side[0].layers,
                  (unsigned long)p.c.shape.side[1].layers, (unsigned long)p.c.shape.hidden_size,
                  (unsigned long)p.c.shape.vocabulary);
-        kalm__bar_step(show, line);
+        cmd_progress_stage(show, line);
     }
     if (!r) r = kalm__ties_resolve(&p.c, err);
     if (!r) {
@@ -210,7 +216,7 @@ static kalm_result convert(const options *o, kalm__bar *show, kalm_error *err)
     if (!r) r = kalm__out_section_strings(&sections[KALM__SECTION_STRINGS], strings, err);
     show->total = p.source_bytes;
     if (!r) r = kalm__write_file(&p, sections, o->calibrate ? &texts : NULL, o->output, o->threads, show, &size, err);
-    kalm__bar_clear(show);
+    cmd_progress_clear(show);
     if (!r && !o->quiet) {
         double passed = kalm__now() - show->begun;
         fprintf(stderr, "%s: %.1f MB (weights %s, embedding %s) from %.1f MB in %.1f s\n", o->output, (double)size / 1e6,
@@ -252,103 +258,42 @@ static kalm_result look(const options *o, kalm_error *err)
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-static int parse_type(const char *text, uint32_t *type)
+static void read_options(options *o, int argc, char **argv)
 {
-    for (*type = 0; *type < KALM__TYPES; ++*type)
-        if (!strcmp(text, kalm__type_name(*type))) return 1;
-    return 0;
-}
-
-static int parse_number(const char *text, uint32_t most, uint32_t *n)
-{
-    unsigned long long v = 0;
-    const char *c = text;
-    for (; *c >= '0' && *c <= '9' && v <= most; c++) v = v * 10 + (unsigned)(*c - '0');
-    *n = (uint32_t)v;
-    return c != text && !*c && v <= most;
-}
-
-static int parse_options(options *o, int argc, char **argv)
-{
-    static const char *const valued[] = { "--weights", "--embedding", "--tokenizer", "--yes-id", "--no-id", "--name",
-                                          "--system", "--instruction", "--threads", "--info", "--verify", "--calibrate" };
-    char text[200];
-    int i, plain = 0, embedding = 0;
-    size_t k;
+    cmd_args a;
     memset(o, 0, sizeof *o);
     o->weights = KALM__Q8;
+    o->embedding = KALM__TYPES;        /* by weights and checkpoint, see default_embedding */
     o->yes_id = o->no_id = NO_ID;
-    for (i = 1; i < argc; i++) {
-        const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
-        int good = 1;
-        if (!strcmp(a, "--errors")) o->errors = 1;
-        else if (!strcmp(a, "--quiet")) o->quiet = 1;
-        else if (!strcmp(a, "--") && !plain) plain = 1;
-        else if (plain != 1 && a[0] == '-' && a[1]) {
-            for (k = 0; k < sizeof valued / sizeof *valued && strcmp(a, valued[k]); k++) {}
-            if (k == sizeof valued / sizeof *valued) {
-                snprintf(text, sizeof text, "unknown option %.100s; see --help", a);
-                return complain(text);
-            }
-            if (!v) {
-                snprintf(text, sizeof text, "%s needs a value; see --help", a);
-                return complain(text);
-            }
-            i++;
-            switch (k) {
-            case 0: good = parse_type(v, &o->weights); break;
-            case 1: good = embedding = parse_type(v, &o->embedding); break;
-            case 2: o->tokenizer = v; break;
-            case 3: good = parse_number(v, NO_ID - 1, &o->yes_id); break;
-            case 4: good = parse_number(v, NO_ID - 1, &o->no_id); break;
-            case 5: o->name = v; break;
-            case 6: o->system = v; break;
-            case 7: o->instruction = v; break;
-            case 8: good = parse_number(v, KALM__MAX_THREADS, &o->threads) && o->threads; break;
-            case 9: o->info = v; break;
-            case 10: o->verify = v; break;
-            default: o->calibrate = v; break;
-            }
-            if (!good) {
-                snprintf(text, sizeof text, "%s cannot be %.100s; see --help", a, v);
-                return complain(text);
-            }
-        } else if (!o->input) o->input = a;
-        else if (!o->output) o->output = a;
-        else return complain("more than a folder and a file; see --help");
-    }
-    if (!embedding) o->embedding = KALM__TYPES;    /* by weights and checkpoint, see default_embedding */
+    cmd_parse(&a, &program, o, argc, argv);
     if (!o->threads) o->threads = kalm__cores() < KALM__MAX_THREADS ? kalm__cores() : KALM__MAX_THREADS;
     if (o->info || o->verify) {
-        if (o->input || (o->info && o->verify)) return complain("--info and --verify take one file and nothing else");
-        return 0;
+        if (a.words || (o->info && o->verify)) die_usage("--info and --verify take one file and nothing else");
+    } else {
+        if (a.words > 2) die_usage("more than a folder and a file");
+        if (o->calibrate && !kalm__is_quantised(o->weights)) die_usage("--calibrate is for --weights q8 or q4");
+        if (a.words < 2) die_usage("a checkpoint folder and an output file are needed");
+        o->input = a.word[0];
+        o->output = a.word[1];
     }
-    if (o->calibrate && !kalm__is_quantised(o->weights)) return complain("--calibrate is for --weights q8 or q4");
-    if (!o->input || !o->output) return complain("a checkpoint folder and an output file are needed; see --help");
-    return 0;
+    cmd_args_end(&a);
 }
 
 int main(int argc, char **argv)
 {
     options o;
-    kalm__bar show;
+    cmd_progress show;
     kalm_error err;
     kalm_result r;
-    int i;
     kalm__utf8_arguments(&argc, &argv);
-    for (i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    if (parse_options(&o, argc, argv)) return 2;
+    cmd_name = program.name;
+    read_options(&o, argc, argv);
     kalm__no_error(&err);
-    memset(&show, 0, sizeof show);
-    show.begun = kalm__now();
-    show.width = o.quiet ? 0 : kalm__terminal_width();
+    cmd_progress_begin(&show, "");
+    show.patience = 0;
     show.quiet = o.quiet;
     kalm__catch_signals();
     r = o.info || o.verify ? look(&o, &err) : convert(&o, &show, &err);
-    if (r) complain(err.text);
-    return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? 1 : 0;
+    if (r) say("%s", err.text);
+    return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? EXIT_FAILED : EXIT_OK;
 }

@@ -7,36 +7,12 @@
    get norms of about 1.7, so that attention prefers some keys and margins depend on the document. */
 #include "../src/tools/files.h"
 #include "../src/base.h"
+#include "../src/tools/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #if defined(_WIN32)
 #  include <direct.h>
 #endif
-
-static const char usage[] =
-    "usage: kalm-random-checkpoint nano|small|large OUT_FOLDER [options]\n"
-    "       kalm-random-checkpoint hidden=64 mlp=128 layers=6 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=512 OUT_FOLDER\n"
-    "\n"
-    "Writes config.json and model.safetensors (or shards and their index) with random weights. Dims may follow a name:\n"
-    "'nano layers=2' is a Nano of two layers. Also: decoder_layers= decoder_mlp= decoder_heads= decoder_kv_heads=\n"
-    "decoder_head_dim= decoder_window= full_every= (6) positions= scalar= (query_pre_attn_scalar) softcap= (0: none)\n"
-    "\n"
-    "  --seed N           default 1\n"
-    "  --dtype TYPE       bf16 (default), f16 or f32\n"
-    "  --shard-size MB    default 5000\n"
-    "  --untied           an lm_head of its own\n"
-    "  --decoder-table same|own   store the decoder's embedding table as well\n"
-    "  --nested           the newer tensor names (model.encoder.text_model.…)\n"
-    "  --old-config       rotary settings and layer types in the older spelling\n"
-    "  --vision           a few tensors of a vision tower and projector\n"
-    "  --massive          a few channels of the residual stream two orders above the others, as large models have them\n"
-    "  --quiet\n";
-
-static int complain(const char *text)
-{
-    fprintf(stderr, "kalm-random-checkpoint: %s\n", text);
-    return 1;
-}
 
 /* ---- shape ----------------------------------------------------------------------------------------------------------- */
 
@@ -48,10 +24,39 @@ typedef struct dims {
 typedef struct options {
     dims               d;
     const char        *out;
-    unsigned long      seed, shard_mb;
+    uint32_t           seed, shard_mb;
     uint32_t           type;           /* 0 f32, 1 f16, 2 bf16, as KALM__F32 ... */
-    int                untied, table, nested, old, vision, massive, quiet;
+    uint32_t           table;          /* of the decoder: 0 none, 1 the encoder's again, 2 its own */
+    int                untied, nested, old, vision, massive, quiet;
 } options;
+
+static const cmd_option table[] = {
+    CMD_HEADING("Options"),
+    CMD_NUMBER("--seed", "N", options, seed, 0, UINT32_MAX, "of the random numbers (default 1)"),
+    CMD_CHOICE("--dtype", "f32|f16|bf16", options, type, "of the tensors (default bf16)"),
+    CMD_NUMBER("--shard-size", "MB", options, shard_mb, 1, 1u << 30, "largest file (default 5000)"),
+    CMD_FLAG("--untied", options, untied, "an lm_head of its own"),
+    CMD_CHOICE("--decoder-table", "none|same|own", options, table, "store the decoder's embedding table as well"),
+    CMD_FLAG("--nested", options, nested, "the newer tensor names (model.encoder.text_model.…)"),
+    CMD_FLAG("--old-config", options, old, "rotary settings and layer types in the older spelling"),
+    CMD_FLAG("--vision", options, vision, "a few tensors of a vision tower and projector"),
+    CMD_FLAG("--massive", options, massive, "a few channels of the residual stream two orders above the others, as large models "
+             "have them"),
+    CMD_FLAG("--quiet", options, quiet, "print errors only")
+};
+
+static const cmd_program program = {
+    "kalm-random-checkpoint",
+    "nano|small|large OUT_FOLDER [options]\n"
+    "hidden=64 mlp=128 layers=6 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=512 OUT_FOLDER",
+    "Write a checkpoint with random weights: config.json and model.safetensors, or shards and their index.\n"
+    "Dimensions may follow a name: 'nano layers=2' is a Nano of two layers. Also: decoder_layers= decoder_mlp= decoder_heads= "
+    "decoder_kv_heads= decoder_head_dim= decoder_window= full_every= (6) positions= scalar= (query_pre_attn_scalar) softcap= "
+    "(0: none)",
+    table, sizeof table / sizeof *table,
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    NULL
+};
 
 static const dims nano = { 640, 262144, { 2048, 2048 }, { 18, 18 }, { 4, 4 }, { 1, 1 }, { 256, 256 }, { 512, 512 }, 6,
                            131072, 256, 0 };
@@ -467,77 +472,47 @@ static kalm_result generate(const options *o, kalm_error *err)
     return r;
 }
 
+static void read_options(options *o, int argc, char **argv)
+{
+    cmd_args a;
+    unsigned side;
+    size_t i;
+    memset(o, 0, sizeof *o);
+    o->seed = 1;
+    o->shard_mb = 5000;
+    o->type = 2;
+    o->d.full_every = 6;
+    o->d.positions = 32768;
+    cmd_parse(&a, &program, o, argc, argv);
+    for (i = 0; i < a.words; i++) {
+        const char *word = a.word[i];
+        if (!strcmp(word, "nano")) o->d = nano;
+        else if (!strcmp(word, "small")) o->d = small;
+        else if (!strcmp(word, "large")) o->d = large;
+        else if (set_dim(&o->d, word)) {}
+        else if (!o->out) o->out = word;
+        else die_usage("%.100s is no dimension, and the folder is %.80s", word, o->out);
+    }
+    cmd_args_end(&a);
+    if (!o->d.scalar) o->d.scalar = o->d.head_dim[0];
+    for (side = 0; side < 2; side++)
+        if (!o->out || !o->d.hidden || !o->d.mlp[side] || !o->d.layers[side] || !o->d.heads[side] || !o->d.kv_heads[side]
+            || !o->d.head_dim[side] || !o->d.window[side] || o->d.vocabulary < 2 || !o->d.full_every || !o->d.positions
+            || o->d.heads[side] % o->d.kv_heads[side] || o->d.head_dim[side] % 2)
+            die_usage("a folder and a whole shape are needed (kv_heads divides heads, head_dim is even)");
+}
+
 int main(int argc, char **argv)
 {
     options o;
     kalm_error err;
     kalm_result r;
-    char text[300];
-    unsigned side;
-    int i;
     kalm__utf8_arguments(&argc, &argv);
-    memset(&o, 0, sizeof o);
-    o.seed = 1;
-    o.shard_mb = 5000;
-    o.type = 2;
-    o.d.full_every = 6;
-    o.d.positions = 32768;
-    for (i = 1; i < argc; i++) {
-        const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : "";
-        int good = 1;
-        char *end;
-        if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
-            fputs(usage, stdout);
-            return 0;
-        }
-        if (!strcmp(a, "nano")) o.d = nano;
-        else if (!strcmp(a, "small")) o.d = small;
-        else if (!strcmp(a, "large")) o.d = large;
-        else if (!strcmp(a, "--untied")) o.untied = 1;
-        else if (!strcmp(a, "--nested")) o.nested = 1;
-        else if (!strcmp(a, "--old-config")) o.old = 1;
-        else if (!strcmp(a, "--vision")) o.vision = 1;
-        else if (!strcmp(a, "--massive")) o.massive = 1;
-        else if (!strcmp(a, "--quiet")) o.quiet = 1;
-        else if (!strcmp(a, "--seed")) {
-            o.seed = strtoul(v, &end, 10);
-            good = *v && !*end;
-            i++;
-        } else if (!strcmp(a, "--shard-size")) {
-            o.shard_mb = strtoul(v, &end, 10);
-            good = o.shard_mb && !*end;
-            i++;
-        } else if (!strcmp(a, "--dtype")) {
-            o.type = !strcmp(v, "f32") ? 0 : !strcmp(v, "f16") ? 1 : 2;
-            good = o.type < 2 || !strcmp(v, "bf16");
-            i++;
-        } else if (!strcmp(a, "--decoder-table")) {
-            o.table = !strcmp(v, "same") ? 1 : 2;
-            good = o.table == 1 || !strcmp(v, "own");
-            i++;
-        } else if (a[0] == '-') {
-            snprintf(text, sizeof text, "unknown option %.100s; see --help", a);
-            return complain(text), 2;
-        } else if (set_dim(&o.d, a)) {
-        } else if (!o.out) o.out = a;
-        else {
-            snprintf(text, sizeof text, "%.100s is no dim, and the folder is %.80s; see --help", a, o.out);
-            return complain(text), 2;
-        }
-        if (!good) {
-            snprintf(text, sizeof text, "%s cannot be '%.100s'; see --help", a, v);
-            return complain(text), 2;
-        }
-    }
-    if (!o.d.scalar) o.d.scalar = o.d.head_dim[0];
-    for (side = 0; side < 2; side++)
-        if (!o.out || !o.d.hidden || !o.d.mlp[side] || !o.d.layers[side] || !o.d.heads[side] || !o.d.kv_heads[side]
-            || !o.d.head_dim[side] || !o.d.window[side] || o.d.vocabulary < 2 || !o.d.full_every || !o.d.positions
-            || o.d.heads[side] % o.d.kv_heads[side] || o.d.head_dim[side] % 2)
-            return complain("a folder and a whole shape are needed (kv_heads divides heads, head_dim is even); see --help"), 2;
+    cmd_name = program.name;
+    read_options(&o, argc, argv);
     kalm__catch_signals();
     kalm__no_error(&err);
     r = generate(&o, &err);
-    if (r) complain(err.text);
-    return r ? 1 : 0;
+    if (r) say("%s", err.text);
+    return r ? EXIT_FAILED : EXIT_OK;
 }

@@ -92,7 +92,7 @@ KALM__FN kalm_result kalm__streamer_begin(kalm__streamer *s, const kalm__plan *p
 }
 
 /* Every tensor of the plan, in its order, to w; fills in the tensors' errors. texts: NULL where none are given. */
-KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibration *texts, kalm__output *w, kalm__bar *show,
+KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibration *texts, kalm__output *w, cmd_progress *show,
                               kalm_error *err)
 {
     size_t i, u, k;
@@ -113,7 +113,7 @@ KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibr
         int now = it->what == KALM__ITEM_MATRIX ? 1 + (int)(it->t.kind / 32) : it->what == KALM__ITEM_TABLE ? 3 : 0;
         static const char *const stages[4] = { "vectors", "layers of the encoder", "layers of the decoder", "embedding" };
         kalm__tensor_name(name, it->t.kind, it->t.layer);
-        if (now != stage) kalm__bar_step(show, stages[stage = now]);
+        if (now != stage) cmd_progress_stage(show, stages[stage = now]);
         b.lot.it = it;
         b.lot.stride = each;
         b.lot.moments = NULL;
@@ -122,8 +122,8 @@ KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibr
                 char what[48];
                 kalm_result r;
                 snprintf(what, sizeof what, "texts through %.*s", (int)strlen(name) - 2, name);    /* without ".q" */
-                kalm__bar_step(show, what);
-                kalm__bar_draw(show, what);
+                cmd_progress_stage(show, what);
+                cmd_progress_bytes(show, what);
                 r = kalm__calibrate_layer(texts, it->t.kind / 32, it->t.layer, err);
                 if (r) return r;
             }
@@ -161,7 +161,7 @@ KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibr
             w->pending_size = size;
             current = !current;
             show->done += it->what == KALM__ITEM_HEAD ? 0 : it->from->size * n / it->units;
-            kalm__bar_draw(show, name);
+            cmd_progress_bytes(show, name);
         }
         it->t.error = loss.weight > 0 ? (float)sqrt(loss.change / loss.weight) : 0;
     }

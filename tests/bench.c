@@ -7,30 +7,18 @@
 #ifndef _DEFAULT_SOURCE
 #  define _DEFAULT_SOURCE              /* clock_gettime, getrusage, getloadavg under -std=c99 */
 #endif
+#include "../src/tools/files.h"        /* before all else, see there */
 #define KALM__EVEX_VNNI                /* see config.h */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
+#include "../src/tools/options.h"
+#include "../src/tools/json_out.h"
 #include "bench_kernels.h"
 #include "bench_tokenizer.h"
 #if defined(__unix__) || defined(__APPLE__)
 #  include <sys/resource.h>
 #  define HAVE_USAGE 1
 #endif
-
-static const char usage[] =
-    "usage: kalm-bench [options] [MODEL.kalm ...]\n"
-    "\n"
-    "The first model gets all figures, the others encode_512 each; without any only the matmuls are measured.\n"
-    "\n"
-    "  --model FILE     the same as MODEL.kalm\n"
-    "  --tokenizer FILE the model whose tokenizer is measured; default: the first one\n"
-    "  --threads N      measure 1 and N threads; default 2 where there are as many cores\n"
-    "  --only NAME      only the figures whose names begin so (also: kernels, tokenizer)\n"
-    "  --quick          less than 40 seconds where nothing else runs: fewer repetitions, documents and large shapes\n"
-    "  --long           also encode_8192 and encode_32768\n"
-    "  --shapes         every shape of the matmul figures, not the worst alone\n"
-    "  --csv            the table as CSV\n"
-    "  --json FILE      where the figures go; default build/bench.json\n";
 
 typedef struct options {
     const char *only, *json, *tokenizer, *model[8];
@@ -41,15 +29,41 @@ typedef struct options {
 static options opt;
 static double begun, time_limit;
 
-static void die(const char *what, const char *why)
+static void add_model(cmd_args *a, const char *name, const char *value)
 {
-    fprintf(stderr, "kalm-bench: %s%s%s\n", what, *why ? ": " : "", why);
-    exit(EXIT_FAILURE);
+    (void)a, (void)name;
+    if (opt.models == (int)(sizeof opt.model / sizeof opt.model[0])) die_usage("more than %d models", opt.models);
+    opt.model[opt.models++] = value;
 }
+
+static const cmd_option table[] = {
+    CMD_HEADING("Options"),
+    CMD_CALL("--model", "FILE", add_model, "the same as MODEL.kalm"),
+    CMD_TEXT("--tokenizer", "FILE", options, tokenizer, "the model whose tokenizer is measured; default: the first one"),
+    CMD_NUMBER("--threads", "N", options, threads[1], 1, KALM__MAX_THREADS, "measure 1 and N threads; default 2 where there are as "
+               "many cores"),
+    CMD_TEXT("--only", "NAME", options, only, "only the figures whose names begin so (also: kernels, tokenizer)"),
+    CMD_FLAG("--quick", options, quick, "less than 40 seconds where nothing else runs: fewer repetitions, documents and large "
+             "shapes"),
+    CMD_FLAG("--long", options, longer, "also encode_8192 and encode_32768"),
+    CMD_FLAG("--shapes", options, shapes, "every shape of the matmul figures, not the worst alone"),
+    CMD_FLAG("--csv", options, csv, "the table as CSV"),
+    CMD_TEXT("--json", "FILE", options, json, "where the figures go; default build/bench.json")
+};
+
+static const cmd_program program = {
+    "kalm-bench",
+    "[options] [MODEL.kalm ...]",
+    "Measure how close this machine comes to what its silicon can do: matrix products, encoding, ranking.\n"
+    "The first model gets all figures, the others encode_512 each; without any only the matmuls are measured.",
+    table, sizeof table / sizeof *table,
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    NULL
+};
 
 static void check(kalm_result r, const kalm_error *err)
 {
-    if (r) die(err->text, "");
+    if (r) die("%s", err->text);
 }
 
 static int wanted(const char *name)
@@ -81,7 +95,7 @@ static void report(const char *name, unsigned threads, double value, const char 
 {
     figure *f = &figures[figure_count];
     if (!wanted(name)) return;
-    if (figure_count == sizeof figures / sizeof figures[0]) die("too many figures", "");
+    if (figure_count == sizeof figures / sizeof figures[0]) die("too many figures");
     figure_count++;
     snprintf(f->name, sizeof f->name, "%s", name);
     f->threads = threads;
@@ -116,21 +130,34 @@ static void heading(const char *text)
 static void write_json(void)
 {
     FILE *f = fopen(opt.json, "wb");
+    json_out j;
     size_t i;
-    if (!f) die("cannot write", opt.json);
-    fputs("[\n", f);
+    if (!f) die("cannot write %s", opt.json);
+    json_begin(&j, f);
+    json_open(&j, '[');
     for (i = 0; i < figure_count; i++) {
         const figure *g = &figures[i];
-        fprintf(f, "  {\"name\": \"%s\", \"threads\": %u, \"value\": %.6g, \"unit\": \"%s\"", g->name, g->threads,
-                g->value, g->unit);
-        if (g->peak > 0) fprintf(f, ", \"peak\": %.6g", g->peak);
-        else fputs(", \"peak\": null", f);
-        if (g->ratio > 0) fprintf(f, ", \"ratio\": %.4f}", g->ratio);
-        else fputs(", \"ratio\": null}", f);
-        fputs(i + 1 < figure_count ? ",\n" : "\n", f);
+        json_newline(&j);
+        json_open(&j, '{');
+        json_key(&j, "name");
+        json_text(&j, kalm__text(g->name));
+        json_key(&j, "threads");
+        json_uint(&j, g->threads);
+        json_key(&j, "value");
+        json_real(&j, g->value, 6);
+        json_key(&j, "unit");
+        json_text(&j, kalm__text(g->unit));
+        json_key(&j, "peak");
+        if (g->peak > 0) json_real(&j, g->peak, 6);
+        else json_raw(&j, "null");
+        json_key(&j, "ratio");
+        if (g->ratio > 0) json_real(&j, g->ratio, 4);
+        else json_raw(&j, "null");
+        json_close(&j);
     }
-    fputs("]\n", f);
-    if (fclose(f)) die("cannot write", opt.json);
+    json_newline(&j);
+    json_close(&j);
+    if (ferror(f) | fclose(f)) die("cannot write %s", opt.json);
 }
 
 /* ---- yardsticks of 64-bit ARM, beside those of x86 in bench_kernels.h ---------------------------------- */
@@ -671,7 +698,7 @@ static void bench_encode(const kalm_model *model, const char *name, size_t token
     char note[128], other[64];
     if (!wanted(name) || tokens > model->file.shape.side[KALM__ENCODER].max_positions) return;
     ids = (int32_t *)malloc(tokens * count * sizeof *ids);
-    if (!ids) die("no memory", "");
+    if (!ids) die("no memory");
     random_ids(model, ids, tokens * count, 7);
     memset(jobs, 0, sizeof jobs);
     for (k = 0; k < opt.counts; k++) {
@@ -738,7 +765,7 @@ static kalm_doc *random_doc(const kalm_model *model, size_t tokens, uint32_t rat
     info.bits = 16;
     info.fingerprint = model->file.fingerprint;
     doc = kalm__doc_new(&model->alloc, &info, &rows);
-    if (!doc || info.width > 16384) die("no memory for a document", "");
+    if (!doc || info.width > 16384) die("no memory for a document");
     bytes = kalm__doc_row_bytes(info.width, info.bits);
     for (i = 0; i < info.rows; i++) {
         for (k = 0; k < info.width; k++) x[k] = (float)(random_bits(&seed) >> 40) * 2.0e-7f - 1.7f;
@@ -845,7 +872,7 @@ static void bench_decode(const kalm_model *model)
             snprintf(note, sizeof note, "%s_first", names[k]);
             report(note, threads, 1e3 * jobs[k].first / (double)count, "ms/doc", 0, 0,
                    k ? "the query that fills the cache" : "");
-            if (memcmp(scores[0], scores[k], count * sizeof scores[0][0])) die("scores differ with a cache", names[k]);
+            if (memcmp(scores[0], scores[k], count * sizeof scores[0][0])) die("scores differ with a cache: %s", names[k]);
         }
         snprintf(note, sizeof note, "estimated: %u + %u tokens through the encoder; %.0f MB of memory at most", PASSAGE,
                  PROMPT, (double)h[3].most * 1e-6);
@@ -1030,44 +1057,21 @@ static void print_machine(void)
 
 static void read_options(int argc, char **argv)
 {
-    int i;
+    cmd_args a;
+    size_t i;
     opt.json = "build/bench.json";
     opt.threads[0] = 1;
     opt.threads[1] = kalm__cores() > 1 ? 2 : 1;
-    for (i = 1; i < argc; i++) {
-        const char *a = argv[i];
-        const char **text = !strcmp(a, "--only") ? &opt.only : !strcmp(a, "--json") ? &opt.json :
-                            !strcmp(a, "--tokenizer") ? &opt.tokenizer : NULL;
-        int model = !strcmp(a, "--model"), threads = !strcmp(a, "--threads");
-        if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
-            fputs(usage, stdout);
-            exit(EXIT_SUCCESS);
-        }
-        if (text || model || threads) {
-            if (++i == argc) die(a, "needs a value");
-            if (text) *text = argv[i];
-        }
-        if (threads) {
-            unsigned long n = strtoul(argv[i], NULL, 10);
-            if (n < 1 || n > KALM__MAX_THREADS) die(argv[i], "not a number of threads");
-            opt.threads[1] = (unsigned)n;
-        } else if (model || *a != '-') {
-            if (opt.models == (int)(sizeof opt.model / sizeof opt.model[0])) die("too many models", "");
-            opt.model[opt.models++] = argv[i];
-        } else if (!strcmp(a, "--quick")) opt.quick = 1;
-        else if (!strcmp(a, "--long")) opt.longer = 1;
-        else if (!strcmp(a, "--shapes")) opt.shapes = 1;
-        else if (!strcmp(a, "--csv")) opt.csv = 1;
-        else if (!text) {
-            fprintf(stderr, "kalm-bench: %s: no such option\n%s", a, usage);
-            exit(2);
-        }
-    }
+    cmd_parse(&a, &program, &opt, argc, argv);
+    for (i = 0; i < a.words; i++) add_model(&a, "MODEL", a.word[i]);
+    cmd_args_end(&a);
     opt.counts = opt.threads[1] > 1 ? 2 : 1;
 }
 
 int main(int argc, char **argv)
 {
+    kalm__utf8_arguments(&argc, &argv);
+    cmd_name = program.name;
     read_options(argc, argv);
     begun = bench__now();
     time_limit = opt.quick ? 8 : 110;

@@ -33,7 +33,9 @@ BEGIN {
                   "public;" \
                   "public_rerank;" \
                   "tools/files tools/json;" \
+                  "tools/messages;" \
                   "tools/*;" \
+                  "tools/texts;" \
                   "tools/command;" \
                   "commands;" \
                   "kalm_rerank_in", line, ";")

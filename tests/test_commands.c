@@ -266,6 +266,17 @@ static void test_options(void)
     EXPECT(2, RERANK " " MODEL " 2>&1");
     EXPECT(2, RERANK " " MODEL " q a --frobnicate 2>&1");
     SAYS("--frobnicate");
+    CHECK(!strstr(out, "did you mean"));
+    EXPECT(2, RERANK " " MODEL " q a --topk 2 2>&1");
+    SAYS("there is no option --topk; did you mean --top-k?");
+    EXPECT(2, RERANK " " MODEL " q a --max_doc_tokens=2 2>&1");
+    SAYS("did you mean --max-doc-tokens?");
+    EXPECT(2, RERANK " " MODEL " q a --jsno 2>&1");
+    SAYS("did you mean --json?");
+    EXPECT(2, RERANK " " MODEL " q a --doc f 2>&1");
+    SAYS("did you mean --documents?");
+    EXPECT(2, RERANK " " MODEL " q a --json=1 2>&1");
+    SAYS("--json takes no value");
     EXPECT(2, RERANK " " MODEL " q a --ratio 0 2>&1");
     EXPECT(2, RERANK " " MODEL " q a --ratio x 2>&1");
     EXPECT(2, RERANK " " MODEL " q a --top-k -1 2>&1");
@@ -278,6 +289,30 @@ static void test_options(void)
     EXPECT(0, RERANK " " MODEL " q a --time 2>&1");
     SAYS("ms");
     EXPECT(1, RERANK " " MODEL " q a > /dev/full 2>/dev/null");
+}
+
+/* Every command answers --help and --version, and its help names every option that begins a line of it. */
+static void test_every_command(void)
+{
+    static const char *const names[] = { "kalm-rerank", "kalm-quantize", "kalm-tokenize", "kalm-eval", "kalm-random-checkpoint",
+                                         "kalm-bench" };
+    char command[256], first[64];
+    size_t i;
+    for (i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(command, sizeof command, TEST_BUILD "/%s --help", names[i]);
+        EXPECT(0, command);
+        snprintf(first, sizeof first, "Usage: %s ", names[i]);
+        CHECKF(!strncmp(out, first, strlen(first)), "%s --help begins: %.60s", names[i], out);
+        SAYS("\n  --version  ");
+        SAYS("Exit status: 0 ");
+        snprintf(command, sizeof command, TEST_BUILD "/%s --version", names[i]);
+        EXPECT(0, command);
+        snprintf(first, sizeof first, "%s 0.", names[i]);
+        CHECKF(!strncmp(out, first, strlen(first)), "%s --version begins: %.60s", names[i], out);
+        snprintf(command, sizeof command, TEST_BUILD "/%s --verison 2>&1", names[i]);
+        EXPECT(2, command);
+        SAYS("did you mean --version?");
+    }
 }
 
 static void test_first(void)
@@ -340,6 +375,7 @@ int main(void)
     test_documents();
     test_table();
     test_options();
+    test_every_command();
     test_first();
     test_eval();
     kalm__json_end(&json);

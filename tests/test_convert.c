@@ -491,16 +491,16 @@ static void test_answers_and_tokenizer(void)
 static void test_command_line(void)
 {
     static const struct { const char *arguments, *words; } table[] = {
-        { "", "a checkpoint folder and an output file are needed; see --help" },
-        { BASE, "a checkpoint folder and an output file are needed; see --help" },
-        { "a b c", "more than a folder and a file; see --help" },
-        { BASE " o --weights q5", "--weights cannot be q5; see --help" },
-        { BASE " o --weights", "--weights needs a value; see --help" },
-        { BASE " o --embedding 8", "--embedding cannot be 8; see --help" },
-        { BASE " o --yes-id -1", "--yes-id cannot be -1; see --help" },
-        { BASE " o --yes-id 99999999999", "--yes-id cannot be 99999999999; see --help" },
-        { BASE " o --threads 0", "--threads cannot be 0; see --help" },
-        { BASE " o --wieghts q8", "unknown option --wieghts; see --help" },
+        { "", "a checkpoint folder and an output file are needed" },
+        { BASE, "a checkpoint folder and an output file are needed" },
+        { "a b c", "more than a folder and a file" },
+        { BASE " o --weights q5", "--weights must be one of f32|f16|bf16|q8|q4, not 'q5'" },
+        { BASE " o --weights", "--weights needs a value" },
+        { BASE " o --embedding 8", "--embedding must be one of f32|f16|bf16|q8|q4, not '8'" },
+        { BASE " o --yes-id -1", "--yes-id must be a whole number from 0 to 2147483646, not '-1'" },
+        { BASE " o --yes-id 99999999999", "--yes-id must be a whole number from 0 to 2147483646, not '99999999999'" },
+        { BASE " o --threads 0", "--threads must be a whole number from 1 to" },
+        { BASE " o --wieghts q8", "there is no option --wieghts; did you mean --weights?" },
         { "--info x --verify x", "--info and --verify take one file and nothing else" },
         { "--info x y", "--info and --verify take one file and nothing else" }
     };
@@ -509,8 +509,8 @@ static void test_command_line(void)
         int status = run(QUANTIZE " %s", table[i].arguments);
         CHECKF(status == 2 && strstr(said, table[i].words), "status %d, should say: %s\n  it said: %s", status, table[i].words, said);
     }
-    CHECK(run(QUANTIZE " --help") == 0 && !strncmp(said, "usage: kalm-quantize CHECKPOINT_FOLDER OUT.kalm", 47));
-    CHECK(run(RANDOM " --help") == 0 && !strncmp(said, "usage: kalm-random-checkpoint", 29));
+    CHECK(run(QUANTIZE " --help") == 0 && !strncmp(said, "Usage: kalm-quantize CHECKPOINT_FOLDER OUT.kalm", 47));
+    CHECK(run(RANDOM " --help") == 0 && !strncmp(said, "Usage: kalm-random-checkpoint", 29));
     CHECK(run(RANDOM " nano heads=3 kv_heads=2 " TMP "/x") == 2 && strstr(said, "kv_heads divides heads"));
     CHECK(run(RANDOM " nano lairs=3 " TMP "/x") == 2);
     CHECK(run(QUANTIZE " --info " TMP "/nowhere.kalm") == 1 && strstr(said, "nowhere.kalm: no such file"));

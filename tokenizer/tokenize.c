@@ -6,38 +6,41 @@
 #include "../src/tools/command.h"
 #include "import.h"
 
-static const char help[] =
-    "Usage: kalm-tokenize FILE [OPTION...] [TEXT...]\n"
-    "       kalm-tokenize FILE [OPTION...] < LINES\n"
-    "       kalm-tokenize FILE --convert OUT.kalm\n"
-    "\n"
-    "Print the token ids of each TEXT, or of each line of standard input.\n"
-    "FILE is a .kalm file, a tokenizer.json (BPE) or a tokenizer.model (SentencePiece, BPE).\n"
-    "\n"
-    "What comes in\n"
-    "  --jsonl          lines of JSON: {\"text\": \"...\"} or {\"hex\": \"c3a9...\"} (bytes, which need\n"
-    "                   not be UTF-8) give {\"ids\": [...]}; {\"ids\": [...]} gives {\"text\": \"...\"};\n"
-    "                   of several the first counts, other members are passed over\n"
-    "  --decode         lines (or TEXTs) of ids, give text\n"
-    "  --whole          all of standard input is one text, its newlines included\n"
-    "  --parse-control  marks like <end_of_turn> in a text are the tokens of that name, as the\n"
-    "                   published tokenizer has it; without it they are plain characters\n"
-    "What comes out\n"
-    "  --count          how many ids, not which\n"
-    "  --pieces         each id with its bytes, one a line\n"
-    "  --convert OUT    write a .kalm file that holds this tokenizer alone\n"
-    "  --time           processor time of tokenising, on standard error (--whole: best of five)\n"
-    "  --info           what the tokenizer is\n"
-    "  --help, --version\n"
-    "\n"
-    "Ill-formed UTF-8 counts as one U+FFFD for each maximal ill-formed part.\n"
-    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.\n";
-
 typedef struct options {
     const char *file, *convert;
     int         jsonl, decode, whole, count, pieces, info, timing;
     uint32_t    flags;
 } options;
+
+static const cmd_option table[] = {
+    CMD_HEADING("What comes in"),
+    CMD_FLAG("--jsonl", options, jsonl, "lines of JSON: {\"text\": \"...\"} or {\"hex\": \"c3a9...\"} (bytes, which need not be UTF-8) "
+             "give {\"ids\": [...]}; {\"ids\": [...]} gives {\"text\": \"...\"}; of several the first counts, other members are "
+             "passed over"),
+    CMD_FLAG("--decode", options, decode, "lines (or TEXTs) of ids, give text"),
+    CMD_FLAG("--whole", options, whole, "all of standard input is one text, its newlines included"),
+    CMD_BITS("--parse-control", options, flags, KALM_PARSE_CONTROL, "marks like <end_of_turn> in a text are the tokens of that "
+             "name, as the published tokenizer has it; without it they are plain characters"),
+    CMD_HEADING("What comes out"),
+    CMD_FLAG("--count", options, count, "how many ids, not which"),
+    CMD_FLAG("--pieces", options, pieces, "each id with its bytes, one a line"),
+    CMD_TEXT("--convert", "OUT", options, convert, "write a .kalm file that holds this tokenizer alone"),
+    CMD_FLAG("--time", options, timing, "processor time of tokenising, on standard error (--whole: best of five)"),
+    CMD_FLAG("--info", options, info, "what the tokenizer is")
+};
+
+static const cmd_program program = {
+    "kalm-tokenize",
+    "FILE [OPTION...] [TEXT...]\n"
+    "FILE [OPTION...] < LINES\n"
+    "FILE --convert OUT.kalm",
+    "Print the token ids of each TEXT, or of each line of standard input.\n"
+    "FILE is a .kalm file, a tokenizer.json (BPE) or a tokenizer.model (SentencePiece, BPE).",
+    table, sizeof table / sizeof *table,
+    "Ill-formed UTF-8 counts as one U+FFFD for each maximal ill-formed part.\n"
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    NULL
+};
 
 typedef struct state {
     const options  *o;
@@ -312,36 +315,16 @@ int main(int argc, char **argv)
     size_t size = 0, room = 0, k;
     kalm__json json;
     char *buffer = NULL;
-    int ok, texts = 0;
+    size_t texts = 0;
+    int ok;
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-tokenize";
     memset(&o, 0, sizeof o);
     memset(&s, 0, sizeof s);
-    memset(&a, 0, sizeof a);
-    a.argc = argc, a.argv = argv;
-    for (a.at = 1; a.at < argc; a.at++) {
-        const char *v;
-        if (cmd_flag(&a, "--help") || cmd_flag(&a, "-h")) {
-            fputs(help, stdout);
-            return EXIT_OK;
-        }
-        if (cmd_flag(&a, "--version")) {
-            printf("kalm-tokenize %d.%d.%d\n", KALM_VERSION_MAJOR, KALM_VERSION_MINOR, KALM_VERSION_PATCH);
-            return EXIT_OK;
-        }
-        if (cmd_flag(&a, "--")) a.plain = 1;
-        else if (cmd_flag(&a, "--jsonl")) o.jsonl = 1;
-        else if (cmd_flag(&a, "--decode")) o.decode = 1;
-        else if (cmd_flag(&a, "--whole")) o.whole = 1;
-        else if (cmd_flag(&a, "--count")) o.count = 1;
-        else if (cmd_flag(&a, "--pieces")) o.pieces = 1;
-        else if (cmd_flag(&a, "--time")) o.timing = 1;
-        else if (cmd_flag(&a, "--info")) o.info = 1;
-        else if (cmd_flag(&a, "--parse-control")) o.flags |= KALM_PARSE_CONTROL;
-        else if ((v = cmd_value(&a, "--convert")) != NULL) o.convert = v;
-        else if (!a.plain && argv[a.at][0] == '-' && argv[a.at][1]) die_usage("unknown option %s", argv[a.at]);
-        else if (!o.file) o.file = argv[a.at];
-        else argv[1 + texts++] = argv[a.at];
+    cmd_parse(&a, &program, &o, argc, argv);
+    if (a.words) {
+        o.file = a.word[0];
+        texts = a.words - 1;
     }
     if (!o.file) die_usage("no FILE");
     if (o.jsonl + o.decode + o.whole > 1) die_usage("--jsonl, --decode and --whole exclude each other");
@@ -371,9 +354,9 @@ int main(int argc, char **argv)
         return EXIT_OK;
     }
     if (texts)
-        for (k = 1; k <= (size_t)texts; k++) {
+        for (k = 1; k <= texts; k++) {
             s.line++;
-            one_text(&s, kalm__text(argv[k]));
+            one_text(&s, kalm__text(a.word[k]));
         }
     else if (o.whole) one_text(&s, cmd_read("-"));
     else {
@@ -387,7 +370,8 @@ int main(int argc, char **argv)
         kalm__json_end(&json);
     }
     if (o.timing) fprintf(stderr, "%.3f MB in %.4f s: %.1f MB/s\n", s.bytes / 1e6, s.seconds, s.bytes / 1e6 / s.seconds);
-    if (fflush(stdout)) die("cannot write: %s", strerror(errno));
+    cmd_flush();
+    cmd_args_end(&a);
     free(buffer);
     free(s.ids);
     free(s.text);

@@ -1,0 +1,107 @@
+/* messages.h - how a command ends when it cannot go on, and memory that is there or ends the command. Every message is one
+   line on standard error that begins with the command's name. No part of the library, which never prints and never exits. */
+#ifndef KALM_MESSAGES_H
+#define KALM_MESSAGES_H
+
+#include "files.h"
+#include "../base.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Exit codes of every command. */
+enum {
+    EXIT_OK = 0,
+    EXIT_FAILED = 1,                   /* one line on standard error says why */
+    EXIT_USAGE = 2,                    /* the command line is wrong; nothing was done */
+    EXIT_BAD_INPUT = 3,                /* done, but pieces of the input were named and left out */
+    EXIT_INTERRUPTED = 130             /* by Ctrl-C or another signal that asks a program to end */
+};
+
+#if defined(__GNUC__)
+#  define CMD__PRINTF __attribute__((format(printf, 1, 2), noreturn, unused))
+#  define CMD__PRINTS __attribute__((format(printf, 1, 2), unused))
+#else
+#  define CMD__PRINTF
+#  define CMD__PRINTS
+#endif
+
+static const char *cmd_name = "kalm";  /* set by main */
+
+CMD__PRINTS static void say(const char *format, ...);
+static void say(const char *format, ...)
+{
+    va_list args;
+    fflush(stdout);                    /* what was printed before stands before */
+    fprintf(stderr, "%s: ", cmd_name);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+CMD__PRINTF static void die(const char *format, ...);
+static void die(const char *format, ...)
+{
+    va_list args;
+    fprintf(stderr, "%s: ", cmd_name);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(EXIT_FAILED);
+}
+
+CMD__PRINTF static void die_usage(const char *format, ...);
+static void die_usage(const char *format, ...)
+{
+    va_list args;
+    fprintf(stderr, "%s: ", cmd_name);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, " (%s --help says more)\n", cmd_name);
+    exit(EXIT_USAGE);
+}
+
+/* The exit code of a command whose call of the library failed; the message is printed. */
+KALM__FN int cmd_failed(const kalm_error *err)
+{
+    if (err->code == KALM_CANCELLED && kalm__interrupted) {
+        fprintf(stderr, "%s: interrupted\n", cmd_name);
+        return EXIT_INTERRUPTED;
+    }
+    fprintf(stderr, "%s: %s\n", cmd_name, err->text);
+    return EXIT_FAILED;
+}
+
+/* The end of a command that printed its result: standard output may be a full disk or a pipe that nobody reads. */
+KALM__FN void cmd_flush(void)
+{
+    if (fflush(stdout) || ferror(stdout)) die("cannot write the result: %s", kalm__os_error());
+}
+
+KALM__FN void *cmd_alloc(size_t size)
+{
+    void *p = malloc(size ? size : 1);
+    if (!p) die("no memory for %lu bytes", (unsigned long)size);
+    return p;
+}
+
+KALM__FN void *cmd_grow(void *p, size_t size)
+{
+    p = realloc(p, size ? size : 1);
+    if (!p) die("no memory for %lu bytes", (unsigned long)size);
+    return p;
+}
+
+/* A copy with a NUL behind it, to be freed. */
+KALM__FN char *cmd_copy(kalm_text t)
+{
+    char *s = (char *)cmd_alloc(t.size + 1);
+    if (t.size) memcpy(s, t.data, t.size);
+    s[t.size] = 0;
+    return s;
+}
+
+#endif
