@@ -37,6 +37,16 @@ ifeq ($(SQLITE),yes)
   TEXT_LIBS += $(shell pkg-config --libs sqlite3)
 endif
 
+# Published test collections come packed; without these libraries kalm-eval reads plain files alone.
+ifeq ($(shell pkg-config --exists zlib 2>/dev/null && echo yes),yes)
+  PACKED_FLAGS += -DHAVE_ZLIB $(shell pkg-config --cflags zlib)
+  PACKED_LIBS += $(shell pkg-config --libs zlib)
+endif
+ifeq ($(shell pkg-config --exists libzstd 2>/dev/null && echo yes),yes)
+  PACKED_FLAGS += -DHAVE_ZSTD $(shell pkg-config --cflags libzstd)
+  PACKED_LIBS += $(shell pkg-config --libs libzstd)
+endif
+
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
 .PHONY: help all header check-header check test sanitize thread demo bench install shared targets dist clean
@@ -74,10 +84,10 @@ TOOLS :=
 define tool
 TOOLS += $(1)
 $(B)/$(1): $(2) | $(B)/tmp
-	$(CC) $(FLAGS) $(TEXT_FLAGS) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+	$(CC) $(FLAGS) $(TEXT_FLAGS) $(3) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
 -include $(B)/$(1).d
 endef
-tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2))))
+tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2),$(3),$(4))))
 $(call tool_if,kalm-rerank,examples/kalm_rerank.c)
 $(call tool_if,kalm-quantize,quantize/kalm_quantize.c)
 $(call tool_if,kalm-tokenize,tokenizer/tokenize.c)
@@ -85,7 +95,7 @@ $(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
 ifeq ($(SQLITE),yes)
 $(call tool_if,kalm-index,examples/kalm_index.c)
 endif
-$(call tool_if,kalm-eval,examples/kalm_eval.c)
+$(call tool_if,kalm-eval,examples/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)
 

@@ -1,5 +1,6 @@
 /* kalm_eval.c - the command kalm-eval: rerank the candidates of a test collection and measure the order. */
 #include "../src/tools/command.h"
+#include "eval_measure_run.h"
 
 #define MAX_RATIOS 32
 #define MAX_COMPARISONS 8
@@ -15,7 +16,8 @@ typedef struct options {
     const char *model, *dir, *run, *instruction, *system, *save_run;
     comparison  compare[MAX_COMPARISONS];
     uint32_t    comparisons, ratio[MAX_RATIOS], ratios, bits, queries, depth;
-    int         json;
+    int         json, measure;
+    ev_settings settings;              /* of --measure */
     kalm_config config;
     kalm_params params;
 } options;
@@ -480,6 +482,12 @@ static void read_ratios(cmd_args *a, const char *name, const char *value)
     }
 }
 
+static void add_measures(cmd_args *a, const char *name, const char *value)
+{
+    (void)name;
+    ev_add_measures(&((options *)a->to)->settings, value);
+}
+
 static const cmd_option table[] = {
     CMD_HEADING("Options"),
     CMD_TEXT("--run", "FILE", options, run, "the candidates (default: EVAL_DIR/bm25.run)"),
@@ -499,12 +507,20 @@ static const cmd_option table[] = {
     CMD_CALL("--max-delta", "X", max_delta, "limit of the comparison named before: a larger change is a failure"),
     CMD_CALL("--min-tau", "X", min_tau, "the same: a smaller tau is a failure"),
     CMD_TEXT("--save-run", "FILE", options, save_run, "write the ranking (TREC format; one ratio)"),
-    CMD_FLAG("--json", options, json, "one JSON object instead of tables")
+    CMD_FLAG("--json", options, json, "one JSON object instead of tables"),
+    CMD_HEADING("Measuring a ready run"),
+    CMD_FLAG("--measure", options, measure, "measure RUN by the judgements QRELS; the figures are those of trec_eval"),
+    CMD_CALL("-m", "MEASURES", add_measures, "nDCG@10,MAP,MRR,Recall@100,P@5,Success@1,R_cap@10 or others, with any cutoff; trec_eval's "
+             "names (ndcg_cut.5,10) are understood as well"),
+    CMD_FLAG("-q", options, settings.each, "the figures of each query, too"),
+    CMD_FLAG("-c", options, settings.complete, "judged queries that the run lacks count 0"),
+    CMD_NUMBER("-l", "GRADE", options, settings.level, 1, 1u << 30, "the least grade that is relevant (default 1)"),
+    CMD_NUMBER("-M", "N", options, settings.depth, 1, UINT32_MAX, "the first N documents of each query alone")
 };
 
 static const cmd_program program = {
     "kalm-eval",
-    "MODEL.kalm EVAL_DIR [options]",
+    "MODEL.kalm EVAL_DIR [options]\n--measure QRELS RUN [-m MEASURES] [-q] [-c] [-l GRADE] [-M N] [--json]",
     "Rerank the candidates of every query of a test collection and print nDCG@10, MRR@10 and recall. EVAL_DIR has the layout of "
     "BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv, and a run of candidates (TREC format) to rerank.",
     table, sizeof table / sizeof *table,
@@ -518,9 +534,11 @@ static void read_options(options *o, int argc, char **argv)
     uint32_t i;
     memset(o, 0, sizeof *o);
     o->bits = 16;
+    o->settings.level = 1;
     o->config.kernels = getenv("KALM_KERNELS");
     if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
     cmd_parse(&a, &program, o, argc, argv);
+    if (o->measure && a.words != 2) die_usage("--measure needs a file of judgements and a run");
     if (a.words != 2) die_usage("a model and a folder are needed");
     o->model = a.word[0];
     o->dir = a.word[1];
@@ -600,6 +618,12 @@ int main(int argc, char **argv)
     int status = EXIT_OK;
     cmd_name = "kalm-eval";
     read_options(&o, argc, argv);
+    if (o.measure) {
+        if (!o.settings.measures) ev_add_measures(&o.settings, "num_q,nDCG@10,MAP,MRR,Recall@100,P@10,Success@1,R_cap@10");
+        ev_measure_run(&o.settings, o.model, o.dir, o.json);
+        cmd_flush();
+        return EXIT_OK;
+    }
     read_collection(&c, &o);
     kalm__catch_signals();
     before = measure(&c, c.candidate);

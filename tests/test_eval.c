@@ -1,0 +1,226 @@
+/* test_eval.c - the parts of kalm-eval that need no model: measures worked out by hand, tests of significance, fields of lines,
+   the reader of lines, sets of ids. */
+#include "../examples/eval_trec.h"
+#include "test.h"
+
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
+#define TMP TEST_BUILD "/tmp/test_eval."
+
+static int near(double a, double b) { return fabs(a - b) < 1e-12; }
+
+static double value_of(const char *name, const int32_t *grade, size_t n, const int32_t *judged, size_t judged_count, int32_t level)
+{
+    ev_measure m;
+    ev_ranking r;
+    if (!CHECKF(ev_measure_read(&m, name, strlen(name)), "%s is a measure", name)) return 0;
+    r.grade = grade;
+    r.count = n;
+    r.judged = judged;
+    r.judged_count = judged_count;
+    r.level = level;
+    return ev_value(m, &r);
+}
+
+/* Ranked: grades 0, 2, unjudged, 1, -1, 3; the query has grades 3, 2, 1, 1, 0, -1. */
+static void test_measures(void)
+{
+    static const int32_t grade[6] = { 0, 2, EV_UNJUDGED, 1, -1, 3 }, judged[6] = { 3, 2, 1, 1, 0, -1 };
+    static const int32_t zeros[2] = { 0, 0 };
+    static const struct { const char *name; double value; } cases[] = {
+        { "nDCG@1", 0 },
+        /* 2 / log2(3) over 3 + 2 / log2(3) */
+        { "nDCG@2", 2 / 1.5849625007211562 / (3 + 2 / 1.5849625007211562) },
+        /* 2 / log2(3) + 1 / log2(5) + 3 / log2(7) over 3 + 2 / log2(3) + 1 / 2 + 1 / log2(5) */
+        { "nDCG", (2 / 1.5849625007211562 + 1 / 2.321928094887362 + 3 / 2.807354922057604)
+                  / (3 + 2 / 1.5849625007211562 + 0.5 + 1 / 2.321928094887362) },
+        { "ndcg_cut_10", (2 / 1.5849625007211562 + 1 / 2.321928094887362 + 3 / 2.807354922057604)
+                         / (3 + 2 / 1.5849625007211562 + 0.5 + 1 / 2.321928094887362) },
+        /* precisions 1/2, 2/4, 3/6 at the three relevant of four */
+        { "MAP", 1.5 / 4 }, { "MAP@4", 1.0 / 4 }, { "map_cut.2", 0.5 / 4 },
+        { "MRR", 0.5 }, { "recip_rank", 0.5 }, { "MRR@1", 0 }, { "mrr@2", 0.5 },
+        { "Recall@1", 0 }, { "recall.2", 0.25 }, { "Recall@4", 0.5 }, { "Recall@100", 0.75 },
+        { "P@1", 0 }, { "P@2", 0.5 }, { "P_4", 0.5 }, { "P@10", 0.3 },
+        { "Success@1", 0 }, { "success.2", 1 },
+        { "R_cap@2", 0.5 }, { "R_cap@3", 1.0 / 3 }, { "R_cap@10", 0.75 },
+        { "num_ret", 6 }, { "num_rel", 4 }, { "num_rel_ret", 3 }
+    };
+    size_t i;
+    ev_measure m;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double v = value_of(cases[i].name, grade, 6, judged, 6, 1);
+        CHECKF(near(v, cases[i].value), "%s is %.15g instead of %.15g", cases[i].name, v, cases[i].value);
+    }
+    /* relevant from grade 2: two of them; nDCG does not change */
+    CHECK(near(value_of("MAP", grade, 6, judged, 6, 2), (1.0 / 2 + 2.0 / 6) / 2));
+    CHECK(near(value_of("Recall@5", grade, 6, judged, 6, 2), 0.5));
+    CHECK(near(value_of("nDCG", grade, 6, judged, 6, 2), value_of("nDCG", grade, 6, judged, 6, 1)));
+    /* nothing is relevant: 0, and R_cap has no value; nothing is retrieved: 0 */
+    CHECK(value_of("nDCG@10", zeros, 2, zeros, 2, 1) == 0 && value_of("MAP", zeros, 2, zeros, 2, 1) == 0);
+    CHECK(value_of("Recall@5", zeros, 2, zeros, 2, 1) == 0 && isnan(value_of("R_cap@5", zeros, 2, zeros, 2, 1)));
+    CHECK(value_of("nDCG@10", grade, 0, judged, 6, 1) == 0 && value_of("R_cap@10", grade, 0, judged, 6, 1) == 0);
+    CHECK(value_of("P@10", grade, 0, judged, 6, 1) == 0 && value_of("MRR", grade, 0, judged, 6, 1) == 0);
+    for (i = 0; i < 12; i++) {
+        static const char *const wrong[12] = { "", "nDCG@", "nDCG@0", "nDCG@-1", "ndcgs", "P", "Recall", "Success", "num_ret@3", "R_cap",
+                                               "nDCG@9999999999", "@10" };
+        CHECKF(!ev_measure_read(&m, wrong[i], strlen(wrong[i])), "'%s' is no measure", wrong[i]);
+    }
+}
+
+static void test_mean(void)
+{
+    double v[4] = { 0.5, 0, 1, 0 }, none[2];
+    ev_measure m = { EV_NDCG, 10 }, count = { EV_NUM_RET, 0 };
+    v[3] = none[0] = none[1] = (double)NAN;
+    CHECK(near(ev_mean(m, v, 4), 0.5));            /* three have a value */
+    CHECK(isnan(ev_mean(m, none, 2)));
+    CHECK(ev_mean(count, v, 3) == 1.5);
+}
+
+static void test_order(void)
+{
+    static const char *const ids[7] = { "b", "a", "a10", "a9", "B", "\xc3\xa9", "z" };
+    static const double scores[7] = { 1, 1, 1, 1, 1, 1, 1.00000001 };   /* the last is 1 as a float */
+    static const char *const right[7] = { "\xc3\xa9", "z", "b", "a9", "a10", "a", "B" };
+    ev_hit hit[7];
+    size_t i;
+    for (i = 0; i < 7; i++) {
+        hit[i].id = ids[i];
+        hit[i].id_size = strlen(ids[i]);
+        hit[i].score = (float)scores[i];
+        hit[i].user = (uint32_t)i;
+    }
+    ev_rank(hit, 7);
+    for (i = 0; i < 7; i++) CHECKF(strcmp(hit[i].id, right[i]) == 0, "place %d has %s", (int)i, hit[i].id);
+}
+
+static void test_stats(void)
+{
+    double a[40], b[40], same[40];
+    ev_test t, again;
+    size_t i;
+    float x[4] = { 1, 2, 3, 4 }, y[4] = { 1, 2, 4, 3 }, tied[4] = { 1, 1, 3, 4 };
+    for (i = 0; i < 40; i++) {
+        a[i] = (double)(i % 7) / 7;
+        b[i] = a[i] + (i % 5 ? 0.1 : -0.05);
+        same[i] = a[i];
+    }
+    CHECK(ev_compare(&t, a, b, 40, 2000, 1) && ev_compare(&again, a, b, 40, 2000, 1));
+    CHECK(memcmp(&t, &again, sizeof t) == 0);
+    CHECK(near(t.difference, 0.07) && t.low > 0.04 && t.low < 0.07 && t.high > 0.07 && t.high < 0.1 && t.p < 0.001 && t.p > 0);
+    CHECK(ev_compare(&t, a, same, 40, 500, 1) && t.p == 1 && t.low == 0 && t.high == 0);
+    /* one query of two: signs drawn anew are as extreme always */
+    CHECK(ev_compare(&t, a, b, 1, 500, 1) && t.p == 1 && t.queries == 1);
+    b[3] = (double)NAN;
+    CHECK(ev_compare(&t, a, b, 40, 100, 1) && t.queries == 39);
+    CHECK(ev_compare(&t, a, b, 0, 100, 1) && t.queries == 0 && t.p == 1);
+    CHECK(near(ev_kendall(x, x, 4), 1) && near(ev_kendall(x, y, 4), 4.0 / 6) && near(ev_kendall(x, tied, 4), 5.0 / 6));
+    CHECK(near(ev_kendall(tied, tied, 4), 1) && isnan(ev_kendall(x, y, 1)));
+}
+
+static void test_fields(void)
+{
+    static const struct { const char *line; size_t least, usual, count; const char *first, *last; } cases[] = {
+        { "q1 Q0 d1 1 9 x", 3, 6, 6, "q1", "x" },
+        { "  q1   Q0\td1 1 9 x  ", 3, 6, 6, "q1", "x" },
+        { "q 1\tQ0\tAda Lovelace\t1\t9\tx", 3, 6, 6, "q 1", "x" },
+        { "q1\tAda Lovelace\t1", 3, 4, 3, "q1", "1" },
+        { "q1\t 0\tAda Lovelace \t1\t", 3, 4, 4, "q1", "1" },
+        { "q1\t\td1 1", 3, 4, 3, "q1", "1" },      /* an empty field: parted at words */
+        { "q1 d1\t1", 3, 4, 3, "q1", "1" },
+        { "", 3, 4, 0, NULL, NULL }, { " \t ", 3, 4, 0, NULL, NULL }, { "a", 3, 4, 1, "a", "a" }
+    };
+    size_t i;
+    double v;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kalm_text f[6];
+        size_t n = ev_fields(kalm__text(cases[i].line), f, cases[i].least, cases[i].usual);
+        if (!CHECKF(n == cases[i].count, "'%s' has %d fields", cases[i].line, (int)n) || !n) continue;
+        CHECKF(f[0].size == strlen(cases[i].first) && !memcmp(f[0].data, cases[i].first, f[0].size), "'%s': first", cases[i].line);
+        CHECKF(f[n - 1].size == strlen(cases[i].last) && !memcmp(f[n - 1].data, cases[i].last, f[n - 1].size), "'%s': last", cases[i].line);
+    }
+    CHECK(ev_number(kalm__text("1.5e0"), &v) && v == 1.5);
+    CHECK(ev_number(kalm__text("-3"), &v) && v == -3);
+    CHECK(!ev_number(kalm__text("nan"), &v) && !ev_number(kalm__text(""), &v) && !ev_number(kalm__text("1x"), &v)
+          && !ev_number(kalm__text("x"), &v) && !ev_number(kalm__text(" 1"), &v));
+}
+
+static void write_file(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f != NULL)) return;
+    CHECK(fwrite(data, 1, size, f) == size);
+    CHECK(fclose(f) == 0);
+}
+
+/* Lines of all lengths around the reader's first buffer; CRLF, a mark at the beginning, no end at the last line. */
+static void test_lines(void)
+{
+    static const size_t lengths[] = { 0, 1, 100, 262141, 262142, 262143, 262144, 262145, 600000, 3 };
+    size_t n = sizeof lengths / sizeof *lengths, i, k, total = 3;
+    char *data;
+    ev_file f;
+    kalm_text line;
+    for (i = 0; i < n; i++) total += lengths[i] + 2;
+    data = (char *)malloc(total);
+    if (!CHECK(data != NULL)) return;
+    memcpy(data, "\xef\xbb\xbf", 3);
+    for (i = 0, total = 3; i < n; i++) {
+        for (k = 0; k < lengths[i]; k++) data[total++] = (char)('a' + (i + k) % 26);
+        if (i + 1 == n) break;
+        if (i % 2) data[total++] = '\r';
+        data[total++] = '\n';
+    }
+    write_file(TMP "lines", data, total);
+    ev_open(&f, TMP "lines", NULL);
+    for (i = 0; i < n; i++) {
+        if (!CHECKF(ev_next_line(&f, &line), "line %d", (int)i)) break;
+        CHECKF(line.size == lengths[i], "line %d has %d bytes", (int)i, (int)line.size);
+        for (k = 0; k < line.size && line.data[k] == (char)('a' + (i + k) % 26); k++) {}
+        CHECK(k == line.size && f.line == i + 1);
+    }
+    CHECK(!ev_next_line(&f, &line));
+    ev_close(&f);
+    free(data);
+    write_file(TMP "empty", "", 0);
+    ev_open(&f, TMP "empty", NULL);
+    CHECK(!ev_next_line(&f, &line));
+    ev_close(&f);
+    remove(TMP "lines");
+    remove(TMP "empty");
+}
+
+static void test_set(void)
+{
+    ev_set s;
+    char word[32];
+    uint32_t i, *order;
+    memset(&s, 0, sizeof s);
+    CHECK(ev_find(&s, kalm__text("a")) == EV_NONE);
+    for (i = 0; i < 20000; i++) {
+        sprintf(word, "id%lu", (unsigned long)i * 7919);
+        if (!CHECK(ev_add(&s, kalm__text(word)) == i)) return;
+    }
+    for (i = 0; i < 20000; i++) {
+        sprintf(word, "id%lu", (unsigned long)i * 7919);
+        if (!CHECK(ev_find(&s, kalm__text(word)) == i && ev_add(&s, kalm__text(word)) == i)) return;
+    }
+    CHECK(s.count == 20000 && ev_find(&s, kalm__text("id1")) == EV_NONE);
+    order = ev_sorted(&s);
+    for (i = 1; i < 20000; i++)
+        if (!CHECK(strcmp(s.id[order[i - 1]].data, s.id[order[i]].data) < 0)) break;
+    free(order);
+}
+
+int main(void)
+{
+    test_measures();
+    test_mean();
+    test_order();
+    test_stats();
+    test_fields();
+    test_lines();
+    test_set();
+    return test_end();
+}
