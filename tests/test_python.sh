@@ -7,7 +7,9 @@ if ! command -v python3 > /dev/null 2>&1; then
     exit 0
 fi
 lib=$build/tmp/libkalm_rerank.so
-${CC:-cc} -O2 -shared -fPIC -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o "$lib" -lm -lpthread &&
+CC=${CC:-cc}
+export CC
+$CC -O2 -shared -fPIC -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o "$lib" -lm -lpthread &&
     "$build/kalm-quantize" examples/tiny "$build/tmp/python.kalm" --weights q8 > /dev/null 2>&1 &&
     PYTHONDONTWRITEBYTECODE=1 python3 -W error tests/test_python.py "$lib" "$build/tmp/python.kalm" 2>&1
 status=$?
