@@ -2240,7 +2240,7 @@ KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt
 {
     m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
     m->steps = 0;
-    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * kalm__min((uint64_t)bytes, (uint64_t)1 << 48);
+    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes < (uint64_t)1 << 48 ? (uint64_t)bytes : (uint64_t)1 << 48);
     m->pause = KALM__STEPS_BETWEEN;
 }
 
