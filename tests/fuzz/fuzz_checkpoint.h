@@ -87,7 +87,9 @@ static void fuzz_index_seeds(fuzz_taker *take)
 {
     static const char text[] = "{\"metadata\": {\"total_size\": 20}, \"weight_map\": {\"a.b\": \"model-1.safetensors\", \"c\": \"model-2.safetensors\", \"d\": \"model-1.safetensors\"}}";
     take("index", text, sizeof text - 1);
+    static const char terminal[] = "{\"weight_map\": {\"a\": \"\\u001b[31mred\\u007f.safetensors\"}}";
     take("empty", "{\"weight_map\":{}}", 17);
+    take("terminal", terminal, sizeof terminal - 1);
 }
 static const fuzz_target fuzz_index_target = { "index", 1 << 12, 3000, fuzz_index_one, fuzz_json_change, NULL, fuzz_index_seeds, fuzz_json_words };
 
@@ -110,7 +112,7 @@ static void fuzz_config_one(const uint8_t *data, size_t size)
                        s->head_dim % 2 == 0 && s->head_dim <= KALM__MAX_HEAD_DIM && s->window >= 1, "side %u", i);
             for (k = 0; k < s->layers; k++) FUZZ_CHECK(s->full[k] <= 1, "layer %u", k);
         }
-        FUZZ_CHECK(c.shape.hidden >= 1 && c.shape.hidden <= KALM__MAX_HIDDEN && c.shape.vocabulary <= KALM__MAX_VOCABULARY, "hidden %u", (unsigned)c.shape.hidden);
+        FUZZ_CHECK(c.shape.hidden_size >= 1 && c.shape.hidden_size <= KALM__MAX_HIDDEN && c.shape.vocabulary <= KALM__MAX_VOCABULARY, "hidden %u", (unsigned)c.shape.hidden_size);
         r = kalm__checkpoint_tensors(&c, &err);            /* of an empty directory */
         FUZZ_CHECK(r, "%s", "tensors out of nothing");
         fuzz_check_error(r, &err);

@@ -46,8 +46,8 @@ typedef struct fuzz_bytes {
 
 FUZZ_FN uint8_t *fuzz_grow(fuzz_bytes *b, size_t more)
 {
-    if (b->room - b->size < more) {
-        b->room = (b->size + more) * 2;
+    if (!b->data || b->room - b->size < more) {
+        b->room = (b->size + more) * 2 + 16;
         b->data = (uint8_t *)realloc(b->data, b->room);
         if (!b->data) abort();
     }
@@ -114,7 +114,7 @@ FUZZ_FN void fuzz_put_shape(fuzz_bytes *b, const fuzz_shape *s)
     memset(&m, 0, sizeof m);
     m.weights = s->type;
     m.vocabulary = s->vocabulary;
-    m.hidden = s->hidden;
+    m.hidden_size = s->hidden;
     m.yes_id = 15 % s->vocabulary;
     m.no_id = 16 % s->vocabulary;
     m.eoi_id = s->eoi ? 2 : 0xffffffffu;
@@ -242,7 +242,7 @@ FUZZ_FN uint8_t *fuzz_model_bytes(const fuzz_shape *s, uint64_t seed, size_t *si
     memset(&m, 0, sizeof m);
     if (s->hidden) {
         fuzz_put_shape(&part[KALM__SECTION_SHAPE], s);
-        m.hidden = s->hidden;
+        m.hidden_size = s->hidden;
         m.vocabulary = s->vocabulary;
         for (i = 0; i < 2; i++) {
             m.side[i].heads = s->heads;

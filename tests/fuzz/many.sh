@@ -1,0 +1,63 @@
+#!/bin/bash
+# many.sh [CORES [SECONDS [TARGET...]]] - runs the fuzz targets with libFuzzer, each for SECONDS, CORES of them at a time, and where
+# there are more cores than targets several workers on one corpus. A worker that crashes starts again until its time is up. Prints a
+# line for each target: inputs run, places of the program covered, size of the corpus, crashes; ends with status 1 if there were any.
+#   FUZZER=build/fuzz/fuzz    the program, made by make fuzz-static; it needs the C library and nothing else
+#   CORPUS=build/fuzz/corpus  what was found; it grows from run to run. Seeds come from the program itself and from SEEDS
+#   SEEDS=tests/fuzz/seeds    files of people and of former crashes, a folder for each target
+#   SET=avx2                  one kernel set for all; without, each input chooses
+#   RSS=2048 TIMEOUT=25       megabytes and seconds that one input may take
+set -u
+cores=${1:-$(nproc)} seconds=${2:-60}
+[ $# -gt 2 ] && shift 2 || set --
+fuzzer=${FUZZER:-build/fuzz/fuzz} corpus=${CORPUS:-build/fuzz/corpus} seeds=${SEEDS:-tests/fuzz/seeds}
+logs=$corpus/logs
+mkdir -p "$logs" "$corpus/crashes"
+rm -f "$logs"/*.log
+"$fuzzer" --seeds "$corpus/seeds" || exit 1
+if [ $# -eq 0 ]; then
+    # shellcheck disable=SC2046
+    set -- $("$fuzzer" --list)
+fi
+export KALM_FUZZ_SET=${SET:-}
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}
+export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
+
+# worker TARGET NUMBER
+worker() {
+    local target=$1 number=$2 end=$((SECONDS + seconds)) left dict=() tries=0
+    [ -s "$corpus/seeds/$target.dict" ] && dict=("-dict=$corpus/seeds/$target.dict")
+    mkdir -p "$corpus/$target"
+    while left=$((end - SECONDS)) && [ "$left" -gt 0 ] && [ "$tries" -lt 50 ]; do
+        tries=$((tries + 1))
+        KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 \
+            -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
+            $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$logs/$target.$number.$tries.log" 2>&1 && break
+    done
+}
+
+# as many workers for each target as there are cores, the first targets get what is left over
+count=$# each=$((cores / count)) over=$((cores % count)) i=0
+[ "$each" -gt 0 ] || each=1 over=0
+for target; do
+    workers=$each
+    [ "$i" -lt "$over" ] && workers=$((workers + 1))
+    i=$((i + 1))
+    for number in $(seq "$workers"); do
+        while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
+        worker "$target" "$number" &
+    done
+done
+wait
+
+bad=0
+for target; do
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$logs/$target".*.log | awk '{ n += $1 } END { printf "%d", n }')
+    cover=$(grep -ho 'cov: [0-9]*' "$logs/$target".*.log | awk '$2 > m { m = $2 } END { print m + 0 }')
+    crashes=$(find "$corpus/crashes" -name "$target-*" | wc -l)
+    [ "$crashes" -eq 0 ] || bad=1
+    printf '%-16s %12s inputs  %6s covered  %5s in the corpus  %s crashes\n' "$target" "$runs" "$cover" \
+        "$(find "$corpus/$target" -type f | wc -l)" "$crashes"
+done
+[ $bad -eq 0 ] || echo "crashes are in $corpus/crashes, what was said of them in $logs; run one again: KALM_FUZZ=TARGET $fuzzer FILE"
+exit $bad
