@@ -57,6 +57,7 @@ help:
 	@echo 'make check         layers, every part alone, symbols, header up to date'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
+	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
 	@echo 'make install       header, commands, manual pages, pkg-config and CMake files to PREFIX=$(PREFIX);  dist: a tar.gz'
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
@@ -105,8 +106,8 @@ $(B)/tmp $(B)/tests $(B)/tests-header:
 	@mkdir -p $@
 
 # ---- tests: the same sources on the parts and, where they include kalm_rerank.h, on the generated header ----
-TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz_*.c)))
-BOTH := $(filter-out fuzz_%,$(basename $(notdir $(shell grep -ls '"kalm_rerank.h"' $(TESTS:%=tests/%.c) /dev/null))))
+TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c tests/fuzz_*.c)))
+BOTH := $(filter-out fuzz fuzz_%,$(basename $(notdir $(shell grep -ls '"kalm_rerank.h"' $(TESTS:%=tests/%.c) /dev/null))))
 BINARIES := $(TESTS:%=$(B)/tests/%) $(if $(filter release,$(config)),$(BOTH:%=$(B)/tests-header/%))
 # these two do not look at what config builds
 SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh),$(wildcard tests/test_*.sh))
@@ -151,5 +152,7 @@ targets: $(B)/kalm-rerank $(B)/kalm-quantize
 dist: header
 	@mkdir -p build
 	git archive --prefix=kalm_rerank-$(VERSION)/ -o build/kalm_rerank-$(VERSION).tar.gz HEAD
+include tests/nets.mk
+
 clean:
 	rm -rf build

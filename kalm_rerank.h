@@ -652,8 +652,9 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
 /* A formatter of our own: the core must not need stdio. The letters:
-     %s const char*   %d int   %u unsigned   %z size_t   %U uint64_t   %X uint64_t in 16 hex digits
-     %c int, one character   %q const char*, size_t: that many bytes, unprintable ones as '?', cut at 60   %% percent */
+     %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
+     %X uint64_t in 16 hex digits   %c int, one character   %% percent
+     %q const char*, size_t: that many bytes, cut at 60, all but printable ASCII as '?' */
 typedef struct kalm__writer {
     char  *at;
     size_t room;                       /* without the NUL */
@@ -672,6 +673,9 @@ KALM__FN void kalm__put_text(kalm__writer *w, const char *s, size_t n)
     size_t i;
     for (i = 0; i < n; i++) kalm__put(w, s[i]);
 }
+
+/* Names in an error come from strangers' files: no control character reaches a terminal. Bytes of UTF-8 pass. */
+KALM__INLINE char kalm__printable(char c) { return ((unsigned char)c < 32 || c == 127) ? '?' : c; }
 
 KALM__FN void kalm__put_number(kalm__writer *w, uint64_t v, unsigned base, int digits)
 {
@@ -694,13 +698,13 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
         switch (*++pattern) {
         case 's': {
             const char *s = va_arg(args, const char *);
-            kalm__put_text(w, s ? s : "(null)", s ? strlen(s) : 6);
+            for (s = s ? s : "(null)"; *s; s++) kalm__put(w, kalm__printable(*s));
             break;
         }
         case 'q': {
             const char *s = va_arg(args, const char *);
             size_t n = va_arg(args, size_t), i;
-            for (i = 0; i < n && i < 60; i++) kalm__put(w, s[i] >= 32 && s[i] != 127 ? s[i] : '?');
+            for (i = 0; i < n && i < 60; i++) kalm__put(w, (unsigned char)s[i] < 128 ? kalm__printable(s[i]) : '?');
             if (n > 60) kalm__put_text(w, "...", 3);
             break;
         }

@@ -60,7 +60,7 @@ FUZZ_FN size_t target_change(const fuzz_target *t, uint8_t *p, size_t size, size
 /* ---- seeds ---------------------------------------------------------------------------------------------------------------- */
 
 static fuzz_bytes seed[64];
-static const char *seed_name[64];
+static char *seed_name[64];
 static size_t seeds;
 
 FUZZ_FN void take_seed(const char *name, const void *data, size_t size)
@@ -70,6 +70,18 @@ FUZZ_FN void take_seed(const char *name, const void *data, size_t size)
     seed_name[seeds] = strcpy(copy, name);
     memset(&seed[seeds], 0, sizeof *seed);
     memcpy(fuzz_grow(&seed[seeds++], size), data, size);
+}
+
+FUZZ_FN void forget_seeds(void)
+{
+    size_t i;
+    for (i = 0; i < 64; i++) {
+        free(seed[i].data);
+        free(seed_name[i]);
+        seed_name[i] = NULL;
+    }
+    memset(seed, 0, sizeof seed);
+    seeds = 0;
 }
 
 FUZZ_FN void write_file(const char *folder, const char *name, const void *data, size_t size)
@@ -91,7 +103,6 @@ FUZZ_FN void write_seeds(const char *folder)
     for (i = 0; i < TARGETS; i++) {
         const char *const *w = targets[i]->words;
         fuzz_bytes text;
-        seeds = 0;
         targets[i]->seeds(take_seed);
         snprintf(name, sizeof name, "%s/%s", folder, targets[i]->name);
         for (k = 0; k < seeds; k++) write_file(name, seed_name[k], seed[k].data, seed[k].size);
@@ -108,6 +119,7 @@ FUZZ_FN void write_seeds(const char *folder)
         snprintf(name, sizeof name, "%s.dict", targets[i]->name);
         write_file(folder, name, text.data, text.size);
         free(text.data);
+        forget_seeds();
     }
 }
 
@@ -188,13 +200,11 @@ FUZZ_FN double bout(const fuzz_target *t, unsigned long rounds, uint64_t random)
 {
     uint8_t *p = (uint8_t *)malloc(t->most);
     unsigned long round;
-    size_t size, i;
+    size_t size;
     double slowest = 0;
     if (!p) abort();
-    seeds = 0;
     t->seeds(take_seed);
     if (seeds > 48) abort();
-    for (i = seeds; i < 64; i++) seed[i].data = NULL, seed[i].size = seed[i].room = 0;
     for (round = 0; !rounds || round < seeds + rounds; round++) {
         const fuzz_bytes *from = round < seeds ? &seed[round] : &seed[fuzz_below(&random, fuzz_below(&random, 4) ? seeds : 64)];
         clock_t begun;
@@ -215,6 +225,7 @@ FUZZ_FN double bout(const fuzz_target *t, unsigned long rounds, uint64_t random)
         }
     }
     free(p);
+    forget_seeds();
     return slowest;
 }
 

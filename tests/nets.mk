@@ -1,0 +1,26 @@
+# nets.mk - what looks for faults beyond the tests, a part of the Makefile: fuzzing, injected faults, static analysis, soak, coverage.
+
+.PHONY: fuzz fuzz-static fuzz-afl
+
+# ---- fuzzing: tests/fuzz.c says how the targets are built and run ----
+# make fuzz TIME=60 FUZZ='model calls' CORES=1 SET=avx2: libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each
+# target for TIME seconds. It needs clang; what it makes needs only the C library, so that it runs where there is none.
+TIME ?= 60
+CORES ?= 1
+FUZZ_CLANG ?= clang
+FUZZ_FLAGS := -std=c99 -O1 -g -DKALM_DEBUG -Isrc/parts -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+    -fno-omit-frame-pointer -DFUZZ_LIBFUZZER
+FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h)
+build/fuzz/fuzz: $(FUZZ_SOURCES) $(PARTS)
+	@mkdir -p build/fuzz
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c tests/fuzz.c -o build/fuzz/fuzz.o
+	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc build/fuzz/fuzz.o -o $@ $(LIBS)
+	@rm build/fuzz/fuzz.o
+fuzz-static: build/fuzz/fuzz
+fuzz: build/fuzz/fuzz
+	SET='$(SET)' bash tests/fuzz/many.sh $(CORES) $(TIME) $(FUZZ)
+# AFL++ (Debian: afl++): afl-fuzz -i build/fuzz/afl-seeds/NAME -o OUT build/fuzz/fuzz-afl, with KALM_FUZZ=NAME
+fuzz-afl: $(FUZZ_SOURCES) $(PARTS)
+	@mkdir -p build/fuzz
+	AFL_USE_ASAN=1 AFL_USE_UBSAN=1 afl-clang-fast -std=gnu99 -O1 -g -DKALM_DEBUG -Isrc/parts -DFUZZ_AFL tests/fuzz.c -o build/fuzz/fuzz-afl $(LIBS)
+	build/fuzz/fuzz-afl --seeds build/fuzz/afl-seeds
