@@ -152,7 +152,9 @@ typedef enum kalm_result {
     KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
     KALM_MISMATCH,                     /* a document that other weights made                                 */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
-    KALM_CANCELLED                     /* a callback asked to stop                                           */
+    KALM_CANCELLED,                    /* a callback asked to stop                                           */
+    KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
+                                          document. The text names the document                              */
 } kalm_result;
 
 /* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
@@ -192,7 +194,7 @@ typedef struct kalm_config {
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
     uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
-    uint32_t       max_query_tokens;   /* longer queries are cut; default 512                                */
+    uint32_t       max_query_tokens;   /* longer queries are cut; default 512, at most what the decoder reads */
     size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
                                           instruction; default: none                                         */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
@@ -202,9 +204,14 @@ typedef struct kalm_config {
                                           the prompt, as the published code has it; default: they are those characters
                                           and nothing more */
 
+/* The bits of kalm_score.cut. A text is cut at kalm_config.max_doc_tokens or max_query_tokens; two documents, or two queries,
+   that are equal up to there get equal scores. */
+#define KALM_CUT_DOCUMENT 1u           /* only the beginning of the document was read                        */
+#define KALM_CUT_QUERY    2u           /* only the beginning of the query was read                           */
+
 typedef struct kalm_score {
     uint32_t index;                    /* of the document in the call's array                                */
-    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    uint32_t cut;                      /* 0, or KALM_CUT_DOCUMENT, KALM_CUT_QUERY or both                    */
     float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
     float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
 } kalm_score;
@@ -216,8 +223,9 @@ typedef struct kalm_params {
     uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
-    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
-                                          work; units are layers x documents; non-zero: stop, KALM_CANCELLED */
+    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of work, and
+                                          at least once in 64 KB of text that is tokenised (then with the same `done` as
+                                          before); units are layers x documents; non-zero: stop, KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
                                           score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
@@ -341,7 +349,8 @@ KALM_API void kalm_doc_free(kalm_doc *doc);
 
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
-/* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
+/* Score every document against the query: scores[i] is that of docs[i], and never NaN: where a document's numbers overflow,
+   the call fails with KALM_OVERFLOW and names the document. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 
@@ -11003,6 +11012,7 @@ typedef struct kalm__seq {
     kalm__keys self, cross;            /* packed keys and values of the layer at hand */
     size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
+    size_t     tokens;                 /* of a text that is encoded: before it was cut */
     kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
@@ -11029,7 +11039,8 @@ typedef struct kalm__memory {
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
-    int32_t    *ids, *prompt;          /* [rows], [rows] */
+    int32_t    *ids;                   /* [rows]: tokens of the texts at hand */
+    int32_t    *prompt;                /* [rows]: tokens of the prompt of this call */
     unsigned char *scratch;
     size_t      scratch_size;          /* a worker's */
 } kalm__memory;
@@ -11167,9 +11178,13 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
+    if (!config || !config->max_query_tokens) c->max_query = kalm__min(c->max_query, s->side[KALM__DECODER].max_positions);
     if (c->max_doc > s->side[KALM__ENCODER].max_positions)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model reads %u", c->max_doc,
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model's encoder reads %u", c->max_doc,
                           s->side[KALM__ENCODER].max_positions);
+    if (c->max_query > s->side[KALM__DECODER].max_positions)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_query_tokens is %z, the model's decoder reads %u", c->max_query,
+                          s->side[KALM__DECODER].max_positions);
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
@@ -11202,7 +11217,10 @@ KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model 
     memset(&a, 0, sizeof a);
     kalm__context_plan(plan, &a, *threads);
     *bytes = kalm__add(a.taken, kalm__round_up(sizeof *plan, 64) + 64);
-    return KALM_OK;
+    if (*bytes < SIZE_MAX) return KALM_OK;
+    *bytes = 0;
+    return kalm__fail(err, KALM_NO_MEMORY, "a context for documents of %z tokens and queries of %z needs more than %z bytes",
+                      plan->max_doc, plan->max_query, SIZE_MAX);
 }
 
 KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)
@@ -11588,7 +11606,8 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
-     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i] */
+     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
+   All of these numbers are finite. */
 #ifndef KALM__DOCUMENTS_H
 #define KALM__DOCUMENTS_H
 
@@ -11613,6 +11632,17 @@ KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
     return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
 }
 
+/* By the bits of a number: comparisons may be folded away where a compiler is told that all numbers are finite. */
+KALM__INLINE int kalm__is_finite(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (u & 0x7f800000u) != 0x7f800000u;
+}
+
+#define KALM__NOT_FINITE ((uint16_t)0x7e00u)     /* a half that is none */
+
+/* A row of numbers that are not finite (infinite, or no number at all) is written as such, for kalm__doc_overflow to find. */
 KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
 {
     size_t i, g;
@@ -11623,7 +11653,7 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
     if (bits == 16) {
         for (i = 0; i < width; i++) {
             float v = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
-            uint16_t h = kalm__to_f16(v);
+            uint16_t h = kalm__to_f16(kalm__is_finite(x[i]) ? v : x[i]);
             out[2 * i] = (unsigned char)h;
             out[2 * i + 1] = (unsigned char)(h >> 8);
         }
@@ -11633,10 +11663,14 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
         size_t first = g * KALM__DOC_GROUP, end = kalm__min(first + KALM__DOC_GROUP, width);
         unsigned char *q = out + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
         float most = 0.0f, scale;
+        int finite = 1;
         uint16_t h;
-        for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+        for (i = first; i < end; i++) {
+            most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+            finite &= kalm__is_finite(x[i]);
+        }
         scale = kalm__rounded(most / 127.0f);
-        h = kalm__to_f16(scale > 65504.0f ? 65504.0f : scale);
+        h = finite ? kalm__to_f16(scale > 65504.0f ? 65504.0f : scale) : KALM__NOT_FINITE;
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
@@ -11662,6 +11696,42 @@ KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
             x[i] = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__DOC_GROUP * 2)) *
                    (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
     }
+}
+
+/* Whether `count` floats or halves, little-endian, are all finite: exponent bits that are all ones carry into the bit above
+   when one is added to them. */
+KALM__FN int kalm__all_finite(const unsigned char *p, size_t count, int halves)
+{
+    const uint64_t exponent = halves ? 0x7c007c007c007c00u : 0x7f8000007f800000u;
+    const uint64_t one = halves ? 0x0400040004000400u : 0x0080000000800000u;
+    const uint64_t above = halves ? 0x8000800080008000u : 0x8000000080000000u;
+    size_t bytes = count * (halves ? 2 : 4), i = 0, k;
+    uint64_t bad = 0;
+    for (; i + 8 <= bytes; i += 8) bad |= ((kalm__u64(p + i) & exponent) + one) & above;
+    if (i < bytes) {
+        uint64_t last = 0;
+        for (k = i; k < bytes; k++) last |= (uint64_t)p[k] << (k - i) * 8;
+        bad |= ((last & exponent) + one) & above;
+    }
+    return bad == 0;
+}
+
+/* The first row with a number that is not finite; info->rows where there is none. */
+KALM__FN uint32_t kalm__doc_overflow(const unsigned char *rows, const kalm_doc_info *info)
+{
+    size_t size = kalm__doc_row_bytes(info->width, info->bits);
+    size_t numbers = info->bits == 8 ? (info->width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP : info->width;
+    uint32_t i = 0;
+    while (i < info->rows && kalm__all_finite(rows + i * size, numbers, info->bits != 32)) i++;
+    return i;
+}
+
+KALM__FN void kalm__doc_release(kalm_doc *doc)
+{
+    kalm_allocator alloc;
+    if (!doc) return;
+    alloc = doc->alloc;
+    kalm__release(&alloc, doc, doc->block);
 }
 
 KALM__FN uint64_t kalm__doc_checksum(const unsigned char *bytes, size_t size)
@@ -11715,6 +11785,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
                                      uint32_t width, kalm_error *err)
 {
     uint64_t need;
+    uint32_t bad;
     if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
         return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
     if (kalm__u32(p + 4) != KALM__DOC_VERSION)
@@ -11741,6 +11812,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
         return kalm__fail(err, KALM_BAD_FILE, "the document has %z bytes, its header asks for %U", size, need);
     if (kalm__doc_checksum(p, size) != kalm__u64(p + 40))
         return kalm__fail(err, KALM_BAD_FILE, "the document is damaged: its checksum does not match");
+    bad = kalm__doc_overflow(p + KALM__DOC_HEADER, info);
+    if (bad < info->rows) return kalm__fail(err, KALM_BAD_FILE, "row %u of the document has a number that is not finite", bad);
     return KALM_OK;
 }
 
@@ -11752,17 +11825,28 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 #define KALM__ENCODER_H
 
 
-/* Progress of a job, counted in layers x documents. */
-typedef struct kalm__progress {
-    int  (*call)(void *user, size_t done, size_t total);
-    void  *user;
-    size_t done, total;
-} kalm__progress;
+/* One call of the caller's: how it wants things done, how far it is, and how it numbers the documents at hand. */
+typedef struct kalm__job {
+    const kalm_params *params;         /* checked, zeros replaced by defaults */
+    size_t          done, total;       /* of what the progress callback is told: layers x documents */
+    const uint32_t *place;             /* the caller's number of each document at hand; NULL: base, base + 1, ... */
+    size_t          base;
+} kalm__job;
 
-KALM__FN kalm_result kalm__step(kalm__progress *p, size_t documents, kalm_error *err)
+KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t documents, size_t layers)
 {
-    p->done += documents;
-    if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
+    memset(j, 0, sizeof *j);
+    j->params = params;
+    j->total = kalm__mul(documents, layers);
+}
+
+KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
+
+/* One layer is done with `documents` more. */
+KALM__FN kalm_result kalm__step(kalm__job *j, size_t documents, kalm_error *err)
+{
+    j->done += documents;
+    if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
         return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
     return KALM_OK;
 }
@@ -11808,7 +11892,7 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 }
 
 /* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
-KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress, kalm_error *err)
+KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
     uint32_t l;
@@ -11820,7 +11904,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(progress, b->seqs, err);
+        result = kalm__step(job, b->seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -11853,30 +11937,37 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 
-/* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
-KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t tokens, uint32_t ratio, uint32_t bits)
+/* The document of sequence `seq` of an encoded batch into *doc; `number` is its place in the caller's array. */
+KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t number, uint32_t ratio, uint32_t bits,
+                                         kalm_doc **doc, kalm_error *err)
 {
     kalm_doc_info info;
     kalm__pooling p;
-    kalm_doc *doc;
+    uint32_t bad;
     memset(&info, 0, sizeof info);
-    info.tokens = (uint32_t)kalm__min(tokens, UINT32_MAX);
+    info.tokens = (uint32_t)kalm__min(seq->tokens, UINT32_MAX);
     info.tokens_used = (uint32_t)seq->count;
     info.ratio = ratio;
     info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
     info.width = c->model->file.shape.hidden_size;
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
-    doc = kalm__doc_new(&c->alloc, &info, &p.rows);
-    if (!doc) return NULL;
+    *doc = kalm__doc_new(&c->alloc, &info, &p.rows);
+    if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
     p.c = c;
     p.seq = seq;
     p.ratio = ratio;
     p.bits = bits;
     p.row_bytes = kalm__doc_row_bytes(info.width, bits);
     kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
-    kalm__doc_seal(doc, p.rows);
-    return doc;
+    bad = kalm__doc_overflow(p.rows, &info);
+    if (bad < info.rows) {
+        kalm__doc_release(*doc);
+        *doc = NULL;
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: row %u is not finite", number, bad);
+    }
+    kalm__doc_seal(*doc, p.rows);
+    return KALM_OK;
 }
 
 #endif
@@ -11891,6 +11982,14 @@ KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, si
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
+
+/* What the decoder reads: instruction and query as tokens. */
+typedef struct kalm__prompt {
+    const int32_t *ids;
+    size_t         tokens;
+    size_t         prefix;             /* the first ones, which come again with other queries: see state.h. 0: none known */
+    uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
+} kalm__prompt;
 
 enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
 typedef struct kalm__decoding {
@@ -12048,28 +12147,31 @@ KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
 }
 
-/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. */
-KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
+   0 when numbers have overflowed on the way. */
+KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
 {
     const kalm__file *f = &c->model->file;
     const kalm__stack *s = &f->stack[KALM__DECODER];
     size_t hidden_size = f->shape.hidden_size;
     float yes, no, cap = f->shape.softcap;
+    int finite;
     c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
     yes = c->backend.ops->dot(normed, f->head, hidden_size);
     no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
+    finite = kalm__is_finite(yes) && kalm__is_finite(no);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
     }
     score->margin = kalm__rounded(yes - no);
-    if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
-    if (score->margin > 3.4e38f) score->margin = 3.4e38f;
+    finite = finite && kalm__is_finite(score->margin);
     score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;
     }
+    return finite;
 }
 
 /* ---- states ---------------------------------------------------------------------------------------------------------- */
@@ -12126,7 +12228,7 @@ KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, ui
 /* ---- batches --------------------------------------------------------------------------------------------------------- */
 
 /* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
-KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
+KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = d->c;
     kalm__memory *m = &c->memory;
@@ -12160,7 +12262,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
-        result = kalm__step(progress, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
+        result = kalm__step(job, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -12200,32 +12302,36 @@ KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *sta
 }
 
 /* Scores of a batch that has run; tells the caller's callback. */
-KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt *prompt, const kalm__job *job, kalm_score *scores,
+                                           kalm_error *err)
 {
     const kalm_context *c = d->c;
+    const kalm_params *p = job->params;
     size_t i, hidden_size = c->model->file.shape.hidden_size;
     for (i = 0; i < d->batch.seqs; i++) {
-        size_t item = c->memory.seqs[i].item;
-        scores[item].index = (uint32_t)item;
-        scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
-        kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, &scores[item], NULL);
-        if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
+        size_t item = c->memory.seqs[i].item, number = kalm__job_number(job, item);
+        const kalm_doc_info *info = &d->docs[item]->info;
+        kalm_score *s = &scores[item];
+        s->index = (uint32_t)number;
+        s->cut = prompt->cut | (info->tokens_used < info->tokens ? KALM_CUT_DOCUMENT : 0);
+        if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s, NULL))
+            return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: its margin is not finite", number);
+        if (p->on_score && p->on_score(p->on_score_user, s))
             return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }
     return KALM_OK;
 }
 
 /* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
-KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
-                                       size_t *next, size_t end, const kalm_params *p, kalm__progress *progress,
-                                       kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+                                       size_t end, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
     kalm_result r;
-    kalm__decoding_begin(&d, c, ids, 0, tokens, docs, KALM__COLD);
+    kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, KALM__COLD);
     while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-    r = kalm__decode_batch(&d, progress, err);
-    return r ? r : kalm__decoding_scores(&d, p, scores, err);
+    r = kalm__decode_batch(&d, job, err);
+    return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
 
 /* What the state of a document and of a prompt's first `prefix` tokens is found by. */
@@ -12246,7 +12352,7 @@ KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_do
 /* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
    computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
-                                        kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
+                                        kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
 {
     size_t i = 0, k;
     while (i < count) {
@@ -12260,7 +12366,7 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
             states[i]->fresh = KALM__STATE_UNDER_WAY;
         }
         if (!d.batch.seqs) continue;
-        r = kalm__decode_batch(&d, progress, err);
+        r = kalm__decode_batch(&d, job, err);
         if (r) return r;
         for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
@@ -12268,17 +12374,16 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
 }
 
 /* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
-KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix,
-                                       const kalm_doc *const *docs, size_t *next, size_t count, const kalm_params *p,
-                                       kalm__progress *progress, kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+                                       size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
     kalm__state **states = c->memory.states;
-    size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
+    size_t n = 0, first = *next, i, prefix = prompt->prefix, room = kalm__round_up(prompt->tokens, KALM__KEY_STEP);
     size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
-        kalm__state_key key = kalm__state_key_of(c, docs[first + n], ids, prefix);
+        kalm__state_key key = kalm__state_key_of(c, docs[first + n], prompt->ids, prefix);
         kalm__state *s = kalm__state_find(&c->cache, &key);
         if (s) {
             c->cache.hits++;
@@ -12289,31 +12394,30 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
         }
         states[n] = s;
     }
-    r = kalm__build_states(c, ids, prefix, docs, first, states, n, progress, err);
+    r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
     if (!r && n) {
-        kalm__decoding_begin(&d, c, ids, prefix, tokens - prefix, docs, KALM__WARM);
+        kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, KALM__WARM);
         for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-        r = kalm__decode_batch(&d, progress, err);
-        if (!r) r = kalm__decoding_scores(&d, p, scores, err);
+        r = kalm__decode_batch(&d, job, err);
+        if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
     }
     for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
     return r;
 }
 
-/* Score docs[0..count) against a prompt of token ids, the first `prefix` of which are the same for other queries (0: none
-   known); ids are in the vocabulary, documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix, const kalm_doc *const *docs,
-                                  size_t count, const kalm_params *p, kalm__progress *progress, kalm_score *scores,
-                                  kalm_error *err)
+/* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
+   documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
+                                  kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     size_t next = 0;
-    int warm = prefix && prefix < tokens && c->cache.limit;
+    int warm = prompt->prefix && prompt->prefix < prompt->tokens && c->cache.limit;
     kalm_result r = KALM_OK;
     while (!r && next < count) {
         size_t before = next;
-        if (warm) r = kalm__decode_warm(c, ids, tokens, prefix, docs, &next, count, p, progress, scores, err);
+        if (warm) r = kalm__decode_warm(c, prompt, docs, &next, count, job, scores, err);
         if (!r && next == before)      /* no cache, or none with room for this one */
-            r = kalm__decode_cold(c, ids, tokens, docs, &next, warm ? next + 1 : count, p, progress, scores, err);
+            r = kalm__decode_cold(c, prompt, docs, &next, warm ? next + 1 : count, job, scores, err);
     }
     return r;
 }
@@ -12365,21 +12469,39 @@ KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
     return p;
 }
 
+/* While a long text is tokenised the progress callback is asked whether to go on; what is done stays the same. */
+KALM__FN int kalm__ask_progress(void *user)
+{
+    const kalm__job *j = (const kalm__job *)user;
+    return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
+}
+
+KALM__FN kalm__interrupt kalm__job_interrupt(kalm__job *j)
+{
+    kalm__interrupt i;
+    i.call = j->params->progress ? kalm__ask_progress : NULL;
+    i.user = j;
+    return i;
+}
+
 /* "<Document>: {text}": the first `capacity` ids, and how many there are. */
-KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
+KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, kalm__job *job, int32_t *ids, size_t capacity,
                                         size_t *count, kalm_error *err)
 {
+    kalm__interrupt ask = kalm__job_interrupt(job);
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, NULL, pieces, 2, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count, err);
 }
 
-/* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
-KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
+/* The whole prompt around a query that is short enough: the first `capacity` ids, and how many there are. */
+KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, kalm__job *job, int32_t *ids, size_t capacity,
                                       size_t *count, kalm_error *err)
 {
     const kalm__file *f = &c->model->file;
+    const kalm_params *p = job->params;
+    kalm__interrupt ask = kalm__job_interrupt(job);
     kalm__piece pieces[7];
     pieces[0] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
     pieces[1] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
@@ -12388,42 +12510,38 @@ KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, co
     pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
     pieces[5] = kalm__one_piece(query, 0);
     pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, NULL, pieces, 7, p->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, &ask, pieces, 7, p->flags, ids, capacity, count, err);
 }
 
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
-   as a part of the whole. Writes at most `capacity` ids; *count may be more. */
-KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
-                                      size_t *count, kalm_error *err)
+   as a part of the whole. Into memory.prompt, at most max_prompt ids; prompt->tokens may be more. */
+KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
     const kalm__tokenizer *t = &c->model->file.tokenizer;
-    kalm_text cut;
+    kalm__interrupt ask = kalm__job_interrupt(job);
+    kalm_text kept;
+    int32_t *ids = c->memory.ids;      /* [rows], and max_query is no more */
     char *text = NULL;
-    size_t room = 0, n = 0, size = 0, most = c->max_query;
-    int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
-    kalm_result r;
-    if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, NULL, kalm__resolve(query), p->flags, query_ids, most, &n, err);
-    n = kalm__min(n, most);
-    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
+    size_t room = 0, n = 0;
+    kalm_result r = kalm__tokenize(t, &c->alloc, &ask, kalm__resolve(query), job->params->flags, ids, c->max_query, &n, err);
+    prompt->cut = n > c->max_query ? KALM_CUT_QUERY : 0;
+    n = kalm__min(n, c->max_query);
+    if (!r) r = kalm__detokenize(t, ids, n, NULL, 0, &room, err);
     if (!r) {
         text = (char *)kalm__alloc(&c->alloc, room);
         if (!text) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a query", room);
     }
-    if (!r) r = kalm__detokenize(t, query_ids, n, text, room, &size, err);
-    kalm__release(&c->alloc, query_ids, kalm__mul(most, sizeof *query_ids));
-    if (!r) {
-        cut.data = text;
-        cut.size = size;
-        r = kalm__wrap_query(c, cut, p, ids, capacity, count, err);
-    }
+    if (!r) r = kalm__detokenize(t, ids, n, text, room, &room, err);
+    kept.data = text;
+    kept.size = room;
+    if (!r) r = kalm__wrap_query(c, kept, job, c->memory.prompt, c->max_prompt, &prompt->tokens, err);
     kalm__release(&c->alloc, text, room);
     return r;
 }
 
 /* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across). Into memory.ids, which no query needs; *prefix is 0 where they do not fit. */
-KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, size_t *prefix, kalm_error *err)
+   common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
+KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *prefix, kalm_error *err)
 {
     static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
     size_t count[2], half = c->rows / 2, n = 0;
@@ -12431,7 +12549,7 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, siz
     int i;
     *prefix = 0;
     for (i = 0; i < 2; i++) {
-        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), p, ids + (size_t)i * half, half, &count[i], err);
+        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), job, ids + (size_t)i * half, half, &count[i], err);
         if (r) return r;
         if (count[i] > half) return KALM_OK;
     }
@@ -12440,12 +12558,24 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, siz
     return kalm__check_ids(c, "prompt", 0, ids, n, err);
 }
 
-/* How many of this prompt's tokens are such a prefix: all of it, or nothing. */
-KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
-                                         size_t *prefix, kalm_error *err)
+/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt. */
+KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
-    kalm_result r = kalm__prefix_ids(c, p, prefix, err);
-    if (*prefix >= tokens || memcmp(c->memory.ids, prompt, *prefix * sizeof *prompt)) *prefix = 0;
+    kalm_result r;
+    memset(prompt, 0, sizeof *prompt);
+    prompt->ids = c->memory.prompt;
+    r = kalm__prompt_ids(c, query, job, prompt, err);
+    if (r) return r;
+    if (!prompt->tokens)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty and the model file has no text around it");
+    if (prompt->tokens > c->max_prompt)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+                          prompt->tokens, c->max_prompt);
+    r = kalm__check_ids(c, "prompt", 0, prompt->ids, prompt->tokens, err);
+    if (r || !c->cache.limit) return r;
+    r = kalm__prefix_ids(c, job, &prompt->prefix, err);
+    if (prompt->prefix >= prompt->tokens || memcmp(c->memory.ids, prompt->ids, prompt->prefix * sizeof *prompt->ids) != 0)
+        prompt->prefix = 0;            /* a merge has reached across after all */
     return r;
 }
 
@@ -12455,87 +12585,68 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
 typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
-    uint32_t         flags;
-    size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__passages;
 
-KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, size_t i, int32_t *ids, size_t room,
-                                      size_t *count, kalm_error *err)
+KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
+                                      size_t room, size_t *count, kalm_error *err)
 {
+    size_t number = kalm__job_number(job, i);
     kalm_result r;
     if (s->texts) {
-        r = kalm__document_ids(c, s->texts[i], s->flags, ids, room, count, err);
-        if (!r) r = kalm__check_ids(c, "document", s->base + i, ids, kalm__min(*count, room), err);
+        r = kalm__document_ids(c, s->texts[i], job, ids, room, count, err);
+        if (!r) r = kalm__check_ids(c, "document", number, ids, kalm__min(*count, room), err);
     } else {
         *count = s->ids[i].count;
-        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", s->base + i);
-        r = kalm__check_ids(c, "document", s->base + i, s->ids[i].data, kalm__min(*count, room), err);
-        if (!r && *count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
+        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", number);
+        if (*count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
+        r = kalm__check_ids(c, "document", number, ids, kalm__min(*count, room), err);
     }
-    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", s->base + i);
+    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", number);
     return r;
 }
 
 /* Encode documents [*next, ...) as far as one batch goes; docs[i] for each. */
-KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, const kalm_params *p,
-                                       kalm__progress *progress, kalm_doc **docs, kalm_error *err)
+KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, kalm__job *job,
+                                       kalm_doc **docs, kalm_error *err)
 {
     kalm__memory *m = &c->memory;
     kalm__batch b;
-    size_t first = *next, i;
+    size_t i;
     kalm_result r;
     memset(&b, 0, sizeof b);
     b.c = c;
     b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
-        size_t room = c->rows - b.rows, n = 0, taken;
+        size_t room = c->rows - b.rows, n = 0, used;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
-        r = kalm__passage_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
+        r = kalm__passage_ids(c, s, job, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
-        taken = kalm__min(n, c->max_doc);
-        if (taken > room || !kalm__batch_add(&b, taken, 0, *next)) break;
-        m->prompt[b.seqs - 1] = (int32_t)kalm__min(n, INT32_MAX);
+        used = kalm__min(n, c->max_doc);
+        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
+        m->seqs[b.seqs - 1].tokens = n;
         ++*next;
     }
-    r = kalm__encode_batch(&b, progress, err);
-    if (r) return r;
-    for (i = 0; i < b.seqs; i++) {
-        kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc)
-            return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
-        docs[m->seqs[i].item] = doc;
+    r = kalm__encode_batch(&b, job, err);
+    for (i = 0; !r && i < b.seqs; i++) {
+        const kalm__seq *q = &m->seqs[i];
+        r = kalm__pool_document(c, q, kalm__job_number(job, q->item), job->params->ratio, job->params->bits, &docs[q->item], err);
     }
-    return KALM_OK;
+    return r;
 }
 
-KALM__FN void kalm__doc_release(kalm_doc *doc)
+/* docs[0 .. count), all of them or, when it fails, none. */
+KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, kalm__job *job, kalm_doc **docs,
+                                      kalm_error *err)
 {
-    kalm_allocator alloc;
-    if (!doc) return;
-    alloc = doc->alloc;
-    kalm__release(&alloc, doc, doc->block);
-}
-
-KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, const kalm_params *params,
-                                      kalm_doc **docs, kalm_error *err)
-{
-    kalm__progress progress;
-    kalm_params p;
     size_t next = 0, i;
-    kalm_result r = kalm__check_params(params, &p, err);
+    kalm_result r = KALM_OK;
     for (i = 0; i < count; i++) docs[i] = NULL;
-    if (r) return r;
-    memset(&progress, 0, sizeof progress);
-    progress.call = p.progress;
-    progress.user = p.progress_user;
-    progress.total = count * c->model->file.shape.side[KALM__ENCODER].layers;
-    while (!r && next < count) r = kalm__encode_some(c, s, &next, count, &p, &progress, docs, err);
-    if (r)
-        for (i = 0; i < count; i++) {
-            kalm__doc_release(docs[i]);
-            docs[i] = NULL;
-        }
+    while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
+    for (i = 0; r && i < count; i++) {
+        kalm__doc_release(docs[i]);
+        docs[i] = NULL;
+    }
     return r;
 }
 
@@ -12554,16 +12665,6 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
                               docs[i]->info.rows, c->rows);
     }
     return KALM_OK;
-}
-
-/* ids of the prompt into memory.prompt */
-KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, const kalm_params *p, size_t *tokens, kalm_error *err)
-{
-    kalm_result r = kalm__prompt_ids(c, query, p, c->memory.prompt, c->max_prompt, tokens, err);
-    if (!r && *tokens > c->max_prompt)
-        r = kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)", *tokens,
-                       c->max_prompt);
-    return r ? r : kalm__check_ids(c, "prompt", 0, c->memory.prompt, *tokens, err);
 }
 
 #endif
@@ -12747,6 +12848,8 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
                                  kalm_doc **docs, kalm_error *err)
 {
     kalm__passages s;
+    kalm_params p;
+    kalm__job job;
     kalm_result r;
     size_t i;
     kalm__no_error(err);
@@ -12754,27 +12857,34 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
     for (i = 0; i < count; i++) docs[i] = NULL;
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
-    r = kalm__need_tokenizer(ctx->model, err);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (r) return r;
     memset(&s, 0, sizeof s);
     s.texts = texts;
-    s.flags = params ? params->flags : 0;
-    return kalm__encode_all(ctx, &s, count, params, docs, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
+    return kalm__encode_all(ctx, &s, count, &job, docs, err);
 }
 
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
                                      kalm_doc **docs, kalm_error *err)
 {
     kalm__passages s;
+    kalm_params p;
+    kalm__job job;
+    kalm_result r;
     size_t i;
     kalm__no_error(err);
     if (count) KALM__NEED(docs);
     for (i = 0; i < count; i++) docs[i] = NULL;
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
+    r = kalm__check_params(params, &p, err);
+    if (r) return r;
     memset(&s, 0, sizeof s);
     s.ids = texts;
-    return kalm__encode_all(ctx, &s, count, params, docs, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
+    return kalm__encode_all(ctx, &s, count, &job, docs, err);
 }
 
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)
@@ -12826,6 +12936,7 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
     kalm_doc *out;
     unsigned char *rows;
     float *sum, *row;
+    uint32_t bad;
     size_t width, row_bytes, step, i, k, d;
     kalm__no_error(err);
     KALM__NEED(coarser);
@@ -12863,8 +12974,13 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         for (d = 0; d < width; d++) sum[d] /= (float)tokens;
         kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
     }
-    kalm__doc_seal(out, rows);
     kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+    bad = kalm__doc_overflow(rows, &info);
+    if (bad < info.rows) {
+        kalm__doc_release(out);
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed: row %u of the coarser document is not finite", bad);
+    }
+    kalm__doc_seal(out, rows);
     *coarser = out;
     return KALM_OK;
 }
@@ -12894,23 +13010,12 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 extern "C" {
 #endif
 
-KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t prefix, const kalm_doc *const *docs, size_t count,
-                                      const kalm_params *p, kalm_score *scores, kalm_error *err)
-{
-    kalm__progress progress;
-    kalm_result r = kalm__check_docs(ctx, docs, count, err);
-    memset(&progress, 0, sizeof progress);
-    progress.call = p->progress;
-    progress.user = p->progress_user;
-    progress.total = count * ctx->model->file.shape.side[KALM__DECODER].layers;
-    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
-}
-
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
-    size_t tokens = 0, prefix = 0;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -12918,33 +13023,42 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
-    if (!r && ctx->cache.limit) r = kalm__stable_prefix(ctx, &p, ctx->memory.prompt, tokens, &prefix, err);
-    if (!r) r = kalm__score_docs(ctx, tokens, prefix, docs, count, &p, scores, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
+    if (!r) r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
-KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
-    if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
-    if (prompt.count > ctx->max_prompt)
+    if (!ids.count || !ids.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+    if (ids.count > ctx->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
-                          prompt.count, ctx->max_prompt);
+                          ids.count, ctx->max_prompt);
     r = kalm__check_params(params, &p, err);
-    if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+    memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);      /* callbacks cannot change it any more */
+    if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (r) return r;
-    memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
-    r = kalm__score_docs(ctx, prompt.count, p.prefix_tokens, docs, count, &p, scores, err);
+    memset(&prompt, 0, sizeof prompt);
+    prompt.ids = ctx->memory.prompt;
+    prompt.tokens = ids.count;
+    prompt.prefix = p.prefix_tokens;
+    r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -12972,13 +13086,17 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
                                       kalm_error *err)
 {
     kalm_params p;
+    kalm__job job;
     kalm__state_key key;
     size_t tokens = 0;
     kalm_result r = kalm__check_params(params, &p, err);
+    p.progress = NULL;                 /* layers x documents is no measure of this */
+    kalm__job_begin(&job, &p, 0, 0);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
-    if (!r) r = kalm__prefix_ids(ctx, &p, &tokens, err);
-    if (!r && (!tokens || tokens > ctx->max_prompt))
+    if (!r) r = kalm__prefix_ids(ctx, &job, &tokens, err);
+    if (!r && !tokens) r = kalm__fail(err, KALM_BAD_ARGUMENT, "no tokens of the prompt come before the query");
+    if (!r && tokens > ctx->max_prompt)
         r = kalm__fail(err, KALM_BAD_ARGUMENT, "the instruction does not fit the %z tokens of a prompt", ctx->max_prompt);
     if (r) return r;
     key = kalm__state_key_of(ctx, doc, ctx->memory.ids, tokens);
@@ -12991,7 +13109,8 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err)
 {
-    kalm__progress progress;
+    kalm_params quiet;
+    kalm__job job;
     kalm__state *s = NULL;
     unsigned char *out = (unsigned char *)data;
     kalm_result r;
@@ -13005,8 +13124,9 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
     if (r) return r;
     *size = s->key.size + KALM__STATE_HEADER;
     if (capacity >= *size) {
-        memset(&progress, 0, sizeof progress);
-        r = kalm__build_states(ctx, ctx->memory.ids, s->key.tokens, &doc, 0, &s, 1, &progress, err);
+        memset(&quiet, 0, sizeof quiet);
+        kalm__job_begin(&job, &quiet, 0, 0);
+        r = kalm__build_states(ctx, s->key.prefix, s->key.tokens, &doc, 0, &s, 1, &job, err);
         if (!r) {
             kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
             memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
@@ -13053,55 +13173,30 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     return r;
 }
 
-/* Hands scores on to the caller's callback with the index that they have in the caller's array. */
-typedef struct kalm__renumber {
-    const kalm_params *params;
-    const uint32_t    *place;          /* [..]: index by place; NULL: base + index */
-    size_t             base;
-} kalm__renumber;
-
-KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
-{
-    const kalm__renumber *n = (const kalm__renumber *)user;
-    kalm_score s = *score;
-    s.index = n->place ? n->place[s.index] : (uint32_t)(n->base + s.index);
-    return n->params->on_score(n->params->on_score_user, &s);
-}
-
-/* A part of a job tells the caller of the whole: `base` units came before it. */
-typedef struct kalm__whole {
-    const kalm_params *params;
-    size_t             base, total;
-} kalm__whole;
-
-KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
-{
-    const kalm__whole *w = (const kalm__whole *)user;
-    (void)total;
-    return w->params->progress(w->params->progress_user, kalm__min(w->base + done, w->total), w->total);
-}
+enum { KALM__TOGETHER = 64 };           /* documents that exist at a time where they are made to be scored and forgotten */
 
 /* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
-KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
-                                       const kalm_params *p, kalm_score *all, kalm_error *err)
+KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
+                                       kalm__job *job, kalm_score *all, kalm_error *err)
 {
-    enum { KALM__TOGETHER = 64 };
+    const kalm_params *told = job->params;
     kalm_doc *coarse[KALM__TOGETHER];
-    kalm_params pass = *p;
+    kalm_params quiet = *told;
     size_t first, i;
     kalm_result r = KALM_OK;
-    pass.on_score = NULL;
+    quiet.on_score = NULL;             /* the last pass alone tells its scores */
+    job->params = &quiet;
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
         for (i = 0; i < n; i++) coarse[i] = NULL;
         for (i = 0; !r && i < n; i++)
-            r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)coarse, n, &pass, all + first, err);
-        for (i = 0; i < n; i++) {
-            all[first + i].index = (uint32_t)(first + i);
-            kalm__doc_release(coarse[i]);
-        }
+            r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
+        job->base = first;
+        if (!r) r = kalm__decode(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
     }
+    job->base = 0;
+    job->params = told;
     return r;
 }
 
@@ -13109,8 +13204,9 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
                                      size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
                                      kalm_error *err)
 {
-    kalm_params p, pass;
-    kalm__renumber number;
+    kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_score *all = NULL;
     const kalm_doc **chosen = NULL;
     uint32_t *place = NULL;
@@ -13123,7 +13219,12 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     if (count) KALM__NEED(docs);
     if (top_k) KALM__NEED(scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (r) return r;
+    if (p.coarse_ratio) keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
+    kalm__job_begin(&job, &p, p.coarse_ratio ? count + keep : keep, ctx->model->file.shape.side[KALM__DECODER].layers);
+    r = kalm__take_prompt(ctx, query, &job, &prompt, err);
     if (r || !count || !top_k) return r;
     bytes = kalm__mul(count, sizeof *all + sizeof *chosen + sizeof *place);
     all = (kalm_score *)kalm__alloc(&ctx->alloc, bytes);
@@ -13136,23 +13237,14 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     }
     for (i = 0; i < count; i++) place[i] = (uint32_t)i;
     if (p.coarse_ratio) {
-        keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
-        r = kalm__coarse_pass(ctx, query, docs, count, &p, all, err);
+        r = kalm__coarse_pass(ctx, &prompt, docs, count, &job, all, err);
         if (!r) kalm_sort(all, count);
         for (i = 0; !r && i < count; i++) place[i] = all[i].index;
     }
     for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
-    pass = p;
-    if (p.on_score) {
-        number.params = &p;
-        number.place = place;
-        number.base = 0;
-        pass.on_score = kalm__renumbered;
-        pass.on_score_user = &number;
-    }
-    if (!r) r = kalm_rerank(ctx, query, chosen, keep, &pass, all, err);
+    job.place = place;
+    if (!r) r = kalm__decode(ctx, &prompt, chosen, keep, &job, all, err);
     if (!r) {
-        for (i = 0; i < keep; i++) all[i].index = place[all[i].index];
         kalm_sort(all, keep);
         *found = kalm__min(keep, top_k);
         memcpy(scores, all, *found * sizeof *scores);
@@ -13164,14 +13256,13 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    enum { KALM__TOGETHER = 64 };
     kalm_doc *docs[KALM__TOGETHER];
-    kalm_params p, pass;
-    kalm__renumber number;
+    kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm__passages source;
-    kalm__whole whole;
     kalm_result r;
-    size_t first, i, layers;
+    size_t first, i;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
@@ -13179,37 +13270,18 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    layers = ctx->model->file.shape.side[KALM__ENCODER].layers + ctx->model->file.shape.side[KALM__DECODER].layers;
-    memset(&whole, 0, sizeof whole);
+    if (!params || !params->bits) p.bits = 32;       /* nothing is kept, so nothing need be rounded */
+    kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +
+                                     ctx->model->file.shape.side[KALM__DECODER].layers);
+    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
     memset(&source, 0, sizeof source);
-    source.flags = p.flags;
-    if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
-        pass = p;
-        if (p.on_score) {
-            number.params = &p;
-            number.place = NULL;
-            number.base = first;
-            pass.on_score = kalm__renumbered;
-            pass.on_score_user = &number;
-        }
-        if (p.progress) {
-            whole.params = &p;
-            whole.base = first * layers;
-            whole.total = count * layers;
-            pass.progress = kalm__part_progress;
-            pass.progress_user = &whole;
-        }
         source.texts = texts + first;
-        source.base = first;
-        r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
-        whole.base += n * ctx->model->file.shape.side[KALM__ENCODER].layers;
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
-        for (i = 0; i < n; i++) {
-            scores[first + i].index = (uint32_t)(first + i);
-            kalm__doc_release(docs[i]);
-        }
+        job.base = first;
+        r = kalm__encode_all(ctx, &source, n, &job, docs, err);
+        if (!r) r = kalm__decode(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
     }
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;

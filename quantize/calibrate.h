@@ -324,8 +324,11 @@ KALM__FN kalm_result kalm__calibrate_ids(kalm__calibration *k, kalm_error *err)
     size_t n = k->texts.count, side, i, count = 0;
     size_t most[2];
     kalm_params params;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_result r = KALM_OK;
     memset(&params, 0, sizeof params);
+    kalm__job_begin(&job, &params, 0, 0);
     most[0] = kalm__min(KALM__CALIBRATE_TOKENS, k->c->max_doc);
     most[1] = k->c->max_prompt;
     for (side = 0; side < 2; side++) {
@@ -335,16 +338,16 @@ KALM__FN kalm_result kalm__calibrate_ids(kalm__calibration *k, kalm_error *err)
     }
     for (i = 0; i < n && !r; i++) {
         int32_t *to = k->ids[0] + k->first[0][i];
-        r = kalm__document_ids(k->c, k->texts.text[i], 0, to, most[0], &count, err);
+        r = kalm__document_ids(k->c, k->texts.text[i], &job, to, most[0], &count, err);
         count = kalm__min(count, most[0]);
         if (!r) r = kalm__check_ids(k->c, "calibration text", i, to, count, err);
         k->first[0][i + 1] = k->first[0][i] + count;
-        if (!r) r = kalm__take_prompt(k->c, k->texts.query[i], &params, &count, err);
+        if (!r) r = kalm__take_prompt(k->c, k->texts.query[i], &job, &prompt, err);
         if (r) break;
-        memcpy(k->ids[1] + k->first[1][i], k->c->memory.prompt, count * sizeof(int32_t));
-        k->first[1][i + 1] = k->first[1][i] + count;
+        memcpy(k->ids[1] + k->first[1][i], prompt.ids, prompt.tokens * sizeof(int32_t));
+        k->first[1][i + 1] = k->first[1][i] + prompt.tokens;
     }
-    return r ? r : kalm__prefix_ids(k->c, &params, &k->prefix, err);
+    return r ? r : kalm__prefix_ids(k->c, &job, &k->prefix, err);
 }
 
 /* k->texts and what follows them in the struct are set, the rest is zero. p and crew: stay alive. To be ended in any case. */
@@ -468,7 +471,11 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
         b.c = c;
         b.limit = c->rows;
         first = at;
-        while (at < k->texts.count && kalm__batch_add(&b, k->first[0][at + 1] - k->first[0][at], 0, at)) at++;
+        for (; at < k->texts.count; at++) {
+            n = k->first[0][at + 1] - k->first[0][at];
+            if (!kalm__batch_add(&b, n, 0, at)) break;
+            c->memory.seqs[b.seqs - 1].tokens = n;
+        }
         memcpy(c->memory.x, x, b.rows * hidden * sizeof(float));
         kalm__layer_begin(&r, c, KALM__ENCODER, layer, b.rows, b.seqs);
         r.watch = kalm__calibrate_watch;
@@ -478,9 +485,8 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
         kalm__layer_rows(&r, NULL);
         memcpy(x, c->memory.x, b.rows * hidden * sizeof(float));
         for (i = first; layer + 1 == k->p->c.shape.side[KALM__ENCODER].layers && i < at; i++) {
-            n = k->first[0][i + 1] - k->first[0][i];
-            k->docs[i] = kalm__pool_document(c, &c->memory.seqs[i - first], n, ratios[i % 6], 32);
-            if (!k->docs[i]) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the rows of a document of %z tokens", n);
+            kalm_result result = kalm__pool_document(c, &c->memory.seqs[i - first], i, ratios[i % 6], 32, &k->docs[i], err);
+            if (result) return result;
         }
     }
     return KALM_OK;

@@ -37,7 +37,9 @@ typedef enum kalm_result {
     KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
     KALM_MISMATCH,                     /* a document that other weights made                                 */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
-    KALM_CANCELLED                     /* a callback asked to stop                                           */
+    KALM_CANCELLED,                    /* a callback asked to stop                                           */
+    KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
+                                          document. The text names the document                              */
 } kalm_result;
 
 /* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
@@ -77,7 +79,7 @@ typedef struct kalm_config {
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
     uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
-    uint32_t       max_query_tokens;   /* longer queries are cut; default 512                                */
+    uint32_t       max_query_tokens;   /* longer queries are cut; default 512, at most what the decoder reads */
     size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
                                           instruction; default: none                                         */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
@@ -87,9 +89,14 @@ typedef struct kalm_config {
                                           the prompt, as the published code has it; default: they are those characters
                                           and nothing more */
 
+/* The bits of kalm_score.cut. A text is cut at kalm_config.max_doc_tokens or max_query_tokens; two documents, or two queries,
+   that are equal up to there get equal scores. */
+#define KALM_CUT_DOCUMENT 1u           /* only the beginning of the document was read                        */
+#define KALM_CUT_QUERY    2u           /* only the beginning of the query was read                           */
+
 typedef struct kalm_score {
     uint32_t index;                    /* of the document in the call's array                                */
-    uint32_t cut;                      /* non-zero: only the beginning of its text was read                  */
+    uint32_t cut;                      /* 0, or KALM_CUT_DOCUMENT, KALM_CUT_QUERY or both                    */
     float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
     float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
 } kalm_score;
@@ -101,8 +108,9 @@ typedef struct kalm_params {
     uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
-    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of
-                                          work; units are layers x documents; non-zero: stop, KALM_CANCELLED */
+    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of work, and
+                                          at least once in 64 KB of text that is tokenised (then with the same `done` as
+                                          before); units are layers x documents; non-zero: stop, KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
                                           score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
@@ -226,7 +234,8 @@ KALM_API void kalm_doc_free(kalm_doc *doc);
 
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
-/* Score every document against the query: scores[i] is that of docs[i], and never NaN. */
+/* Score every document against the query: scores[i] is that of docs[i], and never NaN: where a document's numbers overflow,
+   the call fails with KALM_OVERFLOW and names the document. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 

@@ -25,6 +25,7 @@ typedef struct kalm__seq {
     kalm__keys self, cross;            /* packed keys and values of the layer at hand */
     size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
+    size_t     tokens;                 /* of a text that is encoded: before it was cut */
     kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
@@ -51,7 +52,8 @@ typedef struct kalm__memory {
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
-    int32_t    *ids, *prompt;          /* [rows], [rows] */
+    int32_t    *ids;                   /* [rows]: tokens of the texts at hand */
+    int32_t    *prompt;                /* [rows]: tokens of the prompt of this call */
     unsigned char *scratch;
     size_t      scratch_size;          /* a worker's */
 } kalm__memory;
@@ -189,9 +191,13 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
+    if (!config || !config->max_query_tokens) c->max_query = kalm__min(c->max_query, s->side[KALM__DECODER].max_positions);
     if (c->max_doc > s->side[KALM__ENCODER].max_positions)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model reads %u", c->max_doc,
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model's encoder reads %u", c->max_doc,
                           s->side[KALM__ENCODER].max_positions);
+    if (c->max_query > s->side[KALM__DECODER].max_positions)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_query_tokens is %z, the model's decoder reads %u", c->max_query,
+                          s->side[KALM__DECODER].max_positions);
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
@@ -224,7 +230,10 @@ KALM__FN kalm_result kalm__context_measure(kalm_context *plan, const kalm_model 
     memset(&a, 0, sizeof a);
     kalm__context_plan(plan, &a, *threads);
     *bytes = kalm__add(a.taken, kalm__round_up(sizeof *plan, 64) + 64);
-    return KALM_OK;
+    if (*bytes < SIZE_MAX) return KALM_OK;
+    *bytes = 0;
+    return kalm__fail(err, KALM_NO_MEMORY, "a context for documents of %z tokens and queries of %z needs more than %z bytes",
+                      plan->max_doc, plan->max_query, SIZE_MAX);
 }
 
 KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_config *config, kalm_context **out, kalm_error *err)

@@ -12,6 +12,14 @@
 #include "encoder.h"
 #include "documents.h"
 
+/* What the decoder reads: instruction and query as tokens. */
+typedef struct kalm__prompt {
+    const int32_t *ids;
+    size_t         tokens;
+    size_t         prefix;             /* the first ones, which come again with other queries: see state.h. 0: none known */
+    uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
+} kalm__prompt;
+
 enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
 typedef struct kalm__decoding {
     kalm_context *c;
@@ -168,28 +176,31 @@ KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
     (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
 }
 
-/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. */
-KALM__FN void kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
+   0 when numbers have overflowed on the way. */
+KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
 {
     const kalm__file *f = &c->model->file;
     const kalm__stack *s = &f->stack[KALM__DECODER];
     size_t hidden_size = f->shape.hidden_size;
     float yes, no, cap = f->shape.softcap;
+    int finite;
     c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
     yes = c->backend.ops->dot(normed, f->head, hidden_size);
     no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
+    finite = kalm__is_finite(yes) && kalm__is_finite(no);
     if (cap > 0.0f) {
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
     }
     score->margin = kalm__rounded(yes - no);
-    if (!(score->margin >= -3.4e38f)) score->margin = -3.4e38f;  /* NaN from hostile weights sorts last */
-    if (score->margin > 3.4e38f) score->margin = 3.4e38f;
+    finite = finite && kalm__is_finite(score->margin);
     score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;
     }
+    return finite;
 }
 
 /* ---- states ---------------------------------------------------------------------------------------------------------- */
@@ -246,7 +257,7 @@ KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, ui
 /* ---- batches --------------------------------------------------------------------------------------------------------- */
 
 /* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
-KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progress, kalm_error *err)
+KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = d->c;
     kalm__memory *m = &c->memory;
@@ -280,7 +291,7 @@ KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__progress *progr
             if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
             if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
         }
-        result = kalm__step(progress, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
+        result = kalm__step(job, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -320,32 +331,36 @@ KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *sta
 }
 
 /* Scores of a batch that has run; tells the caller's callback. */
-KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm_params *p, kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt *prompt, const kalm__job *job, kalm_score *scores,
+                                           kalm_error *err)
 {
     const kalm_context *c = d->c;
+    const kalm_params *p = job->params;
     size_t i, hidden_size = c->model->file.shape.hidden_size;
     for (i = 0; i < d->batch.seqs; i++) {
-        size_t item = c->memory.seqs[i].item;
-        scores[item].index = (uint32_t)item;
-        scores[item].cut = d->docs[item]->info.tokens_used < d->docs[item]->info.tokens;
-        kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, &scores[item], NULL);
-        if (p->on_score && p->on_score(p->on_score_user, &scores[item]))
+        size_t item = c->memory.seqs[i].item, number = kalm__job_number(job, item);
+        const kalm_doc_info *info = &d->docs[item]->info;
+        kalm_score *s = &scores[item];
+        s->index = (uint32_t)number;
+        s->cut = prompt->cut | (info->tokens_used < info->tokens ? KALM_CUT_DOCUMENT : 0);
+        if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s, NULL))
+            return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: its margin is not finite", number);
+        if (p->on_score && p->on_score(p->on_score_user, s))
             return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
     }
     return KALM_OK;
 }
 
 /* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
-KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const int32_t *ids, size_t tokens, const kalm_doc *const *docs,
-                                       size_t *next, size_t end, const kalm_params *p, kalm__progress *progress,
-                                       kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+                                       size_t end, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
     kalm_result r;
-    kalm__decoding_begin(&d, c, ids, 0, tokens, docs, KALM__COLD);
+    kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, KALM__COLD);
     while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-    r = kalm__decode_batch(&d, progress, err);
-    return r ? r : kalm__decoding_scores(&d, p, scores, err);
+    r = kalm__decode_batch(&d, job, err);
+    return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
 
 /* What the state of a document and of a prompt's first `prefix` tokens is found by. */
@@ -366,7 +381,7 @@ KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_do
 /* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
    computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
-                                        kalm__state **states, size_t count, kalm__progress *progress, kalm_error *err)
+                                        kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
 {
     size_t i = 0, k;
     while (i < count) {
@@ -380,7 +395,7 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
             states[i]->fresh = KALM__STATE_UNDER_WAY;
         }
         if (!d.batch.seqs) continue;
-        r = kalm__decode_batch(&d, progress, err);
+        r = kalm__decode_batch(&d, job, err);
         if (r) return r;
         for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
@@ -388,17 +403,16 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
 }
 
 /* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
-KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix,
-                                       const kalm_doc *const *docs, size_t *next, size_t count, const kalm_params *p,
-                                       kalm__progress *progress, kalm_score *scores, kalm_error *err)
+KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+                                       size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
     kalm__state **states = c->memory.states;
-    size_t n = 0, first = *next, i, room = kalm__round_up(tokens, KALM__KEY_STEP);
+    size_t n = 0, first = *next, i, prefix = prompt->prefix, room = kalm__round_up(prompt->tokens, KALM__KEY_STEP);
     size_t most = c->prompt_rows / room;
     kalm_result r;
     for (; n < most && first + n < count; n++) {
-        kalm__state_key key = kalm__state_key_of(c, docs[first + n], ids, prefix);
+        kalm__state_key key = kalm__state_key_of(c, docs[first + n], prompt->ids, prefix);
         kalm__state *s = kalm__state_find(&c->cache, &key);
         if (s) {
             c->cache.hits++;
@@ -409,31 +423,30 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const int32_t *ids, size
         }
         states[n] = s;
     }
-    r = kalm__build_states(c, ids, prefix, docs, first, states, n, progress, err);
+    r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
     if (!r && n) {
-        kalm__decoding_begin(&d, c, ids, prefix, tokens - prefix, docs, KALM__WARM);
+        kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, KALM__WARM);
         for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-        r = kalm__decode_batch(&d, progress, err);
-        if (!r) r = kalm__decoding_scores(&d, p, scores, err);
+        r = kalm__decode_batch(&d, job, err);
+        if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
     }
     for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
     return r;
 }
 
-/* Score docs[0..count) against a prompt of token ids, the first `prefix` of which are the same for other queries (0: none
-   known); ids are in the vocabulary, documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const int32_t *ids, size_t tokens, size_t prefix, const kalm_doc *const *docs,
-                                  size_t count, const kalm_params *p, kalm__progress *progress, kalm_score *scores,
-                                  kalm_error *err)
+/* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
+   documents fit the context. */
+KALM__FN kalm_result kalm__decode(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
+                                  kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     size_t next = 0;
-    int warm = prefix && prefix < tokens && c->cache.limit;
+    int warm = prompt->prefix && prompt->prefix < prompt->tokens && c->cache.limit;
     kalm_result r = KALM_OK;
     while (!r && next < count) {
         size_t before = next;
-        if (warm) r = kalm__decode_warm(c, ids, tokens, prefix, docs, &next, count, p, progress, scores, err);
+        if (warm) r = kalm__decode_warm(c, prompt, docs, &next, count, job, scores, err);
         if (!r && next == before)      /* no cache, or none with room for this one */
-            r = kalm__decode_cold(c, ids, tokens, docs, &next, warm ? next + 1 : count, p, progress, scores, err);
+            r = kalm__decode_cold(c, prompt, docs, &next, warm ? next + 1 : count, job, scores, err);
     }
     return r;
 }

@@ -12,7 +12,8 @@
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
-     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i] */
+     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
+   All of these numbers are finite. */
 #ifndef KALM__DOCUMENTS_H
 #define KALM__DOCUMENTS_H
 
@@ -39,6 +40,17 @@ KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
     return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
 }
 
+/* By the bits of a number: comparisons may be folded away where a compiler is told that all numbers are finite. */
+KALM__INLINE int kalm__is_finite(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (u & 0x7f800000u) != 0x7f800000u;
+}
+
+#define KALM__NOT_FINITE ((uint16_t)0x7e00u)     /* a half that is none */
+
+/* A row of numbers that are not finite (infinite, or no number at all) is written as such, for kalm__doc_overflow to find. */
 KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
 {
     size_t i, g;
@@ -49,7 +61,7 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
     if (bits == 16) {
         for (i = 0; i < width; i++) {
             float v = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
-            uint16_t h = kalm__to_f16(v);
+            uint16_t h = kalm__to_f16(kalm__is_finite(x[i]) ? v : x[i]);
             out[2 * i] = (unsigned char)h;
             out[2 * i + 1] = (unsigned char)(h >> 8);
         }
@@ -59,10 +71,14 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
         size_t first = g * KALM__DOC_GROUP, end = kalm__min(first + KALM__DOC_GROUP, width);
         unsigned char *q = out + (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2;
         float most = 0.0f, scale;
+        int finite = 1;
         uint16_t h;
-        for (i = first; i < end; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+        for (i = first; i < end; i++) {
+            most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+            finite &= kalm__is_finite(x[i]);
+        }
         scale = kalm__rounded(most / 127.0f);
-        h = kalm__to_f16(scale > 65504.0f ? 65504.0f : scale);
+        h = finite ? kalm__to_f16(scale > 65504.0f ? 65504.0f : scale) : KALM__NOT_FINITE;
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
@@ -88,6 +104,42 @@ KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
             x[i] = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__DOC_GROUP * 2)) *
                    (float)(q[i] < 128 ? (int)q[i] : (int)q[i] - 256);
     }
+}
+
+/* Whether `count` floats or halves, little-endian, are all finite: exponent bits that are all ones carry into the bit above
+   when one is added to them. */
+KALM__FN int kalm__all_finite(const unsigned char *p, size_t count, int halves)
+{
+    const uint64_t exponent = halves ? 0x7c007c007c007c00u : 0x7f8000007f800000u;
+    const uint64_t one = halves ? 0x0400040004000400u : 0x0080000000800000u;
+    const uint64_t above = halves ? 0x8000800080008000u : 0x8000000080000000u;
+    size_t bytes = count * (halves ? 2 : 4), i = 0, k;
+    uint64_t bad = 0;
+    for (; i + 8 <= bytes; i += 8) bad |= ((kalm__u64(p + i) & exponent) + one) & above;
+    if (i < bytes) {
+        uint64_t last = 0;
+        for (k = i; k < bytes; k++) last |= (uint64_t)p[k] << (k - i) * 8;
+        bad |= ((last & exponent) + one) & above;
+    }
+    return bad == 0;
+}
+
+/* The first row with a number that is not finite; info->rows where there is none. */
+KALM__FN uint32_t kalm__doc_overflow(const unsigned char *rows, const kalm_doc_info *info)
+{
+    size_t size = kalm__doc_row_bytes(info->width, info->bits);
+    size_t numbers = info->bits == 8 ? (info->width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP : info->width;
+    uint32_t i = 0;
+    while (i < info->rows && kalm__all_finite(rows + i * size, numbers, info->bits != 32)) i++;
+    return i;
+}
+
+KALM__FN void kalm__doc_release(kalm_doc *doc)
+{
+    kalm_allocator alloc;
+    if (!doc) return;
+    alloc = doc->alloc;
+    kalm__release(&alloc, doc, doc->block);
 }
 
 KALM__FN uint64_t kalm__doc_checksum(const unsigned char *bytes, size_t size)
@@ -141,6 +193,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
                                      uint32_t width, kalm_error *err)
 {
     uint64_t need;
+    uint32_t bad;
     if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
         return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
     if (kalm__u32(p + 4) != KALM__DOC_VERSION)
@@ -167,6 +220,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
         return kalm__fail(err, KALM_BAD_FILE, "the document has %z bytes, its header asks for %U", size, need);
     if (kalm__doc_checksum(p, size) != kalm__u64(p + 40))
         return kalm__fail(err, KALM_BAD_FILE, "the document is damaged: its checksum does not match");
+    bad = kalm__doc_overflow(p + KALM__DOC_HEADER, info);
+    if (bad < info->rows) return kalm__fail(err, KALM_BAD_FILE, "row %u of the document has a number that is not finite", bad);
     return KALM_OK;
 }
 

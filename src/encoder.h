@@ -6,17 +6,28 @@
 #include "layer.h"
 #include "documents.h"
 
-/* Progress of a job, counted in layers x documents. */
-typedef struct kalm__progress {
-    int  (*call)(void *user, size_t done, size_t total);
-    void  *user;
-    size_t done, total;
-} kalm__progress;
+/* One call of the caller's: how it wants things done, how far it is, and how it numbers the documents at hand. */
+typedef struct kalm__job {
+    const kalm_params *params;         /* checked, zeros replaced by defaults */
+    size_t          done, total;       /* of what the progress callback is told: layers x documents */
+    const uint32_t *place;             /* the caller's number of each document at hand; NULL: base, base + 1, ... */
+    size_t          base;
+} kalm__job;
 
-KALM__FN kalm_result kalm__step(kalm__progress *p, size_t documents, kalm_error *err)
+KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t documents, size_t layers)
 {
-    p->done += documents;
-    if (p->call && p->call(p->user, p->done, kalm__max(p->done, p->total)))
+    memset(j, 0, sizeof *j);
+    j->params = params;
+    j->total = kalm__mul(documents, layers);
+}
+
+KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
+
+/* One layer is done with `documents` more. */
+KALM__FN kalm_result kalm__step(kalm__job *j, size_t documents, kalm_error *err)
+{
+    j->done += documents;
+    if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
         return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
     return KALM_OK;
 }
@@ -62,7 +73,7 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 }
 
 /* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
-KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress, kalm_error *err)
+KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
     uint32_t l;
@@ -74,7 +85,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__progress *progress
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(progress, b->seqs, err);
+        result = kalm__step(job, b->seqs, err);
         if (result) return result;
     }
     return KALM_OK;
@@ -107,30 +118,37 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 
-/* The document of one sequence of an encoded batch; tokens is what the text had before it was cut. */
-KALM__FN kalm_doc *kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t tokens, uint32_t ratio, uint32_t bits)
+/* The document of sequence `seq` of an encoded batch into *doc; `number` is its place in the caller's array. */
+KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, size_t number, uint32_t ratio, uint32_t bits,
+                                         kalm_doc **doc, kalm_error *err)
 {
     kalm_doc_info info;
     kalm__pooling p;
-    kalm_doc *doc;
+    uint32_t bad;
     memset(&info, 0, sizeof info);
-    info.tokens = (uint32_t)kalm__min(tokens, UINT32_MAX);
+    info.tokens = (uint32_t)kalm__min(seq->tokens, UINT32_MAX);
     info.tokens_used = (uint32_t)seq->count;
     info.ratio = ratio;
     info.rows = (uint32_t)((seq->count - 1) / ratio + 1);
     info.width = c->model->file.shape.hidden_size;
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
-    doc = kalm__doc_new(&c->alloc, &info, &p.rows);
-    if (!doc) return NULL;
+    *doc = kalm__doc_new(&c->alloc, &info, &p.rows);
+    if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
     p.c = c;
     p.seq = seq;
     p.ratio = ratio;
     p.bits = bits;
     p.row_bytes = kalm__doc_row_bytes(info.width, bits);
     kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
-    kalm__doc_seal(doc, p.rows);
-    return doc;
+    bad = kalm__doc_overflow(p.rows, &info);
+    if (bad < info.rows) {
+        kalm__doc_release(*doc);
+        *doc = NULL;
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: row %u is not finite", number, bad);
+    }
+    kalm__doc_seal(*doc, p.rows);
+    return KALM_OK;
 }
 
 #endif

@@ -178,6 +178,8 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
                                  kalm_doc **docs, kalm_error *err)
 {
     kalm__passages s;
+    kalm_params p;
+    kalm__job job;
     kalm_result r;
     size_t i;
     kalm__no_error(err);
@@ -185,27 +187,34 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
     for (i = 0; i < count; i++) docs[i] = NULL;
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
-    r = kalm__need_tokenizer(ctx->model, err);
+    r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (r) return r;
     memset(&s, 0, sizeof s);
     s.texts = texts;
-    s.flags = params ? params->flags : 0;
-    return kalm__encode_all(ctx, &s, count, params, docs, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
+    return kalm__encode_all(ctx, &s, count, &job, docs, err);
 }
 
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
                                      kalm_doc **docs, kalm_error *err)
 {
     kalm__passages s;
+    kalm_params p;
+    kalm__job job;
+    kalm_result r;
     size_t i;
     kalm__no_error(err);
     if (count) KALM__NEED(docs);
     for (i = 0; i < count; i++) docs[i] = NULL;
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
+    r = kalm__check_params(params, &p, err);
+    if (r) return r;
     memset(&s, 0, sizeof s);
     s.ids = texts;
-    return kalm__encode_all(ctx, &s, count, params, docs, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
+    return kalm__encode_all(ctx, &s, count, &job, docs, err);
 }
 
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)
@@ -257,6 +266,7 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
     kalm_doc *out;
     unsigned char *rows;
     float *sum, *row;
+    uint32_t bad;
     size_t width, row_bytes, step, i, k, d;
     kalm__no_error(err);
     KALM__NEED(coarser);
@@ -294,8 +304,13 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         for (d = 0; d < width; d++) sum[d] /= (float)tokens;
         kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
     }
-    kalm__doc_seal(out, rows);
     kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+    bad = kalm__doc_overflow(rows, &info);
+    if (bad < info.rows) {
+        kalm__doc_release(out);
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed: row %u of the coarser document is not finite", bad);
+    }
+    kalm__doc_seal(out, rows);
     *coarser = out;
     return KALM_OK;
 }

@@ -10,23 +10,12 @@
 extern "C" {
 #endif
 
-KALM__FN kalm_result kalm__score_docs(kalm_context *ctx, size_t tokens, size_t prefix, const kalm_doc *const *docs, size_t count,
-                                      const kalm_params *p, kalm_score *scores, kalm_error *err)
-{
-    kalm__progress progress;
-    kalm_result r = kalm__check_docs(ctx, docs, count, err);
-    memset(&progress, 0, sizeof progress);
-    progress.call = p->progress;
-    progress.user = p->progress_user;
-    progress.total = count * ctx->model->file.shape.side[KALM__DECODER].layers;
-    return r ? r : kalm__decode(ctx, ctx->memory.prompt, tokens, prefix, docs, count, p, &progress, scores, err);
-}
-
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
-    size_t tokens = 0, prefix = 0;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -34,33 +23,42 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    if (!r) r = kalm__take_prompt(ctx, query, &p, &tokens, err);
-    if (!r && ctx->cache.limit) r = kalm__stable_prefix(ctx, &p, ctx->memory.prompt, tokens, &prefix, err);
-    if (!r) r = kalm__score_docs(ctx, tokens, prefix, docs, count, &p, scores, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
+    if (!r) r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
-KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
+KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
-    if (!prompt.count || !prompt.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
-    if (prompt.count > ctx->max_prompt)
+    if (!ids.count || !ids.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+    if (ids.count > ctx->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
-                          prompt.count, ctx->max_prompt);
+                          ids.count, ctx->max_prompt);
     r = kalm__check_params(params, &p, err);
-    if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.data, prompt.count, err);
+    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+    memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);      /* callbacks cannot change it any more */
+    if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
+    if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (r) return r;
-    memcpy(ctx->memory.prompt, prompt.data, prompt.count * sizeof *prompt.data);
-    r = kalm__score_docs(ctx, prompt.count, p.prefix_tokens, docs, count, &p, scores, err);
+    memset(&prompt, 0, sizeof prompt);
+    prompt.ids = ctx->memory.prompt;
+    prompt.tokens = ids.count;
+    prompt.prefix = p.prefix_tokens;
+    r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -88,13 +86,17 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
                                       kalm_error *err)
 {
     kalm_params p;
+    kalm__job job;
     kalm__state_key key;
     size_t tokens = 0;
     kalm_result r = kalm__check_params(params, &p, err);
+    p.progress = NULL;                 /* layers x documents is no measure of this */
+    kalm__job_begin(&job, &p, 0, 0);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
-    if (!r) r = kalm__prefix_ids(ctx, &p, &tokens, err);
-    if (!r && (!tokens || tokens > ctx->max_prompt))
+    if (!r) r = kalm__prefix_ids(ctx, &job, &tokens, err);
+    if (!r && !tokens) r = kalm__fail(err, KALM_BAD_ARGUMENT, "no tokens of the prompt come before the query");
+    if (!r && tokens > ctx->max_prompt)
         r = kalm__fail(err, KALM_BAD_ARGUMENT, "the instruction does not fit the %z tokens of a prompt", ctx->max_prompt);
     if (r) return r;
     key = kalm__state_key_of(ctx, doc, ctx->memory.ids, tokens);
@@ -107,7 +109,8 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err)
 {
-    kalm__progress progress;
+    kalm_params quiet;
+    kalm__job job;
     kalm__state *s = NULL;
     unsigned char *out = (unsigned char *)data;
     kalm_result r;
@@ -121,8 +124,9 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
     if (r) return r;
     *size = s->key.size + KALM__STATE_HEADER;
     if (capacity >= *size) {
-        memset(&progress, 0, sizeof progress);
-        r = kalm__build_states(ctx, ctx->memory.ids, s->key.tokens, &doc, 0, &s, 1, &progress, err);
+        memset(&quiet, 0, sizeof quiet);
+        kalm__job_begin(&job, &quiet, 0, 0);
+        r = kalm__build_states(ctx, s->key.prefix, s->key.tokens, &doc, 0, &s, 1, &job, err);
         if (!r) {
             kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
             memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
@@ -169,55 +173,30 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     return r;
 }
 
-/* Hands scores on to the caller's callback with the index that they have in the caller's array. */
-typedef struct kalm__renumber {
-    const kalm_params *params;
-    const uint32_t    *place;          /* [..]: index by place; NULL: base + index */
-    size_t             base;
-} kalm__renumber;
-
-KALM__FN int kalm__renumbered(void *user, const kalm_score *score)
-{
-    const kalm__renumber *n = (const kalm__renumber *)user;
-    kalm_score s = *score;
-    s.index = n->place ? n->place[s.index] : (uint32_t)(n->base + s.index);
-    return n->params->on_score(n->params->on_score_user, &s);
-}
-
-/* A part of a job tells the caller of the whole: `base` units came before it. */
-typedef struct kalm__whole {
-    const kalm_params *params;
-    size_t             base, total;
-} kalm__whole;
-
-KALM__FN int kalm__part_progress(void *user, size_t done, size_t total)
-{
-    const kalm__whole *w = (const kalm__whole *)user;
-    (void)total;
-    return w->params->progress(w->params->progress_user, kalm__min(w->base + done, w->total), w->total);
-}
+enum { KALM__TOGETHER = 64 };           /* documents that exist at a time where they are made to be scored and forgotten */
 
 /* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
-KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
-                                       const kalm_params *p, kalm_score *all, kalm_error *err)
+KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
+                                       kalm__job *job, kalm_score *all, kalm_error *err)
 {
-    enum { KALM__TOGETHER = 64 };
+    const kalm_params *told = job->params;
     kalm_doc *coarse[KALM__TOGETHER];
-    kalm_params pass = *p;
+    kalm_params quiet = *told;
     size_t first, i;
     kalm_result r = KALM_OK;
-    pass.on_score = NULL;
+    quiet.on_score = NULL;             /* the last pass alone tells its scores */
+    job->params = &quiet;
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
         for (i = 0; i < n; i++) coarse[i] = NULL;
         for (i = 0; !r && i < n; i++)
-            r = kalm_doc_repool(ctx->model, docs[first + i], p->coarse_ratio, 0, &coarse[i], err);
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)coarse, n, &pass, all + first, err);
-        for (i = 0; i < n; i++) {
-            all[first + i].index = (uint32_t)(first + i);
-            kalm__doc_release(coarse[i]);
-        }
+            r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
+        job->base = first;
+        if (!r) r = kalm__decode(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
     }
+    job->base = 0;
+    job->params = told;
     return r;
 }
 
@@ -225,8 +204,9 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
                                      size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
                                      kalm_error *err)
 {
-    kalm_params p, pass;
-    kalm__renumber number;
+    kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm_score *all = NULL;
     const kalm_doc **chosen = NULL;
     uint32_t *place = NULL;
@@ -239,7 +219,12 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     if (count) KALM__NEED(docs);
     if (top_k) KALM__NEED(scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (r) return r;
+    if (p.coarse_ratio) keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
+    kalm__job_begin(&job, &p, p.coarse_ratio ? count + keep : keep, ctx->model->file.shape.side[KALM__DECODER].layers);
+    r = kalm__take_prompt(ctx, query, &job, &prompt, err);
     if (r || !count || !top_k) return r;
     bytes = kalm__mul(count, sizeof *all + sizeof *chosen + sizeof *place);
     all = (kalm_score *)kalm__alloc(&ctx->alloc, bytes);
@@ -252,23 +237,14 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     }
     for (i = 0; i < count; i++) place[i] = (uint32_t)i;
     if (p.coarse_ratio) {
-        keep = kalm__min(count, kalm__max(top_k, p.coarse_keep ? p.coarse_keep : kalm__mul(top_k, 4)));
-        r = kalm__coarse_pass(ctx, query, docs, count, &p, all, err);
+        r = kalm__coarse_pass(ctx, &prompt, docs, count, &job, all, err);
         if (!r) kalm_sort(all, count);
         for (i = 0; !r && i < count; i++) place[i] = all[i].index;
     }
     for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
-    pass = p;
-    if (p.on_score) {
-        number.params = &p;
-        number.place = place;
-        number.base = 0;
-        pass.on_score = kalm__renumbered;
-        pass.on_score_user = &number;
-    }
-    if (!r) r = kalm_rerank(ctx, query, chosen, keep, &pass, all, err);
+    job.place = place;
+    if (!r) r = kalm__decode(ctx, &prompt, chosen, keep, &job, all, err);
     if (!r) {
-        for (i = 0; i < keep; i++) all[i].index = place[all[i].index];
         kalm_sort(all, keep);
         *found = kalm__min(keep, top_k);
         memcpy(scores, all, *found * sizeof *scores);
@@ -280,14 +256,13 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    enum { KALM__TOGETHER = 64 };
     kalm_doc *docs[KALM__TOGETHER];
-    kalm_params p, pass;
-    kalm__renumber number;
+    kalm_params p;
+    kalm__job job;
+    kalm__prompt prompt;
     kalm__passages source;
-    kalm__whole whole;
     kalm_result r;
-    size_t first, i, layers;
+    size_t first, i;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
@@ -295,37 +270,18 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    layers = ctx->model->file.shape.side[KALM__ENCODER].layers + ctx->model->file.shape.side[KALM__DECODER].layers;
-    memset(&whole, 0, sizeof whole);
+    if (!params || !params->bits) p.bits = 32;       /* nothing is kept, so nothing need be rounded */
+    kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +
+                                     ctx->model->file.shape.side[KALM__DECODER].layers);
+    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
     memset(&source, 0, sizeof source);
-    source.flags = p.flags;
-    if (!r && (!params || !params->bits)) p.bits = 32;   /* nothing is kept, so nothing need be rounded */
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
-        pass = p;
-        if (p.on_score) {
-            number.params = &p;
-            number.place = NULL;
-            number.base = first;
-            pass.on_score = kalm__renumbered;
-            pass.on_score_user = &number;
-        }
-        if (p.progress) {
-            whole.params = &p;
-            whole.base = first * layers;
-            whole.total = count * layers;
-            pass.progress = kalm__part_progress;
-            pass.progress_user = &whole;
-        }
         source.texts = texts + first;
-        source.base = first;
-        r = kalm__encode_all(ctx, &source, n, &pass, docs, err);
-        whole.base += n * ctx->model->file.shape.side[KALM__ENCODER].layers;
-        if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, &pass, scores + first, err);
-        for (i = 0; i < n; i++) {
-            scores[first + i].index = (uint32_t)(first + i);
-            kalm__doc_release(docs[i]);
-        }
+        job.base = first;
+        r = kalm__encode_all(ctx, &source, n, &job, docs, err);
+        if (!r) r = kalm__decode(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
     }
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;

@@ -47,21 +47,39 @@ KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
     return p;
 }
 
+/* While a long text is tokenised the progress callback is asked whether to go on; what is done stays the same. */
+KALM__FN int kalm__ask_progress(void *user)
+{
+    const kalm__job *j = (const kalm__job *)user;
+    return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
+}
+
+KALM__FN kalm__interrupt kalm__job_interrupt(kalm__job *j)
+{
+    kalm__interrupt i;
+    i.call = j->params->progress ? kalm__ask_progress : NULL;
+    i.user = j;
+    return i;
+}
+
 /* "<Document>: {text}": the first `capacity` ids, and how many there are. */
-KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
+KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, kalm__job *job, int32_t *ids, size_t capacity,
                                         size_t *count, kalm_error *err)
 {
+    kalm__interrupt ask = kalm__job_interrupt(job);
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, NULL, pieces, 2, flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count, err);
 }
 
-/* The whole prompt around a query that is ready; trusted: the query is a probe of our own. */
-KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
+/* The whole prompt around a query that is short enough: the first `capacity` ids, and how many there are. */
+KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, kalm__job *job, int32_t *ids, size_t capacity,
                                       size_t *count, kalm_error *err)
 {
     const kalm__file *f = &c->model->file;
+    const kalm_params *p = job->params;
+    kalm__interrupt ask = kalm__job_interrupt(job);
     kalm__piece pieces[7];
     pieces[0] = kalm__one_piece(f->string[KALM__STRING_BEGIN], 1);
     pieces[1] = kalm__one_piece(p->system.data ? p->system : f->string[KALM__STRING_SYSTEM], !p->system.data);
@@ -70,42 +88,38 @@ KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, co
     pieces[4] = kalm__one_piece(f->string[KALM__STRING_QUERY], 1);
     pieces[5] = kalm__one_piece(query, 0);
     pieces[6] = kalm__one_piece(f->string[KALM__STRING_END], 1);
-    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, NULL, pieces, 7, p->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&f->tokenizer, &c->alloc, &ask, pieces, 7, p->flags, ids, capacity, count, err);
 }
 
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
-   as a part of the whole. Writes at most `capacity` ids; *count may be more. */
-KALM__FN kalm_result kalm__prompt_ids(const kalm_context *c, kalm_text query, const kalm_params *p, int32_t *ids, size_t capacity,
-                                      size_t *count, kalm_error *err)
+   as a part of the whole. Into memory.prompt, at most max_prompt ids; prompt->tokens may be more. */
+KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
     const kalm__tokenizer *t = &c->model->file.tokenizer;
-    kalm_text cut;
+    kalm__interrupt ask = kalm__job_interrupt(job);
+    kalm_text kept;
+    int32_t *ids = c->memory.ids;      /* [rows], and max_query is no more */
     char *text = NULL;
-    size_t room = 0, n = 0, size = 0, most = c->max_query;
-    int32_t *query_ids = (int32_t *)kalm__alloc(&c->alloc, kalm__mul(most, sizeof *query_ids));
-    kalm_result r;
-    if (!query_ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a query of %z tokens", most);
-    r = kalm__tokenize(t, &c->alloc, NULL, kalm__resolve(query), p->flags, query_ids, most, &n, err);
-    n = kalm__min(n, most);
-    if (!r) r = kalm__detokenize(t, query_ids, n, NULL, 0, &room, err);
+    size_t room = 0, n = 0;
+    kalm_result r = kalm__tokenize(t, &c->alloc, &ask, kalm__resolve(query), job->params->flags, ids, c->max_query, &n, err);
+    prompt->cut = n > c->max_query ? KALM_CUT_QUERY : 0;
+    n = kalm__min(n, c->max_query);
+    if (!r) r = kalm__detokenize(t, ids, n, NULL, 0, &room, err);
     if (!r) {
         text = (char *)kalm__alloc(&c->alloc, room);
         if (!text) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a query", room);
     }
-    if (!r) r = kalm__detokenize(t, query_ids, n, text, room, &size, err);
-    kalm__release(&c->alloc, query_ids, kalm__mul(most, sizeof *query_ids));
-    if (!r) {
-        cut.data = text;
-        cut.size = size;
-        r = kalm__wrap_query(c, cut, p, ids, capacity, count, err);
-    }
+    if (!r) r = kalm__detokenize(t, ids, n, text, room, &room, err);
+    kept.data = text;
+    kept.size = room;
+    if (!r) r = kalm__wrap_query(c, kept, job, c->memory.prompt, c->max_prompt, &prompt->tokens, err);
     kalm__release(&c->alloc, text, room);
     return r;
 }
 
 /* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across). Into memory.ids, which no query needs; *prefix is 0 where they do not fit. */
-KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, size_t *prefix, kalm_error *err)
+   common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
+KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *prefix, kalm_error *err)
 {
     static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
     size_t count[2], half = c->rows / 2, n = 0;
@@ -113,7 +127,7 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, siz
     int i;
     *prefix = 0;
     for (i = 0; i < 2; i++) {
-        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), p, ids + (size_t)i * half, half, &count[i], err);
+        kalm_result r = kalm__wrap_query(c, kalm__text(probes[i]), job, ids + (size_t)i * half, half, &count[i], err);
         if (r) return r;
         if (count[i] > half) return KALM_OK;
     }
@@ -122,12 +136,24 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, const kalm_params *p, siz
     return kalm__check_ids(c, "prompt", 0, ids, n, err);
 }
 
-/* How many of this prompt's tokens are such a prefix: all of it, or nothing. */
-KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, const int32_t *prompt, size_t tokens,
-                                         size_t *prefix, kalm_error *err)
+/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt. */
+KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
-    kalm_result r = kalm__prefix_ids(c, p, prefix, err);
-    if (*prefix >= tokens || memcmp(c->memory.ids, prompt, *prefix * sizeof *prompt)) *prefix = 0;
+    kalm_result r;
+    memset(prompt, 0, sizeof *prompt);
+    prompt->ids = c->memory.prompt;
+    r = kalm__prompt_ids(c, query, job, prompt, err);
+    if (r) return r;
+    if (!prompt->tokens)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty and the model file has no text around it");
+    if (prompt->tokens > c->max_prompt)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+                          prompt->tokens, c->max_prompt);
+    r = kalm__check_ids(c, "prompt", 0, prompt->ids, prompt->tokens, err);
+    if (r || !c->cache.limit) return r;
+    r = kalm__prefix_ids(c, job, &prompt->prefix, err);
+    if (prompt->prefix >= prompt->tokens || memcmp(c->memory.ids, prompt->ids, prompt->prefix * sizeof *prompt->ids) != 0)
+        prompt->prefix = 0;            /* a merge has reached across after all */
     return r;
 }
 
@@ -137,87 +163,68 @@ KALM__FN kalm_result kalm__stable_prefix(kalm_context *c, const kalm_params *p, 
 typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
-    uint32_t         flags;
-    size_t           base;             /* number of the first in the caller's array, for errors */
 } kalm__passages;
 
-KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, size_t i, int32_t *ids, size_t room,
-                                      size_t *count, kalm_error *err)
+KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
+                                      size_t room, size_t *count, kalm_error *err)
 {
+    size_t number = kalm__job_number(job, i);
     kalm_result r;
     if (s->texts) {
-        r = kalm__document_ids(c, s->texts[i], s->flags, ids, room, count, err);
-        if (!r) r = kalm__check_ids(c, "document", s->base + i, ids, kalm__min(*count, room), err);
+        r = kalm__document_ids(c, s->texts[i], job, ids, room, count, err);
+        if (!r) r = kalm__check_ids(c, "document", number, ids, kalm__min(*count, room), err);
     } else {
         *count = s->ids[i].count;
-        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", s->base + i);
-        r = kalm__check_ids(c, "document", s->base + i, s->ids[i].data, kalm__min(*count, room), err);
-        if (!r && *count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
+        if (*count && !s->ids[i].data) return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z is NULL", number);
+        if (*count) memcpy(ids, s->ids[i].data, kalm__min(*count, room) * sizeof *ids);
+        r = kalm__check_ids(c, "document", number, ids, kalm__min(*count, room), err);
     }
-    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", s->base + i);
+    if (!r && !*count) r = kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has no tokens", number);
     return r;
 }
 
 /* Encode documents [*next, ...) as far as one batch goes; docs[i] for each. */
-KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, const kalm_params *p,
-                                       kalm__progress *progress, kalm_doc **docs, kalm_error *err)
+KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s, size_t *next, size_t count, kalm__job *job,
+                                       kalm_doc **docs, kalm_error *err)
 {
     kalm__memory *m = &c->memory;
     kalm__batch b;
-    size_t first = *next, i;
+    size_t i;
     kalm_result r;
     memset(&b, 0, sizeof b);
     b.c = c;
     b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
-        size_t room = c->rows - b.rows, n = 0, taken;
+        size_t room = c->rows - b.rows, n = 0, used;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
-        r = kalm__passage_ids(c, s, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
+        r = kalm__passage_ids(c, s, job, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
-        taken = kalm__min(n, c->max_doc);
-        if (taken > room || !kalm__batch_add(&b, taken, 0, *next)) break;
-        m->prompt[b.seqs - 1] = (int32_t)kalm__min(n, INT32_MAX);
+        used = kalm__min(n, c->max_doc);
+        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
+        m->seqs[b.seqs - 1].tokens = n;
         ++*next;
     }
-    r = kalm__encode_batch(&b, progress, err);
-    if (r) return r;
-    for (i = 0; i < b.seqs; i++) {
-        kalm_doc *doc = kalm__pool_document(c, &m->seqs[i], (size_t)m->prompt[i], p->ratio, p->bits);
-        if (!doc)
-            return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", s->base + first + i, m->seqs[i].count);
-        docs[m->seqs[i].item] = doc;
+    r = kalm__encode_batch(&b, job, err);
+    for (i = 0; !r && i < b.seqs; i++) {
+        const kalm__seq *q = &m->seqs[i];
+        r = kalm__pool_document(c, q, kalm__job_number(job, q->item), job->params->ratio, job->params->bits, &docs[q->item], err);
     }
-    return KALM_OK;
+    return r;
 }
 
-KALM__FN void kalm__doc_release(kalm_doc *doc)
+/* docs[0 .. count), all of them or, when it fails, none. */
+KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, kalm__job *job, kalm_doc **docs,
+                                      kalm_error *err)
 {
-    kalm_allocator alloc;
-    if (!doc) return;
-    alloc = doc->alloc;
-    kalm__release(&alloc, doc, doc->block);
-}
-
-KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, size_t count, const kalm_params *params,
-                                      kalm_doc **docs, kalm_error *err)
-{
-    kalm__progress progress;
-    kalm_params p;
     size_t next = 0, i;
-    kalm_result r = kalm__check_params(params, &p, err);
+    kalm_result r = KALM_OK;
     for (i = 0; i < count; i++) docs[i] = NULL;
-    if (r) return r;
-    memset(&progress, 0, sizeof progress);
-    progress.call = p.progress;
-    progress.user = p.progress_user;
-    progress.total = count * c->model->file.shape.side[KALM__ENCODER].layers;
-    while (!r && next < count) r = kalm__encode_some(c, s, &next, count, &p, &progress, docs, err);
-    if (r)
-        for (i = 0; i < count; i++) {
-            kalm__doc_release(docs[i]);
-            docs[i] = NULL;
-        }
+    while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
+    for (i = 0; r && i < count; i++) {
+        kalm__doc_release(docs[i]);
+        docs[i] = NULL;
+    }
     return r;
 }
 
@@ -236,16 +243,6 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
                               docs[i]->info.rows, c->rows);
     }
     return KALM_OK;
-}
-
-/* ids of the prompt into memory.prompt */
-KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, const kalm_params *p, size_t *tokens, kalm_error *err)
-{
-    kalm_result r = kalm__prompt_ids(c, query, p, c->memory.prompt, c->max_prompt, tokens, err);
-    if (!r && *tokens > c->max_prompt)
-        r = kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)", *tokens,
-                       c->max_prompt);
-    return r ? r : kalm__check_ids(c, "prompt", 0, c->memory.prompt, *tokens, err);
 }
 
 #endif

@@ -718,10 +718,12 @@ static void test_documents(void)
     kalm_context_free(ctx);
 }
 
+/* Document and query cut at their limits or not: which of the two, and from which token on. */
 static void test_cut(void)
 {
     kalm_config config = zero_config();
     kalm_context *ctx;
+    size_t n = 0, limit;
     kalm_text text = text_of(documents[5]);
     kalm_doc *doc = NULL;
     kalm_doc_info info;
@@ -734,13 +736,79 @@ static void test_cut(void)
         kalm_doc_get_info(doc, &info);
         CHECKF(info.tokens > 16 && info.tokens_used == 16 && info.rows == 4, "%u tokens, %u used, %u rows", (unsigned)info.tokens,
                (unsigned)info.tokens_used, (unsigned)info.rows);
-        CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK && s.cut);
+        CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK &&
+              s.cut == KALM_CUT_DOCUMENT);
+        /* the limit is 16 tokens: 15, 16 and 17 of them */
+        for (limit = info.tokens - 1; limit <= info.tokens + 1; limit++) {
+            kalm_context *other;
+            kalm_doc *made = NULL;
+            config.max_doc_tokens = (uint32_t)limit;
+            other = context(&config);
+            CHECK(kalm_encode(other, &text, 1, NULL, &made, &err) == KALM_OK);
+            kalm_doc_get_info(made, &info);
+            CHECK(info.tokens_used == kalm__min(limit, info.tokens));
+            CHECK(kalm_rerank(other, text_of(query_text), (const kalm_doc *const *)&made, 1, NULL, &s, &err) == KALM_OK);
+            CHECK(s.cut == (limit < info.tokens ? KALM_CUT_DOCUMENT : 0));
+            kalm_doc_free(made);
+            kalm_context_free(other);
+        }
     }
-    CHECK(kalm_rerank_texts(ctx, text_of(query_text), &text, 1, NULL, &s, &err) == KALM_OK && s.cut);
-    text = text_of("short");
-    CHECK(kalm_rerank_texts(ctx, text_of(query_text), &text, 1, NULL, &s, &err) == KALM_OK && !s.cut);
-    kalm_doc_free(doc);
+    CHECK(kalm_rerank_texts(ctx, text_of(query_text), &text, 1, NULL, &s, &err) == KALM_OK && s.cut == KALM_CUT_DOCUMENT);
     kalm_context_free(ctx);
+    text = text_of("short");
+    CHECK(kalm_tokenize(model, text_of(query_text), 0, NULL, 0, &n, &err) == KALM_OK && n > 2);
+    for (limit = n - 1; limit <= n + 1; limit++) {
+        kalm_score again, top;
+        size_t found = 0;
+        int32_t ids[64];
+        char kept[512];
+        uint32_t cut = limit < n ? KALM_CUT_QUERY : 0;
+        config = zero_config();
+        config.max_query_tokens = (uint32_t)limit;
+        ctx = context(&config);
+        CHECK(kalm_rerank_texts(ctx, text_of(query_text), &text, 1, NULL, &s, &err) == KALM_OK && s.cut == cut);
+        if (doc) {
+            CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &again, &err) == KALM_OK);
+            CHECK(again.cut == (cut | KALM_CUT_DOCUMENT));
+            CHECK(kalm_rerank_top(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, 1, NULL, &top, &found, &err) == KALM_OK);
+            CHECK(found == 1 && memcmp(&top, &again, sizeof top) == 0);
+        }
+        /* a query that is cut scores as its beginning does */
+        CHECK(kalm_tokenize(model, text_of(query_text), 0, ids, limit, &n, &err) == KALM_OK);
+        CHECK(kalm_detokenize(model, ids, kalm__min(limit, n), kept, sizeof kept - 1, &found, &err) == KALM_OK && found < sizeof kept);
+        kept[found] = 0;
+        CHECK(kalm_rerank_texts(ctx, text_of(kept), &text, 1, NULL, &again, &err) == KALM_OK);
+        CHECK(again.margin == s.margin && again.cut == 0);
+        kalm_context_free(ctx);
+    }
+    kalm_doc_free(doc);
+}
+
+/* What a context reads at most; more is refused, by kalm_context_bytes as well, with both numbers in the sentence. */
+static void test_limits(void)
+{
+    kalm_config config = zero_config();
+    kalm_context *ctx = NULL;
+    kalm_error err;
+    size_t bytes = 1;
+    uint32_t most = model->file.shape.side[KALM__DECODER].max_positions, i;
+    char number[32];
+    sprintf(number, "reads %lu", (unsigned long)most);
+    for (i = 0; i < 3; i++) {
+        config.max_query_tokens = i == 0 ? UINT32_MAX : i == 1 ? UINT32_MAX - 511 : most + 1;
+        REFUSED(kalm_context_new(model, &config, &ctx, &err), KALM_BAD_ARGUMENT, "max_query_tokens");
+        CHECK(ctx == NULL && strstr(err.text, number));
+        REFUSED(kalm_context_bytes(model, &config, &bytes, &err), KALM_BAD_ARGUMENT, number);
+        CHECK(bytes == 0);
+    }
+    config.max_query_tokens = most;
+    CHECKF(kalm_context_bytes(model, &config, &bytes, &err) == KALM_OK && bytes > 0, "%s", err.text);
+    config = zero_config();
+    most = model->file.shape.side[KALM__ENCODER].max_positions;
+    config.max_doc_tokens = most + 1;
+    REFUSED(kalm_context_new(model, &config, &ctx, &err), KALM_BAD_ARGUMENT, "max_doc_tokens");
+    config.max_doc_tokens = most;
+    CHECKF(kalm_context_bytes(model, &config, &bytes, &err) == KALM_OK && bytes > 0, "%s", err.text);
 }
 
 /* ---- tokens and texts ----------------------------------------------------------------------------------------------- */
@@ -898,6 +966,111 @@ static void test_damage(void)
     free(file);
 }
 
+/* The bundled model with something changed: the bytes, aligned and to be given back with `block`. */
+static unsigned char *model_bytes(size_t *size, void **block)
+{
+    unsigned char *file = test_read_file(model_path, size), *p;
+    if (!CHECK(file != NULL)) exit(test_end());
+    p = aligned_copy(file, *size, block);
+    free(file);
+    return p;
+}
+static unsigned char *section(unsigned char *p, uint32_t type)
+{
+    uint32_t i;
+    for (i = 0; i < kalm__u32(p + 12); i++)
+        if (kalm__u32(p + 64 + 32 * i) == type) return p + kalm__u64(p + 64 + 32 * i + 8);
+    return NULL;
+}
+
+/* A model file without texts around the query. An empty query then is no prompt at all, for every call alike. */
+static void test_empty_prompt(void)
+{
+    size_t size = 0, found = 0;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *strings = section(p, KALM__SECTION_STRINGS);
+    kalm_config config = zero_config();
+    kalm_model *m = NULL;
+    kalm_context *ctx = NULL;
+    kalm_doc *doc = NULL;
+    kalm_text text = text_of("a text");
+    kalm_ids none;
+    kalm_score s;
+    kalm_error err;
+    int i;
+    for (i = 1; i < KALM__STRINGS; i++) kalm__put_u32(strings + 8 * i + 4, 0);
+    none.data = NULL;
+    none.count = 0;
+    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+    for (i = 0; m && i < 2; i++) {
+        config.cache_bytes = i ? 1 << 24 : 0;
+        if (!CHECK(kalm_context_new(m, &config, &ctx, &err) == KALM_OK)) break;
+        CHECKF(kalm_encode(ctx, &text, 1, NULL, &doc, &err) == KALM_OK, "%s", err.text);
+        REFUSED(kalm_rerank(ctx, text_of(""), (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "no tokens");
+        REFUSED(kalm_rerank(ctx, text_of(NULL), (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "no tokens");
+        REFUSED(kalm_rerank_ids(ctx, none, (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "no tokens");
+        REFUSED(kalm_rerank_texts(ctx, text_of(""), &text, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "no tokens");
+        REFUSED(kalm_rerank_top(ctx, text_of(""), (const kalm_doc *const *)&doc, 1, 1, NULL, &s, &found, &err), KALM_BAD_ARGUMENT,
+                "no tokens");
+        if (i) REFUSED(kalm_state_save(ctx, doc, NULL, NULL, 0, &found, &err), KALM_BAD_ARGUMENT, "no tokens");
+        CHECK(kalm_rerank(ctx, text_of("q"), (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK);
+        kalm_doc_free(doc);
+        doc = NULL;
+        text = text_of("");
+        REFUSED(kalm_encode(ctx, &text, 1, NULL, &doc, &err), KALM_BAD_ARGUMENT, "no tokens");
+        REFUSED(kalm_encode_ids(ctx, &none, 1, NULL, &doc, &err), KALM_BAD_ARGUMENT, "no tokens");
+        text = text_of("a text");
+        kalm_context_free(ctx);
+    }
+    kalm_model_close(m);
+    free(block);
+}
+
+/* A callback stops the tokenising of long texts, and it is asked often enough. */
+static void test_cancel_tokenising(void)
+{
+    enum { LONG = 3 << 19 };
+    char *data = (char *)malloc(LONG);
+    kalm_context *ctx = context(NULL);
+    kalm_text text, small = text_of("a text");
+    kalm_params p = zero_params();
+    kalm_doc *doc = NULL, *other = NULL;
+    kalm_score s;
+    kalm_error err;
+    stopper stop;
+    size_t i, calls, found = 0;
+    int job;
+    for (i = 0; i < LONG; i++) data[i] = i % 6 == 5 ? ' ' : (char)('a' + i * i % 23);
+    text.data = data;
+    text.size = LONG;
+    CHECK(kalm_encode(ctx, &small, 1, NULL, &doc, &err) == KALM_OK);
+    p.progress = stop_at;
+    p.progress_user = &stop;
+    for (job = 0; job < 4; job++) {
+        memset(&stop, 0, sizeof stop);
+        for (calls = 0;; calls = stop.calls) {
+            kalm_result r;
+            memset(&stop, 0, sizeof stop);
+            stop.stop_at = calls ? calls / 2 : 0;
+            if (job == 0) r = kalm_encode(ctx, &text, 1, &p, &other, &err);
+            else if (job == 1) r = kalm_rerank(ctx, text, (const kalm_doc *const *)&doc, 1, &p, &s, &err);
+            else if (job == 2) r = kalm_rerank_texts(ctx, text, &text, 1, &p, &s, &err);
+            else r = kalm_rerank_top(ctx, text, (const kalm_doc *const *)&doc, 1, 1, &p, &s, &found, &err);
+            CHECK(!stop.wrong);
+            if (calls) {
+                CHECKF(r == KALM_CANCELLED && stop.calls == calls / 2, "job %d, stopped at %lu", job, (unsigned long)calls / 2);
+                break;
+            }
+            CHECKF(r == KALM_OK && stop.calls > LONG >> 16, "job %d: %d, asked %lu times", job, (int)r, (unsigned long)stop.calls);
+            kalm_doc_free(other);
+            other = NULL;
+        }
+    }
+    kalm_doc_free(doc);
+    kalm_context_free(ctx);
+    free(data);
+}
+
 static void test_info(void)
 {
     kalm_model_info info;
@@ -918,11 +1091,14 @@ int main(void)
     test_prompt();
     test_sort();
     test_cut();
+    test_limits();
+    test_empty_prompt();
     test_documents();
     test_damage();
     test_memory();
     test_memory_of_many();
     test_cancel();
+    test_cancel_tokenising();
     test_invariance();
 #ifdef HAVE_PTHREAD
     test_two_contexts();
