@@ -2,6 +2,7 @@
 #include "../src/tools/command.h"
 #ifdef HAVE_SQLITE3
 #  include "store.h"
+#  include "store_rank.h"
 #endif
 
 typedef struct options {
@@ -253,6 +254,7 @@ int main(int argc, char **argv)
     cmd_name = "kalm-rerank";
     memset(&texts, 0, sizeof texts);
     read_options(&o, &texts, argc, argv);
+    cmd_catch_signals(CMD_LEAVE_AT_ONCE);
 
     if (kalm_model_open(o.model, NULL, &model, &err)) return cmd_failed(&err);
     kalm_model_get_info(model, &info);
@@ -265,7 +267,6 @@ int main(int argc, char **argv)
     }
     if (kalm_context_new(model, &o.config, &ctx, &err)) return cmd_failed(&err);
     opened = kalm__now();
-    kalm__catch_signals();
 
     cmd_progress_begin(&progress, "ranking");
     if (o.store) {

@@ -504,8 +504,7 @@ KALM__FN int corpus_stored(corpus *c, record *r)
     c->line++;
     c->to = 0;
     for (; window < windows; window++, c->rows_done++) {
-        size_t start;
-        kalm_text text;
+        store_row row;
         if (!store_step(&c->old, c->rows)) {
             sqlite3_finalize(c->rows);
             store_close(&c->old);
@@ -513,22 +512,20 @@ KALM__FN int corpus_stored(corpus *c, record *r)
             c->ended = 1;
             return window ? corpus_bad(c, "the last text lacks windows") : CORPUS_END;
         }
+        store_read_row(&c->old, c->rows, &row);
         if (window == 0) {
-            kalm_text t = store_column(c->rows, 0);
-            corpus_make(c, t.data, key = t.size);
-            t = store_column(c->rows, 1);
-            corpus_make(c, t.data, title = t.size);
-            t = store_column(c->rows, 2);
-            corpus_make(c, t.data, metadata = t.size);
-            windows = sqlite3_column_int64(c->rows, 4);
+            store_check_metadata(&c->old, row.metadata, row.number);
+            corpus_make(c, row.key.data, key = row.key.size);
+            corpus_make(c, row.title.data, title = row.title.size);
+            corpus_make(c, row.metadata.data, metadata = row.metadata.size);
+            windows = row.windows;
         }
-        if (sqlite3_column_int64(c->rows, 3) != window || sqlite3_column_int64(c->rows, 4) != windows ||
-            (start = (size_t)sqlite3_column_int64(c->rows, 5)) > c->to)
-            die("%s: its windows do not follow each other: see --verify", c->old.path);
-        text = store_column(c->rows, 6);
-        if (start + text.size > c->buffer_room) c->buffer = (char *)cmd_grow(c->buffer, c->buffer_room = (start + text.size) * 2);
-        if (text.size) memcpy(c->buffer + start, text.data, text.size);
-        c->to = start + text.size;
+        if (row.window != window || row.windows != windows || (size_t)row.start > c->to)
+            die("%s: row %lld: its windows do not follow each other", c->old.path, (long long)row.number);
+        if ((size_t)row.start + row.text.size > c->buffer_room)
+            c->buffer = (char *)cmd_grow(c->buffer, c->buffer_room = ((size_t)row.start + row.text.size) * 2);
+        if (row.text.size) memcpy(c->buffer + row.start, row.text.data, row.text.size);
+        c->to = (size_t)row.start + row.text.size;
     }
     r->key.data = c->made;
     r->key.size = key;
@@ -557,7 +554,7 @@ KALM__FN int corpus_open(corpus *c)
         store_open(&c->old, f->path, STORE_READ);
         c->rows_all = store_number(&c->old, "SELECT count(*) FROM documents");
         c->rows_done = 0;
-        c->rows = store_prepare(&c->old, "SELECT key, title, metadata, window, windows, start, text FROM documents ORDER BY number");
+        c->rows = store_prepare(&c->old, "SELECT " STORE_COLUMNS " FROM documents ORDER BY number");
         return CORPUS_RECORD;
     }
 #if defined(_WIN32)

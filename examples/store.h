@@ -4,7 +4,12 @@
 
    A batch of documents is one transaction. While a command writes, the journal is a write-ahead log, so that readers go
    on; at the end the store is one file again. A killed command leaves STORE-wal beside it, and the next one to open the
-   store takes in what had been committed. */
+   store takes in what had been committed.
+
+   A store may come from a stranger. So its schema must be the one below to the letter (comments and white space apart):
+   views, triggers, virtual tables, generated columns and other indexes, which are programs that SQLite would run, are refused
+   by name before anything is read. Every value is checked for its type, its range and its UTF-8 where it is read. No statement
+   runs on after a signal. */
 #ifndef KALM_STORE_H
 #define KALM_STORE_H
 
@@ -12,12 +17,14 @@
 
 #define STORE_APPLICATION 0x4b414c4d   /* "KALM", PRAGMA application_id */
 #define STORE_VERSION 1                /* PRAGMA user_version */
+#define STORE_LAST_NUMBER ((int64_t)1 << 53)   /* largest number of a row: new ones must find room behind it */
 
-static const char store_schema[] =
+static const char store_meta_table[] =
     "CREATE TABLE meta (\n"
     "    name  TEXT PRIMARY KEY NOT NULL,   -- model, weights, fingerprint, width, ratio, bits, max_doc_tokens,\n"
     "    value NOT NULL                     -- split, overlap: the same for all documents\n"
-    ") WITHOUT ROWID;\n"
+    ") WITHOUT ROWID";
+static const char store_documents_table[] =
     "CREATE TABLE documents (\n"
     "    number      INTEGER PRIMARY KEY,   -- in the order of arrival; windows of a text follow each other\n"
     "    key         TEXT NOT NULL,         -- unique but for windows\n"
@@ -32,7 +39,7 @@ static const char store_schema[] =
     "    metadata    TEXT NOT NULL,         -- JSON object: what else the input had\n"
     "    document    BLOB NOT NULL,         -- the encoded document, for kalm_doc_open\n"
     "    UNIQUE (key, window)\n"
-    ");\n";
+    ")";
 
 typedef struct store_meta {
     char     model[128], weights[16], fingerprint[17];
@@ -43,7 +50,10 @@ typedef struct store {
     sqlite3    *db;
     const char *path;
     store_meta  meta;
+    char       *why;                   /* [STORE_WHY] what is wrong with a row goes here; NULL: it ends the command */
 } store;
+
+enum { STORE_WHY = 320 };
 
 /* ---- statements ---------------------------------------------------------------------------------------------------- */
 
@@ -54,6 +64,10 @@ KALM__FN void store_failed(const store *s)
 {
     int code = s->db ? sqlite3_errcode(s->db) : SQLITE_NOMEM, system = s->db ? sqlite3_system_errno(s->db) : 0;
     const char *what = s->db ? sqlite3_errmsg(s->db) : "no memory";
+    if ((code == SQLITE_INTERRUPT || code == SQLITE_BUSY || code == SQLITE_LOCKED) && kalm__interrupted) {
+        fprintf(stderr, "%s: interrupted\n", cmd_name);
+        exit(EXIT_INTERRUPTED);
+    }
     if ((code == SQLITE_IOERR || code == SQLITE_CANTOPEN) && system) die("%s: %s: %s", s->path, what, strerror(system));
     die("%s: %s", s->path, what);
 }
@@ -86,17 +100,14 @@ KALM__FN void store_bind(const store *s, sqlite3_stmt *q, int i, kalm_text t)
     store_check(s, sqlite3_bind_text64(q, i, t.data ? t.data : "", t.size, SQLITE_STATIC, SQLITE_UTF8));
 }
 
-/* Lives until the next step. */
-KALM__FN kalm_text store_column(sqlite3_stmt *q, int i)
+/* Run a statement without results, to be bound and run again. */
+KALM__FN void store_run(const store *s, sqlite3_stmt *q)
 {
-    kalm_text t;
-    t.data = (const char *)sqlite3_column_text(q, i);
-    t.size = (size_t)sqlite3_column_bytes(q, i);
-    if (!t.data) t.data = "";
-    return t;
+    store_step(s, q);
+    store_check(s, sqlite3_reset(q));
 }
 
-/* The only number that a query gives. */
+/* The only number that a query gives; 0 where it gives none. For numbers that the database computes (counts, pragmas). */
 KALM__FN int64_t store_number(const store *s, const char *sql)
 {
     sqlite3_stmt *q = store_prepare(s, sql);
@@ -105,60 +116,369 @@ KALM__FN int64_t store_number(const store *s, const char *sql)
     return n;
 }
 
-/* ---- open, create, close ------------------------------------------------------------------------------------------- */
+/* ---- values: each is checked where it is read ------------------------------------------------------------------------ */
 
-KALM__FN void store_take_text(char *out, size_t room, sqlite3_stmt *q)
+/* A text for a message: what is not printable becomes '?', of a long one the beginning. Lives until the fourth call. */
+KALM__FN const char *store_shown(kalm_text t)
 {
-    kalm_text t = store_column(q, 1);
-    size_t n = kalm__min(t.size, room - 1);
-    memcpy(out, t.data, n);
+    static char text[4][132];
+    static unsigned turn;
+    char *out = text[turn++ & 3];
+    size_t i, n = kalm__min(t.size, 128);
+    while (n && n < t.size && ((unsigned char)t.data[n] & 0xc0) == 0x80) n--;
+    for (i = 0; i < n; i++) out[i] = (unsigned char)t.data[i] < 32 || t.data[i] == 127 ? '?' : t.data[i];
     out[n] = 0;
+    if (n < t.size) strcpy(out + n, "...");
+    return out;
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4), unused))
+#endif
+static void store_bad_row(const store *s, int64_t row, const char *format, ...);
+/* A value of a row is wrong: the command ends, or where s->why is there, it keeps the first sentence. */
+static void store_bad_row(const store *s, int64_t row, const char *format, ...)
+{
+    char text[STORE_WHY];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!s->why) die("%s: row %lld: %s", s->path, (long long)row, text);
+    if (!*s->why) memcpy(s->why, text, sizeof text);
+}
+
+/* Column i, a whole number from least to most. `row` is the row's number, for the message; 0: it is not known. */
+KALM__FN int64_t store_int(const store *s, sqlite3_stmt *q, int i, int64_t row, int64_t least, int64_t most)
+{
+    int64_t v = sqlite3_column_int64(q, i);
+    if (sqlite3_column_type(q, i) != SQLITE_INTEGER)
+        store_bad_row(s, row, "its %s is no whole number", sqlite3_column_name(q, i));
+    else if (v < least || v > most)
+        store_bad_row(s, row, "its %s is %lld, which is not from %lld to %lld", sqlite3_column_name(q, i), (long long)v,
+                      (long long)least, (long long)most);
+    else return v;
+    return least;
+}
+
+/* Bytes of the first part of t that is no UTF-8 text without NUL; t.size when all is well. */
+KALM__FN size_t store_bad_byte(kalm_text t)
+{
+    size_t i = 0, n;
+    while (i < t.size) {
+        n = t.data[i] ? kalm__json_utf8((const unsigned char *)t.data + i, t.size - i) : 0;
+        if (!n) return i;
+        i += n;
+    }
+    return i;
+}
+
+/* Column i, a text: UTF-8 without NUL. Lives until the next step, a NUL stands behind it. */
+KALM__FN kalm_text store_text(const store *s, sqlite3_stmt *q, int i, int64_t row)
+{
+    kalm_text t;
+    size_t bad;
+    if (sqlite3_column_type(q, i) != SQLITE_TEXT) {
+        store_bad_row(s, row, "its %s is no text", sqlite3_column_name(q, i));
+        return kalm__text("");
+    }
+    t.data = (const char *)sqlite3_column_text(q, i);
+    t.size = (size_t)sqlite3_column_bytes(q, i);
+    if (!t.data) die("no memory for a text of %s", s->path);
+    bad = store_bad_byte(t);
+    if (bad < t.size)
+        store_bad_row(s, row, "byte %lu of its %s is %s", (unsigned long)bad, sqlite3_column_name(q, i),
+                      t.data[bad] ? "not UTF-8" : "NUL");
+    return t;
+}
+
+/* Column i, an encoded document. Lives until the next step. */
+KALM__FN kalm_text store_document(const store *s, sqlite3_stmt *q, int i, int64_t row)
+{
+    kalm_text t;
+    if (sqlite3_column_type(q, i) != SQLITE_BLOB)
+        store_bad_row(s, row, "the document is damaged: it is kept as another type than a blob");
+    t.data = (const char *)sqlite3_column_blob(q, i);
+    t.size = (size_t)sqlite3_column_bytes(q, i);
+    if (!t.data) t.data = "";
+    return t;
+}
+
+KALM__FN int store_is_hash(const char *s, size_t n)
+{
+    return n == 16 && strspn(s, "0123456789abcdef") >= 16;
+}
+
+/* A whole row of the table documents; texts live until the next step. */
+typedef struct store_row {
+    int64_t   number, window, windows, start, tokens, tokens_used;
+    kalm_text key, hash, title, text, metadata, document;
+} store_row;
+
+#define STORE_COLUMNS "number, key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, document"
+
+/* The row that a SELECT of STORE_COLUMNS stands at, checked. */
+KALM__FN void store_read_row(const store *s, sqlite3_stmt *q, store_row *r)
+{
+    r->number = store_int(s, q, 0, sqlite3_column_int64(q, 0), 1, STORE_LAST_NUMBER);
+    r->key = store_text(s, q, 1, r->number);
+    r->windows = store_int(s, q, 3, r->number, 1, UINT32_MAX);
+    r->window = store_int(s, q, 2, r->number, 0, r->windows - 1);
+    r->start = store_int(s, q, 4, r->number, 0, INT32_MAX);
+    r->hash = store_text(s, q, 5, r->number);
+    r->tokens = store_int(s, q, 6, r->number, 0, UINT32_MAX);
+    r->tokens_used = store_int(s, q, 7, r->number, 0, s->meta.max_doc_tokens);
+    r->title = store_text(s, q, 8, r->number);
+    r->text = store_text(s, q, 9, r->number);
+    r->metadata = store_text(s, q, 10, r->number);
+    r->document = store_document(s, q, 11, r->number);
+    if (!r->key.size) store_bad_row(s, r->number, "its key is empty");
+    if (!store_is_hash(r->hash.data, r->hash.size)) store_bad_row(s, r->number, "its hash is none");
+    if (!s->meta.split && r->windows != 1) store_bad_row(s, r->number, "a window, in a store of texts that are not split");
+}
+
+/* Metadata must be a JSON object: it is printed as it is. */
+KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t row)
+{
+    kalm_allocator allocator;
+    kalm__json j;
+    kalm_error err;
+    int ok;
+    if (metadata.size == 2 && !memcmp(metadata.data, "{}", 2)) return;
+    allocator = kalm__allocator(NULL, &ok);
+    kalm__json_begin(&j, &allocator);
+    if (kalm__json_parse(&j, "metadata", metadata.data, metadata.size, &err) || kalm__json_type(&j, 0) != KALM__JSON_OBJECT ||
+        metadata.data[0] != '{')
+        store_bad_row(s, row, "its metadata is no JSON object");
+    kalm__json_end(&j);
+}
+
+/* ---- the schema ------------------------------------------------------------------------------------------------------ */
+
+/* `sql` without comments, white space and quotes round names, and without IF NOT EXISTS, which some tools write; to be freed. */
+KALM__FN char *store_bare_sql(const char *sql)
+{
+    char *bare = (char *)cmd_alloc(strlen(sql) + 1);
+    size_t n = 0, i;
+    for (i = 0; sql[i]; i++) {
+        if (sql[i] == '-' && sql[i + 1] == '-') {
+            while (sql[i + 1] && sql[i + 1] != '\n') i++;
+        } else if (!strncmp(sql + i, "IF NOT EXISTS ", 14)) i += 13;
+        else if (!strchr(" \n\r\t\"", sql[i])) bare[n++] = sql[i];
+    }
+    bare[n] = 0;
+    return bare;
+}
+
+KALM__FN int store_same_sql(const char *sql, const char *ours)
+{
+    char *a = store_bare_sql(sql), *b = store_bare_sql(ours);
+    int same = strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    return same;
+}
+
+/* Nothing but our two tables, as we make them, and the index that SQLite makes for one. */
+KALM__FN void store_check_schema(const store *s)
+{
+    sqlite3_stmt *q = store_prepare(s, "SELECT type, name, tbl_name, sql FROM sqlite_master");
+    int tables = 0;
+    while (store_step(s, q)) {
+        const char *part[4];
+        int i;
+        for (i = 0; i < 4; i++) {
+            part[i] = (const char *)sqlite3_column_text(q, i);
+            if (!part[i]) part[i] = "";
+        }
+        if (!strcmp(part[0], "index") && !strcmp(part[1], "sqlite_autoindex_documents_1") && !strcmp(part[2], "documents") && !*part[3])
+            continue;
+        if (!strcmp(part[0], "table") && !strcmp(part[1], "sqlite_stat1") && store_same_sql(part[3], "CREATE TABLE sqlite_stat1(tbl,idx,stat)"))
+            continue;                  /* somebody ran ANALYZE */
+        if (!strcmp(part[0], "table") && (!strcmp(part[1], "meta") || !strcmp(part[1], "documents"))) {
+            int documents = part[1][0] == 'd';
+            if (!store_same_sql(part[3], documents ? store_documents_table : store_meta_table))
+                die("%s: its table %s is not as kalm-index makes it", s->path, part[1]);
+            tables |= documents + 1;
+            continue;
+        }
+        die("%s has %s %s '%s', which kalm-index did not make: only its own tables are read", s->path,
+            strchr("aeiou", *part[0]) ? "an" : "a", store_shown(kalm__text(part[0])), store_shown(kalm__text(part[1])));
+    }
+    sqlite3_finalize(q);
+    if (tables != 3) die("%s: its tables are not there", s->path);
+    q = store_prepare(s, "PRAGMA encoding");
+    if (!store_step(s, q) || strcmp((const char *)sqlite3_column_text(q, 0), "UTF-8") != 0)
+        die("%s: its texts are not kept as UTF-8", s->path);
+    sqlite3_finalize(q);
+}
+
+/* A name that is printed as it is: no control characters. */
+KALM__FN void store_meta_text(const store *s, sqlite3_stmt *q, const char *name, char *out, size_t room)
+{
+    kalm_text t;
+    size_t i;
+    if (sqlite3_column_type(q, 1) != SQLITE_TEXT) die("%s: %s in its table meta is no text", s->path, name);
+    t.data = (const char *)sqlite3_column_text(q, 1);
+    t.size = (size_t)sqlite3_column_bytes(q, 1);
+    if (!t.data) die("no memory for a text of %s", s->path);
+    if (t.size >= room || store_bad_byte(t) < t.size) die("%s: %s in its table meta is too long or no UTF-8", s->path, name);
+    for (i = 0; i < t.size; i++)
+        if ((unsigned char)t.data[i] < 32 || t.data[i] == 127) die("%s: %s in its table meta has a control character", s->path, name);
+    memcpy(out, t.data, t.size);
+    out[t.size] = 0;
 }
 
 KALM__FN void store_read_meta(store *s)
 {
-    static const char *const names[] = { "width", "ratio", "bits", "max_doc_tokens", "split", "overlap" };
-    sqlite3_stmt *q = store_prepare(s, "SELECT name, value FROM meta");
     store_meta *m = &s->meta;
+    struct { const char *name; uint32_t *to, least, most; } number[6];
+    struct { const char *name; char *to; size_t room; } text[3];
     unsigned i, have = 0;
+    sqlite3_stmt *q = store_prepare(s, "SELECT name, value FROM meta LIMIT 100");
     memset(m, 0, sizeof *m);
+#define ROW(i, n, field, low, high) \
+    (number[i].name = n, number[i].to = &m->field, number[i].least = low, number[i].most = high)
+    ROW(0, "width", width, 1, 1u << 20);
+    ROW(1, "ratio", ratio, 1, 1u << 20);
+    ROW(2, "bits", bits, 8, 32);
+    ROW(3, "max_doc_tokens", max_doc_tokens, 1, 1u << 30);
+    ROW(4, "split", split, 0, 1u << 30);
+    ROW(5, "overlap", overlap, 0, 1u << 30);
+#undef ROW
+    text[0].name = "model", text[0].to = m->model, text[0].room = sizeof m->model;
+    text[1].name = "weights", text[1].to = m->weights, text[1].room = sizeof m->weights;
+    text[2].name = "fingerprint", text[2].to = m->fingerprint, text[2].room = sizeof m->fingerprint;
     while (store_step(s, q)) {
-        kalm_text name = store_column(q, 0);
-        uint32_t value = (uint32_t)sqlite3_column_int64(q, 1);
-        if (strcmp(name.data, "model") == 0) store_take_text(m->model, sizeof m->model, q);
-        else if (strcmp(name.data, "weights") == 0) store_take_text(m->weights, sizeof m->weights, q);
-        else if (strcmp(name.data, "fingerprint") == 0) store_take_text(m->fingerprint, sizeof m->fingerprint, q);
+        const char *name = (const char *)sqlite3_column_text(q, 0);
+        if (!name) name = "";
+        for (i = 0; i < 3; i++)
+            if (!strcmp(name, text[i].name)) store_meta_text(s, q, name, text[i].to, text[i].room), have |= 1u << i;
         for (i = 0; i < 6; i++) {
-            uint32_t *field[6];
-            field[0] = &m->width, field[1] = &m->ratio, field[2] = &m->bits;
-            field[3] = &m->max_doc_tokens, field[4] = &m->split, field[5] = &m->overlap;
-            if (strcmp(name.data, names[i]) == 0) *field[i] = value, have |= 1u << i;
+            int64_t v = sqlite3_column_int64(q, 1);
+            if (strcmp(name, number[i].name) != 0) continue;
+            if (sqlite3_column_type(q, 1) != SQLITE_INTEGER || v < number[i].least || v > number[i].most)
+                die("%s: %s in its table meta is no whole number from %lu to %lu", s->path, name, (unsigned long)number[i].least,
+                    (unsigned long)number[i].most);
+            *number[i].to = (uint32_t)v;
+            have |= 8u << i;
         }
     }
     sqlite3_finalize(q);
-    if (have != 63 || strlen(m->fingerprint) != 16 || !m->ratio || !m->width)
-        die("%s: its table meta is not whole", s->path);
+    if (have != 511) die("%s: its table meta is not whole", s->path);
+    if (!store_is_hash(m->fingerprint, strlen(m->fingerprint))) die("%s: the fingerprint in its table meta is none", s->path);
+    if (m->bits != 8 && m->bits != 16 && m->bits != 32) die("%s: bits in its table meta is not 32, 16 or 8", s->path);
+    if (m->split > m->max_doc_tokens)
+        die("%s: split in its table meta is %lu, more than max_doc_tokens, %lu", s->path, (unsigned long)m->split,
+            (unsigned long)m->max_doc_tokens);
+    if (m->split ? m->overlap >= m->split : m->overlap != 0)
+        die("%s: overlap in its table meta is %lu, and split %lu: windows would not go on", s->path, (unsigned long)m->overlap,
+            (unsigned long)m->split);
 }
 
+/* Numbers of rows are positive, and there is room behind the last one. */
+KALM__FN void store_check_numbers(const store *s)
+{
+    static const char *const edge[2] = { "SELECT number FROM documents ORDER BY number LIMIT 1",
+                                         "SELECT number FROM documents ORDER BY number DESC LIMIT 1" };
+    int i;
+    for (i = 0; i < 2; i++) {
+        sqlite3_stmt *q = store_prepare(s, edge[i]);
+        if (store_step(s, q)) store_int(s, q, 0, sqlite3_column_int64(q, 0), 1, STORE_LAST_NUMBER);
+        sqlite3_finalize(q);
+    }
+}
+
+/* ---- open, create, close ------------------------------------------------------------------------------------------- */
+
 enum { STORE_READ, STORE_WRITE, STORE_CREATE };   /* CREATE: a file that is missing or empty becomes an empty database */
+
+/* SQLite asks every thousand steps of a statement, and while another command holds a lock: shall it go on? */
+KALM__FN int store_ask(void *user)
+{
+    (void)user;
+    return kalm__interrupted != 0;
+}
+
+KALM__FN int store_wait(void *user, int times)
+{
+    (void)user;
+    if (kalm__interrupted || times > 3000) return 0;       /* a minute */
+    sqlite3_sleep(20);
+    return 1;
+}
+
+/* Nothing that a file brings along is run, and what a statement may take is bounded. */
+KALM__FN void store_distrust(const store *s)
+{
+    static const struct { int what, most; } limits[] = {
+        { SQLITE_LIMIT_SQL_LENGTH, 100000 }, { SQLITE_LIMIT_EXPR_DEPTH, 100 }, { SQLITE_LIMIT_COMPOUND_SELECT, 10 },
+        { SQLITE_LIMIT_VDBE_OP, 25000 }, { SQLITE_LIMIT_COLUMN, 100 }, { SQLITE_LIMIT_FUNCTION_ARG, 16 },
+        { SQLITE_LIMIT_ATTACHED, 0 }, { SQLITE_LIMIT_TRIGGER_DEPTH, 1 }, { SQLITE_LIMIT_WORKER_THREADS, 0 }
+    };
+    size_t i;
+    for (i = 0; i < sizeof limits / sizeof *limits; i++) sqlite3_limit(s->db, limits[i].what, limits[i].most);
+    /* an option that this SQLite does not know is no loss: the schema is checked as well */
+#ifdef SQLITE_DBCONFIG_DEFENSIVE
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+#endif
+#ifdef SQLITE_DBCONFIG_TRUSTED_SCHEMA
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+#endif
+#ifdef SQLITE_DBCONFIG_ENABLE_VIEW
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+#endif
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_progress_handler(s->db, 1000, store_ask, NULL);
+    store_check(s, sqlite3_busy_handler(s->db, store_wait, NULL));
+    store_exec(s, "PRAGMA trusted_schema=OFF");
+    store_exec(s, "PRAGMA cell_size_check=ON");
+    store_exec(s, "PRAGMA mmap_size=0");       /* a file that is cut while it is mapped would end the command by SIGBUS */
+}
+
+/* The name must be that of a regular file, or of none yet where one may be made. SQLite takes "" for a database that is
+   thrown away and names that begin with a colon for ones in memory: the first is refused, the second are files here. */
+KALM__FN char *store_file_name(const char *path, int how)
+{
+#if !defined(_WIN32)
+    struct stat st;
+#endif
+    if (!*path) die_usage("the name of the store is empty");
+    if (path[strlen(path) - 1] == '/') die("%s is the name of a folder, no store", path);
+#if defined(_WIN32)
+    if (kalm__directory_exists(path)) die("%s is a folder, no store", path);
+#else
+    if (!stat(path, &st)) {
+        if (S_ISDIR(st.st_mode)) die("%s is a folder, no store", path);
+        if (!S_ISREG(st.st_mode)) die("%s is no regular file, so it is no store", path);
+    } else if (errno != ENOENT) die("cannot read %s: %s", path, strerror(errno));
+    else
+#endif
+    if (how != STORE_CREATE && !kalm__file_exists(path)) die("there is no store %s", path);
+    return *path == ':' || !strncmp(path, "file:", 5) ? kalm__join_path(".", path) : cmd_copy(kalm__text(path));
+}
 
 /* 1: the store is there and s->meta read; 0: an empty database, for store_create (STORE_CREATE alone). */
 KALM__FN int store_open(store *s, const char *path, int how)
 {
     int flags = how == STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     int64_t application, version;
+    char *file = store_file_name(path, how);
     memset(s, 0, sizeof *s);
     s->path = path;
-    if (how != STORE_CREATE && !kalm__file_exists(path)) die("there is no store %s", path);
+    if (!file) die("no memory for a path");
     if (how == STORE_CREATE) flags |= SQLITE_OPEN_CREATE;
-    store_check(s, sqlite3_open_v2(path, &s->db, flags, NULL));
-    sqlite3_busy_timeout(s->db, 60000);
+    store_check(s, sqlite3_open_v2(file, &s->db, flags, NULL));
+    free(file);
+    store_distrust(s);
     application = store_number(s, "PRAGMA application_id");
     version = store_number(s, "PRAGMA user_version");
     if (application == STORE_APPLICATION) {
         if (version != STORE_VERSION)
             die("%s is a store of version %ld, this program reads %d", path, (long)version, STORE_VERSION);
+        store_check_schema(s);
         store_read_meta(s);
+        store_check_numbers(s);
         return 1;
     }
     if (application || version || store_number(s, "SELECT count(*) FROM sqlite_master"))
@@ -171,8 +491,7 @@ KALM__FN void store_put_meta(const store *s, sqlite3_stmt *q, const char *name, 
 {
     store_check(s, sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC));
     store_check(s, text ? sqlite3_bind_text(q, 2, text, -1, SQLITE_STATIC) : sqlite3_bind_int64(q, 2, (sqlite3_int64)value));
-    store_step(s, q);
-    store_check(s, sqlite3_reset(q));
+    store_run(s, q);
 }
 
 /* The tables, in one transaction with the marks that store_open looks for. When another command made them since then,
@@ -185,10 +504,12 @@ KALM__FN void store_create(store *s, const store_meta *m)
     store_exec(s, "BEGIN IMMEDIATE");
     if (store_number(s, "SELECT count(*) FROM sqlite_master")) {
         store_exec(s, "ROLLBACK");
+        store_check_schema(s);
         store_read_meta(s);
         return;
     }
-    store_exec(s, store_schema);
+    store_exec(s, store_meta_table);
+    store_exec(s, store_documents_table);
     q = store_prepare(s, "INSERT INTO meta VALUES (?1, ?2)");
     store_put_meta(s, q, "model", m->model, 0);
     store_put_meta(s, q, "weights", m->weights, 0);
@@ -211,8 +532,7 @@ KALM__FN void store_begin_writing(const store *s)
 {
     int tries = 0, code;
     /* the change waits for nobody by itself */
-    while ((code = sqlite3_exec(s->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL)) == SQLITE_BUSY && tries++ < 600)
-        sqlite3_sleep(100);
+    while ((code = sqlite3_exec(s->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL)) == SQLITE_BUSY && store_wait(NULL, tries++)) {}
     store_check(s, code);
     store_exec(s, "PRAGMA synchronous=FULL");
 }
@@ -220,185 +540,33 @@ KALM__FN void store_begin_writing(const store *s)
 /* One file again, unless somebody else has it open. */
 KALM__FN void store_close(store *s)
 {
-    if (!sqlite3_db_readonly(s->db, "main")) (void)sqlite3_exec(s->db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
+    if (!sqlite3_db_readonly(s->db, "main")) {
+        sqlite3_progress_handler(s->db, 0, NULL, NULL);    /* also after a signal, for as long as signals.h allows */
+        (void)sqlite3_exec(s->db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
+    }
     if (sqlite3_close(s->db) != SQLITE_OK) die("%s: a statement is still open", s->path);
     s->db = NULL;
+}
+
+KALM__FN void store_write_hash(char *out, uint64_t h)
+{
+    sprintf(out, "%08lx%08lx", (unsigned long)(h >> 32), (unsigned long)(h & 0xffffffffu));
 }
 
 /* The store must be of this model. */
 KALM__FN void store_demand(const store *s, const char *path, const kalm_model_info *info)
 {
     char fingerprint[17];
-    sprintf(fingerprint, "%08lx%08lx", (unsigned long)(info->fingerprint >> 32), (unsigned long)(info->fingerprint & 0xffffffffu));
+    store_write_hash(fingerprint, info->fingerprint);
     if (strcmp(fingerprint, s->meta.fingerprint) != 0)
         die("%s holds documents of the model %s (%s, fingerprint %s), %s is %s (%s, fingerprint %s)", s->path, s->meta.model,
             s->meta.weights, s->meta.fingerprint, path, info->name, info->weights, fingerprint);
-}
-
-/* ---- ranking ------------------------------------------------------------------------------------------------------- */
-
-/* What a ranking keeps: 24 bytes a document. Documents are opened a batch at a time. */
-typedef struct store_ranking {
-    kalm_score *score;                 /* [count] of the best window; index: in the order of the store or of the keys */
-    int64_t    *row;                   /* [count] number of that window */
-    size_t      count, room;
-    const store *from;
-    kalm_context *ctx;
-    const kalm_model *model;
-    kalm_text   query;
-    const kalm_params *params;
-    cmd_progress *progress;
-    size_t      done, total;           /* rows */
-    uint32_t    ratio;                 /* 0: as stored */
-    kalm_doc   *doc[64];               /* [pending] */
-    int64_t     doc_row[64];
-    size_t      doc_of[64];            /* which of `count` */
-    size_t      pending, bytes;
-} store_ranking;
-
-enum { STORE_TOGETHER = 64, STORE_BYTES = 32 << 20 };
-
-/* Within a batch: Ctrl-C alone; the bar moves from batch to batch. */
-KALM__FN int store_progress(void *user, size_t done, size_t total)
-{
-    (void)user, (void)done, (void)total;
-    return kalm__interrupted != 0;
-}
-
-KALM__FN void store_flush(store_ranking *r)
-{
-    kalm_score scores[STORE_TOGETHER];
-    kalm_error err;
-    size_t i;
-    if (!r->pending) return;
-    if (kalm_rerank(r->ctx, r->query, (const kalm_doc *const *)r->doc, r->pending, r->params, scores, &err)) {
-        cmd_progress_end(r->progress);
-        exit(cmd_failed(&err));
-    }
-    for (i = 0; i < r->pending; i++) {
-        size_t d = r->doc_of[i];
-        if (!r->row[d] || scores[i].margin > r->score[d].margin) {
-            r->score[d] = scores[i];
-            r->score[d].index = (uint32_t)d;
-            r->row[d] = r->doc_row[i];
-        }
-        kalm_doc_free(r->doc[i]);
-    }
-    r->done += r->pending;
-    r->pending = r->bytes = 0;
-    if (cmd_progress_step(r->progress, r->done, r->total)) {
-        cmd_progress_end(r->progress);
-        fprintf(stderr, "%s: interrupted\n", cmd_name);
-        exit(EXIT_INTERRUPTED);
-    }
-}
-
-/* The row that `q` stands at (number, window, document) belongs to the last document, or is its first. */
-KALM__FN void store_rank_row(store_ranking *r, sqlite3_stmt *q)
-{
-    kalm_doc *doc, *coarser;
-    kalm_error err;
-    const void *data = sqlite3_column_blob(q, 2);
-    size_t size = (size_t)sqlite3_column_bytes(q, 2);
-    if (sqlite3_column_int64(q, 1) == 0) {
-        if (r->count == r->room) {
-            r->room = r->room ? r->room * 2 : 1024;
-            r->score = (kalm_score *)cmd_grow(r->score, r->room * sizeof *r->score);
-            r->row = (int64_t *)cmd_grow(r->row, r->room * sizeof *r->row);
-        }
-        if (r->count == UINT32_MAX) die("%s: more documents than one ranking takes", r->from->path);
-        r->row[r->count++] = 0;
-    }
-    if (!r->count) die("%s: row %ld is a window without a beginning", r->from->path, (long)sqlite3_column_int64(q, 0));
-    if (kalm_doc_open(r->model, data ? data : "", size, 0, &doc, &err))
-        die("%s: row %ld: %s", r->from->path, (long)sqlite3_column_int64(q, 0), err.text);
-    if (r->ratio && r->ratio != r->from->meta.ratio) {
-        if (kalm_doc_repool(r->model, doc, r->ratio, 32, &coarser, &err)) exit(cmd_failed(&err));
-        kalm_doc_free(doc);
-        doc = coarser;
-    }
-    r->doc[r->pending] = doc;
-    r->doc_row[r->pending] = sqlite3_column_int64(q, 0);
-    r->doc_of[r->pending++] = r->count - 1;
-    r->bytes += size;
-    if (r->pending == STORE_TOGETHER || r->bytes >= STORE_BYTES) store_flush(r);
-}
-
-/* The next key of "a,b,c" or of lines; 0 at the end. */
-KALM__FN int store_key(kalm_text *keys, int lines, kalm_text *key)
-{
-    const char *end;
-    if (lines) {
-        while (cmd_line(keys, key))
-            if (!cmd_blank(*key)) return 1;
-        return 0;
-    }
-    if (!keys->size) return 0;
-    end = (const char *)memchr(keys->data, ',', keys->size);
-    key->data = keys->data;
-    key->size = end ? (size_t)(end - keys->data) : keys->size;
-    keys->size -= key->size + (end ? 1 : 0);
-    keys->data += key->size + (end ? 1 : 0);
-    return 1;
-}
-
-/* Scores of all documents (keys.data NULL) or of those named: r->score and r->row, not yet sorted. */
-KALM__FN void store_rank(store_ranking *r, kalm_text keys, int lines)
-{
-    const store *s = r->from;
-    sqlite3_stmt *q;
-    kalm_text key;
-    if (r->ratio && r->ratio % s->meta.ratio)
-        die("%s keeps documents at ratio %lu: --ratio %lu is no multiple of that", s->path, (unsigned long)s->meta.ratio,
-            (unsigned long)r->ratio);
-    store_exec(s, "BEGIN");            /* one state of the store, whatever a kalm-index adds meanwhile */
-    if (!keys.data) {
-        r->total = (size_t)store_number(s, "SELECT count(*) FROM documents");
-        q = store_prepare(s, "SELECT number, window, document FROM documents ORDER BY number");
-        while (store_step(s, q)) store_rank_row(r, q);
-    } else {
-        kalm_text count = keys;
-        while (store_key(&count, lines, &key)) r->total++;
-        q = store_prepare(s, "SELECT number, window, document FROM documents WHERE key = ?1 ORDER BY window");
-        while (store_key(&keys, lines, &key)) {
-            store_bind(s, q, 1, key);
-            if (!store_step(s, q)) die("%s has no document '%.*s'", s->path, (int)kalm__min(key.size, 200), key.data);
-            do store_rank_row(r, q); while (store_step(s, q));
-            store_check(s, sqlite3_reset(q));
-        }
-    }
-    store_flush(r);
-    sqlite3_finalize(q);               /* the transaction goes on until store_texts has read what is shown */
-}
-
-/* Keys and texts of the first `shown` scores, as kalm-rerank would have read them: texts->text[i] is that of score[i], and
-   window[i] says which of the document's it is. */
-KALM__FN void store_texts(const store_ranking *r, size_t shown, cmd_texts *texts, uint32_t *window)
-{
-    sqlite3_stmt *q = store_prepare(r->from, "SELECT key, title, text, window FROM documents WHERE number = ?1");
-    size_t i;
-    for (i = 0; i < shown; i++) {
-        kalm_text key, title, text;
-        char *both;
-        store_check(r->from, sqlite3_bind_int64(q, 1, r->row[r->score[i].index]));
-        if (!store_step(r->from, q)) die("%s: a document went away while it was ranked", r->from->path);
-        key = store_column(q, 0);
-        title = store_column(q, 1);
-        text = store_column(q, 2);
-        window[i] = (uint32_t)sqlite3_column_int64(q, 3);
-        key.data = cmd_copy(key);
-        both = (char *)cmd_alloc(title.size + text.size + 2);
-        memcpy(both, title.data, title.size);
-        if (title.size) both[title.size++] = ' ';
-        memcpy(both + title.size, text.data, text.size);
-        text.data = both;
-        text.size += title.size;
-        both[text.size] = 0;
-        cmd_add(texts, key, text);
-        store_check(r->from, sqlite3_reset(q));
-    }
-    sqlite3_finalize(q);
-    store_exec(r->from, "COMMIT");
+    if (s->meta.width != info->width)
+        die("%s: width in its table meta is %lu, the model's is %lu", s->path, (unsigned long)s->meta.width,
+            (unsigned long)info->width);
+    if (s->meta.max_doc_tokens > info->max_tokens)
+        die("%s: max_doc_tokens in its table meta is %lu, the model reads %lu", s->path, (unsigned long)s->meta.max_doc_tokens,
+            (unsigned long)info->max_tokens);
 }
 
 #endif

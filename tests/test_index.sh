@@ -324,6 +324,139 @@ expect 2 "$index" "$model"
 expect 2 "$index" "$model" x.db --bits 9 forty.jsonl
 expect 2 "$index" "$model" x.db --split 5 --overlap 5 forty.jsonl
 
+# ---- strangers' stores: refused by name, at once, by every command that reads one ----
+# hostile SAYS SQL...: forty.db after the statements is refused with those words, whatever is asked of it
+hostile() {
+    words=$1
+    shift
+    rm -f hostile.db
+    cp forty.db hostile.db
+    for sql in "$@"; do sqlite3 hostile.db "$sql" > /dev/null 2> log || bad "sqlite3: $sql"; done
+    for use in "$index hostile.db --info" "$index hostile.db --verify" "$index hostile.db --delete a56" "$index hostile.db --export a56" \
+        "$index into.db --merge hostile.db" "$index hostile.db --merge shard1.db" "$rerank $model query --store hostile.db" \
+        "$index $model hostile.db forty.jsonl" "$index $model from.db hostile.db"; do
+        rm -f into.db from.db
+        timeout 20 $use > log 2>&1
+        got=$?
+        if [ $got -eq 1 ] && grep -q -e "^kalm-[a-z]*: hostile.db.*$words" log; then ok; else bad "status $got, '$words' is not said: $use"; fi
+    done
+}
+# hostile_row SAYS SQL: the same for a row that only those see who read it: some say so, none does as if nothing were
+hostile_row() {
+    words=$1
+    rm -f hostile.db
+    cp forty.db hostile.db
+    sqlite3 hostile.db "$2" > /dev/null 2> log || bad "sqlite3: $2"
+    for use in "$index hostile.db --verify" "$index into.db --merge hostile.db"; do
+        rm -f into.db
+        timeout 20 $use > log 2>&1
+        got=$?
+        if [ $got -eq 1 ] && grep -q -e "hostile.db: row .*$words" log; then ok; else bad "status $got, '$words' is not said: $use"; fi
+    done
+    timeout 20 $rerank "$model" query --store hostile.db > log 2>&1
+    [ $? -le 1 ] && ok || bad "ranking: $2"
+}
+endless='WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x'
+hostile "its table meta: windows would not go on\|overlap in its table meta is 10, and split 10" "UPDATE meta SET value = 10 WHERE name IN ('split', 'overlap')"
+hostile "overlap in its table meta is 6, and split 5" "UPDATE meta SET value = 5 WHERE name = 'split'" "UPDATE meta SET value = 6 WHERE name = 'overlap'"
+hostile "overlap in its table meta is no whole number" "UPDATE meta SET value = 3 WHERE name = 'split'" "UPDATE meta SET value = 4294967290 WHERE name = 'overlap'"
+hostile "overlap in its table meta is 4, and split 0" "UPDATE meta SET value = 4 WHERE name = 'overlap'"
+hostile "split in its table meta is 2000, more than max_doc_tokens" "UPDATE meta SET value = 2000 WHERE name = 'split'"
+for name in width ratio max_doc_tokens bits; do
+    for value in 0 -1 4294967297 9223372036854775807 1.5 "'4'" "x'04'" 1e300; do
+        hostile "$name in its table meta is no whole number" "UPDATE meta SET value = $value WHERE name = '$name'"
+        [ $name = width ] || break     # the kinds of values once, the names each
+    done
+done
+hostile "bits in its table meta is not" "UPDATE meta SET value = 12 WHERE name = 'bits'"
+hostile "its table meta is not whole" "DELETE FROM meta WHERE name = 'ratio'"
+hostile "the fingerprint in its table meta is none" "UPDATE meta SET value = '0123456789ABCDEF' WHERE name = 'fingerprint'"
+hostile "fingerprint in its table meta is too long" "UPDATE meta SET value = '0123456789abcdef0' WHERE name = 'fingerprint'"
+hostile "model in its table meta has a control character" "UPDATE meta SET value = 'a' || char(27) || '[31m' WHERE name = 'model'"
+hostile "model in its table meta is no text" "UPDATE meta SET value = x'ff' WHERE name = 'model'"
+hostile "model in its table meta is too long or no UTF-8" "UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE name = 'model'"
+hostile "its number is 0, which is not from 1" "UPDATE documents SET number = 0 WHERE number = 1"
+hostile "its number is -5, which is not from 1" "UPDATE documents SET number = -5 WHERE number = 1"
+hostile "its number is 9223372036854775807" "UPDATE documents SET number = 9223372036854775807 WHERE number = 40"
+hostile "has a table 'd0'\|has a view 'documents'" "ALTER TABLE documents RENAME TO d0" "CREATE VIEW documents AS $endless AS number, 'k' || x AS key, 0 AS window, 1 AS windows,
+    0 AS start, 'h' AS hash, 3 AS tokens, 3 AS tokens_used, '' AS title, 't' AS text, '{}' AS metadata, x'00' AS document FROM c"
+hostile "has a view 'v'" "CREATE VIEW v AS $endless FROM c"
+hostile "has a trigger 't'" "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM documents; END"
+hostile "has a trigger 't'" "CREATE TRIGGER t BEFORE DELETE ON documents BEGIN SELECT RAISE(IGNORE); END"
+hostile "has an index 'i'" "CREATE INDEX i ON documents (title)"
+hostile "has a table 'more'" "CREATE TABLE more (a)"
+hostile "has a table 'f'" "CREATE VIRTUAL TABLE f USING fts5(a)"
+hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documents ADD COLUMN extra"
+hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documents ADD COLUMN made GENERATED ALWAYS AS (length(text)) VIRTUAL"
+hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documents RENAME COLUMN title TO heading"
+hostile "its table documents is not as kalm-index makes it" "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'title       TEXT', 'title TEXT COLLATE NOCASE') WHERE name = 'documents'"
+hostile "its tables are not there" "DROP TABLE documents"
+hostile_row "its key is no text" "UPDATE documents SET key = CAST('a56' AS BLOB) WHERE number = 2"
+hostile_row "its key is empty" "UPDATE documents SET key = '' WHERE number = 2"
+hostile_row "its title is not UTF-8\|byte 0 of its title is not UTF-8" "UPDATE documents SET title = CAST(x'ff' AS TEXT) WHERE number = 2"
+hostile_row "byte 1 of its text is NUL" "UPDATE documents SET text = 'a' || char(0) || 'b' WHERE number = 2"
+hostile_row "the document is damaged: it is kept as another type" "UPDATE documents SET document = 'text' WHERE number = 2"
+hostile_row "are no encoded document" "UPDATE documents SET document = x'' WHERE number = 2"
+hostile_row "its hash is none" "UPDATE documents SET hash = upper(hash) || 'X' WHERE number = 2"
+hostile_row "its window is 1, which is not from 0 to 0" "UPDATE documents SET window = 1 WHERE number = 2"
+hostile_row "its windows is 0, which is not" "UPDATE documents SET windows = 0 WHERE number = 2"
+hostile_row "a window, in a store of texts that are not split" "UPDATE documents SET windows = 2 WHERE number = 2"
+hostile_row "its start is -1" "UPDATE documents SET start = -1 WHERE number = 2"
+hostile_row "its tokens_used is 4000000000" "UPDATE documents SET tokens_used = 4000000000 WHERE number = 2"
+hostile_row "its tokens is no whole number" "UPDATE documents SET tokens = 'many' WHERE number = 2"
+hostile_row "its metadata is no JSON object" "UPDATE documents SET metadata = '{\"a\": 1}, \"score\": 5' WHERE number = 2"
+rm -f hostile.db
+cp forty.db hostile.db
+sqlite3 hostile.db "ANALYZE"
+expect 0 "$index" hostile.db --info
+printf '%s' "" > empty.db
+expect 1 "$index" empty.db --info
+says "empty.db is empty: no store yet"
+expect 2 "$index" "" --info
+says "the name of the store is empty"
+expect 2 "$index" "$model" "" forty.jsonl
+says "the name of the store is empty"
+expect 0 "$index" "$model" :memory: first.jsonl
+[ -s :memory: ] && ok || bad ":memory: is no file"
+mkfifo pipe.db
+expect 1 timeout 5 "$index" pipe.db --info
+says "pipe.db is no regular file"
+expect 1 timeout 5 $rerank "$model" query --store pipe.db
+says "pipe.db is no regular file"
+expect 1 "$index" "$model" folder.db/ forty.jsonl
+expect 1 "$index" . --info
+says "is a folder, no store"
+
+# ---- signals end every command within a tenth of a second (here half a second, machines are loaded) ----
+# signalled COMMAND...: after 0.2 s of it
+signalled() {
+    "$@" > log 2>&1 &
+    pid=$!
+    sleep 0.2
+    before=$(now)
+    kill -TERM $pid 2> /dev/null
+    wait $pid
+    got=$?
+    took=$(($(now) - before))
+    if [ $got -eq 130 ] || [ $got -eq 0 ] || [ $got -eq 2 ]; then ok; else bad "status $got after SIGTERM: $*"; fi
+    if [ $took -lt 500 ]; then ok; else bad "$took ms from SIGTERM to the end: $*"; fi
+}
+sqlite3 forty.db "SELECT 1" > /dev/null
+cp forty.db locked.db
+(sleep 3 | sqlite3 -cmd "BEGIN EXCLUSIVE" locked.db) &
+locker=$!
+sleep 0.3
+signalled "$index" locked.db --info
+signalled "$index" locked.db --delete a56
+signalled "$index" "$model" locked.db corpus.jsonl
+signalled "$index" locked.db --merge shard1.db
+kill $locker 2> /dev/null
+wait $locker 2> /dev/null
+for use in "$index $model waiting.db -" "$rerank $model query"; do
+    sleep 2 > pipe.db &
+    signalled sh -c "exec $use < pipe.db"
+done
+
 # ---- damage is found ----
 cp forty.db damaged.db
 sqlite3 damaged.db "UPDATE documents SET document = substr(document, 1, 100) || x'ffff' || substr(document, 103) WHERE key = 'a56'"

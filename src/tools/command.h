@@ -9,6 +9,7 @@
 #include "kalm_rerank.h"
 #include "json.h"
 #include "messages.h"
+#include "signals.h"
 #include "options.h"
 #include "progress.h"
 #include "columns.h"

@@ -157,7 +157,7 @@ KALM__FN kalm_result kalm__input_open(kalm__input *s, const char *path, kalm_err
 #else
     {
         struct stat st;
-        s->fd = open(path, O_RDONLY);
+        s->fd = open(path, O_RDONLY | O_NONBLOCK);     /* of a pipe this does not wait for a writer; files do not care */
         if (s->fd < 0) return kalm__fail(err, KALM_CANNOT_READ, "%s: %s", kalm__shown(path), kalm__os_error());
         if (fstat(s->fd, &st) || !S_ISREG(st.st_mode)) {
             close(s->fd);

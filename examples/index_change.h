@@ -1,0 +1,165 @@
+/* index_change.h - kalm-index --delete and --merge. Included behind store.h and index_options.h. */
+#ifndef KALM_INDEX_CHANGE_H
+#define KALM_INDEX_CHANGE_H
+
+/* All the keys or none. */
+KALM__FN int run_delete(const options *o)
+{
+    store s;
+    sqlite3_stmt *q;
+    size_t i;
+    cmd_catch_signals(CMD_END_IN_ORDER);
+    store_open(&s, o->store, STORE_WRITE);
+    store_exec(&s, "BEGIN IMMEDIATE");
+    q = store_prepare(&s, "DELETE FROM documents WHERE key = ?1");
+    for (i = 0; i < o->words; i++) {
+        store_bind(&s, q, 1, kalm__text(o->word[i]));
+        store_step(&s, q);
+        if (!sqlite3_changes(s.db))
+            die("%s has no document '%s'; nothing was deleted", s.path, store_shown(kalm__text(o->word[i])));
+        store_check(&s, sqlite3_reset(q));
+    }
+    sqlite3_finalize(q);
+    store_exec(&s, "COMMIT");
+    store_close(&s);
+    return EXIT_OK;
+}
+
+KALM__FN void demand_same(const store *a, const store *b, const char *what, uint32_t x, uint32_t y)
+{
+    if (x != y) die("%s has %s %lu, %s has %lu", a->path, what, (unsigned long)x, b->path, (unsigned long)y);
+}
+
+/* Documents of one store can stand in the other. */
+KALM__FN void demand_alike(const store *s, const store *other)
+{
+    if (strcmp(s->meta.fingerprint, other->meta.fingerprint) != 0 || s->meta.width != other->meta.width)
+        die("%s holds documents of the model %s (%s, fingerprint %s), %s those of %s (%s, fingerprint %s)", s->path,
+            s->meta.model, s->meta.weights, s->meta.fingerprint, other->path, other->meta.model, other->meta.weights,
+            other->meta.fingerprint);
+    demand_same(s, other, "ratio", s->meta.ratio, other->meta.ratio);
+    demand_same(s, other, "bits", s->meta.bits, other->meta.bits);
+    demand_same(s, other, "max_doc_tokens", s->meta.max_doc_tokens, other->meta.max_doc_tokens);
+    demand_same(s, other, "split", s->meta.split, other->meta.split);
+    demand_same(s, other, "overlap", s->meta.overlap, other->meta.overlap);
+}
+
+/* A key of which the two stores have different texts ends the command before anything is added. */
+KALM__FN void demand_no_conflict(const store *s, const store *other)
+{
+    sqlite3_stmt *q = store_prepare(other, "SELECT number, key, hash FROM documents WHERE window = 0 ORDER BY number");
+    sqlite3_stmt *find = store_prepare(s, "SELECT hash FROM documents WHERE key = ?1 AND window = 0");
+    while (store_step(other, q)) {
+        int64_t row = store_int(other, q, 0, sqlite3_column_int64(q, 0), 1, STORE_LAST_NUMBER);
+        kalm_text key = store_text(other, q, 1, row), hash = store_text(other, q, 2, row), own;
+        store_bind(s, find, 1, key);
+        if (store_step(s, find)) {
+            own = store_text(s, find, 0, 0);
+            if (own.size != hash.size || memcmp(own.data, hash.data, own.size) != 0)
+                die("%s and %s have different texts of the key '%s'; nothing of %s was added", s->path, other->path,
+                    store_shown(key), other->path);
+        }
+        store_check(s, sqlite3_reset(find));
+    }
+    sqlite3_finalize(q);
+    sqlite3_finalize(find);
+}
+
+/* Every row of `other` that s has not, checked on its way; how many. */
+KALM__FN size_t add_rows(const store *s, const store *other)
+{
+    sqlite3_stmt *q = store_prepare(other, "SELECT " STORE_COLUMNS " FROM documents ORDER BY number");
+    /* OR IGNORE: what both have */
+    sqlite3_stmt *insert = store_prepare(s, "INSERT OR IGNORE INTO documents (key, window, windows, start, hash, tokens, tokens_used, "
+                                            "title, text, metadata, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    size_t added = 0, held = 0;
+    int64_t window = 0, windows = 0;   /* of the row before: what comes next, of how many */
+    store_row r;
+    store_exec(s, "BEGIN IMMEDIATE");
+    while (!kalm__interrupted && store_step(other, q)) {
+        kalm_doc_info d;
+        kalm_error err;
+        store_read_row(other, q, &r);
+        if (r.window != window || (window && r.windows != windows))
+            die("%s: row %lld: its windows do not follow each other", other->path, (long long)r.number);
+        windows = r.windows;
+        window = r.window + 1 == windows ? 0 : r.window + 1;
+        store_check_metadata(other, r.metadata, r.number);
+        if (kalm__doc_check((const unsigned char *)r.document.data, r.document.size, &d,
+                            (uint64_t)strtoull(other->meta.fingerprint, NULL, 16), other->meta.width, &err))
+            die("%s: row %lld: %s", other->path, (long long)r.number, err.text);
+        store_bind(s, insert, 1, r.key);
+        store_check(s, sqlite3_bind_int64(insert, 2, r.window));
+        store_check(s, sqlite3_bind_int64(insert, 3, r.windows));
+        store_check(s, sqlite3_bind_int64(insert, 4, r.start));
+        store_bind(s, insert, 5, r.hash);
+        store_check(s, sqlite3_bind_int64(insert, 6, r.tokens));
+        store_check(s, sqlite3_bind_int64(insert, 7, r.tokens_used));
+        store_bind(s, insert, 8, r.title);
+        store_bind(s, insert, 9, r.text);
+        store_bind(s, insert, 10, r.metadata);
+        store_check(s, sqlite3_bind_blob64(insert, 11, r.document.data, r.document.size, SQLITE_STATIC));
+        store_step(s, insert);
+        added += (size_t)sqlite3_changes(s->db);
+        store_check(s, sqlite3_reset(insert));
+        held += r.document.size + r.text.size;
+        if (held < 32u << 20 || window) continue;  /* so that the journal stays small; a text is whole in a transaction */
+        store_exec(s, "COMMIT");
+        store_exec(s, "BEGIN IMMEDIATE");
+        held = 0;
+    }
+    if (!kalm__interrupted && window) die("%s: the last text lacks windows", other->path);
+    sqlite3_finalize(q);
+    sqlite3_finalize(insert);
+    if (!sqlite3_get_autocommit(s->db)) {
+        sqlite3_progress_handler(s->db, 0, NULL, NULL);    /* a signal came: what is whole stays */
+        store_exec(s, window ? "ROLLBACK" : "COMMIT");
+        sqlite3_progress_handler(s->db, 1000, store_ask, NULL);
+    }
+    return added;
+}
+
+/* Of one file by two names? */
+KALM__FN int same_file(const char *a, const char *b)
+{
+#if defined(_WIN32)
+    return strcmp(a, b) == 0;
+#else
+    struct stat x, y;
+    return strcmp(a, b) == 0 || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+#endif
+}
+
+KALM__FN int run_merge(const options *o)
+{
+    store s, other;
+    size_t i, added = 0;
+    int there;
+    for (i = 0; i < o->words; i++) {
+        if (!kalm__file_exists(o->word[i])) die("there is no store %s", o->word[i]);
+        if (same_file(o->word[i], o->store)) die("%s cannot be merged with itself", o->store);
+    }
+    cmd_catch_signals(CMD_END_IN_ORDER);
+    there = store_open(&s, o->store, STORE_CREATE);
+    for (i = 0; i < o->words && !kalm__interrupted; i++) {
+        store_open(&other, o->word[i], STORE_READ);
+        if (!there) store_create(&s, &other.meta);
+        there = 1;
+        demand_alike(&s, &other);
+        if (i == 0) store_begin_writing(&s);
+        store_exec(&other, "BEGIN");   /* both passes see the same rows */
+        demand_no_conflict(&s, &other);
+        added += add_rows(&s, &other);
+        (void)sqlite3_exec(other.db, "COMMIT", NULL, NULL, NULL);
+        store_close(&other);
+    }
+    if (!o->quiet) fprintf(stderr, "%lu rows added to %s\n", (unsigned long)added, s.path);
+    store_close(&s);
+    if (kalm__interrupted) {
+        fprintf(stderr, "%s: interrupted; the same command goes on from there\n", cmd_name);
+        return EXIT_INTERRUPTED;
+    }
+    return EXIT_OK;
+}
+
+#endif
