@@ -66,7 +66,9 @@ RULES
     tensor, byte or token. What could not be made is NULL. Nothing is half done.
   - Nothing is printed, nothing ends the process, no environment is read, there is no global state.
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
-    at a time: one context for each thread that calls.
+    at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer.
+  - After fork the child may use and free all that its parent made, except contexts that other threads were using at that
+    moment; those it may only free. A context starts new threads in the child when it first needs them.
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
   - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
     same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ

@@ -1,8 +1,14 @@
-/* threads.h - a persistent pool that runs one function on every worker, and the loop that shares tasks among them.
-   pthreads, Windows, none (KALM_NO_THREADS), or the user's own job system.
+/* threads.h - a pool of worker threads that lives as long as its context, and kalm__parallel, which runs the tasks of one
+   job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
-   Tasks are taken from a shared counter, so a worker that the system delays takes fewer. Waiting spins briefly, since
-   the next job of a forward pass comes within microseconds, and then sleeps. */
+   One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
+   Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
+   spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
+
+   Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
+   that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
+   the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
+   No pthread_atfork: a handler could not be taken back when the library is unloaded. */
 #ifndef KALM__THREADS_H
 #define KALM__THREADS_H
 
@@ -89,7 +95,21 @@ KALM__INLINE void kalm__pause(void)
 #endif
 }
 
-/* A job: `count` tasks, task(arg, i, worker) with worker < the pool's size; no two at once share a worker number. */
+/* Tests set these: how often a waiting thread looks again before it sleeps, and code to run at the places where the order of
+   two threads matters (see tests/test_threads.c). */
+#ifndef KALM__SPINS
+/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where another process
+   is busy on one of two cores, two threads reach 0.93 to 1.0 of the speed of one alone (Linux 6.18). Tried: a quarter of the
+   spins for the caller (0.01 better there), for workers too (a quarter slower on an idle machine), yielding (0.03 to 0.1
+   slower). */
+#  define KALM__SPINS 2000
+#endif
+#ifndef KALM__RACE
+#  define KALM__RACE()
+#endif
+
+/* One task of a job: called once for every i below the job's count. worker is below the pool's size, and no two tasks that run
+   at the same time have the same. */
 typedef void (*kalm__task)(void *arg, size_t i, unsigned worker);
 
 typedef struct kalm__pool kalm__pool;
@@ -106,20 +126,25 @@ typedef struct kalm__worker {
 
 struct kalm__pool {
     unsigned    size;                  /* workers, the calling thread (number 0) included */
-    unsigned    started;               /* threads to join */
+    unsigned    wanted;                /* workers asked for */
+    int         started;               /* lock, condition variables and threads exist */
+    unsigned    jobs;                  /* run so far; wraps */
     void      (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
-    void       *parallel_user;
-    kalm__task  task;
+    void       *parallel_user;         /* the user's job system; NULL: threads of our own */
+    kalm__task  task;                  /* the job at hand */
     void       *arg;
     size_t      count;
-    kalm__worker *workers;             /* [size] */
-    char        pad0[64];              /* the counters that all workers hammer on get cache lines of their own */
+    kalm__worker *workers;             /* [wanted] */
+    char        pad0[64];              /* counters that all workers change have cache lines of their own */
     volatile kalm__atomic left;        /* tasks that nobody has taken */
     char        pad1[64];
-    volatile kalm__atomic unfinished;  /* tasks not done */
+    volatile kalm__atomic unfinished;  /* tasks that are not done */
     char        pad2[64];
-    volatile kalm__atomic sleepers;    /* workers asleep */
-    volatile kalm__atomic stop;
+    volatile kalm__atomic sleepers;    /* workers asleep, or about to be */
+    volatile kalm__atomic stop;        /* 1: workers shall end */
+#if KALM__THREADS == KALM__THREADS_POSIX
+    long        process;               /* which started the threads */
+#endif
 #if KALM__THREADS == KALM__THREADS_POSIX
     pthread_mutex_t lock;
     pthread_cond_t  wake, done;
@@ -129,9 +154,11 @@ struct kalm__pool {
 #endif
 };
 
-/* Take and do tasks until none is left; tells whether it finished the last one. A worker that wakes late finds `left`
-   zero, or takes a task of the next job: having taken one it may read the job's fields, since the job cannot end
-   before that task has. So nobody ever waits for a worker that has taken nothing. */
+/* Take and do tasks until none is left. Returns 1 if it finished the job's last task.
+
+   A worker that wakes late finds `left` zero, or takes a task of the next job instead. It reads task, arg and count only after
+   it has taken a task: from then on they cannot change, because the job cannot end before that task is done. So the caller
+   never has to wait for a worker that has taken nothing. */
 KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker)
 {
     int last = 0;
@@ -154,11 +181,7 @@ KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
 #endif
 
-/* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where a process is
-   busy on one of two cores, two threads have 0.93 to 1.0 of what one has alone (Linux 6.18). Tried: a quarter of the spins for
-   the caller (0.01 more of it), for workers too (a quarter lost where nothing else runs), yielding (0.03 to 0.1 lost). */
-enum { KALM__SPINS = 2000 };
-
+/* What a worker thread does until the pool stops. */
 KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 {
     kalm__pool *p = w->pool;
@@ -167,7 +190,10 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
         if (kalm__atomic_get(&p->left)) {
             spins = 0;
             if (kalm__pool_share(p, w->index)) {
-                kalm__pool_lock(p);    /* the caller may be between its check and its sleep */
+                KALM__RACE();
+                /* Signalled under the lock: the caller looks at `unfinished` and falls asleep under it, so the signal cannot
+                   come between the two and be lost. */
+                kalm__pool_lock(p);
 #if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_signal(&p->done);
 #else
@@ -178,10 +204,14 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
         } else if (++spins < KALM__SPINS) {
             kalm__pause();
         } else {
+            /* First say "asleep", then look once more for a task. The caller does the reverse, publishing tasks and then looking
+               for sleepers, so at least one of the two sees the other. */
             spins = 0;
             kalm__pool_lock(p);
+            KALM__RACE();
             kalm__atomic_add(&p->sleepers, 1);
             while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
+                KALM__RACE();
 #if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->wake, &p->lock);
 #else
@@ -209,22 +239,17 @@ KALM__FN DWORD WINAPI kalm__pool_thread(LPVOID arg)
 #endif
 #endif /* KALM__THREADS */
 
-/* workers: [size], owned by the caller, alive until kalm__pool_stop. A thread that the system refuses is not missed:
-   the pool is then smaller. */
-KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *workers, const kalm_config *config)
-{
-    memset(p, 0, sizeof *p);
-    p->size = 1;
-    p->workers = workers;
-    if (config && config->parallel) {
-        p->parallel = config->parallel;
-        p->parallel_user = config->parallel_user;
-        p->size = size;
-        return;
-    }
 #if KALM__THREADS != KALM__THREADS_NONE
-    if (size < 2) return;
+/* Start threads until there are p->wanted workers, or the system refuses one: the pool is then smaller. */
+KALM__FN void kalm__pool_start_threads(kalm__pool *p)
+{
+    p->size = 1;
+    p->started = 0;
+    kalm__atomic_set(&p->sleepers, 0);
+    kalm__atomic_set(&p->stop, 0);
+    if (p->wanted < 2) return;
 #if KALM__THREADS == KALM__THREADS_POSIX
+    p->process = (long)getpid();
     if (pthread_mutex_init(&p->lock, NULL)) return;
     if (pthread_cond_init(&p->wake, NULL)) {
         pthread_mutex_destroy(&p->lock);
@@ -240,8 +265,9 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
     InitializeConditionVariable(&p->wake);
     InitializeConditionVariable(&p->done);
 #endif
-    while (p->size < size) {
-        kalm__worker *w = &workers[p->size];
+    p->started = 1;
+    while (p->size < p->wanted) {
+        kalm__worker *w = &p->workers[p->size];
         w->pool = p;
         w->index = p->size;
 #if KALM__THREADS == KALM__THREADS_POSIX
@@ -252,15 +278,48 @@ KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *worke
 #endif
         p->size++;
     }
-    p->started = 1;
+}
+
+/* In a child of the process that started the threads: start new ones. The system has freed the memory of the old. */
+KALM__FN void kalm__pool_renew(kalm__pool *p)
+{
+#if KALM__THREADS == KALM__THREADS_POSIX
+    if (p->started && p->process != (long)getpid()) kalm__pool_start_threads(p);
+#else
+    (void)p;
+#endif
+}
+#endif
+
+/* workers: [size], owned by the caller, alive until kalm__pool_stop. The pool may be smaller than `size`: without threads, or
+   where the system refuses to start one. p->size tells; results are the same. */
+KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *workers, const kalm_config *config)
+{
+    memset(p, 0, sizeof *p);
+    p->size = 1;
+    p->wanted = size;
+    p->workers = workers;
+    if (config && config->parallel) {
+        p->parallel = config->parallel;
+        p->parallel_user = config->parallel_user;
+        p->size = size;
+        return;
+    }
+#if KALM__THREADS != KALM__THREADS_NONE
+    kalm__pool_start_threads(p);
 #endif
 }
 
+/* End the threads and wait for them. In a child process there is nothing to wait for. May be called twice. */
 KALM__FN void kalm__pool_stop(kalm__pool *p)
 {
 #if KALM__THREADS != KALM__THREADS_NONE
     unsigned i;
     if (!p->started) return;
+    p->started = 0;
+#if KALM__THREADS == KALM__THREADS_POSIX
+    if (p->process != (long)getpid()) return;
+#endif
     kalm__pool_lock(p);
     kalm__atomic_set(&p->stop, 1);
 #if KALM__THREADS == KALM__THREADS_POSIX
@@ -279,18 +338,18 @@ KALM__FN void kalm__pool_stop(kalm__pool *p)
     }
     DeleteCriticalSection(&p->lock);
 #endif
-    p->started = 0;
 #else
     (void)p;
 #endif
 }
 
+/* A task of the user's job system: one of our workers. */
 KALM__FN void kalm__pool_user_task(void *arg, size_t i)
 {
     (void)kalm__pool_share((kalm__pool *)arg, (unsigned)i);
 }
 
-/* Run task(arg, i, worker) for every i below count; returns when all are done. */
+/* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. */
 KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void *arg)
 {
     if (p->size < 2 || count < 2) {
@@ -303,12 +362,17 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
     p->arg = arg;
     p->count = count;
     kalm__atomic_set(&p->unfinished, (uint32_t)count);
-    kalm__atomic_set(&p->left, (uint32_t)count);
+    KALM__RACE();
+    kalm__atomic_set(&p->left, (uint32_t)count);   /* last: from here on workers take tasks */
     if (p->parallel) {
         p->parallel(p->parallel_user, kalm__min(p->size, count), kalm__pool_user_task, p);
         return;
     }
 #if KALM__THREADS != KALM__THREADS_NONE
+    KALM__RACE();
+    /* Is this still the process that has the threads? Asked where it costs nothing beside waking, since only there the lock is
+       taken, and now and then besides: without its threads a pool gives right results, but slowly. */
+    if (kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) kalm__pool_renew(p);
     if (kalm__atomic_get(&p->sleepers)) {
         kalm__pool_lock(p);
 #if KALM__THREADS == KALM__THREADS_POSIX
@@ -328,6 +392,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
             }
             kalm__pool_lock(p);
             while (kalm__atomic_get(&p->unfinished)) {
+                KALM__RACE();
 #if KALM__THREADS == KALM__THREADS_POSIX
                 pthread_cond_wait(&p->done, &p->lock);
 #else

@@ -1,0 +1,343 @@
+/* test_threads.c - the worker pool: no task is lost or done twice, no wake-up is lost, a forked child has threads of its own, and
+   a system that refuses threads changes no score.
+
+   Lost wake-ups need two threads to meet within nanoseconds. So here waiting threads hardly spin (KALM__SPINS), and at every
+   place where the order of two threads matters one of them is now and then held up (KALM__RACE). Run by `make thread` as well,
+   under ThreadSanitizer. POSIX. */
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile unsigned test_spins = 1;
+static void hold_up(void);
+#define KALM__SPINS test_spins
+#define KALM__RACE() hold_up()
+
+static int threads_granted = 1 << 20;  /* until the system refuses */
+static int grant_thread(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *arg)
+{
+    if (threads_granted < 1) return 11;
+    threads_granted--;
+    return pthread_create(thread, how, run, arg);
+}
+#define pthread_create grant_thread
+
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "test.h"
+#include <sys/wait.h>
+
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
+#if defined(__SANITIZE_THREAD__)
+#  define TSAN 1
+#elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#    define TSAN 1
+#  endif
+#endif
+#ifndef TSAN
+#  define TSAN 0
+#endif
+
+enum { MOST = 8 };                     /* threads of a pool here */
+
+static kalm__worker workers[MOST];
+static uint32_t dice = 1;              /* how often threads were held up; wraps */
+
+/* One time in 16 a thread sleeps for some microseconds: longer than the others need to pass it. */
+static void hold_up(void)
+{
+    uint32_t n = __atomic_fetch_add(&dice, 1, __ATOMIC_RELAXED) * 2654435761u >> 16;
+    struct timespec t;
+    if (n % 16 == 0) {
+        t.tv_sec = 0;
+        t.tv_nsec = (long)(n >> 4 & 63) * 1000;
+        nanosleep(&t, NULL);
+    } else if (n % 4 == 0) sched_yield();
+}
+
+static void nap(long milliseconds)
+{
+    struct timespec t;
+    t.tv_sec = 0;
+    t.tv_nsec = milliseconds * 1000000;
+    nanosleep(&t, NULL);
+}
+
+static void on_alarm(int number)
+{
+    static const char text[] = "a thread waits for ever\n0 passed, 1 failed\n";
+    (void)number;
+    if (write(1, text, sizeof text - 1) < 0) _exit(3);
+    _exit(2);
+}
+
+/* ---- every task once ----------------------------------------------------------------------------------------------- */
+
+typedef struct job {
+    unsigned char done[300];           /* plain bytes: each belongs to one task */
+    unsigned      busy[MOST];          /* tasks that run with this worker number: 0 or 1 */
+    unsigned      twice;               /* atomic */
+} job;
+
+static void mark(void *arg, size_t i, unsigned worker)
+{
+    job *j = (job *)arg;
+    if (__atomic_fetch_add(&j->busy[worker], 1, __ATOMIC_RELAXED)) __atomic_fetch_add(&j->twice, 1, __ATOMIC_RELAXED);
+    j->done[i]++;
+    if (i % 7 == 3) hold_up();
+    __atomic_fetch_sub(&j->busy[worker], 1, __ATOMIC_RELAXED);
+}
+
+static void test_tasks(unsigned size, unsigned spins, unsigned jobs)
+{
+    kalm__pool pool;
+    uint64_t random = size * 1000 + spins;
+    unsigned n, wrong = 0;
+    size_t i;
+    test_spins = spins;
+    kalm__pool_start(&pool, size, workers, NULL);
+    CHECK(pool.size == size);
+    for (n = 0; n < jobs; n++) {
+        job j;
+        size_t count = (size_t)(test_random(&random) % (n % 5 ? 2 * size + 1 : sizeof j.done));
+        memset(&j, 0, sizeof j);
+        kalm__parallel(&pool, count, mark, &j);
+        for (i = 0; i < sizeof j.done; i++) wrong += j.done[i] != (i < count);
+        wrong += j.twice;
+        if (n % 50 == 0) nap(1);       /* all asleep */
+    }
+    CHECKF(!wrong, "%u workers, %u spins: %u tasks were not done once", size, spins, wrong);
+    kalm__pool_stop(&pool);
+    kalm__pool_stop(&pool);
+}
+
+/* ---- every worker wakes -------------------------------------------------------------------------------------------- */
+
+/* Tasks that all wait for each other: they end only if as many threads as tasks come. */
+static void meet(void *arg, size_t i, unsigned worker)
+{
+    unsigned *here = (unsigned *)arg, *missing = here + 1, size = here[2], round;
+    time_t end = time(NULL) + 20;
+    struct timespec t;
+    (void)i, (void)worker;
+    t.tv_sec = 0;
+    t.tv_nsec = 20000;
+    __atomic_fetch_add(here, 1, __ATOMIC_SEQ_CST);
+    for (round = 0; __atomic_load_n(here, __ATOMIC_SEQ_CST) < size && time(NULL) < end; round++)
+        if (round < 50) kalm__pause();
+        else nanosleep(&t, NULL);
+    if (__atomic_load_n(here, __ATOMIC_SEQ_CST) < size) __atomic_fetch_add(missing, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Do all workers of the pool come to a job? */
+static int all_come(kalm__pool *pool)
+{
+    unsigned state[3] = { 0, 0, 0 };
+    state[2] = pool->size;
+    kalm__parallel(pool, pool->size, meet, state);
+    return !state[1];
+}
+
+static void test_waking(unsigned size, unsigned spins, unsigned jobs)
+{
+    kalm__pool pool;
+    unsigned n, lost = 0;
+    test_spins = spins;
+    kalm__pool_start(&pool, size, workers, NULL);
+    for (n = 0; n < jobs && !lost; n++) lost += !all_come(&pool);
+    CHECKF(!lost, "%u workers, %u spins: one of them was not woken for job %u", size, spins, n);
+    kalm__pool_stop(&pool);
+}
+
+/* Pools that end at once, while their workers still come or fall asleep. */
+static void test_stopping(void)
+{
+    unsigned i;
+    for (i = 0; i < 60; i++) {
+        kalm__pool pool;
+        job j;
+        memset(&j, 0, sizeof j);
+        test_spins = 1 + i % 3;
+        kalm__pool_start(&pool, 4, workers, NULL);
+        if (i % 2) kalm__parallel(&pool, 5, mark, &j);
+        kalm__pool_stop(&pool);
+    }
+}
+
+/* ---- refused threads ----------------------------------------------------------------------------------------------- */
+
+static const kalm_text query = { "play chess", KALM_NUL };
+static const kalm_text texts[4] = {
+    { "a chess game", KALM_NUL }, { "photos of a garden", KALM_NUL }, { "a program that plays the game of chess with you", KALM_NUL },
+    { "an editor for audio files with many effects, and for tags of music in several formats", KALM_NUL }
+};
+
+static kalm_model *model;
+
+/* margins [4] */
+static int rank(kalm_context *c, float *margins)
+{
+    kalm_score scores[4];
+    kalm_error err;
+    unsigned i;
+    if (!CHECKF(!kalm_rerank_texts(c, query, texts, 4, NULL, scores, &err), "%s", err.text)) return 0;
+    for (i = 0; i < 4; i++) margins[i] = scores[i].margin;
+    return 1;
+}
+
+static kalm_context *new_context(unsigned threads)
+{
+    kalm_config config;
+    kalm_context *c = NULL;
+    kalm_error err;
+    memset(&config, 0, sizeof config);
+    config.threads = threads;
+    CHECKF(!kalm_context_new(model, &config, &c, &err), "%s", err.text);
+    return c;
+}
+
+static void test_refused(const float *right)
+{
+    int granted;
+    for (granted = 0; granted < 4; granted++) {
+        kalm_context *c;
+        float margins[4];
+        threads_granted = granted;
+        c = new_context(4);
+        threads_granted = 1 << 20;
+        if (!c) continue;
+        CHECKF(c->pool.size == 1 + (unsigned)granted, "%d threads granted: %u workers", granted, c->pool.size);
+        CHECKF(rank(c, margins) && !memcmp(margins, right, sizeof margins), "%d threads granted: other scores", granted);
+        kalm_context_free(c);
+    }
+}
+
+/* ---- fork ---------------------------------------------------------------------------------------------------------- */
+
+/* Waits for a child; its exit status, or -1 if a signal ended it. */
+static int child_status(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {}
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* The child finds the copied lock held, as it is when the parent forks while a worker has it. */
+static void test_fork_pool(int asleep, int locked, int refuse)
+{
+    kalm__pool pool;
+    job j;
+    pid_t child;
+    memset(&j, 0, sizeof j);
+    test_spins = asleep ? 1 : 1000000000;
+    kalm__pool_start(&pool, 3, workers, NULL);
+    kalm__parallel(&pool, 100, mark, &j);
+    nap(20);
+    if (locked) kalm__pool_lock(&pool);
+    child = fork();
+    test_spins = 100;
+    if (!child) {
+        unsigned i, n, wrong = 0;
+        alarm(20);
+        if (refuse) threads_granted = 0;
+        for (n = 0; n < 130; n++) {    /* a pool that was not asleep asks at every 64th job */
+            memset(&j, 0, sizeof j);
+            kalm__parallel(&pool, 100, mark, &j);
+            for (i = 0; i < 100; i++) wrong += j.done[i] != 1;
+        }
+        if (pool.size != (refuse ? 1u : 3u) || !all_come(&pool)) wrong++;
+        kalm__pool_stop(&pool);
+        _exit(wrong ? 1 : 0);
+    }
+    CHECKF(child_status(child) == 0, "a child with the pool of its parent%s%s%s", asleep ? ", asleep" : "",
+           locked ? ", its lock held" : "", refuse ? ", without threads" : "");
+    child = fork();
+    if (!child) {                      /* does nothing but end */
+        alarm(20);
+        kalm__pool_stop(&pool);
+        kalm__pool_stop(&pool);
+        _exit(0);
+    }
+    CHECKF(child_status(child) == 0, "a child that only stops the pool%s%s", asleep ? ", asleep" : "", locked ? ", its lock held" : "");
+    if (locked) kalm__pool_unlock(&pool);
+    test_spins = 1;
+    CHECK(all_come(&pool));            /* the parent's threads know nothing of it */
+    kalm__pool_stop(&pool);
+}
+
+/* Whole contexts: the child ranks and frees, and so does its own child; the parent goes on. */
+static void test_fork_context(const float *right)
+{
+    unsigned i;
+    kalm_context *c = new_context(3);
+    if (!c) return;
+    test_spins = 20;
+    for (i = 0; i < 30; i++) {
+        float margins[4];
+        pid_t child;
+        if (i) CHECK(rank(c, margins) && !memcmp(margins, right, sizeof margins));
+        if (i % 3 == 0) nap(2);
+        child = fork();
+        if (!child) {
+            int good = 1;
+            alarm(20);
+            if (i % 2) good = rank(c, margins) && !memcmp(margins, right, sizeof margins);
+            if (i % 5 == 0) {
+                pid_t second = fork();
+                if (!second) {
+                    alarm(20);
+                    good = rank(c, margins) && !memcmp(margins, right, sizeof margins);
+                    kalm_context_free(c);
+                    kalm_model_close(model);
+                    _exit(good ? 0 : 1);
+                }
+                good &= child_status(second) == 0;
+            }
+            kalm_context_free(c);
+            kalm_model_close(model);
+            _exit(good ? 0 : 1);
+        }
+        CHECKF(child_status(child) == 0, "child %u hung or had other scores", i);
+    }
+    kalm_context_free(c);
+}
+
+int main(void)
+{
+    float right[4];
+    kalm_error err;
+    kalm_context *c;
+    unsigned size;
+    signal(SIGALRM, on_alarm);
+    alarm(TSAN ? 600 : 100);
+    for (size = 2; size <= 5; size += size - 1) {    /* 2, 3, 5 */
+        test_tasks(size, 1, 400);
+        test_tasks(size, 30, 400);
+        test_waking(size, 1, 100);
+        test_waking(size, 20, 100);
+    }
+    test_stopping();
+    test_spins = 2000;
+    if (CHECKF(!kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err), "%s", err.text)) {
+        c = new_context(1);
+        if (c && rank(c, right)) {
+            test_refused(right);
+            if (!TSAN) {               /* which does not follow threads into children */
+                int k;
+                for (k = 0; k < 8; k++) test_fork_pool(k & 1, k & 2, k & 4);
+                test_fork_context(right);
+            }
+        }
+        kalm_context_free(c);
+        kalm_model_close(model);
+    }
+    return test_end();
+}
