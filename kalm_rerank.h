@@ -98,8 +98,13 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
   KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
   KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
   KALM_NO_SIMD           plain C alone
-  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores (other flags, such as
-                         -march=native or -ffp-contract=fast, cost nothing of them)
+  KALM_ALLOW_FAST_MATH   compile although the compiler says that it was given -ffast-math, -Ofast, -funsafe-math-optimizations,
+                         -fassociative-math, -freciprocal-math, -ffinite-math-only (GCC; of these clang tells -ffast-math, -Ofast
+                         and -ffinite-math-only) or /fp:fast (MSVC), which are refused otherwise. With GCC and clang q8 and q4
+                         models give the same bits under each of them. What is lost: with f32, f16 and bf16 weights scores may
+                         differ from those of another build by rounding; with -ffinite-math-only, which -ffast-math includes,
+                         numbers that overflow or are NaN, as a stranger's file can cause, give any score; with MSVC all
+                         promises about equal scores. Other flags cost nothing: -march=native, -O3, -ffp-contract=fast
 
 
 PLATFORMS
@@ -437,9 +442,20 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #include <stdarg.h>
 #include <math.h>
 
-/* Fast-math removes the NaN checks and the documented order of sums that the promises rest on. */
-#if defined(__FAST_MATH__) && !defined(KALM_ALLOW_FAST_MATH)
-#  error "kalm_rerank.h: compile without -ffast-math (or define KALM_ALLOW_FAST_MATH and lose determinism)"
+/* Flags that let a compiler change what float operations give. Every operation that a result depends on is fenced (below), so
+   none of them changes a result with q8 or q4 weights (tests/test_flags.sh). They are refused nevertheless where a compiler
+   tells: with float weights sums may be made in another order, and -ffinite-math-only removes the checks for NaN, which numbers
+   from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
+#if !defined(KALM_ALLOW_FAST_MATH)
+#  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#  elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#    error "kalm_rerank.h: compile without -funsafe-math-optimizations, -fassociative-math and -freciprocal-math, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#  elif defined(__FINITE_MATH_ONLY__)
+#    if __FINITE_MATH_ONLY__
+#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    endif
+#  endif
 #endif
 
 #if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
@@ -490,9 +506,12 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  define KALM__PREFETCH(p) ((void)(p))
 #endif
 
-/* An empty statement that claims to change the float or double v, so that the compiler rounds it here: GCC fuses a product
-   with the sum that it goes into where the target can, unless told not to. The letter is the kind of register that holds
-   floats; without a letter, or where floats are computed wider than they are (x87), a store and a load do it. */
+/* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
+   product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
+   before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
+   letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
+   that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
+   KALM__FENCE_V does the same to a vector. */
 #if defined(__FLT_EVAL_METHOD__)
 #  if __FLT_EVAL_METHOD__ != 0
 #    define KALM__WIDE_FLOATS 1
@@ -504,16 +523,30 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #if defined(__GNUC__) && !KALM__WIDE_FLOATS
 #  if defined(__x86_64__) || defined(__i386__)
 #    define KALM__FENCE(v) __asm__("" : "+x"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+x"(v) : "x"(w))
 #  elif defined(__aarch64__)
 #    define KALM__FENCE(v) __asm__("" : "+w"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+w"(v) : "w"(w))
 #  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || \
        defined(__loongarch_hard_float)
 #    define KALM__FENCE(v) __asm__("" : "+f"(v))
-#  elif defined(__wasm__)              /* never fuses */
-#    define KALM__FENCE(v) ((void)0)
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+f"(v) : "f"(w))
+#  elif defined(__wasm__)
+#    define KALM__FENCE(v) __asm__("" : "+r"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+r"(v) : "r"(w))
 #  endif
 #elif defined(_MSC_VER) && !defined(__clang__) && !KALM__WIDE_FLOATS
-#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, does not fuse */
+#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, neither fuses nor folds; /fp:fast is refused above */
+#  define KALM__FENCE_AFTER(v, w) ((void)0)
+#endif
+#if !defined(__GNUC__)
+#  define KALM__FENCE_V(v) ((void)0)
+#elif defined(__x86_64__) || defined(__i386__)
+#  define KALM__FENCE_V(v) __asm__("" : "+x"(v))
+#elif defined(__wasm__)
+#  define KALM__FENCE_V(v) __asm__("" : "+r"(v))
+#else
+#  define KALM__FENCE_V(v) __asm__("" : "+w"(v))
 #endif
 
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
@@ -992,9 +1025,9 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
 /* ---- end src/base.h ---- */
 /* ---- begin src/exact.h ---- */
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
-   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), and
-   libm. So products are fenced, and what a model needs of libm beyond sqrt stands here, in doubles: it is used a few times
-   a document or when a context is made. The errors are those of tests/test_ops.c. */
+   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
+   flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
+   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors are those of tests/test_ops.c. */
 #ifndef KALM__EXACT_H
 #define KALM__EXACT_H
 
@@ -1021,15 +1054,43 @@ KALM__INLINE double kalm__rounded_double(double v)
 #endif
 }
 
-/* A product that is not fused with what it goes into. */
+/* A sum and a product that are not folded or fused with what they come from or go into. */
+KALM__INLINE float kalm__plus(float a, float b) { return kalm__rounded(a + b); }
 KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
+
+/* a / b. The fence makes b a number that nobody knows and that no other division has: else -freciprocal-math multiplies by
+   1 / b where b is constant, or the same in several divisions or in a loop. */
+KALM__INLINE float kalm__over(float a, float b)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE_AFTER(b, a);
+    return kalm__rounded(a / b);
+#else
+    volatile float d = b;
+    return kalm__rounded(a / d);
+#endif
+}
+KALM__INLINE double kalm__over_double(double a, double b)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE_AFTER(b, a);
+    return kalm__rounded_double(a / b);
+#else
+    volatile double d = b;
+    return kalm__rounded_double(a / d);
+#endif
+}
+
+/* The square root, correctly rounded: in doubles, since clang estimates those of floats under -funsafe-math-optimizations. A
+   double has more than twice a float's digits and two, so rounding twice gives what rounding once does. */
+KALM__INLINE float kalm__root(float v) { return (float)kalm__rounded_double(sqrt(kalm__rounded_double((double)v))); }
 
 /* The whole number nearest to |x| < 2^51, ties to even: the addition pushes the fraction out of the mantissa. */
 KALM__INLINE double kalm__nearest_double(double x)
 {
     const double shift = 6755399441055744.0;   /* 1.5 * 2^52 */
-    return kalm__rounded_double(x + shift) - shift;
+    return kalm__rounded_double(kalm__rounded_double(x + shift) - shift);
 }
 
 /* sum of c[i] x^i, i < n */
@@ -1074,7 +1135,7 @@ KALM__FN double kalm__log(double x)
     y = kalm__times_double((double)((int)(u >> 52 & 2047) - 1023), 0.6931471805599453);
     for (i = 0; i < 5; i++) {
         double e = kalm__exp(y);
-        y = kalm__rounded_double(y + kalm__rounded_double(2.0 * kalm__rounded_double(x - e) / kalm__rounded_double(x + e)));
+        y = kalm__rounded_double(y + kalm__over_double(2.0 * kalm__rounded_double(x - e), kalm__rounded_double(x + e)));
     }
     return y;
 }
@@ -1112,8 +1173,9 @@ KALM__FN double kalm__tanh(double z)
 {
     double size = z < 0 ? -z : z, t, u = -2.0 * size;
     static const double c[9] = { 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880 };
-    double less = size < 0.05 ? kalm__times_double(-u, kalm__polynomial(c, 9, u)) : 1.0 - kalm__exp(u);
-    t = kalm__rounded_double(less / kalm__rounded_double(2.0 - less));
+    double less = size < 0.05 ? kalm__times_double(-u, kalm__polynomial(c, 9, u)) :
+                  kalm__rounded_double(1.0 - kalm__exp(u));
+    t = kalm__over_double(less, kalm__rounded_double(2.0 - less));
     return z < 0 ? -t : t;
 }
 
@@ -3575,8 +3637,8 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
         *inverse = 0.0f;
         return 0.0f;
     }
-    *inverse = kalm__rounded(limit / m);
-    return kalm__times(m, kalm__rounded(1.0f / limit));
+    *inverse = kalm__over(limit, m);
+    return kalm__times(m, kalm__over(1.0f, limit));
 }
 
 #endif
@@ -4176,6 +4238,7 @@ KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r,
 KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
 {
     __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(job->scale + first));
+    KALM__FENCE_V(v);
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 
@@ -4949,6 +5012,7 @@ KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, si
 KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
 {
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+    KALM__FENCE_V(v);
     _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
 }
 
@@ -5878,13 +5942,18 @@ KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x
     if (!whole) memcpy(y, all, job->outputs * sizeof(float));
 }
 
+KALM__INLINE float32x4_t kalm__scaled_neon(int32x4_t acc, const float *scale, float32x4_t s)
+{
+    float32x4_t v = vmulq_f32(vcvtq_f32_s32(acc), vld1q_f32(scale));
+    KALM__FENCE_V(v);
+    return vmulq_f32(v, s);
+}
+
 KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
 {
     float32x4_t s = vdupq_n_f32(job->row_scale[r]);
-    kalm__write_neon(job, r, vmulq_f32(vmulq_f32(vcvtq_f32_s32(a), vld1q_f32(job->scale)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(b), vld1q_f32(job->scale + 4)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(c), vld1q_f32(job->scale + 8)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(d), vld1q_f32(job->scale + 12)), s));
+    kalm__write_neon(job, r, kalm__scaled_neon(a, job->scale, s), kalm__scaled_neon(b, job->scale + 4, s),
+                     kalm__scaled_neon(c, job->scale + 8, s), kalm__scaled_neon(d, job->scale + 12, s));
 }
 
 KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
@@ -6521,7 +6590,9 @@ KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a
 
 KALM__INLINE v128_t kalm__scaled_wasm(v128_t acc, const float *scale, v128_t s)
 {
-    return wasm_f32x4_mul(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale)), s);
+    v128_t v = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale));
+    KALM__FENCE_V(v);
+    return wasm_f32x4_mul(v, s);
 }
 
 KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
@@ -7181,13 +7252,13 @@ typedef struct kalm__ops {
 KALM__FN void kalm__hadamard_block(float *x, size_t n)
 {
     size_t half, i, j;
-    float scale = 1.0f / sqrtf((float)n);
+    float scale = kalm__over(1.0f, kalm__root((float)n));
     for (half = 1; half < n; half *= 2)
         for (i = 0; i < n; i += 2 * half)
             for (j = i; j < i + half; j++) {
                 float a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
+                x[j] = kalm__plus(a, b);
+                x[j + half] = kalm__plus(a, -b);
             }
     for (i = 0; i < n; i++) x[i] = kalm__times(x[i], scale);
 }
@@ -7218,14 +7289,6 @@ KALM__INLINE kalm__four kalm__load_four(const float *p) { return kalm__four_of(p
 KALM__INLINE void kalm__store_four(float *p, kalm__four a)
 {
     p[0] = a.v[0], p[1] = a.v[1], p[2] = a.v[2], p[3] = a.v[3];
-}
-KALM__INLINE float kalm__plus(float a, float b)
-{
-#if KALM__WIDE_FLOATS
-    return kalm__rounded(a + b);
-#else
-    return a + b;
-#endif
 }
 #define KALM__FOUR(name, expression) \
     KALM__INLINE float kalm__lane_##name(float x, float y) { return expression; } \
@@ -7427,8 +7490,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -7758,24 +7820,30 @@ static const kalm__ops KALM__V(table) = {
 /* e^x for x <= 87, the same as in every table. */
 KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
 
+/* An operation on vectors, rounded here: see KALM__FENCE. */
+#define KALM__FENCED(name, type, operation) \
+    KALM__VT KALM__INLINE type kalm__##name(type a, type b) \
+    { \
+        a = operation(a, b); \
+        KALM__FENCE_V(a); \
+        return a; \
+    }
+
 /* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
 
 #if KALM__X86
 
 #define KALM__VT KALM__TARGET("avx2")
-KALM__VT KALM__INLINE __m256 kalm__mul_avx2(__m256 a, __m256 b)
-{
-    a = _mm256_mul_ps(a, b);
-#if defined(__FMA__) && defined(__GNUC__)
-    __asm__("" : "+x"(a));             /* the file is compiled for a machine with FMA: do not fuse */
-#endif
-    return a;
-}
+KALM__FENCED(add_avx2, __m256, _mm256_add_ps)
+KALM__FENCED(sub_avx2, __m256, _mm256_sub_ps)
+KALM__FENCED(mul_avx2, __m256, _mm256_mul_ps)
 KALM__VT KALM__INLINE float kalm__sum_avx2(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    KALM__FENCE_V(s);
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    KALM__FENCE_V(s);
+    return kalm__rounded(_mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s))));
 }
 KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
 {
@@ -7789,9 +7857,9 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
     const __m256 flip1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
     const __m256 flip2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
     const __m256 flip4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
-    v = _mm256_add_ps(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
-    v = _mm256_add_ps(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
-    return _mm256_add_ps(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
+    v = kalm__add_avx2(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
+    v = kalm__add_avx2(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
+    return kalm__add_avx2(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
 }
 KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
@@ -7817,8 +7885,8 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
 #define KALM__SET(x) _mm256_set1_ps(x)
-#define KALM__ADD(a, b) _mm256_add_ps(a, b)
-#define KALM__SUB(a, b) _mm256_sub_ps(a, b)
+#define KALM__ADD(a, b) kalm__add_avx2(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx2(a, b)
 #define KALM__MUL(a, b) kalm__mul_avx2(a, b)
 #define KALM__MIN(a, b) _mm256_min_ps(a, b)
 #define KALM__MAX(a, b) _mm256_max_ps(a, b)
@@ -7951,8 +8019,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -8281,20 +8348,12 @@ static const kalm__ops KALM__V(table) = {
 
 #if KALM__HAVE_AVX512
 #define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
-KALM__VT KALM__INLINE __m512 kalm__mul_avx512(__m512 a, __m512 b)
-{
-    a = _mm512_mul_ps(a, b);
-#if defined(__GNUC__)
-    __asm__("" : "+v"(a));             /* AVX-512 has fused multiply-adds */
-#endif
-    return a;
-}
+KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
+KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
+KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
 KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
 {
-    __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 {
@@ -8322,8 +8381,8 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
 #define KALM__SET(x) _mm512_set1_ps(x)
-#define KALM__ADD(a, b) _mm512_add_ps(a, b)
-#define KALM__SUB(a, b) _mm512_sub_ps(a, b)
+#define KALM__ADD(a, b) kalm__add_avx512(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
 #define KALM__MUL(a, b) kalm__mul_avx512(a, b)
 #define KALM__MIN(a, b) _mm512_min_ps(a, b)
 #define KALM__MAX(a, b) _mm512_max_ps(a, b)
@@ -8455,8 +8514,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -8788,18 +8846,15 @@ static const kalm__ops KALM__V(table) = {
 /* ---- NEON ---------------------------------------------------------------------------------------------------------- */
 
 #if KALM__NEON
-KALM__INLINE float32x4_t kalm__mul_neon(float32x4_t a, float32x4_t b)
-{
-    a = vmulq_f32(a, b);
-#if defined(__GNUC__)
-    __asm__("" : "+w"(a));             /* not to be fused with a sum */
-#endif
-    return a;
-}
+#define KALM__VT
+KALM__FENCED(add_neon, float32x4_t, vaddq_f32)
+KALM__FENCED(sub_neon, float32x4_t, vsubq_f32)
+KALM__FENCED(mul_neon, float32x4_t, vmulq_f32)
 KALM__INLINE float kalm__sum_neon(float32x4_t v)
 {
     float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
-    return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+    KALM__FENCE_V(s);
+    return kalm__plus(vget_lane_f32(s, 0), vget_lane_f32(s, 1));
 }
 KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 {
@@ -8809,8 +8864,8 @@ KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
 {
     static const uint32_t signs[8] = { 0, 0x80000000u, 0, 0x80000000u, 0, 0, 0x80000000u, 0x80000000u };
-    v = vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
-    return vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
+    v = kalm__add_neon(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
+    return kalm__add_neon(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
 }
 KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 {
@@ -8826,14 +8881,13 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 }
 #define KALM__V(name) kalm__##name##_neon
 #define KALM__INTERLEAVED kalm__interleave_neon
-#define KALM__VT
 #define KALM__VF float32x4_t
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
 #define KALM__SET(x) vdupq_n_f32(x)
-#define KALM__ADD(a, b) vaddq_f32(a, b)
-#define KALM__SUB(a, b) vsubq_f32(a, b)
+#define KALM__ADD(a, b) kalm__add_neon(a, b)
+#define KALM__SUB(a, b) kalm__sub_neon(a, b)
 #define KALM__MUL(a, b) kalm__mul_neon(a, b)
 #define KALM__MIN(a, b) vminq_f32(a, b)
 #define KALM__MAX(a, b) vmaxq_f32(a, b)
@@ -8965,8 +9019,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -9297,10 +9350,14 @@ static const kalm__ops KALM__V(table) = {
 /* ---- WebAssembly --------------------------------------------------------------------------------------------------- */
 
 #if KALM__WASM
+#define KALM__VT
+KALM__FENCED(add_wasm, v128_t, wasm_f32x4_add)
+KALM__FENCED(sub_wasm, v128_t, wasm_f32x4_sub)
+KALM__FENCED(mul_wasm, v128_t, wasm_f32x4_mul)
 KALM__INLINE float kalm__sum_wasm(v128_t v)
 {
-    return (wasm_f32x4_extract_lane(v, 0) + wasm_f32x4_extract_lane(v, 2)) +
-           (wasm_f32x4_extract_lane(v, 1) + wasm_f32x4_extract_lane(v, 3));
+    return kalm__plus(kalm__plus(wasm_f32x4_extract_lane(v, 0), wasm_f32x4_extract_lane(v, 2)),
+                      kalm__plus(wasm_f32x4_extract_lane(v, 1), wasm_f32x4_extract_lane(v, 3)));
 }
 KALM__INLINE float kalm__hmax_wasm(v128_t v)
 {
@@ -9311,8 +9368,8 @@ KALM__INLINE float kalm__hmax_wasm(v128_t v)
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
     const v128_t flip1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), flip2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
-    v = wasm_f32x4_add(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    v = kalm__add_wasm(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return kalm__add_wasm(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
 KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
@@ -9321,15 +9378,14 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 }
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__INTERLEAVED kalm__interleave_scalar
-#define KALM__VT
 #define KALM__VF v128_t
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
 #define KALM__SET(x) wasm_f32x4_splat(x)
-#define KALM__ADD(a, b) wasm_f32x4_add(a, b)
-#define KALM__SUB(a, b) wasm_f32x4_sub(a, b)
-#define KALM__MUL(a, b) wasm_f32x4_mul(a, b)
+#define KALM__ADD(a, b) kalm__add_wasm(a, b)
+#define KALM__SUB(a, b) kalm__sub_wasm(a, b)
+#define KALM__MUL(a, b) kalm__mul_wasm(a, b)
 /* one instruction each, where min and max, which must order zeros and NaN, take many */
 #define KALM__MIN(a, b) wasm_f32x4_pmin(b, a)
 #define KALM__MAX(a, b) wasm_f32x4_pmax(b, a)
@@ -9460,8 +9516,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -10008,8 +10063,8 @@ KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows
     size_t half = r->head_dim / 2, i, p;
     double log_theta = kalm__log((double)r->theta);
     for (i = 0; i < half; i++) {
-        double power = kalm__rounded_double(-2.0 * (double)i / (double)r->head_dim);
-        double frequency = kalm__rounded_double(kalm__exp(kalm__times_double(power, log_theta)) / (double)r->factor);
+        double power = kalm__over_double(-2.0 * (double)i, (double)r->head_dim);
+        double frequency = kalm__over_double(kalm__exp(kalm__times_double(power, log_theta)), (double)r->factor);
         for (p = 0; p < rows; p++) {
             double sine, cosine;
             kalm__sine_cosine(kalm__times_double((double)(p * step), frequency), &sine, &cosine);
@@ -10273,7 +10328,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 {
     float steps = 2047.0f, all, tail;
     for (; steps < (float)KALM__SPLIT16_MAX; steps *= 4.0f) {
-        tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
+        tail = ops->sum_below(p, n, kalm__over(most, steps), &all);
         if (kalm__times(tail, 128.0f) < all) break;
     }
     return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
@@ -10296,7 +10351,7 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
             sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
             s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
         } else sum = ops->exp_sum(seen, to - from, top);
-        s->total[r] = kalm__times(s->total[r], s->factor[r]) + sum;
+        s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
         s->top[r] = top;
     }
     memset(p, 0, (from - first) * sizeof(float));
@@ -10320,7 +10375,7 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
         int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
         a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
                                   two ? s->product_high : NULL, s->product + r * dim,
-                                  last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
+                                  last ? kalm__over(1.0f, s->total[r]) : 1.0f, dim);
     }
 }
 
@@ -11524,7 +11579,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
-    float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
+    float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
@@ -11647,7 +11702,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
     size_t hidden_size = f->shape.hidden_size, i;
-    float scale = kalm__rounded(sqrtf((float)hidden_size));
+    float scale = kalm__root((float)hidden_size);
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
         memcpy(x, s->eoi, hidden_size * sizeof(float));
         return;
@@ -11736,13 +11791,13 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
             most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
             finite &= kalm__is_finite(x[i]);
         }
-        scale = kalm__rounded(most / 127.0f);
+        scale = kalm__over(most, 127.0f);
         h = finite ? kalm__to_f16(scale > 65504.0f ? 65504.0f : scale) : KALM__NOT_FINITE;
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
         for (i = first; i < end; i++) {
-            float v = scale > 0.0f ? kalm__rounded(x[i] / scale) : 0.0f;
+            float v = scale > 0.0f ? kalm__over(x[i], scale) : 0.0f;
             v = v > 127.0f ? 127.0f : v >= -127.0f ? v : -127.0f;     /* NaN as well */
             q[i] = (unsigned char)(int8_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
         }
@@ -12000,7 +12055,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
         ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
         ops->scale_add(sum, 1.0f, row, hidden_size);
     }
-    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden_size);
+    ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 
@@ -12228,12 +12283,12 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
     no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
     finite = kalm__is_finite(yes) && kalm__is_finite(no);
     if (cap > 0.0f) {
-        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
-        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
+        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(yes, cap)));
+        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(no, cap)));
     }
     score->margin = kalm__rounded(yes - no);
     finite = finite && kalm__is_finite(score->margin);
-    score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
+    score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;
@@ -13035,10 +13090,10 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         for (k = i * step; k < end; k++) {
             size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
             kalm__doc_read_row(doc, k, row);
-            for (d = 0; d < width; d++) sum[d] += kalm__times(row[d], (float)mine);
+            for (d = 0; d < width; d++) sum[d] = kalm__plus(sum[d], kalm__times(row[d], (float)mine));
             tokens += mine;
         }
-        for (d = 0; d < width; d++) sum[d] /= (float)tokens;
+        for (d = 0; d < width; d++) sum[d] = kalm__over(sum[d], (float)tokens);
         kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
     }
     kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);

@@ -239,7 +239,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 {
     float steps = 2047.0f, all, tail;
     for (; steps < (float)KALM__SPLIT16_MAX; steps *= 4.0f) {
-        tail = ops->sum_below(p, n, kalm__rounded(most / steps), &all);
+        tail = ops->sum_below(p, n, kalm__over(most, steps), &all);
         if (kalm__times(tail, 128.0f) < all) break;
     }
     return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
@@ -262,7 +262,7 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
             sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
             s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
         } else sum = ops->exp_sum(seen, to - from, top);
-        s->total[r] = kalm__times(s->total[r], s->factor[r]) + sum;
+        s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
         s->top[r] = top;
     }
     memset(p, 0, (from - first) * sizeof(float));
@@ -286,7 +286,7 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
         int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
         a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
                                   two ? s->product_high : NULL, s->product + r * dim,
-                                  last ? kalm__rounded(1.0f / s->total[r]) : 1.0f, dim);
+                                  last ? kalm__over(1.0f, s->total[r]) : 1.0f, dim);
     }
 }
 

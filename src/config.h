@@ -8,9 +8,20 @@
 #include <stdarg.h>
 #include <math.h>
 
-/* Fast-math removes the NaN checks and the documented order of sums that the promises rest on. */
-#if defined(__FAST_MATH__) && !defined(KALM_ALLOW_FAST_MATH)
-#  error "kalm_rerank.h: compile without -ffast-math (or define KALM_ALLOW_FAST_MATH and lose determinism)"
+/* Flags that let a compiler change what float operations give. Every operation that a result depends on is fenced (below), so
+   none of them changes a result with q8 or q4 weights (tests/test_flags.sh). They are refused nevertheless where a compiler
+   tells: with float weights sums may be made in another order, and -ffinite-math-only removes the checks for NaN, which numbers
+   from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
+#if !defined(KALM_ALLOW_FAST_MATH)
+#  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#  elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#    error "kalm_rerank.h: compile without -funsafe-math-optimizations, -fassociative-math and -freciprocal-math, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#  elif defined(__FINITE_MATH_ONLY__)
+#    if __FINITE_MATH_ONLY__
+#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    endif
+#  endif
 #endif
 
 #if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
@@ -61,9 +72,12 @@
 #  define KALM__PREFETCH(p) ((void)(p))
 #endif
 
-/* An empty statement that claims to change the float or double v, so that the compiler rounds it here: GCC fuses a product
-   with the sum that it goes into where the target can, unless told not to. The letter is the kind of register that holds
-   floats; without a letter, or where floats are computed wider than they are (x87), a store and a load do it. */
+/* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
+   product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
+   before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
+   letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
+   that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
+   KALM__FENCE_V does the same to a vector. */
 #if defined(__FLT_EVAL_METHOD__)
 #  if __FLT_EVAL_METHOD__ != 0
 #    define KALM__WIDE_FLOATS 1
@@ -75,16 +89,30 @@
 #if defined(__GNUC__) && !KALM__WIDE_FLOATS
 #  if defined(__x86_64__) || defined(__i386__)
 #    define KALM__FENCE(v) __asm__("" : "+x"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+x"(v) : "x"(w))
 #  elif defined(__aarch64__)
 #    define KALM__FENCE(v) __asm__("" : "+w"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+w"(v) : "w"(w))
 #  elif (defined(__riscv) && defined(__riscv_flen)) || defined(__s390x__) || defined(__powerpc64__) || \
        defined(__loongarch_hard_float)
 #    define KALM__FENCE(v) __asm__("" : "+f"(v))
-#  elif defined(__wasm__)              /* never fuses */
-#    define KALM__FENCE(v) ((void)0)
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+f"(v) : "f"(w))
+#  elif defined(__wasm__)
+#    define KALM__FENCE(v) __asm__("" : "+r"(v))
+#    define KALM__FENCE_AFTER(v, w) __asm__("" : "+r"(v) : "r"(w))
 #  endif
 #elif defined(_MSC_VER) && !defined(__clang__) && !KALM__WIDE_FLOATS
-#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, does not fuse */
+#  define KALM__FENCE(v) ((void)0)     /* /fp:precise, the default, neither fuses nor folds; /fp:fast is refused above */
+#  define KALM__FENCE_AFTER(v, w) ((void)0)
+#endif
+#if !defined(__GNUC__)
+#  define KALM__FENCE_V(v) ((void)0)
+#elif defined(__x86_64__) || defined(__i386__)
+#  define KALM__FENCE_V(v) __asm__("" : "+x"(v))
+#elif defined(__wasm__)
+#  define KALM__FENCE_V(v) __asm__("" : "+r"(v))
+#else
+#  define KALM__FENCE_V(v) __asm__("" : "+w"(v))
 #endif
 
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so

@@ -190,12 +190,12 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
     no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
     finite = kalm__is_finite(yes) && kalm__is_finite(no);
     if (cap > 0.0f) {
-        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(yes / cap)));
-        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__rounded(no / cap)));
+        yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(yes, cap)));
+        no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(no, cap)));
     }
     score->margin = kalm__rounded(yes - no);
     finite = finite && kalm__is_finite(score->margin);
-    score->score = (float)(1.0 / kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
+    score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
     if (logits) {
         logits[0] = yes;
         logits[1] = no;

@@ -77,13 +77,13 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
             most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
             finite &= kalm__is_finite(x[i]);
         }
-        scale = kalm__rounded(most / 127.0f);
+        scale = kalm__over(most, 127.0f);
         h = finite ? kalm__to_f16(scale > 65504.0f ? 65504.0f : scale) : KALM__NOT_FINITE;
         scale = kalm__from_f16(h);
         out[2 * g] = (unsigned char)h;
         out[2 * g + 1] = (unsigned char)(h >> 8);
         for (i = first; i < end; i++) {
-            float v = scale > 0.0f ? kalm__rounded(x[i] / scale) : 0.0f;
+            float v = scale > 0.0f ? kalm__over(x[i], scale) : 0.0f;
             v = v > 127.0f ? 127.0f : v >= -127.0f ? v : -127.0f;     /* NaN as well */
             q[i] = (unsigned char)(int8_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
         }

@@ -114,7 +114,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
         ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
         ops->scale_add(sum, 1.0f, row, hidden_size);
     }
-    ops->scale_row(sum, sum, kalm__rounded(1.0f / (float)(end - first)), hidden_size);
+    ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
     kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
 }
 

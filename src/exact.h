@@ -1,7 +1,7 @@
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
-   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), and
-   libm. So products are fenced, and what a model needs of libm beyond sqrt stands here, in doubles: it is used a few times
-   a document or when a context is made. The errors are those of tests/test_ops.c. */
+   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
+   flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
+   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors are those of tests/test_ops.c. */
 #ifndef KALM__EXACT_H
 #define KALM__EXACT_H
 
@@ -29,15 +29,43 @@ KALM__INLINE double kalm__rounded_double(double v)
 #endif
 }
 
-/* A product that is not fused with what it goes into. */
+/* A sum and a product that are not folded or fused with what they come from or go into. */
+KALM__INLINE float kalm__plus(float a, float b) { return kalm__rounded(a + b); }
 KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
+
+/* a / b. The fence makes b a number that nobody knows and that no other division has: else -freciprocal-math multiplies by
+   1 / b where b is constant, or the same in several divisions or in a loop. */
+KALM__INLINE float kalm__over(float a, float b)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE_AFTER(b, a);
+    return kalm__rounded(a / b);
+#else
+    volatile float d = b;
+    return kalm__rounded(a / d);
+#endif
+}
+KALM__INLINE double kalm__over_double(double a, double b)
+{
+#ifdef KALM__FENCE
+    KALM__FENCE_AFTER(b, a);
+    return kalm__rounded_double(a / b);
+#else
+    volatile double d = b;
+    return kalm__rounded_double(a / d);
+#endif
+}
+
+/* The square root, correctly rounded: in doubles, since clang estimates those of floats under -funsafe-math-optimizations. A
+   double has more than twice a float's digits and two, so rounding twice gives what rounding once does. */
+KALM__INLINE float kalm__root(float v) { return (float)kalm__rounded_double(sqrt(kalm__rounded_double((double)v))); }
 
 /* The whole number nearest to |x| < 2^51, ties to even: the addition pushes the fraction out of the mantissa. */
 KALM__INLINE double kalm__nearest_double(double x)
 {
     const double shift = 6755399441055744.0;   /* 1.5 * 2^52 */
-    return kalm__rounded_double(x + shift) - shift;
+    return kalm__rounded_double(kalm__rounded_double(x + shift) - shift);
 }
 
 /* sum of c[i] x^i, i < n */
@@ -82,7 +110,7 @@ KALM__FN double kalm__log(double x)
     y = kalm__times_double((double)((int)(u >> 52 & 2047) - 1023), 0.6931471805599453);
     for (i = 0; i < 5; i++) {
         double e = kalm__exp(y);
-        y = kalm__rounded_double(y + kalm__rounded_double(2.0 * kalm__rounded_double(x - e) / kalm__rounded_double(x + e)));
+        y = kalm__rounded_double(y + kalm__over_double(2.0 * kalm__rounded_double(x - e), kalm__rounded_double(x + e)));
     }
     return y;
 }
@@ -120,8 +148,9 @@ KALM__FN double kalm__tanh(double z)
 {
     double size = z < 0 ? -z : z, t, u = -2.0 * size;
     static const double c[9] = { 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880 };
-    double less = size < 0.05 ? kalm__times_double(-u, kalm__polynomial(c, 9, u)) : 1.0 - kalm__exp(u);
-    t = kalm__rounded_double(less / kalm__rounded_double(2.0 - less));
+    double less = size < 0.05 ? kalm__times_double(-u, kalm__polynomial(c, 9, u)) :
+                  kalm__rounded_double(1.0 - kalm__exp(u));
+    t = kalm__over_double(less, kalm__rounded_double(2.0 - less));
     return z < 0 ? -t : t;
 }
 

@@ -123,8 +123,8 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
         *inverse = 0.0f;
         return 0.0f;
     }
-    *inverse = kalm__rounded(limit / m);
-    return kalm__times(m, kalm__rounded(1.0f / limit));
+    *inverse = kalm__over(limit, m);
+    return kalm__times(m, kalm__over(1.0f, limit));
 }
 
 #endif

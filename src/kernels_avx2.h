@@ -229,6 +229,7 @@ KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r,
 KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
 {
     __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(job->scale + first));
+    KALM__FENCE_V(v);
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 

@@ -251,6 +251,7 @@ KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, si
 KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
 {
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+    KALM__FENCE_V(v);
     _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
 }
 

@@ -300,13 +300,18 @@ KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x
     if (!whole) memcpy(y, all, job->outputs * sizeof(float));
 }
 
+KALM__INLINE float32x4_t kalm__scaled_neon(int32x4_t acc, const float *scale, float32x4_t s)
+{
+    float32x4_t v = vmulq_f32(vcvtq_f32_s32(acc), vld1q_f32(scale));
+    KALM__FENCE_V(v);
+    return vmulq_f32(v, s);
+}
+
 KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
 {
     float32x4_t s = vdupq_n_f32(job->row_scale[r]);
-    kalm__write_neon(job, r, vmulq_f32(vmulq_f32(vcvtq_f32_s32(a), vld1q_f32(job->scale)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(b), vld1q_f32(job->scale + 4)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(c), vld1q_f32(job->scale + 8)), s),
-                     vmulq_f32(vmulq_f32(vcvtq_f32_s32(d), vld1q_f32(job->scale + 12)), s));
+    kalm__write_neon(job, r, kalm__scaled_neon(a, job->scale, s), kalm__scaled_neon(b, job->scale + 4, s),
+                     kalm__scaled_neon(c, job->scale + 8, s), kalm__scaled_neon(d, job->scale + 12, s));
 }
 
 KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }

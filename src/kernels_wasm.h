@@ -124,7 +124,9 @@ KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a
 
 KALM__INLINE v128_t kalm__scaled_wasm(v128_t acc, const float *scale, v128_t s)
 {
-    return wasm_f32x4_mul(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale)), s);
+    v128_t v = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale));
+    KALM__FENCE_V(v);
+    return wasm_f32x4_mul(v, s);
 }
 
 KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)

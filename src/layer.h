@@ -200,7 +200,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
-    float scale = kalm__rounded(1.0f / kalm__rounded(sqrtf(s->query_scalar)));
+    float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
@@ -323,7 +323,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
     size_t hidden_size = f->shape.hidden_size, i;
-    float scale = kalm__rounded(sqrtf((float)hidden_size));
+    float scale = kalm__root((float)hidden_size);
     if ((uint32_t)id == f->shape.eoi_id && s->eoi) {
         memcpy(x, s->eoi, hidden_size * sizeof(float));
         return;

@@ -94,8 +94,13 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
   KALM_NO_STDIO          no files: kalm_model_open is gone, kalm_model_open_memory stays
   KALM_NO_THREADS        no threads of the library's own (kalm_config.parallel still works); no -lpthread
   KALM_NO_SIMD           plain C alone
-  KALM_ALLOW_FAST_MATH   compile under -ffast-math all the same, and lose the promises about equal scores (other flags, such as
-                         -march=native or -ffp-contract=fast, cost nothing of them)
+  KALM_ALLOW_FAST_MATH   compile although the compiler says that it was given -ffast-math, -Ofast, -funsafe-math-optimizations,
+                         -fassociative-math, -freciprocal-math, -ffinite-math-only (GCC; of these clang tells -ffast-math, -Ofast
+                         and -ffinite-math-only) or /fp:fast (MSVC), which are refused otherwise. With GCC and clang q8 and q4
+                         models give the same bits under each of them. What is lost: with f32, f16 and bf16 weights scores may
+                         differ from those of another build by rounding; with -ffinite-math-only, which -ffast-math includes,
+                         numbers that overflow or are NaN, as a stranger's file can cause, give any score; with MSVC all
+                         promises about equal scores. Other flags cost nothing: -march=native, -O3, -ffp-contract=fast
 
 
 PLATFORMS

@@ -51,13 +51,13 @@ typedef struct kalm__ops {
 KALM__FN void kalm__hadamard_block(float *x, size_t n)
 {
     size_t half, i, j;
-    float scale = 1.0f / sqrtf((float)n);
+    float scale = kalm__over(1.0f, kalm__root((float)n));
     for (half = 1; half < n; half *= 2)
         for (i = 0; i < n; i += 2 * half)
             for (j = i; j < i + half; j++) {
                 float a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
+                x[j] = kalm__plus(a, b);
+                x[j + half] = kalm__plus(a, -b);
             }
     for (i = 0; i < n; i++) x[i] = kalm__times(x[i], scale);
 }
@@ -88,14 +88,6 @@ KALM__INLINE kalm__four kalm__load_four(const float *p) { return kalm__four_of(p
 KALM__INLINE void kalm__store_four(float *p, kalm__four a)
 {
     p[0] = a.v[0], p[1] = a.v[1], p[2] = a.v[2], p[3] = a.v[3];
-}
-KALM__INLINE float kalm__plus(float a, float b)
-{
-#if KALM__WIDE_FLOATS
-    return kalm__rounded(a + b);
-#else
-    return a + b;
-#endif
 }
 #define KALM__FOUR(name, expression) \
     KALM__INLINE float kalm__lane_##name(float x, float y) { return expression; } \
@@ -183,24 +175,30 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 /* e^x for x <= 87, the same as in every table. */
 KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
 
+/* An operation on vectors, rounded here: see KALM__FENCE. */
+#define KALM__FENCED(name, type, operation) \
+    KALM__VT KALM__INLINE type kalm__##name(type a, type b) \
+    { \
+        a = operation(a, b); \
+        KALM__FENCE_V(a); \
+        return a; \
+    }
+
 /* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
 
 #if KALM__X86
 
 #define KALM__VT KALM__TARGET("avx2")
-KALM__VT KALM__INLINE __m256 kalm__mul_avx2(__m256 a, __m256 b)
-{
-    a = _mm256_mul_ps(a, b);
-#if defined(__FMA__) && defined(__GNUC__)
-    __asm__("" : "+x"(a));             /* the file is compiled for a machine with FMA: do not fuse */
-#endif
-    return a;
-}
+KALM__FENCED(add_avx2, __m256, _mm256_add_ps)
+KALM__FENCED(sub_avx2, __m256, _mm256_sub_ps)
+KALM__FENCED(mul_avx2, __m256, _mm256_mul_ps)
 KALM__VT KALM__INLINE float kalm__sum_avx2(__m256 v)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    KALM__FENCE_V(s);
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    KALM__FENCE_V(s);
+    return kalm__rounded(_mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s))));
 }
 KALM__VT KALM__INLINE float kalm__hmax_avx2(__m256 v)
 {
@@ -214,9 +212,9 @@ KALM__VT KALM__INLINE __m256 kalm__lanes_avx2(__m256 v)
     const __m256 flip1 = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
     const __m256 flip2 = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
     const __m256 flip4 = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
-    v = _mm256_add_ps(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
-    v = _mm256_add_ps(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
-    return _mm256_add_ps(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
+    v = kalm__add_avx2(_mm256_xor_ps(v, flip1), _mm256_permute_ps(v, 0xb1));
+    v = kalm__add_avx2(_mm256_xor_ps(v, flip2), _mm256_permute_ps(v, 0x4e));
+    return kalm__add_avx2(_mm256_xor_ps(v, flip4), _mm256_permute2f128_ps(v, v, 1));
 }
 KALM__VT KALM__INLINE __m128i kalm__int16_avx2(__m256 v)
 {
@@ -242,8 +240,8 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
 #define KALM__SET(x) _mm256_set1_ps(x)
-#define KALM__ADD(a, b) _mm256_add_ps(a, b)
-#define KALM__SUB(a, b) _mm256_sub_ps(a, b)
+#define KALM__ADD(a, b) kalm__add_avx2(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx2(a, b)
 #define KALM__MUL(a, b) kalm__mul_avx2(a, b)
 #define KALM__MIN(a, b) _mm256_min_ps(a, b)
 #define KALM__MAX(a, b) _mm256_max_ps(a, b)
@@ -261,20 +259,12 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 
 #if KALM__HAVE_AVX512
 #define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
-KALM__VT KALM__INLINE __m512 kalm__mul_avx512(__m512 a, __m512 b)
-{
-    a = _mm512_mul_ps(a, b);
-#if defined(__GNUC__)
-    __asm__("" : "+v"(a));             /* AVX-512 has fused multiply-adds */
-#endif
-    return a;
-}
+KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
+KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
+KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
 KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
 {
-    __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 {
@@ -302,8 +292,8 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
 #define KALM__SET(x) _mm512_set1_ps(x)
-#define KALM__ADD(a, b) _mm512_add_ps(a, b)
-#define KALM__SUB(a, b) _mm512_sub_ps(a, b)
+#define KALM__ADD(a, b) kalm__add_avx512(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
 #define KALM__MUL(a, b) kalm__mul_avx512(a, b)
 #define KALM__MIN(a, b) _mm512_min_ps(a, b)
 #define KALM__MAX(a, b) _mm512_max_ps(a, b)
@@ -323,18 +313,15 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 /* ---- NEON ---------------------------------------------------------------------------------------------------------- */
 
 #if KALM__NEON
-KALM__INLINE float32x4_t kalm__mul_neon(float32x4_t a, float32x4_t b)
-{
-    a = vmulq_f32(a, b);
-#if defined(__GNUC__)
-    __asm__("" : "+w"(a));             /* not to be fused with a sum */
-#endif
-    return a;
-}
+#define KALM__VT
+KALM__FENCED(add_neon, float32x4_t, vaddq_f32)
+KALM__FENCED(sub_neon, float32x4_t, vsubq_f32)
+KALM__FENCED(mul_neon, float32x4_t, vmulq_f32)
 KALM__INLINE float kalm__sum_neon(float32x4_t v)
 {
     float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
-    return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+    KALM__FENCE_V(s);
+    return kalm__plus(vget_lane_f32(s, 0), vget_lane_f32(s, 1));
 }
 KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 {
@@ -344,8 +331,8 @@ KALM__INLINE float kalm__hmax_neon(float32x4_t v)
 KALM__INLINE float32x4_t kalm__lanes_neon(float32x4_t v)
 {
     static const uint32_t signs[8] = { 0, 0x80000000u, 0, 0x80000000u, 0, 0, 0x80000000u, 0x80000000u };
-    v = vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
-    return vaddq_f32(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
+    v = kalm__add_neon(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs))), vrev64q_f32(v));
+    return kalm__add_neon(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(v), vld1q_u32(signs + 4))), vextq_f32(v, v, 2));
 }
 KALM__INLINE void kalm__store8_neon(int8_t *p, float32x4_t v)
 {
@@ -361,14 +348,13 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 }
 #define KALM__V(name) kalm__##name##_neon
 #define KALM__INTERLEAVED kalm__interleave_neon
-#define KALM__VT
 #define KALM__VF float32x4_t
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
 #define KALM__SET(x) vdupq_n_f32(x)
-#define KALM__ADD(a, b) vaddq_f32(a, b)
-#define KALM__SUB(a, b) vsubq_f32(a, b)
+#define KALM__ADD(a, b) kalm__add_neon(a, b)
+#define KALM__SUB(a, b) kalm__sub_neon(a, b)
 #define KALM__MUL(a, b) kalm__mul_neon(a, b)
 #define KALM__MIN(a, b) vminq_f32(a, b)
 #define KALM__MAX(a, b) vmaxq_f32(a, b)
@@ -387,10 +373,14 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 /* ---- WebAssembly --------------------------------------------------------------------------------------------------- */
 
 #if KALM__WASM
+#define KALM__VT
+KALM__FENCED(add_wasm, v128_t, wasm_f32x4_add)
+KALM__FENCED(sub_wasm, v128_t, wasm_f32x4_sub)
+KALM__FENCED(mul_wasm, v128_t, wasm_f32x4_mul)
 KALM__INLINE float kalm__sum_wasm(v128_t v)
 {
-    return (wasm_f32x4_extract_lane(v, 0) + wasm_f32x4_extract_lane(v, 2)) +
-           (wasm_f32x4_extract_lane(v, 1) + wasm_f32x4_extract_lane(v, 3));
+    return kalm__plus(kalm__plus(wasm_f32x4_extract_lane(v, 0), wasm_f32x4_extract_lane(v, 2)),
+                      kalm__plus(wasm_f32x4_extract_lane(v, 1), wasm_f32x4_extract_lane(v, 3)));
 }
 KALM__INLINE float kalm__hmax_wasm(v128_t v)
 {
@@ -401,8 +391,8 @@ KALM__INLINE float kalm__hmax_wasm(v128_t v)
 KALM__INLINE v128_t kalm__lanes_wasm(v128_t v)
 {
     const v128_t flip1 = wasm_f32x4_make(0.0f, -0.0f, 0.0f, -0.0f), flip2 = wasm_f32x4_make(0.0f, 0.0f, -0.0f, -0.0f);
-    v = wasm_f32x4_add(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
-    return wasm_f32x4_add(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    v = kalm__add_wasm(wasm_v128_xor(v, flip1), wasm_i32x4_shuffle(v, v, 1, 0, 3, 2));
+    return kalm__add_wasm(wasm_v128_xor(v, flip2), wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
 }
 KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 {
@@ -411,15 +401,14 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 }
 #define KALM__V(name) kalm__##name##_wasm
 #define KALM__INTERLEAVED kalm__interleave_scalar
-#define KALM__VT
 #define KALM__VF v128_t
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
 #define KALM__SET(x) wasm_f32x4_splat(x)
-#define KALM__ADD(a, b) wasm_f32x4_add(a, b)
-#define KALM__SUB(a, b) wasm_f32x4_sub(a, b)
-#define KALM__MUL(a, b) wasm_f32x4_mul(a, b)
+#define KALM__ADD(a, b) kalm__add_wasm(a, b)
+#define KALM__SUB(a, b) kalm__sub_wasm(a, b)
+#define KALM__MUL(a, b) kalm__mul_wasm(a, b)
 /* one instruction each, where min and max, which must order zeros and NaN, take many */
 #define KALM__MIN(a, b) wasm_f32x4_pmin(b, a)
 #define KALM__MAX(a, b) wasm_f32x4_pmax(b, a)

@@ -116,8 +116,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    float mean = kalm__rounded(KALM__V(dot)(x, x, n) / (float)n);
-    return kalm__rounded(1.0f / kalm__rounded(sqrtf(kalm__rounded(mean + eps))));
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */

@@ -298,10 +298,10 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         for (k = i * step; k < end; k++) {
             size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
             kalm__doc_read_row(doc, k, row);
-            for (d = 0; d < width; d++) sum[d] += kalm__times(row[d], (float)mine);
+            for (d = 0; d < width; d++) sum[d] = kalm__plus(sum[d], kalm__times(row[d], (float)mine));
             tokens += mine;
         }
-        for (d = 0; d < width; d++) sum[d] /= (float)tokens;
+        for (d = 0; d < width; d++) sum[d] = kalm__over(sum[d], (float)tokens);
         kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
     }
     kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);

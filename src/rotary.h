@@ -27,8 +27,8 @@ KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows
     size_t half = r->head_dim / 2, i, p;
     double log_theta = kalm__log((double)r->theta);
     for (i = 0; i < half; i++) {
-        double power = kalm__rounded_double(-2.0 * (double)i / (double)r->head_dim);
-        double frequency = kalm__rounded_double(kalm__exp(kalm__times_double(power, log_theta)) / (double)r->factor);
+        double power = kalm__over_double(-2.0 * (double)i, (double)r->head_dim);
+        double frequency = kalm__over_double(kalm__exp(kalm__times_double(power, log_theta)), (double)r->factor);
         for (p = 0; p < rows; p++) {
             double sine, cosine;
             kalm__sine_cosine(kalm__times_double((double)(p * step), frequency), &sine, &cosine);
