@@ -1,33 +1,26 @@
 #!/bin/sh
-# run.sh BUILD TEST... - run each test (a program, or a script that gets BUILD), show what it says, add up the closing
-# lines "N passed, N failed". A test that ends without one, or with a status that does not fit, counts as one failure.
-build=$1
-shift
-passed=0 failed=0 programs=0
-log=$build/tmp/test.$$
+# run.sh BUILD JOBS TEST... - run the tests, JOBS at once, and print one line for each: its name, what it counted, and the CPU
+# seconds that it took. What a test prints is shown only where it fails (V=1: always). Ends with "N passed, N failed".
+build=$1 jobs=$2
+shift 2
+results=$build/tmp/results.$$
+mkdir -p "$results"
+trap 'rm -rf "$results"' EXIT
+# The long ones first, so that no core is idle at the end: LONGEST names them in that order.
 for t in "$@"; do
-    printf '== %s\n' "$t"
-    started=$(date +%s)
-    case $t in
-    # commands keep what they read until they end; that the library gives everything back is the programs' business
-    *.sh) ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS} sh "$t" "$build" > "$log" 2>&1 ;;
-    *) "$t" > "$log" 2>&1 ;;
-    esac
-    status=$?
-    cat "$log"
-    last=$(tail -n 1 "$log")
-    case $last in
-    *[0-9]" passed, "[0-9]*" failed") p=${last%% *} f=${last#*, } f=${f%% *} ;;
-    *) p=0 f=1; echo "$t: ended without a count (status $status)" ;;
-    esac
-    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; echo "$t: ended with status $status"; fi
-    [ "$f" -eq 0 ] || bad="$bad $t"
-    passed=$((passed + p)) failed=$((failed + f)) programs=$((programs + 1))
-    seconds=$(($(date +%s) - started))
-    [ "$seconds" -lt 5 ] || echo "   ($seconds s)"
-done
-rm -f "$log"
-echo "== $programs test programs in $build"
-[ -z "$bad" ] || echo "failed:$bad"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+    order=9
+    n=1
+    for long in ${LONGEST:-}; do
+        case $t in */"$long"|*/"$long".sh) order=$n ;; esac
+        n=$((n + 1))
+    done
+    printf '%s %s\n' "$order" "$t"
+done | sort -n | cut -d' ' -f2 | xargs -n 1 -P "$jobs" sh tests/run_one.sh "$build" "$results"
+cat "$results"/*.count | awk -v build="$build" '
+    { passed += $1; failed += $2; cpu += $3; suites++; if ($2) bad = bad " " $4 }
+    END {
+        printf "%d suites in %s, %.0f CPU seconds\n", suites, build, cpu
+        if (bad != "") print "failed:" bad
+        printf "%d passed, %d failed\n", passed, failed
+        exit failed > 0
+    }'
