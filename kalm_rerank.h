@@ -2070,47 +2070,61 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 
 /* Text to tokens and back. */
 /* ---- begin tokenizer/vocab.h ---- */
-/* vocab.h - the tokenizer in the form a model file carries it ("the blob"), and the view that reads it in place.
-   Nothing is parsed, hashed or copied when it is opened; tokenising reads the tables below where they lie. The converter
-   (import.h) makes the blob; text.h, bpe.h and decode.h use the view. This part knows no algorithm.
+/* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
+   We call those bytes "the blob". Opening one parses, hashes and copies nothing: tokenising reads the tables where they
+   lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
+   and no algorithm.
 
-   THE BLOB, VERSION 1. Little-endian, position-independent, read at any alignment (64 is best). Bytes:
+   THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
+   tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
+   SentencePiece's "unigram" and "word"; libraries that know version 1 alone refuse it by its number.
 
-       0   8  "KALMTOK1"
+       0   8  "KALMTOK1" or "KALMTOK2"
        8   8  size of the blob in bytes
-      16   4  T, tokens: ids 0 .. T-1, at most 2^20
-      20   4  S, symbols: T and the characters that merges use but the vocabulary lacks, T <= S <= 2^20
+      16   4  T, the number of tokens: ids are 0 .. T-1, T is at most 2^20
+      20   4  S, the number of symbols of merging: the T tokens, and after them the characters that merges use although the
+              vocabulary lacks them; T <= S <= 2^20. Version 2: S = T
       24   4  flags, KALM__TOK_... below
       28   4  id of the unknown token, or 0xffffffff
-      32   4  longest run of spaces that is one token, when the run rule holds (bpe.h); else 0
-      36   4  log2 of the number of buckets of the pair table, 8 .. 24
-      40  24  zero
+      32   4  the longest run of spaces that is one token, where the run rule of bpe.h holds; else 0
+      36   4  log2 of the number of buckets of the pair table, 8 .. 24; version 2: 0
+      40   4  KALM__MODEL_...; version 1: 0 (BPE)
+      44   4  zero
+      48   8  version 2: the score of an unknown character, a double; else 0
+      56   8  zero
       64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
-     384   .  the sections, each at a multiple of 64, zeros between
+     384   .  the sections, each at a multiple of 64, zeros between them
 
      section   element, count        what
-      0 starts   u32 x T+1           where each token's text begins in `pool`; the next begins where it ends
-      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token the one byte
+      0 starts   u32 x T+1           where each token's text begins in `pool`; it ends where the next one begins
+      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token that one byte
       2 kinds    u8 x T              KALM__KIND_...
-      3 trie     u32 x units         the tokens that merging can produce, by their text in inner form (see bpe.h)
+      3 trie     u32 x units         BPE: the tokens that merging can produce, by their text in inner form (see bpe.h).
+                                     Version 2: the pieces that a text may be cut into; the value is the id |
+                                     KALM__PIECE_MARK, in a vocabulary of words, where users may not write it
+      9 added    u32 x units         the added tokens; value: id | class << 24 (KALM__CLASS_...)
+                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
+     10 first    u8 x 256            1: an added token begins with this byte
+     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
+     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array of the texts to be replaced ...
+     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
+     17 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+     for BPE; empty in version 2:
       4 lengths  u8 x S              bytes of a symbol's inner form; 0: merging never produces it
       5 splits   u64 x S             bits 0..19 left part, 20..39 right part, 40..63 1 + rank of the merge that makes the
                                      symbol; rank field 0: a character; 0xffffff: ranks fall on the way ("irregular")
       6 buckets  u32 x 2^b+1         where each bucket begins in the two sections below
       7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
       8 ranks    u32 x P             1 + rank of the merge
-      9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
-                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
-     10 first    u8 x 256            1: an added token begins with this byte
      11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
                                      a character and b beginning one. Where the bit is 0 a text may be cut
-     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
      13 runs     u32 x longest + 1   the token of a run of so many spaces (0 and 1 unused)
-     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array ...
-     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
      16 filter   u32 x 2^b           for each bucket the pairs that may be in it: a pair sets bits r & 31 and r >> 5 & 31,
                                      r being what is stored of its hash
-     17 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+     for unigram; empty otherwise:
+     18 scores   f64 x T             the score of each piece, larger is better
 
    A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
    it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
@@ -2124,7 +2138,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
    LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
    make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
-   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of bpe.h bounds the steps that
+   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
    a text may take. The converter makes no file that exceeds these limits. */
 #ifndef KALM__VOCAB_H
 #define KALM__VOCAB_H
@@ -2138,14 +2152,18 @@ enum {                                 /* flags */
     KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text)      */
     KALM__TOK_UNLESS    = 32,          /* ... unless one is there                                                    */
     KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text                             */
-    KALM__TOK_TRIM      = 128,         /* SPM: leading and trailing spaces go, runs become one                       */
-    KALM__TOK_SUFFIX    = 256,         /* SPM: the prefix goes last instead                                          */
+    KALM__TOK_TRIM      = 128,         /* leading and trailing spaces go, runs of spaces become one                  */
+    KALM__TOK_SUFFIX    = 256,         /* SPM: the added space goes last instead                                     */
     KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED)        */
     KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away                                      */
     KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD              */
     KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
-    KALM__TOK_KNOWN     = 32767
+    KALM__TOK_KNOWN     = 32767,       /* in version 1                                                               */
+    KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone           */
+    KALM__TOK_KNOWN2    = 65535        /* in version 2                                                               */
 };
+
+enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
 
 enum {
     KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
@@ -2161,6 +2179,7 @@ enum {                                 /* when an added token is found in a text
 #define KALM__WALK_MOST 254            /* bytes of a token that merging makes, of an added token, of what a rule replaces */
 #define KALM__RULE_MOST 1024           /* bytes that a rule of the charsmap puts in their place */
 #define KALM__TOKEN_MOST 4096          /* bytes of any token's text */
+#define KALM__PIECE_MARK (1u << 24)    /* of a trie's value in version 2 */
 #define KALM__BUCKET_MOST 48           /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
@@ -2169,51 +2188,73 @@ enum {
     KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
     KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
     KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_FILTER,
-    KALM__SEC_UNKNOWN
+    KALM__SEC_UNKNOWN, KALM__SEC_SCORES
 };
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
     const unsigned char *part[KALM__TOK_SECTIONS];
     size_t   size[KALM__TOK_SECTIONS];           /* bytes */
-    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits;
+    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
+    double   unknown_score;
     uint32_t trie_units, added_units, rule_units, pairs;
 } kalm__tokenizer;
 
 /* One number of a section of u32; the caller has compared i with the count. */
 KALM__INLINE uint32_t kalm__word(const unsigned char *section, size_t i) { return kalm__u32(section + 4 * i); }
 
-KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+/* A double of a section; the caller has compared i with the count. */
+KALM__INLINE double kalm__score(const unsigned char *section, size_t i)
 {
-    static const char names[KALM__TOK_SECTIONS - 3][8] = {
-        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
-        "bytes", "runs", "rules", "texts", "filter"
-    };
-    const unsigned char *b = (const unsigned char *)blob;
-    uint64_t want[KALM__TOK_SECTIONS];
-    unsigned i;
-    memset(t, 0, sizeof *t);
+    uint64_t bits = kalm__u64(section + 8 * i);
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* The header's numbers. `size` is how many bytes there are. */
+KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
+{
+    int second;
     if (size < KALM__TOK_HEADER || memcmp(b, "KALMTOK", 7))
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer section is no tokenizer of this library");
-    if (b[7] != '1') return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1",
-                                       b[7] > 32 && b[7] < 127 ? b[7] : '?');
+    if (b[7] != '1' && b[7] != '2')
+        return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1 and 2",
+                          b[7] > 32 && b[7] < 127 ? b[7] : '?');
     if (kalm__u64(b + 8) > size)
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer should have %U bytes and has %z", kalm__u64(b + 8), size);
-    size = (size_t)kalm__u64(b + 8);
+    second = b[7] == '2';
     t->tokens = kalm__u32(b + 16);
     t->symbols = kalm__u32(b + 20);
     t->flags = kalm__u32(b + 24);
     t->unknown = kalm__u32(b + 28);
     t->longest_run = kalm__u32(b + 32);
     t->bucket_bits = kalm__u32(b + 36);
-    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20)
+    if (second) {
+        t->model = kalm__u32(b + 40);
+        t->unknown_score = kalm__score(b + 48, 0);
+    }
+    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20 || (second && t->symbols != t->tokens))
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer says it has %u tokens and %u symbols", t->tokens, t->symbols);
-    if (t->flags & ~(uint32_t)KALM__TOK_KNOWN)
+    if (t->flags & ~(uint32_t)(second ? KALM__TOK_KNOWN2 : KALM__TOK_KNOWN))
         return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer asks for something this version does not know (flags %u)",
                           t->flags);
-    if (t->bucket_bits < 8 || t->bucket_bits > 24 || t->longest_run > 255
-        || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens))
+    if ((second ? t->bucket_bits || t->longest_run || !t->model : t->bucket_bits < 8 || t->bucket_bits > 24)
+        || t->longest_run > 255 || t->model >= KALM__MODELS || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens)
+        || !(t->unknown_score - t->unknown_score >= 0))      /* infinities and NaN fail this */
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's header holds numbers that cannot be");
+    return KALM_OK;
+}
+
+/* Where the sections lie, and that each has the size that the header asks for. `size` is that of the blob. */
+KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
+{
+    static const char names[KALM__TOK_SECTIONS - 1][8] = {
+        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
+        "bytes", "runs", "rules", "texts", "filter", "unknown", "scores"
+    };
+    uint64_t want[KALM__TOK_SECTIONS], bpe = t->model == KALM__MODEL_BPE;
+    unsigned i;
     for (i = 0; i < KALM__TOK_SECTIONS; i++) {
         uint64_t at = kalm__u64(b + 64 + 16 * i), bytes = kalm__u64(b + 72 + 16 * i);
         if (at > size || bytes > size - at || bytes > 0xffffffffu)
@@ -2221,27 +2262,40 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
                               at + bytes, size);
         t->part[i] = b + (size_t)at;
         t->size[i] = (size_t)bytes;
+        want[i] = bytes;
     }
-    for (i = 0; i < KALM__TOK_SECTIONS; i++) want[i] = t->size[i];
     want[KALM__SEC_STARTS] = 4 * ((uint64_t)t->tokens + 1);
     want[KALM__SEC_KINDS] = t->tokens;
     want[KALM__SEC_TRIE] &= ~(uint64_t)3;
-    want[KALM__SEC_LENGTHS] = t->symbols;
-    want[KALM__SEC_SPLITS] = 8 * (uint64_t)t->symbols;
-    want[KALM__SEC_BUCKETS] = 4 * (((uint64_t)1 << t->bucket_bits) + 1);
-    want[KALM__SEC_FILTER] = (uint64_t)4 << t->bucket_bits;
-    want[KALM__SEC_PAIRS] &= ~(uint64_t)3;
+    want[KALM__SEC_LENGTHS] = bpe * t->symbols;
+    want[KALM__SEC_SPLITS] = bpe * 8 * t->symbols;
+    want[KALM__SEC_BUCKETS] = bpe * 4 * (((uint64_t)1 << t->bucket_bits) + 1);
+    want[KALM__SEC_FILTER] = bpe * ((uint64_t)4 << t->bucket_bits);
+    want[KALM__SEC_PAIRS] &= bpe ? ~(uint64_t)3 : 0;
     want[KALM__SEC_RANKS] = t->size[KALM__SEC_PAIRS];
     want[KALM__SEC_ADDED] &= ~(uint64_t)3;
     want[KALM__SEC_FIRST] = 256;
-    want[KALM__SEC_JOINS] = 8192;
+    want[KALM__SEC_JOINS] = bpe * 8192;
     want[KALM__SEC_BYTES] = 1024;
     want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
     want[KALM__SEC_RULES] &= ~(uint64_t)3;
-    for (i = 0; i < KALM__TOK_SECTIONS - 3; i++)
+    want[KALM__SEC_SCORES] = t->model == KALM__MODEL_UNIGRAM ? 8 * (uint64_t)t->tokens : 0;
+    for (i = 0; i < KALM__TOK_SECTIONS - 1; i++)
         if (t->size[i] != want[i])
             return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
                               t->size[i], want[i]);
+    return KALM_OK;
+}
+
+/* Look at a blob of at most `size` bytes, which must stay where it is while *t is used. */
+KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+{
+    const unsigned char *b = (const unsigned char *)blob;
+    kalm_result r;
+    memset(t, 0, sizeof *t);
+    r = kalm__tokenizer_header(t, b, size, err);
+    if (!r) r = kalm__tokenizer_sections(t, b, (size_t)kalm__u64(b + 8), err);
+    if (r) return r;
     t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
     t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
     t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
@@ -2315,6 +2369,110 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 
 #endif
 /* ---- end tokenizer/vocab.h ---- */
+/* ---- begin tokenizer/ids.h ---- */
+/* ids.h - what the ways to cut a text into tokens (bpe.h, unigram.h) share: the array that the ids go to, the bound on the
+   work for a text, and what becomes of a character that the vocabulary lacks. It knows no way of cutting. */
+#ifndef KALM__IDS_H
+#define KALM__IDS_H
+
+
+/* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
+   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
+typedef struct kalm__interrupt {
+    int  (*call)(void *user);
+    void  *user;
+} kalm__interrupt;
+
+/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
+   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
+   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
+   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
+#define KALM__STEPS_BASE ((uint64_t)1 << 20)
+#define KALM__STEPS_PER_BYTE ((uint64_t)512)
+#define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
+
+typedef struct kalm__meter {
+    const kalm__interrupt *interrupt;  /* NULL: nobody is asked */
+    uint64_t steps, pause, most;       /* taken; when kalm__meter_pause is due; allowed */
+} kalm__meter;
+
+KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt, size_t bytes)
+{
+    m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
+    m->steps = 0;
+    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes >> 48 ? (uint64_t)1 << 48 : (uint64_t)bytes);
+    m->pause = KALM__STEPS_BETWEEN;
+}
+
+KALM__NOINLINE KALM__FN kalm_result kalm__meter_pause(kalm__meter *m, kalm_error *err)
+{
+    if (m->steps > m->most)
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's tables are damaged: a text takes more than %U steps", m->most);
+    if (m->interrupt && m->interrupt->call(m->interrupt->user))
+        return kalm__fail(err, KALM_CANCELLED, "cancelled while a text was tokenised");
+    m->pause = m->steps + KALM__STEPS_BETWEEN;
+    return KALM_OK;
+}
+
+/* After `steps` more steps: KALM_OK, or why the text is given up. */
+KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_error *err)
+{
+    m->steps += steps;
+    return KALM__LIKELY(m->steps < m->pause) ? KALM_OK : kalm__meter_pause(m, err);
+}
+
+/* The ids of one text on their way to the caller. */
+typedef struct kalm__ids {
+    const kalm__tokenizer *t;
+    const kalm_allocator  *alloc;
+    kalm_error            *err;
+    int32_t               *ids;        /* the caller's: the first `capacity` ids are written */
+    size_t                 capacity, count;      /* count: of all ids, written or not */
+    int                    after_unknown;        /* the id before is the unknown token's, and a neighbour may join it */
+    kalm__meter            meter;
+} kalm__ids;
+
+KALM__INLINE void kalm__ids_put(kalm__ids *o, uint32_t id)
+{
+    if (o->count < o->capacity) o->ids[o->count] = (int32_t)id;
+    o->count++;
+    o->after_unknown = 0;
+}
+
+/* Bytes of the character at p, which is well-formed. */
+KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
+{
+    return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+}
+
+/* A character (or word) that the vocabulary lacks becomes its bytes, where there are tokens for all of them, or the unknown
+   token. A space of inner form (bpe.h) has the bytes of U+2581. */
+KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t n)
+{
+    static const unsigned char space[3] = { 0xe2, 0x96, 0x81 };
+    const kalm__tokenizer *t = o->t;
+    const unsigned char *bytes = t->part[KALM__SEC_BYTES];
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, pass;
+    size_t i, k;
+    for (pass = 0; (t->flags & KALM__TOK_BYTES) && pass < 2; pass++) {   /* are all there? then put them */
+        for (i = 0; i < n; i++) {
+            int is_space = escape && text[i] == ' ';
+            for (k = 0; k < (is_space ? 3u : 1u); k++) {
+                uint32_t id = kalm__word(bytes, is_space ? space[k] : text[i]);
+                if (id >= t->tokens) break;
+                if (pass) kalm__ids_put(o, id);
+            }
+            if (k < (is_space ? 3u : 1u)) break;
+        }
+        if (i < n) break;
+        if (pass) return;
+    }
+    if (t->unknown != KALM__TOK_NONE && !(o->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__ids_put(o, t->unknown);
+    o->after_unknown = 1;
+}
+
+#endif
+/* ---- end tokenizer/ids.h ---- */
 /* ---- begin tokenizer/bpe.h ---- */
 /* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
    normalisation or ill-formed text: text.h hands it stretches in "inner form".
@@ -2358,74 +2516,22 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
 
-/* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
-   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
-typedef struct kalm__interrupt {
-    int  (*call)(void *user);
-    void  *user;
-} kalm__interrupt;
-
-/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
-   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
-   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
-#define KALM__STEPS_BASE ((uint64_t)1 << 20)
-#define KALM__STEPS_PER_BYTE ((uint64_t)512)
-#define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
-
-typedef struct kalm__meter {
-    const kalm__interrupt *interrupt;  /* NULL: nobody is asked */
-    uint64_t steps, pause, most;       /* taken; when kalm__meter_pause is due; allowed */
-} kalm__meter;
-
-KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt, size_t bytes)
-{
-    m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
-    m->steps = 0;
-    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes < (uint64_t)1 << 48 ? (uint64_t)bytes : (uint64_t)1 << 48);
-    m->pause = KALM__STEPS_BETWEEN;
-}
-
-KALM__NOINLINE KALM__FN kalm_result kalm__meter_pause(kalm__meter *m, kalm_error *err)
-{
-    if (m->steps > m->most)
-        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's tables are damaged: a text takes more than %U steps", m->most);
-    if (m->interrupt && m->interrupt->call(m->interrupt->user))
-        return kalm__fail(err, KALM_CANCELLED, "cancelled while a text was tokenised");
-    m->pause = m->steps + KALM__STEPS_BETWEEN;
-    return KALM_OK;
-}
-
-/* After `steps` more steps: KALM_OK, or why the text is given up. */
-KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_error *err)
-{
-    m->steps += steps;
-    return KALM__LIKELY(m->steps < m->pause) ? KALM_OK : kalm__meter_pause(m, err);
-}
-
 typedef struct kalm__bpe {
-    const kalm__tokenizer *t;
-    kalm__meter           *meter;
-    const kalm_allocator  *alloc;
-    kalm_error            *err;
-    int32_t               *ids;        /* the caller's, `capacity` of them */
-    size_t                 capacity, count;
-    int                    after_unknown;        /* the token before is the unknown one and may be joined */
-    uint32_t              *pending;
-    size_t                 depth, pending_size;
-    unsigned char         *dead;       /* bit i: the place i bytes behind the last cut is no border of a token */
-    size_t                 dead_size;
-    int                    any_dead;
-    uint32_t               local_pending[KALM__BPE_PENDING];
-    unsigned char          local_dead[KALM__BPE_DEAD];
+    kalm__ids     *out;
+    uint32_t      *pending;            /* tokens since the last cut that may still change */
+    size_t         depth, pending_size;
+    unsigned char *dead;               /* bit i: the place i bytes behind the last cut is no border of a token */
+    size_t         dead_size;
+    int            any_dead;
+    uint32_t       local_pending[KALM__BPE_PENDING];
+    unsigned char  local_dead[KALM__BPE_DEAD];
 } kalm__bpe;
 
-KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__meter *meter, const kalm_allocator *alloc,
-                              int32_t *ids, size_t capacity, kalm_error *err)
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, kalm__ids *out)
 {
-    e->t = t, e->meter = meter, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
-    e->count = e->depth = 0;
-    e->after_unknown = e->any_dead = 0;
+    e->out = out;
+    e->depth = 0;
+    e->any_dead = 0;
     e->pending = e->local_pending;
     e->pending_size = KALM__BPE_PENDING;
     e->dead = e->local_dead;
@@ -2435,46 +2541,8 @@ KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__mete
 
 KALM__FN void kalm__bpe_end(kalm__bpe *e)
 {
-    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *e->pending);
-    if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
-}
-
-KALM__INLINE void kalm__bpe_put(kalm__bpe *e, uint32_t id)
-{
-    if (e->count < e->capacity) e->ids[e->count] = (int32_t)id;
-    e->count++;
-}
-
-/* Bytes of the character at p, which is well-formed. */
-KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
-{
-    return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
-}
-
-/* A character that the vocabulary lacks. */
-KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t n)
-{
-    const kalm__tokenizer *t = e->t;
-    unsigned char utf8[3];
-    size_t i;
-    if (n == 1 && *text == ' ' && (t->flags & KALM__TOK_ESCAPE)) {
-        utf8[0] = 0xe2, utf8[1] = 0x96, utf8[2] = 0x81;
-        text = utf8;
-        n = 3;
-    }
-    if (t->flags & KALM__TOK_BYTES) {
-        for (i = 0; i < n; i++) {
-            uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], text[i]);
-            if (id >= t->tokens) break;
-        }
-        if (i == n) {
-            for (i = 0; i < n; i++) kalm__bpe_put(e, kalm__word(t->part[KALM__SEC_BYTES], text[i]));
-            e->after_unknown = 0;
-            return;
-        }
-    }
-    if (t->unknown != KALM__TOK_NONE && !(e->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__bpe_put(e, t->unknown);
-    e->after_unknown = 1;
+    if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *e->pending);
+    if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
 }
 
 /* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
@@ -2482,7 +2550,7 @@ KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t 
    have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = e->out->t;
     const unsigned char *lengths = t->part[KALM__SEC_LENGTHS];
     uint32_t stack[256];
     size_t depth = 0, taken = 0;
@@ -2497,26 +2565,23 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
         left = (uint32_t)(split & 0xfffff);
         right = (uint32_t)(split >> 20 & 0xfffff);
         if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
-            kalm__bpe_put(e, s);
-            e->after_unknown = 0;
+            kalm__ids_put(e->out, s);
         } else if (split >> 40 && left < t->symbols && right < t->symbols && lengths[left] && lengths[right]
                    && (size_t)lengths[left] + lengths[right] == size && depth + 2 <= 256) {
             stack[depth++] = right;
             stack[depth++] = left;
             continue;
         } else if (s < t->tokens) {
-            kalm__bpe_put(e, s);
-            e->after_unknown = 0;
-        } else if (taken < n) kalm__bpe_unknown(e, text + taken, kalm__min(size, n - taken));
+            kalm__ids_put(e->out, s);
+        } else if (taken < n) kalm__ids_unknown(e->out, text + taken, kalm__min(size, n - taken));
         taken += size;
     }
 }
 
 KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
-    if (KALM__LIKELY(symbol < e->t->tokens && !(e->t->flags & KALM__TOK_UNUSED))) {
-        kalm__bpe_put(e, symbol);
-        e->after_unknown = 0;
+    if (KALM__LIKELY(symbol < e->out->t->tokens && !(e->out->t->flags & KALM__TOK_UNUSED))) {
+        kalm__ids_put(e->out, symbol);
     } else kalm__bpe_emit_rare(e, symbol, text, n);
 }
 
@@ -2634,11 +2699,11 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
 {
     size_t wanted = kalm__mul(e->pending_size, 2);
-    uint32_t *bigger = (uint32_t *)kalm__alloc(e->alloc, kalm__mul(wanted, sizeof *bigger));
-    if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+    uint32_t *bigger = (uint32_t *)kalm__alloc(e->out->alloc, kalm__mul(wanted, sizeof *bigger));
+    if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
                                    kalm__mul(wanted, sizeof *bigger));
     memcpy(bigger, e->pending, e->depth * sizeof *bigger);
-    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *bigger);
+    if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *bigger);
     e->pending = bigger;
     e->pending_size = wanted;
     return KALM_OK;
@@ -2649,12 +2714,12 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
 {
     if (at / 8 >= e->dead_size) {
         size_t wanted = room / 8 + 1;
-        unsigned char *bigger = (unsigned char *)kalm__alloc(e->alloc, wanted);
-        if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+        unsigned char *bigger = (unsigned char *)kalm__alloc(e->out->alloc, wanted);
+        if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
                                        wanted);
         memcpy(bigger, e->dead, e->dead_size);
         memset(bigger + e->dead_size, 0, wanted - e->dead_size);
-        if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+        if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
         e->dead = bigger;
         e->dead_size = wanted;
     }
@@ -2668,7 +2733,7 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 {
     size_t i, at = 0;
     for (i = 0; i < e->depth; i++) {
-        size_t size = e->t->part[KALM__SEC_LENGTHS][e->pending[i]];
+        size_t size = e->out->t->part[KALM__SEC_LENGTHS][e->pending[i]];
         kalm__bpe_emit(e, e->pending[i], text + kalm__min(at, n), n - kalm__min(at, n));
         at += size;
     }
@@ -2682,14 +2747,14 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 /* Tokenise text[0 .. n), in inner form, on its own. */
 KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = e->out->t;
     const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
     kalm__bpe_found f;
     size_t base = 0, pos = 0, steps = 0, size, found;
     uint32_t id, previous = KALM__TOK_NONE;
     kalm_result r;
-    e->after_unknown = 0;
+    e->out->after_unknown = 0;
     while (pos < n) {
         if (t->longest_run && text[pos] == ' ' && pos + 1 < n && text[pos + 1] == ' ') {
             size_t run = 2;
@@ -2698,23 +2763,22 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
-                if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
-                if ((r = kalm__meter_add(e->meter, size, e->err)) != KALM_OK) return r;
-                kalm__bpe_put(e, id);
+                if (size < 2 || id >= t->tokens) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if ((r = kalm__meter_add(&e->out->meter, size, e->out->err)) != KALM_OK) return r;
+                kalm__ids_put(e->out, id);
                 pos += size;
             }
-            e->after_unknown = 0;
             base = pos;
             previous = KALM__TOK_NONE;
             continue;
         }
         found = kalm__bpe_find(t, text + pos, n - pos, &f, &steps);
-        if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+        if ((r = kalm__meter_add(&e->out->meter, steps, e->out->err)) != KALM_OK) return r;
         steps = 0;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
-            kalm__bpe_unknown(e, text + pos, size);
+            kalm__ids_unknown(e->out, text + pos, size);
             base = pos += size;
             previous = KALM__TOK_NONE;
             continue;
@@ -2722,20 +2786,20 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
         for (;;) {
             size_t end, place;
             if (!found) {              /* nothing fits here: never again this place, and the token before shorter */
-                if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
+                if (!e->depth) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
                 r = kalm__bpe_mark_dead(e, pos - base, n - base);
                 if (r) return r;
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
                 found = kalm__bpe_find(t, text + pos, size - 1, &f, &steps);
-                if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+                if ((r = kalm__meter_add(&e->out->meter, steps, e->out->err)) != KALM_OK) return r;
                 steps = 0;
                 continue;
             }
             size = f.size[--found];
             id = kalm__trie_value(trie, t->trie_units, f.node[found]);
-            if (id >= t->symbols) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's trie is damaged");
+            if (id >= t->symbols) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's trie is damaged");
             end = pos + size;
             place = end - base;
             if (e->any_dead && place / 8 < e->dead_size && (e->dead[place / 8] >> (place & 7) & 1)) continue;
@@ -2748,7 +2812,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 base = end;
                 previous = KALM__TOK_NONE;
             } else {
-                if (size != lengths[id]) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
+                if (size != lengths[id]) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
                 if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
                 e->pending[e->depth++] = previous = id;
             }
@@ -2761,6 +2825,211 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 
 #endif
 /* ---- end tokenizer/bpe.h ---- */
+/* ---- begin tokenizer/unigram.h ---- */
+/* unigram.h - SentencePiece's "unigram" and "word": a normalised text is cut into pieces of the vocabulary. It knows nothing
+   of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h).
+
+   UNIGRAM. Every piece has a score, a log-probability. Of all ways to cut the text into pieces we want the one with the
+   largest sum of scores (Kudo 2018, "Subword Regularization"). Viterbi's algorithm finds it from left to right: best[p] is
+   the best sum of a cut of the first p bytes; from each character on, the trie gives all pieces that begin there, and each
+   may improve best[] at its end. A character that no piece covers alone may be an unknown token, with a score 10 below the
+   worst piece's. Of equal sums the first found stays, which is the one whose last piece is longer.
+
+   The sums are SentencePiece's to the bit, so that equals are equals here as well: its total is a float to which a score is
+   added in double precision (a user-defined symbol's score, length * best - 0.1, has digits beyond a float's), or in single
+   precision for an unknown character. Hugging Face's implementation (no KALM__TOK_SPM) sums doubles.
+
+   CUTS. Where no piece that begins before a place ends behind it, every way passes that place: the best way there is final
+   and goes out. Its sum is carried on, because rounding depends on it. So English is done word by word. For the same reason
+   the sum is carried over a symbol that text.h has found before (kalm__unigram_pass).
+
+   MEMORY. 512 places on the stack (6 KB); beyond, from the allocator: 12 bytes for each byte since the last cut, and as much
+   again while it grows.
+
+   WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
+#ifndef KALM__UNIGRAM_H
+#define KALM__UNIGRAM_H
+
+
+#define KALM__UNIGRAM_PLACES 512
+#define KALM__UNIGRAM_UNKNOWN (1u << 31)         /* of kalm__unigram.piece */
+#define KALM__UNIGRAM_SIZE_AT 20
+
+typedef struct kalm__unigram {
+    kalm__ids *out;
+    double    *best;                   /* [places] the best sum of a cut up to this place, which counts from the last cut */
+    uint32_t  *piece;                  /* [places] the last piece of that cut: bits 0..19 id, 20..30 bytes; 0: no cut yet */
+    size_t     places;
+    double     sum;                    /* of all that went out */
+    double     local_best[KALM__UNIGRAM_PLACES];
+    uint32_t   local_piece[KALM__UNIGRAM_PLACES];
+} kalm__unigram;
+
+KALM__FN void kalm__unigram_begin(kalm__unigram *u, kalm__ids *out)
+{
+    u->out = out;
+    u->best = u->local_best;
+    u->piece = u->local_piece;
+    u->places = KALM__UNIGRAM_PLACES;
+    u->sum = 0;
+}
+
+KALM__FN void kalm__unigram_end(kalm__unigram *u)
+{
+    if (u->best == u->local_best) return;
+    kalm__release(u->out->alloc, u->best, u->places * sizeof *u->best);
+    kalm__release(u->out->alloc, u->piece, u->places * sizeof *u->piece);
+}
+
+/* Twice as many places, of which the first `kept` keep what they hold. */
+KALM__NOINLINE KALM__FN kalm_result kalm__unigram_grow(kalm__unigram *u, size_t kept)
+{
+    size_t places = kalm__mul(u->places, 2);
+    double *best = (double *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *best));
+    uint32_t *piece = best ? (uint32_t *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *piece)) : NULL;
+    if (!piece) {
+        kalm__release(u->out->alloc, best, kalm__mul(places, sizeof *best));
+        return kalm__fail(u->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+                          kalm__mul(places, sizeof *best + sizeof *piece));
+    }
+    memcpy(best, u->best, kept * sizeof *best);
+    memcpy(piece, u->piece, kept * sizeof *piece);
+    kalm__unigram_end(u);
+    u->best = best;
+    u->piece = piece;
+    u->places = places;
+    return KALM_OK;
+}
+
+/* The best cut of text[0 .. n), all of it since the last cut, goes out. Each place knows the piece that ends there; they are
+   turned round in place, so that each knows the piece that begins there. */
+KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, size_t n)
+{
+    uint32_t *piece = u->piece, next = piece[n], size;
+    size_t at = n;
+    while (at) {
+        uint32_t before;
+        size = next >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+        at -= kalm__min(size, at);     /* never more: a piece begins at a place of this stretch */
+        before = piece[at];
+        piece[at] = next;
+        next = before;
+    }
+    while (at < n) {
+        uint32_t one = piece[at];
+        size = one >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+        if (one & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
+        else kalm__ids_put(u->out, one & 0xfffff);
+        if (!size) return;             /* cannot be */
+        at += size;
+    }
+}
+
+/* A piece of `size` bytes that ends at place `end` brings the sum there to `sum`. *far is the last place that is set up. */
+KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *far, size_t end, double sum, uint32_t piece)
+{
+    while (*far < end) u->piece[++*far] = 0;
+    if (u->piece[end] && !(sum > u->best[end])) return;
+    u->best[end] = u->out->t->flags & KALM__TOK_SPM ? (double)(float)sum : sum;
+    u->piece[end] = piece;
+}
+
+/* Token `id` goes out without having been looked for. */
+KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
+{
+    const kalm__tokenizer *t = u->out->t;
+    if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
+}
+
+/* Tokenise text[0 .. n), in inner form, on its own. */
+KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *text, size_t n)
+{
+    kalm__ids *o = u->out;
+    const kalm__tokenizer *t = o->t;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
+    uint32_t root = kalm__u32(trie), units = t->trie_units;
+    int words = (t->flags & KALM__TOK_WORDS) != 0, spm = (t->flags & KALM__TOK_SPM) != 0;
+    size_t base = 0, pos = 0, far = 0; /* the last cut; where pieces begin; the last place set up, from base */
+    kalm_result r;
+    o->after_unknown = 0;
+    u->best[0] = spm ? u->sum : 0;
+    while (pos < n) {
+        size_t bytes = kalm__min(kalm__char_bytes(text + pos), n - pos), i, last = kalm__min(n, pos + KALM__WALK_MOST);
+        uint32_t node = root;
+        int alone = 0;                 /* a piece is just this character */
+        double here;
+        if (pos - base == far && far) {
+            u->best[0] = u->best[far];
+            kalm__unigram_flush(u, text + base, far);
+            base = pos;
+            far = 0;
+        }
+        if (words && text[pos] == ' ') u->best[0] = 0, o->after_unknown = 0;     /* far is 0: no piece passes a space */
+        while (u->places < pos - base + KALM__WALK_MOST + 1)
+            if ((r = kalm__unigram_grow(u, far + 1)) != KALM_OK) return r;
+        here = u->best[pos - base];
+        for (i = pos; i < last;) {
+            if (words && i > pos && text[i] == ' ') break;
+            node = kalm__trie_step(trie, units, node, text[i++]);
+            if (node == KALM__TOK_NONE) break;
+            if (node & 0x100) {
+                uint32_t value = kalm__trie_value(trie, units, node), id = value & 0xfffff;
+                if (id >= t->tokens) continue;
+                kalm__unigram_offer(u, &far, i - base, kalm__score(scores, id) + here,
+                                    id | (uint32_t)(i - pos) << KALM__UNIGRAM_SIZE_AT);
+                alone |= i - pos == bytes;
+            }
+        }
+        if (!alone)
+            kalm__unigram_offer(u, &far, pos + bytes - base,
+                                spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
+                                KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT);
+        if ((r = kalm__meter_add(&o->meter, i - pos + 1, o->err)) != KALM_OK) return r;
+        pos += bytes;
+    }
+    if (n) {
+        u->sum = u->best[n - base];
+        kalm__unigram_flush(u, text + base, n - base);
+    }
+    return KALM_OK;
+}
+
+/* The token that is all of text[0 .. n), or KALM__TOK_NONE. marks: tokens that users may not write are found too. */
+KALM__FN uint32_t kalm__word_token(const kalm__tokenizer *t, const unsigned char *text, size_t n, int marks)
+{
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
+    uint32_t node = kalm__u32(trie), value;
+    size_t i;
+    for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
+    if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
+    value = kalm__trie_value(trie, t->trie_units, node);
+    return (value & KALM__PIECE_MARK) && !marks ? KALM__TOK_NONE : value & 0xfffff;
+}
+
+/* The same as kalm__unigram_run for a vocabulary of words. Where spaces are not escaped, words begin at U+2581 all the same,
+   as SentencePiece has it. */
+KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, size_t n, int marks)
+{
+    const kalm__tokenizer *t = o->t;
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
+    size_t begin = 0, end;
+    kalm_result r;
+    o->after_unknown = 0;
+    while (begin < n) {
+        uint32_t id;
+        for (end = begin + 1; end < n; end++)
+            if (escape ? text[end] == ' ' : n - end >= 3 && !memcmp(text + end, "\xe2\x96\x81", 3)) break;
+        id = kalm__word_token(t, text + begin, end - begin, marks);
+        if (id < t->tokens) kalm__ids_put(o, id);
+        else kalm__ids_unknown(o, text + begin, end - begin);
+        if ((r = kalm__meter_add(&o->meter, end - begin, o->err)) != KALM_OK) return r;
+        begin = end;
+    }
+    return KALM_OK;
+}
+
+#endif
+/* ---- end tokenizer/unigram.h ---- */
 /* ---- begin tokenizer/text.h ---- */
 /* text.h - from text to token ids: ill-formed bytes, added tokens and who may write them, normalisation; the merging of
    what lies between is bpe.h's.
@@ -3068,48 +3337,83 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
 
 /* ---- the whole way --------------------------------------------------------------------------------------------- */
 
+/* What cuts a stretch into tokens, by the kind of vocabulary. */
+typedef struct kalm__cutter {
+    kalm__ids out;
+    int       parse;                   /* KALM_PARSE_CONTROL */
+    union {
+        kalm__bpe     bpe;
+        kalm__unigram unigram;
+    } by;
+} kalm__cutter;
+
+KALM__FN void kalm__cutter_begin(kalm__cutter *c, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
+                                 size_t capacity, int parse, kalm_error *err)
+{
+    c->out.t = t, c->out.alloc = alloc, c->out.err = err, c->out.ids = ids, c->out.capacity = capacity;
+    c->out.count = 0;
+    c->out.after_unknown = 0;
+    c->parse = parse;
+    if (t->model == KALM__MODEL_BPE) kalm__bpe_begin(&c->by.bpe, &c->out);
+    if (t->model == KALM__MODEL_UNIGRAM) kalm__unigram_begin(&c->by.unigram, &c->out);
+}
+
+KALM__FN void kalm__cutter_end(kalm__cutter *c)
+{
+    if (c->out.t->model == KALM__MODEL_BPE) kalm__bpe_end(&c->by.bpe);
+    if (c->out.t->model == KALM__MODEL_UNIGRAM) kalm__unigram_end(&c->by.unigram);
+}
+
+KALM__FN kalm_result kalm__cut_stretch(kalm__cutter *c, const unsigned char *inner, size_t n)
+{
+    if (c->out.t->model == KALM__MODEL_BPE) return kalm__bpe_run(&c->by.bpe, inner, n);
+    if (c->out.t->model == KALM__MODEL_UNIGRAM) return kalm__unigram_run(&c->by.unigram, inner, n);
+    return kalm__word_run(&c->out, inner, n, c->parse);
+}
+
 /* A stretch that holds no added token. plain: it is its own inner form. */
-KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *text, size_t n, int plain, int first)
+KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char *text, size_t n, int plain, int first)
 {
     kalm__buffer inner;
     kalm_result r;
     if (!n) return KALM_OK;
-    if (plain) return kalm__bpe_run(e, text, n);
-    kalm__buffer_begin(&inner, e->alloc);
-    r = kalm__stretch(e->t, text, n, first, &inner, e->meter, e->err);
-    if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
+    if (plain) return kalm__cut_stretch(c, text, n);
+    kalm__buffer_begin(&inner, c->out.alloc);
+    r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+    if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
 }
 
 /* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
-KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *text, size_t n, const kalm__zone *zone, int parse)
+KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *text, size_t n, const kalm__zone *zone)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = c->out.t;
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
     int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
-        unsigned c = text[pos];
-        if (begins[c]) {
+        unsigned byte = text[pos];
+        if (begins[byte]) {
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
-            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id, &steps);
-            if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+            size = kalm__added_at(t, text, pos, n, zone, c->parse, 0, &id, &steps);
+            if ((r = kalm__meter_add(&c->out.meter, steps, c->out.err)) != KALM_OK) return r;
             steps = 0;
             if (size) {
-                r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
+                r = kalm__tokenize_stretch(c, text + start, pos - start, plain, start == 0);
                 if (r) return r;
-                kalm__bpe_put(e, id);
+                if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);
+                kalm__ids_put(&c->out, id);
                 start = pos += size;
                 plain = !changes;
                 continue;
             }
         }
-        if (c < 0x80) pos++;
+        if (byte < 0x80) pos++;
         else {
             int k = kalm__utf8(text + pos, n - pos);
             if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)
@@ -3117,7 +3421,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
             pos += (size_t)(k < 0 ? -k : k);
         }
     }
-    return kalm__tokenize_stretch(e, text + start, n - start, plain, start == 0);
+    return kalm__tokenize_stretch(c, text + start, n - start, plain, start == 0);
 }
 
 /* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
@@ -3127,8 +3431,7 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
                                            const kalm__interrupt *interrupt, const kalm__piece *pieces, size_t n,
                                            uint32_t flags, int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
 {
-    kalm__meter meter;
-    kalm__bpe e;
+    kalm__cutter c;
     kalm__buffer whole, inner;
     kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
     size_t zone_count = 0, total = 0, i;
@@ -3156,16 +3459,16 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
     }
     if (n > 1) text = whole.data;
     if (r == KALM_OK && total) {
-        kalm__meter_begin(&meter, interrupt, total);
-        kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
+        kalm__cutter_begin(&c, t, alloc, ids, capacity, parse, err);
+        kalm__meter_begin(&c.out.meter, interrupt, total);
         if (t->flags & KALM__TOK_SPM) {
-            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &meter, err);
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &c.out.meter, err);
             text = inner.data;
             total = inner.size;
         }
-        if (r == KALM_OK) r = kalm__tokenize_zones(&e, text, total, zones, parse);
-        if (r == KALM_OK) *count = e.count;
-        kalm__bpe_end(&e);
+        if (r == KALM_OK) r = kalm__tokenize_zones(&c, text, total, zones);
+        if (r == KALM_OK) *count = c.out.count;
+        kalm__cutter_end(&c);
     }
     kalm__buffer_end(&inner);
     kalm__buffer_end(&whole);
@@ -3274,7 +3577,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
                                       size_t capacity, size_t *size, kalm_error *err)
 {
     const unsigned char *kinds = t->part[KALM__SEC_KINDS];
-    int spm = (t->flags & KALM__TOK_SPM) != 0, escape = (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
+    int spm = (t->flags & KALM__TOK_SPM) != 0, escape = spm || (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
     int strip = (t->flags & KALM__TOK_STRIP) != 0;
     kalm__text_out o;
     size_t i = 0, k;

@@ -35,7 +35,9 @@
 
 /* Text to tokens and back. */
 #include "../tokenizer/vocab.h"
+#include "../tokenizer/ids.h"
 #include "../tokenizer/bpe.h"
+#include "../tokenizer/unigram.h"
 #include "../tokenizer/text.h"
 #include "../tokenizer/decode.h"
 

@@ -21,7 +21,8 @@ static size_t bench_tokenizer_text(const kalm__tokenizer *t, int kind, char *tex
         kalm_text s = kalm__token_bytes(t, (int32_t)i);
         int ascii = 1, far = s.size > 0;
         size_t k;
-        if (!t->part[KALM__SEC_LENGTHS][i] || !kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)i)) continue;
+        if (t->model == KALM__MODEL_BPE
+            && (!t->part[KALM__SEC_LENGTHS][i] || !kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)i))) continue;
         for (k = s.size > 3 && !memcmp(s.data, "\xe2\x96\x81", 3) ? 3 : 0; k < s.size; k++) {
             ascii &= (unsigned char)s.data[k] < 0x80;
             far &= (unsigned char)s.data[k] >= 0x80 && ((unsigned char)s.data[k] & 0xc0) != 0xc0 ? 1 : (unsigned char)s.data[k] >= 0xe0;

@@ -14,7 +14,8 @@ BEGIN {
                   "exact;" \
                   "platform format blocks;" \
                   "threads cpu kernels tokenizer/vocab;" \
-                  "embedding tokenizer/bpe;" \
+                  "embedding tokenizer/ids;" \
+                  "tokenizer/bpe tokenizer/unigram;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
                   "kernels_tiles;" \

@@ -35,80 +35,28 @@
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
 
-#include "vocab.h"
+#include "ids.h"
 
 #define KALM__BPE_PENDING 512
 #define KALM__BPE_DEAD 512             /* bytes of marks */
 #define KALM__BPE_IRREGULAR 0xffffffu
 
-/* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
-   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
-typedef struct kalm__interrupt {
-    int  (*call)(void *user);
-    void  *user;
-} kalm__interrupt;
-
-/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
-   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
-   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
-#define KALM__STEPS_BASE ((uint64_t)1 << 20)
-#define KALM__STEPS_PER_BYTE ((uint64_t)512)
-#define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
-
-typedef struct kalm__meter {
-    const kalm__interrupt *interrupt;  /* NULL: nobody is asked */
-    uint64_t steps, pause, most;       /* taken; when kalm__meter_pause is due; allowed */
-} kalm__meter;
-
-KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt, size_t bytes)
-{
-    m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
-    m->steps = 0;
-    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes < (uint64_t)1 << 48 ? (uint64_t)bytes : (uint64_t)1 << 48);
-    m->pause = KALM__STEPS_BETWEEN;
-}
-
-KALM__NOINLINE KALM__FN kalm_result kalm__meter_pause(kalm__meter *m, kalm_error *err)
-{
-    if (m->steps > m->most)
-        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's tables are damaged: a text takes more than %U steps", m->most);
-    if (m->interrupt && m->interrupt->call(m->interrupt->user))
-        return kalm__fail(err, KALM_CANCELLED, "cancelled while a text was tokenised");
-    m->pause = m->steps + KALM__STEPS_BETWEEN;
-    return KALM_OK;
-}
-
-/* After `steps` more steps: KALM_OK, or why the text is given up. */
-KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_error *err)
-{
-    m->steps += steps;
-    return KALM__LIKELY(m->steps < m->pause) ? KALM_OK : kalm__meter_pause(m, err);
-}
-
 typedef struct kalm__bpe {
-    const kalm__tokenizer *t;
-    kalm__meter           *meter;
-    const kalm_allocator  *alloc;
-    kalm_error            *err;
-    int32_t               *ids;        /* the caller's, `capacity` of them */
-    size_t                 capacity, count;
-    int                    after_unknown;        /* the token before is the unknown one and may be joined */
-    uint32_t              *pending;
-    size_t                 depth, pending_size;
-    unsigned char         *dead;       /* bit i: the place i bytes behind the last cut is no border of a token */
-    size_t                 dead_size;
-    int                    any_dead;
-    uint32_t               local_pending[KALM__BPE_PENDING];
-    unsigned char          local_dead[KALM__BPE_DEAD];
+    kalm__ids     *out;
+    uint32_t      *pending;            /* tokens since the last cut that may still change */
+    size_t         depth, pending_size;
+    unsigned char *dead;               /* bit i: the place i bytes behind the last cut is no border of a token */
+    size_t         dead_size;
+    int            any_dead;
+    uint32_t       local_pending[KALM__BPE_PENDING];
+    unsigned char  local_dead[KALM__BPE_DEAD];
 } kalm__bpe;
 
-KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__meter *meter, const kalm_allocator *alloc,
-                              int32_t *ids, size_t capacity, kalm_error *err)
+KALM__FN void kalm__bpe_begin(kalm__bpe *e, kalm__ids *out)
 {
-    e->t = t, e->meter = meter, e->alloc = alloc, e->err = err, e->ids = ids, e->capacity = capacity;
-    e->count = e->depth = 0;
-    e->after_unknown = e->any_dead = 0;
+    e->out = out;
+    e->depth = 0;
+    e->any_dead = 0;
     e->pending = e->local_pending;
     e->pending_size = KALM__BPE_PENDING;
     e->dead = e->local_dead;
@@ -118,46 +66,8 @@ KALM__FN void kalm__bpe_begin(kalm__bpe *e, const kalm__tokenizer *t, kalm__mete
 
 KALM__FN void kalm__bpe_end(kalm__bpe *e)
 {
-    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *e->pending);
-    if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
-}
-
-KALM__INLINE void kalm__bpe_put(kalm__bpe *e, uint32_t id)
-{
-    if (e->count < e->capacity) e->ids[e->count] = (int32_t)id;
-    e->count++;
-}
-
-/* Bytes of the character at p, which is well-formed. */
-KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
-{
-    return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
-}
-
-/* A character that the vocabulary lacks. */
-KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t n)
-{
-    const kalm__tokenizer *t = e->t;
-    unsigned char utf8[3];
-    size_t i;
-    if (n == 1 && *text == ' ' && (t->flags & KALM__TOK_ESCAPE)) {
-        utf8[0] = 0xe2, utf8[1] = 0x96, utf8[2] = 0x81;
-        text = utf8;
-        n = 3;
-    }
-    if (t->flags & KALM__TOK_BYTES) {
-        for (i = 0; i < n; i++) {
-            uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], text[i]);
-            if (id >= t->tokens) break;
-        }
-        if (i == n) {
-            for (i = 0; i < n; i++) kalm__bpe_put(e, kalm__word(t->part[KALM__SEC_BYTES], text[i]));
-            e->after_unknown = 0;
-            return;
-        }
-    }
-    if (t->unknown != KALM__TOK_NONE && !(e->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__bpe_put(e, t->unknown);
-    e->after_unknown = 1;
+    if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *e->pending);
+    if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
 }
 
 /* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
@@ -165,7 +75,7 @@ KALM__FN void kalm__bpe_unknown(kalm__bpe *e, const unsigned char *text, size_t 
    have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = e->out->t;
     const unsigned char *lengths = t->part[KALM__SEC_LENGTHS];
     uint32_t stack[256];
     size_t depth = 0, taken = 0;
@@ -180,26 +90,23 @@ KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned 
         left = (uint32_t)(split & 0xfffff);
         right = (uint32_t)(split >> 20 & 0xfffff);
         if (s < t->tokens && t->part[KALM__SEC_KINDS][s] != KALM__KIND_UNUSED) {
-            kalm__bpe_put(e, s);
-            e->after_unknown = 0;
+            kalm__ids_put(e->out, s);
         } else if (split >> 40 && left < t->symbols && right < t->symbols && lengths[left] && lengths[right]
                    && (size_t)lengths[left] + lengths[right] == size && depth + 2 <= 256) {
             stack[depth++] = right;
             stack[depth++] = left;
             continue;
         } else if (s < t->tokens) {
-            kalm__bpe_put(e, s);
-            e->after_unknown = 0;
-        } else if (taken < n) kalm__bpe_unknown(e, text + taken, kalm__min(size, n - taken));
+            kalm__ids_put(e->out, s);
+        } else if (taken < n) kalm__ids_unknown(e->out, text + taken, kalm__min(size, n - taken));
         taken += size;
     }
 }
 
 KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
-    if (KALM__LIKELY(symbol < e->t->tokens && !(e->t->flags & KALM__TOK_UNUSED))) {
-        kalm__bpe_put(e, symbol);
-        e->after_unknown = 0;
+    if (KALM__LIKELY(symbol < e->out->t->tokens && !(e->out->t->flags & KALM__TOK_UNUSED))) {
+        kalm__ids_put(e->out, symbol);
     } else kalm__bpe_emit_rare(e, symbol, text, n);
 }
 
@@ -317,11 +224,11 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
 {
     size_t wanted = kalm__mul(e->pending_size, 2);
-    uint32_t *bigger = (uint32_t *)kalm__alloc(e->alloc, kalm__mul(wanted, sizeof *bigger));
-    if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+    uint32_t *bigger = (uint32_t *)kalm__alloc(e->out->alloc, kalm__mul(wanted, sizeof *bigger));
+    if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
                                    kalm__mul(wanted, sizeof *bigger));
     memcpy(bigger, e->pending, e->depth * sizeof *bigger);
-    if (e->pending != e->local_pending) kalm__release(e->alloc, e->pending, e->pending_size * sizeof *bigger);
+    if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *bigger);
     e->pending = bigger;
     e->pending_size = wanted;
     return KALM_OK;
@@ -332,12 +239,12 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
 {
     if (at / 8 >= e->dead_size) {
         size_t wanted = room / 8 + 1;
-        unsigned char *bigger = (unsigned char *)kalm__alloc(e->alloc, wanted);
-        if (!bigger) return kalm__fail(e->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
+        unsigned char *bigger = (unsigned char *)kalm__alloc(e->out->alloc, wanted);
+        if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
                                        wanted);
         memcpy(bigger, e->dead, e->dead_size);
         memset(bigger + e->dead_size, 0, wanted - e->dead_size);
-        if (e->dead != e->local_dead) kalm__release(e->alloc, e->dead, e->dead_size);
+        if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
         e->dead = bigger;
         e->dead_size = wanted;
     }
@@ -351,7 +258,7 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 {
     size_t i, at = 0;
     for (i = 0; i < e->depth; i++) {
-        size_t size = e->t->part[KALM__SEC_LENGTHS][e->pending[i]];
+        size_t size = e->out->t->part[KALM__SEC_LENGTHS][e->pending[i]];
         kalm__bpe_emit(e, e->pending[i], text + kalm__min(at, n), n - kalm__min(at, n));
         at += size;
     }
@@ -365,14 +272,14 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 /* Tokenise text[0 .. n), in inner form, on its own. */
 KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = e->out->t;
     const unsigned char *joins = t->part[KALM__SEC_JOINS], *lengths = t->part[KALM__SEC_LENGTHS];
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
     kalm__bpe_found f;
     size_t base = 0, pos = 0, steps = 0, size, found;
     uint32_t id, previous = KALM__TOK_NONE;
     kalm_result r;
-    e->after_unknown = 0;
+    e->out->after_unknown = 0;
     while (pos < n) {
         if (t->longest_run && text[pos] == ' ' && pos + 1 < n && text[pos + 1] == ' ') {
             size_t run = 2;
@@ -381,23 +288,22 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
-                if (size < 2 || id >= t->tokens) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
-                if ((r = kalm__meter_add(e->meter, size, e->err)) != KALM_OK) return r;
-                kalm__bpe_put(e, id);
+                if (size < 2 || id >= t->tokens) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if ((r = kalm__meter_add(&e->out->meter, size, e->out->err)) != KALM_OK) return r;
+                kalm__ids_put(e->out, id);
                 pos += size;
             }
-            e->after_unknown = 0;
             base = pos;
             previous = KALM__TOK_NONE;
             continue;
         }
         found = kalm__bpe_find(t, text + pos, n - pos, &f, &steps);
-        if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+        if ((r = kalm__meter_add(&e->out->meter, steps, e->out->err)) != KALM_OK) return r;
         steps = 0;
         if (!found) {
             kalm__bpe_flush(e, text + base, pos - base);
             size = kalm__min(kalm__char_bytes(text + pos), n - pos);
-            kalm__bpe_unknown(e, text + pos, size);
+            kalm__ids_unknown(e->out, text + pos, size);
             base = pos += size;
             previous = KALM__TOK_NONE;
             continue;
@@ -405,20 +311,20 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
         for (;;) {
             size_t end, place;
             if (!found) {              /* nothing fits here: never again this place, and the token before shorter */
-                if (!e->depth) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
+                if (!e->depth) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
                 r = kalm__bpe_mark_dead(e, pos - base, n - base);
                 if (r) return r;
                 size = lengths[e->pending[--e->depth]];
                 pos -= size;
                 previous = e->depth ? e->pending[e->depth - 1] : KALM__TOK_NONE;
                 found = kalm__bpe_find(t, text + pos, size - 1, &f, &steps);
-                if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+                if ((r = kalm__meter_add(&e->out->meter, steps, e->out->err)) != KALM_OK) return r;
                 steps = 0;
                 continue;
             }
             size = f.size[--found];
             id = kalm__trie_value(trie, t->trie_units, f.node[found]);
-            if (id >= t->symbols) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's trie is damaged");
+            if (id >= t->symbols) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's trie is damaged");
             end = pos + size;
             place = end - base;
             if (e->any_dead && place / 8 < e->dead_size && (e->dead[place / 8] >> (place & 7) & 1)) continue;
@@ -431,7 +337,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
                 base = end;
                 previous = KALM__TOK_NONE;
             } else {
-                if (size != lengths[id]) return kalm__fail(e->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
+                if (size != lengths[id]) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's lengths are damaged");
                 if (e->depth == e->pending_size && (r = kalm__bpe_push_grow(e)) != KALM_OK) return r;
                 e->pending[e->depth++] = previous = id;
             }

@@ -86,7 +86,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
                                       size_t capacity, size_t *size, kalm_error *err)
 {
     const unsigned char *kinds = t->part[KALM__SEC_KINDS];
-    int spm = (t->flags & KALM__TOK_SPM) != 0, escape = (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
+    int spm = (t->flags & KALM__TOK_SPM) != 0, escape = spm || (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
     int strip = (t->flags & KALM__TOK_STRIP) != 0;
     kalm__text_out o;
     size_t i = 0, k;

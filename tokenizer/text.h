@@ -19,6 +19,7 @@
 #define KALM__TEXT_H
 
 #include "bpe.h"
+#include "unigram.h"
 #if defined(KALM_UTF8PROC)
 #  include <utf8proc.h>
 #endif
@@ -305,48 +306,83 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
 
 /* ---- the whole way --------------------------------------------------------------------------------------------- */
 
+/* What cuts a stretch into tokens, by the kind of vocabulary. */
+typedef struct kalm__cutter {
+    kalm__ids out;
+    int       parse;                   /* KALM_PARSE_CONTROL */
+    union {
+        kalm__bpe     bpe;
+        kalm__unigram unigram;
+    } by;
+} kalm__cutter;
+
+KALM__FN void kalm__cutter_begin(kalm__cutter *c, const kalm__tokenizer *t, const kalm_allocator *alloc, int32_t *ids,
+                                 size_t capacity, int parse, kalm_error *err)
+{
+    c->out.t = t, c->out.alloc = alloc, c->out.err = err, c->out.ids = ids, c->out.capacity = capacity;
+    c->out.count = 0;
+    c->out.after_unknown = 0;
+    c->parse = parse;
+    if (t->model == KALM__MODEL_BPE) kalm__bpe_begin(&c->by.bpe, &c->out);
+    if (t->model == KALM__MODEL_UNIGRAM) kalm__unigram_begin(&c->by.unigram, &c->out);
+}
+
+KALM__FN void kalm__cutter_end(kalm__cutter *c)
+{
+    if (c->out.t->model == KALM__MODEL_BPE) kalm__bpe_end(&c->by.bpe);
+    if (c->out.t->model == KALM__MODEL_UNIGRAM) kalm__unigram_end(&c->by.unigram);
+}
+
+KALM__FN kalm_result kalm__cut_stretch(kalm__cutter *c, const unsigned char *inner, size_t n)
+{
+    if (c->out.t->model == KALM__MODEL_BPE) return kalm__bpe_run(&c->by.bpe, inner, n);
+    if (c->out.t->model == KALM__MODEL_UNIGRAM) return kalm__unigram_run(&c->by.unigram, inner, n);
+    return kalm__word_run(&c->out, inner, n, c->parse);
+}
+
 /* A stretch that holds no added token. plain: it is its own inner form. */
-KALM__FN kalm_result kalm__tokenize_stretch(kalm__bpe *e, const unsigned char *text, size_t n, int plain, int first)
+KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char *text, size_t n, int plain, int first)
 {
     kalm__buffer inner;
     kalm_result r;
     if (!n) return KALM_OK;
-    if (plain) return kalm__bpe_run(e, text, n);
-    kalm__buffer_begin(&inner, e->alloc);
-    r = kalm__stretch(e->t, text, n, first, &inner, e->meter, e->err);
-    if (r == KALM_OK) r = kalm__bpe_run(e, inner.data, inner.size);
+    if (plain) return kalm__cut_stretch(c, text, n);
+    kalm__buffer_begin(&inner, c->out.alloc);
+    r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+    if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
 }
 
 /* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
-KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *text, size_t n, const kalm__zone *zone, int parse)
+KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *text, size_t n, const kalm__zone *zone)
 {
-    const kalm__tokenizer *t = e->t;
+    const kalm__tokenizer *t = c->out.t;
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
     int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
-        unsigned c = text[pos];
-        if (begins[c]) {
+        unsigned byte = text[pos];
+        if (begins[byte]) {
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
-            size = kalm__added_at(t, text, pos, n, zone, parse, 0, &id, &steps);
-            if ((r = kalm__meter_add(e->meter, steps, e->err)) != KALM_OK) return r;
+            size = kalm__added_at(t, text, pos, n, zone, c->parse, 0, &id, &steps);
+            if ((r = kalm__meter_add(&c->out.meter, steps, c->out.err)) != KALM_OK) return r;
             steps = 0;
             if (size) {
-                r = kalm__tokenize_stretch(e, text + start, pos - start, plain, start == 0);
+                r = kalm__tokenize_stretch(c, text + start, pos - start, plain, start == 0);
                 if (r) return r;
-                kalm__bpe_put(e, id);
+                if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);
+                kalm__ids_put(&c->out, id);
                 start = pos += size;
                 plain = !changes;
                 continue;
             }
         }
-        if (c < 0x80) pos++;
+        if (byte < 0x80) pos++;
         else {
             int k = kalm__utf8(text + pos, n - pos);
             if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)
@@ -354,7 +390,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__bpe *e, const unsigned char *tex
             pos += (size_t)(k < 0 ? -k : k);
         }
     }
-    return kalm__tokenize_stretch(e, text + start, n - start, plain, start == 0);
+    return kalm__tokenize_stretch(c, text + start, n - start, plain, start == 0);
 }
 
 /* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
@@ -364,8 +400,7 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
                                            const kalm__interrupt *interrupt, const kalm__piece *pieces, size_t n,
                                            uint32_t flags, int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
 {
-    kalm__meter meter;
-    kalm__bpe e;
+    kalm__cutter c;
     kalm__buffer whole, inner;
     kalm__zone local_zones[KALM__LOCAL_ZONES], *zones = local_zones;
     size_t zone_count = 0, total = 0, i;
@@ -393,16 +428,16 @@ KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_
     }
     if (n > 1) text = whole.data;
     if (r == KALM_OK && total) {
-        kalm__meter_begin(&meter, interrupt, total);
-        kalm__bpe_begin(&e, t, &meter, alloc, ids, capacity, err);
+        kalm__cutter_begin(&c, t, alloc, ids, capacity, parse, err);
+        kalm__meter_begin(&c.out.meter, interrupt, total);
         if (t->flags & KALM__TOK_SPM) {
-            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &meter, err);
+            r = kalm__normalize_spm(t, text, total, zones, zone_count, parse, &inner, &c.out.meter, err);
             text = inner.data;
             total = inner.size;
         }
-        if (r == KALM_OK) r = kalm__tokenize_zones(&e, text, total, zones, parse);
-        if (r == KALM_OK) *count = e.count;
-        kalm__bpe_end(&e);
+        if (r == KALM_OK) r = kalm__tokenize_zones(&c, text, total, zones);
+        if (r == KALM_OK) *count = c.out.count;
+        kalm__cutter_end(&c);
     }
     kalm__buffer_end(&inner);
     kalm__buffer_end(&whole);

@@ -35,7 +35,7 @@ static const cmd_program program = {
     "FILE [OPTION...] < LINES\n"
     "FILE --convert OUT.kalm",
     "Print the token ids of each TEXT, or of each line of standard input.\n"
-    "FILE is a .kalm file, a tokenizer.json (BPE) or a tokenizer.model (SentencePiece, BPE).",
+    "FILE is a .kalm file, a tokenizer.json (BPE) or a tokenizer.model (SentencePiece).",
     table, sizeof table / sizeof *table,
     "Ill-formed UTF-8 counts as one U+FFFD for each maximal ill-formed part.\n"
     "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
@@ -286,15 +286,17 @@ static void convert(const unsigned char *blob, size_t size, const char *path)
 static void info(const state *s, size_t size)
 {
     static const char *const forms[4] = { "NFC", "NFKC", "NFD", "NFKD" };
+    static const char *const models[KALM__MODELS] = { "BPE", "unigram", "word" };
     const kalm__tokenizer *t = &s->t;
     uint32_t i, kinds[6] = { 0, 0, 0, 0, 0, 0 };
     for (i = 0; i < t->tokens; i++) kinds[t->part[KALM__SEC_KINDS][i] % 6]++;
     printf("rules          %s\n", t->flags & KALM__TOK_SPM ? "SentencePiece" : "Hugging Face");
+    printf("model          %s\n", models[t->model]);
     printf("ids            %lu, %lu of them without a token\n", (unsigned long)t->tokens, (unsigned long)kinds[KALM__KIND_NONE]);
     printf("byte tokens    %lu%s\n", (unsigned long)kinds[KALM__KIND_BYTE],
            t->flags & KALM__TOK_BYTES ? "" : " (not used: unknown characters give the unknown token)");
-    printf("merges         %lu\n", (unsigned long)t->pairs);
-    printf("runs of spaces %s\n", t->longest_run ? "counted" : "merged");
+    if (t->model == KALM__MODEL_BPE) printf("merges         %lu\n", (unsigned long)t->pairs);
+    if (t->model == KALM__MODEL_BPE) printf("runs of spaces %s\n", t->longest_run ? "counted" : "merged");
     printf("normalisation  %s%s%s\n", t->flags & KALM__TOK_NORMAL ? forms[t->flags >> KALM__TOK_FORM_AT & 3] :
            t->rule_units ? "the file's own rules" : "none", t->flags & KALM__TOK_TRIM ? ", spaces trimmed" : "",
            t->flags & KALM__TOK_PREFIX ? ", a space put first" : "");

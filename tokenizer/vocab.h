@@ -1,44 +1,58 @@
-/* vocab.h - the tokenizer in the form a model file carries it ("the blob"), and the view that reads it in place.
-   Nothing is parsed, hashed or copied when it is opened; tokenising reads the tables below where they lie. The converter
-   (import.h) makes the blob; text.h, bpe.h and decode.h use the view. This part knows no algorithm.
+/* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
+   We call those bytes "the blob". Opening one parses, hashes and copies nothing: tokenising reads the tables where they
+   lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
+   and no algorithm.
 
-   THE BLOB, VERSION 1. Little-endian, position-independent, read at any alignment (64 is best). Bytes:
+   THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
+   tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
+   SentencePiece's "unigram" and "word"; libraries that know version 1 alone refuse it by its number.
 
-       0   8  "KALMTOK1"
+       0   8  "KALMTOK1" or "KALMTOK2"
        8   8  size of the blob in bytes
-      16   4  T, tokens: ids 0 .. T-1, at most 2^20
-      20   4  S, symbols: T and the characters that merges use but the vocabulary lacks, T <= S <= 2^20
+      16   4  T, the number of tokens: ids are 0 .. T-1, T is at most 2^20
+      20   4  S, the number of symbols of merging: the T tokens, and after them the characters that merges use although the
+              vocabulary lacks them; T <= S <= 2^20. Version 2: S = T
       24   4  flags, KALM__TOK_... below
       28   4  id of the unknown token, or 0xffffffff
-      32   4  longest run of spaces that is one token, when the run rule holds (bpe.h); else 0
-      36   4  log2 of the number of buckets of the pair table, 8 .. 24
-      40  24  zero
+      32   4  the longest run of spaces that is one token, where the run rule of bpe.h holds; else 0
+      36   4  log2 of the number of buckets of the pair table, 8 .. 24; version 2: 0
+      40   4  KALM__MODEL_...; version 1: 0 (BPE)
+      44   4  zero
+      48   8  version 2: the score of an unknown character, a double; else 0
+      56   8  zero
       64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
-     384   .  the sections, each at a multiple of 64, zeros between
+     384   .  the sections, each at a multiple of 64, zeros between them
 
      section   element, count        what
-      0 starts   u32 x T+1           where each token's text begins in `pool`; the next begins where it ends
-      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token the one byte
+      0 starts   u32 x T+1           where each token's text begins in `pool`; it ends where the next one begins
+      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token that one byte
       2 kinds    u8 x T              KALM__KIND_...
-      3 trie     u32 x units         the tokens that merging can produce, by their text in inner form (see bpe.h)
+      3 trie     u32 x units         BPE: the tokens that merging can produce, by their text in inner form (see bpe.h).
+                                     Version 2: the pieces that a text may be cut into; the value is the id |
+                                     KALM__PIECE_MARK, in a vocabulary of words, where users may not write it
+      9 added    u32 x units         the added tokens; value: id | class << 24 (KALM__CLASS_...)
+                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
+     10 first    u8 x 256            1: an added token begins with this byte
+     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
+     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array of the texts to be replaced ...
+     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
+     17 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+     for BPE; empty in version 2:
       4 lengths  u8 x S              bytes of a symbol's inner form; 0: merging never produces it
       5 splits   u64 x S             bits 0..19 left part, 20..39 right part, 40..63 1 + rank of the merge that makes the
                                      symbol; rank field 0: a character; 0xffffff: ranks fall on the way ("irregular")
       6 buckets  u32 x 2^b+1         where each bucket begins in the two sections below
       7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
       8 ranks    u32 x P             1 + rank of the merge
-      9 added    u32 x units         trie of the added tokens; value: id | class << 24 (KALM__CLASS_...)
-                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
-     10 first    u8 x 256            1: an added token begins with this byte
      11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
                                      a character and b beginning one. Where the bit is 0 a text may be cut
-     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
      13 runs     u32 x longest + 1   the token of a run of so many spaces (0 and 1 unused)
-     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array ...
-     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
      16 filter   u32 x 2^b           for each bucket the pairs that may be in it: a pair sets bits r & 31 and r >> 5 & 31,
                                      r being what is stored of its hash
-     17 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
+
+     for unigram; empty otherwise:
+     18 scores   f64 x T             the score of each piece, larger is better
 
    A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
    it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
@@ -52,7 +66,7 @@
    LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
    make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
-   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of bpe.h bounds the steps that
+   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
    a text may take. The converter makes no file that exceeds these limits. */
 #ifndef KALM__VOCAB_H
 #define KALM__VOCAB_H
@@ -67,14 +81,18 @@ enum {                                 /* flags */
     KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text)      */
     KALM__TOK_UNLESS    = 32,          /* ... unless one is there                                                    */
     KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text                             */
-    KALM__TOK_TRIM      = 128,         /* SPM: leading and trailing spaces go, runs become one                       */
-    KALM__TOK_SUFFIX    = 256,         /* SPM: the prefix goes last instead                                          */
+    KALM__TOK_TRIM      = 128,         /* leading and trailing spaces go, runs of spaces become one                  */
+    KALM__TOK_SUFFIX    = 256,         /* SPM: the added space goes last instead                                     */
     KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED)        */
     KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away                                      */
     KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD              */
     KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
-    KALM__TOK_KNOWN     = 32767
+    KALM__TOK_KNOWN     = 32767,       /* in version 1                                                               */
+    KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone           */
+    KALM__TOK_KNOWN2    = 65535        /* in version 2                                                               */
 };
+
+enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
 
 enum {
     KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
@@ -90,6 +108,7 @@ enum {                                 /* when an added token is found in a text
 #define KALM__WALK_MOST 254            /* bytes of a token that merging makes, of an added token, of what a rule replaces */
 #define KALM__RULE_MOST 1024           /* bytes that a rule of the charsmap puts in their place */
 #define KALM__TOKEN_MOST 4096          /* bytes of any token's text */
+#define KALM__PIECE_MARK (1u << 24)    /* of a trie's value in version 2 */
 #define KALM__BUCKET_MOST 48           /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
@@ -98,51 +117,73 @@ enum {
     KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
     KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
     KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_FILTER,
-    KALM__SEC_UNKNOWN
+    KALM__SEC_UNKNOWN, KALM__SEC_SCORES
 };
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
     const unsigned char *part[KALM__TOK_SECTIONS];
     size_t   size[KALM__TOK_SECTIONS];           /* bytes */
-    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits;
+    uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
+    double   unknown_score;
     uint32_t trie_units, added_units, rule_units, pairs;
 } kalm__tokenizer;
 
 /* One number of a section of u32; the caller has compared i with the count. */
 KALM__INLINE uint32_t kalm__word(const unsigned char *section, size_t i) { return kalm__u32(section + 4 * i); }
 
-KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+/* A double of a section; the caller has compared i with the count. */
+KALM__INLINE double kalm__score(const unsigned char *section, size_t i)
 {
-    static const char names[KALM__TOK_SECTIONS - 3][8] = {
-        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
-        "bytes", "runs", "rules", "texts", "filter"
-    };
-    const unsigned char *b = (const unsigned char *)blob;
-    uint64_t want[KALM__TOK_SECTIONS];
-    unsigned i;
-    memset(t, 0, sizeof *t);
+    uint64_t bits = kalm__u64(section + 8 * i);
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* The header's numbers. `size` is how many bytes there are. */
+KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
+{
+    int second;
     if (size < KALM__TOK_HEADER || memcmp(b, "KALMTOK", 7))
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer section is no tokenizer of this library");
-    if (b[7] != '1') return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1",
-                                       b[7] > 32 && b[7] < 127 ? b[7] : '?');
+    if (b[7] != '1' && b[7] != '2')
+        return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer is of version %c, this library reads 1 and 2",
+                          b[7] > 32 && b[7] < 127 ? b[7] : '?');
     if (kalm__u64(b + 8) > size)
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer should have %U bytes and has %z", kalm__u64(b + 8), size);
-    size = (size_t)kalm__u64(b + 8);
+    second = b[7] == '2';
     t->tokens = kalm__u32(b + 16);
     t->symbols = kalm__u32(b + 20);
     t->flags = kalm__u32(b + 24);
     t->unknown = kalm__u32(b + 28);
     t->longest_run = kalm__u32(b + 32);
     t->bucket_bits = kalm__u32(b + 36);
-    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20)
+    if (second) {
+        t->model = kalm__u32(b + 40);
+        t->unknown_score = kalm__score(b + 48, 0);
+    }
+    if (!t->tokens || t->tokens > t->symbols || t->symbols > 1u << 20 || (second && t->symbols != t->tokens))
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer says it has %u tokens and %u symbols", t->tokens, t->symbols);
-    if (t->flags & ~(uint32_t)KALM__TOK_KNOWN)
+    if (t->flags & ~(uint32_t)(second ? KALM__TOK_KNOWN2 : KALM__TOK_KNOWN))
         return kalm__fail(err, KALM_BAD_VERSION, "the tokenizer asks for something this version does not know (flags %u)",
                           t->flags);
-    if (t->bucket_bits < 8 || t->bucket_bits > 24 || t->longest_run > 255
-        || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens))
+    if ((second ? t->bucket_bits || t->longest_run || !t->model : t->bucket_bits < 8 || t->bucket_bits > 24)
+        || t->longest_run > 255 || t->model >= KALM__MODELS || (t->unknown != KALM__TOK_NONE && t->unknown >= t->tokens)
+        || !(t->unknown_score - t->unknown_score >= 0))      /* infinities and NaN fail this */
         return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's header holds numbers that cannot be");
+    return KALM_OK;
+}
+
+/* Where the sections lie, and that each has the size that the header asks for. `size` is that of the blob. */
+KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
+{
+    static const char names[KALM__TOK_SECTIONS - 1][8] = {
+        "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
+        "bytes", "runs", "rules", "texts", "filter", "unknown", "scores"
+    };
+    uint64_t want[KALM__TOK_SECTIONS], bpe = t->model == KALM__MODEL_BPE;
+    unsigned i;
     for (i = 0; i < KALM__TOK_SECTIONS; i++) {
         uint64_t at = kalm__u64(b + 64 + 16 * i), bytes = kalm__u64(b + 72 + 16 * i);
         if (at > size || bytes > size - at || bytes > 0xffffffffu)
@@ -150,27 +191,40 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
                               at + bytes, size);
         t->part[i] = b + (size_t)at;
         t->size[i] = (size_t)bytes;
+        want[i] = bytes;
     }
-    for (i = 0; i < KALM__TOK_SECTIONS; i++) want[i] = t->size[i];
     want[KALM__SEC_STARTS] = 4 * ((uint64_t)t->tokens + 1);
     want[KALM__SEC_KINDS] = t->tokens;
     want[KALM__SEC_TRIE] &= ~(uint64_t)3;
-    want[KALM__SEC_LENGTHS] = t->symbols;
-    want[KALM__SEC_SPLITS] = 8 * (uint64_t)t->symbols;
-    want[KALM__SEC_BUCKETS] = 4 * (((uint64_t)1 << t->bucket_bits) + 1);
-    want[KALM__SEC_FILTER] = (uint64_t)4 << t->bucket_bits;
-    want[KALM__SEC_PAIRS] &= ~(uint64_t)3;
+    want[KALM__SEC_LENGTHS] = bpe * t->symbols;
+    want[KALM__SEC_SPLITS] = bpe * 8 * t->symbols;
+    want[KALM__SEC_BUCKETS] = bpe * 4 * (((uint64_t)1 << t->bucket_bits) + 1);
+    want[KALM__SEC_FILTER] = bpe * ((uint64_t)4 << t->bucket_bits);
+    want[KALM__SEC_PAIRS] &= bpe ? ~(uint64_t)3 : 0;
     want[KALM__SEC_RANKS] = t->size[KALM__SEC_PAIRS];
     want[KALM__SEC_ADDED] &= ~(uint64_t)3;
     want[KALM__SEC_FIRST] = 256;
-    want[KALM__SEC_JOINS] = 8192;
+    want[KALM__SEC_JOINS] = bpe * 8192;
     want[KALM__SEC_BYTES] = 1024;
     want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
     want[KALM__SEC_RULES] &= ~(uint64_t)3;
-    for (i = 0; i < KALM__TOK_SECTIONS - 3; i++)
+    want[KALM__SEC_SCORES] = t->model == KALM__MODEL_UNIGRAM ? 8 * (uint64_t)t->tokens : 0;
+    for (i = 0; i < KALM__TOK_SECTIONS - 1; i++)
         if (t->size[i] != want[i])
             return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
                               t->size[i], want[i]);
+    return KALM_OK;
+}
+
+/* Look at a blob of at most `size` bytes, which must stay where it is while *t is used. */
+KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
+{
+    const unsigned char *b = (const unsigned char *)blob;
+    kalm_result r;
+    memset(t, 0, sizeof *t);
+    r = kalm__tokenizer_header(t, b, size, err);
+    if (!r) r = kalm__tokenizer_sections(t, b, (size_t)kalm__u64(b + 8), err);
+    if (r) return r;
     t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
     t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
     t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
