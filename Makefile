@@ -53,14 +53,15 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check check-quick built quick-built quality test sanitize thread demo bench install shared targets dist clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared targets dist clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
 	@echo 'make test          every test, a line each; ends with "N passed, N failed"; V=1 shows all that they print'
 	@echo 'make check-quick   the tests that an edit is most likely to break, in under a minute'
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
-	@echo 'make check         layers, every part alone, symbols, header up to date'
+	@echo 'make check         layers, every part alone, symbols; header and docs/ up to date'
+	@echo 'make docs          docs/FORMAT.md and docs/MAP.md from the comments of the sources'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
@@ -85,6 +86,9 @@ check: check-header
 	@$(AWK) -f tests/check_layers.awk $(PARTS)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_parts.sh $(WARN_C)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_symbols.sh
+	@AWK='$(AWK)' sh docs/make.sh check
+docs:
+	@AWK='$(AWK)' sh docs/make.sh
 
 # ---- the commands: name and source ----
 TOOLS :=

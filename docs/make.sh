@@ -1,0 +1,115 @@
+#!/bin/sh
+# make.sh [check] - writes docs/FORMAT.md and docs/MAP.md from the comments of the sources, so that they cannot fall behind them:
+# `make docs`. With "check" it compares instead, and fails where they differ.
+cd "$(dirname "$0")/.." || exit 1
+mkdir -p build
+awk=${AWK:-awk}
+
+# comment FILE TEXT: the comment of FILE whose first line has TEXT, without its marks
+comment() {
+    $awk -v text="$2" '
+        !on && index($0, text) && /\/\*/ { on = 1; sub(/^.*\/\* ?/, "") }
+        on { done = index($0, "*/"); sub(/ *\*\/.*$/, ""); sub(/^   /, ""); print; if (done) { found = 1; exit } }
+        END { if (!found) exit 1 }' "$1" || { echo "docs/make.sh: $1 has no comment with '$2'" >&2; exit 1; }
+}
+drawn() { printf '\n```\n'; comment "$@"; printf '```\n'; }
+# lines FILE FIRST LAST: from the line with FIRST to the next one that is LAST
+lines() {
+    printf '\n```c\n'
+    $awk -v first="$2" -v last="$3" '!on && index($0, first) { on = 1 } on { print; if ($0 ~ last) exit }' "$1" | sed 's/ *\\$//'
+    printf '```\n'
+}
+
+format() {
+    cat <<'END'
+# Files and bytes
+
+Everything that the library stores, for whoever writes another reader. `make docs` copies the drawings from the comments of the parts that
+read them; `tests/read_format.py` is a reader of model files and documents that was written from this page alone.
+
+All numbers are little-endian. A hash is the 64-bit checksum at the end of this page: it finds damage and is no defence against forgery.
+
+## The model file (`.kalm`)
+END
+    drawn src/format.h 'format.h - '
+    printf '\nThe fields of SHAPE, in order; `u32` is an unsigned integer, `f32` a float, of four bytes each:\n'
+    lines src/format.h '#define KALM__SHAPE_FIELDS' '^$'
+    lines src/format.h '#define KALM__SIDE_FIELDS' '^$'
+    printf '\nStrings and tensors:\n'
+    drawn src/format.h 'The texts around the user'
+    lines src/format.h '    KALM__STRING_NAME,' '^};$'
+    drawn src/format.h 'Tensors. A kind is'
+    lines src/format.h '    KALM__T_Q = 0' '^};$'
+    drawn src/format.h 'An entry of TENSORS'
+    printf '\nTypes are numbered f32 0, f16 1, bf16 2, q8 3, q4 4.\n'
+    printf '\n## Matrices\n'
+    drawn src/kernels.h 'kernels.h - '
+    drawn src/blocks.h 'blocks.h - '
+    printf '\n## Documents\n'
+    drawn src/documents.h 'documents.h - '
+    printf '\n## Kept states of the decoder\n\nA state is for the library of the version that wrote it: its keys and values lie as the kernels read them.\n'
+    drawn src/state.h 'as bytes'
+    printf '\n## Tokenizer\n'
+    drawn tokenizer/vocab.h 'vocab.h - '
+    printf '\n## The hash\n'
+    drawn src/base.h '64-bit checksum'
+    lines src/base.h '#define KALM__HASH_A' '^KALM__FN uint64_t kalm__hash\(' | sed '$d' | sed '/^KALM__FN uint64_t kalm__hash(/d'
+    printf '```\n'
+}
+
+map() {
+    cat <<'END'
+# The map of the house
+
+Every part and its one job, from the first lines of the files; `make docs` writes this page. `make check` holds the direction of
+includes (`tests/check_layers.awk`).
+END
+    for folder in src src/tools tokenizer quantize examples examples/python examples/wasm tests tests/fuzz docs packaging .ci; do
+        ls -d "$folder" > /dev/null 2>&1 || continue
+        case $folder in
+        src) what='the library: the parts of `kalm_rerank.h`, in the order of the spine' ;;
+        src/tools) what='what commands, converter and tokenizer share; no part of the header' ;;
+        tokenizer) what='text to tokens and back (in the header), and the readers of tokenizer files (in the converter)' ;;
+        quantize) what='the converter from a checkpoint to a model file' ;;
+        tests/fuzz) what='targets for libFuzzer and AFL++, which `make test` also runs for a moment' ;;
+        .ci) what='what runs before a change is taken' ;;
+        examples) what='programs: the first one, and the commands' ;;
+        tests) what='tests, checks and benchmarks' ;;
+        *) what= ;;
+        esac
+        printf '\n## %s\n%s\n' "$folder" "${what:+
+$what
+}"
+        {
+            [ "$folder" != src ] || sed -n 's/^#include "\([a-z0-9_]*\.h\)".*/src\/\1/p' src/kalm_rerank_in.h
+            for f in "$folder"/*; do [ -f "$f" ] && echo "$f"; done
+        } | $awk '!seen[$0]++' | while read -r f; do
+            case $f in *.md|*.png|*.json|*.txt|*.jsonl|*.tsv|*.css|*.html|*.model|*.in|*.cmake) continue ;; esac
+            # the first sentence behind "name - " in the first lines
+            $awk -v file="$f" '
+                NR > 8 { exit }
+                { gsub(/^[ \t]*(\/\*|#|\/\/|"""|\*)?[ \t]*/, ""); gsub(/[ \t]*\*\/.*$/, ""); all = all " " $0 }
+                END {
+                    n = split(file, path, "/"); name = path[n]; at = index(all, name)
+                    if (!at) exit
+                    all = substr(all, at + length(name))
+                    if (!match(all, /(^| )- /)) { if (!match(all, /: /)) exit }
+                    all = substr(all, RSTART + RLENGTH)
+                    if (match(all, /[.:;]( |$)/)) all = substr(all, 1, RSTART - 1)
+                    gsub(/`/, "", all)
+                    printf "- `%s`: %s\n", name, all
+                }' "$f"
+        done
+    done
+}
+
+status=0
+for page in FORMAT MAP; do
+    case $page in FORMAT) format ;; MAP) map ;; esac > "build/$page.md" || status=1
+    if [ "${1:-}" = check ]; then
+        cmp -s "build/$page.md" "docs/$page.md" || { echo "docs/$page.md is not what the sources say: make docs"; status=1; }
+    else
+        cp "build/$page.md" "docs/$page.md"
+    fi
+done
+exit $status
