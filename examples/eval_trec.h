@@ -360,6 +360,19 @@ EV__FN void ev_run_finish(ev_run *r, size_t queries, const ev_set *docs, size_t 
     r->first[queries] = r->count = kept;
 }
 
+/* The candidate of a query in a run whose queries have them by document; NULL: it lacks it. */
+EV__FN ev_candidate *ev_find_candidate(ev_run *r, uint32_t query, uint32_t doc)
+{
+    size_t low = r->first[query], high = r->first[query + 1];
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (r->at[mid].doc == doc) return &r->at[mid];
+        if (r->at[mid].doc < doc) low = mid + 1;
+        else high = mid;
+    }
+    return NULL;
+}
+
 /* ---- the value of a run ------------------------------------------------------------------------------------------------------- */
 
 /* The values of `count` measures for one query, whose documents stand best first in doc [n]. */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_eval.sh BUILD - kalm-eval as a command: its measures are those of trec_eval (compared with tables of trec_eval's output in
-# tests/eval, and with the program itself where the variable TREC_EVAL names it).
+# tests/eval, and with the program itself where the variable TREC_EVAL names it); it reads test collections as they are published,
+# and what is odd about them is told and changes no figure.
 build=$1
 root=$PWD
 case $build in /*) ;; *) build=$root/$build ;; esac
@@ -40,6 +41,125 @@ for qrels in "$root"/tests/eval/*.qrels; do
     table "-l 2" .l2
     table "-M 7" .M7
 done
+
+# ---- test collections as they are published: every layout, packed or not, gives the same figures ----
+model=$build/tiny.kalm
+if [ ! -e "$model" ]; then expect 0 "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm; model=$dir/tiny.kalm; fi
+export ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}      # a command keeps what it read until it ends
+rank() { expect 0 "$eval" "$model" "$@"; }
+figures() { grep -E "own order|^ratio" log | sed 's/  *[0-9]* *[0-9]*$//' > "$1"; }
+corpus() {
+    printf '%s\n' '{"_id": "1", "title": "", "text": "a chess program that plays against people"}' \
+        '{"_id": "2", "title": "Photos", "text": "an image viewer"}' '{"_id": "3", "title": "", "text": "a compiler for the C language"}' \
+        '{"_id": "4", "title": "", "text": "a text editor"}' '{"_id": "5", "title": "", "text": "plays music and films"}'
+}
+queries() { printf '%s\n' '{"_id": "7", "text": "play chess against the computer"}' '{"_id": "8", "text": "look at photos"}'; }
+run_lines() { for q in 7 8; do for d in 1 2 3 4 5; do echo "$q Q0 $d 0 $((10 - d)) x"; done; done; }
+mkdir -p clean/qrels
+corpus > clean/corpus.jsonl
+queries > clean/queries.jsonl
+run_lines > clean/bm25.run
+printf 'query-id\tcorpus-id\tscore\n7\t1\t2\n7\t5\t1\n8\t2\t1\n8\t9\t1\n8\t3\t0\n' > clean/qrels/test.tsv
+rank clean
+says "BEIR layout"
+says "document judged relevant is not in the corpus"
+figures right
+if [ -s right ]; then ok; else bad "no figures"; fi
+
+# everything at once that real files do: CRLF, a mark at the beginning, NaN, half a surrogate pair, integer ids, null and missing
+# titles, documents and queries twice, lines that are no JSON, unjudged queries, doubled judgements and candidates
+mkdir -p messy/qrels
+{
+    printf '\357\273\277 {"_id": 1, "title": null, "text": "a chess program that plays against people", "metadata": {"x": NaN}}\r\n'
+    printf '{"_id": 2, "title": "Photos", "text": "an image viewer", "metadata": "\\ud83d"}\r\n\r\nnot JSON\r\n[1, 2]\r\n'
+    printf '{"_id": 4, "text": "something else"}\r\n{"_id": 3, "text": "a compiler for the C language", "y": -Infinity}\r\n'
+    printf '{"_id": 4, "text": "a text editor", "m": "\\udc00 \\ud83d\\ude00"}\r\n{"_id": 5, "text": "plays music and films"}\r\n{"text": "no id"}'
+} > messy/corpus.jsonl
+printf '\357\273\277{"_id": 7, "text": "play chess against the computer"}\r\n{"_id": 6, "text": "unjudged"}\r\n{"_id": 8, "text": "look at photos"}' > messy/queries.jsonl
+printf '\357\273\2777\t1\t2\r\n7\t5\t1\r\n7\t5\t1\r\n8\t2\t1\r\n8\t9\t1\r\n8\t3\t-1\r\n8\tx\r\n8\t4\tzero\r\n' > messy/qrels/test.tsv
+{ printf '\357\273\277'; run_lines; echo "7 Q0 1 1 0.5 x"; echo "99 Q0 1 1 9 x"; echo "7 Q0 4 1 nan x"; echo "7 Q0"; } | sed 's/$/\r/' > messy/bm25.run
+rank messy
+for note in "not quite JSON" "not JSON; it is left out" "a JSON array" "no id" "with this id was there before" "query has no judgement" \
+    "judged again for its query, with the same grade" "grade is below zero" "grade is no number" "query, document and grade should" \
+    "stands twice for its query" "not among those judged" "score is no number" "Q0, document, rank and score should"; do says "$note"; done
+figures messy.figures
+same right messy.figures
+
+# the same documents and judgements as MIRACL, LMEB and TREC have them
+mkdir -p miracl-v1.0-xx/topics miracl-v1.0-xx/qrels miracl-corpus-v1.0-xx
+printf '7\tplay chess against the computer\n8\tlook at photos\n' > miracl-v1.0-xx/topics/topics.miracl-v1.0-xx-dev.tsv
+printf '7\t0\t1\t2\n7\t0\t5\t1\n8\t0\t2\t1\n8\t0\t9\t1\n8\t0\t3\t0\n' > miracl-v1.0-xx/qrels/qrels.miracl-v1.0-xx-dev.tsv
+corpus | sed 's/_id/docid/' | head -n 2 > miracl-corpus-v1.0-xx/docs-0.jsonl
+corpus | sed 's/_id/docid/' | tail -n 3 > miracl-corpus-v1.0-xx/docs-1.jsonl
+run_lines > miracl-v1.0-xx/candidates.run
+packed=1
+if ldd "$eval" 2> /dev/null | grep -q libz; then gzip miracl-corpus-v1.0-xx/docs-0.jsonl; else packed=0; fi
+if ldd "$eval" 2> /dev/null | grep -q libzstd && zstd --version > /dev/null 2>&1; then zstd -q --rm miracl-corpus-v1.0-xx/docs-1.jsonl; else packed=0; fi
+[ $packed -eq 1 ] || echo "without zlib, libzstd or zstd: packed files are not tried"
+rank miracl-v1.0-xx --instruction "Given a query, retrieve documents that answer the query."
+says "MIRACL layout"
+figures miracl.figures
+rank clean --instruction "Given a query, retrieve documents that answer the query."
+figures right.same
+same right.same miracl.figures
+mkdir -p trec
+printf '<top>\n<num> Number: 7\n<title> play chess against\nthe computer\n<desc> Description:\nx\n</top>\n\n<top>\n<num> Number: 8 </num>\n<title>look at photos</title>\n</top>\n' > trec/topics.txt
+sed -n '2,$p' clean/qrels/test.tsv | awk '{ print $1, 0, $2, $3 }' > trec/qrels.txt
+printf '{"7": {"1": 9, "2": 8, "3": 7, "4": 6, "5": 5}, "8": {"1": 9, "2": 8.0, "3": 7, "4": 6, "5": 5e0}, "99": {"1": 1}}' > run.json
+awk -F'"' '{ print $4 "\t" ($8 == "" ? "" : $8 " ") $12 }' clean/corpus.jsonl > trec/collection.tsv
+rank trec --run run.json
+says "TREC layout"
+figures trec.figures
+same right trec.figures
+mkdir -p Dialogue/Set/one Dialogue/Set/two
+corpus | sed 's/"_id"/"_id": "wrong", "id"/' > Dialogue/Set/corpus.jsonl
+printf '{"id": "a_7_x", "text": "play chess against the computer"}\n' > Dialogue/Set/one/queries.jsonl
+printf 'a_7_x\t1\t1\na_7_x\t5\t1\n' > Dialogue/Set/one/qrels.tsv
+printf '{"id": "a_8", "text": "look at photos"}\n' > Dialogue/Set/two/queries.jsonl
+printf 'a_8\t2\t1\n' > Dialogue/Set/two/qrels.tsv
+printf '{"scene_id": "a_7", "candidate_doc_ids": ["1", "3", "5"]}\n{"scene_id": "a_8", "candidate_doc_ids": ["2", "4"]}\n' > Dialogue/Set/candidates.jsonl
+rank Dialogue/Set/one -m R_cap@10
+says "Set/one: LMEB layout"
+says "1 queries with 3 candidates"
+rank Dialogue/Set/two
+says "1 queries with 2 candidates"
+
+# ---- what ends a run: files that are no text at all ----
+mkdir -p broken/qrels && cp clean/queries.jsonl clean/bm25.run broken && cp clean/qrels/test.tsv broken/qrels
+corpus | iconv -t UTF-16 > broken/corpus.jsonl 2> /dev/null || printf '\377\376{\000' > broken/corpus.jsonl
+expect 1 "$eval" "$model" broken
+says "UTF-16"
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n' > broken/corpus.jsonl
+expect 1 "$eval" "$model" broken
+says "Git LFS pointer"
+printf '[{"_id": "1", "text": "x"}, {"_id": "2", "text": "x"}]' > broken/corpus.jsonl
+expect 1 "$eval" "$model" broken
+says "a JSON array is no JSON Lines"
+{ echo "["; corpus | sed '$!s/$/,/'; echo "]"; } > broken/corpus.jsonl
+rank broken
+figures array.figures
+same right array.figures
+if [ $packed -eq 1 ]; then
+    { corpus; head -c 200000 /dev/urandom | od -c; } | gzip | head -c 100000 > broken/corpus.jsonl
+    expect 1 "$eval" "$model" broken
+    says "cut off"
+fi
+expect 1 "$eval" "$model" no/such/folder
+says "is no folder"
+expect 2 "$eval" "$model" clean -m nDCG@0
+expect 2 "$eval" "$model" clean -m P
+says "no measure"
+
+# ---- the first stage: BM25 finds what the words say; worked by hand for one query ----
+rank clean --first bm25
+says "BM25 (k1 0.9, b 0.4) of the corpus"
+# query 7 is "play chess against the computer": document 1 has chess and against; 5 has none of its words ("plays" is not "play"),
+# so it is not found. Query 8 finds document 2 by "photos", its title. nDCG@10 of the two: 2 / (2 + 1 / log2(3)), 1 / (1 + 1 / log2(3))
+grep -q "own order: nDCG@10 0.6867, MRR@10 1.0000, Success@1 1.0000, Recall@10 0.5000" log && ok || bad "BM25's own figures"
+rank clean --save-run saved.run
+"$eval" --measure clean/qrels/test.tsv saved.run -m nDCG@10,MRR@10,Success@1,Recall@10 2> /dev/null | awk '{ printf "%s ", $3 }' > ours
+grep "^ratio" log | awk '{ printf "%s %s %s %s ", $3, $4, $5, $6 }' > theirs
+same ours theirs
 
 cd "$root" && rm -rf "$dir"
 echo "$passed passed, $failed failed"

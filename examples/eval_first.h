@@ -1,0 +1,353 @@
+/* eval_first.h - the first stage: which documents of the corpus are reranked for each query. A run file, the candidates that
+   come with the data, or BM25.
+
+   BM25 here, so that others can repeat it: terms are runs of letters and digits in lower case, without stemming; of scripts that
+   write no spaces (Chinese, Japanese, Thai and their neighbours) every two characters that follow one another; Lucene's 33
+   English stop words are left out. score = sum over the query's terms of
+       ln(1 + (N - df + 0.5) / (df + 0.5)) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average length))
+   with k1 = 0.9 and b = 0.4 unless said otherwise (the values of Anserini), over title and text. The corpus is read twice, for the
+   statistics of the queries' terms and for the scores, and never kept: all queries are scored at once. */
+#ifndef EVAL_FIRST_H
+#define EVAL_FIRST_H
+
+#include "eval_data.h"
+
+typedef enum ev_first { EV_FIRST_AUTO, EV_FIRST_RUN, EV_FIRST_CANDIDATES, EV_FIRST_BM25 } ev_first;
+
+typedef struct ev_bm25_settings { double k1, b; } ev_bm25_settings;
+
+/* ---- terms ---------------------------------------------------------------------------------------------------------------- */
+
+typedef void ev_term_call(void *user, const char *term, size_t size);
+
+/* Scripts in which words are not parted by spaces. */
+EV__FN int ev__no_spaces(uint32_t c)
+{
+    return (c >= 0x0e00 && c < 0x1000) || (c >= 0x1780 && c < 0x1800) || (c >= 0x3040 && c < 0x3100) || (c >= 0x3400 && c < 0xa000)
+        || (c >= 0xf900 && c < 0xfb00) || (c >= 0x20000 && c < 0x32000);
+}
+
+EV__FN int ev__letter(uint32_t c)
+{
+    if (c < 0x80) return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+    if (c < 0xc0) return c == 0xaa || c == 0xb5 || c == 0xba;
+    return c != 0xd7 && c != 0xf7 && !(c >= 0x2000 && c < 0x2070) && !(c >= 0x20a0 && c < 0x20d0) && !(c >= 0x2190 && c < 0x2c00)
+        && !(c >= 0x2e00 && c < 0x3040) && !(c >= 0xfe10 && c < 0xfe70) && !(c >= 0xff00 && c < 0xff10) && c != 0xfffd
+        && c != 0x060c && c != 0x061b && c != 0x061f && c != 0x06d4 && c != 0x0964 && c != 0x0965;
+}
+
+EV__FN uint32_t ev__lower(uint32_t c)
+{
+    if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
+    if ((c >= 0xc0 && c <= 0xde && c != 0xd7) || (c >= 0x391 && c <= 0x3a9) || (c >= 0x410 && c <= 0x42f)) return c + 32;
+    if (c >= 0x400 && c <= 0x40f) return c + 80;
+    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x1e00 && c <= 0x1eff) || (c >= 0x460 && c <= 0x4ff)) && !(c & 1))
+        return c + 1;
+    return c;
+}
+
+EV__FN size_t ev__put_utf8(uint32_t c, char *to)
+{
+    if (c < 0x80) return to[0] = (char)c, 1;
+    if (c < 0x800) return to[0] = (char)(0xc0 | c >> 6), to[1] = (char)(0x80 | (c & 63)), 2;
+    if (c < 0x10000) return to[0] = (char)(0xe0 | c >> 12), to[1] = (char)(0x80 | (c >> 6 & 63)), to[2] = (char)(0x80 | (c & 63)), 3;
+    to[0] = (char)(0xf0 | c >> 18), to[1] = (char)(0x80 | (c >> 12 & 63));
+    return to[2] = (char)(0x80 | (c >> 6 & 63)), to[3] = (char)(0x80 | (c & 63)), 4;
+}
+
+EV__FN uint32_t ev__get_utf8(const char *p, size_t left, size_t *size)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    *size = kalm__json_utf8(b, left);
+    switch (*size) {
+    case 1: return b[0];
+    case 2: return (uint32_t)(b[0] & 31) << 6 | (b[1] & 63);
+    case 3: return (uint32_t)(b[0] & 15) << 12 | (uint32_t)(b[1] & 63) << 6 | (b[2] & 63);
+    case 4: return (uint32_t)(b[0] & 7) << 18 | (uint32_t)(b[1] & 63) << 12 | (uint32_t)(b[2] & 63) << 6 | (b[3] & 63);
+    default: *size = 1; return 0xfffd;
+    }
+}
+
+/* Calls for each term of a text. A term is cut at 64 bytes, so that none can be long. */
+EV__FN void ev_terms(kalm_text t, ev_term_call *call, void *user)
+{
+    char word[72], pair[8];
+    size_t i = 0, n = 0, size, last = 0, ahead;
+    while (i <= t.size) {
+        uint32_t c = i < t.size ? ev__lower(ev__get_utf8(t.data + i, t.size - i, &size)) : ' ';
+        if (i == t.size) size = 1;
+        i += size;
+        if (ev__letter(c) && !ev__no_spaces(c)) {
+            if (n < 64) n += ev__put_utf8(c, word + n);
+            last = 0;
+            continue;
+        }
+        if (n) call(user, word, n);
+        n = 0;
+        if (!ev__letter(c)) {
+            last = 0;
+            continue;
+        }
+        size = ev__put_utf8(c, pair + last);
+        if (last) {
+            call(user, pair, last + size);
+            memmove(pair, pair + last, size);
+        } else if (i >= t.size || !ev__no_spaces(ev__get_utf8(t.data + i, t.size - i, &ahead))) call(user, pair, size);
+        last = size;
+    }
+}
+
+EV__FN int ev__stop_word(const char *s, size_t n)
+{
+    static const char words[] = " a an and are as at be but by for if in into is it no not of on or such that the their then there "
+                                "these they this to was will with ";
+    char look[16];
+    if (n > 6) return 0;
+    look[0] = ' ';
+    memcpy(look + 1, s, n);
+    look[n + 1] = ' ';
+    look[n + 2] = 0;
+    return strstr(words, look) != NULL;
+}
+
+/* ---- BM25 ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct ev__best { float score; char *id; size_t size; } ev__best;
+
+typedef struct ev__bm25 {
+    ev_data  *data;
+    ev_set    terms;                   /* of all queries */
+    uint64_t *df;                      /* [terms.count] documents that have the term */
+    uint32_t *tf, *touched;            /* [terms.count] in this document; the terms that it has */
+    size_t    touches, length;
+    uint32_t *pairs, pair_count, pair_room;   /* while queries are read: term, query, in turns */
+    size_t   *first;                   /* [terms.count + 1] into of */
+    uint32_t *of;                      /* the queries of each term, once for each time that they have it */
+    double   *sum;                     /* [queries.count] of this document */
+    uint32_t *scored;                  /* queries with a sum */
+    ev__best *best;                    /* [uses][depth] a heap each, the worst first */
+    size_t   *kept, depth;
+    uint32_t *use_of;                  /* [queries.count] place in data->use */
+    uint32_t  query;                   /* whose terms are being read */
+} ev__bm25;
+
+EV__FN void ev__query_term(void *user, const char *term, size_t size)
+{
+    ev__bm25 *b = (ev__bm25 *)user;
+    kalm_text t;
+    t.data = term;
+    t.size = size;
+    if (ev__stop_word(term, size)) return;
+    if (b->pair_count + 2 > b->pair_room)
+        b->pairs = (uint32_t *)cmd_grow(b->pairs, (b->pair_room = b->pair_room ? b->pair_room * 2 : 1024) * sizeof *b->pairs);
+    b->pairs[b->pair_count++] = ev_add(&b->terms, t);
+    b->pairs[b->pair_count++] = b->query;
+}
+
+EV__FN void ev__doc_term(void *user, const char *term, size_t size)
+{
+    ev__bm25 *b = (ev__bm25 *)user;
+    kalm_text t;
+    uint32_t i;
+    t.data = term;
+    t.size = size;
+    if (ev__stop_word(term, size)) return;
+    b->length++;
+    i = ev_find(&b->terms, t);
+    if (i != EV_NONE && !b->tf[i]++) b->touched[b->touches++] = i;
+}
+
+EV__FN void ev__bm25_begin(ev__bm25 *b, ev_data *d, size_t depth)
+{
+    size_t i, n;
+    memset(b, 0, sizeof *b);
+    b->data = d;
+    b->depth = depth;
+    for (i = 0; i < d->uses; i++) {
+        b->query = d->use[i];
+        ev_terms(d->query_text[d->use[i]], ev__query_term, b);
+    }
+    n = b->terms.count;
+    b->df = (uint64_t *)cmd_alloc(n * sizeof *b->df);
+    b->tf = (uint32_t *)cmd_alloc(n * sizeof *b->tf);
+    b->touched = (uint32_t *)cmd_alloc(n * sizeof *b->touched);
+    b->first = (size_t *)cmd_alloc((n + 1) * sizeof *b->first);
+    b->of = (uint32_t *)cmd_alloc((b->pair_count / 2 + 1) * sizeof *b->of);
+    memset(b->df, 0, n * sizeof *b->df);
+    memset(b->tf, 0, n * sizeof *b->tf);
+    memset(b->first, 0, (n + 1) * sizeof *b->first);
+    for (i = 0; i < b->pair_count; i += 2) b->first[b->pairs[i] + 1]++;
+    for (i = 0; i < n; i++) b->first[i + 1] += b->first[i];
+    for (i = 0; i < b->pair_count; i += 2) b->of[b->first[b->pairs[i]]++] = b->pairs[i + 1];
+    for (i = n; i > 0; i--) b->first[i] = b->first[i - 1];
+    b->first[0] = 0;
+    b->sum = (double *)cmd_alloc(d->queries.count * sizeof *b->sum);
+    b->scored = (uint32_t *)cmd_alloc(d->queries.count * sizeof *b->scored);
+    b->use_of = (uint32_t *)cmd_alloc(d->queries.count * sizeof *b->use_of);
+    for (i = 0; i < d->queries.count; i++) b->sum[i] = 0;
+    for (i = 0; i < d->uses; i++) b->use_of[d->use[i]] = (uint32_t)i;
+    b->best = (ev__best *)cmd_alloc(d->uses * depth * sizeof *b->best);
+    b->kept = (size_t *)cmd_alloc(d->uses * sizeof *b->kept);
+    memset(b->kept, 0, d->uses * sizeof *b->kept);
+}
+
+EV__FN void ev__bm25_end(ev__bm25 *b)
+{
+    free(b->df), free(b->tf), free(b->touched), free(b->first), free(b->of), free(b->sum), free(b->scored), free(b->use_of);
+    free(b->best), free(b->kept), free(b->pairs), free(b->terms.slot), free(b->terms.id);
+}
+
+/* Does x stand behind y in trec_eval's order? */
+EV__FN int ev__worse(const ev__best *x, const ev__best *y)
+{
+    if (x->score != y->score) return x->score < y->score;
+    return ev_compare_ids(x->id, x->size, y->id, y->size) < 0;
+}
+
+EV__FN void ev__sink(ev__best *heap, size_t n, size_t at)
+{
+    for (;;) {
+        size_t child = 2 * at + 1;
+        ev__best swap;
+        if (child >= n) return;
+        if (child + 1 < n && ev__worse(&heap[child + 1], &heap[child])) child++;
+        if (!ev__worse(&heap[child], &heap[at])) return;
+        swap = heap[at], heap[at] = heap[child], heap[child] = swap;
+        at = child;
+    }
+}
+
+/* Keeps the document for the query if it is among the best so far. */
+EV__FN void ev__offer(ev__bm25 *b, uint32_t query, kalm_text id, float score)
+{
+    size_t u = b->use_of[query], *n = &b->kept[u], at;
+    ev__best *heap = b->best + u * b->depth, one;
+    one.score = score;
+    one.id = (char *)(uintptr_t)id.data;
+    one.size = id.size;
+    if (*n == b->depth) {
+        if (!ev__worse(&heap[0], &one)) return;
+        free(heap[0].id);
+        one.id = cmd_copy(id);
+        heap[0] = one;
+        ev__sink(heap, *n, 0);
+        return;
+    }
+    one.id = cmd_copy(id);
+    for (at = (*n)++; at && ev__worse(&one, &heap[(at - 1) / 2]); at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+    heap[at] = one;
+}
+
+/* The scores of one document, whose terms have been counted, for all queries that share a term with it. */
+EV__FN size_t ev__score(ev__bm25 *b, const ev_bm25_settings *s, double docs, double average)
+{
+    size_t i, k, n = 0;
+    for (i = 0; i < b->touches; i++) {
+        uint32_t t = b->touched[i];
+        double df = (double)b->df[t], tf = (double)b->tf[t];
+        double gain = log(1 + (docs - df + 0.5) / (df + 0.5)) * tf * (s->k1 + 1)
+                    / (tf + s->k1 * (1 - s->b + s->b * (double)b->length / average));
+        for (k = b->first[t]; k < b->first[t + 1]; k++) {
+            uint32_t q = b->of[k];
+            if (b->sum[q] == 0) b->scored[n++] = q;
+            b->sum[q] += gain;
+        }
+    }
+    return n;
+}
+
+/* Both passes. within: the run has candidates already (sorted by document for each query), and gets their scores. */
+EV__FN void ev__bm25_passes(ev__bm25 *b, const ev_bm25_settings *s, int within)
+{
+    ev_data *d = b->data;
+    ev_records r;
+    ev_record record;
+    cmd_progress p;
+    double docs = 0, lengths = 0;
+    size_t i, n;
+    int pass;
+    for (pass = 0; pass < 2; pass++) {
+        ev_begin_corpus(d, &r, &p, pass ? "BM25, scores" : "BM25, statistics");
+        if (pass) r.notes = NULL;      /* what is odd was told by the first pass */
+        while (ev_next_record(&r, &record)) {
+            ev_corpus_step(&r, &p);
+            b->touches = b->length = 0;
+            ev_terms(record.title, ev__doc_term, b);
+            ev_terms(record.text, ev__doc_term, b);
+            if (!pass) {
+                docs++;
+                lengths += (double)b->length;
+                for (i = 0; i < b->touches; i++) b->df[b->touched[i]]++;
+            } else {
+                uint32_t doc = within ? ev_find(&d->docs, record.id) : EV_NONE;
+                n = !within || doc != EV_NONE ? ev__score(b, s, docs, lengths / docs) : 0;
+                for (i = 0; i < n; i++) {
+                    uint32_t q = b->scored[i];
+                    ev_candidate *c = within ? ev_find_candidate(&d->run, q, doc) : NULL;
+                    if (c) c->score = (float)b->sum[q];
+                    if (!within) ev__offer(b, q, record.id, (float)b->sum[q]);
+                    b->sum[q] = 0;
+                }
+            }
+            for (i = 0; i < b->touches; i++) b->tf[b->touched[i]] = 0;
+        }
+        cmd_progress_end(&p);
+        ev_records_end(&r);
+        if (!docs) die("%s: no document could be read", d->source.corpus[0]);
+    }
+}
+
+EV__FN void ev_bm25(ev_data *d, const ev_bm25_settings *s, size_t depth, int within)
+{
+    ev__bm25 b;
+    size_t u, i;
+    ev__bm25_begin(&b, d, within ? 1 : depth);
+    ev__bm25_passes(&b, s, within);
+    for (u = 0; u < d->uses && !within; u++)
+        for (i = 0; i < b.kept[u]; i++) {
+            ev__best *one = &b.best[u * depth + i];
+            kalm_text id;
+            id.data = one->id;
+            id.size = one->size;
+            ev_add_candidate(&d->run, d->use[u], ev_add(&d->docs, id), one->score, 0);
+            free(one->id);
+        }
+    ev__bm25_end(&b);
+}
+
+/* ---- the choice --------------------------------------------------------------------------------------------------------------- */
+
+/* Fills d->run and says in d->first_stage what it is. */
+EV__FN void ev_first_stage(ev_data *d, ev_first kind, const ev_bm25_settings *bm25, size_t depth)
+{
+    const char *path = d->source.run;
+    if (kind == EV_FIRST_AUTO)
+        kind = d->source.run ? EV_FIRST_RUN : d->source.candidates ? EV_FIRST_CANDIDATES : EV_FIRST_BM25;
+    if (kind == EV_FIRST_RUN && !d->source.run) die("%s has no run; --run FILE names one", d->source.name);
+    if (kind == EV_FIRST_CANDIDATES && !d->source.candidates) die("%s has no candidates.jsonl; --candidates FILE names one", d->source.name);
+    if (kind == EV_FIRST_RUN) {
+        const char *slash = strrchr(path, '/');
+        ev_read_run(&d->run, &d->queries, &d->docs, path, &d->notes);
+        sprintf(d->first_stage, "the run %.100s", slash ? slash + 1 : path);
+    } else if (kind == EV_FIRST_CANDIDATES) {
+        path = d->source.candidates;
+        ev__read_scenes(d);
+        ev_run_finish(&d->run, d->queries.count, &d->docs, 0, path, &d->notes);
+        if (d->run.count) {            /* by document, as the second pass looks them up */
+            size_t q;
+            for (q = 0; q < d->queries.count; q++)
+                if (d->run.first[q + 1] > d->run.first[q])
+                    qsort(d->run.at + d->run.first[q], d->run.first[q + 1] - d->run.first[q], sizeof *d->run.at, ev__by_query_doc);
+        }
+        ev_bm25(d, bm25, depth, 1);
+        free(d->run.first);
+        sprintf(d->first_stage, "BM25 (k1 %g, b %g) of the candidates that come with the data", bm25->k1, bm25->b);
+    } else {
+        path = d->source.corpus[0];
+        ev_bm25(d, bm25, depth ? depth : 100, 0);
+        sprintf(d->first_stage, "BM25 (k1 %g, b %g) of the corpus", bm25->k1, bm25->b);
+    }
+    ev_finish_run(d, depth, path);
+}
+
+#endif
