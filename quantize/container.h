@@ -10,6 +10,7 @@
 #include "../src/tools/json.h"
 #include "plan.h"
 #include "../src/tools/progress.h"
+#include "../src/tools/sink.h"
 #include "stream.h"
 
 /* A section on its way into the file. */

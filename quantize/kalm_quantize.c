@@ -215,6 +215,10 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
     if (!r) r = kalm__out_section_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
     if (!r) r = kalm__out_section_strings(&sections[KALM__SECTION_STRINGS], strings, err);
     show->total = p.source_bytes;
+    kalm__catch_signals();             /* from here on there is a file to remove; before, the command just ends */
+#ifdef SIGPIPE
+    signal(SIGPIPE, kalm__on_signal);  /* nobody reads what is said: end in order */
+#endif
     if (!r) r = kalm__write_file(&p, sections, o->calibrate ? &texts : NULL, o->output, o->threads, show, &size, err);
     cmd_progress_clear(show);
     if (!r && !o->quiet) {
@@ -292,7 +296,6 @@ int main(int argc, char **argv)
     cmd_progress_begin(&show, "");
     show.patience = 0;
     show.quiet = o.quiet;
-    kalm__catch_signals();
     r = o.info || o.verify ? look(&o, &err) : convert(&o, &show, &err);
     if (r) say("%s", err.text);
     return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? EXIT_FAILED : EXIT_OK;

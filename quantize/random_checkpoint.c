@@ -8,6 +8,7 @@
 #include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/tools/options.h"
+#include "../src/tools/sink.h"
 #include <stdio.h>
 #include <stdlib.h>
 #if defined(_WIN32)
@@ -273,16 +274,10 @@ enum { CHUNK = 1 << 20 };              /* numbers at a time */
 
 static kalm_result write_text(const char *dir, const char *name, const char *text, kalm_error *err)
 {
-    kalm__sink sink;
     char *path = kalm__join_path(dir, name);
     kalm_result r;
-    sink.fd = -1;
-    sink.path = sink.temporary = NULL;
     if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
-    r = kalm__sink_open(&sink, path, err);
-    if (!r) r = kalm__sink_write(&sink, 0, text, strlen(text), err);
-    if (!r) r = kalm__sink_finish(&sink, err);
-    if (r) kalm__sink_abandon(&sink);
+    r = kalm__write_whole(path, text, strlen(text), err);
     free(path);
     return r;
 }

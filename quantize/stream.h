@@ -11,6 +11,7 @@
 #include "calibrate.h"
 #include "plan.h"
 #include "../src/tools/progress.h"
+#include "../src/tools/sink.h"
 #include "units.h"
 
 /* The section of the weights as it grows. */

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -544,12 +545,82 @@ static void interrupt_with(int number)
     CHECKF(count_files(TMP, "out.kalm") == 0, "signal %d: a file is left behind", number);
 }
 
+/* A run that is killed leaves its temporary file, which the next run removes; files that are not left over stay. */
+static void test_left_over(void)
+{
+    static const char *const stay[] = {
+        "/out.kalm.tmp-0123456789a", "/out.kalm.tmp-0123456789abc", "/out.kalm.tmp-0123456789AB", "/out.kalm.tmp-0123456789ag",
+        "/xout.kalm.tmp-0123456789ab", "/out.kalm.tmp-", "/out.kalm.tmp-111111111111", "/out.kalm.tmp-222222222222",
+        "/out.kalm.tmp-333333333333", "/out.kalm.tmp-444444444444"
+    };
+    struct timespec ms;
+    struct stat st;
+    pid_t child;
+    int i, seen = 0, held;
+    char path[200];
+    CHECK(run("rm -rf " TMP "/left && mkdir " TMP "/left") == 0);
+    ms.tv_sec = 0;
+    ms.tv_nsec = 1000000;
+    child = fork();
+    if (!child) {
+        execl(QUANTIZE, QUANTIZE, TMP "/long", TMP "/left/out.kalm", "--weights", "q4", "--yes-id", "1", "--no-id", "2", "--threads",
+              "1", "--quiet", (char *)NULL);
+        _exit(99);
+    }
+    for (i = 0; i < 5000 && !seen; i++) {
+        nanosleep(&ms, NULL);
+        seen = count_files(TMP "/left", "out.kalm.tmp-");
+    }
+    /* another run beside it leaves its file alone */
+    CHECK(run(QUANTIZE " " BASE " " TMP "/left/out.kalm --quiet" IDS) == 0);
+    CHECK(count_files(TMP "/left", "out.kalm.tmp-") == 1);
+    kill(child, SIGKILL);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    CHECK(seen == 1 && count_files(TMP "/left", "out.kalm.tmp-") == 1);
+    write_bytes(TMP "/left/out.kalm.tmp-0123456789ab", "", 0);
+    /* names of other forms; a link, a second name, a folder, and a file that a writer holds */
+    for (i = 0; i < 6; i++) {
+        snprintf(path, sizeof path, "%s%s", TMP "/left", stay[i]);
+        write_bytes(path, "mine", 4);
+    }
+    write_bytes(TMP "/left/precious", "mine", 4);
+    CHECK(!symlink("precious", TMP "/left/out.kalm.tmp-111111111111"));
+    CHECK(!link(TMP "/left/precious", TMP "/left/out.kalm.tmp-222222222222"));
+    CHECK(!mkdir(TMP "/left/out.kalm.tmp-333333333333", 0777));
+    write_bytes(TMP "/left/out.kalm.tmp-444444444444", "mine", 4);
+    held = open(TMP "/left/out.kalm.tmp-444444444444", O_RDONLY);
+    CHECK(held >= 0 && !flock(held, LOCK_EX));
+    CHECK(!chmod(TMP "/left/out.kalm", 0640));
+    CHECK(run("cd " TMP "/left && case " QUANTIZE " in /*) q=" QUANTIZE " ;; *) q=$OLDPWD/" QUANTIZE " ;; esac && \"$q\" ../base out.kalm "
+              "--quiet" IDS) == 0);
+    CHECKF(count_files(TMP "/left", "out.kalm.tmp-") == 9 && exists(TMP "/left/precious"), "%d files stay",
+           count_files(TMP "/left", "out.kalm.tmp-"));
+    CHECK(!exists(TMP "/left/out.kalm.tmp-0123456789ab"));
+    for (i = 0; i < (int)(sizeof stay / sizeof *stay); i++) {
+        snprintf(path, sizeof path, "%s%s", TMP "/left", stay[i]);
+        CHECKF(!lstat(path, &st), "%s is gone", path);
+    }
+    CHECK(!stat(TMP "/left/out.kalm", &st) && (st.st_mode & 0777) == 0640);
+    close(held);
+    /* what is no file is not replaced */
+    CHECK(!mkfifo(TMP "/left/pipe", 0666) && run("timeout 20 " QUANTIZE " " BASE " " TMP "/left/pipe --quiet" IDS) == 1
+          && strstr(said, "left/pipe cannot be written: it is not a regular file"));
+    CHECK(!stat(TMP "/left/pipe", &st) && S_ISFIFO(st.st_mode));
+    CHECK(run(QUANTIZE " " BASE " " TMP "/left --quiet" IDS) == 1 && strstr(said, "left cannot be written: it is a folder"));
+    /* nobody listens */
+    CHECK(run("{ " QUANTIZE " " TMP "/long " TMP "/left/deaf.kalm --weights q4" IDS "; echo $? > " TMP "/left/status; } 2>&1 | true; "
+              "cat " TMP "/left/status") == 0);
+    CHECKF(!strcmp(said, "141\n"), "status %s", said);
+    CHECK(count_files(TMP "/left", "deaf.kalm") == 0);
+}
+
 static void test_remains(void)
 {
     CHECK(run("rm -rf " TMP "/long && " RANDOM " nano layers=3 vocabulary=2000 --quiet " TMP "/long") == 0);
     interrupt_with(SIGINT);
     interrupt_with(SIGTERM);
     interrupt_with(SIGHUP);
+    test_left_over();
     CHECK(run(QUANTIZE " " BASE " " TMP "/no/such/folder/out.kalm --quiet" IDS) == 1
           && strstr(said, "cannot create " TMP "/no/such/folder/out.kalm.tmp-") && strstr(said, "No such file or directory"));
     /* a limit on the size of files stands for a full disk where nothing may be mounted */

@@ -4,6 +4,7 @@
 #  define KALM_UTF8PROC
 #endif
 #include "../src/tools/command.h"
+#include "../src/tools/sink.h"
 #include "import.h"
 
 typedef struct options {
