@@ -175,5 +175,7 @@ dist: header
 	git archive --prefix=kalm_rerank-$(VERSION)/ -o build/kalm_rerank-$(VERSION).tar.gz HEAD
 include tests/nets.mk
 
+tags: $(PARTS)
+	ctags -f $@ $(PARTS) $(wildcard quantize/*.c tokenizer/*.c examples/*.[ch] tests/*.[ch] tests/fuzz/*.h)
 clean:
-	rm -rf build
+	rm -rf build tags

@@ -38,6 +38,17 @@ done
 # the mean of all numbers is the same whatever the bits, but for rounding
 [ ! -s "$dir/means" ] || expect "the same rows at 32, 16 and 8 bits" awk 'NR == 1 { m = $1 } { d = $1 - m; if (d < 0) d = -d; if (d > 0.002) bad = 1 } END { exit bad || NR != 3 }' "$dir/means"
 
+# README: its program compiles with the command that it names, and the ranking that it shows is the one that the demo prints
+sed -n '/^```c$/,/^```$/p' README.md | sed '1d;$d' > "$dir/program.c"
+expect "README: the first program" sh -c "grep -q KALM_RERANK_IMPLEMENTATION '$dir/program.c' && ${CC:-cc} -std=c99 -Wall -Wextra -Werror -I. -fsyntax-only '$dir/program.c'"
+sh examples/demo.sh "$build" > "$dir/demo" 2>&1
+sed -n '/^rank   score/,/^```$/p' README.md | sed '$d' > "$dir/shown"
+expect "README: the demo" sh -c "test -s '$dir/shown' && grep -qF \"\$(tail -n 1 '$dir/shown')\" '$dir/demo' && test \$(grep -cFxf '$dir/shown' '$dir/demo') -ge 6"
+expect "README: under 150 lines" sh -c 'test "$(wc -l < README.md)" -lt 150'
+# the figures of README stand in the pages that say how they were taken
+for figure in 1620 970 818 777 '4\.9' '1\.5' 0.7789 0.7760 0.6889; do
+    expect "README: $figure is explained" sh -c "grep -q '$figure' README.md && grep -q '$figure' docs/SPEED.md docs/QUALITY.md"
+done
 for page in README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md examples/*/README.md; do
     [ -f "$page" ] || continue
     for link in $(grep -o '](\([^)#: ]*\)[)#]' "$page" | sed 's/^](//; s/[)#]$//' | sort -u); do
