@@ -1,0 +1,81 @@
+#!/bin/bash
+# mutate.sh [-j JOBS] [-n SAMPLE] [-s SEED] [-b BUILD] [PATTERN...] - puts one mistake at a time into a copy of the tree and runs the tests
+# that should notice it: what no test notices wants a test. Mistakes are lines of tests/mutations.tsv:
+#     file TAB text that stands once in the file TAB what it becomes TAB tests, separated by spaces [TAB why it may survive]
+# PATTERN: only mistakes whose line matches it. -n: that many of them, chosen by SEED. -l: only looks whether each text still stands once.
+# Ends with "N passed, N failed": caught, or alive without a reason. About 15 CPU seconds each.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+jobs=$(nproc) sample=0 seed=1 build=$PWD/build/mutate list=
+while getopts j:n:s:b:l o; do
+    case $o in j) jobs=$OPTARG ;; n) sample=$OPTARG ;; s) seed=$OPTARG ;; b) build=$OPTARG ;; l) list=1 ;; *) exit 2 ;; esac
+done
+shift $((OPTIND - 1))
+mkdir -p "$build"
+chosen=$build/chosen
+grep -v '^#' tests/mutations.tsv | grep . > "$build/all"
+if [ $# -eq 0 ]; then cp "$build/all" "$chosen"; else
+    : > "$chosen"
+    for p; do grep -- "$p" "$build/all" >> "$chosen"; done
+fi
+if [ "$sample" -gt 0 ]; then
+    awk -v n="$sample" -v seed="$seed" 'BEGIN { srand(seed) } { print rand() "\t" $0 }' "$chosen" | sort -n | head -n "$sample" | cut -f2- > "$chosen.some"
+    mv "$chosen.some" "$chosen"
+fi
+
+# The text must stand exactly once, or the mistake is not the one that was meant.
+stale=0
+while IFS=$'\t' read -r file old new tests why; do
+    n=$(grep -cF -- "$old" "$file" 2> /dev/null)
+    [ "$n" = 1 ] || { echo "stands ${n:-0} times in $file: $old"; stale=$((stale + 1)); }
+done < "$chosen"
+if [ -n "$list" ]; then
+    echo "$(($(wc -l < "$chosen") - stale)) passed, $stale failed"
+    [ $stale -eq 0 ]
+    exit
+fi
+
+tree() {
+    mkdir -p "$1"
+    tar cf - --exclude=./build --exclude=./.git . | tar xf - -C "$1"
+}
+
+# one LINE-NUMBER: tries it in a tree that no other job uses
+one() {
+    local number=$1 file old new tests why slot=0 dir log test caught=
+    IFS=$'\t' read -r file old new tests why < <(sed -n "${number}p" "$chosen")
+    while ! mkdir "$build/lock.$slot" 2> /dev/null; do slot=$(((slot + 1) % (jobs + 1))); done
+    dir=$build/tree.$slot log=$build/log.$number
+    [ -e "$dir/Makefile" ] || tree "$dir"
+    cp "$file" "$dir/$file.kept"
+    OLD=$old NEW=$new awk 'BEGIN { old = ENVIRON["OLD"]; new = ENVIRON["NEW"] }
+        !done && (at = index($0, old)) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); done = 1 } { print }' "$file" > "$dir/$file"
+    (
+        cd "$dir" || exit 1
+        binaries=
+        for test in $tests; do case $test in *.sh) binaries="$binaries all" ;; *) binaries="$binaries build/tests/$test" ;; esac; done
+        # a mistake that does not compile is caught as well
+        timeout 300 make -s build/kalm-quantize build/tiny.kalm build/kalm-rerank $binaries CFLAGS="-O1 -w" || exit 3
+        for test in $tests; do
+            case $test in
+            *.sh) timeout 300 sh "tests/$test" build ;;
+            *) timeout 120 "build/tests/$test" ;;
+            esac || { echo "caught by $test"; exit 4; }
+        done
+    ) > "$log" 2>&1 < /dev/null
+    case $? in
+    3) caught="does not build" ;;
+    4) caught=$(tail -n 1 "$log") ;;
+    esac
+    cp "$file" "$dir/$file" && rm -f "$dir/$file.kept"
+    rmdir "$build/lock.$slot"
+    if [ -n "$caught" ]; then printf 'caught\t%s\t%s\t%s\n' "$file" "$old" "$caught"
+    elif [ -n "$why" ]; then printf 'allowed\t%s\t%s\t%s\n' "$file" "$old" "$why"
+    else printf 'ALIVE\t%s\t%s -> %s\n' "$file" "$old" "$new"; fi
+}
+export -f one tree
+export build chosen jobs
+rm -rf "$build"/lock.* "$build"/log.*
+seq "$(wc -l < "$chosen")" | xargs -P "$jobs" -I{} bash -c 'one {}' | tee "$build/result"
+awk -F'\t' -v stale="$stale" '$1 == "caught" { c++ } $1 == "allowed" { a++ } $1 == "ALIVE" { l++ }
+    END { printf "%d caught, %d alive for a reason, %d alive, %d that stand no more\n", c, a, l, stale; printf "%d passed, %d failed\n", c + a, l + stale; exit l + stale > 0 }' "$build/result"
