@@ -260,4 +260,15 @@ EV__FN void ev_finish_run(ev_data *d, size_t depth, const char *path)
     free(used);
 }
 
+EV__FN void ev_data_end(ev_data *d)
+{
+    ev_set_end(&d->queries);
+    ev_set_end(&d->docs);
+    ev_pool_end(&d->texts);
+    ev_notes_end(&d->notes);
+    free(d->query_text), free(d->use), free(d->flags), free(d->doc_text);
+    free(d->qrels.at), free(d->qrels.first), free(d->run.at), free(d->run.first);
+    memset(d, 0, sizeof *d);
+}
+
 #endif

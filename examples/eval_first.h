@@ -194,7 +194,8 @@ EV__FN void ev__bm25_begin(ev__bm25 *b, ev_data *d, size_t depth)
 EV__FN void ev__bm25_end(ev__bm25 *b)
 {
     free(b->df), free(b->tf), free(b->touched), free(b->first), free(b->of), free(b->sum), free(b->scored), free(b->use_of);
-    free(b->best), free(b->kept), free(b->pairs), free(b->terms.slot), free(b->terms.id);
+    free(b->best), free(b->kept), free(b->pairs);
+    ev_set_end(&b->terms);
 }
 
 /* Does x stand behind y in trec_eval's order? */

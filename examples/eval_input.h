@@ -62,6 +62,14 @@ EV__FN void ev_print_note(FILE *f, const ev_note *n)
     fprintf(f, ": %s", n->text);
 }
 
+EV__FN void ev_notes_end(ev_notes *n)
+{
+    size_t i;
+    for (i = 0; i < n->count; i++) free(n->note[i].file), free(n->note[i].text);
+    free(n->note);
+    memset(n, 0, sizeof *n);
+}
+
 EV__FN void ev_print_notes(FILE *f, const ev_notes *n)
 {
     size_t i;
@@ -306,18 +314,19 @@ EV__FN kalm_text ev_read_all(const char *path, ev_notes *notes)
 
 /* ---- sets of ids --------------------------------------------------------------------------------------------------------- */
 
-/* Strings that are to stay, in blocks; never given back one by one. */
-typedef struct ev_pool { char *block; size_t used, room; uint64_t total; } ev_pool;
+/* Strings that are to stay, in blocks, given back all together. The first bytes of a block are a pointer to the one before. */
+typedef struct ev_pool { char *block; size_t used, room; } ev_pool;
 
 EV__FN kalm_text ev_keep(ev_pool *p, kalm_text t)
 {
     kalm_text kept;
     char *to;
     if (p->room - p->used < t.size + 1) {
-        p->room = kalm__max((size_t)1 << 20, t.size + 1);
+        char *before = p->block;
+        p->room = kalm__max((size_t)1 << 20, t.size + 1 + sizeof before);
         p->block = (char *)cmd_alloc(p->room);
-        p->used = 0;
-        p->total += p->room;
+        memcpy(p->block, &before, sizeof before);
+        p->used = sizeof before;
     }
     to = p->block + p->used;
     if (t.size) memcpy(to, t.data, t.size);
@@ -326,6 +335,17 @@ EV__FN kalm_text ev_keep(ev_pool *p, kalm_text t)
     kept.data = to;
     kept.size = t.size;
     return kept;
+}
+
+EV__FN void ev_pool_end(ev_pool *p)
+{
+    while (p->block) {
+        char *before;
+        memcpy(&before, p->block, sizeof before);
+        free(p->block);
+        p->block = before;
+    }
+    memset(p, 0, sizeof *p);
 }
 
 /* Numbers 0, 1, 2, ... for strings, in the order in which they came. */
@@ -423,6 +443,14 @@ EV__FN uint32_t ev_add(ev_set *s, kalm_text id)
     s->id[s->count] = ev_keep(&s->pool, id);
     s->slot[at] = (uint32_t)++s->count;
     return (uint32_t)(s->count - 1);
+}
+
+EV__FN void ev_set_end(ev_set *s)
+{
+    free(s->id);
+    free(s->slot);
+    ev_pool_end(&s->pool);
+    memset(s, 0, sizeof *s);
 }
 
 #endif

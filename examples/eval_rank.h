@@ -18,6 +18,7 @@ typedef struct ev_job {
     ev_kind_of_rows kind[EV_KINDS_MOST];
     size_t          kinds;
     uint32_t        base;              /* the ratio at which documents are encoded; divides all others */
+    int             direct;            /* there is one ratio and row type: documents are encoded at it and not pooled again */
     size_t          memory;            /* bytes of encoded documents held at a time */
     ev_journal     *journal;           /* NULL: none */
 } ev_job;
@@ -305,7 +306,7 @@ EV__FN size_t ev__encode_chunk(ev__work *w)
     }
     if (!n) return bytes;
     params.ratio = w->job->base;
-    params.bits = w->job->kinds == 1 ? w->job->kind[0].bits : 32;
+    params.bits = w->job->direct ? w->job->kind[0].bits : 32;
     seconds = kalm__now();
     ev_check(kalm_encode(w->ctx, texts, n, &params, docs, &err), &err);
     seconds = kalm__now() - seconds;
@@ -370,14 +371,14 @@ EV__FN void ev__rank_group(ev__work *w)
         if (!n) continue;
         qsort(entry, n, sizeof *entry, ev__places_up);
         for (i = 0; i < w->group_count; i++) {
-            if (w->job->kinds == 1) w->pooled[i] = w->fine[i];
+            if (w->job->direct) w->pooled[i] = w->fine[i];
             else ev_check(kalm_doc_repool(w->model, w->fine[i], w->job->kind[k].ratio, w->job->kind[k].bits, &w->pooled[i], &err), &err);
         }
         for (from = 0; from < n; from = e) {
             for (e = from + 1; e < n && w->d->run.at[entry[e]].query == w->d->run.at[entry[from]].query; e++) {}
             ev__rank_some(w, k, entry + from, e - from);
         }
-        for (i = 0; i < w->group_count && w->job->kinds > 1; i++) kalm_doc_free(w->pooled[i]);
+        for (i = 0; i < w->group_count && !w->job->direct; i++) kalm_doc_free(w->pooled[i]);
     }
     free(entry);
     for (i = 0; i < w->group_count; i++) kalm_doc_free(w->fine[i]);

@@ -266,6 +266,19 @@ EV__FN char *ev__own_run(const char *dir)
     return path;
 }
 
+/* CQADupStack is one data set of BEIR in twelve folders. */
+EV__FN void ev__sub_forum(ev_source *s, const char *above, const char *name)
+{
+    char *up, *dataset;
+    ev__last_part(above, &up, &dataset);
+    if (strcmp(dataset, "cqadupstack") == 0) {
+        s->name = (char *)cmd_alloc(strlen(dataset) + strlen(name) + 2);
+        sprintf(s->name, "%s/%s", dataset, name);
+    }
+    free(up);
+    free(dataset);
+}
+
 /* Looks at a folder. 0: it is no test collection, and nothing else is said. */
 EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
 {
@@ -290,6 +303,7 @@ EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
         s->layout = EV_BEIR;
         if (!w->qrels) s->qrels = ev__split_file(qrels, split, usual, 3, &split);
         if (corpus) ev__corpus_at(s, corpus);
+        ev__sub_forum(s, above, name);
     } else {
         free(s->queries);
         s->queries = NULL;

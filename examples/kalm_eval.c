@@ -3,19 +3,19 @@
    command line and hands each job to its part. */
 #include "../src/tools/command.h"
 #include "eval_report.h"
-#include "eval_instructions.h"
 #include "eval_first.h"
+#include "eval_tables.h"
 
 enum { MAX_RATIOS = 32, MAX_COMPARISONS = 8 };
 
 typedef struct options {
-    const char   *instruction, *system, *instructions, *save_run;
+    const char   *instruction, *system, *instructions, *save_run, *tables, *merge, *baseline;
     ev_where      where;
     ev_comparison compare[MAX_COMPARISONS];
-    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits, memory, first;
+    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[3], bit_kinds, memory, first, rounds;
     ev_limits     limits;
     double        k1, b;
-    int           json, measure;
+    int           json, measure, both;
     ev_settings   settings;
     kalm_config   config;
 } options;
@@ -86,6 +86,27 @@ static void read_ratios(cmd_args *a, const char *name, const char *value)
     o->ratios = read_list(name, value, o->ratio, MAX_RATIOS, 1, 1u << 20);
 }
 
+static void read_bits(cmd_args *a, const char *name, const char *value)
+{
+    options *o = (options *)a->to;
+    uint32_t i;
+    o->bit_kinds = read_list(name, value, o->bits, 3, 8, 32);
+    for (i = 0; i < o->bit_kinds; i++)
+        if (o->bits[i] != 8 && o->bits[i] != 16 && o->bits[i] != 32) die_usage("%s must be 32, 16 or 8", name);
+}
+
+/* "2/8": the second of eight */
+static void read_shard(cmd_args *a, const char *name, const char *value)
+{
+    options *o = (options *)a->to;
+    char word[16];
+    size_t n = strcspn(value, "/");
+    if (!value[n]) die_usage("%s must be i/n, such as 2/8", name);
+    sprintf(word, "%.*s", (int)kalm__min(n, 15), value);
+    o->limits.shards = cmd_number(name, value + n + 1, 1, 1u << 20);
+    o->limits.shard = cmd_number(name, word, 1, o->limits.shards);
+}
+
 static void add_measures(cmd_args *a, const char *name, const char *value)
 {
     (void)name;
@@ -111,7 +132,7 @@ static const cmd_option table[] = {
     CMD_REAL("--b", "X", options, b, "of BM25 (default 0.4)"),
     CMD_HEADING("The model"),
     CMD_CALL("--ratio", "N[,N...]", read_ratios, "pooling ratios (default 4); each document is encoded once"),
-    CMD_NUMBER("--bits", "32|16|8", options, bits, 8, 32, "kept of each number of a document (default 16)"),
+    CMD_CALL("--bits", "32|16|8", read_bits, "kept of each number of a document (default 16; --tables takes several, 32,16,8)"),
     CMD_TEXT("--instruction", "TEXT", options, instruction,
              "what makes a document a good one (default: the published one of the data set, else the model's own)"),
     CMD_TEXT("--instructions", "FILE", options, instructions, "JSON: {\"data set\": \"instruction\"} or {\"data set\": {\"task\": ...}}"),
@@ -135,6 +156,15 @@ static const cmd_option table[] = {
     CMD_NUMBER("-l", "GRADE", options, settings.level, 1, 1u << 30, "the least grade that is relevant (default 1)"),
     CMD_TEXT("--save-run", "FILE", options, save_run, "write the ranking (TREC format; one ratio)"),
     CMD_FLAG("--json", options, json, "one JSON object instead of tables"),
+    CMD_HEADING("Tables"),
+    CMD_TEXT("--tables", "OUT", options, tables, "each model over each test collection in the folders, at every ratio and row type; results "
+             "and tables go to the folder OUT, and the same command goes on where it was stopped or killed"),
+    CMD_FLAG("--both", options, both, "with the published instructions and with the model's default, to compare them"),
+    CMD_TEXT("--baseline", "SYSTEM", options, baseline, "what differences are measured against, as a row of the tables is called (default: the "
+             "first stage)"),
+    CMD_NUMBER("--rounds", "N", options, rounds, 100, 10000000, "samples of a test of significance (default 10000)"),
+    CMD_CALL("--shard", "I/N", read_shard, "of the queries every N-th from the I-th on, for one of N processes or machines"),
+    CMD_TEXT("--merge", "OUT", options, merge, "put the results of shards together in the folder OUT and make the tables"),
     CMD_HEADING("Measuring a ready run"),
     CMD_FLAG("--measure", options, measure, "measure RUN by the judgements QRELS; the figures are those of trec_eval"),
     CMD_NUMBER("-M", "N", options, settings.depth, 1, UINT32_MAX, "the first N documents of each query alone")
@@ -143,6 +173,8 @@ static const cmd_option table[] = {
 static const cmd_program program = {
     "kalm-eval",
     "MODEL.kalm FOLDER [options]\n"
+    "--tables OUT FOLDER... MODEL.kalm... [--ratio 1,2,4,8] [--bits 32,16,8] [--shard I/N]\n"
+    "--merge OUT SHARD...\n"
     "--measure QRELS RUN [-m MEASURES] [-q] [-c] [-l GRADE] [-M N] [--json]",
     "Rerank the candidates of a test collection and measure the order. FOLDER has the layout of BEIR (corpus.jsonl, queries.jsonl, "
     "qrels/test.tsv), LMEB, MIRACL or TREC, plain or packed with gzip or zstd; which one is found out by looking.",
@@ -152,16 +184,13 @@ static const cmd_program program = {
     NULL
 };
 
-static void check_bits(const char *name, uint32_t bits)
-{
-    if (bits != 8 && bits != 16 && bits != 32) die_usage("%s must be 32, 16 or 8", name);
-}
-
 static void read_options(options *o, cmd_args *a, int argc, char **argv)
 {
     uint32_t i;
     memset(o, 0, sizeof *o);
-    o->bits = 16;
+    o->bits[0] = 16;
+    o->bit_kinds = 1;
+    o->rounds = EV_ROUNDS;
     o->settings.level = 1;
     o->memory = 512;
     o->limits.depth = 100;
@@ -171,8 +200,10 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
     cmd_parse(a, &program, o, argc, argv);
     if (o->measure && a->words != 2) die_usage("--measure needs a file of judgements and a run");
-    if (a->words != 2) die_usage("a model and a folder are needed");
-    check_bits("--bits", o->bits);
+    if (o->tables && a->words < 2) die_usage("--tables needs folders and models");
+    if (o->merge && !a->words) die_usage("--merge needs the folders of the shards");
+    if (!o->tables && !o->merge && a->words != 2) die_usage("a model and a folder are needed");
+    if (!o->tables && o->bit_kinds > 1) die_usage("--bits takes several with --tables alone");
     if (!o->ratios) o->ratio[o->ratios++] = 4;
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
     if (o->k1 < 0 || o->b < 0 || o->b > 1) die_usage("--k1 must be 0 or more, --b from 0 to 1");
@@ -193,35 +224,37 @@ static uint32_t common_divisor(uint32_t a, uint32_t b)
     return a;
 }
 
-/* The test collection in `dir`: its queries, candidates, and the candidates' texts. */
-static void load_data(ev_data *d, const options *o, const char *dir)
+/* A test collection: its queries, candidates, and the candidates' texts. 0: none of the queries is in this shard. */
+static int load_data(ev_data *d, const options *o, const ev_source *source)
 {
     ev_bm25_settings bm25;
-    ev_source source;
     bm25.k1 = o->k1;
     bm25.b = o->b;
-    ev_find_source(&source, dir, &o->where);
-    ev_check_source(&source, dir);
-    ev_load_queries(d, &source, &o->limits);
+    ev_load_queries(d, source, &o->limits);
+    if (!d->uses) return 0;
     ev_first_stage(d, (ev_first)o->first, &bm25, o->limits.depth);
     ev_pick_texts(d);
+    return 1;
 }
 
+/* bits: of all row types; 0: those of --bits, each with each ratio, encoded at ratio 1 */
 static void prepare_job(ev_job *job, const options *o, const char *model, uint32_t bits, const char *instruction)
 {
-    uint32_t k;
+    uint32_t k, i;
     memset(job, 0, sizeof *job);
     job->path = model;
     job->config = o->config;
     job->memory = (size_t)o->memory << 20;
     if (instruction) job->params.instruction = kalm__text(instruction);
     if (o->system) job->params.system = kalm__text(o->system);
-    for (k = 0; k < o->ratios; k++) {
-        job->kind[k].ratio = o->ratio[k];
-        job->kind[k].bits = bits;
-        job->base = common_divisor(o->ratio[k], job->base);
-    }
-    job->kinds = o->ratios;
+    for (i = 0; i < (bits ? 1 : o->bit_kinds); i++)
+        for (k = 0; k < o->ratios; k++) {
+            if (job->kinds == EV_KINDS_MOST) die_usage("at most %d ratios times row types", (int)EV_KINDS_MOST);
+            job->kind[job->kinds].ratio = o->ratio[k];
+            job->kind[job->kinds++].bits = bits ? bits : o->bits[i];
+            job->direct = bits && o->ratios == 1;
+            job->base = bits ? common_divisor(o->ratio[k], job->base) : 1;
+        }
 }
 
 static ev_instruction choose_instruction(const options *o, const ev_source *s)
@@ -240,6 +273,7 @@ static ev_instruction choose_instruction(const options *o, const ev_source *s)
 static int rank_collection(options *o, const char *model, const char *dir)
 {
     ev_data d;
+    ev_source source;
     ev_report r;
     ev_ranked mine, other;
     ev_job job;
@@ -252,9 +286,11 @@ static int rank_collection(options *o, const char *model, const char *dir)
     settings.measures = 0;
     ev_add_measures(&settings, "nDCG@10,MRR@10,Success@1,Recall@10");
     for (i = 0; i < o->settings.measures; i++) ev_add_measure(&settings, o->settings.measure[i]);
-    load_data(&d, o, dir);
+    ev_find_source(&source, dir, &o->where);
+    ev_check_source(&source, dir);
+    if (!load_data(&d, o, &source)) die("%s has no query for this shard", source.name);
     instruction = choose_instruction(o, &d.source);
-    prepare_job(&job, o, model, o->bits, instruction.text);
+    prepare_job(&job, o, model, o->bits[0], instruction.text);
     r.d = &d;
     r.s = &settings;
     r.order = ev_sorted(&d.queries);
@@ -264,12 +300,12 @@ static int rank_collection(options *o, const char *model, const char *dir)
     ev_rank_all(&mine, &d, &job);
     if (o->save_run) ev_save_run(o->save_run, &d, mine.margin[0], "kalm");
     ev_report_begin(&r, instruction.origin);
-    ev_report_ranking(&r, &mine, o->bits, NULL, NULL);
+    ev_report_ranking(&r, &mine, o->bits[0], NULL, NULL);
     if (o->settings.each && !o->json) ev_report_each(&r, &mine);
     fflush(stdout);
     for (i = 0; i < o->comparisons; i++) {
         const ev_comparison *c = &o->compare[i];
-        uint32_t bits = c->bits ? c->bits : o->bits;
+        uint32_t bits = c->bits ? c->bits : o->bits[0];
         prepare_job(&job, o, c->bits ? model : c->path, bits, instruction.text);
         if (c->is_run) ev_load_margins(&other, &d, c->path);
         else ev_rank_all(&other, &d, &job);
@@ -279,6 +315,100 @@ static int rank_collection(options *o, const char *model, const char *dir)
     }
     ev_report_end(&r);
     return status;
+}
+
+/* ---- tables -------------------------------------------------------------------------------------------------------------- */
+
+/* One model over one collection, with one instruction. */
+static void table_job(const options *o, const ev_data *d, const char *model, const ev_asked *asked)
+{
+    ev_job job;
+    ev_ranked ranked;
+    size_t k, done = 0, i;
+    prepare_job(&job, o, model, 0, asked->instruction.text);
+    ev_do_job(o->tables, d, &job, asked, &ranked);
+    for (k = 0; k < job.kinds; k++)
+        for (i = 0; i < d->run.count; i++) done += ranked.margin[k][i] == ranked.margin[k][i];
+    fprintf(stderr, "%s %s over %s: %llu documents encoded, %llu pairs scored, %llu were there; %llu of %llu\n", ranked.name, ranked.weights,
+            d->source.name, (unsigned long long)ranked.encoded_now, (unsigned long long)ranked.ranked_now,
+            (unsigned long long)ranked.ranked_before, (unsigned long long)done, (unsigned long long)(d->run.count * job.kinds));
+    ev_ranked_end(&ranked, job.kinds);
+}
+
+static void table_collection(const options *o, const ev_source *source, const cmd_args *a)
+{
+    ev_data d;
+    ev_asked asked;
+    size_t i;
+    if (!load_data(&d, o, source)) {
+        say("%s has no query for this shard", source->name);
+        ev_data_end(&d);
+        return;
+    }
+    asked.instruction = choose_instruction(o, source);
+    asked.label = !asked.instruction.text ? "default" : o->instruction || o->instructions ? "given" : "published";
+    ev_say_source(stderr, &d, asked.instruction.origin);
+    ev_print_notes(stderr, &d.notes);
+    ev_write_queries(o->tables, &d);
+    for (i = 0; i < a->words; i++) {
+        if (kalm__directory_exists(a->word[i])) continue;
+        table_job(o, &d, a->word[i], &asked);
+        if (o->both && asked.instruction.text) {
+            ev_asked plain;
+            plain.label = "default";
+            plain.instruction.text = NULL;
+            plain.instruction.origin = "the model's default";
+            table_job(o, &d, a->word[i], &plain);
+        }
+    }
+    ev_data_end(&d);
+}
+
+static int write_tables(const options *o, const char *out)
+{
+    ev_settings settings = o->settings;
+    ev_results r;
+    ev_tables t;
+    size_t i;
+    if (!settings.measures) ev_add_measures(&settings, "nDCG@10,MAP,MRR@10,Recall@100,P@10,Success@1,R_cap@10");
+    ev_read_results(&r, out, &settings);
+    t.r = &r;
+    t.out = out;
+    t.rounds = o->rounds;
+    t.baseline = 0;
+    for (i = 1; o->baseline && i < r.systems; i++) {
+        char name[240];
+        ev_system_name(&r.system[i], "", name, sizeof name);
+        if (strcmp(name, o->baseline) == 0) t.baseline = i;
+    }
+    if (o->baseline && !t.baseline && strcmp(o->baseline, "first stage")) die("no row of the tables is called '%s'", o->baseline);
+    ev_write_tables(&t);
+    printf("%s/quality.md, quality.csv, quality.json, cost.md, cost.csv, charts/\n", out);
+    cmd_flush();
+    return EXIT_OK;
+}
+
+static int make_tables(const options *o, const cmd_args *a)
+{
+    ev_source *source = NULL;
+    size_t count = 0, models = 0, i, k;
+    for (i = 0; i < a->words; i++) {
+        if (kalm__directory_exists(a->word[i])) ev_find_sources(a->word[i], &o->where, 4, &source, &count);
+        else models++;
+    }
+    if (!models) die_usage("--tables needs a model");
+    if (!count) die("none of the folders is a test collection or has one in it");
+    for (i = 0; i < count; i++)
+        for (k = 0; k < i; k++)
+            if (!strcmp(source[i].name, source[k].name))
+                die("%s and %s are both called %s; give one of them another name, or tables of its own", source[k].dir, source[i].dir, source[i].name);
+    ev_begin_work(o->tables);
+    for (i = 0; i < count; i++) {
+        ev_check_source(&source[i], source[i].dir);
+        table_collection(o, &source[i], a);
+    }
+    if (o->limits.shards > 1) return EXIT_OK;      /* --merge makes the tables of all shards */
+    return write_tables(o, o->tables);
 }
 
 int main(int argc, char **argv)
@@ -295,5 +425,10 @@ int main(int argc, char **argv)
         return EXIT_OK;
     }
     kalm__catch_signals();
+    if (o.tables) return make_tables(&o, &a);
+    if (o.merge) {
+        ev_merge(o.merge, a.word, a.words);
+        return write_tables(&o, o.merge);
+    }
     return rank_collection(&o, a.word[0], a.word[1]);
 }

@@ -161,6 +161,60 @@ rank clean --save-run saved.run
 grep "^ratio" log | awk '{ printf "%s %s %s %s ", $3, $4, $5, $6 }' > theirs
 same ours theirs
 
+# ---- tables: made in one piece, in shards, or through kills, they are the same bytes, and nothing is scored twice ----
+mkdir -p data && cp -r clean data/small && cp -r "$root/examples/tiny/eval" data/debian && cp -r Dialogue data/Dialogue
+options="--ratio 1,2,4,32 --bits 16,8 --queries 3 --depth 12 --rounds 500 --threads 1"
+tables() { "$eval" --tables "$@" data "$model" $options; }
+expect 0 tables whole
+for f in quality.md quality.csv quality.json cost.md cost.csv charts/quality_bytes_BEIR.gp charts/quality_time_BEIR.gp; do
+    if [ -s "whole/$f" ]; then ok; else bad "whole/$f is not there"; fi
+done
+for words in "## BEIR: 2 test collections" "## LMEB: 2 test collections" "published, arXiv 2606.22807 v3" "tiny q8, best 10 at ratio 32, then ratio 1, 16 bits"; do
+    if grep -q "$words" whole/quality.md; then ok; else bad "the tables lack '$words'"; fi
+done
+if command -v gnuplot > /dev/null; then for c in bytes time cascade; do if grep -q "</svg>" whole/charts/quality_${c}_BEIR.svg; then ok; else bad "no chart $c"; fi; done; fi
+# the figures are those of the model alone, which --measure agrees with
+expect 0 "$eval" "$model" data/debian --ratio 1,2 --bits 16 --queries 3 --depth 12
+direct=$(awk '/^ratio 1/ { print $3 }' log)
+table=$(awk -F, '/"debian","tiny",q8,default,1,16,0,0,nDCG@10/ { printf "%.4f", $12 }' whole/quality.csv)
+if [ "$direct" = "$table" ]; then ok; else bad "ratio 1: '$table' in the tables, '$direct' alone"; fi
+# again: nothing is left to do, and the tables are the same
+cp -r whole again
+expect 0 tables again
+if grep -q "[1-9][0-9]* documents encoded\|[1-9][0-9]* pairs scored" log; then bad "something was done twice"; else ok; fi
+same whole/quality.json again/quality.json
+# killed at random moments
+tries=0
+while [ $tries -lt 12 ]; do
+    tries=$((tries + 1))
+    "$eval" --tables killed data "$model" $options --memory 1 > log 2>&1 &
+    child=$!
+    sleep 0.$(awk -v s="$tries$child" 'BEGIN { srand(s); printf "%02d", 3 + rand() * 60 }')
+    if kill -9 $child 2> /dev/null; then wait $child 2> /dev/null; else wait $child && break; fi
+done 2> /dev/null
+expect 0 tables killed
+for f in quality.md quality.csv quality.json; do same whole/$f killed/$f; done
+twice=$(cat killed/margins/*.journal | awk -F'"query": ' '/"ranked"/ { print FILENAME $2 }' | sed 's/"seconds": [0-9.]*//; s/"margins".*//' | sort | uniq -d | wc -l)
+if [ "$twice" -eq 0 ]; then ok; else bad "$twice calls were done twice"; fi
+echo "($tries runs until one was not killed)"
+# a line cut off, another damaged: computed again
+for j in killed/margins/debian*.journal; do
+    head -c -30 "$j" | sed '5s/0\./1./' > torn && mv torn "$j"
+done
+expect 0 tables killed
+says "damaged or cut off"
+same whole/quality.json killed/quality.json
+# shards
+for i in 1 2 3; do expect 0 tables shard.$i --shard $i/3; done
+expect 0 "$eval" --merge merged shard.1 shard.2 shard.3 --rounds 500
+for f in quality.md quality.csv quality.json; do same whole/$f merged/$f; done
+expect 1 "$eval" --merge merged shard.1
+says "merge into a new folder"
+expect 2 "$eval" --tables x data "$model" --shard 4/3
+expect 2 "$eval" --tables x data
+expect 0 "$eval" --tables both data/Dialogue "$model" --both --instruction "Find what helps." --rounds 200
+if grep -q "With and without instructions" both/quality.md; then ok; else bad "no comparison of instructions"; fi
+
 cd "$root" && rm -rf "$dir"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
