@@ -1,0 +1,329 @@
+/* test_spm.c - SentencePiece's models against SentencePiece.
+     - tests/spm/cases.jsonl: ids and texts that Debian's spm_encode and spm_decode gave (tests/spm/make.py made them)
+     - random texts against spm_encode and spm_decode themselves, where they are installed (package sentencepiece)
+     - borders: no bytes but what a text has, capacities, memory that runs out
+     test_spm [ROUNDS [SEED]]: so many batches of random texts for each model */
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "../tokenizer/import.h"
+#include "test.h"
+
+static const char *const models[] = {
+    "unigram_nfkc", "unigram_nfkc_bytes", "unigram_nfkc_suffix", "unigram_plain", "unigram_phrases", "unigram_rules",
+    "unigram_noescape", "word_nfkc", "word_plain", "char_nfkc", "char_plain", "bpe_nfkc_suffix"
+};
+#define MODELS (sizeof models / sizeof *models)
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
+
+static kalm_allocator heap(void)
+{
+    int ok;
+    return kalm__allocator(NULL, &ok);
+}
+
+static size_t put_length(unsigned char *p, size_t n)
+{
+    size_t k = 0;
+    for (; n > 127; n >>= 7) p[k++] = (unsigned char)(n & 127) | 128;
+    p[k++] = (unsigned char)n;
+    return k;
+}
+
+/* A model file as spm_train wrote it: with its charsmap, which is kept apart. */
+static unsigned char *whole_model(const char *name, size_t *size)
+{
+    char path[256];
+    size_t map_size = 0, model_size, n;
+    unsigned char *map = NULL, *model, *all, inner[16];
+    snprintf(path, sizeof path, "tests/spm/%s.model", name);
+    model = test_read_file(path, &model_size);
+    if (!CHECKF(model != NULL, "%s", path)) return NULL;
+    if (strstr(name, "nfkc")) map = test_read_file("tests/spm/nmt_nfkc.charsmap", &map_size);
+    all = (unsigned char *)malloc(model_size + map_size + 32);
+    memcpy(all, model, *size = model_size);
+    if (map) {
+        inner[0] = 2 << 3 | 2;
+        n = 1 + put_length(inner + 1, map_size);
+        all[(*size)++] = 3 << 3 | 2;
+        *size += put_length(all + *size, n + map_size);
+        memcpy(all + *size, inner, n);
+        memcpy(all + *size + n, map, map_size);
+        *size += n + map_size;
+    }
+    free(model);
+    free(map);
+    return all;
+}
+
+typedef struct tok {
+    kalm__tokenizer t;
+    unsigned char  *blob;
+    size_t          size;
+} tok;
+
+static int tok_open(tok *k, const char *name)
+{
+    kalm_allocator a = heap();
+    kalm_error err;
+    size_t size = 0;
+    unsigned char *model = whole_model(name, &size);
+    int ok;
+    memset(k, 0, sizeof *k);
+    if (!model) return 0;
+    ok = CHECKF(!kalm__import_tokenizer(name, model, size, &a, &k->blob, &k->size, &err), "%s", err.text)
+      && CHECKF(!kalm__tokenizer_open(&k->t, k->blob, k->size, &err), "%s", err.text);
+    free(model);
+    return ok;
+}
+
+static int32_t ids[1 << 17], want[1 << 17];
+static char text_out[1 << 18];
+
+static void check_encode(const tok *k, const char *name, const char *text, size_t size, const int32_t *right, size_t count)
+{
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm_text t;
+    size_t n = 0, i;
+    char *exact = (char *)malloc(size + 1);      /* the sanitizer sees a read behind the text */
+    memcpy(exact, text, size);
+    t.data = exact, t.size = size;
+    CHECKF(!kalm__tokenize(&k->t, &a, NULL, t, KALM_PARSE_CONTROL, ids, sizeof ids / sizeof *ids, &n, &err), "%s", err.text);
+    for (i = 0; i < n && i < count && ids[i] == right[i]; i++) {}
+    CHECKF(n == count && i == n, "%s: \"%.*s\": id %lu is %d and not %d", name, (int)size, text, (unsigned long)i,
+           i < n ? (int)ids[i] : -1, i < count ? (int)right[i] : -1);
+    free(exact);
+}
+
+static void check_decode(const tok *k, const char *name, const int32_t *from, size_t count, const char *text, size_t size)
+{
+    kalm_error err;
+    size_t n = 0;
+    CHECKF(!kalm__detokenize(&k->t, from, count, text_out, sizeof text_out, &n, &err), "%s", err.text);
+    CHECKF(n == size && !memcmp(text_out, text, n), "%s: \"%.*s\" and not \"%.*s\"", name, (int)n, text_out, (int)size, text);
+}
+
+/* ---- the cases in the repository ------------------------------------------------------------------------------------- */
+
+static void test_cases(const tok *k, const char *name)
+{
+    kalm_allocator a = heap();
+    kalm__json j;
+    kalm_error err;
+    size_t size, at = 0, end, n;
+    unsigned checked = 0;
+    unsigned char *data = test_read_file("tests/spm/cases.jsonl", &size);
+    char key[64];
+    if (!CHECK(data != NULL)) return;
+    kalm__json_begin(&j, &a);
+    snprintf(key, sizeof key, "%s decoded", name);
+    for (; at < size; at = end + 1) {
+        uint32_t node, i;
+        kalm_text text, back;
+        for (end = at; end < size && data[end] != '\n';) end++;
+        if (!CHECK(!kalm__json_parse(&j, "cases", (const char *)data + at, end - at, &err))) break;
+        node = kalm__json_get(&j, 0, name);
+        if (!node) continue;
+        text = kalm__json_text(&j, kalm__json_get(&j, 0, "text"));
+        for (i = node + 1, n = 0; i < j.nodes[node].next; i = j.nodes[i].next) {
+            uint64_t v = 0;
+            kalm__json_uint(&j, i, &v);
+            want[n++] = (int32_t)v;
+        }
+        check_encode(k, name, text.data, text.size, want, n);
+        back = kalm__json_get(&j, 0, key) ? kalm__json_text(&j, kalm__json_get(&j, 0, key)) : text;
+        check_decode(k, name, want, n, back.data, back.size);
+        checked++;
+    }
+    CHECKF(checked > 100, "%s: %u cases", name, checked);
+    kalm__json_end(&j);
+    free(data);
+}
+
+/* ---- random texts, against the programs -------------------------------------------------------------------------------- */
+
+static size_t put_char(char *p, unsigned c)
+{
+    if (c < 0x80) return p[0] = (char)c, 1;
+    if (c < 0x800) return p[0] = (char)(0xc0 | c >> 6), p[1] = (char)(0x80 | (c & 63)), 2;
+    if (c < 0x10000) return p[0] = (char)(0xe0 | c >> 12), p[1] = (char)(0x80 | (c >> 6 & 63)), p[2] = (char)(0x80 | (c & 63)), 3;
+    p[0] = (char)(0xf0 | c >> 18), p[1] = (char)(0x80 | (c >> 12 & 63)), p[2] = (char)(0x80 | (c >> 6 & 63));
+    return p[3] = (char)(0x80 | (c & 63)), 4;
+}
+
+/* One line: pieces of the vocabulary, spaces, words, and characters from everywhere. */
+static size_t random_line(const tok *k, uint64_t *state, char *p, size_t room)
+{
+    static const char *const bits[] = {
+        " ", "  ", "   ", "\xe2\x96\x81", "the", "ing", "e", "a", "aa", "\xcc\x81", "\xe3\x80\x80", "<b>", "C++", "\xef\xac\x81", "\t", ".", "0", "12",
+        "<start_of_turn>", "\xe2\x96\x81\xe2\x96\x81", "ab", "aab", "\xc2\xa0", "\xef\xbc\xa1", "rep", "\xef\xbf\xbd"
+    };
+    size_t n = 0, pieces = (size_t)(test_random(state) % 24);
+    unsigned kind = (unsigned)(test_random(state) % 4);
+    while (pieces-- && n + 300 < room) {
+        unsigned what = (unsigned)(test_random(state) % 8);
+        if (what < 3 + kind) {
+            kalm_text s = kalm__token_bytes(&k->t, (int32_t)(test_random(state) % k->t.tokens));
+            if (s.size > 200 || (s.size == 1 && (unsigned char)*s.data >= 0x80)) continue;
+            if (s.size > 3 && !memcmp(s.data, "\xe2\x96\x81", 3) && test_random(state) % 4) p[n++] = ' ', s.data += 3, s.size -= 3;
+            if (s.size && (*s.data == '\n' || *s.data == '\r' || !*s.data)) continue;
+            memcpy(p + n, s.data, s.size);
+            n += s.size;
+        } else if (what < 7) {
+            const char *b = bits[test_random(state) % (sizeof bits / sizeof *bits)];
+            memcpy(p + n, b, strlen(b));
+            n += strlen(b);
+        } else {
+            static const unsigned ranges[][2] = { { 32, 126 }, { 0xa0, 0x24f }, { 0x300, 0x36f }, { 0x400, 0x4ff }, { 0x1100, 0x11ff }, { 0x2000, 0x206f },
+                                                  { 0x2e80, 0x33ff }, { 0xac00, 0xac80 }, { 0xfb00, 0xfdff }, { 0xff00, 0xffef }, { 0x1d400, 0x1d7ff },
+                                                  { 0x1f300, 0x1f6ff }, { 1, 0x10ffff } };
+            const unsigned *r = ranges[test_random(state) % 13];
+            unsigned c = r[0] + (unsigned)(test_random(state) % (r[1] - r[0] + 1));
+            if (c == '\n' || c == '\r' || (c >= 0xd800 && c < 0xe000)) continue;
+            n += put_char(p + n, c);
+        }
+    }
+    return n;
+}
+
+static size_t numbers(const char *line, size_t size, int32_t *out)
+{
+    size_t i = 0, n = 0;
+    while (i < size) {
+        int32_t v = 0;
+        for (; i < size && line[i] >= '0' && line[i] <= '9'; i++) v = v * 10 + (line[i] - '0');
+        out[n++] = v;
+        i++;
+    }
+    return n;
+}
+
+static int has_programs(void) { return system("command -v spm_encode >/dev/null 2>&1 && command -v spm_decode >/dev/null 2>&1") == 0; }
+
+static void test_programs(const tok *k, const char *name, unsigned long lines, uint64_t *state)
+{
+    static char line[8192];
+    char command[600];
+    size_t size, *begin = (size_t *)malloc((lines + 1) * sizeof *begin), model_size, in = 0, out = 0, back = 0, in_size, out_size, back_size;
+    unsigned char *model = whole_model(name, &model_size), *texts, *encoded, *decoded;
+    unsigned long i;
+    FILE *f = fopen(TEST_BUILD "/tmp/spm.model", "wb");
+    if (!CHECK(f != NULL && model != NULL)) return;
+    fwrite(model, 1, model_size, f);
+    fclose(f);
+    free(model);
+    f = fopen(TEST_BUILD "/tmp/spm.txt", "wb");
+    for (i = 0; i < lines; i++) {
+        size_t x = !strcmp(name, "word_plain");  /* a first word that is a control symbol's name ends spm_encode */
+        line[0] = 'x';
+        size = x + random_line(k, state, line + x, sizeof line - x);
+        fwrite(line, 1, size, f);
+        fputc('\n', f);
+    }
+    fclose(f);
+    snprintf(command, sizeof command, "cd " TEST_BUILD "/tmp && spm_encode --model=spm.model --output_format=id <spm.txt >spm.ids 2>/dev/null"
+             " && spm_decode --model=spm.model --input_format=id <spm.ids >spm.back 2>/dev/null");
+    if (!CHECKF(system(command) == 0, "%s: spm_encode or spm_decode failed", name)) return;
+    texts = test_read_file(TEST_BUILD "/tmp/spm.txt", &in_size);
+    encoded = test_read_file(TEST_BUILD "/tmp/spm.ids", &out_size);
+    decoded = test_read_file(TEST_BUILD "/tmp/spm.back", &back_size);
+    for (i = 0; i < lines && in < in_size; i++) {
+        size_t a = in, b = out, c = back, count;
+        while (in < in_size && texts[in] != '\n') in++;
+        while (out < out_size && encoded[out] != '\n') out++;
+        while (back < back_size && decoded[back] != '\n') back++;
+        count = numbers((const char *)encoded + b, out - b, want);
+        check_encode(k, name, (const char *)texts + a, in - a, want, count);
+        check_decode(k, name, want, count, (const char *)decoded + c, back - c);
+        in++, out++, back++;
+    }
+    CHECK(in == in_size && out == out_size);
+    free(texts), free(encoded), free(decoded), free(begin);
+}
+
+/* ---- long texts, memory, versions ---------------------------------------------------------------------------------------- */
+
+static long calls_left = -1;
+static size_t live;
+static void *counting_alloc(void *user, size_t size)
+{
+    (void)user;
+    if (!calls_left) return NULL;
+    if (calls_left > 0) calls_left--;
+    live += size;
+    return malloc(size);
+}
+static void counting_release(void *user, void *p, size_t size)
+{
+    (void)user;
+    live -= size;
+    free(p);
+}
+
+static void test_limits(tok *k, const char *name)
+{
+    static const char *const units[] = { "a", "in", " ", "\xe3\x81\x82", "the ", "\xff" };
+    size_t n = 30000, i, at, all, some;
+    char *text = (char *)malloc(n);
+    kalm_allocator a;
+    kalm_error err;
+    kalm_text t;
+    kalm__tokenizer other;
+    a.alloc = counting_alloc, a.release = counting_release, a.user = NULL;
+    for (i = 0; i < sizeof units / sizeof *units; i++) {
+        size_t unit = strlen(units[i]), cap;
+        long fail;
+        for (at = 0; at < n; at++) text[at] = units[i][at % unit];
+        t.data = text, t.size = n;
+        CHECKF(!kalm__tokenize(&k->t, &a, NULL, t, 0, ids, sizeof ids / sizeof *ids, &all, &err), "%s", err.text);
+        for (at = 0; at < all; at++) CHECK(ids[at] >= 0 && (uint32_t)ids[at] < k->t.tokens);
+        for (cap = 0; cap < 4; cap++) {          /* a capacity of n gives the first n, and touches nothing behind them */
+            int32_t few[4] = { -7, -7, -7, -7 };
+            CHECK(!kalm__tokenize(&k->t, &a, NULL, t, 0, few, cap, &some, &err) && some == all);
+            for (at = 0; at < 4; at++) CHECK(few[at] == (at < cap && at < all ? ids[at] : -7));
+        }
+        for (fail = 0; fail < 100; fail++) {
+            kalm_result r;
+            calls_left = fail;
+            r = kalm__tokenize(&k->t, &a, NULL, t, 0, NULL, 0, &some, &err);
+            calls_left = -1;
+            CHECK(live == 0 && (r == KALM_OK || (r == KALM_NO_MEMORY && err.text[0])));
+            if (r == KALM_OK) break;
+        }
+        CHECKF(fail < 100, "%s: %ld allocations for one text", name, fail);
+    }
+    free(text);
+    /* a library that knows version 1 alone looks at this byte; version 1 of these tables is no tokenizer */
+    CHECK((k->blob[7] == '2') == (k->t.model != KALM__MODEL_BPE));
+    if (k->t.model == KALM__MODEL_BPE) return;
+    k->blob[7] = '1';
+    CHECK(kalm__tokenizer_open(&other, k->blob, k->size, &err) == KALM_BAD_FILE && err.text[0]);
+    k->blob[7] = '3';
+    CHECK(kalm__tokenizer_open(&other, k->blob, k->size, &err) == KALM_BAD_VERSION && strstr(err.text, "version 3"));
+    k->blob[7] = '2';
+    kalm__put_u32(k->blob + 40, KALM__MODELS);
+    CHECK(kalm__tokenizer_open(&other, k->blob, k->size, &err) == KALM_BAD_FILE && err.text[0]);
+    kalm__put_u32(k->blob + 40, k->t.model);
+    CHECK(!kalm__tokenizer_open(&other, k->blob, k->size, &err));
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1, round;
+    uint64_t state = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+    int programs = has_programs();
+    size_t i;
+    if (!programs) printf("not there: spm_encode and spm_decode, so no random texts against them\n");
+    for (i = 0; i < MODELS; i++) {
+        kalm_allocator a = heap();
+        tok k;
+        if (!tok_open(&k, models[i])) continue;
+        test_cases(&k, models[i]);
+        for (round = 0; programs && round < rounds; round++) test_programs(&k, models[i], 400, &state);
+        test_limits(&k, models[i]);
+        kalm__release(&a, k.blob, k.size);
+    }
+    return test_end();
+}
