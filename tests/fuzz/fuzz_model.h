@@ -46,7 +46,7 @@ FUZZ_FN uint8_t *fuzz_aligned(const void *data, size_t size)
 
 FUZZ_FN void fuzz_check_score(const kalm_score *s)
 {
-    FUZZ_CHECK(s->margin == s->margin && s->score >= 0 && s->score <= 1, "margin %g, score %g", (double)s->margin, (double)s->score);
+    FUZZ_CHECK(s->margin - s->margin == 0 && s->score >= 0 && s->score <= 1, "margin %g, score %g", (double)s->margin, (double)s->score);
 }
 
 /* A failure must say why, in printable UTF-8 without control characters. */
