@@ -12,6 +12,7 @@
    KALM_FUZZ_SET=NAME takes one kernel set for all; without, the input chooses. Sanitizers see the most: make fuzz. */
 #define _FILE_OFFSET_BITS 64
 #define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include "../src/tools/files.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
@@ -25,6 +26,9 @@
 #include "fuzz/fuzz_engine.h"
 #include "fuzz/fuzz_tokenizers.h"
 #include "fuzz/fuzz_checkpoint.h"
+#if defined(FUZZ_COMMANDS)             /* link tests/fuzz/command_*.c as well */
+#  include "fuzz/fuzz_commands.h"
+#endif
 
 #include <errno.h>
 #include <time.h>
@@ -32,7 +36,10 @@
 
 static const fuzz_target *const targets[] = {
     &fuzz_model_target, &fuzz_document_target, &fuzz_repool_target, &fuzz_state_target, &fuzz_calls_target,
-    &fuzz_tokenizer_json_target, &fuzz_tokenizer_model_target, &fuzz_safetensors_target, &fuzz_index_target, &fuzz_config_target
+    &fuzz_tokenizer_json_target, &fuzz_tokenizer_model_target, &fuzz_safetensors_target, &fuzz_index_target, &fuzz_config_target,
+#if defined(FUZZ_COMMANDS)
+    &fuzz_corpus_target, &fuzz_documents_target, &fuzz_store_target, &fuzz_runs_target, &fuzz_collection_target
+#endif
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
 
