@@ -284,8 +284,8 @@ KALM__FN uint64_t content_hash(kalm_text title, kalm_text text)
 KALM__FN void bad_input(job *j, const char *why)
 {
     cmd_progress_clear(&j->show);
-    if (j->in.line) fprintf(stderr, "%s:%lu: %s\n", corpus_name(&j->in), j->in.line, why);
-    else fprintf(stderr, "%s: %s\n", corpus_name(&j->in), why);
+    if (j->in.line) say_plainly("%s:%lu: %s", corpus_name(&j->in), j->in.line, why);
+    else say_plainly("%s: %s", corpus_name(&j->in), why);
     j->bad++;
     if (j->o->strict) {
         flush_batch(j);

@@ -197,11 +197,11 @@ KALM__FN int run_verify(const options *o)
         if (!why) why = verify_text(&whole, &r);
         else whole_add(&whole, &r);
         if (!why) continue;
-        fprintf(stderr, "%s: row %lld, '%s': %s\n", s.path, (long long)r.number, store_shown(r.key), why);
+        say_plainly("%s: row %lld, '%s': %s", s.path, (long long)r.number, store_shown(r.key), why);
         bad++;
     }
     if (whole.next != whole.windows) {
-        fprintf(stderr, "%s: the last text lacks windows\n", s.path);
+        say_plainly("%s: the last text lacks windows", s.path);
         bad++;
     }
     sqlite3_finalize(q);

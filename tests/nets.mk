@@ -10,12 +10,21 @@ CORES ?= 1
 FUZZ_CLANG ?= clang
 FUZZ_FLAGS := -std=c99 -O1 -g -DKALM_DEBUG -Isrc/parts -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -DFUZZ_LIBFUZZER
-FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h)
-build/fuzz/fuzz: $(FUZZ_SOURCES) $(PARTS)
+FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h tests/fuzz/*.c)
+FUZZ_OBJECTS := build/fuzz/fuzz.o
+ifeq ($(SQLITE),yes)                   # with it also the targets that run whole commands
+  FUZZ_FLAGS += -DFUZZ_COMMANDS -DHAVE_SQLITE3
+  FUZZ_OBJECTS += $(patsubst tests/fuzz/%.c,build/fuzz/%.o,$(wildcard tests/fuzz/command_*.c))
+  FUZZ_LIBS := -l:libsqlite3.a
+endif
+build/fuzz/fuzz.o: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
-	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c tests/fuzz.c -o build/fuzz/fuzz.o
-	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc build/fuzz/fuzz.o -o $@ $(LIBS)
-	@rm build/fuzz/fuzz.o
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
+build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildcard examples/*.c examples/*.h)
+	@mkdir -p build/fuzz
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
+build/fuzz/fuzz: $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)
 fuzz-static: build/fuzz/fuzz
 fuzz: build/fuzz/fuzz
 	SET='$(SET)' bash tests/fuzz/many.sh $(CORES) $(TIME) $(FUZZ)

@@ -28,14 +28,36 @@ enum {
 
 static const char *cmd_name = "kalm";  /* set by main */
 
+/* Messages quote names from strangers' files: no control character of theirs reaches a terminal. Bytes of UTF-8 pass. */
+KALM__FN void cmd__print(const char *format, va_list args)
+{
+    char text[2048], *p;
+    vsnprintf(text, sizeof text, format, args);
+    for (p = text; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    fputs(text, stderr);
+}
+
+/* One line. "FILE:LINE: ..." stands without the command's name, as compilers have it. */
+CMD__PRINTS static void say_plainly(const char *format, ...);
+static void say_plainly(const char *format, ...)
+{
+    va_list args;
+    fflush(stdout);                    /* what was printed before stands before */
+    va_start(args, format);
+    cmd__print(format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
 CMD__PRINTS static void say(const char *format, ...);
 static void say(const char *format, ...)
 {
     va_list args;
-    fflush(stdout);                    /* what was printed before stands before */
+    fflush(stdout);
     fprintf(stderr, "%s: ", cmd_name);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cmd__print(format, args);
     va_end(args);
     fputc('\n', stderr);
 }
@@ -46,7 +68,7 @@ static void die(const char *format, ...)
     va_list args;
     fprintf(stderr, "%s: ", cmd_name);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cmd__print(format, args);
     va_end(args);
     fputc('\n', stderr);
     exit(EXIT_FAILED);
@@ -58,7 +80,7 @@ static void die_usage(const char *format, ...)
     va_list args;
     fprintf(stderr, "%s: ", cmd_name);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cmd__print(format, args);
     va_end(args);
     fprintf(stderr, " (%s --help says more)\n", cmd_name);
     exit(EXIT_USAGE);

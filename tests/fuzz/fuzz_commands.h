@@ -101,20 +101,21 @@ static void fuzz_corpus_one(const uint8_t *data, size_t size)
     }
 }
 
+/* A text with NULs: its size is that of the array. */
+#define FUZZ_TAKE(name, text)                           \
+    do {                                                \
+        static const char bytes[] = text;               \
+        take(name, bytes, sizeof bytes - 1);            \
+    } while (0)
+
 static void fuzz_corpus_seeds(fuzz_taker *take)
 {
-    static const char *const text[6] = {
-        "\0\1{\"_id\": \"a\", \"title\": \"ab\", \"text\": \"ab aba\", \"url\": \"x\", \"n\": [1, {\"b\": null}]}\n{\"id\": 7, \"text\": \"b\\u0061\\ud83d\\ude00\"}\r\n\n",
-        "\1\0a\tab aba b\nb\tbb aa\n", "\1\10id\ttitle\ttext\tmore\na\tt\tab\tx\nb\t\tba\ty\n", "\2\2ab aba b\n\n b\xff\nabababababababababababababababababab\n",
-        "\3\40\xef\xbb\xbf" "ab\nab", "\0\70{\"_id\": \"a\", \"text\": \"ab\"}\n{\"_id\": \"a\", \"text\": \"abb\"}\n"
-    };
-    static const size_t size[6] = { 121, 21, 45, 54, 11, 55 };
-    unsigned i;
-    for (i = 0; i < 6; i++) {
-        char name[16];
-        sprintf(name, "corpus-%u", i);
-        take(name, text[i], size[i]);
-    }
+    FUZZ_TAKE("jsonl", "\0\1{\"_id\": \"a\", \"title\": \"ab\", \"text\": \"ab aba\", \"url\": \"x\", \"n\": [1, {\"b\": null}]}\n{\"id\": 7, \"text\": \"b\\u0061\\ud83d\\ude00\"}\r\n\n");
+    FUZZ_TAKE("tsv", "\1\0a\tab aba b\nb\tbb aa\n");
+    FUZZ_TAKE("tsv-names", "\1\10id\ttitle\ttext\tmore\na\tt\tab\tx\nb\t\tba\ty\n");
+    FUZZ_TAKE("lines", "\2\2ab aba b\n\n b\xff\nabababababababababababababababababab\n");
+    FUZZ_TAKE("file", "\3\40\xef\xbb\xbf" "ab\nab");
+    FUZZ_TAKE("again", "\0\70{\"_id\": \"a\", \"text\": \"ab\"}\n{\"_id\": \"a\", \"text\": \"abb\"}\n");
 }
 
 /* A change of bytes behind the first ones, which choose. */
@@ -351,7 +352,7 @@ static void fuzz_collection_one(const uint8_t *data, size_t size)
         fuzz_write(fuzz_path(names[i]), at, (size_t)(stop - at));
         at = nul ? nul + 1 : end;
     }
-    fuzz_check_command(fuzz_command(fuzz_main_eval, fuzz_path("m.kalm"), fuzz_path("eval"), "--threads", "1", "--quiet", NULL));
+    fuzz_check_command(fuzz_command(fuzz_main_eval, fuzz_path("m.kalm"), fuzz_path("eval"), "--threads", "1", NULL));
 }
 static void fuzz_collection_seeds(fuzz_taker *take)
 {
