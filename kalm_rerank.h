@@ -192,10 +192,20 @@ typedef struct kalm_allocator {
     void   *user;
 } kalm_allocator;
 
-/* How to set up a model or a context. A model reads `allocator` alone. */
+/* kalm_config.load */
+#define KALM_LOAD_MAP  0u              /* the file becomes part of the address space: opening costs nothing, processes share the
+                                          memory, and only what is used is read. The file must then stay as it is: if it is
+                                          cut short, or its network file system goes away, the next look at a lost page ends
+                                          the process with SIGBUS                                            */
+#define KALM_LOAD_READ 1u              /* the file is read into memory of the allocator and may change or go away afterwards;
+                                          one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
+                                          write to and for network file systems                              */
+
+/* How to set up a model or a context. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
-    uint32_t       threads;            /* default: one per core; 1: never starts a thread                    */
+    uint32_t       threads;            /* default: one per core that this process may use, within its mask of
+                                          cores and its limit of processor time (cgroup); 1: never starts one */
     /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
        Default: threads of the library's own. `count` is at most `threads`. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
@@ -205,6 +215,7 @@ typedef struct kalm_config {
     size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
                                           instruction; default: none                                         */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
+    uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
 } kalm_config;
 
 #define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of
@@ -1182,8 +1193,8 @@ KALM__FN double kalm__tanh(double z)
 #endif
 /* ---- end src/exact.h ---- */
 /* ---- begin src/platform.h ---- */
-/* platform.h - what the operating system gives: a file mapped read-only, the number of cores. The only part that knows
-   POSIX and Windows files. Without KALM_NO_STDIO a system with neither gets plain fopen and a copy in memory. */
+/* platform.h - the operating system's own headers, included here for the parts that need them (mapping.h, cores.h, threads.h),
+   and a hint about pages of memory. */
 #ifndef KALM__PLATFORM_H
 #define KALM__PLATFORM_H
 
@@ -1197,30 +1208,111 @@ KALM__FN double kalm__tanh(double z)
 #ifndef KALM__MMAP
 #  define KALM__MMAP 0
 #endif
+#if KALM__MMAP && !defined(KALM_NO_STDIO)
+#  include <errno.h>
+#  include <fcntl.h>
+#  include <sys/mman.h>
+#  include <sys/stat.h>
+#endif
 
-/* A read-only view of a file. `mapped` tells how to give it back. */
+/* Tell the system that large pages would serve this memory well; it may ignore that. Only for working memory: for the weights,
+   advice to read ahead changed nothing measurable (cold, from disks of 40 MB and of 2 GB a second), and the pages of a mapped
+   file are not ours to choose. Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
+#if defined(__linux__) && KALM__MMAP
+#  if !defined(KALM_NO_STDIO)
+#    if !defined(MADV_NORMAL)
+extern int madvise(void *address, size_t length, int advice);
+#    endif
+#    define KALM__MADVISE 1
+#  endif
+#endif
+KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
+{
+#ifdef KALM__MADVISE
+    uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    if (end > first) (void)madvise((void *)first, end - first, 14);
+#else
+    (void)data, (void)size;
+#endif
+}
+
+#endif
+/* ---- end src/platform.h ---- */
+/* ---- begin src/mapping.h ---- */
+/* mapping.h - a model file made visible as bytes in memory: mapped by the system, or read into memory of the allocator. The only
+   part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
+
+   Mapping costs nothing: pages come from the disk when they are first used, and processes share them. Its price is that the file
+   must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
+   ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
+   (KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
+#ifndef KALM__MAPPING_H
+#define KALM__MAPPING_H
+
+
+/* A read-only view of a file, and how to give it back. */
 typedef struct kalm__mapping {
-    const unsigned char *data;         /* NULL when empty */
+    const unsigned char *data;         /* at a multiple of 64 bytes; NULL when empty */
     size_t               size;
-    int                  mapped;       /* 1: by the system; 0: a block of `block` bytes from the allocator */
+    int                  mapped;       /* 1: by the system; 0: in a block of `block_size` bytes from the allocator */
     void                *block;
     size_t               block_size;
 } kalm__mapping;
 
 #ifndef KALM_NO_STDIO
 
-#if KALM__MMAP
-#  include <errno.h>
-#  include <fcntl.h>
-#  include <sys/mman.h>
-#  include <sys/stat.h>
+/* Memory for `size` bytes of a file, which has `size` > 0; returns where they go, or NULL and *r set. */
+KALM__FN unsigned char *kalm__mapping_block(kalm__mapping *m, uint64_t size, const char *path, const kalm_allocator *alloc,
+                                            kalm_result *r, kalm_error *err)
+{
+    m->block_size = size > SIZE_MAX - 64 ? SIZE_MAX : (size_t)size + 63;
+    m->block = kalm__alloc(alloc, m->block_size);
+    if (!m->block) {
+        *r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %U bytes of %q", size, path, strlen(path));
+        return NULL;
+    }
+    m->data = kalm__align64(m->block);
+    m->size = (size_t)size;
+    return kalm__align64(m->block);
+}
 
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+/* A file that ends or fails while it is read: the memory is given back. */
+KALM__FN kalm_result kalm__mapping_failed(kalm__mapping *m, size_t at, int failed, const char *path, const kalm_allocator *alloc,
+                                          kalm_error *err)
+{
+    size_t size = m->size;
+    kalm__release(alloc, m->block, m->block_size);
+    memset(m, 0, sizeof *m);
+    if (failed) return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot read it at byte %z", path, strlen(path), at);
+    return kalm__fail(err, KALM_CANNOT_READ, "%q: ends at byte %z, and had %z when it was opened", path, strlen(path), at, size);
+}
+
+#if KALM__MMAP
+
+/* All bytes of an open file into memory. */
+KALM__FN kalm_result kalm__read_file(kalm__mapping *m, int fd, uint64_t size, const char *path, const kalm_allocator *alloc,
+                                     kalm_error *err)
+{
+    size_t at = 0;
+    kalm_result r = KALM_OK;
+    unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
+    while (data && at < m->size) {
+        ssize_t n = read(fd, data + at, kalm__min(m->size - at, (size_t)1 << 26));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return kalm__mapping_failed(m, at, n < 0, path, alloc, err);
+        at += (size_t)n;
+    }
+    return r;
+}
+
+/* load: KALM_LOAD_MAP or KALM_LOAD_READ. To be given back with kalm__unmap_file; on failure there is nothing to give back. */
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
+                                    kalm_error *err)
 {
     struct stat st;
     int fd, flags = O_RDONLY;
-    void *p;
-    (void)alloc;
+    kalm_result r = KALM_OK;
+    void *p = MAP_FAILED;
     memset(m, 0, sizeof *m);
 #  ifdef O_CLOEXEC
     flags |= O_CLOEXEC;
@@ -1233,41 +1325,55 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const ka
     if (fd < 0)
         return kalm__fail(err, KALM_CANNOT_READ, "%q: %s", path, strlen(path),
                           errno == ENOENT ? "no such file" : errno == EACCES ? "permission denied" : "cannot be opened");
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
-    }
-    if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX) {
-        close(fd);
-        return st.st_size <= 0 ? kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty", path, strlen(path))
-                               : kalm__fail(err, KALM_CANNOT_READ, "%q: %U bytes do not fit the address space", path,
-                                            strlen(path), (uint64_t)st.st_size);
-    }
-    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        r = kalm__fail(err, KALM_CANNOT_READ, S_ISDIR(st.st_mode) ? "%q: a folder, not a file" : "%q: not a regular file", path,
+                       strlen(path));
+    else if (st.st_size <= 0) r = kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty", path, strlen(path));
+    else if ((uint64_t)st.st_size > SIZE_MAX)
+        r = kalm__fail(err, KALM_CANNOT_READ, "%q: %U bytes do not fit the address space", path, strlen(path),
+                       (uint64_t)st.st_size);
+    else if (load == KALM_LOAD_READ) r = kalm__read_file(m, fd, (uint64_t)st.st_size, path, alloc, err);
+    else if ((p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)) != MAP_FAILED) {
+        m->data = (const unsigned char *)p;
+        m->size = (size_t)st.st_size;
+        m->mapped = 1;
+    } else if (errno == ENODEV)        /* a file system that cannot map */
+        r = kalm__read_file(m, fd, (uint64_t)st.st_size, path, alloc, err);
+    else
+        r = kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path), (uint64_t)st.st_size);
     close(fd);
-    if (p == MAP_FAILED)
-        return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path),
-                          (uint64_t)st.st_size);
-    m->data = (const unsigned char *)p;
-    m->size = (size_t)st.st_size;
-    m->mapped = 1;
-    return KALM_OK;
+    return r;
 }
 
 KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 {
-    (void)alloc;
-    if (m->data) {
+    if (m->mapped && m->data) {
         union { const void *in; void *out; } p;
         p.in = m->data;
         munmap(p.out, m->size);
-    }
-    m->data = NULL;
+    } else kalm__release(alloc, m->block, m->block_size);
+    memset(m, 0, sizeof *m);
 }
 
 #elif defined(_WIN32)
 
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+KALM__FN kalm_result kalm__read_file(kalm__mapping *m, HANDLE file, uint64_t size, const char *path, const kalm_allocator *alloc,
+                                     kalm_error *err)
+{
+    size_t at = 0;
+    kalm_result r = KALM_OK;
+    unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
+    while (data && at < m->size) {
+        DWORD n = 0;
+        BOOL good = ReadFile(file, data + at, (DWORD)kalm__min(m->size - at, (size_t)1 << 26), &n, NULL);
+        if (!good || !n) return kalm__mapping_failed(m, at, !good, path, alloc, err);
+        at += n;
+    }
+    return r;
+}
+
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
+                                    kalm_error *err)
 {
     int wide = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     WCHAR *name;
@@ -1289,9 +1395,18 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const ka
                           e == ERROR_FILE_NOT_FOUND || e == ERROR_PATH_NOT_FOUND ? "no such file"
                           : e == ERROR_ACCESS_DENIED ? "permission denied" : "cannot be opened");
     }
+    if (GetFileType(file) != FILE_TYPE_DISK) {
+        CloseHandle(file);
+        return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+    }
     if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX) {
         CloseHandle(file);
         return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
+    }
+    if (load == KALM_LOAD_READ) {
+        kalm_result r = kalm__read_file(m, file, (uint64_t)size.QuadPart, path, alloc, err);
+        CloseHandle(file);
+        return r;
     }
     map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
     CloseHandle(file);
@@ -1308,90 +1423,307 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const ka
 
 KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 {
-    (void)alloc;
-    if (m->data) UnmapViewOfFile(m->data);
-    m->data = NULL;
+    if (m->mapped && m->data) UnmapViewOfFile(m->data);
+    else kalm__release(alloc, m->block, m->block_size);
+    memset(m, 0, sizeof *m);
 }
 
 #else
 #  include <stdio.h>
 
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, const kalm_allocator *alloc, kalm_error *err)
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
+                                    kalm_error *err)
 {
     FILE *f = fopen(path, "rb");
     long size;
+    size_t n;
     unsigned char *data;
+    kalm_result r = KALM_OK;
+    (void)load;                        /* there is only one way here */
     memset(m, 0, sizeof *m);
     if (!f) return kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be opened", path, strlen(path));
     if (fseek(f, 0, SEEK_END) || (size = ftell(f)) <= 0 || fseek(f, 0, SEEK_SET)) {
         fclose(f);
         return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or cannot be measured", path, strlen(path));
     }
-    m->block_size = (size_t)size + 63;
-    m->block = kalm__alloc(alloc, m->block_size);
-    if (!m->block) {
-        fclose(f);
-        return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of %q", (size_t)size, path, strlen(path));
-    }
-    data = kalm__align64(m->block);
-    if (fread(data, 1, (size_t)size, f) != (size_t)size) {
-        fclose(f);
-        kalm__release(alloc, m->block, m->block_size);
-        memset(m, 0, sizeof *m);
-        return kalm__fail(err, KALM_CANNOT_READ, "%q: cannot be read to its end", path, strlen(path));
-    }
+    data = kalm__mapping_block(m, (uint64_t)size, path, alloc, &r, err);
+    n = data ? fread(data, 1, (size_t)size, f) : 0;
+    if (data && n != (size_t)size) r = kalm__mapping_failed(m, n, ferror(f), path, alloc, err);
     fclose(f);
-    m->data = data;
-    m->size = (size_t)size;
-    return KALM_OK;
+    return r;
 }
 
 KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 {
     kalm__release(alloc, m->block, m->block_size);
-    m->data = NULL;
+    memset(m, 0, sizeof *m);
 }
 #endif
 #endif /* KALM_NO_STDIO */
 
-/* A hint, which the system may ignore: that large pages would serve this memory well. (The weights get none: that they will be
-   read soon changed nothing measurable, cold from a disk of 40 MB a second and of 2 GB a second, and the pages of a file
-   are not the caller's to choose.) Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
-#if defined(__linux__) && KALM__MMAP
-#  if !defined(KALM_NO_STDIO)
-#    if !defined(MADV_NORMAL)
-extern int madvise(void *address, size_t length, int advice);
-#    endif
-#    define KALM__MADVISE 1
+#endif
+/* ---- end src/mapping.h ---- */
+/* ---- begin src/cores.h ---- */
+/* cores.h - how many threads a context starts when it is not told: as many as this process may use at the same time. That is not
+   the machine's number of cores where
+
+     - a mask of allowed cores is set (taskset, cpusets, SetProcessAffinityMask);
+     - a control group limits processor time, as containers do (docker --cpus): Linux tells the limit in files, cpu.max of
+       version 2 or cpu.cfs_quota_us of version 1. With more threads than that, each job would wait for threads that the
+       kernel has stopped until the next period.
+
+   A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
+#ifndef KALM__CORES_H
+#define KALM__CORES_H
+
+
+#if defined(__linux__) && !defined(__EMSCRIPTEN__)
+#  include <sched.h>
+#  if !defined(CPU_SETSIZE)            /* strict C99 hides the prototype */
+extern int sched_getaffinity(int pid, size_t size, void *mask);
 #  endif
-#endif
-KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
+
+/* Bits of the mask of allowed cores; 0 where the system does not tell. */
+KALM__FN unsigned kalm__allowed_cores(void)
 {
-#ifdef KALM__MADVISE
-    uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
-    if (end > first) (void)madvise((void *)first, end - first, 14);
-#else
-    (void)data, (void)size;
-#endif
+    unsigned char mask[1024];          /* 8192 cores */
+    void *bytes = mask;
+    unsigned count = 0, i;
+    memset(mask, 0, sizeof mask);
+#  if defined(CPU_SETSIZE)
+    if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)bytes) < 0) return 0;
+#  else
+    if (sched_getaffinity(0, sizeof mask, bytes) < 0) return 0;
+#  endif
+    for (i = 0; i < sizeof mask; i++) {
+        unsigned b = mask[i];
+        for (; b; b &= b - 1) count++;
+    }
+    return count;
 }
 
-/* Cores this process may run on, at least 1. */
+#  if KALM__MMAP && !defined(KALM_NO_STDIO)
+
+/* The beginning of a small text file: at most `room` - 1 bytes, and a NUL. 0 where it cannot be read. */
+KALM__FN int kalm__read_text(const char *path, char *text, size_t room)
+{
+    int fd = open(path, O_RDONLY);
+    size_t at = 0;
+    text[0] = 0;
+    if (fd < 0) return 0;
+    while (at < room - 1) {
+        ssize_t n = read(fd, text + at, room - 1 - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        at += (size_t)n;
+    }
+    close(fd);
+    text[at] = 0;
+    return at > 0;
+}
+
+/* A number at *text, which is moved behind it and a space; negative ones ("-1": no limit) and words count as 0. */
+KALM__FN uint64_t kalm__read_number(const char **text)
+{
+    uint64_t v = 0;
+    for (; **text >= '0' && **text <= '9'; ++*text)
+        if (v < (uint64_t)1 << 50) v = v * 10 + (uint64_t)(**text - '0');
+    while (**text && **text != ' ' && **text != '\n') {
+        v = 0;
+        ++*text;
+    }
+    while (**text == ' ') ++*text;
+    return v;
+}
+
+/* What one control group allows, in cores; 0: no limit. folder: a path that ends in no '/'; version 1 or 2. */
+KALM__FN unsigned kalm__group_limit(const char *folder, int version)
+{
+    char path[1200], text[64];
+    const char *at = text;
+    uint64_t quota, period;
+    kalm__writer w;
+    int part;
+    for (quota = period = 0, part = 0; part < 2; part++) {
+        const char *name = version == 2 ? "/cpu.max" : part ? "/cpu.cfs_period_us" : "/cpu.cfs_quota_us";
+        w.at = path;
+        w.room = sizeof path - 1;
+        kalm__put_text(&w, folder, strlen(folder));
+        kalm__put_text(&w, name, strlen(name));
+        *w.at = 0;
+        if (!w.room || (!(version == 2 && part) && !kalm__read_text(path, text, sizeof text))) return 0;
+        if (version == 1) at = text;
+        if (part) period = kalm__read_number(&at);
+        else quota = kalm__read_number(&at);
+    }
+    if (!quota || !period) return 0;
+    quota = (quota + period - 1) / period;
+    return quota < 1u << 16 ? (unsigned)quota : 0;
+}
+
+/* The least that the group of this process and the groups around it allow, in cores; 0: no limit. root: "" (tests have a folder
+   that stands for "/"). */
+KALM__FN unsigned kalm__group_cores(const char *root)
+{
+    char text[4096], path[1024];
+    const char *line, *next, *mount;
+    kalm__writer w;
+    unsigned least = 0;
+    w.at = path;
+    w.room = sizeof path - 1;
+    kalm__put_text(&w, root, strlen(root));
+    kalm__put_text(&w, "/proc/self/cgroup", 17);
+    *w.at = 0;
+    if (!kalm__read_text(path, text, sizeof text)) return 0;
+    /* lines "0::/path" (version 2) and "4:cpu,cpuacct:/path" (version 1) */
+    for (line = text; *line; line = next) {
+        const char *end = strchr(line, '\n'), *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
+        size_t base, n, i;
+        int version = 0;
+        if (!end) end = line + strlen(line);
+        next = *end ? end + 1 : end;
+        if (!group || group > end) continue;
+        names++;
+        if (names == group) version = 2;
+        for (i = 0; names + i + 3 <= group; i++)
+            if ((!i || names[i - 1] == ',') && !memcmp(names + i, "cpu", 3) && (names + i + 3 == group || names[i + 3] == ',')) version = 1;
+        if (!version) continue;
+        mount = version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+        w.at = path;
+        w.room = sizeof path - 1;
+        kalm__put_text(&w, root, strlen(root));
+        kalm__put_text(&w, mount, strlen(mount));
+        base = (size_t)(w.at - path);
+        group++;
+        if (end > group + 1) kalm__put_text(&w, group, (size_t)(end - group));
+        if (!w.room) continue;
+        /* upwards; in a container the path may be the host's, and only the topmost folder is there */
+        for (n = (size_t)(w.at - path);; ) {
+            unsigned limit;
+            path[n] = 0;
+            limit = kalm__group_limit(path, version);
+            if (limit && (!least || limit < least)) least = limit;
+            if (n <= base) break;
+            while (n > base && path[--n] != '/') {}
+        }
+    }
+    return least;
+}
+#  endif
+#endif
+
+/* At least 1. */
 KALM__FN unsigned kalm__cores(void)
 {
 #if defined(_WIN32)
     SYSTEM_INFO info;
+    DWORD_PTR mask = 0, machine;
+    unsigned count = 0;
     GetSystemInfo(&info);
-    return info.dwNumberOfProcessors ? (unsigned)info.dwNumberOfProcessors : 1;
-#elif (defined(__unix__) || defined(__APPLE__) || defined(__linux__)) && defined(_SC_NPROCESSORS_ONLN)
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (unsigned)n : 1;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mask, &machine))
+        for (; mask; mask &= mask - 1) count++;    /* 0 where the process spans groups of 64 cores */
+    if (!count) count = (unsigned)info.dwNumberOfProcessors;
+    return count ? count : 1;
 #else
-    return 1;
+    unsigned count = 0;
+#  if defined(__linux__) && !defined(__EMSCRIPTEN__)
+    count = kalm__allowed_cores();
+#  endif
+#  if (defined(__unix__) || defined(__APPLE__) || defined(__linux__)) && defined(_SC_NPROCESSORS_ONLN)
+    if (!count) {
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        count = n > 0 ? (unsigned)n : 1;
+    }
+#  endif
+#  if defined(__linux__) && KALM__MMAP && !defined(KALM_NO_STDIO)
+    {
+        unsigned limit = count > 1 ? kalm__group_cores("") : 0;
+        if (limit && limit < count) count = limit;
+    }
+#  endif
+    return count ? count : 1;
 #endif
 }
 
 #endif
-/* ---- end src/platform.h ---- */
+/* ---- end src/cores.h ---- */
+/* ---- begin src/recognise.h ---- */
+/* recognise.h - what a file is that is not what it should be. People hand over what a broken download left, or another program's
+   file; a sentence that names it saves them the search. Looks at the first bytes alone, and decides nothing. */
+#ifndef KALM__RECOGNISE_H
+#define KALM__RECOGNISE_H
+
+
+/* Do the bytes begin with `text`? Letters of `text` are lower case and match either case. */
+KALM__FN int kalm__begins(const unsigned char *data, size_t size, const char *text)
+{
+    size_t i;
+    for (i = 0; text[i]; i++) {
+        int c = i < size ? data[i] : -1;
+        if (c >= 'A' && c <= 'Z' && text[i] >= 'a' && text[i] <= 'z') c += 'a' - 'A';
+        if (c != (unsigned char)text[i]) return 0;
+    }
+    return 1;
+}
+
+/* Where the text begins: behind a byte order mark and white space. */
+KALM__FN size_t kalm__text_begins(const unsigned char *data, size_t size)
+{
+    size_t at = kalm__begins(data, size, "\xef\xbb\xbf") ? 3 : 0;
+    while (at < size && (data[at] == ' ' || data[at] == '\t' || data[at] == '\r' || data[at] == '\n')) at++;
+    return at;
+}
+
+/* An object or an array. */
+KALM__FN int kalm__begins_json(const void *bytes, size_t size)
+{
+    const unsigned char *data = (const unsigned char *)bytes;
+    size_t at = kalm__text_begins(data, size);
+    return at < size && (data[at] == '{' || data[at] == '[');
+}
+
+/* The end of a sentence that began "not a .kalm file but ", or NULL where the bytes are nothing known. */
+KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
+{
+    static const struct {
+        const char *begin, *what;
+    } known[] = {
+        { "version https://git-lfs.", "a Git LFS pointer, which stands for a file that was not fetched: run git lfs pull" },
+        { "version https://hawser.", "a Git LFS pointer, which stands for a file that was not fetched: run git lfs pull" },
+        { "/annex/objects/", "a git-annex pointer, which stands for a file that was not fetched: run git annex get" },
+        { "\x89kalm\r\n\x1a", "a .kalm file, which is converted already" },
+        { "\x89kalm", "a .kalm file that was damaged by a copy in text mode: copy it as binary" },
+        { "gguf", "a GGUF file of llama.cpp; kalm-quantize makes .kalm files of Hugging Face checkpoints" },
+        { "pk\x03\x04", "a ZIP archive, or a checkpoint of PyTorch (.bin, .pt): save it as safetensors" },
+        { "\x1f\x8b", "a file packed with gzip: unpack it first" },
+        { "\x28\xb5\x2f\xfd", "a file packed with zstd: unpack it first" },
+        { "\xfd" "7zxz", "a file packed with xz: unpack it first" },
+        { "bzh", "a file packed with bzip2: unpack it first" },
+        { "sqlite format 3", "an SQLite database, perhaps a store of kalm-index" },
+        { "%pdf-", "a PDF" },
+        { "\x80\x02", "a Python pickle: save the checkpoint as safetensors" }
+    };
+    const unsigned char *data = (const unsigned char *)bytes;
+    size_t i, at;
+    for (i = 0; i < sizeof known / sizeof *known; i++)
+        if (kalm__begins(data, size, known[i].begin)) return known[i].what;
+    for (i = 0; i < size && i < 4096 && !data[i]; i++) {}
+    if (size >= 64 && (i == size || i == 4096)) return "zeros, as of a download that never came to its end";
+    if (size > 9 && kalm__u64(data) < (uint64_t)1 << 40 && (data[8] == '{' || data[8] == ' '))
+        return "a safetensors file: kalm-quantize makes a .kalm file of the folder it is in";
+    if (kalm__begins_json(data, size)) return "a JSON text";
+    at = kalm__text_begins(data, size);
+    data += at;
+    size -= at;
+    if (kalm__begins(data, size, "<!doctype") || kalm__begins(data, size, "<html") || kalm__begins(data, size, "<head")
+        || kalm__begins(data, size, "<!--"))
+        return "a web page, saved in its place: download the file itself";
+    if (kalm__begins(data, size, "<?xml")) return "an XML text, perhaps a server's answer that something is wrong";
+    return NULL;
+}
+
+#endif
+/* ---- end src/recognise.h ---- */
 /* ---- begin src/format.h ---- */
 /* format.h - the model file, byte by byte. Shared by the runtime, which reads it in place (modelfile.h), and by the
    converter, which writes it (quantize/). All numbers are little-endian; all offsets count from the file's first byte.
@@ -10822,15 +11154,20 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
     unsigned char head[KALM__HEADER_BYTES + KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
     uint32_t count, i, j, last = 0;
     uint64_t size;
-    if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0)
-        return kalm__fail(err, KALM_BAD_FILE, "not a .kalm file: it does not begin with the KALM signature");
+    if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0) {
+        const char *what = f->size >= 8 && !memcmp(p, KALM__MAGIC, 8) ? "the beginning of one: it was cut short"
+                                                                      : kalm__recognise(p, f->size);
+        return what ? kalm__fail(err, KALM_BAD_FILE, "not a .kalm file but %s", what)
+                    : kalm__fail(err, KALM_BAD_FILE, "not a .kalm file: it does not begin with the KALM signature");
+    }
     if (kalm__u32(p + 8) != KALM__FILE_VERSION)
         return kalm__fail(err, KALM_BAD_VERSION, "the model file has format version %u, this library reads %u",
                           kalm__u32(p + 8), KALM__FILE_VERSION);
     count = kalm__u32(p + 12);
     size = kalm__u64(p + 16);
     if (size != f->size)
-        return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z", size, f->size);
+        return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z%s", size, f->size,
+                          f->size < size ? ": the download or copy was cut short" : "");
     if (count < 1 || count > KALM__MAX_SECTIONS || f->size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES)
         return kalm__fail(err, KALM_BAD_FILE, "the model file's header speaks of %u sections", count);
     f->fingerprint = kalm__u64(p + 24);
@@ -13136,7 +13473,9 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
     KALM__NEED(path);
     alloc = kalm__allocator(config, &ok);
     if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
-    r = kalm__map_file(&mapping, path, &alloc, err);
+    if (config && config->load > KALM_LOAD_READ)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "load is %u; it is KALM_LOAD_MAP or KALM_LOAD_READ", (unsigned)config->load);
+    r = kalm__map_file(&mapping, path, config ? config->load : KALM_LOAD_MAP, &alloc, err);
     if (r) return r;
     r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
     if (r) kalm__unmap_file(&mapping, &alloc);

@@ -474,7 +474,7 @@ KALM__FN kalm_result kalm__checkpoint_read(kalm__checkpoint *c, const char *dir,
         return kalm__fail(err, KALM_CANNOT_READ, "%s is not a folder", kalm__shown(dir));
     path = kalm__join_path(dir, "config.json");
     if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
-    r = kalm__read_whole(path, (uint64_t)16 << 20, &c->config, &c->config_size, err);
+    r = kalm__read_expected(path, (uint64_t)16 << 20, "JSON", &c->config, &c->config_size, err);
     free(path);
     if (!r) r = kalm__config_read(c, c->config, c->config_size, err);
     if (!r) r = kalm__st_read(&c->st, dir, err);

@@ -121,7 +121,7 @@ static kalm_result read_tokenizer(const options *o, kalm__out_section *s, uint32
     }
     if (!file) return KALM_OK;
     alloc = kalm__allocator(NULL, &ok);
-    r = kalm__read_whole(path ? path : file, (uint64_t)1 << 30, &data, &size, err);
+    r = kalm__read_expected(path ? path : file, (uint64_t)1 << 30, "a tokenizer", &data, &size, err);
     free(path);
     if (r) return r;
     r = kalm__import_tokenizer(file, data, size, &alloc, &s->data, &blob_size, err);
@@ -252,7 +252,7 @@ static kalm_result look(const options *o, kalm_error *err)
     if (!r && o->verify && !o->quiet) printf("%s: all checksums match\n", path);
     if (r || o->verify) return r;
     alloc = kalm__allocator(NULL, &ok);
-    r = kalm__map_file(&map, path, &alloc, err);
+    r = kalm__map_file(&map, path, KALM_LOAD_MAP, &alloc, err);
     if (r) return r;
     r = kalm__file_open(&f, map.data, map.size, err);
     if (!r) kalm__print_file(path, &f, o->errors);

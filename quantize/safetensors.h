@@ -11,12 +11,13 @@
 #include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/kernels.h"
+#include "../src/recognise.h"
 #include "../src/tools/json.h"
 
 enum {
     KALM__MAX_DIMS = 8,
     KALM__MAX_SHARDS = 4096,
-    KALM__OTHER_DTYPE = 100            /* a dtype that weights never have; fine in tensors nobody reads */
+    KALM__OTHER_DTYPE = 100            /* what weights never have; fine in tensors that nobody reads */
 };
 #define KALM__MAX_ST_HEADER ((uint64_t)100 << 20)          /* the limit of the reference implementation as well */
 
@@ -24,7 +25,7 @@ typedef struct kalm__st_tensor {
     const char *name;                  /* inside the directory's texts, not NUL-terminated */
     size_t      name_size;
     uint32_t    shard, type;           /* KALM__F32, KALM__F16, KALM__BF16 or KALM__OTHER_DTYPE */
-    char        dtype[12];             /* as written */
+    char        dtype[16];             /* as written: printable, cut, NUL-terminated */
     char        shown[100];            /* the name for errors: printable, cut, NUL-terminated */
     uint32_t    dims;
     uint64_t    shape[KALM__MAX_DIMS];
@@ -96,73 +97,99 @@ KALM__FN int kalm__st_by_offset(const void *a, const void *b)
     return kalm__st_by_name(a, b);
 }
 
-/* Bytes of an element; 0 for a dtype that safetensors has not. */
+/* Bits of an element; 0 for a dtype that is not known here, as next year's may be. */
 KALM__FN uint64_t kalm__st_dtype(kalm_text t, uint32_t *type)
 {
-    static const struct { char name[8]; uint32_t type, bytes; } known[] = {
-        { "F32", KALM__F32, 4 }, { "F16", KALM__F16, 2 }, { "BF16", KALM__BF16, 2 }, { "F64", KALM__OTHER_DTYPE, 8 },
-        { "I64", KALM__OTHER_DTYPE, 8 }, { "U64", KALM__OTHER_DTYPE, 8 }, { "I32", KALM__OTHER_DTYPE, 4 },
-        { "U32", KALM__OTHER_DTYPE, 4 }, { "I16", KALM__OTHER_DTYPE, 2 }, { "U16", KALM__OTHER_DTYPE, 2 },
-        { "I8", KALM__OTHER_DTYPE, 1 }, { "U8", KALM__OTHER_DTYPE, 1 }, { "BOOL", KALM__OTHER_DTYPE, 1 },
-        { "F8_E4M3", KALM__OTHER_DTYPE, 1 }, { "F8_E5M2", KALM__OTHER_DTYPE, 1 }
+    static const struct { char name[12]; uint32_t type, bits; } known[] = {
+        { "F32", KALM__F32, 32 }, { "F16", KALM__F16, 16 }, { "BF16", KALM__BF16, 16 }, { "F64", KALM__OTHER_DTYPE, 64 },
+        { "I64", KALM__OTHER_DTYPE, 64 }, { "U64", KALM__OTHER_DTYPE, 64 }, { "I32", KALM__OTHER_DTYPE, 32 },
+        { "U32", KALM__OTHER_DTYPE, 32 }, { "I16", KALM__OTHER_DTYPE, 16 }, { "U16", KALM__OTHER_DTYPE, 16 },
+        { "I8", KALM__OTHER_DTYPE, 8 }, { "U8", KALM__OTHER_DTYPE, 8 }, { "BOOL", KALM__OTHER_DTYPE, 8 },
+        { "F8_E4M3", KALM__OTHER_DTYPE, 8 }, { "F8_E5M2", KALM__OTHER_DTYPE, 8 }, { "F8_E8M0", KALM__OTHER_DTYPE, 8 },
+        { "F8_E4M3FNUZ", KALM__OTHER_DTYPE, 8 }, { "F8_E5M2FNUZ", KALM__OTHER_DTYPE, 8 }, { "F6_E2M3", KALM__OTHER_DTYPE, 6 },
+        { "F6_E3M2", KALM__OTHER_DTYPE, 6 }, { "F4", KALM__OTHER_DTYPE, 4 }, { "C64", KALM__OTHER_DTYPE, 64 }
     };
     size_t i;
+    *type = KALM__OTHER_DTYPE;
     for (i = 0; i < sizeof known / sizeof *known; i++) {
         size_t n = 0;
         while (n < sizeof known[i].name && known[i].name[n]) n++;
         if (t.data && t.size == n && !memcmp(t.data, known[i].name, n)) {
             *type = known[i].type;
-            return known[i].bytes;
+            return known[i].bits;
         }
     }
     return 0;
+}
+
+/* The dtype of a member and how many bits an element has. */
+KALM__FN kalm_result kalm__st_member_dtype(kalm__st_tensor *t, const kalm__json *j, uint32_t value, uint64_t *bits,
+                                           kalm_error *err)
+{
+    uint32_t node = kalm__json_get(j, value, "dtype");
+    kalm_text dtype = kalm__json_text(j, node);
+    size_t i;
+    if (!node || !dtype.data) return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no dtype", j->name, t->shown);
+    *bits = kalm__st_dtype(dtype, &t->type);
+    for (i = 0; i < dtype.size && i + 1 < sizeof t->dtype; i++)
+        t->dtype[i] = (char)(dtype.data[i] > 32 && dtype.data[i] < 127 ? dtype.data[i] : '?');
+    return KALM_OK;
+}
+
+/* The shape of a member, and how many bytes it needs: 0 bits an element are not known, and neither are the bytes then. */
+KALM__FN kalm_result kalm__st_member_shape(kalm__st_tensor *t, const kalm__json *j, uint32_t value, uint64_t bits,
+                                           uint64_t *bytes, kalm_error *err)
+{
+    uint32_t shape = kalm__json_get(j, value, "shape"), at;
+    uint64_t size = bits ? bits : 1;
+    if (!shape || kalm__json_type(j, shape) != KALM__JSON_ARRAY || j->nodes[shape].size > KALM__MAX_DIMS)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no shape of at most %d numbers", j->name, t->shown,
+                          (int)KALM__MAX_DIMS);
+    for (at = shape + 1; at < j->nodes[shape].next; at = j->nodes[at].next) {
+        uint64_t n;
+        if (!kalm__json_uint(j, at, &n))
+            return kalm__fail(err, KALM_BAD_FILE, "%s: the shape of tensor %s is not made of whole numbers", j->name, t->shown);
+        if (n && size > UINT64_MAX / n)
+            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has a shape of more than 2^61 bytes", j->name, t->shown);
+        size *= n;
+        t->shape[t->dims++] = n;
+    }
+    if (size % 8 && bits)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has %U bits, which are no whole bytes", j->name, t->shown, size);
+    *bytes = size / 8;
+    return KALM_OK;
 }
 
 /* One member of a header: the tensor called `key`, described by node `value`. data: bytes behind the header. */
 KALM__FN kalm_result kalm__st_member(kalm__st *st, const kalm__json *j, uint32_t key, uint32_t value, uint64_t data_at,
                                      uint64_t data, uint32_t shard, kalm_error *err)
 {
-    kalm_text name = kalm__json_text(j, key), dtype;
+    kalm_text name = kalm__json_text(j, key);
     kalm__st_tensor t;
-    uint32_t shape = kalm__json_get(j, value, "shape"), offsets = kalm__json_get(j, value, "data_offsets"), at;
-    uint64_t bytes, begin, end, size;
+    uint32_t offsets = kalm__json_get(j, value, "data_offsets");
+    uint64_t bits = 0, bytes = 0, begin, end;
+    kalm_result r;
     memset(&t, 0, sizeof t);
     t.name = name.data;
     t.name_size = name.size;
     kalm__st_show(t.shown, name.data, name.size);
     t.shard = shard;
     if (!name.size) return kalm__json_fail_node(j, key, err, "a tensor without a name");
-    dtype = kalm__json_text(j, kalm__json_get(j, value, "dtype"));
-    if (!kalm__json_get(j, value, "dtype") || !dtype.data)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no dtype", j->name, t.shown);
-    bytes = kalm__st_dtype(dtype, &t.type);
-    if (!bytes)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has the unknown dtype %q", j->name, t.shown,
-                          dtype.data, dtype.size);
-    memcpy(t.dtype, dtype.data, dtype.size);
-    if (!shape || kalm__json_type(j, shape) != KALM__JSON_ARRAY || j->nodes[shape].size > KALM__MAX_DIMS)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no shape of at most %d numbers", j->name, t.shown, (int)KALM__MAX_DIMS);
-    size = bytes;
-    for (at = shape + 1; at < j->nodes[shape].next; at = j->nodes[at].next) {
-        uint64_t n;
-        if (!kalm__json_uint(j, at, &n))
-            return kalm__fail(err, KALM_BAD_FILE, "%s: the shape of tensor %s is not made of whole numbers", j->name, t.shown);
-        if (n && size > UINT64_MAX / n)
-            return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has a shape of more than 2^64 bytes", j->name, t.shown);
-        size *= n;
-        t.shape[t.dims++] = n;
-    }
+    r = kalm__st_member_dtype(&t, j, value, &bits, err);
+    if (!r) r = kalm__st_member_shape(&t, j, value, bits, &bytes, err);
+    if (r) return r;
     if (!offsets || kalm__json_type(j, offsets) != KALM__JSON_ARRAY || j->nodes[offsets].size != 2
         || !kalm__json_uint(j, offsets + 1, &begin) || !kalm__json_uint(j, offsets + 2, &end))
         return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has no data_offsets of two whole numbers", j->name, t.shown);
     if (begin > end)
         return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s ends at %U, before it begins at %U", j->name, t.shown, end, begin);
     if (end > data)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s ends at byte %U of the data, which has %U", j->name, t.shown, end, data);
-    if (end - begin != size)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has %U bytes, its shape needs %U", j->name, t.shown, end - begin, size);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s ends at byte %U of the data, which has %U: the file was cut short",
+                          j->name, t.shown, end, data);
+    if (bits && end - begin != bytes)
+        return kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s has %U bytes, its shape needs %U", j->name, t.shown, end - begin, bytes);
     t.begin = data_at + begin;
-    t.size = size;
+    t.size = end - begin;
     if (st->count == st->capacity) {
         size_t capacity = st->capacity ? st->capacity * 2 : 1024;
         kalm__st_tensor *more = (kalm__st_tensor *)realloc(st->tensors, kalm__mul(capacity, sizeof *more));
@@ -211,18 +238,25 @@ KALM__FN kalm_result kalm__st_header(kalm__st *st, uint32_t shard, const char *n
 KALM__FN kalm_result kalm__st_open(kalm__st *st, uint32_t shard, kalm_error *err)
 {
     kalm__st_shard *s = &st->shards[shard];
-    unsigned char size[8];
+    unsigned char first[512];
+    const char *what;
     uint64_t n;
+    size_t seen;
     kalm_result r = kalm__input_open(&s->source, s->path, err);
     if (r) return r;
-    if (s->source.size < 8)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: %U bytes are no safetensors file", s->name, s->source.size);
-    if (!kalm__input_read(&s->source, 0, size, 8))
-        return kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read", s->name);
-    n = kalm__u64(size);
+    if (!s->source.size) return kalm__fail(err, KALM_BAD_FILE, "%s: the file is empty", s->name);
+    seen = s->source.size < sizeof first ? (size_t)s->source.size : sizeof first;
+    memset(first, 0, 16);
+    if (!kalm__input_read(&s->source, 0, first, seen)) return kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read", s->name);
+    n = kalm__u64(first);
+    if (seen < 9 || n >> 40 || (first[8] != '{' && first[8] != ' ')) {      /* no header begins here */
+        what = kalm__recognise(first, seen);
+        if (what) return kalm__fail(err, KALM_BAD_FILE, "%s: not a safetensors file but %s", s->name, what);
+    }
+    if (seen < 8) return kalm__fail(err, KALM_BAD_FILE, "%s: %z bytes are no safetensors file", s->name, seen);
     if (n > s->source.size - 8)
-        return kalm__fail(err, KALM_BAD_FILE, "%s: the header should have %U bytes, the file has %U", s->name, n,
-                          s->source.size);
+        return kalm__fail(err, KALM_BAD_FILE, "%s: the header should have %U bytes, the file has %U: it was cut short, or is "
+                          "something else", s->name, n, s->source.size);
     if (n > KALM__MAX_ST_HEADER)
         return kalm__fail(err, KALM_BAD_FILE, "%s: a header of %U bytes is too large", s->name, n);
     s->header = (char *)malloc((size_t)n + 1);
@@ -354,7 +388,7 @@ KALM__FN kalm_result kalm__st_read(kalm__st *st, const char *dir, kalm_error *er
     if (kalm__file_exists(path)) {
         char *text;
         size_t size;
-        r = kalm__read_whole(path, KALM__MAX_ST_HEADER, &text, &size, err);
+        r = kalm__read_expected(path, KALM__MAX_ST_HEADER, "JSON", &text, &size, err);
         if (!r) {
             r = kalm__st_read_index(st, dir, text, size, err);
             free(text);

@@ -70,10 +70,20 @@ typedef struct kalm_allocator {
     void   *user;
 } kalm_allocator;
 
-/* How to set up a model or a context. A model reads `allocator` alone. */
+/* kalm_config.load */
+#define KALM_LOAD_MAP  0u              /* the file becomes part of the address space: opening costs nothing, processes share the
+                                          memory, and only what is used is read. The file must then stay as it is: if it is
+                                          cut short, or its network file system goes away, the next look at a lost page ends
+                                          the process with SIGBUS                                            */
+#define KALM_LOAD_READ 1u              /* the file is read into memory of the allocator and may change or go away afterwards;
+                                          one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
+                                          write to and for network file systems                              */
+
+/* How to set up a model or a context. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
-    uint32_t       threads;            /* default: one per core; 1: never starts a thread                    */
+    uint32_t       threads;            /* default: one per core that this process may use, within its mask of
+                                          cores and its limit of processor time (cgroup); 1: never starts one */
     /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
        Default: threads of the library's own. `count` is at most `threads`. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
@@ -83,6 +93,7 @@ typedef struct kalm_config {
     size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
                                           instruction; default: none                                         */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
+    uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
 } kalm_config;
 
 #define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of

@@ -4,6 +4,7 @@
 #define KALM__CONTEXT_H
 
 #include "base.h"
+#include "cores.h"
 #include "threads.h"
 #include "kernel_sets.h"
 #include "matmul.h"

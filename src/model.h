@@ -3,7 +3,7 @@
 #define KALM__MODEL_H
 
 #include "base.h"
-#include "platform.h"
+#include "mapping.h"
 #include "modelfile.h"
 
 struct kalm_model {

@@ -6,6 +6,7 @@
 #include "base.h"
 #include "format.h"
 #include "kernels.h"
+#include "recognise.h"
 #include "embedding.h"
 #include "../tokenizer/vocab.h"
 
@@ -52,15 +53,20 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
     unsigned char head[KALM__HEADER_BYTES + KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
     uint32_t count, i, j, last = 0;
     uint64_t size;
-    if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0)
-        return kalm__fail(err, KALM_BAD_FILE, "not a .kalm file: it does not begin with the KALM signature");
+    if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0) {
+        const char *what = f->size >= 8 && !memcmp(p, KALM__MAGIC, 8) ? "the beginning of one: it was cut short"
+                                                                      : kalm__recognise(p, f->size);
+        return what ? kalm__fail(err, KALM_BAD_FILE, "not a .kalm file but %s", what)
+                    : kalm__fail(err, KALM_BAD_FILE, "not a .kalm file: it does not begin with the KALM signature");
+    }
     if (kalm__u32(p + 8) != KALM__FILE_VERSION)
         return kalm__fail(err, KALM_BAD_VERSION, "the model file has format version %u, this library reads %u",
                           kalm__u32(p + 8), KALM__FILE_VERSION);
     count = kalm__u32(p + 12);
     size = kalm__u64(p + 16);
     if (size != f->size)
-        return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z", size, f->size);
+        return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z%s", size, f->size,
+                          f->size < size ? ": the download or copy was cut short" : "");
     if (count < 1 || count > KALM__MAX_SECTIONS || f->size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES)
         return kalm__fail(err, KALM_BAD_FILE, "the model file's header speaks of %u sections", count);
     f->fingerprint = kalm__u64(p + 24);

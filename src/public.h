@@ -41,7 +41,9 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
     KALM__NEED(path);
     alloc = kalm__allocator(config, &ok);
     if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
-    r = kalm__map_file(&mapping, path, &alloc, err);
+    if (config && config->load > KALM_LOAD_READ)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "load is %u; it is KALM_LOAD_MAP or KALM_LOAD_READ", (unsigned)config->load);
+    r = kalm__map_file(&mapping, path, config ? config->load : KALM_LOAD_MAP, &alloc, err);
     if (r) return r;
     r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
     if (r) kalm__unmap_file(&mapping, &alloc);

@@ -12,8 +12,8 @@ BEGIN {
                   "config;" \
                   "base;" \
                   "exact;" \
-                  "platform format blocks;" \
-                  "threads cpu kernels tokenizer/vocab;" \
+                  "platform format blocks recognise;" \
+                  "threads mapping cores cpu kernels tokenizer/vocab;" \
                   "embedding tokenizer/ids;" \
                   "tokenizer/bpe tokenizer/unigram;" \
                   "tokenizer/text;" \

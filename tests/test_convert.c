@@ -202,7 +202,9 @@ static void test_config(void)
     write_bytes(BAD CONFIG, "\xef\xbb\xbf{}", 5);
     refuse(IDS, "config.json:1:1: a value must stand here");
     write_bytes(BAD CONFIG, "", 0);
-    refuse(IDS, "config.json:1:1: the text ends too early");
+    refuse(IDS, "config.json: the file is empty");
+    write_bytes(BAD CONFIG, " ", 1);
+    refuse(IDS, "config.json:1:2: the text ends too early");
     run("rm -rf " BAD);
     refuse(IDS, BAD " is not a folder");
 }
@@ -215,12 +217,12 @@ static void test_header(void)
         { "layers.1.mlp.up_proj", "[48,32]", "[1,48,32]", "has shape [1, 48, 32]; config.json makes it [48, 32]" },
         { "layers.1.self_attn.q_norm", "[16]", "[4,4]", "tensor model.decoder.layers.1.self_attn.q_norm.weight has shape [4, 4]; config.json makes it [16]" },
         { "layers.1.mlp.up_proj", "[48,32]", "[48,33]", "tensor model.decoder.layers.1.mlp.up_proj.weight has 3072 bytes, its shape needs 3168" },
-        { "layers.1.mlp.up_proj", "[48,32]", "[18446744073709551615,3]", "tensor model.decoder.layers.1.mlp.up_proj.weight has a shape of more than 2^64 bytes" },
+        { "layers.1.mlp.up_proj", "[48,32]", "[18446744073709551615,3]", "tensor model.decoder.layers.1.mlp.up_proj.weight has a shape of more than 2^61 bytes" },
         { "layers.1.mlp.up_proj", "[48,32]", "[48,-32]", "the shape of tensor model.decoder.layers.1.mlp.up_proj.weight is not made of whole numbers" },
         { "layers.1.mlp.up_proj", "[48,32]", "[1,1,1,1,1,1,1,48,32]", "tensor model.decoder.layers.1.mlp.up_proj.weight has no shape of at most 8 numbers" },
         { "layers.1.mlp.up_proj", "\"shape\"", "\"form\"", "tensor model.decoder.layers.1.mlp.up_proj.weight has no shape" },
         { "layers.1.mlp.up_proj", "\"dtype\"", "\"type\"", "tensor model.decoder.layers.1.mlp.up_proj.weight has no dtype" },
-        { "layers.1.mlp.up_proj", "BF16", "Q4", "model.safetensors: tensor model.decoder.layers.1.mlp.up_proj.weight has the unknown dtype Q4" },
+        { "layers.1.mlp.up_proj", "BF16", "Q4", "tensor model.decoder.layers.1.mlp.up_proj.weight is Q4; weights must be F32, F16 or BF16" },
         { "layers.1.mlp.up_proj", "BF16", "I16", "tensor model.decoder.layers.1.mlp.up_proj.weight is I16; weights must be F32, F16 or BF16" },
         { "layers.1.mlp.up_proj", "\"data_offsets\"", "\"offsets\"", "has no data_offsets of two whole numbers" },
         { "layers.1.mlp.up_proj", "layers.1.mlp.up_proj", "layers.1.mlp.up_prej", "tensor model.decoder.layers.1.mlp.up_proj.weight is missing" },
@@ -260,7 +262,7 @@ static void test_header(void)
     write_bytes(BAD WEIGHTS, file, 7);
     refuse(IDS, "model.safetensors: 7 bytes are no safetensors file");
     write_bytes(BAD WEIGHTS, file, 0);
-    refuse(IDS, "model.safetensors: 0 bytes are no safetensors file");
+    refuse(IDS, "model.safetensors: the file is empty");
     memset(file, 0xff, 8);
     write_bytes(BAD WEIGHTS, file, n);
     refuse(IDS, "the header should have 18446744073709551615 bytes, the file has");
@@ -288,6 +290,86 @@ static void test_header(void)
     change(BAD WEIGHTS, "layers.0.mlp.down_proj", "{\"dtype\":\"BF16\",\"shape\":[32,48],\"data_offsets\":[0,3072]}",
            "{\"dtype\":\"BF16\",\"shape\":[0],\"data_offsets\":[0,0]}", 1);
     refuse(IDS, "model.safetensors: 3072 bytes before tensor model.decoder.layers.0.mlp.gate_proj.weight belong to no tensor");
+}
+
+/* BAD gives the same bytes as BASE, or not. */
+static void expect_base(const char *what, int same)
+{
+    if (!CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s: %s", what, said)) return;
+    CHECKF(same_file(TMP "/base.kalm", TMP "/other.kalm") == same, "%s: the file is %s", what, same ? "another" : "the same");
+}
+
+/* What stands in a file's place when a download went wrong, in the place of each file. */
+static void test_downloads(void)
+{
+    static const char zeros[5000];
+    static const struct { const char *bytes; size_t size; const char *words; } table[] = {
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+          "size 12345\n", 0, " but a Git LFS pointer, which stands for a file that was not fetched: run git lfs pull" },
+        { "\xef\xbb\xbf\r\n<!DOCTYPE html>\n<html lang=\"en\"><head>", 0, " but a web page, saved in its place" },
+        { "<html>\n  <body>Access denied</body></html>", 0, " but a web page, saved in its place" },
+        { "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code></Error>", 0, " but an XML text, perhaps a server's answer" },
+        { zeros, sizeof zeros, " but zeros, as of a download that never came to its end" },
+        { "PK\3\4archive/data.pkl", 0, " but a ZIP archive, or a checkpoint of PyTorch" },
+        { "\x1f\x8b\x08....", 0, " but a file packed with gzip" },
+        { "../../.git/annex/objects/a/b/SHA256E-s1--x", 0, NULL },
+        { "/annex/objects/SHA256E-s1--x\n", 0, " but a git-annex pointer" }
+    };
+    static const char *const names[] = { "/model.safetensors", "/config.json", "/tokenizer.json", "/tokenizer.model",
+                                         "/model.safetensors.index.json" };
+    size_t i, k;
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        for (k = 0; k < sizeof names / sizeof *names; k++) {
+            char path[100], words[200];
+            fresh(BASE);
+            snprintf(path, sizeof path, "%s%s", BAD, names[k]);
+            snprintf(words, sizeof words, "%s: not %s%s", names[k] + 1, !k ? "a safetensors file" : strstr(names[k], "token") ? "a tokenizer" : "JSON",
+                     table[i].words ? table[i].words : "");
+            write_bytes(path, table[i].bytes, table[i].size ? table[i].size : strlen(table[i].bytes));
+            refuse(IDS, table[i].words ? words : names[k] + 1);
+            write_bytes(path, "", 0);
+            snprintf(words, sizeof words, "%s: the file is empty", names[k] + 1);
+            refuse(IDS, words);
+        }
+    CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet" IDS) == 0);
+    fresh(BASE);
+    CHECK(run("cp " TMP "/other.kalm " BAD WEIGHTS) == 0);
+    refuse(IDS, "model.safetensors: not a safetensors file but a .kalm file");
+}
+
+/* dtypes that weights cannot have are fine where nobody reads them, known ones with the bytes that they need. */
+static void test_dtypes(void)
+{
+    static const struct { const char *dtype, *shape; size_t bytes; const char *words; } table[] = {
+        { "BOOL", "[3]", 3, NULL }, { "U8", "[3]", 3, NULL }, { "I8", "[3]", 3, NULL }, { "F8_E5M2", "[3]", 3, NULL },
+        { "F8_E4M3", "[3]", 3, NULL }, { "F8_E8M0", "[3]", 3, NULL }, { "F8_E4M3FNUZ", "[3]", 3, NULL }, { "F8_E5M2FNUZ", "[3]", 3, NULL },
+        { "I16", "[3]", 6, NULL }, { "U16", "[3]", 6, NULL }, { "F16", "[3]", 6, NULL }, { "BF16", "[3]", 6, NULL }, { "I32", "[3]", 12, NULL },
+        { "U32", "[3]", 12, NULL }, { "F32", "[3]", 12, NULL }, { "F64", "[3]", 24, NULL }, { "I64", "[3]", 24, NULL }, { "U64", "[3]", 24, NULL },
+        { "C64", "[3]", 24, NULL }, { "F4", "[3,2]", 3, NULL }, { "F6_E2M3", "[4]", 3, NULL }, { "F6_E3M2", "[2,2]", 3, NULL }, { "F4", "[]", 1, "has 4 bits, which are no whole bytes" },
+        { "F4", "[3]", 2, "has 12 bits, which are no whole bytes" }, { "F6_E2M3", "[3]", 3, "has 18 bits" }, { "F4", "[4]", 3, "has 3 bytes, its shape needs 2" },
+        { "C64", "[3]", 12, "has 12 bytes, its shape needs 24" }, { "F8_E8M0", "[3]", 4, "has 4 bytes, its shape needs 3" },
+        { "F8_E8M0", "[18446744073709551615]", 4, "has a shape of more than 2^61 bytes" }, { "I2", "[3]", 1, NULL },      /* next year's */
+        { "F3_E1M1_AND_A_VERY_LONG_NAME", "[3]", 2, NULL }, { "", "[3]", 2, NULL }
+    };
+    static const char zeros[32];
+    static const char *const names[2] = { "model.encoder.vision_tower.scale", "model.encoder.x.scale" };
+    size_t i;
+    CHECK(run(QUANTIZE " " BASE " " TMP "/base.kalm --quiet" IDS) == 0);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fresh(BASE);
+        add_tensor(BAD WEIGHTS, names[0], table[i].dtype, table[i].shape, zeros, table[i].bytes);
+        if (table[i].words) refuse(IDS, table[i].words);
+        else expect_base(table[i].dtype, 1);
+        fresh(BASE);
+        add_tensor(BAD WEIGHTS, names[1], table[i].dtype, table[i].shape, zeros, table[i].bytes);
+        refuse(IDS, table[i].words ? table[i].words : "tensor model.encoder.x.scale of model.safetensors has no place in this model");
+    }
+    fresh(BASE);
+    change(BAD WEIGHTS, "\"model.encoder.norm.weight\"", "BF16", "F3_E1M1_AND_A_VERY_LONG_NAME", 1);
+    refuse(IDS, "tensor model.encoder.norm.weight is F3_E1M1_AND_A_V; weights must be F32, F16 or BF16");
+    fresh(BASE);
+    change(BAD WEIGHTS, "\"model.encoder.norm.weight\"", "BF16", "F8_E4M3", 1);
+    refuse(IDS, "tensor model.encoder.norm.weight has 64 bytes, its shape needs 32");
 }
 
 /* Numbers that no weight may be, found in every kind of tensor, with their place. */
@@ -358,13 +440,6 @@ static void test_index(void)
 #define NESTED_TABLE "model.encoder.text_model.embed_tokens.weight"
 #define DECODER_TABLE "model.decoder.embed_tokens.weight"
 #define HEAD "lm_head.out_proj.weight"
-
-/* BAD gives the same bytes as BASE, or not. */
-static void expect_base(const char *what, int same)
-{
-    if (!CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s: %s", what, said)) return;
-    CHECKF(same_file(TMP "/base.kalm", TMP "/other.kalm") == same, "%s: the file is %s", what, same ? "another" : "the same");
-}
 
 static void untie(void) { change(BAD CONFIG, "", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", 1); }
 
@@ -778,6 +853,8 @@ int main(int argc, char **argv)
     test_numbers();
     test_index();
     test_ties();
+    test_downloads();
+    test_dtypes();
     test_answers_and_tokenizer();
     test_equal();
     test_shapes();

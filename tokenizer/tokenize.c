@@ -334,7 +334,7 @@ int main(int argc, char **argv)
     if (texts && (o.jsonl || o.whole)) die_usage("--jsonl and --whole read standard input, not arguments");
     s.o = &o;
     s.alloc = kalm__allocator(NULL, &ok);
-    if (kalm__map_file(&data, o.file, &s.alloc, &err)) die("%s", err.text);
+    if (kalm__map_file(&data, o.file, KALM_LOAD_MAP, &s.alloc, &err)) die("%s", err.text);
     if (data.size >= 8 && !memcmp(data.data, KALM__MAGIC, 8)) {
         if (kalm__file_open(&file, data.data, data.size, &err)) die("%s: %s", o.file, err.text);
         if (!file.has_tokenizer) die("%s holds no tokenizer", o.file);

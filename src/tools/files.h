@@ -22,6 +22,7 @@
 
 #include "../base.h"
 #include "../platform.h"
+#include "../recognise.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -222,6 +223,25 @@ KALM__FN kalm_result kalm__read_whole(const char *path, uint64_t limit, char **d
         r = kalm__fail(err, KALM_CANNOT_READ, "%s: cannot be read to its end", kalm__shown(path));
     else (*data)[*size] = 0;
     kalm__input_close(&s);
+    if (r) {
+        free(*data);
+        *data = NULL;
+    }
+    return r;
+}
+
+/* The same for a file that must not be empty, nor be one of the things that stand in its place when a download went wrong.
+   what: "JSON" or "a tokenizer", either of which may be JSON. */
+KALM__FN kalm_result kalm__read_expected(const char *path, uint64_t limit, const char *what, char **data, size_t *size,
+                                         kalm_error *err)
+{
+    const char *is;
+    kalm_result r = kalm__read_whole(path, limit, data, size, err);
+    if (r) return r;
+    is = kalm__recognise(*data, *size);
+    if (!*size) r = kalm__fail(err, KALM_BAD_FILE, "%s: the file is empty", kalm__shown(path));
+    else if (is && !kalm__begins_json(*data, *size))
+        r = kalm__fail(err, KALM_BAD_FILE, "%s: not %s but %s", kalm__shown(path), what, is);
     if (r) {
         free(*data);
         *data = NULL;

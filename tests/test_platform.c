@@ -1,0 +1,289 @@
+/* test_platform.c - what the library asks of the operating system: a model file mapped or read, and how many cores there are.
+
+   Model files: pipes, folders, devices, empty files and files of other kinds are refused with a sentence; a file that was read
+   may change afterwards; a file that ends or fails while it is read is an error. Cores: a mask of allowed cores and the limits of
+   control groups count. Linux; on other systems less of it runs. POSIX. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <unistd.h>
+
+/* Reads that fall short, are interrupted or fail, as the next test wants. */
+static long read_most, read_interrupts, read_fails_at = -1, read_ends_at = -1;
+static ssize_t test_read(int fd, void *to, size_t n)
+{
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    if (read_interrupts > 0) {
+        read_interrupts--;
+        errno = EINTR;
+        return -1;
+    }
+    if (read_ends_at >= 0 && at >= read_ends_at) return 0;
+    if (read_fails_at >= 0 && at >= read_fails_at) {
+        errno = EIO;
+        return -1;
+    }
+    if (read_most > 0 && n > (size_t)read_most) n = (size_t)read_most;
+    return read(fd, to, n);
+}
+#define read test_read
+
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "command.h"
+#include <sys/stat.h>
+
+#define TMP TEST_BUILD "/tmp/platform"
+#define TINY TEST_BUILD "/tiny.kalm"
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+static size_t live;                    /* bytes that the allocator has given out */
+static void *count_alloc(void *user, size_t size)
+{
+    (void)user;
+    live += size;
+    return malloc(size);
+}
+static void count_release(void *user, void *p, size_t size)
+{
+    (void)user;
+    live -= size;
+    free(p);
+}
+
+static kalm_result open_model(const char *path, uint32_t load, kalm_model **m, kalm_error *err)
+{
+    kalm_config config;
+    memset(&config, 0, sizeof config);
+    config.load = load;
+    config.allocator.alloc = count_alloc;
+    config.allocator.release = count_release;
+    return kalm_model_open(path, &config, m, err);
+}
+
+/* Both ways of opening refuse `path`, in these words, and keep nothing. */
+static void refuse(const char *path, kalm_result code, const char *words)
+{
+    uint32_t load;
+    for (load = KALM_LOAD_MAP; load <= KALM_LOAD_READ; load++) {
+        kalm_model *m = (kalm_model *)(void *)&live;
+        kalm_error err;
+        kalm_result r = open_model(path, load, &m, &err);
+        CHECKF(r == code && err.code == code && strstr(err.text, words), "%s: %d, %s", path, (int)r, err.text);
+        CHECK(m == NULL && live == 0);
+    }
+}
+
+static void test_refused(void)
+{
+    static const struct { const char *bytes; size_t size; const char *words; } table[] = {
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n",
+          0, "not a .kalm file but a Git LFS pointer, which stands for a file that was not fetched: run git lfs pull" },
+        { "version https://git-lfs.", 0, "not a .kalm file but a Git LFS pointer" },
+        { "version https://git", 0, "not a .kalm file: it does not begin with the KALM signature" },
+        { "\n\n<!doctype HTML>", 0, "not a .kalm file but a web page" },
+        { "{\"error\": \"no such model\"}", 0, "not a .kalm file but a JSON text" },
+        { "\x28\0\0\0\0\0\0\0{\"__metadata__\":", 24, "not a .kalm file but a safetensors file: kalm-quantize makes" },
+        { "GGUF\3\0\0\0", 8, "not a .kalm file but a GGUF file" },
+        { "\x89KALM\n\x1a", 0, "not a .kalm file but a .kalm file that was damaged by a copy in text mode" },
+        { "\x89KALM\r\n\x1a", 0, "not a .kalm file but the beginning of one: it was cut short" },
+        { "SQLite format 3", 16, "not a .kalm file but an SQLite database" },
+        { "x", 1, "not a .kalm file: it does not begin with the KALM signature" }
+    };
+    size_t i, n;
+    unsigned char *file, *zeros = (unsigned char *)calloc(1, 1 << 20);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        write_bytes(TMP "/bad.kalm", table[i].bytes, table[i].size ? table[i].size : strlen(table[i].bytes));
+        refuse(TMP "/bad.kalm", KALM_BAD_FILE, table[i].words);
+    }
+    write_bytes(TMP "/bad.kalm", zeros, 1 << 20);
+    refuse(TMP "/bad.kalm", KALM_BAD_FILE, "not a .kalm file but zeros, as of a download");
+    free(zeros);
+    write_bytes(TMP "/bad.kalm", "", 0);
+    refuse(TMP "/bad.kalm", KALM_BAD_FILE, "bad.kalm: the file is empty");
+    file = test_read_file(TINY, &n);
+    if (!CHECK(file != NULL)) return;
+    write_bytes(TMP "/bad.kalm", file, n - 1);
+    refuse(TMP "/bad.kalm", KALM_BAD_FILE, ": the download or copy was cut short");
+    write_bytes(TMP "/bad.kalm", file, n + 1);
+    refuse(TMP "/bad.kalm", KALM_BAD_FILE, "the model file says it has");
+    free(file);
+    CHECK(!mkfifo(TMP "/pipe", 0666));
+    refuse(TMP "/pipe", KALM_CANNOT_READ, "pipe: not a regular file");
+    refuse(TMP, KALM_CANNOT_READ, "platform: a folder, not a file");
+    refuse("/dev/null", KALM_CANNOT_READ, "/dev/null: not a regular file");
+    refuse("/dev/zero", KALM_CANNOT_READ, "/dev/zero: not a regular file");
+    refuse(TMP "/none", KALM_CANNOT_READ, "none: no such file");
+    refuse(TMP "/pipe/x", KALM_CANNOT_READ, "pipe/x: cannot be opened");
+    refuse("", KALM_CANNOT_READ, ": no such file");
+    CHECK(!symlink("loop", TMP "/loop"));
+    refuse(TMP "/loop", KALM_CANNOT_READ, "loop: cannot be opened");
+}
+
+static void test_load(void)
+{
+    static const char text[] = "a chess game";
+    kalm_model *m[2] = { NULL, NULL };
+    kalm_error err;
+    size_t n, i, before;
+    unsigned char *file = test_read_file(TINY, &n);
+    float margin[2];
+    if (!CHECK(file != NULL)) return;
+    write_bytes(TMP "/model.kalm", file, n);
+    CHECK(open_model(TMP "/model.kalm", 2, &m[0], &err) == KALM_BAD_ARGUMENT && strstr(err.text, "load is 2") && !m[0]);
+    CHECK(!open_model(TMP "/model.kalm", KALM_LOAD_MAP, &m[0], &err) && live < n);
+    before = live;
+    read_most = 1000;
+    read_interrupts = 3;
+    CHECKF(!open_model(TMP "/model.kalm", KALM_LOAD_READ, &m[1], &err) && live >= before + n, "%s", err.text);
+    read_most = 0;
+    for (i = 0; i < 2 && m[i]; i++) {
+        kalm_context *c;
+        kalm_score score;
+        kalm_text query, doc;
+        query.data = "play chess", query.size = KALM_NUL;
+        doc.data = text, doc.size = KALM_NUL;
+        if (i) {                       /* the mapped one is done with: now the file goes away, even while it is in use */
+            kalm_model_close(m[0]);
+            CHECK(!truncate(TMP "/model.kalm", 0));
+        }
+        CHECK(!kalm_model_verify(m[i], &err));
+        if (!CHECKF(!kalm_context_new(m[i], NULL, &c, &err), "%s", err.text)) continue;
+        CHECK(!kalm_rerank_texts(c, query, &doc, 1, NULL, &score, &err));
+        margin[i] = score.margin;
+        kalm_context_free(c);
+    }
+    CHECK(!memcmp(&margin[0], &margin[1], sizeof margin[0]));
+    kalm_model_close(m[1]);
+    CHECK(live == 0);
+    /* files that end early, or fail, while they are read */
+    write_bytes(TMP "/model.kalm", file, n);
+    read_most = 70000;
+    read_ends_at = 70000;
+    CHECK(open_model(TMP "/model.kalm", KALM_LOAD_READ, &m[0], &err) == KALM_CANNOT_READ && !m[0] && live == 0);
+    CHECKF(strstr(err.text, "model.kalm: ends at byte 70000, and had ") != NULL, "%s", err.text);
+    read_ends_at = -1;
+    read_fails_at = 0;
+    CHECK(open_model(TMP "/model.kalm", KALM_LOAD_READ, &m[0], &err) == KALM_CANNOT_READ && !m[0] && live == 0);
+    CHECKF(strstr(err.text, "model.kalm: the system cannot read it at byte 0") != NULL, "%s", err.text);
+    read_fails_at = -1;
+    read_most = 0;
+    free(file);
+}
+
+/* ---- cores --------------------------------------------------------------------------------------------------------- */
+
+#if defined(__linux__)
+
+/* A system with these control groups: the text of /proc/self/cgroup, then pairs of path and text. */
+static void group_system(const char *cgroup, ...)
+{
+    va_list args;
+    const char *path;
+    CHECK(run("rm -rf " TMP "/root && mkdir -p " TMP "/root/proc/self") == 0);
+    write_bytes(TMP "/root/proc/self/cgroup", cgroup, strlen(cgroup));
+    va_start(args, cgroup);
+    while ((path = va_arg(args, const char *)) != NULL) {
+        const char *text = va_arg(args, const char *);
+        char to[300];
+        CHECK(run("mkdir -p \"$(dirname '" TMP "/root/sys/fs/cgroup/%s')\"", path) == 0);
+        snprintf(to, sizeof to, TMP "/root/sys/fs/cgroup/%s", path);
+        write_bytes(to, text, strlen(text));
+    }
+    va_end(args);
+}
+
+static void expect_group(unsigned cores, int line)
+{
+    unsigned is = kalm__group_cores(TMP "/root");
+    CHECKF(is == cores, "line %d: %u cores, should be %u", line, is, cores);
+}
+
+static void test_groups(void)
+{
+    char long_path[1100];
+    run("rm -rf " TMP "/root");
+    expect_group(0, __LINE__);         /* no such files */
+    group_system("0::/\n", "cpu.max", "200000 100000\n", NULL);
+    expect_group(2, __LINE__);
+    group_system("0::/\n", "cpu.max", "max 100000\n", NULL);
+    expect_group(0, __LINE__);
+    group_system("0::/\n", "cpu.max", "150000 100000\n", NULL);
+    expect_group(2, __LINE__);         /* rounded up */
+    group_system("0::/\n", "cpu.max", "1000 100000\n", NULL);
+    expect_group(1, __LINE__);
+    group_system("0::/a/b\n", "cpu.max", "700000 100000", "a/cpu.max", "300000 100000\n", "a/b/cpu.max", "max 100000\n", NULL);
+    expect_group(3, __LINE__);         /* the least on the way up */
+    group_system("0::/a/b\n", "a/b/cpu.max", "50000 10000\n", "a/cpu.max", "max 100000\n", NULL);
+    expect_group(5, __LINE__);
+    group_system("0::/host/path/that/is/not/here\n", "cpu.max", "400000 100000\n", NULL);
+    expect_group(4, __LINE__);
+    group_system("12:cpuset:/x\n4:cpu,cpuacct:/docker/abc\n0::/\n", "cpu/cpu.cfs_quota_us", "600000\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
+    expect_group(6, __LINE__);         /* version 1, the host's path */
+    group_system("4:cpuacct,cpu:/docker/abc\n", "cpu/docker/abc/cpu.cfs_quota_us", "250000\n", "cpu/docker/abc/cpu.cfs_period_us", "100000\n",
+                 "cpu/cpu.cfs_quota_us", "-1\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
+    expect_group(3, __LINE__);
+    group_system("4:cpu:/\n", "cpu/cpu.cfs_quota_us", "-1\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
+    expect_group(0, __LINE__);
+    group_system("4:cpuset:/\n", "cpu/cpu.cfs_quota_us", "100000\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
+    expect_group(0, __LINE__);         /* another controller */
+    group_system("4:cpu:/\n", "cpu/cpu.cfs_quota_us", "200000\n", NULL);
+    expect_group(0, __LINE__);
+    /* what no kernel writes */
+    group_system("0::/\n", "cpu.max", "", NULL);
+    expect_group(0, __LINE__);
+    group_system("0::/\n", "cpu.max", "200000", NULL);
+    expect_group(0, __LINE__);
+    group_system("0::/\n", "cpu.max", "200000 0\n", NULL);
+    expect_group(0, __LINE__);
+    group_system("0::/\n", "cpu.max", "99999999999999999999999999999 1\n", NULL);
+    expect_group(0, __LINE__);
+    group_system("0::/\n", "cpu.max", "junk\n\n 7 x7", NULL);
+    expect_group(0, __LINE__);
+    group_system("::::\n0\n:\n0:\n0:::/\n\n0::", "cpu.max", "300000 100000", NULL);
+    expect_group(3, __LINE__);
+    memset(long_path, 'x', sizeof long_path);
+    memcpy(long_path, "0::/", 4);
+    long_path[sizeof long_path - 1] = 0;
+    group_system(long_path, "cpu.max", "300000 100000", NULL);
+    expect_group(0, __LINE__);         /* too long to be looked for */
+}
+
+/* In a child, so that this process keeps its mask. */
+static void test_mask(void)
+{
+    unsigned all = kalm__cores(), machine = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    pid_t child;
+    int status = 0;
+    CHECKF(all >= 1 && all <= machine, "%u cores of %u", all, machine);
+    fflush(stdout);
+    child = fork();
+    if (!child) {
+        cpu_set_t set, one;
+        size_t i;
+        if (sched_getaffinity(0, sizeof set, &set)) _exit(2);
+        for (i = 0; i < CPU_SETSIZE - 1 && !CPU_ISSET(i, &set); i++) {}
+        CPU_ZERO(&one);
+        CPU_SET(i, &one);
+        if (sched_setaffinity(0, sizeof one, &one)) _exit(3);
+        _exit(kalm__cores() == 1 ? 0 : 1);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    CHECKF(WIFEXITED(status) && WEXITSTATUS(status) == 0, "with a mask of one core: status %x", (unsigned)status);
+}
+#else
+static void test_groups(void) {}
+static void test_mask(void) { CHECK(kalm__cores() >= 1); }
+#endif
+
+int main(void)
+{
+    CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
+    test_refused();
+    test_load();
+    test_groups();
+    test_mask();
+    CHECK(run("rm -rf " TMP) == 0);
+    return test_end();
+}
