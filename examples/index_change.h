@@ -119,17 +119,6 @@ KALM__FN size_t add_rows(const store *s, const store *other)
     return added;
 }
 
-/* Of one file by two names? */
-KALM__FN int same_file(const char *a, const char *b)
-{
-#if defined(_WIN32)
-    return strcmp(a, b) == 0;
-#else
-    struct stat x, y;
-    return strcmp(a, b) == 0 || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-#endif
-}
-
 KALM__FN int run_merge(const options *o)
 {
     store s, other;

@@ -440,11 +440,10 @@ KALM__FN int run_encode(const options *o)
     memset(&j, 0, sizeof j);
     j.o = o;
     if (!o->model) die_usage("no model");
-    corpus_begin(&j.in, (int)o->format);
-    for (i = 0; i < o->words; i++) {
-        if (strcmp(o->word[i], o->store) == 0) die_usage("%s is input and store", o->store);
-        corpus_take(&j.in, o->word[i]);
-    }
+    corpus_begin(&j.in, (int)o->format, o->store);
+    if (!*o->store) die_usage("the name of the store is empty");
+    for (i = 0; i < o->words; i++) corpus_take(&j.in, o->word[i]);
+    j.bad = j.in.unreadable;
     if (!o->words) {
         if (isatty(0)) die_usage("no input");
         corpus_take(&j.in, "-");
@@ -475,8 +474,8 @@ KALM__FN int run_encode(const options *o)
     j.show.patience = 0;
     j.show.every = 2;
     j.show.quiet = o->quiet;
-    while ((what = corpus_next(&j.in, &r)) != CORPUS_END && !kalm__interrupted) {
-        if (what == CORPUS_RECORD) take_record(&j, &r);
+    while ((what = corpus_next(&j.in, &r)) != READ_END && !kalm__interrupted) {
+        if (what == READ_RECORD) take_record(&j, &r);
         else bad_input(&j, j.in.why);
     }
     if (!kalm__interrupted) flush_batch(&j);

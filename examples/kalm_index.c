@@ -3,7 +3,7 @@
    and merges. */
 #include "../src/tools/command.h"
 #include "store.h"
-#include "readers.h"
+#include "corpus.h"
 #include "index_options.h"
 #include "index_encode.h"
 #include "index_look.h"
@@ -41,8 +41,8 @@ static void act_merge(cmd_args *a, const char *name, const char *value) { (void)
 static const cmd_option table[] = {
     CMD_HEADING("Input: files, folders, or - for standard input, which is also read when there is none"),
     CMD_CHOICE("--format", "auto|jsonl|tsv|lines|files|store", options, format,
-               "jsonl: an object a line: \"_id\" or \"id\", \"text\", maybe \"title\", which is encoded before the text; other members are "
-               "kept as metadata\n"
+               "jsonl: JSON objects, one a line, one behind the other or in an array: \"_id\" or \"id\", \"text\", maybe \"title\", which is "
+               "encoded before the text; other members are kept as metadata\n"
                "tsv: key TAB text a line; or columns as the first line names them\n"
                "lines: a text a line; its key is FILE:LINE\n"
                "files: a text a file; its key is the path, in a folder that from there\n"

@@ -9,15 +9,22 @@ typedef struct options {
     const char *model, *query, *documents, *instruction, *system, *store, *keys, *candidates;
     uint32_t   *window;                /* [shown] of a store of split texts: which one each result shows; else NULL */
     uint32_t    top_k, width;
-    int         has_width, json, timing;
+    uint32_t    format;
+    int         has_width, json, timing, strict;
     kalm_config config;
     kalm_params params;
 } options;
 
 static const cmd_option table[] = {
     CMD_HEADING("Documents"),
-    CMD_TEXT("--documents", "FILE", options, documents, "one text a line, or JSON Lines with \"text\" and maybe \"id\" and \"title\"; "
-             "- is standard input, which is also read when no documents are given"),
+    CMD_TEXT("--documents", "FILE", options, documents, "texts of this file; - is standard input, which is also read when no "
+             "documents are given"),
+    CMD_CHOICE("--format", "auto|jsonl|tsv|lines", options, format,
+               "jsonl: JSON objects with \"text\" and maybe \"id\" and \"title\", one a line, one behind the other or in an array\n"
+               "tsv: key TAB text a line; or columns as the first line names them\n"
+               "lines: a text a line\n"
+               "auto (default): by the name, .jsonl .ndjson .json or .tsv, or by the first line"),
+    CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, leave it out"),
     CMD_TEXT("--store", "STORE.db", options, store, "those that kalm-index put into this store; nothing is encoded then, and of a "
              "text that was split the best window counts and is shown"),
     CMD_TEXT("--keys", "K1,K2,...", options, keys, "of the store, only the documents of these keys"),
@@ -59,7 +66,8 @@ static const cmd_program program = {
     "Rank documents by how well they answer the query, best first.",
     table, sizeof table / sizeof *table,
     "Score is P(yes), from 0 to 1; margin is the difference of the logits, for finer steps.\n"
-    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage, 3 done but bad input was left out, 130 "
+    "interrupted.",
     print_kernels
 };
 
@@ -77,6 +85,8 @@ static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
     for (i = 2; i < a.words; i++) {
         kalm_text none = { NULL, 0 };
         cmd_add(texts, none, kalm__text(a.word[i]));
+        if (kalm__file_exists(a.word[i]))
+            say("'%s' is ranked as a text; to rank what that file holds: --documents %s", a.word[i], a.word[i]);
     }
     cmd_args_end(&a);
     if (!o->model) die_usage("no model");
@@ -248,7 +258,7 @@ int main(int argc, char **argv)
     kalm_score *scores;
     kalm_error err;
     kalm_result r;
-    size_t count, shown;
+    size_t count, shown, bad = 0;
     double started = kalm__now(), opened, done;
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = "kalm-rerank";
@@ -262,7 +272,7 @@ int main(int argc, char **argv)
     else if (!texts.count) {
         const char *from = o.documents ? o.documents : "-";
         if (strcmp(from, "-") == 0 && isatty(0)) fputs("Type the documents, one a line; Ctrl-D ends them.\n", stderr);
-        cmd_read_texts(&texts, strcmp(from, "-") == 0 ? "standard input" : from, cmd_read(from));
+        bad = cmd_read_texts(&texts, from, (int)o.format, o.strict);
         if (!texts.count) die("there are no documents in %s", strcmp(from, "-") == 0 ? "standard input" : from);
     }
     if (kalm_context_new(model, &o.config, &ctx, &err)) return cmd_failed(&err);
@@ -296,5 +306,5 @@ int main(int argc, char **argv)
     kalm_context_free(ctx);
     kalm_model_close(model);
     cmd_flush();
-    return EXIT_OK;
+    return bad ? EXIT_BAD_INPUT : EXIT_OK;
 }

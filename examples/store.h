@@ -389,6 +389,17 @@ KALM__FN void store_check_numbers(const store *s)
     }
 }
 
+/* Of one file by two names? */
+KALM__FN int same_file(const char *a, const char *b)
+{
+#if defined(_WIN32)
+    return strcmp(a, b) == 0;
+#else
+    struct stat x, y;
+    return strcmp(a, b) == 0 || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+#endif
+}
+
 /* ---- open, create, close ------------------------------------------------------------------------------------------- */
 
 enum { STORE_READ, STORE_WRITE, STORE_CREATE };   /* CREATE: a file that is missing or empty becomes an empty database */

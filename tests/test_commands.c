@@ -142,11 +142,15 @@ static void test_documents(void)
         }
 
     write_file(FILE_A, bad, sizeof bad - 1);
-    EXPECT(1, RERANK " " MODEL " query --documents " FILE_A " 2>&1");
-    SAYS(FILE_A ", line 2: ");
+    /* a bad line is named and left out, and the status says that there was one */
+    EXPECT(3, RERANK " " MODEL " query --documents " FILE_A " 2>&1");
+    SAYS(FILE_A ":2: an object with a string \"text\" must stand here\n");
+    SAYS("first");
+    EXPECT(1, RERANK " " MODEL " query --strict --documents " FILE_A " 2>&1");
+    SAYS(FILE_A ":2: ");
     write_file(FILE_A, worse, sizeof worse - 1);
-    EXPECT(1, RERANK " " MODEL " query --documents " FILE_A " 2>&1");
-    SAYS(FILE_A ", line 3, column ");
+    EXPECT(3, RERANK " " MODEL " query --documents " FILE_A " 2>&1");
+    SAYS(FILE_A ":3: column ");
     write_file(FILE_A, "\n\n", 2);
     EXPECT(1, RERANK " " MODEL " query --documents " FILE_A " 2>&1");
     SAYS("no documents");
@@ -154,14 +158,42 @@ static void test_documents(void)
     SAYS("no/such/file");
     EXPECT(1, RERANK " " MODEL " query --documents tests 2>&1");
     SAYS("directory");
+    EXPECT(1, RERANK " " MODEL " query --documents '' 2>&1");
+    SAYS("the name of a file is empty");
+    /* forms and encodings are in test_reader.c; here that the command takes them, by name, by content and from pipes */
+    write_file(FILE_A, "[\n {\"id\": \"a\", \"text\": \"play chess\"},\n {\"id\": \"b\", \"text\": \"view images\"}\n]\n", 75);
+    EXPECT(0, RERANK " " MODEL " chess --json --documents " FILE_A);
+    results = parse();
+    CHECK(results && json.nodes[results].size == 2 && kalm__json_is(&json, kalm__json_get(&json, nth(results, 0), "id"), "a"));
+    EXPECT(0, "cat " FILE_A " | " RERANK " " MODEL " chess --json");
+    results = parse();
+    CHECK(results && json.nodes[results].size == 2);
+    EXPECT(0, "while IFS= read -r l; do printf '%s\\n' \"$l\"; sleep 0.01; done < " FILE_A " | " RERANK " " MODEL " chess --json --documents /dev/stdin");
+    results = parse();
+    CHECK(results && json.nodes[results].size == 2);
+    EXPECT(0, RERANK " " MODEL " chess --json --format lines --documents " FILE_A);
+    results = parse();
+    CHECK(results && json.nodes[results].size == 4);
+    write_file(FILE_A, "\xff\xfe" "p\0l\0a\0y\0 \0c\0h\0e\0s\0s\0\r\0\n\0v\0i\0e\0w\0", 34);
+    EXPECT(0, RERANK " " MODEL " chess --json --documents " FILE_A);
+    results = parse();
+    CHECK(results && json.nodes[results].size == 2 && kalm__json_is(&json, kalm__json_get(&json, nth(results, 0), "text"), "play chess"));
+    /* the file of the documents as a document */
+    EXPECT(0, RERANK " " MODEL " chess " FILE_A " 2>&1");
+    SAYS("'" FILE_A "' is ranked as a text; to rank what that file holds: --documents " FILE_A);
+    EXPECT(0, "gzip -c README.md > " FILE_B " && ! " RERANK " " MODEL " chess --documents " FILE_B " 2>&1");
+    SAYS(FILE_B ": is compressed by gzip");
+    remove(FILE_B);
     EXPECT(2, RERANK " " MODEL " query --documents " FILE_A " another 2>&1");
 
     /* bytes from strangers: valid JSON all the same, and no escape reaches the terminal */
     write_file(FILE_A, hostile, sizeof hostile - 1);
-    EXPECT(0, RERANK " " MODEL " query --json --documents " FILE_A);
+    EXPECT(0, RERANK " " MODEL " query --json --documents " FILE_A " 2>/dev/null");
     results = parse();
     CHECK(results != 0);
-    EXPECT(0, RERANK " " MODEL " query --documents " FILE_A);
+    EXPECT(0, RERANK " " MODEL " query --documents " FILE_A " 2>&1 >/dev/null");
+    SAYS(FILE_A ":1: byte 11 of the text is not UTF-8; it is read as U+FFFD");
+    EXPECT(0, RERANK " " MODEL " query --documents " FILE_A " 2>/dev/null");
     CHECK(!strchr(out, 0x1b) && !strstr(out, "\xe2\x80\xae") && strstr(out, "ill-formed"));
     write_file(FILE_A, nul, sizeof nul - 1);
     EXPECT(0, RERANK " " MODEL " query --json --documents " FILE_A);

@@ -268,6 +268,60 @@ echo 'no tab here' | "$index" "$model" no.db > log 2>&1
 equal $? 1 "a first line of no format"
 says "say --format"
 
+# forms that are not one object a line, and encodings
+printf '[\n  {"_id": "a", "text": "one"},\n  {"_id": 7, "text": "two"}\n]\n' > array.json
+expect 0 "$index" "$model" r12.db array.json
+equal "$(sqlite3 r12.db "SELECT key FROM documents ORDER BY number" | tr '\n' ' ')" 'a 7 ' "keys of an array"
+if command -v iconv > /dev/null; then
+    iconv -f UTF-8 -t UTF-16 d.jsonl > u16.jsonl
+    expect 0 "$index" "$model" r13.db u16.jsonl
+    documents r13.db > r2
+    same r1 r2
+    iconv -f UTF-8 -t UTF-16BE d.tsv > u16.tsv
+    expect 0 "$index" "$model" r14.db u16.tsv
+    documents r14.db > r2
+    same r1 r2
+fi
+# "id" beside "_id" is metadata, and comes back
+echo '{"id": 5, "_id": "k", "text": "one", "x": null}' > both.jsonl
+expect 0 "$index" "$model" r15.db both.jsonl
+equal "$(sqlite3 r15.db "SELECT key || '=' || metadata FROM documents")" 'k={"id":5,"x":null}' "id beside _id"
+expect 0 "$index" r15.db --export k
+says '^{"_id": "k", "text": "one", "id":5,"x":null}$'
+printf 'docid\tcontents\nk\tone\n' > named2.tsv
+expect 0 "$index" "$model" r16.db named2.tsv
+equal "$(sqlite3 r16.db "SELECT key || '=' || text FROM documents")" 'k=one' "columns by other names"
+printf 'id\turl\twords\nk\tu\tone\n' > named3.tsv
+expect 3 "$index" "$model" r17.db named3.tsv
+says "^named3.tsv:1: the first line names columns, but none of them is the text"
+# the store in its own folder is no input, nor is what SQLite keeps beside it
+mkdir self
+echo one > self/a
+expect 0 "$index" "$model" self/s.db self
+: > self/s.db-journal
+expect 0 "$index" "$model" self/s.db self
+says "^0 documents encoded; 1 were there already$"
+expect 0 "$index" "$model" ./self/../self/s.db self
+equal "$(sqlite3 self/s.db "SELECT key FROM documents" | tr '\n' ' ')" 'a ' "keys of a folder with the store in it"
+expect 2 "$index" "$model" self/s.db ./self/s.db
+says "is input and store"
+expect 2 "$index" "$model" self/s.db ""
+says "the name of an input is empty"
+gzip -c d.jsonl > d.jsonl.gz
+cp d.jsonl.gz zipped.jsonl
+expect 3 "$index" "$model" r18.db zipped.jsonl d.jsonl
+says "^zipped.jsonl: is compressed by gzip"
+equal "$(count r18.db)" 3 "documents beside a compressed file"
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir self/closed
+    echo two > self/secret
+    chmod 0 self/closed self/secret
+    expect 3 "$index" "$model" self/s.db self
+    says "^self/closed: the folder cannot be read"
+    says "^self/secret: Permission denied"
+    chmod 700 self/closed self/secret
+fi
+
 # ---- bad input ----
 printf '%s\n' '{"_id": "a", "text": "one"}' '{"_id": "b", "text": }' '{"text": "no id"}' '{"_id": "c"}' '["d"]' \
     '{"_id": "", "text": "x"}' '{"_id": "e", "text": ""}' '{"_id": "a", "text": "other"}' '{"_id": "a", "text": "one"}' \
@@ -438,7 +492,8 @@ signalled() {
     wait $pid
     got=$?
     took=$(($(now) - before))
-    if [ $got -eq 130 ] || [ $got -eq 0 ] || [ $got -eq 2 ]; then ok; else bad "status $got after SIGTERM: $*"; fi
+    # 143: it had not begun
+    if [ $got -eq 130 ] || [ $got -eq 143 ] || [ $got -eq 0 ]; then ok; else bad "status $got after SIGTERM: $*"; fi
     if [ $took -lt 500 ]; then ok; else bad "$took ms from SIGTERM to the end: $*"; fi
 }
 sqlite3 forty.db "SELECT 1" > /dev/null

@@ -361,7 +361,7 @@ int main(int argc, char **argv)
             s.line++;
             one_text(&s, kalm__text(a.word[k]));
         }
-    else if (o.whole) one_text(&s, cmd_read("-"));
+    else if (o.whole) one_text(&s, cmd_read_as("-", 1));
     else {
         kalm__json_begin(&json, &s.alloc);
         while (read_line(&buffer, &room, &line.size)) {

@@ -1,5 +1,5 @@
 /* command.h - what the commands that run a model share: the library itself, the command line, texts from files, progress,
-   columns of a terminal and JSON. No part of the library, and included before any system header (files.h asks for 64-bit
+   columns of a terminal, signals and JSON. No part of the library, and included before any system header (files.h asks for 64-bit
    offsets). */
 #ifndef KALM_COMMAND_H
 #define KALM_COMMAND_H
@@ -14,40 +14,9 @@
 #include "progress.h"
 #include "columns.h"
 #include "json_out.h"
+#include "reader.h"
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
-
-/* All of a file or of standard input ("-"), a NUL behind it; never given back, texts point into it. */
-KALM__FN kalm_text cmd_read(const char *path)
-{
-    FILE *f = strcmp(path, "-") == 0 ? stdin : NULL;
-    size_t room = 1 << 16, n;
-    char *data = (char *)cmd_alloc(room + 1);
-    kalm_text t;
-    t.size = 0;
-#if defined(_WIN32)
-    if (!f) {
-        WCHAR *wide = kalm__wide_path(path);
-        if (wide) f = _wfopen(wide, L"rb");
-        free(wide);
-    } else {
-        _setmode(0, 0x8000);           /* _O_BINARY */
-    }
-#else
-    if (!f && kalm__directory_exists(path)) die("cannot read %s: it is a directory", path);
-    if (!f) f = fopen(path, "rb");
-#endif
-    if (!f) die("cannot read %s: %s", path, strerror(errno));
-    while ((n = fread(data + t.size, 1, room - t.size, f)) > 0) {
-        t.size += n;
-        if (t.size == room) data = (char *)cmd_grow(data, (room *= 2) + 1);
-    }
-    if (ferror(f)) die("cannot read %s: %s", path, strerror(errno));
-    if (f != stdin) fclose(f);
-    data[t.size] = 0;
-    t.data = data;
-    return t;
-}
+/* ---- texts ----------------------------------------------------------------------------------------------------------- */
 
 /* The next line of *rest without its end (LF or CRLF); 0 when there is none. */
 KALM__FN int cmd_line(kalm_text *rest, kalm_text *line)
@@ -63,13 +32,28 @@ KALM__FN int cmd_line(kalm_text *rest, kalm_text *line)
     return 1;
 }
 
-KALM__FN int cmd_blank(kalm_text t)
+KALM__FN int cmd_blank(kalm_text t) { return reader_blank(t); }
+
+/* All of a file or of standard input ("-") as UTF-8 without a byte order mark, a NUL behind it; never given back, texts point
+   into it. raw: the bytes as they are. */
+KALM__FN kalm_text cmd_read_as(const char *path, int raw)
 {
-    size_t i;
-    for (i = 0; i < t.size; i++)
-        if (t.data[i] != ' ' && t.data[i] != '\t') return 0;
-    return 1;
+    reader r;
+    kalm_text t;
+    int n = reader_begin(&r, path, READ_WHOLE) ? 1 : -1;
+    if (raw) r.unit = 1;
+    while (n > 0) n = reader_more(&r);
+    if (n < 0) die("%s: %s", r.name, r.why);
+    reader_room(&r, 1);
+    t.data = r.buffer + r.from;
+    t.size = r.to - r.from;
+    r.buffer[r.to] = 0;
+    r.buffer = NULL;
+    reader_end(&r);
+    return t;
 }
+
+KALM__FN kalm_text cmd_read(const char *path) { return cmd_read_as(path, 0); }
 
 typedef struct cmd_texts {
     kalm_text *text, *id;              /* [count]; id.data NULL: it has none */
@@ -87,63 +71,67 @@ KALM__FN void cmd_add(cmd_texts *t, kalm_text id, kalm_text text)
     t->text[t->count++] = text;
 }
 
-/* One text a line; or JSON Lines, when the first character is '{': "id" or "_id" (a string or a number), "text", and
-   maybe "title", which goes before the text as BEIR has it. `name` is for errors. Empty lines do not count. */
-KALM__FN void cmd_read_texts(cmd_texts *texts, const char *name, kalm_text all)
+/* Title and text as they are encoded, the title before the text as BEIR has it; a copy that is never given back. */
+KALM__FN kalm_text cmd_join_title(kalm_text title, kalm_text text)
 {
-    kalm_text line, none = { NULL, 0 };
-    kalm_error err;
-    kalm__json j;
-    int ok, json = 0, first = 1;
-    unsigned long number = 0;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
-    if (all.size >= 3 && memcmp(all.data, "\xef\xbb\xbf", 3) == 0) all.data += 3, all.size -= 3;
-    kalm__json_begin(&j, &allocator);
-    while (cmd_line(&all, &line)) {
-        uint32_t id, text, title;
-        number++;
-        if (cmd_blank(line)) continue;
-        if (first) json = line.data[0] == '{';
-        first = 0;
-        if (!json) {
-            cmd_add(texts, none, line);
+    char *both = (char *)cmd_alloc(title.size + text.size + 2);
+    size_t n = 0;
+    if (title.size) {
+        memcpy(both, title.data, title.size);
+        both[title.size] = ' ';
+        n = title.size + 1;
+    }
+    if (text.size) memcpy(both + n, text.data, text.size);
+    both[n + text.size] = 0;
+    text.data = both;
+    text.size += n;
+    return text;
+}
+
+/* The format that a file's name says. */
+KALM__FN int cmd_format_of(const char *path)
+{
+    static const struct { const char *end; int format; } ends[] = {
+        { ".jsonl", READ_JSON }, { ".ndjson", READ_JSON }, { ".json", READ_JSON }, { ".tsv", READ_TSV }
+    };
+    size_t n = strlen(path), i;
+    for (i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t k = strlen(ends[i].end);
+        if (n > k && strcmp(path + n - k, ends[i].end) == 0) return ends[i].format;
+    }
+    return READ_AUTO;
+}
+
+/* Say what is wrong at a place of the reader's file. */
+KALM__FN void cmd_tell_place(const reader *r)
+{
+    if (r->line) fprintf(stderr, "%s:%lu: %s\n", r->name, r->line, r->why);
+    else fprintf(stderr, "%s: %s\n", r->name, r->why);
+}
+
+/* The texts of a file (reader.h) behind those of *texts; format READ_AUTO: by its name or its first line. What is bad is told and
+   left out, or ends the command when it is strict. Returns how many pieces were left out. */
+KALM__FN size_t cmd_read_texts(cmd_texts *texts, const char *path, int format, int strict)
+{
+    reader r;
+    record t;
+    size_t bad = 0;
+    int what;
+    if (!reader_begin(&r, path, format ? format : cmd_format_of(path))) die("%s: %s", r.name, r.why);
+    r.strict_utf8 = strict;
+    if (!r.format) r.format = reader_guess(&r, 0);
+    while ((what = reader_next(&r, &t)) != READ_END) {
+        if (r.why[0]) cmd_tell_place(&r);
+        if (what == READ_RECORD) {
+            if (t.key.data) t.key.data = cmd_copy(t.key);
+            cmd_add(texts, t.key, cmd_join_title(t.title, t.text));
             continue;
         }
-        if (kalm__json_parse(&j, name, line.data, line.size, &err)) {
-            /* the text says "name:1:column: ..." */
-            const char *what = err.text + strlen(name) + 3;
-            if (err.code == KALM_BAD_FILE && strncmp(err.text, name, strlen(name)) == 0 && strlen(err.text) > strlen(name) + 3)
-                die("%s, line %lu, column %s", name, number, what);
-            die("%s, line %lu: %s", name, number, err.text);
-        }
-        text = kalm__json_get(&j, 0, "text");
-        if (kalm__json_type(&j, 0) != KALM__JSON_OBJECT || !text || kalm__json_type(&j, text) != KALM__JSON_STRING)
-            die("%s, line %lu: an object with a string \"text\" must stand here", name, number);
-        id = kalm__json_get(&j, 0, "_id");
-        if (!id) id = kalm__json_get(&j, 0, "id");
-        title = kalm__json_get(&j, 0, "title");
-        line = kalm__json_text(&j, text);
-        if (title && kalm__json_type(&j, title) == KALM__JSON_STRING && kalm__json_text(&j, title).size) {
-            kalm_text head = kalm__json_text(&j, title);
-            char *both = (char *)cmd_alloc(head.size + 1 + line.size + 1);
-            memcpy(both, head.data, head.size);
-            both[head.size] = ' ';
-            memcpy(both + head.size + 1, line.data, line.size);
-            line.data = both;
-            line.size += head.size + 1;
-            both[line.size] = 0;
-        } else {
-            line.data = cmd_copy(line);
-        }
-        if (id && kalm__json_text(&j, id).data) {
-            kalm_text t = kalm__json_text(&j, id);
-            t.data = cmd_copy(t);
-            cmd_add(texts, t, line);
-        } else {
-            cmd_add(texts, none, line);
-        }
+        if (strict) die("stopped at bad input (--strict)");
+        bad++;
     }
-    kalm__json_end(&j);
+    reader_end(&r);
+    return bad;
 }
 
 #endif

@@ -1,11 +1,13 @@
 /* texts.h - the texts that kalm-quantize --calibrate learns from, out of a file: one a line, perhaps "query<TAB>text", or JSON
-   Lines. Every line is checked; of many texts some are taken, spread over the file. */
+   (reader.h). Every line is checked, and a bad one ends it: a model is made once. Of many texts some are taken, spread over the
+   file. */
 #ifndef KALM__TEXTS_H
 #define KALM__TEXTS_H
 
 #include "files.h"
 #include "../base.h"
 #include "json.h"
+#include "reader.h"
 
 enum {
     KALM__TEXTS_MOST = 256,            /* taken; see calibrate.h for what more or fewer do */
@@ -15,25 +17,17 @@ enum {
 };
 
 typedef struct kalm__texts {
-    char      *file;                   /* owned; all texts point into it */
-    size_t     size, count, room;
+    char      *bytes;                  /* owned; all texts lie in it */
+    size_t     size, count;
     kalm_text *query, *text;           /* [count], owned; no query is empty */
 } kalm__texts;
 
 KALM__FN void kalm__texts_end(kalm__texts *t)
 {
-    free(t->file);
+    free(t->bytes);
     free(t->query);
     free(t->text);
     memset(t, 0, sizeof *t);
-}
-
-KALM__FN int kalm__text_blank(kalm_text t)
-{
-    size_t i;
-    for (i = 0; i < t.size; i++)
-        if (t.data[i] != ' ' && t.data[i] != '\t') return 0;
-    return 1;
 }
 
 /* How a text begins: its first sentence, or as many words of it as a query has; where there are no words, whole characters. */
@@ -50,121 +44,109 @@ KALM__FN kalm_text kalm__first_words(kalm_text t)
     return t;
 }
 
-/* One line of JSON: {"text": ..., perhaps "query": ..., perhaps "title": ...}, the title going before the text as BEIR has it.
-   Its strings without escapes are no longer than the line, and take its place. */
-KALM__FN kalm_result kalm__texts_json(kalm__json *j, const char *name, size_t number, char *line, size_t size, kalm_text *query,
-                                      kalm_text *text, kalm_error *err)
+/* Query and text of a record, in one block of t->bytes while they are collected: where they begin and their sizes. */
+typedef struct kalm__found { size_t at, query, text; } kalm__found;
+
+typedef struct kalm__finds {
+    kalm__found *found;                /* [count] */
+    size_t       count, room, bytes_room;
+} kalm__finds;
+
+KALM__FN void kalm__texts_keep(kalm__texts *t, kalm__finds *f, kalm_text query, kalm_text title, kalm_text text)
 {
-    static const char *const keys[3] = { "query", "title", "text" };
-    kalm_text found[3];
+    size_t size = query.size + title.size + 1 + text.size;
     char *to;
-    size_t i, n = 0;
-    kalm_result r = kalm__json_parse(j, name, line, size, err);
-    if (r == KALM_BAD_FILE && err) {   /* which counts lines from the begin of this one: "name:1:column: ..." */
-        char what[sizeof err->text];
-        size_t skip = strlen(name) + 3;
-        memcpy(what, err->text, sizeof what);
-        return kalm__fail(err, r, "%s, line %z, column %s", name, number, strlen(what) > skip ? what + skip : what);
+    if (f->count == f->room) f->found = (kalm__found *)cmd_grow(f->found, (f->room = f->room * 2 + 64) * sizeof *f->found);
+    if (f->bytes_room - t->size < size) t->bytes = (char *)cmd_grow(t->bytes, f->bytes_room = (f->bytes_room + size) * 2);
+    to = t->bytes + t->size;
+    f->found[f->count].at = t->size;
+    f->found[f->count].query = query.size;
+    f->found[f->count++].text = title.size + (title.size != 0) + text.size;
+    if (query.size) memcpy(to, query.data, query.size);
+    to += query.size;
+    if (title.size) {                  /* before the text, as BEIR has it */
+        memcpy(to, title.data, title.size);
+        to[title.size] = ' ';
+        to += title.size + 1;
     }
-    if (r) return r;
-    for (i = 0; i < 3; i++) {
-        uint32_t node = kalm__json_type(j, 0) == KALM__JSON_OBJECT ? kalm__json_get(j, 0, keys[i]) : 0;
-        found[i].data = NULL;
-        found[i].size = 0;
-        if (node && kalm__json_type(j, node) == KALM__JSON_STRING) found[i] = kalm__json_text(j, node);
+    if (text.size) memcpy(to, text.data, text.size);
+    t->size += size;
+}
+
+/* One record of the file; its texts are checked and kept. */
+KALM__FN kalm_result kalm__texts_take(kalm__texts *t, kalm__finds *f, const reader *r, const char *name, record *c, kalm_error *err)
+{
+    size_t i, n, line = (size_t)r->line;
+    const char *tab;
+    if (c->text.size + c->title.size > KALM__TEXTS_LINE)
+        return kalm__fail(err, KALM_BAD_FILE, "%s, line %z has %z bytes; a text has at most %u", name, line,
+                          c->text.size + c->title.size, (unsigned)KALM__TEXTS_LINE);
+    for (i = 0; i < c->text.size; i += n) {
+        n = kalm__json_utf8((const unsigned char *)c->text.data + i, c->text.size - i);
+        if (!n) return kalm__fail(err, KALM_BAD_FILE, "%s, line %z: byte %z is not UTF-8", name, line, i + 1);
     }
-    if (!found[2].data)
-        return kalm__fail(err, KALM_BAD_FILE, "%s, line %z: an object with a string \"text\" must stand here", name, number);
-    to = (char *)malloc(size + 1);
-    if (!to) return kalm__fail(err, KALM_NO_MEMORY, "no memory for line %z of %s", number, name);
-    for (i = 0; i < 3; i++) {
-        if (i == 2) text->data = line + query->size;
-        if (found[i].size) memcpy(to + n, found[i].data, found[i].size);
-        n += found[i].size;
-        if (i == 0) query->size = n;
-        if (i == 1 && found[1].size) to[n++] = ' ';
+    if (r->format == READ_LINES && (tab = (const char *)memchr(c->text.data, '\t', c->text.size)) != NULL) {
+        c->query.data = c->text.data;
+        c->query.size = (size_t)(tab - c->text.data);
+        c->text.data = tab + 1;
+        c->text.size -= c->query.size + 1;
     }
-    text->size = n - query->size;
-    query->data = line;
-    memcpy(line, to, n);
-    free(to);
+    if (reader_blank(c->text) && reader_blank(c->title))
+        return kalm__fail(err, KALM_BAD_FILE, "%s, line %z has a query and no text", name, line);
+    kalm__texts_keep(t, f, c->query, c->title, c->text);
     return KALM_OK;
 }
 
-/* The lines of t->file. name: that of the file in errors. */
-KALM__FN kalm_result kalm__texts_lines(kalm__texts *t, const char *name, kalm__json *j, kalm_error *err)
+KALM__FN kalm_result kalm__texts_all(kalm__texts *t, kalm__finds *f, const char *path, kalm_error *err)
 {
-    size_t at = 0, number, end, i, n;
-    int json = -1;
-    kalm_result r;
-    if (t->size >= 3 && !memcmp(t->file, "\xef\xbb\xbf", 3)) at = 3;
-    for (number = 1; at < t->size; at = end + 1, number++) {
-        char *line = t->file + at, *tab;
-        kalm_text query = { NULL, 0 }, text;
-        for (end = at; end < t->size && t->file[end] != '\n'; end++) {}
-        text.data = line;
-        text.size = end - at;
-        if (text.size && line[text.size - 1] == '\r') text.size--;
-        if (text.size > KALM__TEXTS_LINE)
-            return kalm__fail(err, KALM_BAD_FILE, "%s, line %z has %z bytes; a text has at most %u", name, number, text.size,
-                              (unsigned)KALM__TEXTS_LINE);
-        for (i = 0; i < text.size; i += n) {
-            n = kalm__json_utf8((const unsigned char *)line + i, text.size - i);
-            if (!n) return kalm__fail(err, KALM_BAD_FILE, "%s, line %z: byte %z is not UTF-8", name, number, i + 1);
-        }
-        if (kalm__text_blank(text)) continue;
-        if (json < 0) json = line[0] == '{';
-        if (json) {
-            r = kalm__texts_json(j, name, number, line, text.size, &query, &text, err);
-            if (r) return r;
-        } else if ((tab = (char *)memchr(line, '\t', text.size)) != NULL) {
-            query.data = line;
-            query.size = (size_t)(tab - line);
-            text.data = tab + 1;
-            text.size -= query.size + 1;
-        }
-        if (kalm__text_blank(text)) return kalm__fail(err, KALM_BAD_FILE, "%s, line %z has a query and no text", name, number);
-        if (t->count == t->room) {
-            size_t room = t->room ? 2 * t->room : 1024;
-            kalm_text *a = (kalm_text *)realloc(t->query, room * sizeof *a), *b = NULL;
-            if (a) t->query = a, b = (kalm_text *)realloc(t->text, room * sizeof *b);
-            if (!b) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z texts", room);
-            t->text = b;
-            t->room = room;
-        }
-        t->query[t->count] = query;
-        t->text[t->count++] = text;
+    const char *name = kalm__shown(path);
+    kalm_result k = KALM_OK;
+    reader r;
+    record c;
+    int what;
+    if (!reader_begin(&r, path, READ_AUTO)) k = kalm__fail(err, KALM_CANNOT_READ, "%s: %s", name, r.why);
+    else r.format = reader_guess(&r, 0);
+    r.strict_utf8 = 0;                 /* checked above, with this part's words */
+    while (!k && (what = reader_next(&r, &c)) != READ_END) {
+        if (r.read > KALM__TEXTS_FILE)
+            k = kalm__fail(err, KALM_BAD_FILE, "%s has more than %u bytes, too many for such a file", name, (unsigned)KALM__TEXTS_FILE);
+        else if (what == READ_RECORD) k = kalm__texts_take(t, f, &r, name, &c, err);
+        else if (!r.line) k = kalm__fail(err, KALM_BAD_FILE, "%s: %s", name, r.why);
+        else k = kalm__fail(err, KALM_BAD_FILE, strncmp(r.why, "column ", 7) ? "%s, line %z: %s" : "%s, line %z, %s", name,
+                            (size_t)r.line, r.why);
+        if (!k && kalm__interrupted) k = kalm__fail(err, KALM_CANCELLED, "interrupted");
     }
-    return t->count ? KALM_OK : kalm__fail(err, KALM_BAD_FILE, "%s has no text in it", name);
+    reader_end(&r);
+    if (!k && !f->count) k = kalm__fail(err, KALM_BAD_FILE, "%s has no text in it", name);
+    return k;
 }
 
 /* To be ended in any case. */
 KALM__FN kalm_result kalm__texts_read(kalm__texts *t, const char *path, kalm_error *err)
 {
-    kalm__json j;
-    kalm_allocator alloc;
-    const char *name = kalm__shown(path);
-    size_t all, i;
-    int ok;
+    kalm__finds f;
+    size_t i;
     kalm_result r;
     memset(t, 0, sizeof *t);
-    r = kalm__read_whole(path, KALM__TEXTS_FILE, &t->file, &t->size, err);
-    if (r) return r;
-    alloc = kalm__allocator(NULL, &ok);
-    kalm__json_begin(&j, &alloc);
-    r = kalm__texts_lines(t, name, &j, err);
-    kalm__json_end(&j);
-    if (r) return r;
-    all = t->count;
-    t->count = kalm__min(all, KALM__TEXTS_MOST);
-    for (i = 0; i < t->count; i++) {
-        t->query[i] = t->query[i * all / t->count];
-        t->text[i] = t->text[i * all / t->count];
+    memset(&f, 0, sizeof f);
+    r = kalm__texts_all(t, &f, path, err);
+    if (!r) {
+        t->count = kalm__min(f.count, KALM__TEXTS_MOST);
+        t->query = (kalm_text *)cmd_alloc(t->count * sizeof *t->query);
+        t->text = (kalm_text *)cmd_alloc(t->count * sizeof *t->text);
     }
+    for (i = 0; i < t->count; i++) {
+        const kalm__found *one = &f.found[i * f.count / t->count];
+        t->query[i].data = t->bytes + one->at;
+        t->query[i].size = one->query;
+        t->text[i].data = t->bytes + one->at + one->query;
+        t->text[i].size = one->text;
+    }
+    free(f.found);
     /* A query for those that have none: half of them fit their text, half come from the text before. */
     for (i = 0; i < t->count; i++)
-        if (kalm__text_blank(t->query[i])) t->query[i] = kalm__first_words(t->text[i % 2 ? i - 1 : i]);
-    return KALM_OK;
+        if (reader_blank(t->query[i])) t->query[i] = kalm__first_words(t->text[i % 2 ? i - 1 : i]);
+    return r;
 }
 
 #endif

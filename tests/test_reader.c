@@ -1,0 +1,326 @@
+/* test_reader.c - src/tools/reader.h: the same documents in every form and every encoding, what is bad and where it is said to
+   be, names of columns, long files whose pieces meet inside characters, and JSON out. */
+#include "../src/tools/files.h"        /* before all else, see there */
+#include "../src/tools/reader.h"
+#include "../src/tools/json_out.h"
+#include "command.h"
+
+#define TMP TEST_BUILD "/tmp/reader.txt"
+
+static const char *const texts[] = { "play chess", "sch\xc3\xb6n \"quoted\" \\ and \xe5\x8c\x97\xe4\xba\xac", "\xf0\x9f\x98\x80 [emoji], {more}" };
+static const char *const json_texts[] = { "play chess", "sch\xc3\xb6n \\\"quoted\\\" \\\\ and \xe5\x8c\x97\xe4\xba\xac",
+                                          "\\ud83d\\ude00 [emoji], {more}" };
+
+/* ---- encodings ------------------------------------------------------------------------------------------------------- */
+
+enum { UTF8, UTF8_MARK, LE16, BE16, LE16_MARK, BE16_MARK, LE32, BE32, LE32_MARK, BE32_MARK, ENCODINGS };
+
+static size_t put_unit(unsigned char *to, uint32_t c, unsigned bytes, int big)
+{
+    unsigned i;
+    for (i = 0; i < bytes; i++) to[big ? bytes - 1 - i : i] = (unsigned char)(c >> 8 * i);
+    return bytes;
+}
+
+/* UTF-8 text into `to` in another encoding; its size. */
+static size_t encode(unsigned char *to, const char *s, size_t size, int encoding)
+{
+    unsigned unit = encoding < LE16 ? 1 : encoding < LE32 ? 2 : 4;
+    int big = encoding == BE16 || encoding == BE16_MARK || encoding == BE32 || encoding == BE32_MARK;
+    int mark = encoding == UTF8_MARK || encoding == LE16_MARK || encoding == BE16_MARK || encoding == LE32_MARK || encoding == BE32_MARK;
+    size_t n = 0, i = 0, k;
+    if (unit == 1) {
+        if (mark) memcpy(to, "\xef\xbb\xbf", n = 3);
+        memcpy(to + n, s, size);
+        return n + size;
+    }
+    if (mark) n += put_unit(to, 0xfeff, unit, big);
+    while (i < size) {
+        size_t bytes = kalm__json_utf8((const unsigned char *)s + i, size - i);
+        uint32_t c = (unsigned char)s[i];
+        if (bytes > 1) c &= 0x7fu >> bytes;
+        for (k = 1; k < bytes; k++) c = c << 6 | ((unsigned char)s[i + k] & 63);
+        i += bytes;
+        if (unit == 2 && c >= 0x10000) {
+            n += put_unit(to + n, 0xd800 + ((c - 0x10000) >> 10), 2, big);
+            n += put_unit(to + n, 0xdc00 + ((c - 0x10000) & 0x3ff), 2, big);
+        } else n += put_unit(to + n, c, unit, big);
+    }
+    return n;
+}
+
+/* ---- forms ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct form { const char *name, *begin, *each[3], *between, *end; int format, keys; } form;
+
+#define OBJECT(i, a, b) "{" a "\"_id\": \"k" #i "\"," b " \"text\": \"%s\", \"more\": [1, {\"x\": null}]" a "}"
+#define PLAIN(i) OBJECT(i, "", "")
+#define PRETTY(i) OBJECT(i, "\n  ", "\n  ")
+#define THREE(M) { M(0), M(1), M(2) }
+
+static const form forms[] = {
+    { "JSON Lines", "", THREE(PLAIN), "\n", "\n", READ_JSON, 1 },
+    { "JSON Lines, CR LF, without an end", "", THREE(PLAIN), "\r\n", "", READ_JSON, 1 },
+    { "JSON Lines, indented, with blank lines", "\n  ", THREE(PLAIN), "\n \n\t", "\n\n", READ_JSON, 1 },
+    { "array on one line", "[", THREE(PLAIN), ", ", "]", READ_JSON, 1 },
+    { "array on many lines", " [\n ", THREE(PLAIN), ",\n ", "\n]\n", READ_JSON, 1 },
+    { "array, pretty", "[\r\n", THREE(PRETTY), " ,\r\n", "\r\n]\r\n", READ_JSON, 1 },
+    { "objects over many lines", "", THREE(PRETTY), "\n", "\n", READ_JSON, 1 },
+    { "array of strings", "[", { "\"%s\"", "\"%s\"", "\"%s\"" }, ",\n", "]", READ_JSON, 0 },
+    { "TSV", "", { "k0\t%s", "k1\t%s", "k2\t%s" }, "\r\n", "\r\n", READ_TSV, 1 },
+    { "TSV with names", "Title\tcontents\tdocno\n", { "\t%s\tk0", "\t%s\tk1", "\t%s\tk2" }, "\n", "", READ_TSV, 1 },
+    { "lines", "", { "%s", "%s", "%s" }, "\n\n", "\n", READ_LINES, 0 }
+};
+
+static size_t write_form(char *out, size_t room, const form *f)
+{
+    size_t i, n = (size_t)snprintf(out, room, "%s", f->begin);
+    for (i = 0; i < 3; i++) {
+        const char *text = f->format == READ_JSON ? json_texts[i] : texts[i];
+        char *mark;
+        char each[256];
+        strcpy(each, f->each[i]);
+        mark = strstr(each, "%s");
+        *mark = 0;
+        n += (size_t)snprintf(out + n, room - n, "%s%s%s%s", each, text, mark + 2, i < 2 ? f->between : f->end);
+    }
+    return n;
+}
+
+static int is(kalm_text t, const char *s) { return t.size == strlen(s) && !memcmp(t.data, s, t.size); }
+
+static void test_forms(void)
+{
+    static char plain[4096];
+    static unsigned char bytes[4 * 4096];
+    size_t f;
+    int e;
+    for (f = 0; f < sizeof forms / sizeof *forms; f++)
+        for (e = 0; e < ENCODINGS; e++) {
+            size_t n = write_form(plain, sizeof plain, &forms[f]), i;
+            reader r;
+            record t;
+            char key[8];
+            write_bytes(TMP, bytes, encode(bytes, plain, n, e));
+            if (!CHECK(reader_begin(&r, TMP, READ_AUTO))) continue;
+            r.format = reader_guess(&r, 1);
+            if (!CHECKF(r.format == forms[f].format, "%s, encoding %d: format %d", forms[f].name, e, r.format)) r.format = forms[f].format;
+            r.with_metadata = 1;
+            for (i = 0; i < 3; i++) {
+                int what = reader_next(&r, &t);
+                if (!CHECKF(what == READ_RECORD, "%s, encoding %d, text %d: %d, line %lu, %s", forms[f].name, e, (int)i, what, r.line, r.why))
+                    break;
+                sprintf(key, "k%d", (int)i);
+                CHECKF(is(t.text, texts[i]), "%s, encoding %d, text %d: %.*s", forms[f].name, e, (int)i, (int)t.text.size, t.text.data);
+                CHECKF(forms[f].keys ? is(t.key, key) : !t.key.data, "%s, encoding %d: key of text %d", forms[f].name, e, (int)i);
+                if (strstr(forms[f].each[0], "more")) CHECK(is(t.metadata, "{\"more\":[1,{\"x\":null}]}"));
+            }
+            CHECKF(reader_next(&r, &t) == READ_END, "%s, encoding %d: more than three texts", forms[f].name, e);
+            CHECK(reader_next(&r, &t) == READ_END);
+            reader_end(&r);
+        }
+}
+
+/* ---- what is bad ------------------------------------------------------------------------------------------------------- */
+
+/* Everything of a file as one line: "K=TEXT;" for a record, "LINE: why;" for bad input. */
+static const char *all_of(const char *bytes, size_t size, int format, int strict)
+{
+    static char out[4096];
+    size_t n = 0;
+    reader r;
+    record t;
+    int what, turns = 0;
+    write_bytes(TMP, bytes, size);
+    if (!CHECK(reader_begin(&r, TMP, format))) return "";
+    r.strict_utf8 = strict;
+    r.with_metadata = 1;
+    if (!r.format) r.format = reader_guess(&r, 0);
+    while ((what = reader_next(&r, &t)) != READ_END && turns++ < 100) {
+        if (what == READ_BAD) n += (size_t)snprintf(out + n, sizeof out - n, "%lu: %s;", r.line, r.why);
+        else n += (size_t)snprintf(out + n, sizeof out - n, "%.*s=%.*s;", (int)t.key.size, t.key.data ? t.key.data : "",
+                                   (int)t.text.size, t.text.data);
+    }
+    CHECK(turns < 100);
+    out[n] = 0;
+    reader_end(&r);
+    return out;
+}
+
+static void expect(const char *bytes, int format, const char *words)
+{
+    const char *got = all_of(bytes, strlen(bytes), format, 1);
+    CHECKF(!strcmp(got, words), "%s\n  gave:     %s\n  expected: %s", bytes, got, words);
+}
+
+static void test_bad(void)
+{
+    static const char lone[] = "\xff\xfe" "a\0\n\0" "\x00\xd8\n\0" "b\0";
+    static const char compressed[] = "\x1f\x8b\x08\0\0\0\0\0";
+    const char *got;
+    /* one line of JSON Lines is bad, the others are read */
+    expect("{\"text\": \"a\"}\n{\"text\": NaN}\n{\"text\": \"b\", \"x\": NaN}\n{\"text\": \"\\ud800\"}\n{\"id\": 5, \"text\": \"c\"}", READ_AUTO,
+           "=a;2: column 10: a value must stand here;3: column 20: a value must stand here;"
+           "4: column 11: an escaped surrogate has no partner;5=c;");
+    expect("{\"text\": \"a\n{\"text\": \"b\"}\n", READ_AUTO, "1: column 10: a string has no closing quote;=b;");
+    expect("{\"text\": \n{\"text\": \"b\"}\n{\"text\": \"c\"}\n", READ_AUTO, "1: column 10: the text ends too early;=b;=c;");
+    expect("{\"text\": \"a\"}\n{\"text\": \"b\"\n{\"text\": \"c\"}\n{\"text\": \"d\"\n", READ_AUTO,
+           "=a;2: column 13: the text ends too early;=c;4: column 13: the text ends too early;");
+    expect("{\"text\": \"a\"} {\"text\": \"b\"}\n{\"text\": \"c\"}", READ_AUTO, "1: column 15: something stands behind the end;=c;");
+    expect("{\"text\": 5}\n{}\n[]\n\"x\"\n7\nnull\n", READ_JSON,
+           "1: an object with a string \"text\" must stand here;2: an object with a string \"text\" must stand here;"
+           "3: an object with a string \"text\" must stand here;4: an object with a string \"text\" must stand here;"
+           "5: an object with a string \"text\" must stand here;6: an object with a string \"text\" must stand here;");
+    expect("{\"_id\": {}, \"text\": \"a\"}\n{\"id\": null, \"text\": \"b\"}\n{\"_id\": null, \"id\": \"k\", \"text\": \"c\"}\n{\"text\": \"d\", \"title\": 1}",
+           READ_AUTO, "1: the id is no string and no number;=b;k=c;4: the title is no string;");
+    expect("{\n \"text\": \"a\",\n \"x\": y\n}\n{\"text\": \"b\"}\n", READ_AUTO,
+           "3: column 7: a value must stand here;=b;");
+    /* arrays: a bad element is left out, a bad array is told once */
+    expect("[{\"text\": \"a\"},\n {\"text\": 1},\n {\"text\": tru}, {\"text\": \"b\"}]", READ_AUTO,
+           "=a;2: an object with a string \"text\" must stand here;3: column 11: a value must stand here;=b;");
+    expect("[]", READ_AUTO, "");
+    expect("[\"a\", 1, null, \"b\"]", READ_AUTO, "=a;1: an object with a string \"text\" must stand here;"
+           "1: an object with a string \"text\" must stand here;=b;");
+    expect("[\"a\"", READ_AUTO, "=a;1: the array has no end: the file is cut off;");
+    expect("[\"a\",", READ_AUTO, "=a;1: the array has no end: the file is cut off;");
+    expect("[\"a\",\n\"b", READ_AUTO, "=a;2: the value that begins here does not end;");
+    expect("[{\"text\": \"a\"}\n{\"text\": \"b\"}]", READ_AUTO, "=a;2: ',' or ']' must stand here;");
+    expect("[\"a\",]", READ_AUTO, "=a;1: a value must stand behind the comma;");
+    expect("[\"a\"]\n[\"b\"]", READ_AUTO, "=a;2: something stands behind the end of the array;");
+    expect("[,\"a\"]", READ_JSON, "1: ',' or ']' must stand here;");
+    /* what only looks like JSON */
+    expect("[1] first\n[2] second\n", READ_AUTO, "=[1] first;=[2] second;");
+    expect("first\n{not json}\n", READ_AUTO, "=first;={not json};");
+    expect("{not json}\n", READ_LINES, "={not json};");
+    expect("", READ_AUTO, "");
+    expect(" \n\t\r\n", READ_AUTO, "");
+    /* columns */
+    expect("doc_id\tpassage\n1\ta\n", READ_TSV, "1=a;");
+    expect("ID\tBody\n1\ta\n", READ_TSV, "1=a;");
+    expect("id\tsomething\n1\ta\n", READ_TSV, "1=a;");
+    expect("name\ttext\n1\ta\n", READ_TSV, "1=a;");
+    expect("_id\tid\ttext\n1\t2\ta\n", READ_TSV, "1=a;");
+    expect("id\turl\twords\n1\tu\ta\n", READ_TSV, "1: the first line names columns, but none of them is the text (text, contents, passage, body ...);");
+    expect("1\ta\n2\tid\n", READ_TSV, "1=a;2=id;");
+    expect("id\ttext\n1\ta\tb\n2\n3\tc", READ_TSV, "2: 3 columns, the first line names 2;3: 1 columns, the first line names 2;3=c;");
+    expect("1\ta\tb\n", READ_TSV, "1: 3 columns; without names in the first line they are 2, key and text;");
+    expect("1\t\xff\n2\tb", READ_TSV, "1: byte 0 of the text is not UTF-8;2=b;");
+    /* bytes */
+    expect("a\n\xff\nb", READ_LINES, "=a;2: byte 0 of the text is not UTF-8;=b;");
+    CHECK(!strcmp(all_of("a\nb\xff", 4, READ_LINES, 0), "=a;=b\xff;"));
+    got = all_of(lone, sizeof lone - 1, READ_AUTO, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 0 of the text is not UTF-8;=b;"), "half of a pair in UTF-16: %s", got);
+    got = all_of("\xff\xfe" "a\0\n\0" "b", 7, READ_AUTO, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 0 of the text is not UTF-8;"), "half of a unit in UTF-16: %s", got);
+    got = all_of("a\0b\nsecond\n", 11, READ_AUTO, 1);
+    CHECKF(!strcmp(got, "=a;=second;") || strlen(got) > 5, "a NUL in UTF-8: %s", got);
+    got = all_of(compressed, sizeof compressed - 1, READ_AUTO, 1);
+    CHECKF(!strncmp(got, "0: is compressed by gzip", 24), "gzip: %s", got);
+    expect("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", READ_AUTO,
+           "0: is a pointer of Git LFS, not the file itself: git lfs pull fetches it;");
+    expect("%PDF-1.4\n", READ_WHOLE, "0: is a PDF file: take its text out first (pdftotext);");
+    expect("BZh is a word\n", READ_AUTO, "=BZh is a word;");
+    {
+        reader r;
+        record t;
+        CHECK(!reader_begin(&r, "", READ_AUTO) && strstr(r.why, "empty") && reader_next(&r, &t) != READ_RECORD);
+        reader_end(&r);
+        CHECK(!reader_begin(&r, TEST_BUILD, READ_AUTO) && strstr(r.why, "directory"));
+        reader_end(&r);
+        CHECK(!reader_begin(&r, TEST_BUILD "/tmp/no/such", READ_AUTO) && strstr(r.why, "No such file"));
+        reader_end(&r);
+    }
+}
+
+/* ---- long files: pieces meet inside characters, pairs, lines and objects ---------------------------------------------- */
+
+static void test_long(void)
+{
+    enum { COUNT = 3000 };
+    static char plain[1 << 21];
+    static unsigned char bytes[4 << 21];
+    int e, pretty;
+    for (pretty = 0; pretty < 3; pretty++)
+        for (e = 0; e < ENCODINGS; e++) {
+            uint64_t seed = 5;
+            size_t n = 0, i, k;
+            reader r;
+            record t;
+            plain[0] = pretty == 2 ? '[' : ' ';
+            n = 1;
+            for (i = 0; i < COUNT; i++) {
+                n += (size_t)sprintf(plain + n, "{%s\"id\": %d,%s \"text\": \"", pretty ? "\n" : "", (int)i, pretty ? "\n" : "");
+                for (k = test_random(&seed) % 40; k; k--)
+                    n += (size_t)sprintf(plain + n, "%s", k % 4 == 0 ? "\xf0\x9f\x98\x80" : k % 4 == 1 ? "\xe5\x8c\x97" : k % 4 == 2 ? "{\\\"" : "x");
+                n += (size_t)sprintf(plain + n, "\"}%s\n", pretty == 2 ? i + 1 < COUNT ? "," : "]" : "");
+            }
+            write_bytes(TMP, bytes, encode(bytes, plain, n, e));
+            if (!CHECK(reader_begin(&r, TMP, READ_AUTO))) continue;
+            r.format = reader_guess(&r, 0);
+            seed = 5;
+            for (i = 0; i < COUNT; i++) {
+                int what = reader_next(&r, &t);
+                size_t want = 0;
+                for (k = test_random(&seed) % 40; k; k--) want += k % 4 == 0 ? 4 : k % 4 == 1 ? 3 : k % 4 == 2 ? 2 : 1;
+                if (!CHECKF(what == READ_RECORD && t.text.size == want, "form %d, encoding %d, text %d of %lu bytes: %d, line %lu, %s", pretty, e,
+                            (int)i, (unsigned long)want, what, r.line, r.why)) break;
+            }
+            CHECK(reader_next(&r, &t) == READ_END);
+            reader_end(&r);
+        }
+}
+
+/* ---- JSON out ---------------------------------------------------------------------------------------------------------- */
+
+static void test_json_out(void)
+{
+    static const char want[] = "{\"a\": \"x\\\"\\\\\\n\\u0001\xef\xbf\xbd\", \"b\": [\n  1,\n  {\"c\": true, \"d\": null},\n  []\n], \"e\": 0.1, \"f\": null}\n";
+    double zero = 0;
+    kalm_text odd;
+    json_out j;
+    FILE *f = fopen(TMP, "wb");
+    unsigned char *got;
+    size_t n = 0;
+    if (!CHECK(f != NULL)) return;
+    odd.data = "x\"\\\n\1\xff";
+    odd.size = 6;
+    json_begin(&j, f);
+    json_open(&j, '{');
+    json_key(&j, "a");
+    json_text(&j, odd);
+    json_key(&j, "b");
+    json_open(&j, '[');
+    json_newline(&j);
+    json_uint(&j, 1);
+    json_newline(&j);
+    json_open(&j, '{');
+    json_key(&j, "c");
+    json_bool(&j, 1);
+    json_key(&j, "d");
+    json_real(&j, zero / zero, 9);
+    json_close(&j);
+    json_newline(&j);
+    json_open(&j, '[');
+    json_close(&j);
+    json_newline(&j);
+    json_close(&j);
+    json_key(&j, "e");
+    json_real(&j, 0.1, 9);
+    json_key(&j, "f");
+    json_real(&j, 1 / zero, 9);
+    json_close(&j);
+    fclose(f);
+    got = test_read_file(TMP, &n);
+    CHECKF(got && n == sizeof want - 1 && !memcmp(got, want, n), "%s\n%s", got ? (char *)got : "", want);
+    free(got);
+}
+
+int main(void)
+{
+    test_forms();
+    test_bad();
+    test_long();
+    test_json_out();
+    remove(TMP);
+    return test_end();
+}
