@@ -161,7 +161,7 @@ static void test_documents(void)
     EXPECT(1, RERANK " " MODEL " query --documents '' 2>&1");
     SAYS("the name of a file is empty");
     /* forms and encodings are in test_reader.c; here that the command takes them, by name, by content and from pipes */
-    write_file(FILE_A, "[\n {\"id\": \"a\", \"text\": \"play chess\"},\n {\"id\": \"b\", \"text\": \"view images\"}\n]\n", 75);
+    write_file(FILE_A, "[\n {\"id\": \"a\", \"text\": \"play chess\"},\n {\"id\": \"b\", \"text\": \"view images\"}\n]\n", 76);
     EXPECT(0, RERANK " " MODEL " chess --json --documents " FILE_A);
     results = parse();
     CHECK(results && json.nodes[results].size == 2 && kalm__json_is(&json, kalm__json_get(&json, nth(results, 0), "id"), "a"));
