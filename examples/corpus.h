@@ -269,7 +269,7 @@ KALM__FN int corpus_text_is_good(corpus *c, const char *what, kalm_text t)
     return 0;
 }
 
-KALM__FN int corpus_check(corpus *c, const record *r)
+KALM__FN int corpus_check(corpus *c, const text_record *r)
 {
     if (!r->key.data) return corpus_bad(c, "the text has no \"_id\" or \"id\"");
     if (!r->key.size) return corpus_bad(c, "the key is empty");
@@ -287,7 +287,7 @@ KALM__FN char *corpus_room(corpus *c, size_t size)
 }
 
 /* The next document of a store, its windows put together: c->made holds key, title, metadata and the text so far. */
-KALM__FN int corpus_stored(corpus *c, record *r)
+KALM__FN int corpus_stored(corpus *c, text_record *r)
 {
     size_t head = 0, size = 0;
     int64_t window = 0, windows = 1;
@@ -349,7 +349,7 @@ KALM__FN int corpus_open(corpus *c)
 
 /* The next document into *r, which lives until the next call. READ_BAD: what stands at corpus_name and c->line is passed over,
    c->why says why. */
-KALM__FN int corpus_next(corpus *c, record *r)
+KALM__FN int corpus_next(corpus *c, text_record *r)
 {
     int what;
     for (;;) {

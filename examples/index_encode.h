@@ -294,7 +294,7 @@ KALM__FN void bad_input(job *j, const char *why)
     }
 }
 
-KALM__FN void take_record(job *j, const record *r)
+KALM__FN void take_record(job *j, const text_record *r)
 {
     uint64_t content = content_hash(r->title, r->text);
     char hash[17], why[320];
@@ -434,7 +434,7 @@ KALM__FN int run_encode(const options *o)
     kalm_model_info info;
     kalm_config config = o->config;
     kalm_error err;
-    record r;
+    text_record r;
     size_t i;
     int what;
     memset(&j, 0, sizeof j);

@@ -99,7 +99,7 @@ static void test_forms(void)
         for (e = 0; e < ENCODINGS; e++) {
             size_t n = write_form(plain, sizeof plain, &forms[f]), i;
             reader r;
-            record t;
+            text_record t;
             char key[8];
             write_bytes(TMP, bytes, encode(bytes, plain, n, e));
             if (!CHECK(reader_begin(&r, TMP, READ_AUTO))) continue;
@@ -129,7 +129,7 @@ static const char *all_of(const char *bytes, size_t size, int format, int strict
     static char out[4096];
     size_t n = 0;
     reader r;
-    record t;
+    text_record t;
     int what, turns = 0;
     write_bytes(TMP, bytes, size);
     if (!CHECK(reader_begin(&r, TMP, format))) return "";
@@ -222,7 +222,7 @@ static void test_bad(void)
     expect("BZh is a word\n", READ_AUTO, "=BZh is a word;");
     {
         reader r;
-        record t;
+        text_record t;
         CHECK(!reader_begin(&r, "", READ_AUTO) && strstr(r.why, "empty") && reader_next(&r, &t) != READ_RECORD);
         reader_end(&r);
         CHECK(!reader_begin(&r, TEST_BUILD, READ_AUTO) && strstr(r.why, "directory"));
@@ -245,7 +245,7 @@ static void test_long(void)
             uint64_t seed = 5;
             size_t n = 0, i, k;
             reader r;
-            record t;
+            text_record t;
             plain[0] = pretty == 2 ? '[' : ' ';
             n = 1;
             for (i = 0; i < COUNT; i++) {

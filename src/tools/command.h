@@ -114,7 +114,7 @@ KALM__FN void cmd_tell_place(const reader *r)
 KALM__FN size_t cmd_read_texts(cmd_texts *texts, const char *path, int format, int strict)
 {
     reader r;
-    record t;
+    text_record t;
     size_t bad = 0;
     int what;
     if (!reader_begin(&r, path, format ? format : cmd_format_of(path))) die("%s: %s", r.name, r.why);

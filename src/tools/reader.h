@@ -26,7 +26,7 @@ enum { READ_END, READ_RECORD, READ_BAD };                          /* what reade
 #define READ_DEPTH 100                 /* of metadata: it is written by recursion */
 
 /* Texts that are not there are empty with data NULL. They live until the next reader_next. */
-typedef struct record { kalm_text key, title, text, query, metadata; } record;
+typedef struct text_record { kalm_text key, title, text, query, metadata; } text_record;
 
 typedef struct reader {
     const char   *name;                /* of the file, for messages; borrowed */
@@ -441,7 +441,7 @@ KALM__FN int reader_make_json(reader *r, uint32_t i, int depth)
 }
 
 /* The value that was parsed is a record. */
-KALM__FN int reader_object(reader *r, record *rec)
+KALM__FN int reader_object(reader *r, text_record *rec)
 {
     kalm__json *j = &r->json;
     uint32_t id, text, title, query, at, key, used[4];
@@ -573,7 +573,7 @@ KALM__FN int reader_element(reader *r)
     return READ_BAD;
 }
 
-KALM__FN int reader_next_json(reader *r, record *rec)
+KALM__FN int reader_next_json(reader *r, text_record *rec)
 {
     kalm_error err;
     size_t column, size, whole;
@@ -704,7 +704,7 @@ KALM__FN int reader_columns(reader *r, kalm_text line)
                                    : "the first line names columns, but none of them is the text (text, contents, passage, body ...)");
 }
 
-KALM__FN int reader_tsv(reader *r, kalm_text line, record *rec)
+KALM__FN int reader_tsv(reader *r, kalm_text line, text_record *rec)
 {
     kalm_text field;
     size_t n = 0, most = r->columns ? r->columns : 2;
@@ -755,7 +755,7 @@ KALM__FN int reader_guess(reader *r, int tabs)
     return tabs && memchr(line.data, '\t', line.size) ? READ_TSV : READ_LINES;
 }
 
-KALM__FN int reader_whole(reader *r, record *rec)
+KALM__FN int reader_whole(reader *r, text_record *rec)
 {
     int n;
     r->line = 0;
@@ -775,7 +775,7 @@ KALM__FN int reader_whole(reader *r, record *rec)
 }
 
 /* The next record into *rec. READ_BAD: what stands at line r->line (0: the file itself) is passed over, r->why says why. */
-KALM__FN int reader_next(reader *r, record *rec)
+KALM__FN int reader_next(reader *r, text_record *rec)
 {
     kalm_text line;
     int what;

@@ -74,7 +74,7 @@ KALM__FN void kalm__texts_keep(kalm__texts *t, kalm__finds *f, kalm_text query, 
 }
 
 /* One record of the file; its texts are checked and kept. */
-KALM__FN kalm_result kalm__texts_take(kalm__texts *t, kalm__finds *f, const reader *r, const char *name, record *c, kalm_error *err)
+KALM__FN kalm_result kalm__texts_take(kalm__texts *t, kalm__finds *f, const reader *r, const char *name, text_record *c, kalm_error *err)
 {
     size_t i, n, line = (size_t)r->line;
     const char *tab;
@@ -102,7 +102,7 @@ KALM__FN kalm_result kalm__texts_all(kalm__texts *t, kalm__finds *f, const char 
     const char *name = kalm__shown(path);
     kalm_result k = KALM_OK;
     reader r;
-    record c;
+    text_record c;
     int what;
     if (!reader_begin(&r, path, READ_AUTO)) k = kalm__fail(err, KALM_CANNOT_READ, "%s: %s", name, r.why);
     else r.format = reader_guess(&r, 0);
