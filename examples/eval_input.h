@@ -120,6 +120,17 @@ EV__FN FILE *ev_fopen(const char *path, const char *mode)
 #endif
 }
 
+EV__FN void ev_remove(const char *path)
+{
+#if defined(_WIN32)
+    WCHAR *wide = kalm__wide_path(path);
+    if (wide) DeleteFileW(wide);
+    free(wide);
+#else
+    remove(path);
+#endif
+}
+
 /* Up to `room` more bytes of the unpacked file; 0: it has ended. */
 EV__FN size_t ev__fill(ev_file *r, char *to, size_t room)
 {
@@ -393,7 +404,8 @@ EV__FN uint64_t ev_hash(const uint64_t key[2], const char *data, size_t size)
     for (i = 0; i <= whole; i += 8) {
         size_t n = i < whole ? 8 : size - whole;
         word = i < whole ? 0 : (uint64_t)size << 56;
-        for (k = 0; k < n; k++) word |= (uint64_t)(unsigned char)data[i + k] << (8 * k);
+        if (n == 8) word = kalm__u64(data + i);
+        else for (k = 0; k < n; k++) word |= (uint64_t)(unsigned char)data[i + k] << (8 * k);
         v[3] ^= word;
         ev__sip_round(v);
         v[0] ^= word;

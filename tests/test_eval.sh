@@ -8,6 +8,11 @@ case $build in /*) ;; *) build=$root/$build ;; esac
 dir=$build/tmp/eval.$$
 eval=$build/kalm-eval
 passed=0 failed=0
+if ! [ -x "$eval" ]; then
+    echo "there is no kalm-eval"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
 mkdir -p "$dir" && cd "$dir" || exit 1
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
