@@ -26,10 +26,11 @@ EV__FN char *ev_copy(const char *s)
     return cmd_copy(kalm__text(s));
 }
 
-/* One more of what `text` says, at `line` of `file` (0: of the file as a whole). */
+/* One more of what `text` says, at `line` of `file` (0: of the file as a whole). notes NULL: nobody wants to know. */
 EV__FN void ev_notice(ev_notes *n, const char *file, uint64_t line, const char *text)
 {
     size_t i;
+    if (!n) return;
     for (i = 0; i < n->count; i++)
         if (strcmp(n->note[i].text, text) == 0 && strcmp(n->note[i].file, file) == 0) {
             n->note[i].count++;
@@ -46,7 +47,7 @@ EV__FN void ev_notice(ev_notes *n, const char *file, uint64_t line, const char *
 EV__FN void ev_notice_many(ev_notes *n, const char *file, uint64_t line, const char *text, uint64_t count)
 {
     size_t i;
-    if (!count) return;
+    if (!n || !count) return;
     ev_notice(n, file, line, text);
     for (i = 0; i < n->count; i++)
         if (strcmp(n->note[i].text, text) == 0 && strcmp(n->note[i].file, file) == 0) n->note[i].count += count - 1;
@@ -283,7 +284,7 @@ EV__FN int ev_next_line(ev_file *r, kalm_text *line)
         if (r->ended) return 0;
         seen = r->size - r->at;
         if (seen > EV_LINE_MOST) {
-            if (r->notes) ev_notice(r->notes, r->path, r->line + 1, "the line is longer than 64 MB; it is left out");
+            ev_notice(r->notes, r->path, r->line + 1, "the line is longer than 64 MB; it is left out");
             r->line++;
             r->at = r->size = 0;
             ev__skip_line(r);

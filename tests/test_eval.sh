@@ -90,6 +90,9 @@ for note in "not quite JSON" "not JSON; it is left out" "a JSON array" "no id" "
 figures messy.figures
 same right messy.figures
 
+rank messy --first bm25        # whose second pass meets the bad lines again
+says "first stage: BM25"
+
 # the same documents and judgements as MIRACL, LMEB and TREC have them
 mkdir -p miracl-v1.0-xx/topics miracl-v1.0-xx/qrels miracl-corpus-v1.0-xx
 printf '7\tplay chess against the computer\n8\tlook at photos\n' > miracl-v1.0-xx/topics/topics.miracl-v1.0-xx-dev.tsv
