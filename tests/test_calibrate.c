@@ -4,6 +4,7 @@
 #include "../src/tools/files.h"         /* before all else, see there */
 #define KALM_RERANK_IMPLEMENTATION
 #include "../src/kalm_rerank_in.h"
+#include "../quantize/calibrate.h"
 #include "../quantize/compensate.h"
 #include "../quantize/moments.h"
 #include "../src/tools/texts.h"
@@ -272,6 +273,125 @@ static void test_compensated(size_t cols, size_t block, double most)
     free(h);
 }
 
+/* ---- by hand --------------------------------------------------------------------------------------------------------- */
+
+/* Factors without any feedback, of 64 inputs: U = 0, D = 1. */
+static void plain_factors(kalm__moments *m, size_t block)
+{
+    size_t i;
+    CHECK(!kalm__moments_begin(m, 64, block, NULL));
+    kalm__moments_clear(m, 64);
+    m->usable = 1;
+    for (i = 0; i < 64; i++) kalm__moment_row(m, i)[i - kalm__moment_first(m, i)] = 1;
+}
+static void set_u(kalm__moments *m, size_t j, size_t i, double u) { kalm__moment_row(m, i)[j - kalm__moment_first(m, i)] = u; }
+
+/* A row whose scale is 1, since its largest weight is 127. What an input is rounded to depends on the errors w - v of the inputs
+   before it, times U:
+     w0 = 0.4                                    -> 0,   error  0.4
+     w1 = 10.4 + 0.5 * 0.4        = 10.6         -> 11,  error -0.6   (10 without feedback, or with its sign turned)
+     w2 = 3.75 + 0.5 * -0.6       = 3.45         -> 3,   error  0.75  (4 if the error were that of 10.6, -0.4)
+     w32 = 5.2 - 1 * 0.75         = 4.45         -> 4,   error  1.2   (the next group; 5 or 6 otherwise)
+     w33 = 0.3 + 1 * 0.75 + 0.5 * 1.2 = 1.65     -> 2                 (1 without either) */
+static void test_by_hand(void)
+{
+    static const struct { size_t at; float w; int q[2]; } row[] = {    /* q: as above, and with inputs in two blocks of 32 */
+        { 0, 0.4f, { 0, 0 } }, { 1, 10.4f, { 11, 11 } }, { 2, 3.75f, { 3, 3 } }, { 32, 5.2f, { 4, 5 } }, { 33, 0.3f, { 2, 0 } },
+        { 63, 127.0f, { 127, 127 } }, { 3, 0.0f, { 0, 0 } }, { 31, 0.0f, { 0, 0 } }, { 62, 0.0f, { 0, 0 } }
+    };
+    float rows[16 * 64], scale[16];
+    unsigned char panel[16 * 64];
+    int32_t sum[16];
+    kalm__loss loss;
+    size_t i, blocks;
+    unsigned j;
+    void *scratch = malloc(kalm__compensate_scratch(64));
+    for (blocks = 0; blocks < 2; blocks++) {
+        kalm__moments m;
+        plain_factors(&m, blocks ? 32 : 64);
+        set_u(&m, 0, 1, 0.5);
+        set_u(&m, 1, 2, 0.5);
+        if (!blocks) {
+            set_u(&m, 2, 32, -1);
+            set_u(&m, 2, 33, 1);
+        }
+        set_u(&m, 32, 33, 0.5);
+        memset(rows, 0, sizeof rows);
+        for (j = 0; j < 16; j += 5)
+            for (i = 0; i < sizeof row / sizeof *row; i++) rows[j * 64 + row[i].at] = row[i].w;
+        kalm__compensate_panel(KALM__Q8, rows, 64, &m, panel, scale, sum, &loss, scratch);
+        for (j = 0; j < 16; j++) {
+            int32_t total = 0;
+            CHECKF(scale[j] == (j % 5 ? 0.0f : 1.0f), "row %u has scale %g", j, (double)scale[j]);
+            for (i = 0; i < 64; i++) total += (signed char)panel[i / 4 * 64 + j * 4 + i % 4];
+            CHECK(total == sum[j]);
+            for (i = 0; i < sizeof row / sizeof *row; i++) {
+                int is = (signed char)panel[row[i].at / 4 * 64 + j * 4 + row[i].at % 4];
+                int should = j % 5 ? 0 : row[i].q[blocks];
+                /* with two blocks: 33 has 0.3 + 0.5 * (5.2 - 5) = 0.4 */
+                CHECKF(is == should, "row %u, input %d: %d, by hand %d", j, (int)row[i].at, is, should);
+            }
+        }
+        kalm__moments_end(&m);
+    }
+    free(scratch);
+}
+
+/* q4: of the multipliers that are tried, the one with the least sum of D e^2, e taken from what is asked for with feedback. */
+static void test_multiplier(void)
+{
+    uint64_t state = 11;
+    unsigned round, differs = 0;
+    for (round = 0; round < 200; round++) {
+        kalm__group p;
+        int8_t nibble[32];
+        float error[32], scale = 0.02f, least = 0, plain = 0;
+        unsigned m, best = 0, best_plain = 0, is, from;
+        size_t i, j;
+        for (i = 0; i < 32; i++) {
+            p.w[i] = test_random_float(&state);
+            p.t[i] = p.w[i] + 0.05f * test_random_float(&state);
+            p.d[i] = i % 8 ? 0.01f : 4.0f;
+            for (j = 0; j < i; j++) p.u[i][j] = 0.3f * test_random_float(&state);
+        }
+        from = (unsigned)(kalm__q4_step(p.t) / scale * 64.0f + 0.5f);
+        for (m = from - 1; m <= from + 1; m++) {
+            float e[32], loss = 0, all = 0;
+            if (m < 1 || m > 64) continue;
+            for (i = 0; i < 32; i++) {             /* the definition, with a search for the nearest level */
+                float t = p.t[i], least_d = 1e9f, v = 0;
+                unsigned n;
+                for (j = 0; j < i; j++) t += e[j] * p.u[i][j];
+                for (n = 0; n < 16; n++) {
+                    float level = scale * (float)kalm__q4_value(n, m), d = fabsf(t - level);
+                    if (d < least_d) least_d = d, v = level;
+                }
+                e[i] = p.w[i] - v;
+                loss += p.d[i] * (t - v) * (t - v);
+                all += (t - v) * (t - v);
+            }
+            if (!best || loss < least) best = m, least = loss;
+            if (!best_plain || all < plain) best_plain = m, plain = all;
+        }
+        is = kalm__group_search(&p, scale, nibble, error);
+        differs += best != best_plain;
+        CHECKF(is == best, "group %u: multiplier %u, by the definition %u", round, is, best);
+        for (i = 0; i < 32; i++)
+            CHECK(error[i] == p.w[i] - scale * (float)kalm__q4_value((unsigned)nibble[i], is));
+    }
+    CHECKF(differs > 20, "D matters to %u groups only", differs);
+}
+
+/* How much rows count: 10 prompts of 100 tokens, 50 of them the same, are 550 rows; 275 document rows weigh three times that. */
+static void test_weights(void)
+{
+    CHECK(kalm__document_weight(1000, 10, 50, 275) == 6.0);
+    CHECK(kalm__document_weight(1000, 10, 0, 3000) == 1.0);
+    CHECK(kalm__document_weight(7, 1, 3, 21) == 1.0);
+    CHECK(kalm__prompt_root(0, 2, 4) == 0.5f && kalm__prompt_root(1, 2, 4) == 0.5f && kalm__prompt_root(2, 2, 4) == 1.0f);
+    CHECK(kalm__prompt_root(0, 0, 4) == 1.0f && kalm__prompt_root(0, 1, 1) == 1.0f);
+}
+
 /* ---- texts --------------------------------------------------------------------------------------------------------- */
 
 static void write_text(const char *path, const char *text) { write_bytes(path, text, strlen(text)); }
@@ -479,6 +599,9 @@ int main(void)
     test_useless();
     test_compensated(256, 10240, 0.5);
     test_compensated(200, 128, 0.7);
+    test_by_hand();
+    test_multiplier();
+    test_weights();
     test_texts();
     CHECK(run(RANDOM " hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=8192 --quiet " BASE) == 0);
     CHECK(run("cp " TINY "/tokenizer.json " BASE) == 0);
