@@ -27,6 +27,13 @@ endif
 FLAGS := -std=c99 $(WARN_C) $(OPT_$(config))
 LIBS := -lm -lpthread
 
+# The commands read what strangers send, so they are built hardened where the compiler can: position-independent, the tables
+# of the linker read-only, guards on the stack, checks in the C library. HARDEN=no leaves that out. The header needs none of it.
+HARDEN ?= $(if $(filter release,$(config)),yes,no)
+HARD_ALL := -fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wformat -Wformat-security -pie -Wl,-z,relro,-z,now
+HARD = $(eval HARD := $(shell mkdir -p $(B)/tmp; [ '$(HARDEN)' = yes ] && echo 'int main(void) { return 0; }' > $(B)/tmp/hard.c && \
+    $(CC) -O2 -Werror $(HARD_ALL) -o $(B)/tmp/hard $(B)/tmp/hard.c $(LDFLAGS) 2>/dev/null && echo '$(HARD_ALL)'))$(HARD)
+
 # Columns of a terminal: with utf8proc where it is installed, else one for each code point.
 UTF8PROC := $(shell pkg-config --exists libutf8proc 2>/dev/null && echo yes)
 ifeq ($(UTF8PROC),yes)
@@ -53,7 +60,7 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared targets dist clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -66,7 +73,8 @@ help:
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
-	@echo 'make install       header, commands, manual pages, pkg-config and CMake files to PREFIX=$(PREFIX);  dist: a tar.gz'
+	@echo 'make install       header, commands, manual pages, shared library, pkg-config and CMake files to PREFIX=$(PREFIX)'
+	@echo 'make dist          build/kalm_rerank-$(VERSION).tar.gz, and the data of the tests in another;  man: packaging/man from --help'
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
 	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
@@ -96,7 +104,7 @@ define tool
 TOOLS += $(1)
 $(B)/$(1): $(2) | $(B)/tmp
 	@echo '  CC  $(1)'
-	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) $(3) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
+	$(Q)$(CC) $(FLAGS) $$(HARD) $(TEXT_FLAGS) $(3) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
 -include $(B)/$(1).d
 endef
 tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2),$(3),$(4))))
@@ -163,19 +171,24 @@ $(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-
 	@touch $@
 
 VERSION := $(shell sed -n 's/^.define KALM_VERSION_[MP][A-Z]* //p' src/api.h | tr '\n' . | sed 's/.$$//')
-install: all
-	@DESTDIR='$(DESTDIR)' sh packaging/install.sh $(B) $(PREFIX) $(filter-out first,$(TOOLS))
+quoted = '$(subst ','\'',$(1))'
+SONAME := libkalm_rerank.so.$(basename $(VERSION))
+install: all shared
+	@DESTDIR=$(call quoted,$(DESTDIR)) LIBDIR=$(call quoted,$(LIBDIR)) PYTHONDIR=$(call quoted,$(PYTHONDIR)) \
+	    sh packaging/install.sh $(B) $(call quoted,$(PREFIX)) $(filter-out first,$(TOOLS))
 shared: $(B)/libkalm_rerank.so
 $(B)/libkalm_rerank.so: kalm_rerank.h | $(B)/tmp
-	$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o $@ $(LDFLAGS) $(LIBS)
+	@echo '  CC  libkalm_rerank.so'
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC $(SHARED_LINK) -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o $@ $(LDFLAGS) $(LIBS)
+# Only where the linker knows names of shared libraries; before 1.0 a minor version may change the interface.
+SHARED_LINK = $(if $(filter Linux FreeBSD,$(shell uname -s)),-Wl$(comma)-soname$(comma)$(SONAME))
+comma := ,
+# The manual pages are kept, so that an install runs nothing: it may be for another machine.
+man: all
+	@sh packaging/man.sh $(B) $(filter-out first,$(TOOLS))
 targets: $(B)/kalm-rerank $(B)/kalm-quantize
 	@CC='$(CC)' sh tests/targets.sh $(B)
 dist: header
-	@mkdir -p build
-	git archive --prefix=kalm_rerank-$(VERSION)/ -o build/kalm_rerank-$(VERSION).tar.gz HEAD
-include tests/nets.mk
-
-tags: $(PARTS)
-	ctags -f $@ $(PARTS) $(wildcard quantize/*.c tokenizer/*.c examples/*.[ch] tests/*.[ch] tests/fuzz/*.h)
+	@VERSION='$(VERSION)' sh packaging/dist.sh
 clean:
 	rm -rf build tags

@@ -1,8 +1,9 @@
 #!/bin/sh
-# demo.sh BUILD - what `make demo` shows: the bundled tiny model ranks real text.
+# demo.sh BUILD - what `make demo` shows: the bundled tiny model ranks real text. Each command stands above its answer, as it can be
+# pasted into a shell.
 build=${1:-build}
 run() {
-    printf '\n$ kalm-rerank tiny.kalm "%s" --documents examples/demo.txt --top-k 5\n' "$1"
+    printf '\n%s/kalm-rerank %s/tiny.kalm "%s" --documents examples/demo.txt --top-k 5\n' "$build" "$build" "$1"
     "$build/kalm-rerank" "$build/tiny.kalm" "$1" --documents examples/demo.txt --top-k 5 || exit 1
 }
 run "program to retouch photos"

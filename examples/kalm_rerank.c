@@ -106,14 +106,14 @@ static size_t place(const options *o, const kalm_score *scores, size_t i) { retu
 static void print_table(const options *o, const cmd_texts *texts, const kalm_score *scores, size_t shown)
 {
     size_t i, id_width = 0, rank_width = 4, width = o->has_width ? o->width : cmd_width(), room, taken;
-    int any_cut = 0;
+    uint32_t cut = 0;
     char rank[24];
     if (!o->has_width && !width) width = 100;
     for (i = shown; i > 9999; i /= 10) rank_width++;
     for (i = 0; i < shown; i++) {
         kalm_text id = texts->id[place(o, scores, i)];
         if (id.data) id_width = kalm__max(id_width, kalm__min(cmd_columns(id), 24));
-        any_cut |= scores[i].cut != 0;
+        cut |= scores[i].cut;
     }
     if (id_width) id_width = kalm__max(id_width, 2);
     taken = rank_width + 2 + 6 + 2 + 8 + 2 + (id_width ? id_width + 2 : 0);
@@ -130,7 +130,7 @@ static void print_table(const options *o, const cmd_texts *texts, const kalm_sco
         size_t at = place(o, scores, i);
         sprintf(rank, "%lu", (unsigned long)i + 1);
         cmd_pad(stdout, strlen(rank), rank_width);
-        printf("%s  %.4f%c %8.3f  ", rank, (double)s->score, s->cut ? '*' : ' ', (double)s->margin);
+        printf("%s  %.4f%c %8.3f  ", rank, (double)s->score, s->cut & KALM_CUT_DOCUMENT ? '*' : ' ', (double)s->margin);
         if (id_width) {
             kalm_text id = texts->id[at];
             cmd_pad(stdout, id.data ? cmd_print(stdout, id, id_width) : 0, id_width + 2);
@@ -139,7 +139,10 @@ static void print_table(const options *o, const cmd_texts *texts, const kalm_sco
         else cmd_print(stdout, texts->text[at], (size_t)-1);
         putchar('\n');
     }
-    if (any_cut)
+    if (cut & KALM_CUT_QUERY)
+        printf("the query is longer than %lu tokens: only its beginning was read (--max-query-tokens)\n",
+               (unsigned long)(o->config.max_query_tokens ? o->config.max_query_tokens : 512));
+    if (cut & KALM_CUT_DOCUMENT)
         printf("* longer than %lu tokens: only the beginning was read (--max-doc-tokens)\n",
                (unsigned long)(o->config.max_doc_tokens ? o->config.max_doc_tokens : 1024));
 }
@@ -179,6 +182,10 @@ static void print_json(const options *o, const cmd_texts *texts, const kalm_scor
         json_real(&j, (double)s->margin, 9);
         json_key(&j, "cut");
         json_bool(&j, s->cut != 0);
+        json_key(&j, "cut_document");
+        json_bool(&j, (s->cut & KALM_CUT_DOCUMENT) != 0);
+        json_key(&j, "cut_query");
+        json_bool(&j, (s->cut & KALM_CUT_QUERY) != 0);
         json_key(&j, "text");
         json_text(&j, texts->text[at]);
         json_close(&j);

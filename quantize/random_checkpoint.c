@@ -38,7 +38,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--shard-size", "MB", options, shard_mb, 1, 1u << 30, "largest file (default 5000)"),
     CMD_FLAG("--untied", options, untied, "an lm_head of its own"),
     CMD_CHOICE("--decoder-table", "none|same|own", options, table, "store the decoder's embedding table as well"),
-    CMD_FLAG("--nested", options, nested, "the newer tensor names (model.encoder.text_model.…)"),
+    CMD_FLAG("--nested", options, nested, "the newer tensor names (model.encoder.text_model.*)"),
     CMD_FLAG("--old-config", options, old, "rotary settings and layer types in the older spelling"),
     CMD_FLAG("--vision", options, vision, "a few tensors of a vision tower and projector"),
     CMD_FLAG("--massive", options, massive, "a few channels of the residual stream two orders above the others, as large models "

@@ -44,10 +44,9 @@
 #include "../tokenizer/text.h"
 #include "../tokenizer/decode.h"
 
-/* Matrix products and the float work between them: one constant table for each instruction set. */
+/* Matrix products: one table of functions for each instruction set. */
 #include "cpu.h"
 #include "kernels.h"
-#include "ops.h"
 #include "embedding.h"
 #include "kernels_scalar.h"
 #include "kernels_tiles.h"
@@ -59,7 +58,8 @@
 #include "kernels_wasm_relaxed.h"
 #include "kernel_sets.h"
 
-/* Products among threads, and attention. */
+/* The work between them, and attention. */
+#include "ops.h"
 #include "matmul.h"
 #include "rotary.h"
 #include "attention.h"

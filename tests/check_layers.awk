@@ -14,7 +14,7 @@ BEGIN {
                   "exact;" \
                   "platform format blocks recognise;" \
                   "threads mapping cores cpu kernels tokenizer/vocab;" \
-                  "embedding ops tokenizer/ids;" \
+                  "embedding tokenizer/ids;" \
                   "tokenizer/bpe tokenizer/unigram;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
@@ -23,7 +23,7 @@ BEGIN {
                   "kernels_avx512;" \
                   "kernels_*;" \
                   "kernels_wasm_relaxed;" \
-                  "kernel_sets modelfile;" \
+                  "kernel_sets ops modelfile;" \
                   "matmul rotary model;" \
                   "attention state;" \
                   "context documents;" \

@@ -255,7 +255,17 @@ static void test_table(void)
     SAYS("and then some more");
     EXPECT(0, RERANK " " MODEL " query --max-doc-tokens 8 'a document that is longer than eight tokens' short");
     SAYS("*");
-    SAYS("8 tokens");
+    SAYS("8 tokens: only the beginning was read (--max-doc-tokens)");
+    CHECK(!strstr(out, "the query"));
+    EXPECT(0, RERANK " " MODEL " 'a question that is longer than five tokens' --max-query-tokens 5 'a document' short");
+    SAYS("the query is longer than 5 tokens: only its beginning was read (--max-query-tokens)");
+    CHECK(!strstr(out, "*"));
+    EXPECT(0, RERANK " " MODEL " 'a question that is longer than five tokens' --json --max-query-tokens 5 --max-doc-tokens 8 short "
+              "'a document that is longer than eight tokens'");
+    SAYS("\"cut\": true, \"cut_document\": false, \"cut_query\": true, \"text\": \"short\"");
+    SAYS("\"cut\": true, \"cut_document\": true, \"cut_query\": true, \"text\": \"a document");
+    EXPECT(0, RERANK " " MODEL " q --json short");
+    SAYS("\"cut\": false, \"cut_document\": false, \"cut_query\": false");
     remove(FILE_A);
 }
 
@@ -347,6 +357,17 @@ static void test_every_command(void)
     }
 }
 
+/* What make demo prints can be pasted: its commands, run, print the same answers. */
+static void test_demo(void)
+{
+    EXPECT(0, "COLUMNS= sh examples/demo.sh " TEST_BUILD " > " FILE_A);
+    EXPECT(0, "grep '^" TEST_BUILD "/' " FILE_A " > " FILE_B " && test $(wc -l < " FILE_B ") -eq 3 && "
+              "grep -v '^" TEST_BUILD "/' " FILE_A " | grep . > " FILE_A ".answers && sh " FILE_B " | cmp - " FILE_A ".answers");
+    remove(FILE_A);
+    remove(FILE_A ".answers");
+    remove(FILE_B);
+}
+
 static void test_first(void)
 {
     EXPECT(0, TEST_BUILD "/first " MODEL);
@@ -408,6 +429,7 @@ int main(void)
     test_table();
     test_options();
     test_every_command();
+    test_demo();
     test_first();
     test_eval();
     kalm__json_end(&json);

@@ -113,6 +113,92 @@ expect 0 "$index" "$model" killed.db --verify
 equal "$(ls killed.db*)" killed.db "files of a store after kills"
 echo "killed $n times in $((round + 1)) rounds, seed $seed, $span ms a run"
 
+# ---- killed while texts are split, replaced and merged ----
+# What is there after a kill: no text lacks windows, and every row is one of these stores.
+after_kill() {
+    store=$1
+    shift
+    [ -s "$store" ] || { ok; return; }
+    if [ "$(sqlite3 "$store" "PRAGMA integrity_check" 2>&1)" != ok ]; then bad "$what: the store is damaged"; return; fi
+    [ -n "$(sqlite3 "$store" "SELECT name FROM sqlite_master WHERE name = 'documents'")" ] || { ok; return; }
+    equal "$(sqlite3 "$store" "SELECT count(*) FROM (SELECT windows FROM documents GROUP BY key HAVING count(*) <> windows OR count(DISTINCT hash) <> 1)")" 0 "$what: texts without all their windows"
+    dump "$store" > there.dump
+    cat "$@" | sort > allowed.dump
+    equal "$(sort there.dump | comm -23 - allowed.dump | wc -l)" 0 "$what: rows that nobody made"
+}
+# kill_and_finish NAME TIMES THOUSANDTHS STORE "ALLOWED..." COMMAND...: killed that often within that time, then run to its end
+kill_and_finish() {
+    what=$1 times=$2 within=$3 target=$4 allowed=$5
+    shift 5
+    k=0
+    while [ $k -lt "$times" ]; do
+        k=$((k + 1))
+        "$@" 2> log &
+        pid=$!
+        sleep "$(awk -v seed=$((seed * 31 + k)) -v within=$within 'BEGIN { srand(seed); printf "%.3f", rand() * within / 1000 }')"
+        kill -9 $pid 2> /dev/null
+        wait $pid 2> /dev/null
+        after_kill "$target" $allowed
+    done
+    expect 0 "$@"
+    expect 0 "$index" "$target" --verify
+    dump "$target" > again.dump
+}
+head -n 80 corpus.jsonl > eighty.jsonl
+expect 0 "$index" "$model" split80.db eighty.jsonl --split 30 --overlap 5
+dump split80.db > split80.dump
+kill_and_finish "killed while splitting" 6 $((span / 2)) killed-split.db split80.dump \
+    "$index" "$model" killed-split.db eighty.jsonl --split 30 --overlap 5 --batch 3 --quiet
+same split80.dump again.dump
+sed 's/"text": "/"text": "Changed. /' eighty.jsonl > changed80.jsonl
+expect 0 "$index" "$model" changed80.db changed80.jsonl --split 30 --overlap 5
+dump changed80.db > changed80.dump
+cp split80.db killed-changed.db
+kill_and_finish "killed while replacing" 6 $((span / 2)) killed-changed.db "split80.dump changed80.dump" \
+    "$index" "$model" killed-changed.db changed80.jsonl --batch 3 --quiet
+same changed80.dump again.dump
+kill_and_finish "killed while merging" 6 60 killed-merge.db split80.dump "$index" killed-merge.db --merge split80.db --quiet
+same split80.dump again.dump
+cp killed-merge.db killed-delete.db
+sqlite3 split80.db "SELECT DISTINCT key FROM documents" | sed 's/^/--delete=/' > keys
+sort split80.dump > all.dump
+k=0
+while [ $k -lt 4 ]; do             # all or none
+    k=$((k + 1))
+    rm -f killed-delete.db*
+    cp split80.db killed-delete.db
+    "$index" killed-delete.db $(cat keys) 2> log &
+    pid=$!
+    sleep 0.0$k
+    kill -9 $pid 2> /dev/null
+    wait $pid 2> /dev/null
+    left=$(sqlite3 killed-delete.db "SELECT count(*) FROM documents")
+    if [ "$left" -eq 0 ] || [ "$left" -eq "$(wc -l < all.dump)" ]; then ok; else bad "$left rows are left of a deletion that was killed"; fi
+done
+
+# ---- a changed title is a changed text, changed metadata is not ----
+printf '%s\n' '{"_id": "t", "title": "One", "text": "the same text"}' > title.jsonl
+expect 0 "$index" "$model" title.db title.jsonl
+dump title.db > title1.dump
+printf '%s\n' '{"_id": "t", "title": "Two", "text": "the same text"}' > title.jsonl
+expect 1 "$index" "$model" title.db title.jsonl --changed stop
+says "the store has another text of the key 't'"
+expect 0 "$index" "$model" title.db title.jsonl
+says "^1 documents encoded.*; 1 of them replace another text"
+equal "$(sqlite3 title.db "SELECT title FROM documents")" Two "the title that changed"
+dump title.db > title2.dump
+expect 0 "$index" "$model" title2.db title.jsonl
+dump title2.db > again.dump
+same title2.dump again.dump
+if cmp -s title1.dump title2.dump; then bad "a changed title changes nothing"; else ok; fi
+# the border between title and text counts
+printf '%s\n' '{"_id": "t", "title": "Two the", "text": "same text"}' > title.jsonl
+expect 0 "$index" "$model" title.db title.jsonl
+says "1 of them replace another text"
+printf '%s\n' '{"_id": "t", "title": "", "text": "Two the same text"}' > title.jsonl
+expect 0 "$index" "$model" title.db title.jsonl
+says "1 of them replace another text"
+
 # ---- interrupted politely ----
 "$index" "$model" polite.db corpus.jsonl --batch 4 --quiet 2> log &
 pid=$!
