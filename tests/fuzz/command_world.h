@@ -8,15 +8,29 @@
 #if !defined(FUZZ_WORLD_ITSELF)
 #  define KALM_RERANK_STATIC           /* each command has a library of its own */
 #endif
-#include "../../src/tools/files.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__x86_64__) || defined(__i386__)
+#  include <immintrin.h>               /* whose allocator is inline */
+#endif
 
 #if defined(__cplusplus)
 #  error "the commands are C"

@@ -149,7 +149,7 @@ static void fuzz_documents_seeds(fuzz_taker *take)
     take("jsonl", json, sizeof json - 1);
     take("lines", lines, sizeof lines - 1);
     take("utf16", utf16, sizeof utf16 - 1);
-    take("array", "\1[{\"text\": \"ab\"}, {\"text\": \"b\"}]", 34);
+    FUZZ_TAKE("array", "\1[{\"text\": \"ab\"}, {\"text\": \"b\"}]");
 }
 static size_t fuzz_documents_change(uint8_t *p, size_t size, size_t room, uint64_t *random) { return fuzz_change_behind(p, size, room, 1, random); }
 static const fuzz_target fuzz_documents_target = { "documents", 1 << 12, 20, fuzz_documents_one, fuzz_documents_change, NULL, fuzz_documents_seeds, fuzz_json_words };

@@ -1,0 +1,215 @@
+/* preload.c - a system that fails on request: LD_PRELOAD=preload.so KALM_FAULT=WHAT:N[:HOW] COMMAND. The N-th call of WHAT (from 1)
+   fails, and all that follow where N ends with "+". KALM_FAULT_COUNT=FILE writes how many calls there were when the program
+   ends, so that a script knows how many N there are.
+
+     malloc    malloc, calloc, realloc, posix_memalign, aligned_alloc: no memory
+     read      read, pread: HOW is "short" (half of it, at least a byte) or EIO
+     write     write, pwrite, ftruncate: HOW is "short", ENOSPC or EIO
+     open      open, openat: HOW is EMFILE or EACCES
+     sync      fsync, fdatasync: EIO        rename    rename: EIO        map    mmap of a file: ENOMEM        thread    pthread_create: EAGAIN
+     kill      any read, write, sync, rename or open: the process is killed before it
+
+   stdio makes its system calls inside the C library, where nothing comes between: standard output is tried with /dev/full instead. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, MAP, THREAD, KILL };
+
+static int what, how, everything_after, shorter;
+static unsigned long at, count;
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+__attribute__((constructor)) static void begin(void)
+{
+    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "map", "thread", "kill" };
+    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOMEM, EAGAIN, 0 };
+    const char *s = getenv("KALM_FAULT"), *colon = s ? strchr(s, ':') : NULL;
+    char *end;
+    int i;
+    if (!colon) return;
+    for (i = 1; i < 10; i++)
+        if (strlen(names[i]) == (size_t)(colon - s) && !strncmp(names[i], s, strlen(names[i]))) {
+            at = strtoul(colon + 1, &end, 10);
+            if (*end == '+') everything_after = 1, end++;
+            how = errors[i];
+            if (*end == ':') {
+                shorter = !strcmp(end + 1, "short");
+                if (!strcmp(end + 1, "EIO")) how = EIO;
+                if (!strcmp(end + 1, "EACCES")) how = EACCES;
+                if (!strcmp(end + 1, "ENOSPC")) how = ENOSPC;
+            }
+            count = 0;
+            what = i;
+        }
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    const char *path = getenv("KALM_FAULT_COUNT");
+    int fd;
+    char text[32];
+    if (!path || !what) return;
+    what = NOTHING;
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (fd < 0) return;
+    if (write(fd, text, (size_t)snprintf(text, sizeof text, "%lu\n", count)) < 0) abort();
+    close(fd);
+}
+
+/* Does this call fail? */
+static int fails(int kind)
+{
+    unsigned long n;
+    if (what == KILL && kind >= READ && kind <= RENAME) {
+        n = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
+        if (n == at) kill(getpid(), SIGKILL);
+        return 0;
+    }
+    if (what != kind) return 0;
+    n = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
+    if (n != at && !(everything_after && n > at)) return 0;
+    errno = how;
+    return 1;
+}
+
+#define REAL(type, name, arguments)                                           \
+    static type(*real) arguments;                                             \
+    if (!real) {                                                              \
+        void *found = dlsym(RTLD_NEXT, name);                                 \
+        memcpy(&real, &found, sizeof real);                                   \
+    }
+
+void *malloc(size_t size) { return fails(MALLOC) ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return fails(MALLOC) ? NULL : __libc_calloc(n, size); }
+void *realloc(void *p, size_t size) { return fails(MALLOC) ? NULL : __libc_realloc(p, size); }
+void *aligned_alloc(size_t alignment, size_t size) { return fails(MALLOC) ? NULL : __libc_memalign(alignment, size); }
+int posix_memalign(void **p, size_t alignment, size_t size)
+{
+    void *q = fails(MALLOC) ? NULL : __libc_memalign(alignment, size);
+    if (!q) return ENOMEM;
+    *p = q;
+    return 0;
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    REAL(ssize_t, "read", (int, void *, size_t))
+    if (fails(READ)) {
+        if (!shorter) return -1;
+        size = size > 1 ? size / 2 : size;
+    }
+    return real(fd, data, size);
+}
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
+{
+    REAL(ssize_t, "pread64", (int, void *, size_t, off64_t))
+    if (fails(READ)) {
+        if (!shorter) return -1;
+        size = size > 1 ? size / 2 : size;
+    }
+    return real(fd, data, size, offset);
+}
+ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd, data, size, offset); }
+ssize_t write(int fd, const void *data, size_t size)
+{
+    REAL(ssize_t, "write", (int, const void *, size_t))
+    if (fd > 2 && fails(WRITE)) {
+        if (!shorter) return -1;
+        size = size > 1 ? size / 2 : size;
+    }
+    return real(fd, data, size);
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
+{
+    REAL(ssize_t, "pwrite64", (int, const void *, size_t, off64_t))
+    if (fails(WRITE)) {
+        if (!shorter) return -1;
+        size = size > 1 ? size / 2 : size;
+    }
+    return real(fd, data, size, offset);
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return pwrite64(fd, data, size, offset); }
+int ftruncate64(int fd, off64_t size)
+{
+    REAL(int, "ftruncate64", (int, off64_t))
+    return fails(WRITE) && !shorter ? -1 : real(fd, size);
+}
+int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
+
+static int open_any(const char *path, int flags, unsigned mode)
+{
+    REAL(int, "open64", (const char *, int, ...))
+    return fails(OPEN) ? -1 : real(path, flags, mode);
+}
+int open64(const char *path, int flags, ...)
+{
+    va_list args;
+    unsigned mode;
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, unsigned) : 0;
+    va_end(args);
+    return open_any(path, flags, mode);
+}
+int open(const char *path, int flags, ...)
+{
+    va_list args;
+    unsigned mode;
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, unsigned) : 0;
+    va_end(args);
+    return open_any(path, flags, mode);
+}
+FILE *fopen64(const char *path, const char *mode)
+{
+    REAL(FILE *, "fopen64", (const char *, const char *))
+    return fails(OPEN) ? NULL : real(path, mode);
+}
+FILE *fopen(const char *path, const char *mode) { return fopen64(path, mode); }
+
+int fsync(int fd)
+{
+    REAL(int, "fsync", (int))
+    return fails(SYNC) ? -1 : real(fd);
+}
+int fdatasync(int fd)
+{
+    REAL(int, "fdatasync", (int))
+    return fails(SYNC) ? -1 : real(fd);
+}
+int rename(const char *from, const char *to)
+{
+    REAL(int, "rename", (const char *, const char *))
+    return fails(RENAME) ? -1 : real(from, to);
+}
+int link(const char *from, const char *to)
+{
+    REAL(int, "link", (const char *, const char *))
+    return fails(RENAME) ? -1 : real(from, to);
+}
+void *mmap64(void *p, size_t size, int protection, int flags, int fd, off64_t offset)
+{
+    REAL(void *, "mmap64", (void *, size_t, int, int, int, off64_t))
+    return fd >= 0 && fails(MAP) ? MAP_FAILED : real(p, size, protection, flags, fd, offset);
+}
+void *mmap(void *p, size_t size, int protection, int flags, int fd, off_t offset) { return mmap64(p, size, protection, flags, fd, offset); }
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*begin_)(void *), void *arg)
+{
+    REAL(int, "pthread_create", (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))
+    return fails(THREAD) ? EAGAIN : real(thread, attributes, begin_, arg);
+}

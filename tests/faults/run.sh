@@ -1,0 +1,157 @@
+#!/bin/sh
+# run.sh BUILD [STEP] - the commands on a system that fails (preload.c): every STEP-th call of each kind fails in turn, alone and with
+# all that follow; STEP 1, what make faults does, is every call. After each run:
+#   - the command ended by itself: with its right output, or with a status of failure and a sentence; a signal is a fault
+#   - no temporary file is left
+#   - a store is whole, as kalm-index --verify has it, or was never begun; and the same command without faults completes it
+# And it is killed before every STEP-th call; then too the next run completes what was begun, and nothing is left of the killed one.
+build=$(cd "$1" && pwd)
+step=${2:-1}
+dir=$build/tmp/faults.$$
+mkdir -p "$dir"
+cd "$dir" || exit 1
+passed=0 failed=0 runs=0
+${CC:-cc} -O1 -shared -fPIC -o preload.so "${SOURCE:-$build/../tests/faults/preload.c}" -ldl || { echo '0 passed, 1 failed'; exit 1; }
+
+bad() {
+    failed=$((failed + 1))
+    [ $failed -gt 20 ] || { echo "FAILED: $fault: $command: $*"; head -n 3 err; }
+}
+good() { passed=$((passed + 1)); }
+
+# ---- inputs: small, so that there are few calls ----
+"$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=8192 --quiet checkpoint &&
+cp "$build/../examples/tiny/tokenizer.model" checkpoint/ &&
+"$build/kalm-quantize" checkpoint right.kalm --weights q8 --quiet || { echo '0 passed, 1 failed'; exit 1; }
+cat > corpus.jsonl << 'END'
+{"_id": "a", "title": "one", "text": "play chess against the computer"}
+{"_id": "b", "text": "an image viewer that also edits photos, and a longer text than the others so that there are windows of it"}
+{"_id": "c", "text": "backups of files, compressed and encrypted"}
+END
+mkdir eval
+cp corpus.jsonl eval/corpus.jsonl
+echo '{"_id": "q1", "text": "chess"}' > eval/queries.jsonl
+mkdir eval/qrels
+printf 'query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\n' > eval/qrels/test.tsv
+printf 'q1 Q0 a 1 2.5 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n' > eval/bm25.run
+
+dump() { sqlite3 "$1" 'SELECT number, key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, hex(document) FROM documents ORDER BY number; SELECT * FROM meta' 2>&1; }
+
+# What each command is, what is left of an earlier run, and whether its output is right. `command` names it.
+prepare() {
+    rm -rf out.kalm* store.db* out.txt
+    case $command in rank_store) cp right.db store.db ;; esac
+}
+run() {
+    case $command in
+    quantize) "$build/kalm-quantize" checkpoint out.kalm --weights q8 --quiet ;;
+    index) "$build/kalm-index" right.kalm store.db corpus.jsonl --threads 2 --batch 1 --split 12 --overlap 2 --quiet ;;
+    rank) "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl --threads 2 --json > out.txt ;;
+    rank_store) "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
+    eval) "$build/kalm-eval" right.kalm eval --threads 1 > out.txt ;;
+    esac
+}
+is_right() {
+    case $command in
+    quantize) cmp -s out.kalm right.kalm ;;
+    index) dump store.db | cmp -s - right.dump ;;
+    eval) timeless out.txt | cmp -s - right.eval ;;
+    *) cmp -s out.txt right.$command ;;
+    esac
+}
+timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
+# Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
+# success there is none.
+left_over() {
+    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|store.db|out.kalm|out.txt|err|count' |
+        if [ "$1" = 0 ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
+}
+
+check() {
+    if [ $status -ge 126 ] && ! { [ $status -eq 137 ] && [ "$kind" = kill ]; }; then bad "ended by a signal, status $status"; return; fi
+    if [ $status -eq 0 ] && ! is_right; then bad 'succeeded with another output'; return; fi
+    if [ $status -ne 0 ] && [ $status -ne 137 ] && [ ! -s err ]; then bad "status $status without a word"; return; fi
+    if [ $status -ne 137 ] && [ -n "$(left_over $status)" ]; then bad "left behind: $(left_over $status)"; return; fi
+    if [ $status -ne 0 ] && [ "$command" = index ]; then
+        if [ -s store.db ] && ! "$build/kalm-index" right.kalm store.db --verify > verify.txt 2>&1 && ! grep -q 'no store yet' verify.txt; then
+            mv verify.txt err
+            bad 'the store is damaged'
+            return
+        fi
+        rm -f verify.txt
+    fi
+    if [ $status -eq 137 ] || { [ $status -ne 0 ] && [ "$command" = index ]; }; then
+        run > /dev/null 2> err || { bad 'the next run fails'; return; }
+        is_right || { bad 'the next run gives another output'; return; }
+        [ -z "$(left_over 0)" ] || { bad "the next run leaves behind: $(left_over 0)"; return; }
+    fi
+    good
+}
+
+# every KIND HOW: each call of the kind in turn
+every() {
+    kind=$1 how=$2 n=1
+    prepare
+    rm -f count
+    KALM_FAULT="$kind:1000000000" KALM_FAULT_COUNT=$dir/count LD_PRELOAD=$dir/preload.so; export KALM_FAULT KALM_FAULT_COUNT LD_PRELOAD
+    run > /dev/null 2> err
+    status=$?
+    unset KALM_FAULT KALM_FAULT_COUNT LD_PRELOAD
+    fault="$kind, none fails"
+    [ $status -eq 0 ] && is_right || { bad "status $status"; return; }
+    calls=$(cat count 2> /dev/null || echo 0)
+    stride=$step
+    [ "$kind" = malloc ] && [ "$command" != quantize ] && stride=$((step * ((calls + 399) / 400)))    # SQLite's and the C library's are most of them
+    [ "$kind" = thread ] && stride=1
+    n=$((1 + (calls > stride ? stride / 2 : 0)))
+    while [ "$n" -le "$calls" ]; do
+        for after in '' '+'; do
+            [ "$kind$after" != 'kill+' ] || continue
+            fault=$kind:$n$after$how
+            prepare
+            KALM_FAULT=$fault LD_PRELOAD=$dir/preload.so; export KALM_FAULT LD_PRELOAD
+            run > /dev/null 2> err
+            status=$?
+            unset KALM_FAULT LD_PRELOAD
+            runs=$((runs + 1))
+            check
+        done
+        n=$((n + stride))
+    done
+}
+
+for command in quantize index rank rank_store eval; do
+    prepare
+    run > /dev/null 2> err || { fault=none; bad 'fails by itself'; continue; }
+    case $command in
+    quantize) ;;
+    index) dump store.db > right.dump; cp store.db right.db ;;
+    eval) timeless out.txt > right.eval ;;
+    *) cp out.txt "right.$command" ;;
+    esac
+    before=$runs
+    every malloc ''
+    every read :EIO
+    every read :short
+    every open ''
+    every map ''
+    case $command in
+    quantize | index) every write :ENOSPC; every write :EIO; every write :short; every sync ''; every rename ''; every kill '' ;;
+    esac
+    case $command in index | rank) every thread '' ;; esac
+    echo "$command: $((runs - before)) runs"
+    # standard output is stdio's: a full disk
+    case $command in
+    rank | rank_store | eval)
+        fault='/dev/full' kind=full
+        (cd "$dir" && case $command in
+            rank) "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl ;;
+            rank_store) cp right.db store.db; "$build/kalm-rerank" right.kalm chess --store store.db ;;
+            eval) "$build/kalm-eval" right.kalm eval ;;
+        esac > /dev/full 2> err)
+        if [ $? -eq 1 ] && [ -s err ]; then good; else bad 'a full disk under standard output goes unnoticed'; fi ;;
+    esac
+done
+cd "$build" && rm -rf "$dir"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
