@@ -72,6 +72,8 @@ help:
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
+	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
+	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
 	@echo 'make install       header, commands, manual pages, shared library, pkg-config and CMake files to PREFIX=$(PREFIX)'
 	@echo 'make dist          build/kalm_rerank-$(VERSION).tar.gz, and the data of the tests in another;  man: packaging/man from --help'
@@ -128,8 +130,8 @@ $(B)/tmp $(B)/tests:
 # parts that they name; the commands above are built on the spine. (Coverage is counted by parts.)
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
-# these two do not look at what config builds
-SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh),$(wildcard tests/test_*.sh))
+# these do not look at what config builds, or bring a library of their own under it
+SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
 QUICK := $(addprefix $(B)/tests/,test_api test_online test_ops test_kernels test_attention test_codecs test_tokenizer test_convert)
 WHOLE := $(if $(filter coverage,$(config)),-Isrc/parts,-I.)
 $(B)/tests/%: tests/%.c kalm_rerank.h | $(B)/tests $(B)/tmp

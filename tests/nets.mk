@@ -33,3 +33,15 @@ fuzz-afl: $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
 	AFL_USE_ASAN=1 AFL_USE_UBSAN=1 afl-clang-fast -std=gnu99 -O1 -g -DKALM_DEBUG -Isrc/parts -DFUZZ_AFL tests/fuzz.c -o build/fuzz/fuzz-afl $(LIBS)
 	build/fuzz/fuzz-afl --seeds build/fuzz/afl-seeds
+
+# ---- faults and long runs ----
+.PHONY: faults soak
+# make faults STEP=1: every allocation, read, write, open, sync, rename and thread of the commands fails in turn (tests/faults)
+STEP ?= 1
+faults: build/kalm-quantize build/kalm-index build/kalm-rerank build/kalm-eval build/kalm-random-checkpoint
+	CC='$(CC)' sh tests/faults/run.sh build $(STEP)
+# make soak TIME=1800: mixed work in one process; memory flat, known scores
+$(B)/soak: tests/soak.c $(PARTS) | $(B)/tmp
+	$(CC) $(FLAGS) $(CFLAGS) -Isrc/parts $< -o $@ $(LDFLAGS) $(LIBS)
+soak: $(B)/soak $(B)/tiny.kalm
+	$(B)/soak $(B)/tiny.kalm $(TIME)

@@ -1,0 +1,367 @@
+/* soak.c - hours of mixed work in one process, as a server has it: encode, rank, repool, caches that overflow, states saved and
+   loaded, tokenising, calls that are cancelled, refused or short of memory, children that fork off, contexts and models that come and
+   go. Every 100th step a known question is asked again and must get the bits that it got at the beginning from plain C; memory
+   must be as large at the end as after the first tenth of the time.
+
+     soak MODEL.kalm [SECONDS [SEED]]       a q8 or q4 model, whose scores are the same bits on every kernel set; default 60 s */
+#define _POSIX_C_SOURCE 200809L
+#include "../src/tools/files.h"
+#define KALM_RERANK_IMPLEMENTATION
+#include "kalm_rerank.h"
+#include "test.h"
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { KNOWN = 12, SLOTS = 24, CONTEXTS = 3 };
+
+static uint64_t random_state;
+static size_t below(size_t n) { return (size_t)(test_random(&random_state) % n); }
+
+/* ---- texts and memory ---------------------------------------------------------------------------------------------------------- */
+
+static const char *const words[] = {
+    "play", "chess", "against", "the", "computer", "image", "viewer", "photos", "editor", "backup", "files", "encrypted", "\xc3\xa9t\xc3\xa9", "\xe4\xb8\xad\xe6\x96\x87", "<end_of_turn>",
+    "\xf0\x9f\x98\x80", "library", "for", "a", "network", "protocol", "C", "compiler", "\xff", "\n\n", "123", "music", "and", "video", "streams"
+};
+static char text_room[1 << 16];
+static kalm_text make_text(size_t most)
+{
+    kalm_text t;
+    size_t n = below(most), at = 0;
+    while (n-- && at + 32 < sizeof text_room) {
+        const char *w = words[below(sizeof words / sizeof *words)];
+        memcpy(text_room + at, w, strlen(w));
+        at += strlen(w);
+        text_room[at++] = ' ';
+    }
+    t.data = text_room;
+    t.size = at;
+    return t;
+}
+
+/* Refuses now and then when it is told to; counts. */
+static size_t live, refuse_in;
+static void *counted_alloc(void *user, size_t size)
+{
+    (void)user;
+    if (refuse_in && --refuse_in == 0) return NULL;
+    live += size;
+    return malloc(size);
+}
+static void counted_release(void *user, void *p, size_t size)
+{
+    (void)user;
+    live -= size;
+    free(p);
+}
+
+static unsigned long resident_kb(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long all = 0, resident = 0;
+    if (f) {
+        if (fscanf(f, "%lu %lu", &all, &resident) != 2) resident = 0;
+        fclose(f);
+    }
+    return resident * (unsigned long)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+/* ---- the work -------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct world {
+    const char   *path;
+    kalm_model   *model;
+    kalm_context *ctx[CONTEXTS];
+    kalm_doc     *doc[SLOTS];
+    kalm_doc     *known_doc[KNOWN];
+    float         known[KNOWN];        /* margins, from plain C at the beginning */
+    unsigned long steps, errors, compared, forks, evicted;
+} world;
+
+static const char known_query[] = "play chess against the computer";
+
+static kalm_config some_config(unsigned i)
+{
+    kalm_config c;
+    memset(&c, 0, sizeof c);
+    c.allocator.alloc = counted_alloc;
+    c.allocator.release = counted_release;
+    c.threads = 1 + i % 2;
+    c.max_doc_tokens = i == 2 ? 64 : 256;
+    c.max_query_tokens = 64;
+    c.cache_bytes = i == 0 ? 0 : i == 1 ? 1 << 20 : 8 << 20;
+    return c;
+}
+
+static void open_context(world *w, unsigned i)
+{
+    kalm_config c = some_config(i);
+    kalm_error err;
+    CHECKF(!kalm_context_new(w->model, &c, &w->ctx[i], &err), "%s", err.text);
+}
+
+/* The known question on a context that has been through a lot. */
+static void ask_known(world *w, kalm_context *ctx)
+{
+    kalm_score scores[KNOWN];
+    kalm_error err;
+    size_t i;
+    if (!CHECKF(!kalm_rerank(ctx, kalm__text(known_query), (const kalm_doc *const *)w->known_doc, KNOWN, NULL, scores, &err), "%s", err.text)) return;
+    for (i = 0; i < KNOWN; i++)
+        CHECKF(!memcmp(&scores[i].margin, &w->known[i], sizeof(float)), "step %lu, document %lu: margin %.9g instead of %.9g", w->steps, (unsigned long)i,
+               (double)scores[i].margin, (double)w->known[i]);
+    w->compared++;
+}
+
+static int cancel_at(void *user, size_t done, size_t total)
+{
+    size_t *left = (size_t *)user;
+    (void)done, (void)total;
+    return (*left)-- == 0;
+}
+
+static void rank(world *w, kalm_context *ctx)
+{
+    const kalm_doc *docs[SLOTS];
+    kalm_score scores[SLOTS];
+    kalm_params p;
+    kalm_error err;
+    kalm_result r;
+    size_t n = 0, i, left = below(6), found = 0;
+    memset(&p, 0, sizeof p);
+    if (below(4) == 0) p.instruction = kalm__text("Find the package that does this");
+    if (below(8) == 0) p.progress = cancel_at, p.progress_user = &left;
+    for (i = 0; i < SLOTS; i++)
+        if (w->doc[i] && below(2)) docs[n++] = w->doc[i];
+    if (below(6) == 0) {
+        p.coarse_ratio = 16;
+        p.coarse_keep = 4;
+        r = kalm_rerank_top(ctx, make_text(12), docs, n, 3, &p, scores, &found, &err);
+    } else {
+        r = kalm_rerank(ctx, make_text(12), docs, n, &p, scores, &err);
+    }
+    if (r) w->errors++;                /* cancelled; a document longer than this context takes; ratios that do not divide */
+    CHECKF(!r || err.text[0], "result %d without a word", (int)r);
+}
+
+static void encode(world *w, kalm_context *ctx)
+{
+    kalm_text texts[4];
+    char *kept[4];
+    kalm_doc *docs[4] = { NULL, NULL, NULL, NULL };
+    kalm_params p;
+    kalm_error err;
+    size_t n = 1 + below(4), i;
+    memset(&p, 0, sizeof p);
+    p.ratio = 1u << below(5);
+    p.bits = 8u << below(3);
+    if (below(10) == 0) refuse_in = 1 + below(8);
+    for (i = 0; i < n; i++) {
+        kalm_text t = make_text(i ? 40 : 200);
+        kept[i] = (char *)malloc(t.size + 1);
+        if (!kept[i]) abort();
+        memcpy(kept[i], t.data, t.size);
+        texts[i].data = kept[i];
+        texts[i].size = t.size;
+    }
+    if (kalm_encode(ctx, texts, n, &p, docs, &err)) w->errors++;
+    refuse_in = 0;
+    for (i = 0; i < n; i++) {
+        size_t slot = below(SLOTS);
+        free(kept[i]);
+        if (!docs[i]) continue;
+        kalm_doc_free(w->doc[slot]);
+        w->doc[slot] = docs[i];
+    }
+}
+
+static void repool_and_open(world *w)
+{
+    const kalm_doc *from = w->doc[below(SLOTS)];
+    kalm_doc *made = NULL;
+    kalm_error err;
+    kalm_doc_info info;
+    size_t size, slot = below(SLOTS);
+    if (!from) return;
+    kalm_doc_get_info(from, &info);
+    if (below(2)) {
+        if (kalm_doc_repool(w->model, from, info.ratio * (1 + (uint32_t)below(3)), 8u << below(3), &made, &err)) w->errors++;
+    } else {
+        const void *bytes = kalm_doc_bytes(from, &size);
+        unsigned char *copy = (unsigned char *)malloc(size);
+        if (!copy) abort();
+        memcpy(copy, bytes, size);
+        if (below(3) == 0) copy[below(size)] ^= 1;
+        if (kalm_doc_open(w->model, copy, size, 0, &made, &err)) w->errors++;
+        free(copy);
+    }
+    if (!made) return;
+    kalm_doc_free(w->doc[slot]);
+    w->doc[slot] = made;
+}
+
+static void states(world *w, kalm_context *ctx)
+{
+    const kalm_doc *doc = below(3) ? w->known_doc[below(KNOWN)] : w->doc[below(SLOTS)];
+    size_t size, n;
+    kalm_error err;
+    unsigned char *data;
+    if (!doc || kalm_state_save(ctx, doc, NULL, NULL, 0, &size, &err)) {
+        w->errors++;
+        return;
+    }
+    data = (unsigned char *)malloc(size);
+    if (!data) abort();
+    if (!kalm_state_save(ctx, doc, NULL, data, size, &n, &err)) {
+        if (below(3) == 0) data[below(size)] ^= 16;
+        if (below(2)) kalm_context_clear_cache(ctx);
+        if (kalm_state_load(ctx, doc, NULL, data, size, &err)) w->errors++;
+    }
+    free(data);
+}
+
+static void tokens(world *w)
+{
+    int32_t ids[512];
+    char back[4096];
+    size_t n, bytes;
+    kalm_error err;
+    if (kalm_tokenize(w->model, make_text(500), below(2) ? KALM_PARSE_CONTROL : 0, ids, 512, &n, &err)) w->errors++;
+    else if (kalm_detokenize(w->model, ids, n < 512 ? n : 512, back, sizeof back, &bytes, &err)) w->errors++;
+}
+
+/* A child that ranks and frees, or ends at once. */
+static void fork_off(world *w)
+{
+    pid_t child;
+    int status = 0;
+    unsigned how = (unsigned)below(2);
+    fflush(stdout);
+    child = fork();
+    if (child < 0) return;
+    if (!child) {
+        alarm(60);
+        if (how) {
+            unsigned i;
+            ask_known(w, w->ctx[1]);
+            for (i = 0; i < CONTEXTS; i++) kalm_context_free(w->ctx[i]);
+        }
+        _exit(test__failed != 0);
+    }
+    CHECKF(waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status), "a child ended with %d", status);
+    w->forks++;
+}
+
+/* Everything that was opened is closed and opened again. */
+static void begin_again(world *w)
+{
+    kalm_config c = some_config(0);
+    kalm_error err;
+    kalm_doc *doc;
+    size_t i, size;
+    for (i = 0; i < CONTEXTS; i++) kalm_context_free(w->ctx[i]);
+    for (i = 0; i < SLOTS; i++) {
+        kalm_doc_free(w->doc[i]);
+        w->doc[i] = NULL;
+    }
+    {
+        kalm_model *old = w->model;
+        CHECKF(!kalm_model_open(w->path, &c, &w->model, &err), "%s", err.text);
+        for (i = 0; i < KNOWN; i++) {  /* documents outlive the model that made them, as bytes do */
+            const void *bytes = kalm_doc_bytes(w->known_doc[i], &size);
+            if (CHECKF(!kalm_doc_open(w->model, bytes, size, 0, &doc, &err), "%s", err.text)) {
+                kalm_doc_free(w->known_doc[i]);
+                w->known_doc[i] = doc;
+            }
+        }
+        kalm_model_close(old);
+    }
+    for (i = 0; i < CONTEXTS; i++) open_context(w, (unsigned)i);
+}
+
+static void step(world *w)
+{
+    kalm_context *ctx = w->ctx[below(CONTEXTS)];
+    size_t what = below(1000);
+    w->steps++;
+    if (what < 300) rank(w, ctx);
+    else if (what < 550) encode(w, ctx);
+    else if (what < 700) repool_and_open(w);
+    else if (what < 780) states(w, w->ctx[1 + below(2)]);
+    else if (what < 900) tokens(w);
+    else if (what < 940) kalm_context_clear_cache(ctx);
+    else if (what < 980) {
+        unsigned i = (unsigned)below(CONTEXTS);
+        kalm_context_free(w->ctx[i]);
+        open_context(w, i);
+    } else if (what < 990) fork_off(w);
+    else if (what < 995) begin_again(w);
+    if (w->steps % 100 == 0) ask_known(w, w->ctx[w->steps / 100 % CONTEXTS]);
+}
+
+/* Margins of the known question, by plain C on a context of its own. */
+static void learn(world *w)
+{
+    static const char *const texts[KNOWN] = {
+        "GNU Chess is a chess playing program. It can play against a human or against itself.", "Stockfish is a strong chess engine.", "An image viewer.", "", "a",
+        "BorgBackup stores deduplicated, compressed and encrypted backups.", "Vim is an improved version of the editor vi.", "FFmpeg converts, records and streams audio and video.",
+        "\xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80", "<end_of_turn>", "chess chess chess chess chess chess", "A library to play with computers."
+    };
+    kalm_text t[KNOWN];
+    kalm_score scores[KNOWN];
+    kalm_config c = some_config(0);
+    kalm_context *ctx = NULL;
+    kalm_params p;
+    kalm_error err;
+    size_t i;
+    memset(&p, 0, sizeof p);
+    p.ratio = 2;
+    c.kernels = "scalar";
+    c.threads = 1;
+    for (i = 0; i < KNOWN; i++) t[i] = kalm__text(texts[i]);
+    CHECKF(!kalm_context_new(w->model, &c, &ctx, &err) && !kalm_encode(ctx, t, KNOWN, &p, w->known_doc, &err) &&
+           !kalm_rerank(ctx, kalm__text(known_query), (const kalm_doc *const *)w->known_doc, KNOWN, NULL, scores, &err), "%s", err.text);
+    for (i = 0; i < KNOWN; i++) w->known[i] = scores[i].margin;
+    kalm_context_free(ctx);
+}
+
+int main(int argc, char **argv)
+{
+    world w;
+    kalm_config c = some_config(0);
+    kalm_error err;
+    double seconds = argc > 2 ? strtod(argv[2], NULL) : 60, begun = kalm__now(), said = begun;
+    unsigned long settled = 0, most = 0;
+    size_t i;
+    memset(&w, 0, sizeof w);
+    if (argc < 2) return fprintf(stderr, "soak MODEL.kalm [SECONDS [SEED]]\n"), 2;
+    random_state = argc > 3 ? strtoul(argv[3], NULL, 10) : 1;
+    w.path = argv[1];
+    if (!CHECKF(!kalm_model_open(w.path, &c, &w.model, &err), "%s", err.text)) return test_end();
+    learn(&w);
+    if (test__failed) return test_end();
+    for (i = 0; i < CONTEXTS; i++) open_context(&w, (unsigned)i);
+    while (kalm__now() - begun < seconds && test__failed < 20) {
+        unsigned long now;
+        step(&w);
+        if (w.steps % 10) continue;
+        now = resident_kb();
+        if (kalm__now() - begun < seconds / 10 || w.steps < 400) settled = now > settled ? now : settled;
+        else most = now > most ? now : most;
+        if (kalm__now() - said > 60) {
+            said = kalm__now();
+            printf("%6.0f s: %lu steps, %lu kB resident\n", said - begun, w.steps, now);
+            fflush(stdout);
+        }
+    }
+    printf("%lu steps in %.0f s: %lu refused or cancelled, %lu children; the known question %lu times; %lu kB resident at most in the first tenth of the time, "
+           "%lu kB afterwards\n", w.steps, kalm__now() - begun, w.errors, w.forks, w.compared, settled, most);
+    /* a tenth and 4 MB: what an allocator keeps wanders a little */
+    CHECKF(most <= settled + settled / 10 + 4096, "memory grew from %lu to %lu kB", settled, most);
+    for (i = 0; i < CONTEXTS; i++) kalm_context_free(w.ctx[i]);
+    for (i = 0; i < SLOTS; i++) kalm_doc_free(w.doc[i]);
+    for (i = 0; i < KNOWN; i++) kalm_doc_free(w.known_doc[i]);
+    kalm_model_close(w.model);
+    CHECKF(live == 0, "%lu bytes were not given back", (unsigned long)live);
+    return test_end();
+}
