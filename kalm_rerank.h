@@ -459,12 +459,12 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
    from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
 #if !defined(KALM_ALLOW_FAST_MATH)
 #  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
-#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH (see manual)"
 #  elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
-#    error "kalm_rerank.h: compile without -funsafe-math-optimizations, -fassociative-math and -freciprocal-math, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    error "kalm_rerank.h: compile without -fassociative-math, -freciprocal-math, or define KALM_ALLOW_FAST_MATH (see manual)"
 #  elif defined(__FINITE_MATH_ONLY__)
 #    if __FINITE_MATH_ONLY__
-#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH (see manual)"
 #    endif
 #  endif
 #endif
@@ -1038,7 +1038,8 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
    whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
    flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
-   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors are those of tests/test_ops.c. */
+   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
+   are those of tests/test_ops.c. */
 #ifndef KALM__EXACT_H
 #define KALM__EXACT_H
 
@@ -3968,7 +3969,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 #endif
 /* ---- end tokenizer/decode.h ---- */
 
-/* Matrix products: one table of functions for each instruction set. */
+/* Matrix products and the float work between them: one constant table for each instruction set. */
 /* ---- begin src/cpu.h ---- */
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
    CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
@@ -4021,7 +4022,7 @@ KALM__FN void kalm__cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 #  endif
 }
 
-/* Low word of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
+/* The low 32 bits of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
 KALM__FN uint32_t kalm__xcr0(void)
 {
 #  if defined(_MSC_VER) && !defined(__clang__)
@@ -4150,8 +4151,8 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #endif
 /* ---- end src/cpu.h ---- */
 /* ---- begin src/kernels.h ---- */
-/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that
-   each instruction set fills in. Knows nothing of layers or attention.
+/* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
+   which each instruction set says what it has. Knows nothing of layers or attention.
 
    A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
    every set reads these bytes in place from the mapped file:
@@ -4162,23 +4163,26 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
                  +-kalm__int16_limit(cols). In memory only: keys of attention
 
-   scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
-   Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
+   cols32 is cols rounded up to 32. scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32
+   (what a set that shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and
+   q4. Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
-   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
+   Activations are rows x [rows][cols], which are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
    quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__int16_limit(cols),
        m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
        s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
-   Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
-   WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__SPLIT16_MAX, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
-   multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
-   of 4 inputs; the parts are added afterwards (ops.h, add_split16).
-   Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
-   FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
-   A row's result never depends on the rows packed beside it. */
+   The product is y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
+   Float matrices: y[r][n] = a chain of fused multiply-adds over k = 0, 1, ... from +0, so that sets with FMA agree to the bit;
+   sets without FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
+   A row's result never depends on the rows packed beside it.
+
+   SPLIT16 activations have 16 bits though the matrix has 8: softmax weights times values, for example. The matrix is q8, has at
+   most 256 inputs, its scales are 1 and its sums are 0; the activations are w = nearest-even(x * inverse[r]), from 0 to
+   KALM__SPLIT16_MAX, and y = (float)(sum over k of w * q_w). A set whose kernels multiply int16 packs them as int16. A set whose
+   kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
+   of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
+   add_split16 (ops_template.h) puts the two together. */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H
 
@@ -4202,7 +4206,7 @@ typedef struct kalm__matrix {
 
 KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
-/* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
+/* The largest L with cols * L * L < 2^31, so that no sum of products of int16 overflows: 2896 for 256 inputs. cols is at
    most 2^21. */
 KALM__FN int32_t kalm__int16_limit(size_t cols)
 {
@@ -4212,7 +4216,7 @@ KALM__FN int32_t kalm__int16_limit(size_t cols)
     return (int32_t)root;
 }
 
-/* Largest wide activation, 127 * 256 + 127: two signed bytes. */
+/* The largest split16 activation, 127 * 256 + 127: two signed bytes. */
 enum { KALM__SPLIT16_MAX = 32639, KALM__SPLIT16_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
@@ -4233,31 +4237,50 @@ KALM__INLINE size_t kalm__panel_stride(const kalm__matrix *w)
     return w->stride ? w->stride : kalm__panel_bytes(w->type, w->cols);
 }
 
-/* One instruction set's functions. The sets are constant tables; a context holds a pointer to one.
-   All buffers (acts, scratch, panels) begin at multiples of 64 bytes; x and y at multiples of 4. */
+/* A block: rows that are packed together, as activations for a matrix of `type` with `cols` inputs. Work on it may be cut by
+   rows, for threads or caches: a piece begins at a multiple of KALM__ACTS_STEP and ends where the next begins, or at `rows`.
+   Results do not depend on the cuts. */
+typedef struct kalm__block {
+    uint32_t type;
+    size_t   rows, cols;
+    void    *acts;                     /* kalm__acts_bytes() (kernels_tiles.h), at a multiple of 64 */
+} kalm__block;
+enum { KALM__ACTS_STEP = 48 };
+
+KALM__INLINE kalm__block kalm__block_of(uint32_t type, size_t rows, size_t cols, void *acts)
+{
+    kalm__block b;
+    b.type = type, b.rows = rows, b.cols = cols, b.acts = acts;
+    return b;
+}
+
+/* A product: rows [row0, row0 + n) of a block that was packed for w, times panels [panel0, panel0 + panels) of w. y[r - row0]
+   [16 * p + j - 16 * panel0], rows `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to
+   512 (a q4 panel is unpacked once a call) and panels at least 4. */
+typedef struct kalm__matmul_job {
+    const kalm__matrix *w;
+    const void         *acts;
+    size_t              rows;          /* of the block */
+    size_t              row0, n, panel0, panels;
+    float              *y;
+    size_t              stride;
+    void               *scratch;       /* kalm__matmul_scratch() bytes, at a multiple of 64 */
+} kalm__matmul_job;
+
+/* One instruction set: its name, its operations on floats (ops.h), and how it multiplies matrices of each type (kernels_tiles.h).
+   The sets are constant tables; a context holds a pointer to one. */
+struct kalm__ops;
+struct kalm__tiles;
+struct kalm__four_rows;
 typedef struct kalm__kernels {
-    const char *name;
-
-    /* Bytes for `rows` packed activation rows of `cols` for a matrix of `type`. */
-    size_t (*acts_bytes)(uint32_t type, size_t rows, size_t cols);
-    /* Work on one block of `rows` may be cut by rows, for threads or caches: each piece begins at a multiple of
-       acts_step (1 to 64) and ends at the next piece's begin or at `rows`. Results do not depend on the cuts. */
-    size_t acts_step;
-    /* Pack rows [row0, row0 + n) of a block of `rows` into acts; x is the row `row0`, rows `stride` floats apart. */
-    void (*pack_acts)(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, size_t stride,
-                      size_t cols);
-    /* Scratch bytes one call of matmul needs (a panel unpacked to cache); the same for every call of a matrix. */
-    size_t (*matmul_scratch)(uint32_t type, size_t cols);
-    /* y[r - row0][16 * p + j - 16 * panel0] for rows [row0, row0 + n) and panels [panel0, panel0 + panels), y rows
-       `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to 512 (a q4 panel is
-       unpacked once a call) and panels at least 4. */
-    void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
-                   size_t panels, float *y, size_t stride, void *scratch);
-
-    /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
-       [KALM__SPLIT16_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
-    void (*pack_split16)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
-    /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
+    const char               *name;
+    const struct kalm__ops   *ops;
+    const struct kalm__tiles *tiles[KALM__TYPES + 1];          /* by type; NULL: plain C, kernels_scalar.h */
+    /* Pack four rows of split16 activations: the low bytes into the tile, the high ones into `high`. NULL: the set's q8 tiles
+       hold int16 and take them whole. */
+    void (*pack_split16)(const struct kalm__four_rows *f);
+    /* y[w->rows] = (float)(sum of high * q_w) of one row of high bytes [KALM__SPLIT16_COLS]; 0, and y as it was, where all of
+       them are 0. NULL where pack_split16 is NULL. */
     int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
 
@@ -4278,3564 +4301,6 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 
 #endif
 /* ---- end src/kernels.h ---- */
-/* ---- begin src/embedding.h ---- */
-/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
-   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
-   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
-   (quantize/codecs.h).
-
-   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
-   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
-
-     f32         float  [n]
-     f16, bf16   uint16 [n]
-     q8          +-------------------+--------------------------------+
-                 | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
-                 +-------------------+--------------------------------+
-     q4          +-------------------+--------------------------------+
-                 | f16 scale[B / 32] | uint8 q[B / 2]                 |    x[i] = scale[i / 32] * codebook[nibble(i)]
-                 +-------------------+--------------------------------+
-                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
-                 matrices, kalm__q4_codebook */
-#ifndef KALM__EMBEDDING_H
-#define KALM__EMBEDDING_H
-
-
-#define KALM__EMBEDDING_BLOCK 32u
-
-/* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
-KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden_size)
-{
-    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
-    switch (type) {
-    case KALM__F32: return kalm__mul(hidden_size, 4);
-    case KALM__F16: case KALM__BF16: return kalm__mul(hidden_size, 2);
-    case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
-    case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
-    default: return 0;
-    }
-}
-
-/* out [hidden]: the row as floats. */
-KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_size, float *out)
-{
-    const unsigned char *p = (const unsigned char *)row;
-    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
-    const unsigned char *q = p + 2 * blocks;
-    float scale = 0.0f;
-    switch (type) {
-    case KALM__F32:
-        for (i = 0; i < hidden_size; i++) out[i] = kalm__f32(p + 4 * i);
-        break;
-    case KALM__F16:
-        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
-        break;
-    case KALM__BF16:
-        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
-        break;
-    case KALM__Q8:
-        for (i = 0; i < hidden_size; i++) {
-            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)(int8_t)q[i];
-        }
-        break;
-    case KALM__Q4:
-        for (i = 0; i < hidden_size; i++) {
-            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
-        }
-        break;
-    default:
-        for (i = 0; i < hidden_size; i++) out[i] = 0;
-        break;
-    }
-}
-
-#endif
-/* ---- end src/embedding.h ---- */
-/* ---- begin src/kernels_scalar.h ---- */
-/* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
-   vectors. Written to be read; nothing here is tuned. */
-#ifndef KALM__KERNELS_SCALAR_H
-#define KALM__KERNELS_SCALAR_H
-
-
-/* acts of quantised types: float scale [rows] rounded up to 64 bytes, then integers [rows][cols32]: int8, or int16 for q16
-   and wide rows; of float types: float [rows][cols]. The scales come first in every set's acts. */
-KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
-
-/* Room for rows of bytes, or of words where the type or the set has them. */
-KALM__FN size_t kalm__acts_room_of(uint32_t type, size_t rows, size_t cols, int words)
-{
-    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(words || type == KALM__Q16 ? 2 : 1, rows), kalm__cols32(cols)));
-}
-KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 1);
-}
-
-/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
-   becomes low. */
-KALM__INLINE int16_t kalm__round_to_int16(float v, float low, float limit)
-{
-    const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
-    float t;
-    uint32_t u;
-    if (!(v >= low)) v = low;
-    if (v > limit) v = limit;
-    t = kalm__rounded(v + shift);
-    memcpy(&u, &t, 4);
-    return (int16_t)((int32_t)u - 0x4b400000);
-}
-
-KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                     size_t stride, size_t cols)
-{
-    size_t r, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    if (!kalm__is_quantised(type) && type != KALM__Q16) {
-        for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
-        return;
-    }
-    for (r = 0; r < n; r++) {
-        const float *row = x + r * stride;
-        void *at = (unsigned char *)acts + kalm__scales_bytes(rows);
-        int16_t *q = (int16_t *)at + (row0 + r) * cols32;
-        float m = 0.0f, inverse;
-        for (k = 0; k < cols; k++) {
-            float a = fabsf(row[k]);
-            if (a > m) m = a;
-        }
-        ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(row[k], inverse), -limit, limit);
-        for (; k < cols32; k++) q[k] = 0;
-    }
-}
-
-KALM__FN void kalm__pack_split16_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                     size_t cols)
-{
-    size_t r, k, cols32 = kalm__cols32(cols);
-    void *at = (unsigned char *)acts + kalm__scales_bytes(n);
-    int16_t *q = (int16_t *)at;
-    (void)high;
-    for (r = 0; r < n; r++, x += stride, q += cols32) {
-        ((float *)acts)[r] = 1.0f;
-        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__SPLIT16_MAX);
-        for (; k < cols32; k++) q[k] = 0;
-    }
-}
-
-/* A q4 panel as the q8 panel it stands for. */
-KALM__FN void kalm__unpack_q4_scalar(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, b;
-    const uint8_t *nibbles = (const uint8_t *)panel, *multiplier = kalm__q4_panel_multipliers(panel, cols);
-    int8_t *q = (int8_t *)out;
-    for (g = 0; g < groups; g++, multiplier += 16, nibbles += 256, q += 512)
-        for (t = 0; t < 4; t++)
-            for (b = 0; b < 64; b++) {
-                unsigned v = nibbles[64 * t + b], m = multiplier[b / 4];
-                q[64 * t + b] = kalm__q4_value(v & 15, m);
-                q[64 * (t + 4) + b] = kalm__q4_value(v >> 4, m);
-            }
-}
-
-KALM__FN size_t kalm__matmul_scratch_scalar(uint32_t type, size_t cols)
-{
-    if (type == KALM__Q4) return kalm__q8_panel_bytes(cols);
-    return type == KALM__F16 || type == KALM__BF16 ? kalm__panel_bytes(KALM__F32, cols) : 0;
-}
-
-/* An f16 or bf16 panel as the f32 panel it stands for. */
-KALM__FN const float *kalm__float_panel_scalar(uint32_t type, const void *panel, size_t cols, void *scratch)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *out = (float *)scratch;
-    size_t i;
-    if (type == KALM__F32) return (const float *)panel;
-    for (i = 0; i < 16 * cols; i++) out[i] = type == KALM__F16 ? kalm__from_f16(half[i]) : kalm__from_bf16(half[i]);
-    return out;
-}
-
-KALM__INLINE float kalm__fma(float a, float b, float c)
-{
-#if defined(__FP_FAST_FMAF)
-    return fmaf(a, b, c);
-#else
-    return c + kalm__times(a, b);
-#endif
-}
-
-/* acc[j] += row . weights of output j, panels of bytes or of words. Modulo 2^32: no sum of a sane model overflows, and
-   weights come from strangers. */
-KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
-{
-    size_t k, j;
-    for (k = 0; k < cols32; k++)
-        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
-}
-KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
-{
-    size_t k, j;
-    for (k = 0; k < cols32; k++)
-        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
-}
-
-KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
-    for (p = panel0; p < panel0 + panels; p++) {
-        const void *panel = (const unsigned char *)w->data + p * bytes;
-        size_t outputs = kalm__min(16, w->rows - 16 * p);
-        if (kalm__is_quantised(w->type) || w->type == KALM__Q16) {
-            const void *at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-            if (w->type == KALM__Q4) {
-                kalm__unpack_q4_scalar(panel, cols, scratch);
-                panel = scratch;
-            }
-            for (r = row0; r < row0 + n; r++) {
-                const int16_t *a = (const int16_t *)at + r * cols32;
-                float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
-                uint32_t acc[16] = {0};
-                if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
-                else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
-                for (j = 0; j < outputs; j++)
-                    out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
-            }
-        } else {
-            const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
-            for (r = row0; r < row0 + n; r++) {
-                const float *a = (const float *)acts + r * cols;
-                float acc[16] = {0}, *out = y + (r - row0) * stride + 16 * (p - panel0);
-                for (k = 0; k < cols; k++)
-                    for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], v[16 * k + j], acc[j]);
-                for (j = 0; j < outputs; j++) out[j] = acc[j];
-            }
-        }
-    }
-}
-
-static const kalm__kernels kalm__kernels_scalar = {
-    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    kalm__pack_split16_scalar, NULL
-};
-
-#endif
-/* ---- end src/kernels_scalar.h ---- */
-/* ---- begin src/kernels_tiles.h ---- */
-/* kernels_tiles.h - what the vector sets share: how the rows of a block are cut into register tiles, and repetition
-   macros that unroll a tile's code at every optimisation level. No instructions here.
-
-   Acts of a vector set: the row scales as in kernels_scalar.h, then the rows in TILES of height <= most rows, a tile being
-   [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in step. A tile of rows r0 ... lies
-   r0 rows behind the first, whatever the tile sizes. Blocks are cut every `step` rows (the set's acts_step), what is
-   between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
-#ifndef KALM__KERNELS_TILES_H
-#define KALM__KERNELS_TILES_H
-
-
-/* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
-KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
-{
-    size_t cut = r / step * step, between = kalm__min(step, rows - cut), tiles = (between + most - 1) / most;
-    size_t tile, at = cut;
-    for (;; tiles--) {
-        tile = (between + tiles - 1) / tiles;
-        if (at >= r) return tile;
-        at += tile;
-        between -= tile;
-    }
-}
-
-/* The same in pairs of rows: only a block's last tile can be odd. A whole step has whole tiles. */
-KALM__INLINE size_t kalm__even_tile_rows(size_t rows, size_t r, size_t step, size_t most)
-{
-    if (step % most == 0 && r / step * step + step <= rows) return most;
-    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, step / 2, most / 2));
-}
-
-/* pack_split16 (kernels.h) of sets whose tiles hold the low bytes unsigned: four rows at a time through `low`, which is given a
-   tile of height, of four rows (the last repeated where there are fewer than four) the n to write, and their inverse scales. */
-typedef void (*kalm__pack_low_fn)(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
-                                  const float inverse[4], size_t cols);
-KALM__FN void kalm__pack_split16_tiles(kalm__pack_low_fn low, size_t step, size_t most, void *acts, uint8_t *high, size_t n,
-                                    const float *x, size_t stride, const float *inverse, size_t cols)
-{
-    unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n);
-    size_t r, height, i, j;
-    for (r = 0; r < n; r += height) {
-        height = kalm__even_tile_rows(n, r, step, most);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            float by[4];
-            size_t some = kalm__min(4, height - i);
-            for (j = 0; j < 4; j++) {
-                size_t from = r + i + kalm__min(j, some - 1);
-                row[j] = x + from * stride, by[j] = inverse[from], ((float *)acts)[from] = 1.0f;
-            }
-            low(out + r * kalm__cols32(cols) + 4 * i, high + (r + i) * KALM__SPLIT16_COLS, height, some, row, by, cols);
-        }
-    }
-}
-
-/* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
-KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
-{
-    size_t i, count = 0;
-    for (i = 0; i < cols32; i += 8) {
-        uint64_t two;
-        memcpy(&two, high + i, 8);
-        if (!two) continue;
-        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
-        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
-    }
-    return count;
-}
-
-/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
-#define KALM__REP_1(each) each(0)
-#define KALM__REP_2(each) KALM__REP_1(each) each(1)
-#define KALM__REP_3(each) KALM__REP_2(each) each(2)
-#define KALM__REP_4(each) KALM__REP_3(each) each(3)
-#define KALM__REP_5(each) KALM__REP_4(each) each(4)
-#define KALM__REP_6(each) KALM__REP_5(each) each(5)
-#define KALM__REP_7(each) KALM__REP_6(each) each(6)
-#define KALM__REP_8(each) KALM__REP_7(each) each(7)
-#define KALM__REP_9(each) KALM__REP_8(each) each(8)
-#define KALM__REP_10(each) KALM__REP_9(each) each(9)
-#define KALM__REP_11(each) KALM__REP_10(each) each(10)
-#define KALM__REP_12(each) KALM__REP_11(each) each(11)
-
-/* What every tile of a call needs; the tile adds its rows. */
-typedef struct kalm__tile_job {
-    const unsigned char *weights;      /* the first panel                                              */
-    size_t               panel;        /* bytes from a panel to the next                               */
-    size_t               steps;        /* lines of 64 bytes in a panel                                 */
-    const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
-    const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
-    const unsigned char *acts;         /* the tile                                                     */
-    const float         *row_scale;    /* [height]                                                          */
-    float               *y;            /* the tile's first row, the first panel's first output         */
-    size_t               stride;       /* floats from a row of y to the next                           */
-    size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
-    const unsigned char *ahead;        /* what to prefetch, ...                                        */
-    size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
-} kalm__tile_job;
-
-typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
-
-/* With few rows the weights come from memory, and are asked for this many bytes ahead: a page, which hardware does not look
-   beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
-enum { KALM__FAR_AHEAD = 4096 };
-
-/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
-   three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
-   rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
-KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
-{
-    size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
-    job->ahead = tile < spread ? next + tile * share : next;
-    job->ahead_step = tile < spread ? share / job->steps : 0;
-}
-
-#endif
-/* ---- end src/kernels_tiles.h ---- */
-/* ---- begin src/kernels_avx2.h ---- */
-/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
-
-   avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
-   so exact sums take words: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
-   it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
-   two multiplying ports: 21 a cycle.) A panel is widened to words once a call, into scratch; up to three rows are not
-   worth that and widen each line as they go.
-   avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
-   (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
-   in kernels_avx512.h.
-   In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
-#ifndef KALM__KERNELS_AVX2_H
-#define KALM__KERNELS_AVX2_H
-
-
-#if KALM__X86
-
-#include <immintrin.h>
-
-#define KALM__256 KALM__TARGET("avx2,fma,f16c")
-
-enum { KALM__256_TILE = 6, KALM__256_STEP = 48, KALM__256_DIRECT = 3 };
-
-/* ---- activations --------------------------------------------------------------------------------------- */
-
-/* Eight floats at x + k, zeros behind cols, which is not read. */
-KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
-{
-    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
-    if (k + 8 <= cols) return _mm256_loadu_ps(x + k);
-    if (k >= cols) return _mm256_setzero_ps();
-    return _mm256_maskload_ps(x + k, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (cols - k))));
-}
-
-KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
-{
-    __m128 v = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
-    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
-    return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
-}
-
-/* Four rows' scales at once, two chains a row to hide the latency of max. */
-KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float limit, float scale[4],
-                                               float inverse[4])
-{
-    const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-    __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
-    size_t k;
-    for (k = 0; k + 16 <= cols; k += 16) {
-        m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
-        m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
-        m2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k)), m2);
-        m3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k)), m3);
-        n0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k + 8)), n0);
-        n1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k + 8)), n1);
-        n2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k + 8)), n2);
-        n3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k + 8)), n3);
-    }
-    for (; k < cols; k += 8) {
-        m0 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[0], k, cols)), m0);
-        m1 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[1], k, cols)), m1);
-        m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
-        m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
-    }
-    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &inverse[0]);
-    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &inverse[1]);
-    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &inverse[2]);
-    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
-}
-
-/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
-   that the mask excludes. */
-KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_avx2(void *out, size_t n, __m128i v)
-{
-    if (n == 4) {
-        _mm_storeu_si128((__m128i *)out, v);
-        return;
-    }
-    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
-    if (n != 2) {
-        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
-        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
-    }
-}
-
-KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
-{
-    return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
-}
-
-/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of height rows at `out`: dwords of two
-   inputs [cols32 / 2][height], or, for the direct way, qwords of four inputs [cols32 / 4][height]. */
-KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further, int direct)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 16 * height) {
-        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
-                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
-        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
-                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
-        if ((k & 15) == 0) {
-            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        }
-        if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
-            __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
-            __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
-            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
-            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
-        } else {
-            __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
-            __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
-            __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
-            kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
-            kalm__store_dwords_avx2(out + 4 * height, n, _mm256_castsi256_si128(odd));
-            kalm__store_dwords_avx2(out + 8 * height, n, _mm256_extracti128_si256(even, 1));
-            kalm__store_dwords_avx2(out + 12 * height, n, _mm256_extracti128_si256(odd, 1));
-        }
-    }
-}
-
-/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
-                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
-        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
-                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
-        __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
-        if ((k & 15) == 0) {
-            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        }
-        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
-    }
-}
-
-/* Up to four float rows into a tile [cols][height] */
-KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
-{
-    size_t k = 0, i;
-    if (n == 4)
-        for (; k + 4 <= cols; k += 4) {
-            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k);
-            __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
-            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
-            __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
-            _mm_storeu_ps(out + k * height, _mm_movelh_ps(ab, cd));
-            _mm_storeu_ps(out + (k + 1) * height, _mm_movehl_ps(cd, ab));
-            _mm_storeu_ps(out + (k + 2) * height, _mm_movelh_ps(ef, gh));
-            _mm_storeu_ps(out + (k + 3) * height, _mm_movehl_ps(gh, ef));
-        }
-    for (; k < cols; k++)
-        for (i = 0; i < n; i++) out[k * height + i] = x[i][k];
-}
-
-/* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
-   NULL: a scale for each. */
-KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                  size_t stride, size_t cols, const float *given, int words)
-{
-    size_t r, height, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            float scale[4], inverse[4];
-            size_t some = kalm__min(4, height - i);
-            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx2((float *)acts + r * cols + i, height, some, row, cols);
-                continue;
-            }
-            if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
-            for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
-            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (words)
-                kalm__pack_int16_avx2(out, height, some, row, inverse, cols, 4 * stride, height <= KALM__256_DIRECT && type != KALM__Q16);
-            else kalm__pack_bytes_avx2(out, height, some, row, inverse, cols, 4 * stride);
-        }
-    }
-}
-
-KALM__FN size_t kalm__acts_bytes_avx2(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 1);
-}
-
-KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
-}
-
-KALM__FN void kalm__pack_split16_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    (void)high;
-    kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
-}
-
-/* ---- results ------------------------------------------------------------------------------------------- */
-
-/* Eight outputs from `first` on, of which those below job->outputs are written. */
-KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
-{
-    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
-    float *y = job->y + r * job->stride + first;
-    if (job->outputs >= first + 8) _mm256_storeu_ps(y, v);
-    else if (job->outputs > first)
-        _mm256_maskstore_ps(y, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (job->outputs - first))), v);
-}
-
-KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
-{
-    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(job->scale + first));
-    KALM__FENCE_V(v);
-    kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
-}
-
-/* ---- q8 tiles of words --------------------------------------------------------------------------------- */
-
-KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
-{
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm256_set1_epi32(v);
-}
-
-KALM__256 KALM__INLINE __m256i kalm__broadcast8_256(const unsigned char *p)
-{
-    int64_t v;
-    memcpy(&v, p, 8);
-    return _mm256_set1_epi64x(v);
-}
-
-/* acc + two products in each dword. In asm because 12 accumulators, two weights, x and the products are just the 16
-   registers there are, and gcc 12 spills: 66% of the peak with intrinsics. */
-KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
-{
-#if defined(__GNUC__)
-    __m256i products;
-    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}"
-            : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
-    return acc;
-#else
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
-#endif
-}
-
-/* n rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
-#define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
-#define KALM__256_MADD(r) \
-    x = kalm__broadcast4_256(a + 4 * r); \
-    c##r = kalm__madd_256(c##r, x, w0); \
-    d##r = kalm__madd_256(d##r, x, w1);
-#define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_WORDS(n) \
-    KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
-        __m256i w0, w1, x; \
-        KALM__REP_##n(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
-            w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__256_MADD) \
-        } \
-        KALM__REP_##n(KALM__256_STORE) \
-    }
-KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
-
-static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
-    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
-    kalm__int16_6x1_avx2
-};
-
-/* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
-   of four outputs side by side. */
-#define KALM__256_DZERO(r) \
-    __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256(), e##r = c##r, f##r = c##r;
-#define KALM__256_DMADD(r) \
-    x = kalm__broadcast8_256(a + 8 * r); \
-    c##r = kalm__madd_256(c##r, x, w0); \
-    d##r = kalm__madd_256(d##r, x, w1); \
-    e##r = kalm__madd_256(e##r, x, w2); \
-    f##r = kalm__madd_256(f##r, x, w3);
-/* hadd leaves outputs 0 1 4 5 | 2 3 6 7 */
-#define KALM__256_DSTORE(r) \
-    kalm__store_256(job, r, 0, _mm256_permute4x64_epi64(_mm256_hadd_epi32(c##r, d##r), 0xd8)); \
-    kalm__store_256(job, r, 8, _mm256_permute4x64_epi64(_mm256_hadd_epi32(e##r, f##r), 0xd8));
-#define KALM__256_LINE(at) _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(at)))
-#define KALM__256_DIRECT_TILE(n) \
-    KALM__256 KALM__FN void kalm__q8_##n##x1_avx2(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m256i w0, w1, w2, w3, x; \
-        KALM__REP_##n(KALM__256_DZERO) \
-        for (step = 0; step < steps; step++, a += 8 * n, b += 64) { \
-            w0 = KALM__256_LINE(b); \
-            w1 = KALM__256_LINE(b + 16); \
-            w2 = KALM__256_LINE(b + 32); \
-            w3 = KALM__256_LINE(b + 48); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
-            KALM__REP_##n(KALM__256_DMADD) \
-        } \
-        KALM__REP_##n(KALM__256_DSTORE) \
-    }
-KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
-
-static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
-
-/* A q8 panel as words [cols32 / 2][16][2]; out may not be the panel */
-KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t steps, unsigned char *out)
-{
-    /* of four outputs' 4 inputs: the first two of each, then the last two */
-    const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    size_t step;
-    for (step = 0; step < steps; step++, panel += 64, out += 128) {
-        const __m128i *line = (const __m128i *)(const void *)panel;
-        __m256i *to = (__m256i *)(void *)out;
-        __m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
-        __m256i b = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 1), halves));
-        __m256i c = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 2), halves));
-        __m256i d = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 3), halves));
-        _mm256_store_si256(to, _mm256_permute2x128_si256(a, b, 0x20));
-        _mm256_store_si256(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
-        _mm256_store_si256(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
-        _mm256_store_si256(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
-    }
-}
-
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
-
-/* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
-KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
-{
-    const __m256i high = _mm256_set1_epi16(-256);
-    __m256i v = _mm256_shuffle_epi8(codebook, nibbles);
-    __m256i odd = _mm256_mulhrs_epi16(_mm256_and_si256(v, high), twice);
-    __m256i even = _mm256_mulhrs_epi16(_mm256_slli_epi16(v, 8), twice);
-    return _mm256_or_si256(_mm256_slli_epi16(odd, 8), _mm256_andnot_si256(high, even));
-}
-
-KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
-    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
-    unsigned char *q = (unsigned char *)out;
-    const __m256i low = _mm256_set1_epi8(15);
-    const __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook);
-    const __m256i codebook = _mm256_broadcastsi128_si256(levels);
-    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
-        __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
-        __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
-        m0 = _mm256_or_si256(_mm256_slli_epi32(m0, 1), _mm256_slli_epi32(m0, 17));
-        m1 = _mm256_or_si256(_mm256_slli_epi32(m1, 1), _mm256_slli_epi32(m1, 17));
-        for (t = 0; t < 4; t++) {
-            __m256i v0 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t));
-            __m256i v1 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t + 32));
-            __m256i *to = (__m256i *)(void *)(q + 64 * t), *to4 = (__m256i *)(void *)(q + 64 * (t + 4));
-            _mm256_store_si256(to, kalm__q4_bytes_256(_mm256_and_si256(v0, low), codebook, m0));
-            _mm256_store_si256(to + 1, kalm__q4_bytes_256(_mm256_and_si256(v1, low), codebook, m1));
-            _mm256_store_si256(to4, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v0, 4), low), codebook, m0));
-            _mm256_store_si256(to4 + 1,
-                               kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
-        }
-    }
-}
-
-/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
-
-#define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
-#define KALM__256_FSTEP(r) \
-    x = _mm256_broadcast_ss(a + r); \
-    c##r = _mm256_fmadd_ps(x, w0, c##r); \
-    d##r = _mm256_fmadd_ps(x, w1, d##r);
-#define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(n) \
-    KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        const unsigned char *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m256 w0, w1, x; \
-        KALM__REP_##n(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-            w0 = _mm256_load_ps(b); \
-            w1 = _mm256_load_ps(b + 8); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__256_FSTEP) \
-        } \
-        KALM__REP_##n(KALM__256_FSTORE) \
-    }
-KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
-
-static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
-    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
-    kalm__f32_6x1_avx2
-};
-
-KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *v = (float *)out;
-    size_t k;
-    for (k = 0; k < 16 * cols; k += 8) {
-        __m128i h = _mm_load_si128((const __m128i *)(const void *)(half + k));
-        _mm256_store_ps(v + k, type == KALM__F16 ? _mm256_cvtph_ps(h) :
-                        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)));
-    }
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------- */
-
-/* q8 bytes of a q4 panel, then the panel widened to words */
-KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
-}
-
-KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols = w->cols, bytes = kalm__panel_stride(w), tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        job.weights = panel;
-        if (w->type != KALM__F32) {
-            kalm__unpack_half_avx2(w->type, job.weights, cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = (const unsigned char *)((const float *)acts + r * cols);
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__f32_tiles_avx2[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type) && !words) {
-        kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (r = row0; r < row0 + n && !words; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        widen |= height > KALM__256_DIRECT;
-    }
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
-        unsigned char *wide = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            wide += 16 * cols32;
-            kalm__unpack_q4_avx2(panel, w->cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-        if (widen) kalm__widen_avx2(panel, job.steps, wide);
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            int direct;
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            direct = height <= KALM__256_DIRECT && !words;
-            kalm__look_ahead(&job, tile, tiles, next, bytes);
-            job.weights = direct || words ? panel : wide;
-            job.acts = rows_at + 2 * r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (direct) kalm__q8_tiles_avx2[height - 1](&job);
-            else kalm__int16_tiles_avx2[height - 1](&job);
-        }
-    }
-}
-
-static const kalm__kernels kalm__kernels_avx2 = {
-    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    kalm__pack_split16_avx2, NULL
-};
-
-/* ---- avxvnni ------------------------------------------------------------------------------------------- */
-
-#if KALM__HAVE_AVXVNNI
-
-#define KALM__VNNI KALM__TARGET("avx2,fma,f16c,avxvnni")
-
-/* acc + four products in each dword; in asm for the reason given in kernels_avx512.h */
-KALM__VNNI KALM__INLINE __m256i kalm__dpbusd_256(__m256i acc, __m256i x, __m256i w)
-{
-#if defined(__GNUC__)
-    __asm__(KALM__VEX "vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
-    return acc;
-#else
-    return _mm256_dpbusd_avx_epi32(acc, x, w);
-#endif
-}
-
-/* acc + two products of words in each dword */
-KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i w)
-{
-#if defined(__GNUC__)
-    __asm__(KALM__VEX "vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
-    return acc;
-#else
-    return _mm256_dpwssd_avx_epi32(acc, x, w);
-#endif
-}
-
-KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                      size_t stride, size_t cols)
-{
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, type == KALM__Q16);
-}
-KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
-
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
-   vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
-                                           const float inverse[4], size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k, j;
-    const __m256i low = _mm256_set1_epi32(255);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        __m256i w[4], a, b;
-        for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
-        for (j = 0; j < n; j++) {
-            __m256i h = _mm256_srli_epi32(w[j], 8);
-            __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(words, words));
-        }
-        a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
-        b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
-        a = _mm256_packus_epi16(a, b);
-        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
-    }
-}
-
-KALM__FN void kalm__pack_split16_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                      size_t cols)
-{
-    kalm__pack_split16_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
-}
-
-KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
-{
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
-    kalm__tile_job job;
-    float ones[16];
-    if (!count) return 0;
-    memset(&job, 0, sizeof job);
-    for (l = 0; l < 16; l++) ones[l] = 1.0f;
-    job.row_scale = job.scale = ones;
-    for (p = 0; 16 * p < w->rows; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        __m256i a = _mm256_setzero_si256(), b = a;
-        for (l = 0; l < count; l++) {
-            __m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
-            const unsigned char *line = panel + 64 * (size_t)lines[l];
-            a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
-            b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
-        }
-        job.y = y + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        kalm__store_256(&job, 0, 0, a);
-        kalm__store_256(&job, 0, 8, b);
-    }
-    return 1;
-}
-
-KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
-{
-    __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
-    return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
-}
-
-#define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
-
-/* n rows x one panel */
-#define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
-#define KALM__VNNI_STEP(r) \
-    x = kalm__broadcast4_256(a + 4 * r); \
-    c##r = kalm__dpbusd_256(c##r, x, w0); \
-    d##r = kalm__dpbusd_256(d##r, x, w1);
-#define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__VNNI_TILE(n) \
-    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
-        KALM__REP_##n(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__VNNI_STEP) \
-        } \
-        KALM__REP_##n(KALM__VNNI_STORE) \
-    }
-KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
-
-/* One or two rows: lines in two phases with accumulators of their own, for the latency, and prefetched: the weights come
-   from memory. */
-#define KALM__VNNI_DECLARE2(r) \
-    __m256i c##r = start0, d##r = start1, e##r = _mm256_setzero_si256(), f##r = _mm256_setzero_si256();
-#define KALM__VNNI_STEP2(r) \
-    c##r = kalm__dpbusd_256(c##r, kalm__broadcast4_256(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_256(d##r, kalm__broadcast4_256(a + 4 * r), w1); \
-    e##r = kalm__dpbusd_256(e##r, kalm__broadcast4_256(a + row + 4 * r), w2); \
-    f##r = kalm__dpbusd_256(f##r, kalm__broadcast4_256(a + row + 4 * r), w3);
-#define KALM__VNNI_STORE2(r) \
-    kalm__store_256(job, r, 0, _mm256_add_epi32(c##r, e##r)); \
-    kalm__store_256(job, r, 8, _mm256_add_epi32(d##r, f##r));
-#define KALM__VNNI_TILE2(n) \
-    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, w2, w3; \
-        enum { row = 4 * n }; \
-        KALM__REP_##n(KALM__VNNI_DECLARE2) \
-        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            w2 = KALM__VNNI_LINE(b + 64); \
-            w3 = KALM__VNNI_LINE(b + 96); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD + 64); \
-            KALM__REP_##n(KALM__VNNI_STEP2) \
-        } \
-        KALM__REP_##n(KALM__VNNI_STORE2) \
-    }
-KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
-
-/* n rows x one panel of words */
-#define KALM__VNNI_WSTEP(r) \
-    x = kalm__broadcast4_256(a + 4 * r); \
-    c##r = kalm__dpwssd_256(c##r, x, w0); \
-    d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_WORDS(n) \
-    KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
-        __m256i w0, w1, x; \
-        KALM__REP_##n(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__REP_##n(KALM__VNNI_WSTEP) \
-        } \
-        KALM__REP_##n(KALM__VNNI_STORE) \
-    }
-KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
-
-static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
-    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
-};
-
-static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
-    kalm__q8_6x1_avxvnni
-};
-
-KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type) && !words) {
-        kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        job.weights = panel;
-        if (w->type == KALM__Q4) {
-            kalm__unpack_q4_avx2(panel, w->cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        if (!words) job.sum = w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = rows_at + (words ? 2 : 1) * r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__int16_tiles_avxvnni[height - 1](&job);
-            else kalm__q8_tiles_avxvnni[height - 1](&job);
-        }
-    }
-}
-
-static const kalm__kernels kalm__kernels_avxvnni = {
-    "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
-};
-
-#endif
-
-#endif
-#endif
-/* ---- end src/kernels_avx2.h ---- */
-/* ---- begin src/kernels_avx512.h ---- */
-/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
-
-   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
-   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
-   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
-   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
-#ifndef KALM__KERNELS_AVX512_H
-#define KALM__KERNELS_AVX512_H
-
-
-#if KALM__HAVE_AVX512
-
-#include <immintrin.h>
-
-/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic push
-#  pragma GCC diagnostic ignored "-Wuninitialized"
-#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
-
-enum {
-    KALM__512_TILE = 12, KALM__512_STEP = 48,
-    KALM__512_WORDS = 6                /* rows of a tile of q16, and of bf16 pairs: enough to hide the latency, and half the code */
-};
-
-KALM__INLINE size_t kalm__rows_512(uint32_t type, size_t rows, size_t r)
-{
-    return kalm__even_tile_rows(rows, r, KALM__512_STEP, type == KALM__Q16 ? KALM__512_WORDS : KALM__512_TILE);
-}
-
-/* ---- activations --------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
-
-/* Mask of the floats of a vector that begins at k and are inside cols. */
-KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
-{
-    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
-}
-
-/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
-KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
-{
-    return _mm512_range_ps(m, x, 11);
-}
-
-/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
-KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float limit, float scale[4],
-                                                 float inverse[4])
-{
-    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
-    size_t k;
-    for (k = 0; k + 32 <= cols; k += 32) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
-        n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
-        n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
-        n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
-        n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
-    }
-    for (; k < cols; k += 16) {
-        __mmask16 in = kalm__inside_512(k, cols);
-        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
-        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
-        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
-        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
-    }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
-}
-
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of height rows. Packing the
-   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
-   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
-KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                               const float inverse[4], size_t cols, size_t further)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    const __m512i to_unsigned = _mm512_set1_epi8(-128);
-    for (k = 0; k < cols32; k += 16, out += 16 * height) {
-        __m512 a, b, c, d;
-        __m512i q;
-        if (k + 16 <= cols) {
-            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
-            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
-        } else {                       /* a masked load reads nothing behind cols */
-            size_t at = kalm__min(k, cols);
-            __mmask16 in = kalm__inside_512(k, cols);
-            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
-            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
-        }
-        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        q = _mm512_packs_epi16(
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
-        q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
-    }
-}
-
-/* The same as words, [cols32 / 2][height][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
-   the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                                const float inverse[4], size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * height) {
-        size_t at = kalm__min(k, cols);
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
-        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
-        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
-        __m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
-        KALM__ALIGNED(64) unsigned char t[2][64];          /* [even, odd][lane][row][2] */
-        _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
-        _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
-        for (l = 0; l < 4; l++) {
-            kalm__store_dwords_avx2(out + 8 * height * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_avx2(out + 8 * height * l + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
-        }
-    }
-}
-
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
-   vpdpbusd takes both unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
-                                           const float inverse[4], size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    const __m512i low = _mm512_set1_epi32(255);
-    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
-    uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
-    uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
-    for (k = 0; k < cols32; k += 16, out += 16 * height) {
-        size_t at = kalm__min(k, cols);
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
-        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
-        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
-        /* rows that are not there write to the first one's place before it does */
-        _mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
-        _mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
-        _mm_storeu_si128((__m128i *)(void *)(h1 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(b, 8)));
-        _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
-        a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
-        c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
-        a = _mm512_packus_epi16(a, c);
-        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
-    }
-}
-
-KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                     size_t cols)
-{
-    kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
-}
-
-/* Up to four float rows into a tile [cols][height] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
-{
-    size_t k, i;
-    __mmask8 some = (__mmask8)((1u << n) - 1u);
-    for (k = 0; k < cols; k += 16) {
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
-        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
-        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
-        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
-        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
-        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
-        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
-        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
-        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
-        for (i = 0; i < 16 && k + i < cols; i++) {
-            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-            if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
-            else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
-        }
-    }
-}
-
-KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
-                                               const float *x, size_t stride, size_t cols)
-{
-    size_t r, height, i, j, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__rows_512(type, rows, r);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            float scale[4], inverse[4];
-            size_t some = kalm__min(4, height - i);
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx512((float *)acts + r * cols + i, height, some, row, cols);
-                continue;
-            }
-            kalm__row_scales_avx512(row, cols, limit, scale, inverse);
-            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (type == KALM__Q16) {
-                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, height, some, row,
-                                        inverse, cols);
-                continue;
-            }
-            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, height, some, row,
-                                   inverse, cols, 4 * stride);
-        }
-    }
-}
-
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
-
-KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
-{
-    int32_t v;
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-
-KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, size_t panel)
-{
-    size_t left = job->outputs - 16 * panel;
-    return (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
-}
-
-KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
-{
-    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
-    KALM__FENCE_V(v);
-    _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
-}
-
-/* What the stores of a tile need, read before the first of them: behind a store the compiler would read it again. */
-#define KALM__512_RESULTS1 \
-    float *y = job->y; \
-    const float *row_scale = job->row_scale; \
-    size_t stride = job->stride; \
-    __m512 scale0 = _mm512_loadu_ps(job->scale); \
-    __mmask16 some0 = kalm__outputs_512(job, 0);
-#define KALM__512_RESULTS2 \
-    KALM__512_RESULTS1 \
-    __m512 scale1 = _mm512_loadu_ps(job->scale + 16); \
-    __mmask16 some1 = kalm__outputs_512(job, 1);
-
-KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
-{
-    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
-}
-
-/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
-   of the peak instead of what is below. */
-KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
-{
-#if defined(__GNUC__)
-    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
-    return acc;
-#else
-    return _mm512_dpbusd_epi32(acc, x, w);
-#endif
-}
-
-/* Two panels, n rows: one accumulator a row and panel. */
-#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
-#define KALM__512_STEP2(r) \
-    x = kalm__broadcast4_512(a + 4 * r); \
-    c##r = kalm__dpbusd_512(c##r, x, w0); \
-    d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) \
-    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
-    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(n) \
-    KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-        KALM__REP_##n(KALM__512_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__512_STEP2) \
-        } \
-        { \
-            KALM__512_RESULTS2 \
-            KALM__REP_##n(KALM__512_STORE) \
-        } \
-    }
-KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
-KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
-
-/* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
-   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
-   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
-#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
-#define KALM__512_STEP1(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) \
-    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
-#define KALM__512_TILE1(n) \
-    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
-        enum { row = 4 * n }; \
-        KALM__REP_##n(KALM__512_ZERO2) \
-        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__REP_##n(KALM__512_STEP1) \
-        } \
-        { \
-            KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_STORE1) \
-        } \
-    }
-KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
-KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
-
-#define KALM__512_ZERO4(r) \
-    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
-#define KALM__512_STEP4(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
-    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
-    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
-#define KALM__512_STORE4(r) \
-    kalm__store_512(y + r * stride, some0, \
-                    _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
-#define KALM__512_TILE4(n) \
-    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-        enum { row = 4 * n }; \
-        KALM__REP_##n(KALM__512_ZERO4) \
-        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            w2 = _mm512_load_si512(b + 128); \
-            w3 = _mm512_load_si512(b + 192); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__PREFETCH(ahead + 2 * ahead_step); \
-            KALM__PREFETCH(ahead + 3 * ahead_step); \
-            KALM__REP_##n(KALM__512_STEP4) \
-        } \
-        { \
-            KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_STORE4) \
-        } \
-    }
-KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
-
-static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
-      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
-      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
-    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
-      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
-};
-
-/* ---- the high bytes of a wide row ----------------------------------------------------------------------- */
-
-/* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
-#define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
-#define KALM__512_HIGH_STEP(i) c##i = kalm__dpbusd_512(c##i, x, _mm512_load_si512(line + i * bytes));
-#define KALM__512_HIGH_STORE(i) _mm512_storeu_ps(y + 16 * (p + i), _mm512_cvtepi32_ps(c##i));
-KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
-{
-    const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
-    size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
-    for (l = 0; l < cols32; l += 64) {
-        __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
-        __m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
-        __mmask16 some = _mm512_test_epi32_mask(v, v);
-        _mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
-        count += (size_t)_mm_popcnt_u32(some);
-    }
-    if (!count) return 0;
-    for (p = 0; 16 * (p + 8) <= w->rows; p += 8) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        KALM__REP_8(KALM__512_HIGH_ZERO)
-        for (l = 0; l < count; l++) {
-            __m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
-            const unsigned char *line = panel + 64 * (size_t)lines[l];
-            KALM__REP_8(KALM__512_HIGH_STEP)
-        }
-        KALM__REP_8(KALM__512_HIGH_STORE)
-    }
-    for (; 16 * p < w->rows; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        size_t left = w->rows - 16 * p;
-        __m512i c = _mm512_setzero_si512();
-        for (l = 0; l < count; l++)
-            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
-        _mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
-    }
-    return 1;
-}
-
-/* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
-
-KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
-{
-#if defined(__GNUC__)
-    __asm__("vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
-    return acc;
-#else
-    return _mm512_dpwssd_epi32(acc, x, w);
-#endif
-}
-
-#define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
-#define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
-#define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
-#define KALM__512_WSTEP2(r) \
-    x = kalm__broadcast4_512(a + 4 * r); \
-    c##r = kalm__dpwssd_512(c##r, x, w0); \
-    d##r = kalm__dpwssd_512(d##r, x, w1);
-#define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
-#define KALM__512_WTILE(n) \
-    KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
-        __m512i w0; \
-        KALM__REP_##n(KALM__512_WZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            KALM__REP_##n(KALM__512_WSTEP1) \
-        } \
-        { \
-            KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_WSTORE1) \
-        } \
-    } \
-    KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps, panel = job->panel; \
-        __m512i w0, w1, x; \
-        KALM__REP_##n(KALM__512_WZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__REP_##n(KALM__512_WSTEP2) \
-        } \
-        { \
-            KALM__512_RESULTS2 \
-            KALM__REP_##n(KALM__512_STORE) \
-        } \
-    }
-KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
-
-static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_WORDS] = {
-    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
-      kalm__int16_6x1_avx512 },
-    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
-      kalm__int16_6x2_avx512 }
-};
-
-/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
-
-KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
-{
-    size_t left = job->outputs - 16 * panel;
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
-                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
-}
-
-#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
-#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
-#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
-#define KALM__512_FSTEP2(r) \
-    x = _mm512_set1_ps(a[r]); \
-    c##r = _mm512_fmadd_ps(x, w0, c##r); \
-    d##r = _mm512_fmadd_ps(x, w1, d##r);
-#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
-#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
-#define KALM__512_FTILE(n) \
-    KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
-        __m512 w0; \
-        KALM__REP_##n(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += n, b += 16) { \
-            w0 = _mm512_load_ps(b); \
-            KALM__REP_##n(KALM__512_FSTEP1) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE1) \
-    } \
-    KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        const unsigned char *ahead = job->ahead; \
-        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
-        __m512 w0, w1, x; \
-        KALM__REP_##n(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-            w0 = _mm512_load_ps(b); \
-            w1 = _mm512_load_ps(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__512_FSTEP2) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE2) \
-    }
-KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
-KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
-
-static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
-      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
-      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
-    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
-      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
-      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
-};
-
-KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *v = (float *)out;
-    size_t k;
-    for (k = 0; k < 16 * cols; k += 16) {
-        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
-        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
-                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
-    }
-}
-
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
-
-/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
-   blocks.h. */
-KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
-{
-    const __m512i high = _mm512_set1_epi16(-256);
-    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
-    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
-    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
-    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
-}
-
-KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
-    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
-    unsigned char *q = (unsigned char *)out;
-    const __m512i low = _mm512_set1_epi8(15);
-    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
-    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
-        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
-        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
-        for (t = 0; t < 4; t++) {
-            __m512i v = _mm512_load_si512(nibbles + 64 * t);
-            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
-            _mm512_store_si512(q + 64 * (t + 4),
-                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
-        }
-    }
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
-{
-    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
-}
-
-KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    size_t few = n <= 4;             /* every tile has at most 4 rows: panel by panel */
-    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    kalm__tile_job job;
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = few || p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type == KALM__Q4) {
-            job.panel = kalm__q8_panel_bytes(w->cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.sum = w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__rows_512(w->type, rows, r);
-            job.acts = rows_at + r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (few) {               /* a little further on the same way, into the next panels */
-                job.ahead = weights + KALM__FAR_AHEAD;
-                job.ahead_step = 64;
-            } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            if (pair == 2 && height < 5) {  /* a tail of few rows */
-                kalm__tile_job half = job;
-                kalm__q8_tiles_avx512[0][height - 1](&half);
-                half.weights += half.panel;
-                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
-                kalm__q8_tiles_avx512[0][height - 1](&half);
-            } else
-                kalm__q8_tiles_avx512[pair - 1][height - 1](&job);
-        }
-    }
-}
-
-/* Types that need no other tiles than these and no scratch but for f16 and bf16: floats, and q16. */
-KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
-    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = words ? kalm__cols32(cols) / 4 : cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            job.panel = kalm__panel_bytes(KALM__F32, cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        if (words) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__rows_512(w->type, rows, r);
-            job.acts = (const unsigned char *)((const float *)acts + r * cols);
-            if (words) {
-                job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
-                job.row_scale = (const float *)acts + r;
-            }
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    if (kalm__is_quantised(w->type))
-        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-    else kalm__matmul_wide_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
-static const kalm__kernels kalm__kernels_avx512vnni = {
-    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, kalm__pack_split16_avx512, kalm__multiply_high_avx512
-};
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic pop
-#endif
-
-#endif
-#endif
-/* ---- end src/kernels_avx512.h ---- */
-/* ---- begin src/kernels_avx512bf16.h ---- */
-/* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
-   multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
-
-   It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
-   change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
-   as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
-   their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
-   adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
-
-   A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
-#ifndef KALM__KERNELS_AVX512BF16_H
-#define KALM__KERNELS_AVX512BF16_H
-
-
-#if KALM__HAVE_AVX512BF16
-
-#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
-
-/* [inputs, rounded up to even][rows], each a bf16 */
-KALM__FN size_t kalm__acts_bytes_avx512bf16(uint32_t type, size_t rows, size_t cols)
-{
-    if (type == KALM__BF16) return kalm__mul(kalm__mul(2, rows), kalm__round_up(cols, 32));
-    return kalm__acts_bytes_avx512(type, rows, cols);
-}
-
-/* Sixteen floats as bf16, to nearest, ties to even */
-KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
-{
-    __m512i u = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
-}
-
-/* Up to four rows as bf16 into a tile of height rows, [cols32 / 2][height][2]; the order is that of kalm__pack_int16_avx512. */
-KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t height, size_t n, const float *const x[4], size_t cols)
-{
-    size_t cols32 = kalm__round_up(cols, 32), k, l;
-    for (k = 0; k < cols32; k += 16, out += 32 * height) {
-        size_t at = kalm__min(k, cols);
-        __mmask16 in = kalm__inside_512(k, cols);
-        KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
-        for (l = 0; l < 4; l++)
-            _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
-        for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
-        for (l = 0; l < 8; l++)
-            kalm__store_dwords_avx2(out + 4 * height * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
-    }
-}
-
-KALM__FN void kalm__pack_acts_avx512bf16(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                         size_t stride, size_t cols)
-{
-    size_t r, height, i, j;
-    if (type != KALM__BF16) {
-        kalm__pack_acts_avx512(type, acts, rows, row0, n, x, stride, cols);
-        return;
-    }
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            size_t some = kalm__min(4, height - i);
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, height, some, row, cols);
-        }
-    }
-}
-
-/* A panel [cols][16] as [cols32 / 2][16][2], zeros behind cols */
-KALM__BF16_512 KALM__FN void kalm__pair_avx512bf16(const unsigned char *panel, size_t cols, unsigned char *out)
-{
-    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    size_t k, cols32 = kalm__round_up(cols, 32);
-    for (k = 0; k < cols32; k += 2, panel += 64, out += 64) {
-        __mmask16 in = (__mmask16)(k + 2 <= cols ? 0xffffu : k < cols ? 0xffu : 0u);
-        _mm512_store_si512(out, _mm512_permutexvar_epi16(pairs, _mm512_maskz_loadu_epi32(in, k < cols ? panel : out)));
-    }
-}
-
-/* acc + two products in each dword; in asm, since compilers differ in the types its intrinsic takes */
-KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m512i w)
-{
-    __asm__("vdpbf16ps {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
-    return acc;
-}
-
-#define KALM__BF16_STEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
-#define KALM__BF16_STEP2(r) \
-    x = kalm__broadcast4_512(a + 4 * r); \
-    c##r = kalm__dpbf16_512(c##r, x, w0); \
-    d##r = kalm__dpbf16_512(d##r, x, w1);
-#define KALM__BF16_TILE(n) \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m512i w0; \
-        KALM__REP_##n(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            KALM__REP_##n(KALM__BF16_STEP1) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE1) \
-    } \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
-        __m512i w0, w1, x; \
-        KALM__REP_##n(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__BF16_STEP2) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE2) \
-    }
-KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
-
-static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_WORDS] = {
-    { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
-      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
-    { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
-      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
-};
-
-/* Two panels brought into pairs; other types what avx512vnni takes. */
-KALM__FN size_t kalm__matmul_scratch_avx512bf16(uint32_t type, size_t cols)
-{
-    if (type == KALM__BF16) return kalm__mul(64, kalm__round_up(cols, 32));
-    return kalm__matmul_scratch_avx512(type, cols);
-}
-
-KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
-    size_t tiles = (n + KALM__512_WORDS - 1) / KALM__512_WORDS;
-    kalm__tile_job job;
-    if (w->type != KALM__BF16) {
-        kalm__matmul_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 2;
-    job.stride = stride;
-    job.panel = 32 * cols32;
-    job.weights = (const unsigned char *)scratch;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = p + 1 == panel0 + panels ? 1 : 2;
-        for (i = 0; i < pair; i++)
-            kalm__pair_avx512bf16(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-            job.acts = (const unsigned char *)acts + 2 * r * cols32;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__bf16_tiles_avx512bf16[pair - 1][height - 1](&job);
-        }
-    }
-}
-
-static const kalm__kernels kalm__kernels_avx512bf16 = {
-    "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, kalm__pack_split16_avx512, kalm__multiply_high_avx512
-};
-
-#endif
-#endif
-/* ---- end src/kernels_avx512bf16.h ---- */
-/* ---- begin src/kernels_neon.h ---- */
-/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
-
-   dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
-   register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
-   in the loop.
-   i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
-   is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
-   neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
-   them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
-   sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
-   hides the intrinsics. */
-#ifndef KALM__KERNELS_NEON_H
-#define KALM__KERNELS_NEON_H
-
-
-#if KALM__NEON
-
-#include <arm_neon.h>
-
-/* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
-   attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
-   its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
-   clang 7 know sdot, GCC 10 and clang 11 smmla. */
-#if KALM__NEON64
-#  if !defined(__GNUC__)
-#    define KALM__DOT
-#    define KALM__MM
-#    define KALM__HAVE_DOT 1
-#    define KALM__HAVE_MM 1
-#  elif defined(__clang__)
-#    if __clang_major__ >= 7
-#      define KALM__DOT __attribute__((__target__("dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if __clang_major__ >= 11
-#      define KALM__MM __attribute__((__target__("i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  else
-#    if defined(__ARM_FEATURE_DOTPROD)
-#      define KALM__DOT
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__DOT __attribute__((__target__("+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8
-#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if defined(__ARM_FEATURE_MATMUL_INT8)
-#      define KALM__MM
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__MM __attribute__((__target__("+i8mm")))
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10
-#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  endif
-#endif
-#ifndef KALM__HAVE_DOT
-#  define KALM__HAVE_DOT 0
-#endif
-#ifndef KALM__HAVE_MM
-#  define KALM__HAVE_MM 0
-#endif
-
-enum {
-    KALM__NEON_STEP = 48,
-    KALM__DOT_TILE = 6,                /* sdot, smmla: 24 accumulators */
-#if KALM__NEON64
-    KALM__NEON_TILE = 4,               /* 16 accumulators */
-    KALM__NEON_FTILE = 6
-#else
-    KALM__NEON_TILE = 2,
-    KALM__NEON_FTILE = 2
-#endif
-};
-
-typedef enum kalm__neon_kind { KALM__NEON_PLAIN, KALM__NEON_DOT, KALM__NEON_I8MM } kalm__neon_kind;
-
-/* Rows of the tile at r. smmla takes rows in pairs, so its tiles are cut in pairs; only a block's last can be odd. */
-KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t rows, size_t r)
-{
-    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
-    if (kind == KALM__NEON_PLAIN || type == KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
-    if (kind == KALM__NEON_DOT) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-    return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-}
-
-/* Does an i8mm tile of height rows use smmla? Else sdot. */
-KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t height) { return kind == KALM__NEON_I8MM && height > 3; }
-
-/* ---- activations --------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, kalm__add(rows, rows & 1), cols, 0);
-}
-
-/* Four floats at x + k, zeros behind cols, which is not read. */
-KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
-{
-    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
-    if (k + 4 <= cols) return vld1q_f32(x + k);
-    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
-    return vld1q_f32(some);
-}
-
-KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float limit, float *inverse)
-{
-    float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
-    size_t k;
-    float largest[4];
-    for (k = 0; k + 16 <= cols; k += 16) {
-        m = vmaxq_f32(m, vabsq_f32(vld1q_f32(x + k)));
-        n = vmaxq_f32(n, vabsq_f32(vld1q_f32(x + k + 4)));
-        o = vmaxq_f32(o, vabsq_f32(vld1q_f32(x + k + 8)));
-        p = vmaxq_f32(p, vabsq_f32(vld1q_f32(x + k + 12)));
-    }
-    for (; k < cols; k += 4) m = vmaxq_f32(m, vabsq_f32(kalm__load_neon(x, k, cols)));
-    vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
-    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
-}
-
-/* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
-KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
-{
-#if KALM__NEON64
-    return vmovn_s32(vcvtnq_s32_f32(vmulq_f32(x, inverse)));
-#else
-    return vmovn_s32(vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(x, inverse), vdupq_n_f32(12582912.0f))));
-#endif
-}
-
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a wide row these are
-   the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
-KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
-                                  uint8_t *high)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    float32x4_t i = vdupq_n_f32(inverse);
-    for (k = 0; k < cols32; k += 8, out += apart) {
-        int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
-                                   kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
-        int8x8_t q = vmovn_s16(w);
-        if (high) vst1_u8(high + k, vreinterpret_u8_s8(vrshrn_n_s16(w, 8)));
-        if (half == 4) vst1_s8((int8_t *)out, q);
-        else {
-            uint32_t pair[2];
-            vst1_u32(pair, vreinterpret_u32_s8(q));
-            memcpy(out, &pair[0], 4);
-            memcpy(out + half, &pair[1], 4);
-        }
-    }
-}
-
-/* A row of words into a tile of height, [cols32 / 2][height][2] */
-KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    float32x4_t i = vdupq_n_f32(inverse);
-    for (k = 0; k < cols32; k += 4, out += 8 * height) {
-        uint32_t pair[2];
-        vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
-        memcpy(out, &pair[0], 4);
-        memcpy(out + 4 * height, &pair[1], 4);
-    }
-}
-
-/* Four rows of a tile of height, [cols32 / 4][height][4] */
-KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t height, const float *x, size_t stride, const float inverse[4],
-                                   size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    float32x4_t i0 = vdupq_n_f32(inverse[0]), i1 = vdupq_n_f32(inverse[1]);
-    float32x4_t i2 = vdupq_n_f32(inverse[2]), i3 = vdupq_n_f32(inverse[3]);
-    const float *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-    for (k = 0; k < cols32; k += 4, out += 4 * height) {
-        int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i0),
-                                   kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
-        int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
-                                   kalm__round_neon(kalm__load_neon(x3, k, cols), i3));
-        vst1q_s8((int8_t *)out, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
-    }
-}
-
-KALM__FN void kalm__pack_floats_neon(float *out, size_t height, const float *x, size_t stride, size_t cols)
-{
-    size_t k, i;
-    for (k = 0; k < cols; k++, out += height)
-        for (i = 0; i < height; i++) out[i] = x[i * stride + k];
-}
-
-KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
-                                      const float *x, size_t stride, size_t cols)
-{
-    size_t r, height, i, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height, x += height * stride) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
-        float inverse[8];
-        height = kalm__neon_rows(kind, type, rows, r);
-        if (!kalm__is_quantised(type) && type != KALM__Q16) {
-            kalm__pack_floats_neon((float *)acts + r * cols, height, x, stride, cols);
-            continue;
-        }
-        for (i = 0; i < height; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
-        i = 0;
-        if (type == KALM__Q16) {
-            out += r * cols32;
-            for (; i < height; i++) kalm__pack_int16_neon(out + 4 * i, height, x + i * stride, inverse[i], cols);
-        } else if (kalm__neon_pairs(kind, height)) {        /* [cols32 / 8][height, even][8] */
-            size_t even = height + (height & 1), k;
-            for (; i < height; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
-            if (height & 1)
-                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + height) * 8, 0, 8);
-        } else {
-            for (; i + 4 <= height; i += 4)
-                kalm__pack_rows_neon(out + 4 * i, height, x + i * stride, stride, inverse + i, cols);
-            for (; i < height; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, x + i * stride, inverse[i], cols, NULL);
-        }
-    }
-}
-
-KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
-                                      const float *inverse, size_t cols)
-{
-    size_t r, height, i, cols32 = kalm__cols32(cols);
-    for (r = 0; r < n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
-        size_t pairs, even;
-        height = kalm__neon_rows(kind, KALM__Q8, n, r);
-        pairs = (size_t)kalm__neon_pairs(kind, height);
-        even = pairs ? height + (height & 1) : height;
-        if (even > height) memset(out, 0, even * cols32);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * height, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
-                                high + (r + i) * KALM__SPLIT16_COLS);
-        }
-    }
-}
-
-/* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
-KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
-{
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
-    if (!count) return 0;
-    for (p = 0; 16 * p < w->rows; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        int32x4_t sum[4];
-        float all[16];
-        for (i = 0; i < 4; i++) sum[i] = vdupq_n_s32(0);
-        for (l = 0; l < count; l++) {
-            int32_t four;
-            int8x8_t x;
-            memcpy(&four, high + 4 * (size_t)lines[l], 4);
-            x = vreinterpret_s8_s32(vdup_n_s32(four));
-            for (i = 0; i < 4; i++) {
-                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
-                int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
-                sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
-                                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
-            }
-        }
-        for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
-        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
-    }
-    return 1;
-}
-
-KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__pack_split16_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
-}
-
-/* ---- results ------------------------------------------------------------------------------------------- */
-
-/* Row r of a tile, 16 outputs, of which those below job->outputs are written. */
-KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x4_t a, float32x4_t b, float32x4_t c,
-                                   float32x4_t d)
-{
-    float *y = job->y + r * job->stride, all[16];
-    int whole = job->outputs >= 16;
-    float *to = whole ? y : all;
-    vst1q_f32(to, a), vst1q_f32(to + 4, b), vst1q_f32(to + 8, c), vst1q_f32(to + 12, d);
-    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
-}
-
-KALM__INLINE float32x4_t kalm__scaled_neon(int32x4_t acc, const float *scale, float32x4_t s)
-{
-    float32x4_t v = vmulq_f32(vcvtq_f32_s32(acc), vld1q_f32(scale));
-    KALM__FENCE_V(v);
-    return vmulq_f32(v, s);
-}
-
-KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
-{
-    float32x4_t s = vdupq_n_f32(job->row_scale[r]);
-    kalm__write_neon(job, r, kalm__scaled_neon(a, job->scale, s), kalm__scaled_neon(b, job->scale + 4, s),
-                     kalm__scaled_neon(c, job->scale + 8, s), kalm__scaled_neon(d, job->scale + 12, s));
-}
-
-KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
-
-/* ---- plain tiles --------------------------------------------------------------------------------------- */
-
-#define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
-/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
-#define KALM__NEON_TERM_low(acc, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
-#if KALM__NEON64
-#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
-#else
-#  define KALM__NEON_TERM_high(acc, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
-#endif
-#define KALM__NEON_STEP1(r) \
-    x = kalm__pair_neon(a + 4 * r); \
-    z = kalm__pair_neon(a + 4 * r + 2); \
-    KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
-    KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
-#define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_PLAIN_TILE(n) \
-    KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##n(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            int8x16_t u0, v0, u1, v1, x, z; \
-            kalm__halves_neon(b, &u0, &v0); \
-            kalm__halves_neon(b + 32, &u1, &v1); \
-            KALM__REP_##n(KALM__NEON_STEP1) \
-        } \
-        KALM__REP_##n(KALM__NEON_PUT) \
-    }
-
-/* Two inputs of a row, eight times */
-KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
-{
-    return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
-}
-
-/* Of 8 outputs' 4 inputs: the first two, the last two */
-KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
-{
-    int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
-                                   vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
-    *first = vreinterpretq_s8_s16(halves.val[0]);
-    *last = vreinterpretq_s8_s16(halves.val[1]);
-}
-
-KALM__NEON_PLAIN_TILE(1) KALM__NEON_PLAIN_TILE(2)
-#if KALM__NEON64
-KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
-#endif
-
-static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
-    kalm__q8_1x1_neon, kalm__q8_2x1_neon
-#if KALM__NEON64
-    , kalm__q8_3x1_neon, kalm__q8_4x1_neon
-#endif
-};
-
-/* ---- tiles of words: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
-
-#define KALM__WMLA_low(acc, w, lane) acc = vmlal_lane_s16(acc, vget_low_s16(w), x, lane);
-#if KALM__NEON64
-#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_high_lane_s16(acc, w, x, lane);
-#else
-#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_lane_s16(acc, vget_high_s16(w), x, lane);
-#endif
-/* x: two inputs of two rows, or of one row and the two behind them. u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
-#define KALM__WORDS_X(i) x = vld1_s16((const int16_t *)(const void *)(a + 8 * (i)));
-#define KALM__WORDS_W(i) \
-    u = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i))); \
-    v = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i) + 32));
-#define KALM__WORDS_INPUT(r, i, lane) \
-    KALM__WMLA_low(c##r, u.val[i], lane) KALM__WMLA_high(d##r, u.val[i], lane) \
-    KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
-#define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
-#define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
-#define KALM__NEON_WORDS_TILE(n, at_once, body) \
-    KALM__FN void kalm__int16_##n##x1_neon(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
-        KALM__REP_##n(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
-            int16x8x2_t u, v; \
-            int16x4_t x; \
-            body \
-        } \
-        KALM__REP_##n(KALM__NEON_PUT) \
-    }
-
-KALM__NEON_WORDS_TILE(1, 2,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0)
-                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0))
-KALM__NEON_WORDS_TILE(2, 1,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1))
-#if KALM__NEON64
-KALM__NEON_WORDS_TILE(3, 2,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
-    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2)
-                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0)
-    KALM__WORDS_X(2)                  KALM__WORDS_FIRST(1) KALM__WORDS_SECOND(2))
-KALM__NEON_WORDS_TILE(4, 1,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
-    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2) KALM__WORDS_SECOND(3))
-#endif
-
-static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
-    kalm__int16_1x1_neon, kalm__int16_2x1_neon
-#if KALM__NEON64
-    , kalm__int16_3x1_neon, kalm__int16_4x1_neon
-#endif
-};
-
-/* ---- sdot tiles ---------------------------------------------------------------------------------------- */
-
-#if KALM__HAVE_DOT
-
-/* acc + four products in each dword, the four inputs being dword `lane` (0..3) of x */
-#if defined(__GNUC__)
-#  define KALM__SDOT(acc, w, x, lane) \
-    __asm__("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(acc) : "w"(w), "w"(x))
-#else
-#  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
-#endif
-
-/* Rows are packed dword by dword, so a turn takes as many inputs as fill whole registers: x holds the four dwords at hand. */
-#define KALM__DOT_X(i) x = kalm__bytes_neon(a + 16 * (i));
-#define KALM__DOT_W(i) \
-    w0 = kalm__bytes_neon(b + 64 * (i)), w1 = kalm__bytes_neon(b + 64 * (i) + 16); \
-    w2 = kalm__bytes_neon(b + 64 * (i) + 32), w3 = kalm__bytes_neon(b + 64 * (i) + 48);
-#define KALM__DOT_ROW(r, lane) \
-    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
-    KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
-#define KALM__DOT_TILE_OF(n, at_once, body) \
-    KALM__DOT KALM__FN void kalm__q8_##n##x1_dot(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##n(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
-            int8x16_t w0, w1, w2, w3, x; \
-            body \
-        } \
-        KALM__REP_##n(KALM__NEON_PUT) \
-    }
-
-KALM__DOT_TILE_OF(1, 4,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0)
-                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1)
-                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2)
-                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3))
-KALM__DOT_TILE_OF(2, 2,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1)
-                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3))
-KALM__DOT_TILE_OF(3, 4,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2)
-                   KALM__DOT_W(1) KALM__DOT_ROW(0, 3)
-    KALM__DOT_X(1)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1)
-                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0)
-                   KALM__DOT_W(3) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3))
-KALM__DOT_TILE_OF(4, 1,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3))
-KALM__DOT_TILE_OF(5, 4,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
-    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0)
-                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3)
-    KALM__DOT_X(2)                KALM__DOT_ROW(3, 0) KALM__DOT_ROW(4, 1)
-                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-    KALM__DOT_X(3)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2)
-                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3)
-    KALM__DOT_X(4)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1) KALM__DOT_ROW(3, 2) KALM__DOT_ROW(4, 3))
-KALM__DOT_TILE_OF(6, 2,
-    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
-    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0) KALM__DOT_ROW(5, 1)
-                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
-
-static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
-    kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
-};
-
-#endif
-
-/* ---- smmla tiles --------------------------------------------------------------------------------------- */
-
-#if KALM__HAVE_MM
-
-/* acc [2 rows][2 outputs] + x [2 rows][8 inputs] times w [2 outputs][8 inputs] */
-#if defined(__GNUC__)
-#  define KALM__SMMLA(acc, x, w) \
-    __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(w))
-#else
-#  define KALM__SMMLA(acc, x, w) acc = vmmlaq_s32(acc, x, w)
-#endif
-
-/* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
-#define KALM__MM_ZERO(r) \
-    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
-    int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
-#define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
-#define KALM__MM_DECLARE(r) int8x16_t x##r;
-#define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
-#define KALM__MM_D(r) KALM__SMMLA(d##r, x##r, w);
-#define KALM__MM_E(r) KALM__SMMLA(e##r, x##r, w);
-#define KALM__MM_F(r) KALM__SMMLA(f##r, x##r, w);
-#define KALM__MM_G(r) KALM__SMMLA(g##r, x##r, w);
-#define KALM__MM_H(r) KALM__SMMLA(h##r, x##r, w);
-#define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
-#define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
-#define KALM__MM_JOIN(half, a, b) \
-    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
-                                       vget_##half##_s64(vreinterpretq_s64_s32(b))))
-#define KALM__MM_PUT(r) \
-    kalm__store_neon(job, 2 * r, KALM__MM_JOIN(low, c##r, d##r), KALM__MM_JOIN(low, e##r, f##r), \
-                     KALM__MM_JOIN(low, g##r, h##r), KALM__MM_JOIN(low, i##r, j##r)); \
-    if (2 * r + 1 < rows) \
-        kalm__store_neon(job, 2 * r + 1, KALM__MM_JOIN(high, c##r, d##r), KALM__MM_JOIN(high, e##r, f##r), \
-                         KALM__MM_JOIN(high, g##r, h##r), KALM__MM_JOIN(high, i##r, j##r));
-#define KALM__MM_TILE(pairs) \
-    KALM__MM KALM__FN void kalm__q8_##pairs##x1_i8mm(const kalm__tile_job *job, size_t rows) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##pairs(KALM__MM_ZERO) \
-        for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
-            int8x16_t w; \
-            KALM__REP_##pairs(KALM__MM_DECLARE) \
-            KALM__REP_##pairs(KALM__MM_LOAD) \
-            w = kalm__bytes_neon(b); \
-            KALM__REP_##pairs(KALM__MM_C) \
-            w = kalm__bytes_neon(b + 16); \
-            KALM__REP_##pairs(KALM__MM_D) \
-            w = kalm__bytes_neon(b + 32); \
-            KALM__REP_##pairs(KALM__MM_E) \
-            w = kalm__bytes_neon(b + 48); \
-            KALM__REP_##pairs(KALM__MM_F) \
-            w = kalm__bytes_neon(b + 64); \
-            KALM__REP_##pairs(KALM__MM_G) \
-            w = kalm__bytes_neon(b + 80); \
-            KALM__REP_##pairs(KALM__MM_H) \
-            w = kalm__bytes_neon(b + 96); \
-            KALM__REP_##pairs(KALM__MM_I) \
-            w = kalm__bytes_neon(b + 112); \
-            KALM__REP_##pairs(KALM__MM_J) \
-        } \
-        KALM__REP_##pairs(KALM__MM_PUT) \
-    }
-KALM__MM_TILE(2) KALM__MM_TILE(3)
-
-/* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
-KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t steps, unsigned char *out)
-{
-    size_t step, i;
-    for (step = 0; step < steps; step += 2, panel += 128, out += 128)
-        for (i = 0; i < 4; i++) {
-            int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
-            int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));
-            vst1q_s32((int32_t *)(void *)(out + 32 * i), vzip1q_s32(a, b));
-            vst1q_s32((int32_t *)(void *)(out + 32 * i + 16), vzip2q_s32(a, b));
-        }
-}
-#endif
-
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
-
-/* 16 nibbles in bytes: codebook entries times their outputs' multipliers; vrshrn is the rounding blocks.h asks for. */
-KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, int8x16_t codebook, int8x16_t m)
-{
-    int8x16_t v;
-#if KALM__NEON64
-    v = vqtbl1q_s8(codebook, nibbles);
-#else
-    int8x8x2_t table;
-    table.val[0] = vget_low_s8(codebook), table.val[1] = vget_high_s8(codebook);
-    v = vcombine_s8(vtbl2_s8(table, vreinterpret_s8_u8(vget_low_u8(nibbles))),
-                    vtbl2_s8(table, vreinterpret_s8_u8(vget_high_u8(nibbles))));
-#endif
-    vst1q_s8((int8_t *)out, vcombine_s8(vrshrn_n_s16(vmull_s8(vget_low_s8(v), vget_low_s8(m)), 6),
-                                        vrshrn_n_s16(vmull_s8(vget_high_s8(v), vget_high_s8(m)), 6)));
-}
-
-KALM__FN void kalm__unpack_q4_neon(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
-    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
-    unsigned char *q = (unsigned char *)out;
-    int8x16_t codebook = vld1q_s8(kalm__q4_codebook);
-    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
-        uint8x16_t bytes = vld1q_u8(m);
-        uint8x16x2_t twice = vzipq_u8(bytes, bytes);
-        uint16x8x2_t low = vzipq_u16(vreinterpretq_u16_u8(twice.val[0]), vreinterpretq_u16_u8(twice.val[0]));
-        uint16x8x2_t high = vzipq_u16(vreinterpretq_u16_u8(twice.val[1]), vreinterpretq_u16_u8(twice.val[1]));
-        int8x16_t of[4];
-        of[0] = vreinterpretq_s8_u16(low.val[0]), of[1] = vreinterpretq_s8_u16(low.val[1]);
-        of[2] = vreinterpretq_s8_u16(high.val[0]), of[3] = vreinterpretq_s8_u16(high.val[1]);
-        for (t = 0; t < 4; t++)
-            for (i = 0; i < 4; i++) {
-                uint8x16_t v = vld1q_u8(nibbles + 64 * t + 16 * i);
-                kalm__q4_bytes_neon(q + 64 * t + 16 * i, vandq_u8(v, vdupq_n_u8(15)), codebook, of[i]);
-                kalm__q4_bytes_neon(q + 64 * (t + 4) + 16 * i, vshrq_n_u8(v, 4), codebook, of[i]);
-            }
-    }
-}
-
-/* ---- float tiles --------------------------------------------------------------------------------------- */
-
-KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x4_t w)
-{
-#if KALM__NEON64
-    return vfmaq_f32(acc, x, w);
-#else
-    return vmlaq_f32(acc, x, w);
-#endif
-}
-
-#define KALM__NEON_FZERO(r) float32x4_t c##r = vdupq_n_f32(0.0f), d##r = c##r, e##r = c##r, f##r = c##r;
-#define KALM__NEON_FSTEP(r) \
-    x = vld1q_dup_f32(a + r); \
-    c##r = kalm__fma_neon(c##r, x, w0); \
-    d##r = kalm__fma_neon(d##r, x, w1); \
-    e##r = kalm__fma_neon(e##r, x, w2); \
-    f##r = kalm__fma_neon(f##r, x, w3);
-#define KALM__NEON_FPUT(r) kalm__write_neon(job, r, c##r, d##r, e##r, f##r);
-#define KALM__NEON_FTILE_OF(n) \
-    KALM__FN void kalm__f32_##n##x1_neon(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##n(KALM__NEON_FZERO) \
-        for (step = 0; step < steps; step++, a += n, b += 16) { \
-            float32x4_t w0 = vld1q_f32(b), w1 = vld1q_f32(b + 4), w2 = vld1q_f32(b + 8), w3 = vld1q_f32(b + 12), x; \
-            KALM__REP_##n(KALM__NEON_FSTEP) \
-        } \
-        KALM__REP_##n(KALM__NEON_FPUT) \
-    }
-KALM__NEON_FTILE_OF(1) KALM__NEON_FTILE_OF(2)
-#if KALM__NEON64
-KALM__NEON_FTILE_OF(3) KALM__NEON_FTILE_OF(4) KALM__NEON_FTILE_OF(5) KALM__NEON_FTILE_OF(6)
-#endif
-
-static const kalm__tile_fn kalm__f32_tiles_neon[KALM__NEON_FTILE] = {
-    kalm__f32_1x1_neon, kalm__f32_2x1_neon
-#if KALM__NEON64
-    , kalm__f32_3x1_neon, kalm__f32_4x1_neon, kalm__f32_5x1_neon, kalm__f32_6x1_neon
-#endif
-};
-
-KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t cols, void *out)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *v = (float *)out;
-    size_t k;
-    if (type == KALM__BF16)
-        for (k = 0; k < 16 * cols; k += 4)
-            vst1q_f32(v + k, vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(half + k)), 16)));
-    else
-        for (k = 0; k < 16 * cols; k += 4) {
-#if KALM__NEON64
-            vst1q_f32(v + k, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half + k))));
-#else                                  /* the conversion is an extension there */
-            v[k] = kalm__from_f16(half[k]), v[k + 1] = kalm__from_f16(half[k + 1]);
-            v[k + 2] = kalm__from_f16(half[k + 2]), v[k + 3] = kalm__from_f16(half[k + 3]);
-#endif
-        }
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------- */
-
-KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
-                                   size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = quantised || words ? cols32 / 4 : cols;
-    job.stride = stride;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__neon_rows(kind, w->type, rows, r);
-        zipped |= quantised && kalm__neon_pairs(kind, height);
-    }
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        unsigned char *zip = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            zip += 16 * cols32;
-            kalm__unpack_q4_neon(panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            kalm__unpack_half_neon(w->type, panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-#if KALM__HAVE_MM
-        if (zipped) kalm__zip_neon(panel, job.steps, zip);
-#else
-        (void)zipped;
-#endif
-        if (w->scale) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__neon_rows(kind, w->type, rows, r);
-            job.weights = panel;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.row_scale = (const float *)acts + r;
-            if (words) {
-                job.acts = tiles + 2 * r * cols32;
-                kalm__int16_tiles_neon[height - 1](&job);
-                continue;
-            }
-            if (!quantised) {
-                job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                kalm__f32_tiles_neon[height - 1](&job);
-                continue;
-            }
-            job.acts = tiles + r * cols32;
-#if KALM__HAVE_MM
-            if (kalm__neon_pairs(kind, height)) {
-                job.weights = zip;
-                if (height <= 4) kalm__q8_2x1_i8mm(&job, height);
-                else kalm__q8_3x1_i8mm(&job, height);
-                continue;
-            }
-#endif
-#if KALM__HAVE_DOT
-            if (kind != KALM__NEON_PLAIN) {
-                kalm__q8_tiles_dot[height - 1](&job);
-                continue;
-            }
-#endif
-            kalm__q8_tiles_neon[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_PLAIN, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
-static const kalm__kernels kalm__kernels_neon = {
-    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
-    kalm__pack_split16_neon, kalm__multiply_high_neon
-};
-
-#if KALM__HAVE_DOT
-KALM__FN void kalm__pack_acts_dotprod(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                      size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_DOT, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
-KALM__FN void kalm__pack_split16_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
-}
-
-static const kalm__kernels kalm__kernels_dotprod = {
-    "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, kalm__pack_split16_dotprod, kalm__multiply_high_neon
-};
-
-#endif
-
-#if KALM__HAVE_DOT && KALM__HAVE_MM
-KALM__FN void kalm__pack_acts_i8mm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_I8MM, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__matmul_i8mm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_I8MM, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-/* A q4 panel as q8, and a panel zipped for smmla */
-KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
-}
-
-KALM__FN void kalm__pack_split16_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
-}
-
-static const kalm__kernels kalm__kernels_i8mm = {
-    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
-    kalm__pack_split16_i8mm, kalm__multiply_high_neon
-};
-#endif
-
-#endif
-#endif
-/* ---- end src/kernels_neon.h ---- */
-/* ---- begin src/kernels_wasm.h ---- */
-/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
-
-   i32x4.dot_i16x8_s multiplies words and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
-   are widened to words once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
-   8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
-   Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
-#ifndef KALM__KERNELS_WASM_H
-#define KALM__KERNELS_WASM_H
-
-
-#if KALM__WASM
-
-#include <wasm_simd128.h>
-
-enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
-
-/* ---- activations --------------------------------------------------------------------------------------- */
-
-/* quantised types: words, [cols32 / 2][height][2] */
-KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 1);
-}
-
-/* Four floats at x + k, zeros behind cols, which is not read. */
-KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
-{
-    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
-    if (k + 4 <= cols) return wasm_v128_load(x + k);
-    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
-    return wasm_v128_load(some);
-}
-
-KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
-{
-    v128_t m = wasm_f32x4_splat(0.0f), n = m;
-    size_t k;
-    float largest[4];
-    /* pmax(a, b) is a < b ? b : a, one instruction where max, which must order zeros and NaN, takes many */
-    for (k = 0; k + 8 <= cols; k += 8) {
-        m = wasm_f32x4_pmax(m, wasm_f32x4_abs(wasm_v128_load(x + k)));
-        n = wasm_f32x4_pmax(n, wasm_f32x4_abs(wasm_v128_load(x + k + 4)));
-    }
-    for (; k < cols; k += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(kalm__load_wasm(x, k, cols)));
-    wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
-    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
-}
-
-/* Nearest, ties to even, in the low word of each lane: adding 1.5 * 2^23 pushes the fraction out. */
-KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
-{
-    v128_t v = wasm_f32x4_add(wasm_f32x4_mul(x, inverse), wasm_f32x4_splat(12582912.0f));
-    return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
-}
-
-KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    v128_t i = wasm_f32x4_splat(inverse);
-    for (k = 0; k < cols32; k += 8, out += 16 * height) {
-        v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
-                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (height == 1) wasm_v128_store(out, q);
-        else {
-            wasm_v128_store32_lane(out, q, 0);
-            wasm_v128_store32_lane(out + 4 * height, q, 1);
-            wasm_v128_store32_lane(out + 8 * height, q, 2);
-            wasm_v128_store32_lane(out + 12 * height, q, 3);
-        }
-    }
-}
-
-KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    size_t r, height, i, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height, x += height * stride) {
-        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < height; i++) {
-            const float *row = x + i * stride;
-            if (kalm__is_quantised(type) || type == KALM__Q16) {
-                unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
-                float inverse;
-                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
-                kalm__pack_row_wasm(out, height, row, inverse, cols);
-            } else {
-                float *out = (float *)acts + r * cols + i;
-                for (k = 0; k < cols; k++) out[k * height] = row[k];
-            }
-        }
-    }
-}
-
-KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    size_t r, height, i;
-    (void)high;
-    for (r = 0; r < n; r += height) {
-        height = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, height,
-                                x + (r + i) * stride, inverse[r + i], cols);
-        }
-    }
-}
-
-/* ---- results ------------------------------------------------------------------------------------------- */
-
-KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
-{
-    float *y = job->y + r * job->stride, all[16];
-    int whole = job->outputs >= 16;
-    float *to = whole ? y : all;
-    wasm_v128_store(to, a), wasm_v128_store(to + 4, b), wasm_v128_store(to + 8, c), wasm_v128_store(to + 12, d);
-    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
-}
-
-KALM__INLINE v128_t kalm__scaled_wasm(v128_t acc, const float *scale, v128_t s)
-{
-    v128_t v = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale));
-    KALM__FENCE_V(v);
-    return wasm_f32x4_mul(v, s);
-}
-
-KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
-{
-    v128_t s = wasm_f32x4_splat(job->row_scale[r]);
-    kalm__write_wasm(job, r, kalm__scaled_wasm(a, job->scale, s), kalm__scaled_wasm(b, job->scale + 4, s),
-                     kalm__scaled_wasm(c, job->scale + 8, s), kalm__scaled_wasm(d, job->scale + 12, s));
-}
-
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
-
-KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
-{
-    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
-}
-
-/* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
-KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
-{
-    const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = 2 * job->steps;
-    v128_t c0 = wasm_i32x4_splat(0), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
-    for (step = 0; step < steps; step++, a += 8, b += 64) {
-        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 4);
-        w = wasm_v128_load(b), c0 = kalm__dot16_wasm(c0, x, w), c1 = kalm__dot16_wasm(c1, z, w);
-        w = wasm_v128_load(b + 16), d0 = kalm__dot16_wasm(d0, x, w), d1 = kalm__dot16_wasm(d1, z, w);
-        w = wasm_v128_load(b + 32), e0 = kalm__dot16_wasm(e0, x, w), e1 = kalm__dot16_wasm(e1, z, w);
-        w = wasm_v128_load(b + 48), f0 = kalm__dot16_wasm(f0, x, w), f1 = kalm__dot16_wasm(f1, z, w);
-    }
-    kalm__store_wasm(job, 0, c0, d0, e0, f0);
-    kalm__store_wasm(job, 1, c1, d1, e1, f1);
-}
-
-/* One row */
-KALM__FN void kalm__int16_1x1_wasm(const kalm__tile_job *job)
-{
-    const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = 2 * job->steps;
-    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
-    for (step = 0; step < steps; step++, a += 4, b += 64) {
-        v128_t x = wasm_v128_load32_splat(a);
-        c = kalm__dot16_wasm(c, x, wasm_v128_load(b)), d = kalm__dot16_wasm(d, x, wasm_v128_load(b + 16));
-        e = kalm__dot16_wasm(e, x, wasm_v128_load(b + 32)), f = kalm__dot16_wasm(f, x, wasm_v128_load(b + 48));
-    }
-    kalm__store_wasm(job, 0, c, d, e, f);
-}
-
-/* The sums of a's and b's neighbouring lanes */
-KALM__INLINE v128_t kalm__add_pairs_wasm(v128_t a, v128_t b)
-{
-    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
-}
-
-/* One row x one q8 panel, widened as it goes: each accumulator has two halves of the sums of two outputs. */
-KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
-{
-    const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = job->steps;
-    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c, g = c, h = c, i = c, j = c, w;
-    for (step = 0; step < steps; step++, a += 8, b += 64) {
-        v128_t x = wasm_v128_load64_splat(a);
-        w = wasm_v128_load(b);
-        c = kalm__dot16_wasm(c, x, wasm_i16x8_extend_low_i8x16(w)), d = kalm__dot16_wasm(d, x, wasm_i16x8_extend_high_i8x16(w));
-        w = wasm_v128_load(b + 16);
-        e = kalm__dot16_wasm(e, x, wasm_i16x8_extend_low_i8x16(w)), f = kalm__dot16_wasm(f, x, wasm_i16x8_extend_high_i8x16(w));
-        w = wasm_v128_load(b + 32);
-        g = kalm__dot16_wasm(g, x, wasm_i16x8_extend_low_i8x16(w)), h = kalm__dot16_wasm(h, x, wasm_i16x8_extend_high_i8x16(w));
-        w = wasm_v128_load(b + 48);
-        i = kalm__dot16_wasm(i, x, wasm_i16x8_extend_low_i8x16(w)), j = kalm__dot16_wasm(j, x, wasm_i16x8_extend_high_i8x16(w));
-    }
-    kalm__store_wasm(job, 0, kalm__add_pairs_wasm(c, d), kalm__add_pairs_wasm(e, f), kalm__add_pairs_wasm(g, h),
-                     kalm__add_pairs_wasm(i, j));
-}
-
-/* A q8 panel as words [cols32 / 2][16][2] */
-KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t steps, unsigned char *out)
-{
-    size_t step, i;
-    for (step = 0; step < steps; step++, panel += 64, out += 128)
-        for (i = 0; i < 4; i++) {
-            v128_t w = wasm_v128_load(panel + 16 * i);
-            v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-            wasm_v128_store(out + 16 * i, wasm_i16x8_extend_low_i8x16(halves));
-            wasm_v128_store(out + 64 + 16 * i, wasm_i16x8_extend_high_i8x16(halves));
-        }
-}
-
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
-
-/* 16 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
-KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t m)
-{
-    v128_t v = wasm_i8x16_swizzle(codebook, nibbles), half = wasm_i16x8_splat(32);
-    v128_t low = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_low_i8x16(v, m), half), 6);
-    v128_t high = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_high_i8x16(v, m), half), 6);
-    return wasm_i8x16_narrow_i16x8(low, high);
-}
-
-KALM__FN void kalm__unpack_q4_wasm(const void *panel, size_t cols, void *out)
-{
-    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
-    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
-    unsigned char *q = (unsigned char *)out;
-    v128_t codebook = wasm_v128_load(kalm__q4_codebook);
-    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
-        v128_t all = wasm_v128_load(m), of[4];
-        of[0] = wasm_i8x16_shuffle(all, all, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-        of[1] = wasm_i8x16_shuffle(all, all, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
-        of[2] = wasm_i8x16_shuffle(all, all, 8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11);
-        of[3] = wasm_i8x16_shuffle(all, all, 12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15);
-        for (t = 0; t < 4; t++)
-            for (i = 0; i < 4; i++) {
-                v128_t v = wasm_v128_load(nibbles + 64 * t + 16 * i);
-                wasm_v128_store(q + 64 * t + 16 * i,
-                                kalm__q4_bytes_wasm(wasm_v128_and(v, wasm_i8x16_splat(15)), codebook, of[i]));
-                wasm_v128_store(q + 64 * (t + 4) + 16 * i, kalm__q4_bytes_wasm(wasm_u8x16_shr(v, 4), codebook, of[i]));
-            }
-    }
-}
-
-/* ---- float tiles --------------------------------------------------------------------------------------- */
-
-KALM__INLINE v128_t kalm__multiply_add_wasm(v128_t acc, v128_t x, v128_t w)
-{
-    return wasm_f32x4_add(acc, wasm_f32x4_mul(x, w));
-}
-
-KALM__FN void kalm__f32_2x1_wasm(const kalm__tile_job *job)
-{
-    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
-    size_t step, steps = job->steps;
-    v128_t c0 = wasm_f32x4_splat(0.0f), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
-    for (step = 0; step < steps; step++, a += 2, b += 16) {
-        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 1);
-        w = wasm_v128_load(b), c0 = kalm__multiply_add_wasm(c0, x, w), c1 = kalm__multiply_add_wasm(c1, z, w);
-        w = wasm_v128_load(b + 4), d0 = kalm__multiply_add_wasm(d0, x, w), d1 = kalm__multiply_add_wasm(d1, z, w);
-        w = wasm_v128_load(b + 8), e0 = kalm__multiply_add_wasm(e0, x, w), e1 = kalm__multiply_add_wasm(e1, z, w);
-        w = wasm_v128_load(b + 12), f0 = kalm__multiply_add_wasm(f0, x, w), f1 = kalm__multiply_add_wasm(f1, z, w);
-    }
-    kalm__write_wasm(job, 0, c0, d0, e0, f0);
-    kalm__write_wasm(job, 1, c1, d1, e1, f1);
-}
-
-KALM__FN void kalm__f32_1x1_wasm(const kalm__tile_job *job)
-{
-    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
-    size_t step, steps = job->steps;
-    v128_t c = wasm_f32x4_splat(0.0f), d = c, e = c, f = c;
-    for (step = 0; step < steps; step++, a++, b += 16) {
-        v128_t x = wasm_v128_load32_splat(a);
-        c = kalm__multiply_add_wasm(c, x, wasm_v128_load(b)), d = kalm__multiply_add_wasm(d, x, wasm_v128_load(b + 4));
-        e = kalm__multiply_add_wasm(e, x, wasm_v128_load(b + 8)), f = kalm__multiply_add_wasm(f, x, wasm_v128_load(b + 12));
-    }
-    kalm__write_wasm(job, 0, c, d, e, f);
-}
-
-KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t cols, void *out)
-{
-    const uint16_t *half = (const uint16_t *)panel;
-    float *v = (float *)out;
-    size_t k;
-    if (type == KALM__BF16)
-        for (k = 0; k < 16 * cols; k += 4)
-            wasm_v128_store(v + k, wasm_i32x4_shl(wasm_u32x4_load16x4(half + k), 16));
-    else
-        for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------- */
-
-/* q8 bytes of a q4 panel, then the panel widened to words */
-KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
-}
-
-/* one, two: the float tiles of one row and of two */
-KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                          size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
-                                          kalm__tile_fn one, kalm__tile_fn two)
-{
-    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = quantised || words ? cols32 / 4 : cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        unsigned char *wide = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            wide += 16 * cols32;
-            kalm__unpack_q4_wasm(panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            kalm__unpack_half_wasm(w->type, panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-        if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
-        if (w->scale) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (quantised || words) {
-                job.acts = tiles + 2 * r * cols32;
-                job.row_scale = (const float *)acts + r;
-                job.weights = words || height == 1 ? panel : wide;
-                if (height > 1) kalm__int16_2x1_wasm(&job);
-                else if (words) kalm__int16_1x1_wasm(&job);
-                else kalm__q8_1x1_wasm(&job);
-            } else {
-                job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                job.weights = panel;
-                if (height == 1) one(&job);
-                else two(&job);
-            }
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
-}
-
-static const kalm__kernels kalm__kernels_wasm = {
-    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    kalm__pack_split16_wasm, NULL
-};
-
-#endif
-#endif
-/* ---- end src/kernels_wasm.h ---- */
-/* ---- begin src/kernels_wasm_relaxed.h ---- */
-/* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
-   "wasmvnni" multiply bytes, "wasmfma" multiplies words as kernels_wasm.h does; float weights are fused in all four.
-
-   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. Its promise ends where x has an eighth bit; there it is
-       ARM                    signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, where those of our -127..127 fit
-       x86, AVX-VNNI-INT8     signed: vpdpbssd
-       x86, AVX-VNNI          vpdpbusd: x is stored as q + 128, and sums start from -128 * sum(q_w)
-       other x86              pmaddubsw, whose pairs saturate, pmaddwd, paddd, and in V8 two more
-   Seven bits are exact there too, q_x + 127 = h + l, sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w), and half as fast as
-   words: two products of 3 to 5 instructions against 4. With VNNI they would be little faster, 2 multiplications either way.
-   Which it is cpu.h finds out, and the engine may change its mind: "each environment globally chooses", says the standard, but
-   V8 on ARM adds pairs in 16 bits until it optimises a function. So every tile asks again, before its loop and, of the sums
-   that came out, behind it, and is done again with instructions that leave nothing open if the answer is another one.
-
-   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with words, 17.5 in wasmdot's tiles of 4 rows x 1 panel, bound by
-   16 sdot and 4 dup on the vector ports; on x86 71 with words, 19 in the 2 x 1 of the others, which 16 registers hold.
-   GOPS of Zen 4, an other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's matrices): q8 82 as without
-   relaxed SIMD, 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni compiled natively: 93 and 221. */
-#ifndef KALM__KERNELS_WASM_RELAXED_H
-#define KALM__KERNELS_WASM_RELAXED_H
-
-
-#if KALM__WASM_RELAXED
-
-/* rows of a tile of bytes: accumulators for 32 registers, for 16 */
-enum { KALM__WASM_DOT_ROWS = 4, KALM__WASM_VNNI_ROWS = 2 };
-
-/* ---- float tiles --------------------------------------------------------------------------------------- */
-
-KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
-{
-#if __clang_major__ >= 17
-    return wasm_f32x4_relaxed_madd(x, w, acc);
-#else
-    return (v128_t)__builtin_wasm_relaxed_madd_f32x4((__f32x4)x, (__f32x4)w, (__f32x4)acc);
-#endif
-}
-
-#define KALM__WASM_ZERO(r) v128_t c##r = wasm_i32x4_splat(0), d##r = c##r, e##r = c##r, f##r = c##r;
-#define KALM__WASM_FMA(r) \
-    x = wasm_v128_load32_splat(a + r); \
-    c##r = kalm__fma_wasm(c##r, x, w0), d##r = kalm__fma_wasm(d##r, x, w1); \
-    e##r = kalm__fma_wasm(e##r, x, w2), f##r = kalm__fma_wasm(f##r, x, w3);
-#define KALM__WASM_FPUT(r) kalm__write_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_FMA_TILE(n) \
-    KALM__FN void kalm__f32_##n##x1_wasmfma(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##n(KALM__WASM_ZERO) \
-        for (step = 0; step < steps; step++, a += n, b += 16) { \
-            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 4); \
-            v128_t w2 = wasm_v128_load(b + 8), w3 = wasm_v128_load(b + 12), x; \
-            KALM__REP_##n(KALM__WASM_FMA) \
-        } \
-        KALM__REP_##n(KALM__WASM_FPUT) \
-    }
-KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
-
-KALM__FN void kalm__matmul_wasmfma(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
-                            kalm__f32_2x1_wasmfma);
-}
-
-static const kalm__kernels kalm__kernels_wasmfma = {
-    "wasmfma", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm,
-    kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
-};
-
-/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
-
-KALM__FN size_t kalm__acts_bytes_relaxed(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
-
-/* A row into a tile of height; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
-   ones have a sign. */
-KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols, int with_sign,
-                                    uint8_t *high)
-{
-    size_t cols32 = kalm__cols32(cols), k;
-    v128_t i = wasm_f32x4_splat(inverse), flip = wasm_i16x8_splat(with_sign ? 0 : 128);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
-                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (high) {
-            v128_t h = wasm_i16x8_shr(with_sign ? wasm_i16x8_add(u, wasm_i16x8_splat(128)) : u, 8);
-            wasm_v128_store64_lane(high + k, wasm_u8x16_narrow_i16x8(h, h), 0);
-            u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
-        } else u = wasm_i16x8_add(u, flip);
-        u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
-        if (height == 1) wasm_v128_store64_lane(out, u, 0);
-        else {
-            wasm_v128_store32_lane(out, u, 0);
-            wasm_v128_store32_lane(out + 4 * height, u, 1);
-        }
-    }
-}
-
-KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t type, void *acts, size_t rows, size_t row0,
-                                          size_t n, const float *x, size_t stride, size_t cols)
-{
-    size_t r, height, i;
-    if (!kalm__is_quantised(type)) {
-        kalm__pack_acts_wasm(type, acts, rows, row0, n, x, stride, cols);
-        return;
-    }
-    for (r = row0; r < row0 + n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-        for (i = 0; i < height; i++, x += stride) {
-            float inverse;
-            ((float *)acts)[r + i] = kalm__row_scale_wasm(x, cols, 127.0f, &inverse);
-            kalm__pack_bytes_wasm(out + 4 * i, height, x, inverse, cols, with_sign, NULL);
-        }
-    }
-}
-
-KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
-                                          size_t stride, const float *inverse, size_t cols)
-{
-    size_t r, height, i;
-    for (r = 0; r < n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols);
-        height = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_bytes_wasm(out + 4 * i, height, x + (r + i) * stride, inverse[r + i], cols, with_sign,
-                                  high + (r + i) * KALM__SPLIT16_COLS);
-        }
-    }
-}
-
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
-
-/* Does the instruction, here and now, multiply as it was when it was tried? One more product onto a sum that is there, of the
-   bytes in which engines differ. job->sum: bytes are without a sign. */
-KALM__INLINE int kalm__dot_holds(const kalm__tile_job *job, v128_t acc)
-{
-    v128_t more = kalm__relaxed_dot(acc, wasm_i8x16_splat(127), wasm_i8x16_splat(job->sum ? -1 : -127));
-    return wasm_i32x4_extract_lane(wasm_i32x4_sub(more, acc), 0) == (job->sum ? 4 * 127 * 255 : -4 * 127 * 127);
-}
-
-/* The same sum from instructions that leave nothing open */
-KALM__INLINE v128_t kalm__plain_dot_wasm(const kalm__tile_job *job, v128_t acc, v128_t w, v128_t x)
-{
-    v128_t low = job->sum ? wasm_u16x8_extend_low_u8x16(x) : wasm_i16x8_extend_low_i8x16(x);
-    return wasm_i32x4_add(acc, kalm__add_pairs_wasm(wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_low_i8x16(w)),
-                                                    wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_high_i8x16(w))));
-}
-
-/* What four outputs' sums begin with: bytes + 128 give 128 times the sum of the weights too much */
-KALM__INLINE v128_t kalm__begin_wasm(const kalm__tile_job *job, size_t at)
-{
-    return job->sum ? wasm_i32x4_neg(wasm_i32x4_shl(wasm_v128_load(job->sum + at), 7)) : wasm_i32x4_splat(0);
-}
-
-/* A tile of height rows, row by row: for engines that were not what they seemed */
-KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t height)
-{
-    size_t r, step;
-    for (r = 0; r < height; r++) {
-        const unsigned char *a = job->acts + 4 * r, *b = job->weights;
-        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4);
-        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12);
-        for (step = 0; step < job->steps; step++, a += 4 * height, b += 64) {
-            v128_t x = wasm_v128_load32_splat(a);
-            c = kalm__plain_dot_wasm(job, c, wasm_v128_load(b), x);
-            d = kalm__plain_dot_wasm(job, d, wasm_v128_load(b + 16), x);
-            e = kalm__plain_dot_wasm(job, e, wasm_v128_load(b + 32), x);
-            f = kalm__plain_dot_wasm(job, f, wasm_v128_load(b + 48), x);
-        }
-        kalm__store_wasm(job, r, c, d, e, f);
-    }
-}
-
-#define KALM__WASM_BEGIN(r) v128_t c##r = c, d##r = d, e##r = e, f##r = f;
-#define KALM__WASM_DOTS(r) \
-    c##r = kalm__relaxed_dot(c##r, w0, x), d##r = kalm__relaxed_dot(d##r, w1, x); \
-    e##r = kalm__relaxed_dot(e##r, w2, x), f##r = kalm__relaxed_dot(f##r, w3, x);
-#define KALM__WASM_DOT(r) x = wasm_v128_load32_splat(a + 4 * r); KALM__WASM_DOTS(r)
-/* Four rows' inputs in one load: then a dup each, where V8 makes two additions and a load of a load32_splat */
-#define KALM__WASM_DOT_OF4(r) x = wasm_i32x4_shuffle(four, four, r, r, r, r); KALM__WASM_DOTS(r)
-#define KALM__WASM_PUT(r) kalm__store_wasm(job, r, c##r, d##r, e##r, f##r);
-#define KALM__WASM_DOT_TILE(n, load, each_row) \
-    KALM__FN void kalm__q8_##n##x1_relaxed(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4); \
-        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12); \
-        int held = kalm__dot_holds(job, c); \
-        KALM__REP_##n(KALM__WASM_BEGIN) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 16); \
-            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x load; \
-            each_row \
-        } \
-        if (!KALM__LIKELY(held && kalm__dot_holds(job, c0))) { \
-            kalm__q8_plainly_wasm(job, n); \
-            return; \
-        } \
-        KALM__REP_##n(KALM__WASM_PUT) \
-    }
-#define KALM__WASM_FOUR , four = wasm_v128_load(a)
-KALM__WASM_DOT_TILE(1, , KALM__REP_1(KALM__WASM_DOT))
-KALM__WASM_DOT_TILE(2, , KALM__REP_2(KALM__WASM_DOT))
-KALM__WASM_DOT_TILE(3, , KALM__REP_3(KALM__WASM_DOT))
-KALM__WASM_DOT_TILE(4, KALM__WASM_FOUR, KALM__REP_4(KALM__WASM_DOT_OF4))
-
-static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
-    kalm__q8_1x1_relaxed, kalm__q8_2x1_relaxed, kalm__q8_3x1_relaxed, kalm__q8_4x1_relaxed
-};
-
-/* High bytes have seven bits: here the instruction is exact as it is promised. */
-KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
-{
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
-    if (!count) return 0;
-    for (p = 0; 16 * p < w->rows; p++) {
-        v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
-        float all[16];
-        for (l = 0; l < count; l++) {
-            const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)lines[l];
-            v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)lines[l]);
-            c = kalm__relaxed_dot(c, wasm_v128_load(b), x), d = kalm__relaxed_dot(d, wasm_v128_load(b + 16), x);
-            e = kalm__relaxed_dot(e, wasm_v128_load(b + 32), x), f = kalm__relaxed_dot(f, wasm_v128_load(b + 48), x);
-        }
-        wasm_v128_store(all, wasm_f32x4_convert_i32x4(c)), wasm_v128_store(all + 4, wasm_f32x4_convert_i32x4(d));
-        wasm_v128_store(all + 8, wasm_f32x4_convert_i32x4(e)), wasm_v128_store(all + 12, wasm_f32x4_convert_i32x4(f));
-        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
-    }
-    return 1;
-}
-
-/* ---- matmul -------------------------------------------------------------------------------------------- */
-
-KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__matrix *w, const void *acts, size_t rows,
-                                       size_t row0, size_t n, size_t panel0, size_t panels, float *y, size_t stride,
-                                       void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
-        kalm__matmul_wasmfma(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
-        if (w->type == KALM__Q4) {
-            kalm__unpack_q4_wasm(job.weights, w->cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.sum = with_sign ? NULL : w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-            job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_relaxed[height - 1](&job);
-        }
-    }
-}
-
-#define KALM__RELAXED_SET(name, most, with_sign) \
-    KALM__FN void kalm__pack_acts_##name(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, \
-                                         size_t stride, size_t cols) \
-    { \
-        kalm__pack_acts_relaxed(most, with_sign, type, acts, rows, row0, n, x, stride, cols); \
-    } \
-    KALM__FN void kalm__pack_split16_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
-                                         const float *inverse, size_t cols) \
-    { \
-        kalm__pack_split16_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
-    } \
-    KALM__FN void kalm__matmul_##name(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, \
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch) \
-    { \
-        kalm__matmul_relaxed(most, with_sign, w, acts, rows, row0, n, panel0, panels, y, stride, scratch); \
-    } \
-    static const kalm__kernels kalm__kernels_##name = { \
-        #name, kalm__acts_bytes_relaxed, KALM__WASM_STEP, kalm__pack_acts_##name, kalm__matmul_scratch_scalar, \
-        kalm__matmul_##name, kalm__pack_split16_##name, kalm__multiply_high_relaxed \
-    };
-KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 1)
-KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 1)
-KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 0)
-
-#endif
-#endif
-/* ---- end src/kernels_wasm_relaxed.h ---- */
-/* ---- begin src/kernel_sets.h ---- */
-/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
-   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
-#ifndef KALM__KERNEL_SETS_H
-#define KALM__KERNEL_SETS_H
-
-
-typedef struct kalm__set_entry {
-    unsigned             needs;        /* KALM__CPU_ bits */
-    const kalm__kernels *kernels;
-} kalm__set_entry;
-
-static const kalm__set_entry kalm__set_table[] = {
-#if KALM__HAVE_AVX512
-    { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
-#endif
-#if KALM__HAVE_AVX512BF16
-    { KALM__CPU_AVX512VNNI | KALM__CPU_AVX512BF16, &kalm__kernels_avx512bf16 },   /* by name alone, see there */
-#endif
-#if KALM__HAVE_AVXVNNI
-    { KALM__CPU_AVX2 | KALM__CPU_AVXVNNI, &kalm__kernels_avxvnni },
-#endif
-#if KALM__X86
-    { KALM__CPU_AVX2, &kalm__kernels_avx2 },
-#endif
-#if KALM__NEON
-#  if KALM__HAVE_DOT && KALM__HAVE_MM
-    { KALM__CPU_DOTPROD | KALM__CPU_I8MM, &kalm__kernels_i8mm },
-#  endif
-#  if KALM__HAVE_DOT
-    { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
-#  endif
-    { KALM__CPU_NEON, &kalm__kernels_neon },
-#endif
-#if KALM__WASM_RELAXED
-    { KALM__CPU_SDOT, &kalm__kernels_wasmdot },
-    { KALM__CPU_VNNI8, &kalm__kernels_wasmvnni8 },
-    { KALM__CPU_VNNI, &kalm__kernels_wasmvnni },
-    { 0, &kalm__kernels_wasmfma },
-#endif
-#if KALM__WASM
-    { 0, &kalm__kernels_wasm },
-#endif
-    { 0, &kalm__kernels_scalar }
-};
-
-/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
-KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
-{
-    unsigned have = kalm__cpu_features();
-    size_t at;
-    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
-        if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
-    return NULL;
-}
-
-/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
-KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
-{
-    size_t i;
-    const kalm__kernels *set;
-    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
-        if (!name || strcmp(name, set->name) == 0) return set;
-    return NULL;
-}
-
-#endif
-/* ---- end src/kernel_sets.h ---- */
-
-/* The work between them, and attention. */
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
    vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
@@ -8369,7 +4834,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -8898,7 +5363,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -9393,7 +5858,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -9898,7 +6363,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -10395,7 +6860,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -10479,28 +6944,3259 @@ static const kalm__ops KALM__V(table) = {
 /* ---- end src/ops_template.h ---- */
 #endif
 
-/* The table that goes with a kernel set, by the beginning of the set's name. */
-KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
+#endif
+/* ---- end src/ops.h ---- */
+/* ---- begin src/embedding.h ---- */
+/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
+   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
+   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
+   (quantize/codecs.h).
+
+   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
+   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
+
+     f32         float  [n]
+     f16, bf16   uint16 [n]
+     q8          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
+                 +-------------------+--------------------------------+
+     q4          +-------------------+--------------------------------+
+                 | f16 scale[B / 32] | uint8 q[B / 2]                 |    x[i] = scale[i / 32] * codebook[nibble(i)]
+                 +-------------------+--------------------------------+
+                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
+                 matrices, kalm__q4_codebook */
+#ifndef KALM__EMBEDDING_H
+#define KALM__EMBEDDING_H
+
+
+#define KALM__EMBEDDING_BLOCK 32u
+
+/* Bytes of one row; 0 for a type that is none. Saturates, as kalm__mul does. */
+KALM__FN size_t kalm__embedding_row_bytes(uint32_t type, size_t hidden_size)
 {
-    const char *name = kernels->name;
-#if KALM__X86
-#if KALM__HAVE_AVX512
-    if (!strncmp(name, "avx512", 6) || !strncmp(name, "amx", 3)) return &kalm__table_avx512;
-#endif
-    if (!strncmp(name, "avx", 3)) return &kalm__table_avx2;
-#endif
-#if KALM__NEON
-    if (strcmp(name, "scalar") != 0) return &kalm__table_neon;      /* neon, dotprod, i8mm */
-#endif
-#if KALM__WASM
-    if (!strncmp(name, "wasm", 4)) return &kalm__table_wasm;
-#endif
-    (void)name;
-    return &kalm__table_scalar;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK;
+    switch (type) {
+    case KALM__F32: return kalm__mul(hidden_size, 4);
+    case KALM__F16: case KALM__BF16: return kalm__mul(hidden_size, 2);
+    case KALM__Q8: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK);
+    case KALM__Q4: return kalm__mul(blocks, 2 + KALM__EMBEDDING_BLOCK / 2);
+    default: return 0;
+    }
+}
+
+/* out [hidden]: the row as floats. */
+KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_size, float *out)
+{
+    const unsigned char *p = (const unsigned char *)row;
+    size_t blocks = kalm__round_up(hidden_size, KALM__EMBEDDING_BLOCK) / KALM__EMBEDDING_BLOCK, i;
+    const unsigned char *q = p + 2 * blocks;
+    float scale = 0.0f;
+    switch (type) {
+    case KALM__F32:
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__f32(p + 4 * i);
+        break;
+    case KALM__F16:
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_f16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__BF16:
+        for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
+        break;
+    case KALM__Q8:
+        for (i = 0; i < hidden_size; i++) {
+            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)(int8_t)q[i];
+        }
+        break;
+    case KALM__Q4:
+        for (i = 0; i < hidden_size; i++) {
+            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
+            out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
+        }
+        break;
+    default:
+        for (i = 0; i < hidden_size; i++) out[i] = 0;
+        break;
+    }
 }
 
 #endif
-/* ---- end src/ops.h ---- */
+/* ---- end src/embedding.h ---- */
+/* ---- begin src/kernels_scalar.h ---- */
+/* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
+   vectors. Written to be read; nothing here is tuned. */
+#ifndef KALM__KERNELS_SCALAR_H
+#define KALM__KERNELS_SCALAR_H
+
+
+/* Rows packed for quantised types: float scale [rows] rounded up to 64 bytes, then int16 [rows][cols32]; for float types: float
+   [rows][cols]. The scales come first in every set's activations. */
+KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
+
+/* Room for rows packed so. */
+KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
+{
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
+}
+
+/* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
+   becomes low. */
+KALM__INLINE int16_t kalm__round_to_int16(float v, float low, float limit)
+{
+    const float shift = 12582912.0f;   /* 1.5 * 2^23 = 0x4b400000 */
+    float t;
+    uint32_t u;
+    if (!(v >= low)) v = low;
+    if (v > limit) v = limit;
+    t = kalm__rounded(v + shift);
+    memcpy(&u, &t, 4);
+    return (int16_t)((int32_t)u - 0x4b400000);
+}
+
+KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
+                                     size_t stride, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
+    if (!kalm__is_quantised(type) && type != KALM__Q16) {
+        for (r = 0; r < n; r++) memcpy((float *)acts + (row0 + r) * cols, x + r * stride, cols * sizeof(float));
+        return;
+    }
+    for (r = 0; r < n; r++) {
+        const float *row = x + r * stride;
+        void *at = (unsigned char *)acts + kalm__scales_bytes(rows);
+        int16_t *q = (int16_t *)at + (row0 + r) * cols32;
+        float m = 0.0f, inverse;
+        for (k = 0; k < cols; k++) {
+            float a = fabsf(row[k]);
+            if (a > m) m = a;
+        }
+        ((float *)acts)[row0 + r] = kalm__row_scale(m, limit, &inverse);
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(row[k], inverse), -limit, limit);
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+KALM__FN void kalm__pack_split16_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
+{
+    size_t r, k, cols32 = kalm__cols32(cols);
+    void *at = (unsigned char *)acts + kalm__scales_bytes(n);
+    int16_t *q = (int16_t *)at;
+    for (r = 0; r < n; r++, x += stride, q += cols32) {
+        ((float *)acts)[r] = 1.0f;
+        for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__SPLIT16_MAX);
+        for (; k < cols32; k++) q[k] = 0;
+    }
+}
+
+/* A q4 panel as the q8 panel it stands for. */
+KALM__FN void kalm__unpack_q4_scalar(const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, b;
+    const uint8_t *nibbles = (const uint8_t *)panel, *multiplier = kalm__q4_panel_multipliers(panel, cols);
+    int8_t *q = (int8_t *)out;
+    for (g = 0; g < groups; g++, multiplier += 16, nibbles += 256, q += 512)
+        for (t = 0; t < 4; t++)
+            for (b = 0; b < 64; b++) {
+                unsigned v = nibbles[64 * t + b], m = multiplier[b / 4];
+                q[64 * t + b] = kalm__q4_value(v & 15, m);
+                q[64 * (t + 4) + b] = kalm__q4_value(v >> 4, m);
+            }
+}
+
+KALM__FN size_t kalm__matmul_scratch_scalar(uint32_t type, size_t cols)
+{
+    if (type == KALM__Q4) return kalm__q8_panel_bytes(cols);
+    return type == KALM__F16 || type == KALM__BF16 ? kalm__panel_bytes(KALM__F32, cols) : 0;
+}
+
+/* An f16 or bf16 panel as the f32 panel it stands for. */
+KALM__FN const float *kalm__float_panel_scalar(uint32_t type, const void *panel, size_t cols, void *scratch)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *out = (float *)scratch;
+    size_t i;
+    if (type == KALM__F32) return (const float *)panel;
+    for (i = 0; i < 16 * cols; i++) out[i] = type == KALM__F16 ? kalm__from_f16(half[i]) : kalm__from_bf16(half[i]);
+    return out;
+}
+
+KALM__INLINE float kalm__fma(float a, float b, float c)
+{
+#if defined(__FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    return c + kalm__times(a, b);
+#endif
+}
+
+/* acc[j] += row . weights of output j, panels of int8 or of int16. Modulo 2^32: no sum of a sane model overflows, and
+   weights come from strangers. */
+KALM__FN void kalm__sum_int8_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
+}
+KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
+{
+    size_t k, j;
+    for (k = 0; k < cols32; k++)
+        for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
+}
+
+/* Panel p of w, read from `panel`, times row r: 16 outputs, of which those that w has are written. */
+KALM__FN void kalm__dot_integers_scalar(const kalm__matmul_job *m, const void *panel, size_t p, size_t r)
+{
+    const kalm__matrix *w = m->w;
+    size_t cols32 = kalm__cols32(w->cols), outputs = kalm__min(16, w->rows - 16 * p), j;
+    const void *at = (const unsigned char *)m->acts + kalm__scales_bytes(m->rows);
+    const int16_t *a = (const int16_t *)at + r * cols32;
+    float s = ((const float *)m->acts)[r], *out = m->y + (r - m->row0) * m->stride + 16 * (p - m->panel0);
+    uint32_t acc[16] = {0};
+    if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
+    else kalm__sum_int8_scalar(acc, a, (const int8_t *)panel, cols32);
+    for (j = 0; j < outputs; j++)
+        out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
+}
+KALM__FN void kalm__dot_floats_scalar(const kalm__matmul_job *m, const float *panel, size_t p, size_t r)
+{
+    size_t cols = m->w->cols, outputs = kalm__min(16, m->w->rows - 16 * p), k, j;
+    const float *a = (const float *)m->acts + r * cols;
+    float acc[16] = {0}, *out = m->y + (r - m->row0) * m->stride + 16 * (p - m->panel0);
+    for (k = 0; k < cols; k++)
+        for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], panel[16 * k + j], acc[j]);
+    for (j = 0; j < outputs; j++) out[j] = acc[j];
+}
+
+KALM__FN void kalm__matmul_scalar(const kalm__matmul_job *m)
+{
+    const kalm__matrix *w = m->w;
+    size_t p, r, bytes = kalm__panel_stride(w);
+    for (p = m->panel0; p < m->panel0 + m->panels; p++) {
+        const void *panel = (const unsigned char *)w->data + p * bytes;
+        if (w->type == KALM__Q4) {
+            kalm__unpack_q4_scalar(panel, w->cols, m->scratch);
+            panel = m->scratch;
+        }
+        if (kalm__is_quantised(w->type) || w->type == KALM__Q16) {
+            for (r = m->row0; r < m->row0 + m->n; r++) kalm__dot_integers_scalar(m, panel, p, r);
+        } else {
+            const float *v = kalm__float_panel_scalar(w->type, panel, w->cols, m->scratch);
+            for (r = m->row0; r < m->row0 + m->n; r++) kalm__dot_floats_scalar(m, v, p, r);
+        }
+    }
+}
+
+static const kalm__kernels kalm__kernels_scalar = {
+    "scalar", &kalm__table_scalar, { NULL, NULL, NULL, NULL, NULL, NULL }, NULL, NULL
+};
+
+#endif
+/* ---- end src/kernels_scalar.h ---- */
+/* ---- begin src/kernels_tiles.h ---- */
+/* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
+   tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
+   neighbours); kernels_scalar.h, which is the oracle of their tests, shares nothing with it. No instructions here.
+
+   Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
+   of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
+   step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
+   KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+#ifndef KALM__KERNELS_TILES_H
+#define KALM__KERNELS_TILES_H
+
+
+/* ---- what a set says of itself ------------------------------------------------------------------------------------- */
+
+/* What every tile of a call needs. */
+typedef struct kalm__tile_job {
+    const unsigned char *weights;      /* the first panel                                              */
+    size_t               panel;        /* bytes from a panel to the next                               */
+    size_t               steps;        /* lines of 64 bytes in a panel                                 */
+    const int32_t       *sum;          /* [panels * 16] of these panels, or NULL                       */
+    const float         *scale;        /* [panels * 16] of these panels, or NULL                       */
+    const unsigned char *acts;         /* the tile                                                     */
+    const float         *row_scale;    /* [height]                                                     */
+    size_t               height;       /* rows of the tile                                             */
+    float               *y;            /* the tile's first row, the first panel's first output         */
+    size_t               stride;       /* floats from a row of y to the next                           */
+    size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
+    const unsigned char *ahead;        /* what to prefetch, ...                                        */
+    size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
+} kalm__tile_job;
+typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
+
+/* Up to four rows on their way into a tile. */
+typedef struct kalm__four_rows {
+    unsigned char *tile;
+    size_t         height, first, n;   /* rows of the tile; rows [first, first + n) of it are these, n from 1 to 4 */
+    const float   *x[4];               /* [cols] each; behind the n-th the last one again                          */
+    float          scale[4];
+    float          inverse[4];         /* what to multiply the rows by                                             */
+    size_t         cols;
+    size_t         further;            /* floats from a row to the one four rows on, to prefetch                   */
+    uint8_t       *high;               /* pack_split16: [n][KALM__SPLIT16_COLS]                                    */
+} kalm__four_rows;
+
+/* How a set multiplies matrices of one type. */
+typedef struct kalm__tiles {
+    uint8_t most;                      /* rows of the highest tile: a divisor of KALM__ACTS_STEP, at most 12          */
+    uint8_t even;                      /* 1: tiles are cut in pairs of rows, so only a block's last one can be odd     */
+    uint8_t direct;                    /* Tiles of at most so many rows are `direct`: they read a panel as it lies in
+                                          memory, from where it comes while they work; others find it in the cache.   */
+    uint8_t form;                      /* the type as which direct tiles read panels: F32, Q8 or Q16. unpack makes it
+                                          of other types.                                                             */
+    uint8_t prepared;                  /* the type whose size the panels of other tiles have; == form: the same panels */
+    uint8_t input_bytes;               /* of a packed input                                                            */
+    uint8_t sums;                      /* 1: the tiles begin from the matrix' sums                                     */
+    /* scale and inverse of rows; NULL: rows have none */
+    void (*row_scales)(kalm__four_rows *f, float limit);
+    void (*pack)(const kalm__four_rows *f);
+    void (*unpack)(uint32_t type, const void *panel, size_t cols, void *out);        /* NULL: no type but `form`       */
+    void (*prepare)(const unsigned char *panel, size_t lines, unsigned char *out);   /* NULL: prepared == form         */
+    const kalm__tile_fn *direct_tiles; /* [direct]: one panel                                                          */
+    const kalm__tile_fn *one;          /* [most]: one panel                                                            */
+    const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
+} kalm__tiles;
+
+/* ---- tiles --------------------------------------------------------------------------------------------------------- */
+
+/* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
+KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
+{
+    size_t cut = r / step * step, at = cut;
+    unsigned between = (unsigned)kalm__min(step, rows - cut), tiles = (between + (unsigned)most - 1) / (unsigned)most;
+    for (;; tiles--) {
+        unsigned tile = (between + tiles - 1) / tiles;
+        if (at >= r) return tile;
+        at += tile;
+        between -= tile;
+    }
+}
+
+KALM__INLINE size_t kalm__tile_height(const kalm__tiles *t, size_t rows, size_t r)
+{
+    if (r / KALM__ACTS_STEP * KALM__ACTS_STEP + KALM__ACTS_STEP <= rows) return t->most;       /* a whole step has whole tiles */
+    if (!t->even) return kalm__tile_rows(rows, r, KALM__ACTS_STEP, t->most);
+    return kalm__min(rows - r, 2 * kalm__tile_rows((rows + 1) / 2, r / 2, KALM__ACTS_STEP / 2, t->most / 2u));
+}
+
+/* Inputs of a packed row. */
+KALM__INLINE size_t kalm__tile_inputs(const kalm__tiles *t, size_t cols)
+{
+    return t->form == KALM__F32 ? cols : kalm__cols32(cols);
+}
+KALM__INLINE size_t kalm__tile_scales(const kalm__tiles *t, size_t rows) { return t->row_scales ? kalm__scales_bytes(rows) : 0; }
+
+/* Bytes for `rows` packed rows of `cols` for a matrix of `type`. A tile in pairs of rows may have one more. */
+KALM__FN size_t kalm__acts_bytes(const kalm__kernels *k, uint32_t type, size_t rows, size_t cols)
+{
+    const kalm__tiles *t = k->tiles[type];
+    if (!t) return kalm__acts_bytes_scalar(type, rows, cols);
+    return kalm__add(kalm__tile_scales(t, rows), kalm__mul(kalm__mul(t->input_bytes, kalm__add(rows, rows & t->even)),
+                                                           kalm__tile_inputs(t, cols)));
+}
+
+/* Scratch bytes that one call of kalm__matmul needs; the same for every call of a matrix. */
+KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size_t cols)
+{
+    const kalm__tiles *t = k->tiles[type];
+    size_t bytes = 0;
+    if (!t) return kalm__matmul_scratch_scalar(type, cols);
+    if (t->form != type) bytes = kalm__panel_bytes(t->form, cols);
+    if (t->prepare) bytes = kalm__add(bytes, kalm__panel_bytes(t->prepared, cols));
+    return kalm__mul(t->two ? 2 : 1, bytes);
+}
+
+/* ---- packing ------------------------------------------------------------------------------------------------------- */
+
+/* Tile by tile, four rows at a time. split, inverse [rows], high [rows][KALM__SPLIT16_COLS]: for split16 rows; else NULL. */
+KALM__FN void kalm__pack_tiles(const kalm__tiles *t, const kalm__block *b, size_t row0, size_t n, const float *x, size_t stride,
+                               void (*split)(const kalm__four_rows *f), const float *inverse, uint8_t *high)
+{
+    float limit = b->type == KALM__Q16 ? (float)kalm__int16_limit(b->cols) : 127.0f, *scales = (float *)b->acts;
+    size_t r, j, height, row_bytes = kalm__tile_inputs(t, b->cols) * t->input_bytes;
+    kalm__four_rows f;
+    f.high = high;
+    f.cols = b->cols;
+    f.further = 4 * stride;
+    for (r = row0; r < row0 + n; r += height) {
+        height = kalm__tile_height(t, b->rows, r);
+        f.tile = (unsigned char *)b->acts + kalm__tile_scales(t, b->rows) + r * row_bytes;
+        f.height = height;
+        for (f.first = 0; f.first < height; f.first += 4) {
+            size_t row = r + f.first;
+            f.n = kalm__min(4, height - f.first);
+            for (j = 0; j < 4; j++) f.x[j] = x + (row - row0 + kalm__min(j, f.n - 1)) * stride;
+            if (inverse)
+                for (j = 0; j < 4; j++) f.scale[j] = 1.0f, f.inverse[j] = inverse[row + kalm__min(j, f.n - 1)];
+            else if (t->row_scales) t->row_scales(&f, limit);
+            for (j = 0; t->row_scales && j < f.n; j++) scales[row + j] = f.scale[j];
+            if (split) {
+                f.high = high + row * KALM__SPLIT16_COLS;
+                split(&f);
+            } else t->pack(&f);
+        }
+    }
+}
+
+/* Pack rows [row0, row0 + n) of a block; x is the row `row0`, rows `stride` floats apart. */
+KALM__FN void kalm__pack(const kalm__kernels *k, kalm__block b, size_t row0, size_t n, const float *x, size_t stride)
+{
+    const kalm__tiles *t = k->tiles[b.type];
+    if (t) kalm__pack_tiles(t, &b, row0, n, x, stride, NULL, NULL, NULL);
+    else kalm__pack_acts_scalar(b.type, b.acts, b.rows, row0, n, x, stride, b.cols);
+}
+
+/* Pack a whole block of split16 rows; inverse [rows]. Room: that of q8. high [rows][KALM__SPLIT16_COLS] gets the high bytes, and
+   zeros up to cols32, where the set has multiply_high. */
+KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t *high, const float *x, size_t stride,
+                                 const float *inverse)
+{
+    const kalm__tiles *t = k->tiles[b.type];
+    if (t) kalm__pack_tiles(t, &b, 0, b.rows, x, stride, k->pack_split16, inverse, high);
+    else kalm__pack_split16_scalar(b.acts, b.rows, x, stride, inverse, b.cols);
+}
+
+/* ---- products ------------------------------------------------------------------------------------------------------ */
+
+/* Direct tiles get their weights from memory, and ask for them this many bytes ahead: a page, which hardware does not look
+   beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
+enum { KALM__FAR_AHEAD = 4096 };
+
+/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
+   three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
+   rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
+KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
+{
+    size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
+    job->ahead = tile < spread ? next + tile * share : next;
+    job->ahead_step = tile < spread ? share / job->steps : 0;
+}
+
+/* Lines of 64 bytes in a panel of a type that tiles read. */
+KALM__INLINE size_t kalm__tile_lines(unsigned form, size_t cols)
+{
+    return form == KALM__F32 ? cols : form == KALM__Q8 ? kalm__cols32(cols) / 4 : kalm__cols32(cols) / 2;
+}
+
+/* A tile of one panel, on each of two. */
+KALM__INLINE void kalm__one_by_one(kalm__tile_fn tile, const kalm__tile_job *of)
+{
+    kalm__tile_job job = *of;
+    tile(&job);
+    job.weights += job.panel;
+    if (job.sum) job.sum += 16;
+    if (job.scale) job.scale += 16;
+    job.y += 16;
+    job.outputs -= 16;
+    tile(&job);
+}
+
+KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m)
+{
+    const kalm__matrix *w = m->w;
+    size_t cols = w->cols, bytes = kalm__panel_stride(w), row_bytes = kalm__tile_inputs(t, cols) * t->input_bytes;
+    size_t form_lines = kalm__tile_lines(t->form, cols), form_bytes = w->type == t->form ? bytes : 64 * form_lines;
+    size_t prepared_lines = kalm__tile_lines(t->prepared, cols), prepared_bytes = 64 * prepared_lines;
+    size_t tiles = (m->n + t->most - 1) / t->most, end = m->row0 + m->n, p, count, i, r, height, tile;
+    /* with few rows no panel is used twice, so there is no reason to hold two in the cache */
+    size_t together = t->two && m->n > t->direct ? 2 : 1;
+    int prepare = t->prepare && kalm__tile_height(t, m->rows, m->row0) > t->direct;        /* the first tile is the highest */
+    const unsigned char *rows = (const unsigned char *)m->acts + kalm__tile_scales(t, m->rows);
+    kalm__tile_job job;
+    memset(&job, 0, sizeof job);
+    job.stride = m->stride;
+    for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
+        const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
+        unsigned char *scratch = (unsigned char *)m->scratch;
+        count = kalm__min(together, m->panel0 + m->panels - p);
+        if (w->type != t->form) {
+            for (i = 0; i < count; i++) t->unpack(w->type, source + i * bytes, cols, scratch + i * form_bytes);
+            panel = scratch;
+            scratch += count * form_bytes;
+        }
+        ready = panel;
+        if (prepare) {
+            for (i = 0; i < count; i++) t->prepare(panel + i * form_bytes, form_lines, scratch + i * prepared_bytes);
+            ready = scratch;
+        }
+        if (t->sums) job.sum = w->sum + 16 * p;
+        if (t->row_scales) job.scale = w->scale + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        for (r = m->row0, tile = 0; r < end; r += height, tile++) {
+            height = kalm__tile_height(t, m->rows, r);
+            job.height = height;
+            job.acts = rows + r * row_bytes;
+            job.row_scale = (const float *)m->acts + r;
+            job.y = m->y + (r - m->row0) * m->stride + 16 * (p - m->panel0);
+            if (height <= t->direct) {
+                job.weights = panel;
+                job.panel = form_bytes;
+                job.steps = form_lines;
+                job.ahead = source + KALM__FAR_AHEAD;
+                job.ahead_step = 64;
+                if (count == 2) kalm__one_by_one(t->direct_tiles[height - 1], &job);
+                else t->direct_tiles[height - 1](&job);
+            } else {
+                job.weights = ready;
+                job.panel = prepare ? prepared_bytes : form_bytes;
+                job.steps = prepared_lines;
+                kalm__look_ahead(&job, tile, tiles, source + count * bytes, count * bytes);
+                if (count == 2) t->two[height - 1](&job);
+                else t->one[height - 1](&job);
+            }
+        }
+    }
+}
+
+KALM__INLINE void kalm__matmul(const kalm__kernels *k, const kalm__matmul_job *job)
+{
+    const kalm__tiles *t = k->tiles[job->w->type];
+    if (t) kalm__matmul_tiles(t, job);
+    else kalm__matmul_scalar(job);
+}
+
+/* All rows of a block times all panels of w. */
+KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w, const kalm__block *b, float *y, size_t stride,
+                                   void *scratch)
+{
+    kalm__matmul_job m;
+    m.w = w;
+    m.acts = b->acts;
+    m.rows = m.n = b->rows;
+    m.row0 = m.panel0 = 0;
+    m.panels = ((size_t)w->rows + 15) / 16;
+    m.y = y;
+    m.stride = stride;
+    m.scratch = scratch;
+    kalm__matmul(k, &m);
+}
+
+/* ---- what tiles are written with ------------------------------------------------------------------------------------- */
+
+/* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
+{
+    size_t i, count = 0;
+    for (i = 0; i < cols32; i += 8) {
+        uint64_t two;
+        memcpy(&two, high + i, 8);
+        if (!two) continue;
+        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
+        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
+    }
+    return count;
+}
+
+/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
+#define KALM__REP_1(each) each(0)
+#define KALM__REP_2(each) KALM__REP_1(each) each(1)
+#define KALM__REP_3(each) KALM__REP_2(each) each(2)
+#define KALM__REP_4(each) KALM__REP_3(each) each(3)
+#define KALM__REP_5(each) KALM__REP_4(each) each(4)
+#define KALM__REP_6(each) KALM__REP_5(each) each(5)
+#define KALM__REP_7(each) KALM__REP_6(each) each(6)
+#define KALM__REP_8(each) KALM__REP_7(each) each(7)
+#define KALM__REP_9(each) KALM__REP_8(each) each(8)
+#define KALM__REP_10(each) KALM__REP_9(each) each(9)
+#define KALM__REP_11(each) KALM__REP_10(each) each(10)
+#define KALM__REP_12(each) KALM__REP_11(each) each(11)
+
+#endif
+/* ---- end src/kernels_tiles.h ---- */
+/* ---- begin src/kernels_avx2.h ---- */
+/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
+
+   avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
+   so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
+   it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
+   two multiplying ports: 21 a cycle.) A panel is widened to int16 once a call, into scratch; up to three rows are not
+   worth that and widen each line as they go.
+   avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
+   (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
+   in kernels_avx512.h.
+   In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+#ifndef KALM__KERNELS_AVX2_H
+#define KALM__KERNELS_AVX2_H
+
+
+#if KALM__X86
+
+#include <immintrin.h>
+
+#define KALM__256 KALM__TARGET("avx2,fma,f16c")
+
+enum { KALM__256_TILE = 6, KALM__256_DIRECT = 3 };
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* Eight floats at x + k, zeros behind cols, which is not read. */
+KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
+{
+    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+    if (k + 8 <= cols) return _mm256_loadu_ps(x + k);
+    if (k >= cols) return _mm256_setzero_ps();
+    return _mm256_maskload_ps(x + k, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (cols - k))));
+}
+
+KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
+{
+    __m128 v = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
+}
+
+/* Four rows' scales at once, two chains a row to hide the latency of max. */
+KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
+{
+    const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
+    size_t k, cols = f->cols;
+    for (k = 0; k + 16 <= cols; k += 16) {
+        m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
+        m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
+        m2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k)), m2);
+        m3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k)), m3);
+        n0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k + 8)), n0);
+        n1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k + 8)), n1);
+        n2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k + 8)), n2);
+        n3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k + 8)), n3);
+    }
+    for (; k < cols; k += 8) {
+        m0 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[0], k, cols)), m0);
+        m1 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[1], k, cols)), m1);
+        m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
+        m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
+    }
+    f->scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &f->inverse[0]);
+    f->scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &f->inverse[1]);
+    f->scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &f->inverse[2]);
+    f->scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &f->inverse[3]);
+}
+
+/* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
+   that the mask excludes. */
+KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_avx2(void *out, size_t n, __m128i v)
+{
+    if (n == 4) {
+        _mm_storeu_si128((__m128i *)out, v);
+        return;
+    }
+    if (n >= 2) _mm_storel_epi64((__m128i *)out, v);
+    if (n != 2) {
+        int32_t odd = n == 1 ? _mm_cvtsi128_si32(v) : _mm_extract_epi32(v, 2);
+        memcpy((unsigned char *)out + 4 * (n - 1), &odd, 4);
+    }
+}
+
+KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+}
+
+/* Four rows as int16 into a tile: dwords of two inputs [cols32 / 2][height][2], or, for direct tiles, qwords of four inputs
+   [cols32 / 4][height][4]. */
+KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int direct)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
+    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
+    for (k = 0; k < cols32; k += 8, out += 16 * height) {
+        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
+                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
+        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
+                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
+        if ((k & 15) == 0) {
+            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        }
+        if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
+            __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+            __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
+            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
+            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
+            if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
+        } else {
+            __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
+            __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88));
+            __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd));
+            kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(even));
+            kalm__store_dwords_avx2(out + 4 * height, n, _mm256_castsi256_si128(odd));
+            kalm__store_dwords_avx2(out + 8 * height, n, _mm256_extracti128_si256(even, 1));
+            kalm__store_dwords_avx2(out + 12 * height, n, _mm256_extracti128_si256(odd, 1));
+        }
+    }
+}
+
+KALM__256 KALM__FN void kalm__pack_q8_avx2(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__256_DIRECT) kalm__pack_int16_avx2(f, 1);
+    else kalm__pack_int16_avx2(f, 0);
+}
+KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_int16_avx2(f, 0); }
+
+/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
+    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
+        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
+                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
+        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
+                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
+        __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+        if ((k & 15) == 0) {
+            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        }
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
+    }
+}
+
+/* Four float rows into a tile [cols][height] */
+KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
+{
+    float *out = (float *)(void *)f->tile + f->first;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    size_t height = f->height, n = f->n, cols = f->cols, k = 0, i;
+    if (n == 4)
+        for (; k + 4 <= cols; k += 4) {
+            __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k);
+            __m128 c = _mm_loadu_ps(x[2] + k), d = _mm_loadu_ps(x[3] + k);
+            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+            __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
+            _mm_storeu_ps(out + k * height, _mm_movelh_ps(ab, cd));
+            _mm_storeu_ps(out + (k + 1) * height, _mm_movehl_ps(cd, ab));
+            _mm_storeu_ps(out + (k + 2) * height, _mm_movelh_ps(ef, gh));
+            _mm_storeu_ps(out + (k + 3) * height, _mm_movehl_ps(gh, ef));
+        }
+    for (i = 0; i < n; i++) {
+        const float *row = f->x[i];
+        size_t at;
+        for (at = k; at < cols; at++) out[at * height + i] = row[at];
+    }
+}
+
+/* ---- results ------------------------------------------------------------------------------------------- */
+
+/* Eight outputs from `first` on, of which those below job->outputs are written. */
+KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
+{
+    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+    float *y = job->y + r * job->stride + first;
+    if (job->outputs >= first + 8) _mm256_storeu_ps(y, v);
+    else if (job->outputs > first)
+        _mm256_maskstore_ps(y, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (job->outputs - first))), v);
+}
+
+KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
+{
+    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(job->scale + first));
+    KALM__FENCE_V(v);
+    kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
+}
+
+/* ---- int16 tiles --------------------------------------------------------------------------------- */
+
+KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+
+KALM__256 KALM__INLINE __m256i kalm__broadcast8_256(const unsigned char *p)
+{
+    int64_t v;
+    memcpy(&v, p, 8);
+    return _mm256_set1_epi64x(v);
+}
+
+/* acc + two products in each dword. In asm because 12 accumulators, two weights, x and the products are just the 16
+   registers there are, and gcc 12 spills: 66% of the peak with intrinsics. */
+KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
+{
+#if defined(__GNUC__)
+    __m256i products;
+    __asm__("vpmaddwd {%3, %2, %1|%1, %2, %3}\n\tvpaddd {%1, %0, %0|%0, %0, %1}"
+            : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
+    return acc;
+#else
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
+#endif
+}
+
+/* n rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 prepared */
+#define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
+#define KALM__256_MADD(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__madd_256(c##r, x, w0); \
+    d##r = kalm__madd_256(d##r, x, w1);
+#define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
+#define KALM__256_INT16(n) \
+    KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m256i w0, w1, x; \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
+            w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
+            w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__256_MADD) \
+        } \
+        KALM__REP_##n(KALM__256_STORE) \
+    }
+KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
+
+static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
+    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
+    kalm__int16_6x1_avx2
+};
+
+/* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
+   of four outputs side by side. */
+#define KALM__256_DZERO(r) \
+    __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256(), e##r = c##r, f##r = c##r;
+#define KALM__256_DMADD(r) \
+    x = kalm__broadcast8_256(a + 8 * r); \
+    c##r = kalm__madd_256(c##r, x, w0); \
+    d##r = kalm__madd_256(d##r, x, w1); \
+    e##r = kalm__madd_256(e##r, x, w2); \
+    f##r = kalm__madd_256(f##r, x, w3);
+/* hadd leaves outputs 0 1 4 5 | 2 3 6 7 */
+#define KALM__256_DSTORE(r) \
+    kalm__store_256(job, r, 0, _mm256_permute4x64_epi64(_mm256_hadd_epi32(c##r, d##r), 0xd8)); \
+    kalm__store_256(job, r, 8, _mm256_permute4x64_epi64(_mm256_hadd_epi32(e##r, f##r), 0xd8));
+#define KALM__256_LINE(at) _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(at)))
+#define KALM__256_DIRECT_TILE(n) \
+    KALM__256 KALM__FN void kalm__q8_##n##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m256i w0, w1, w2, w3, x; \
+        KALM__REP_##n(KALM__256_DZERO) \
+        for (step = 0; step < steps; step++, a += 8 * n, b += 64, ahead += ahead_step) { \
+            w0 = KALM__256_LINE(b); \
+            w1 = KALM__256_LINE(b + 16); \
+            w2 = KALM__256_LINE(b + 32); \
+            w3 = KALM__256_LINE(b + 48); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__256_DMADD) \
+        } \
+        KALM__REP_##n(KALM__256_DSTORE) \
+    }
+KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
+
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
+
+/* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
+KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
+{
+    /* of four outputs' 4 inputs: the first two of each, then the last two */
+    const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    for (; lines; lines--, panel += 64, out += 128) {
+        const __m128i *line = (const __m128i *)(const void *)panel;
+        __m256i *to = (__m256i *)(void *)out;
+        __m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
+        __m256i b = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 1), halves));
+        __m256i c = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 2), halves));
+        __m256i d = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line + 3), halves));
+        _mm256_store_si256(to, _mm256_permute2x128_si256(a, b, 0x20));
+        _mm256_store_si256(to + 1, _mm256_permute2x128_si256(c, d, 0x20));
+        _mm256_store_si256(to + 2, _mm256_permute2x128_si256(a, b, 0x31));
+        _mm256_store_si256(to + 3, _mm256_permute2x128_si256(c, d, 0x31));
+    }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
+
+/* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
+KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
+{
+    const __m256i high = _mm256_set1_epi16(-256);
+    __m256i v = _mm256_shuffle_epi8(codebook, nibbles);
+    __m256i odd = _mm256_mulhrs_epi16(_mm256_and_si256(v, high), twice);
+    __m256i even = _mm256_mulhrs_epi16(_mm256_slli_epi16(v, 8), twice);
+    return _mm256_or_si256(_mm256_slli_epi16(odd, 8), _mm256_andnot_si256(high, even));
+}
+
+KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook);
+    const __m256i codebook = _mm256_broadcastsi128_si256(levels);
+    (void)type;
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
+        __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+        m0 = _mm256_or_si256(_mm256_slli_epi32(m0, 1), _mm256_slli_epi32(m0, 17));
+        m1 = _mm256_or_si256(_mm256_slli_epi32(m1, 1), _mm256_slli_epi32(m1, 17));
+        for (t = 0; t < 4; t++) {
+            __m256i v0 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t));
+            __m256i v1 = _mm256_load_si256((const __m256i *)(const void *)(nibbles + 64 * t + 32));
+            __m256i *to = (__m256i *)(void *)(q + 64 * t), *to4 = (__m256i *)(void *)(q + 64 * (t + 4));
+            _mm256_store_si256(to, kalm__q4_bytes_256(_mm256_and_si256(v0, low), codebook, m0));
+            _mm256_store_si256(to + 1, kalm__q4_bytes_256(_mm256_and_si256(v1, low), codebook, m1));
+            _mm256_store_si256(to4, kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v0, 4), low), codebook, m0));
+            _mm256_store_si256(to4 + 1,
+                               kalm__q4_bytes_256(_mm256_and_si256(_mm256_srli_epi16(v1, 4), low), codebook, m1));
+        }
+    }
+}
+
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
+
+#define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
+#define KALM__256_FSTEP(r) \
+    x = _mm256_broadcast_ss(a + r); \
+    c##r = _mm256_fmadd_ps(x, w0, c##r); \
+    d##r = _mm256_fmadd_ps(x, w1, d##r);
+#define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
+#define KALM__256_FTILE(n) \
+    KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m256 w0, w1, x; \
+        KALM__REP_##n(KALM__256_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
+            w0 = _mm256_load_ps(b); \
+            w1 = _mm256_load_ps(b + 8); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__256_FSTEP) \
+        } \
+        KALM__REP_##n(KALM__256_FSTORE) \
+    }
+KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
+
+static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
+    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
+    kalm__f32_6x1_avx2
+};
+
+KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__F16)
+        for (k = 0; k < 16 * cols; k += 8)
+            _mm256_store_ps(v + k, _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(half + k))));
+    else
+        for (k = 0; k < 16 * cols; k += 8) {
+            __m256i dwords = _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)(const void *)(half + k)));
+            _mm256_store_ps(v + k, _mm256_castsi256_ps(_mm256_slli_epi32(dwords, 16)));
+        }
+}
+
+/* ---- the set --------------------------------------------------------------------------------------------- */
+
+static const kalm__tiles kalm__tiles_f32_avx2 = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx2, NULL,
+    NULL, kalm__f32_tiles_avx2, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_avx2 = {
+    KALM__256_TILE, 1, KALM__256_DIRECT,                    /* most, even, direct */
+    KALM__Q8, KALM__Q16, 2, 0,                              /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
+    kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL       /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avx2 = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
+    NULL, kalm__int16_tiles_avx2, NULL                      /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_avx2 = {
+    "avx2", &kalm__table_avx2,
+    { &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
+      &kalm__tiles_q8_avx2, &kalm__tiles_q8_avx2, &kalm__tiles_q16_avx2 },
+    NULL, NULL
+};
+
+/* ---- avxvnni ------------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_AVXVNNI
+
+#define KALM__VNNI KALM__TARGET("avx2,fma,f16c,avxvnni")
+
+/* acc + four products in each dword; in asm for the reason given in kernels_avx512.h */
+KALM__VNNI KALM__INLINE __m256i kalm__dpbusd_256(__m256i acc, __m256i x, __m256i w)
+{
+#if defined(__GNUC__)
+    __asm__(KALM__VEX "vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+#else
+    return _mm256_dpbusd_avx_epi32(acc, x, w);
+#endif
+}
+
+/* acc + two products of int16 in each dword */
+KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i w)
+{
+#if defined(__GNUC__)
+    __asm__(KALM__VEX "vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+#else
+    return _mm256_dpwssd_avx_epi32(acc, x, w);
+#endif
+}
+
+/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_split16_avxvnni(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, j;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    uint8_t *high = f->high;
+    const __m256i low = _mm256_set1_epi32(255);
+    for (k = 0; k < cols32; k += 8, out += 8 * height) {
+        __m256i w[4], a, b;
+        for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
+        for (j = 0; j < n; j++) {
+            __m256i h = _mm256_srli_epi32(w[j], 8);
+            __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(half, half));
+        }
+        a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
+        b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
+        a = _mm256_packus_epi16(a, b);
+        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
+    }
+}
+
+KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    kalm__tile_job job;
+    float ones[16];
+    if (!count) return 0;
+    memset(&job, 0, sizeof job);
+    for (l = 0; l < 16; l++) ones[l] = 1.0f;
+    job.row_scale = job.scale = ones;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        __m256i a = _mm256_setzero_si256(), b = a;
+        for (l = 0; l < count; l++) {
+            __m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
+            b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
+        }
+        job.y = y + 16 * p;
+        job.outputs = w->rows - 16 * p;
+        kalm__store_256(&job, 0, 0, a);
+        kalm__store_256(&job, 0, 8, b);
+    }
+    return 1;
+}
+
+KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_t first)
+{
+    __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(job->sum + first));
+    return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
+}
+
+#define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
+
+/* n rows x one panel */
+#define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
+#define KALM__VNNI_STEP(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__dpbusd_256(c##r, x, w0); \
+    d##r = kalm__dpbusd_256(d##r, x, w1);
+#define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
+#define KALM__VNNI_TILE(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
+        KALM__REP_##n(KALM__VNNI_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
+            w0 = KALM__VNNI_LINE(b); \
+            w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__VNNI_STEP) \
+        } \
+        KALM__REP_##n(KALM__VNNI_STORE) \
+    }
+KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
+
+/* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
+#define KALM__VNNI_DECLARE2(r) \
+    __m256i c##r = start0, d##r = start1, e##r = _mm256_setzero_si256(), f##r = _mm256_setzero_si256();
+#define KALM__VNNI_STEP2(r) \
+    c##r = kalm__dpbusd_256(c##r, kalm__broadcast4_256(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_256(d##r, kalm__broadcast4_256(a + 4 * r), w1); \
+    e##r = kalm__dpbusd_256(e##r, kalm__broadcast4_256(a + row + 4 * r), w2); \
+    f##r = kalm__dpbusd_256(f##r, kalm__broadcast4_256(a + row + 4 * r), w3);
+#define KALM__VNNI_STORE2(r) \
+    kalm__store_256(job, r, 0, _mm256_add_epi32(c##r, e##r)); \
+    kalm__store_256(job, r, 8, _mm256_add_epi32(d##r, f##r));
+#define KALM__VNNI_TILE2(n) \
+    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, w2, w3; \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__VNNI_DECLARE2) \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
+            w0 = KALM__VNNI_LINE(b); \
+            w1 = KALM__VNNI_LINE(b + 32); \
+            w2 = KALM__VNNI_LINE(b + 64); \
+            w3 = KALM__VNNI_LINE(b + 96); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__REP_##n(KALM__VNNI_STEP2) \
+        } \
+        KALM__REP_##n(KALM__VNNI_STORE2) \
+    }
+KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
+
+/* n rows x one panel of int16 */
+#define KALM__VNNI_WSTEP(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__dpwssd_256(c##r, x, w0); \
+    d##r = kalm__dpwssd_256(d##r, x, w1);
+#define KALM__VNNI_INT16(n) \
+    KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        __m256i w0, w1, x; \
+        KALM__REP_##n(KALM__256_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            w0 = KALM__VNNI_LINE(b); \
+            w1 = KALM__VNNI_LINE(b + 32); \
+            KALM__REP_##n(KALM__VNNI_WSTEP) \
+        } \
+        KALM__REP_##n(KALM__VNNI_STORE) \
+    }
+KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
+
+static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
+    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
+};
+
+static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
+    kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
+    kalm__q8_6x1_avxvnni
+};
+
+enum { KALM__VNNI_DIRECT = 2 };
+static const kalm__tiles kalm__tiles_q8_avxvnni = {
+    KALM__256_TILE, 1, KALM__VNNI_DIRECT,                   /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 1,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
+    kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL    /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avxvnni = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
+    NULL, kalm__int16_tiles_avxvnni, NULL                   /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_avxvnni = {
+    "avxvnni", &kalm__table_avx2,
+    { &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
+      &kalm__tiles_q8_avxvnni, &kalm__tiles_q8_avxvnni, &kalm__tiles_q16_avxvnni },
+    kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
+};
+
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_avx2.h ---- */
+/* ---- begin src/kernels_avx512.h ---- */
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
+
+   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
+   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
+   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+#ifndef KALM__KERNELS_AVX512_H
+#define KALM__KERNELS_AVX512_H
+
+
+#if KALM__HAVE_AVX512
+
+#include <immintrin.h>
+
+/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wuninitialized"
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
+
+enum {
+    KALM__512_TILE = 12,
+    KALM__512_SHORT = 6,               /* rows of a tile of q16, and of bf16 pairs: they hide the latency, with half the code */
+    KALM__512_DIRECT = 4
+};
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* Mask of the floats of a vector that begins at k and are inside cols. */
+KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
+{
+    return (__mmask16)(k + 16 <= cols ? 0xffffu : k < cols ? (1u << (cols - k)) - 1u : 0u);
+}
+
+/* max(|m|, |x|) in one instruction: vrangeps with 3 = larger magnitude, 8 = sign cleared */
+KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
+{
+    return _mm512_range_ps(m, x, 11);
+}
+
+/* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
+KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
+{
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
+    size_t k, cols = f->cols;
+    for (k = 0; k + 32 <= cols; k += 32) {
+        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
+        n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
+        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
+        n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
+        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
+        n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
+        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
+        n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+    }
+    for (; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
+        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
+        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
+        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+    }
+    f->scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &f->inverse[0]);
+    f->scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &f->inverse[1]);
+    f->scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &f->inverse[2]);
+    f->scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &f->inverse[3]);
+}
+
+/* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
+   row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
+   waits. */
+KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    const __m512i to_unsigned = _mm512_set1_epi8(-128);
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
+        __m512 a, b, c, d;
+        __m512i q;
+        if (k + 16 <= cols) {
+            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
+            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
+        } else {                       /* a masked load reads nothing behind cols */
+            size_t at = kalm__min(k, cols);
+            __mmask16 in = kalm__inside_512(k, cols);
+            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
+            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
+        }
+        KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
+        KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
+        q = _mm512_packs_epi16(
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
+            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
+        q = _mm512_xor_si512(q, to_unsigned);
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
+    }
+}
+
+/* The same as int16, [cols32 / 2][height][2]. Of each 128-bit lane's 4 inputs of rows 0 to 3, first the two even ones of all
+   rows, then the two odd ones. */
+KALM__512 KALM__FN void kalm__pack_q16_avx512(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
+        __m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
+        KALM__ALIGNED(64) unsigned char t[2][64];          /* [even, odd][lane][row][2] */
+        _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
+        _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
+        for (l = 0; l < 4; l++) {
+            unsigned char *to = out + 8 * height * l;
+            kalm__store_dwords_avx2(to, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(to + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+        }
+    }
+}
+
+/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    uint8_t *high = f->high;
+    const __m512i low = _mm512_set1_epi32(255);
+    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
+    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
+    uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
+    uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
+    for (k = 0; k < cols32; k += 16, out += 16 * height) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
+        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
+        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
+        /* rows that are not there write to the first one's place before it does */
+        _mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(h1 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(b, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
+        a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
+        c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
+        a = _mm512_packus_epi16(a, c);
+        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
+        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
+        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
+        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
+    }
+}
+
+/* Four float rows into a tile [cols][height] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(const kalm__four_rows *f)
+{
+    float *out = (float *)(void *)f->tile + f->first;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    size_t height = f->height, n = f->n, cols = f->cols, k, i;
+    __mmask8 some = (__mmask8)((1u << n) - 1u);
+    for (k = 0; k < cols; k += 16) {
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
+        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
+        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
+        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
+        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
+        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
+        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
+        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
+        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
+        for (i = 0; i < 16 && k + i < cols; i++) {
+            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
+            if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
+            else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
+        }
+    }
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+
+KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+
+KALM__512 KALM__INLINE __mmask16 kalm__outputs_512(const kalm__tile_job *job, size_t panel)
+{
+    size_t left = job->outputs - 16 * panel;
+    return (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
+}
+
+KALM__512 KALM__INLINE void kalm__store_512(float *y, __mmask16 outputs, __m512i acc, __m512 scale, float row_scale)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+    KALM__FENCE_V(v);
+    _mm512_mask_storeu_ps(y, outputs, _mm512_mul_ps(v, _mm512_set1_ps(row_scale)));
+}
+
+/* What the stores of a tile need, read before the first of them: behind a store the compiler would read it again. */
+#define KALM__512_RESULTS1 \
+    float *y = job->y; \
+    const float *row_scale = job->row_scale; \
+    size_t stride = job->stride; \
+    __m512 scale0 = _mm512_loadu_ps(job->scale); \
+    __mmask16 some0 = kalm__outputs_512(job, 0);
+#define KALM__512_RESULTS2 \
+    KALM__512_RESULTS1 \
+    __m512 scale1 = _mm512_loadu_ps(job->scale + 16); \
+    __mmask16 some1 = kalm__outputs_512(job, 1);
+
+KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t panel)
+{
+    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
+}
+
+/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
+   of the peak instead of what is below. */
+KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpbusd_epi32(acc, x, w);
+#endif
+}
+
+/* Two panels, n rows: one accumulator a row and panel. */
+#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_STEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbusd_512(c##r, x, w0); \
+    d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_STORE(r) \
+    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
+    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
+#define KALM__512_TILE2(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
+        KALM__REP_##n(KALM__512_DECLARE) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__512_STEP2) \
+        } \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##n(KALM__512_STORE) \
+        } \
+    }
+KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
+KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
+
+/* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
+   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
+   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_STEP1(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
+#define KALM__512_STORE1(r) \
+    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
+#define KALM__512_TILE1(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO2) \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__REP_##n(KALM__512_STEP1) \
+        } \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##n(KALM__512_STORE1) \
+        } \
+    }
+KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
+KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
+
+#define KALM__512_ZERO4(r) \
+    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
+#define KALM__512_STEP4(r) \
+    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
+    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
+    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
+    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
+#define KALM__512_STORE4(r) \
+    kalm__store_512(y + r * stride, some0, \
+                    _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
+#define KALM__512_TILE4(n) \
+    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
+        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
+        enum { row = 4 * n }; \
+        KALM__REP_##n(KALM__512_ZERO4) \
+        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + 64); \
+            w2 = _mm512_load_si512(b + 128); \
+            w3 = _mm512_load_si512(b + 192); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
+            KALM__PREFETCH(ahead + 2 * ahead_step); \
+            KALM__PREFETCH(ahead + 3 * ahead_step); \
+            KALM__REP_##n(KALM__512_STEP4) \
+        } \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##n(KALM__512_STORE4) \
+        } \
+    }
+KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+
+static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
+      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
+      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
+      kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
+};
+
+/* ---- the high bytes of a split16 row ----------------------------------------------------------------------- */
+
+/* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
+#define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
+#define KALM__512_HIGH_STEP(i) c##i = kalm__dpbusd_512(c##i, x, _mm512_load_si512(line + i * bytes));
+#define KALM__512_HIGH_STORE(i) _mm512_storeu_ps(y + 16 * (p + i), _mm512_cvtepi32_ps(c##i));
+KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
+    size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
+    for (l = 0; l < cols32; l += 64) {
+        __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
+        __m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
+        __mmask16 some = _mm512_test_epi32_mask(v, v);
+        _mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
+        count += (size_t)_mm_popcnt_u32(some);
+    }
+    if (!count) return 0;
+    for (p = 0; 16 * (p + 8) <= w->rows; p += 8) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        KALM__REP_8(KALM__512_HIGH_ZERO)
+        for (l = 0; l < count; l++) {
+            __m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
+            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            KALM__REP_8(KALM__512_HIGH_STEP)
+        }
+        KALM__REP_8(KALM__512_HIGH_STORE)
+    }
+    for (; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        size_t left = w->rows - 16 * p;
+        __m512i c = _mm512_setzero_si512();
+        for (l = 0; l < count; l++)
+            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
+        _mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
+    }
+    return 1;
+}
+
+/* ---- q16 tiles: vpdpwssd, two products of int16 in each dword ------------------------------------------- */
+
+KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
+{
+#if defined(__GNUC__)
+    __asm__("vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+#else
+    return _mm512_dpwssd_epi32(acc, x, w);
+#endif
+}
+
+#define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
+#define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
+#define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__512_WSTEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpwssd_512(c##r, x, w0); \
+    d##r = kalm__dpwssd_512(d##r, x, w1);
+#define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
+#define KALM__512_WTILE(n) \
+    KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        __m512i w0; \
+        KALM__REP_##n(KALM__512_WZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            KALM__REP_##n(KALM__512_WSTEP1) \
+        } \
+        { \
+            KALM__512_RESULTS1 \
+            KALM__REP_##n(KALM__512_WSTORE1) \
+        } \
+    } \
+    KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps, panel = job->panel; \
+        __m512i w0, w1, x; \
+        KALM__REP_##n(KALM__512_WZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__REP_##n(KALM__512_WSTEP2) \
+        } \
+        { \
+            KALM__512_RESULTS2 \
+            KALM__REP_##n(KALM__512_STORE) \
+        } \
+    }
+KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
+
+static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
+    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
+      kalm__int16_6x1_avx512 },
+    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
+      kalm__int16_6x2_avx512 }
+};
+
+/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
+
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+    size_t left = job->outputs - 16 * panel;
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
+                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+}
+
+#define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
+#define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP2(r) \
+    x = _mm512_set1_ps(a[r]); \
+    c##r = _mm512_fmadd_ps(x, w0, c##r); \
+    d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
+#define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
+#define KALM__512_FTILE(n) \
+    KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        __m512 w0; \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
+            w0 = _mm512_load_ps(b); \
+            KALM__REP_##n(KALM__512_FSTEP1) \
+        } \
+        KALM__REP_##n(KALM__512_FSTORE1) \
+    } \
+    KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        const unsigned char *ahead = job->ahead; \
+        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
+        __m512 w0, w1, x; \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
+            w0 = _mm512_load_ps(b); \
+            w1 = _mm512_load_ps(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__512_FSTEP2) \
+        } \
+        KALM__REP_##n(KALM__512_FSTORE2) \
+    }
+KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
+KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
+
+static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
+    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
+      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
+      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
+    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
+      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
+      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+};
+
+KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__F16)
+        for (k = 0; k < 16 * cols; k += 16)
+            _mm512_store_ps(v + k, _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)(half + k))));
+    else
+        for (k = 0; k < 16 * cols; k += 16) {
+            __m512i dwords = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(const void *)(half + k)));
+            _mm512_store_ps(v + k, _mm512_castsi512_ps(_mm512_slli_epi32(dwords, 16)));
+        }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
+
+/* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
+   blocks.h. */
+KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
+{
+    const __m512i high = _mm512_set1_epi16(-256);
+    __m512i v = _mm512_shuffle_epi8(codebook, nibbles);
+    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(v, high), multiplier);
+    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(v, 8), multiplier);
+    return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
+}
+
+KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    (void)type;
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
+        __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
+        for (t = 0; t < 4; t++) {
+            __m512i v = _mm512_load_si512(nibbles + 64 * t);
+            _mm512_store_si512(q + 64 * t, kalm__q4_line_512(_mm512_and_si512(v, low), codebook, twice));
+            _mm512_store_si512(q + 64 * (t + 4),
+                               kalm__q4_line_512(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), codebook, twice));
+        }
+    }
+}
+
+/* ---- the set --------------------------------------------------------------------------------------------- */
+
+static const kalm__tiles kalm__tiles_f32_avx512 = {
+    KALM__512_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
+    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]/* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_avx512 = {
+    KALM__512_TILE, 1, KALM__512_DIRECT,                    /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 1,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]/* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avx512 = {
+    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
+    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]/* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_avx512vnni = {
+    "avx512vnni", &kalm__table_avx512,
+    { &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512,
+      &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
+    kalm__pack_split16_avx512, kalm__multiply_high_avx512
+};
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
+#  pragma GCC diagnostic pop
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_avx512.h ---- */
+/* ---- begin src/kernels_avx512bf16.h ---- */
+/* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
+   multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
+
+   It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
+   change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
+   as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
+   their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
+   adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
+
+   A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
+#ifndef KALM__KERNELS_AVX512BF16_H
+#define KALM__KERNELS_AVX512BF16_H
+
+
+#if KALM__HAVE_AVX512BF16
+
+#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
+
+/* Sixteen floats as bf16, to nearest, ties to even */
+KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
+{
+    __m512i u = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
+}
+
+/* Four rows as bf16 into a tile, [cols32 / 2][height][2]; the order is that of kalm__pack_q16_avx512. */
+KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    for (k = 0; k < cols32; k += 16, out += 32 * height) {
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
+        for (l = 0; l < 4; l++)
+            _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
+        for (l = 0; l < 8; l++) {
+            row[l][0] = pairs[0][l], row[l][1] = pairs[1][l];
+            row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
+        }
+        for (l = 0; l < 8; l++)
+            kalm__store_dwords_avx2(out + 4 * height * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
+    }
+}
+
+/* A panel [cols][16] as [cols32 / 2][16][2], zeros behind cols */
+KALM__BF16_512 KALM__FN void kalm__pair_avx512bf16(uint32_t type, const void *from, size_t cols, void *to)
+{
+    const unsigned char *panel = (const unsigned char *)from;
+    unsigned char *out = (unsigned char *)to;
+    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    size_t k, cols32 = kalm__cols32(cols);
+    (void)type;
+    for (k = 0; k + 2 <= cols; k += 2, panel += 64, out += 64)
+        _mm512_store_si512(out, _mm512_permutexvar_epi16(pairs, _mm512_loadu_si512(panel)));
+    for (; k < cols32; k += 2, out += 64)
+        _mm512_store_si512(out, k >= cols ? _mm512_setzero_si512() :
+                                _mm512_permutexvar_epi16(pairs, _mm512_maskz_loadu_epi32(0xff, panel)));
+}
+
+/* acc + two products in each dword; in asm, since compilers differ in the types its intrinsic takes */
+KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m512i w)
+{
+    __asm__("vdpbf16ps {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+}
+
+#define KALM__BF16_STEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__BF16_STEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbf16_512(c##r, x, w0); \
+    d##r = kalm__dpbf16_512(d##r, x, w1);
+#define KALM__BF16_TILE(n) \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        __m512i w0; \
+        KALM__REP_##n(KALM__512_FZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            w0 = _mm512_load_si512(b); \
+            KALM__REP_##n(KALM__BF16_STEP1) \
+        } \
+        KALM__REP_##n(KALM__512_FSTORE1) \
+    } \
+    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
+        __m512i w0, w1, x; \
+        KALM__REP_##n(KALM__512_FZERO2) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
+            w0 = _mm512_load_si512(b); \
+            w1 = _mm512_load_si512(b + panel); \
+            KALM__PREFETCH(ahead); \
+            KALM__REP_##n(KALM__BF16_STEP2) \
+        } \
+        KALM__REP_##n(KALM__512_FSTORE2) \
+    }
+KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
+
+static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
+    { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
+      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
+    { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
+      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
+};
+
+/* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
+static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
+    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
+    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]/* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_avx512bf16 = {
+    "avx512bf16", &kalm__table_avx512,
+    { &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_bf16_avx512bf16,
+      &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
+    kalm__pack_split16_avx512, kalm__multiply_high_avx512
+};
+
+#endif
+#endif
+/* ---- end src/kernels_avx512bf16.h ---- */
+/* ---- begin src/kernels_neon.h ---- */
+/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
+
+   dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
+   register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
+   in the loop.
+   i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
+   is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
+   neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
+   them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
+   sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
+   hides the intrinsics. */
+#ifndef KALM__KERNELS_NEON_H
+#define KALM__KERNELS_NEON_H
+
+
+#if KALM__NEON
+
+#include <arm_neon.h>
+
+/* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
+   attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
+   its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
+   clang 7 know sdot, GCC 10 and clang 11 smmla. */
+#if KALM__NEON64
+#  if !defined(__GNUC__)
+#    define KALM__DOT
+#    define KALM__MM
+#    define KALM__HAVE_DOT 1
+#    define KALM__HAVE_MM 1
+#  elif defined(__clang__)
+#    if __clang_major__ >= 7
+#      define KALM__DOT __attribute__((__target__("dotprod")))
+#      define KALM__HAVE_DOT 1
+#    endif
+#    if __clang_major__ >= 11
+#      define KALM__MM __attribute__((__target__("i8mm")))
+#      define KALM__HAVE_MM 1
+#    endif
+#  else
+#    if defined(__ARM_FEATURE_DOTPROD)
+#      define KALM__DOT
+#      define KALM__HAVE_DOT 1
+#    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
+#      define KALM__DOT __attribute__((__target__("+dotprod")))
+#      define KALM__HAVE_DOT 1
+#    elif __GNUC__ >= 8
+#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
+#      define KALM__HAVE_DOT 1
+#    endif
+#    if defined(__ARM_FEATURE_MATMUL_INT8)
+#      define KALM__MM
+#      define KALM__HAVE_MM 1
+#    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
+#      define KALM__MM __attribute__((__target__("+i8mm")))
+#      define KALM__HAVE_MM 1
+#    elif __GNUC__ >= 10
+#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
+#      define KALM__HAVE_MM 1
+#    endif
+#  endif
+#endif
+#ifndef KALM__HAVE_DOT
+#  define KALM__HAVE_DOT 0
+#endif
+#ifndef KALM__HAVE_MM
+#  define KALM__HAVE_MM 0
+#endif
+
+enum {
+    KALM__DOT_TILE = 6,                /* sdot, smmla: 24 accumulators */
+#if KALM__NEON64
+    KALM__NEON_TILE = 4,               /* 16 accumulators */
+    KALM__NEON_FTILE = 6,
+#else
+    KALM__NEON_TILE = 2,
+    KALM__NEON_FTILE = 2,
+#endif
+    KALM__MM_DIRECT = 3                /* tiles that i8mm leaves to sdot */
+};
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* Four floats at x + k, zeros behind cols, which is not read. */
+KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
+{
+    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+    if (k + 4 <= cols) return vld1q_f32(x + k);
+    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
+    return vld1q_f32(some);
+}
+
+KALM__FN float kalm__one_scale_neon(const float *x, size_t cols, float limit, float *inverse)
+{
+    float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
+    size_t k;
+    float largest[4];
+    for (k = 0; k + 16 <= cols; k += 16) {
+        m = vmaxq_f32(m, vabsq_f32(vld1q_f32(x + k)));
+        n = vmaxq_f32(n, vabsq_f32(vld1q_f32(x + k + 4)));
+        o = vmaxq_f32(o, vabsq_f32(vld1q_f32(x + k + 8)));
+        p = vmaxq_f32(p, vabsq_f32(vld1q_f32(x + k + 12)));
+    }
+    for (; k < cols; k += 4) m = vmaxq_f32(m, vabsq_f32(kalm__load_neon(x, k, cols)));
+    vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
+    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+}
+
+KALM__FN void kalm__row_scales_neon(kalm__four_rows *f, float limit)
+{
+    size_t i;
+    for (i = 0; i < f->n; i++) f->scale[i] = kalm__one_scale_neon(f->x[i], f->cols, limit, &f->inverse[i]);
+}
+
+/* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
+KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
+{
+#if KALM__NEON64
+    return vmovn_s32(vcvtnq_s32_f32(vmulq_f32(x, inverse)));
+#else
+    return vmovn_s32(vreinterpretq_s32_f32(vaddq_f32(vmulq_f32(x, inverse), vdupq_n_f32(12582912.0f))));
+#endif
+}
+
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a split16 row these
+   are the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
+KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
+                                  uint8_t *high)
+{
+    size_t cols32 = kalm__cols32(cols), k;
+    float32x4_t i = vdupq_n_f32(inverse);
+    for (k = 0; k < cols32; k += 8, out += apart) {
+        int16x8_t w = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i),
+                                   kalm__round_neon(kalm__load_neon(x, k + 4, cols), i));
+        int8x8_t q = vmovn_s16(w);
+        if (high) vst1_u8(high + k, vreinterpret_u8_s8(vrshrn_n_s16(w, 8)));
+        if (half == 4) vst1_s8((int8_t *)out, q);
+        else {
+            uint32_t pair[2];
+            vst1_u32(pair, vreinterpret_u32_s8(q));
+            memcpy(out, &pair[0], 4);
+            memcpy(out + half, &pair[1], 4);
+        }
+    }
+}
+
+/* Four rows as int16 into a tile, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_q16_neon(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        float32x4_t by = vdupq_n_f32(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 4, out += 8 * height) {
+            uint32_t pair[2];
+            vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), by)));
+            memcpy(out, &pair[0], 4);
+            memcpy(out + 4 * height, &pair[1], 4);
+        }
+    }
+}
+
+/* Four rows as bytes into a tile, [cols32 / 4][height][4] */
+KALM__FN void kalm__pack_q8_neon(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    const float *x0 = f->x[0], *x1 = f->x[1], *x2 = f->x[2], *x3 = f->x[3];
+    float32x4_t i0 = vdupq_n_f32(f->inverse[0]), i1 = vdupq_n_f32(f->inverse[1]);
+    float32x4_t i2 = vdupq_n_f32(f->inverse[2]), i3 = vdupq_n_f32(f->inverse[3]);
+    unsigned char *out = f->tile + 4 * f->first;
+    if (f->n < 4) {
+        for (i = 0; i < f->n; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, f->x[i], f->inverse[i], cols, NULL);
+        return;
+    }
+    for (k = 0; k < cols32; k += 4, out += 4 * height) {
+        int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x0, k, cols), i0),
+                                   kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
+        int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
+                                   kalm__round_neon(kalm__load_neon(x3, k, cols), i3));
+        vst1q_s8((int8_t *)out, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+    }
+}
+
+/* The low bytes of four split16 rows into such a tile, and the high ones row by row */
+KALM__FN void kalm__pack_split16_neon(const kalm__four_rows *f)
+{
+    size_t i;
+    for (i = 0; i < f->n; i++)
+        kalm__pack_row_neon(f->tile + 4 * (f->first + i), 4 * f->height, 8 * f->height, f->x[i], f->inverse[i], f->cols,
+                            f->high + i * KALM__SPLIT16_COLS);
+}
+
+#if KALM__HAVE_MM
+/* For smmla: [cols32 / 8][height, made even][8], zeros for the row that is not there; high NULL: rows of bytes */
+KALM__FN void kalm__pack_pairs_neon(const kalm__four_rows *f, uint8_t *high)
+{
+    size_t even = f->height + (f->height & 1), i, k;
+    for (i = 0; i < f->n; i++)
+        kalm__pack_row_neon(f->tile + 8 * (f->first + i), 4, 8 * even, f->x[i], f->inverse[i], f->cols,
+                            high ? high + i * KALM__SPLIT16_COLS : NULL);
+    if (even > f->height && f->first + f->n == f->height)
+        for (k = 0; k < kalm__cols32(f->cols) / 8; k++) memset(f->tile + (k * even + f->height) * 8, 0, 8);
+}
+KALM__FN void kalm__pack_q8_i8mm(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__MM_DIRECT) kalm__pack_q8_neon(f);
+    else kalm__pack_pairs_neon(f, NULL);
+}
+KALM__FN void kalm__pack_split16_i8mm(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__MM_DIRECT) kalm__pack_split16_neon(f);
+    else kalm__pack_pairs_neon(f, f->high);
+}
+#endif
+
+KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, k, i;
+    for (i = 0; i < f->n; i++) {
+        float *out = (float *)(void *)f->tile + f->first + i;
+        const float *x = f->x[i];
+        for (k = 0; k < cols; k++) out[k * height] = x[k];
+    }
+}
+
+/* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
+KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
+    if (!count) return 0;
+    for (p = 0; 16 * p < w->rows; p++) {
+        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
+        int32x4_t sum[4];
+        float all[16];
+        for (i = 0; i < 4; i++) sum[i] = vdupq_n_s32(0);
+        for (l = 0; l < count; l++) {
+            int32_t four;
+            int8x8_t x;
+            memcpy(&four, high + 4 * (size_t)lines[l], 4);
+            x = vreinterpret_s8_s32(vdup_n_s32(four));
+            for (i = 0; i < 4; i++) {
+                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
+                int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
+                sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
+                                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
+            }
+        }
+        for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
+        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
+    }
+    return 1;
+}
+
+/* ---- results ------------------------------------------------------------------------------------------- */
+
+/* Row r of a tile, 16 outputs, of which those below job->outputs are written. */
+KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x4_t a, float32x4_t b, float32x4_t c,
+                                   float32x4_t d)
+{
+    float *y = job->y + r * job->stride, all[16];
+    int whole = job->outputs >= 16;
+    float *to = whole ? y : all;
+    vst1q_f32(to, a), vst1q_f32(to + 4, b), vst1q_f32(to + 8, c), vst1q_f32(to + 12, d);
+    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
+}
+
+KALM__INLINE float32x4_t kalm__scaled_neon(int32x4_t acc, const float *scale, float32x4_t s)
+{
+    float32x4_t v = vmulq_f32(vcvtq_f32_s32(acc), vld1q_f32(scale));
+    KALM__FENCE_V(v);
+    return vmulq_f32(v, s);
+}
+
+KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
+{
+    float32x4_t s = vdupq_n_f32(job->row_scale[r]);
+    kalm__write_neon(job, r, kalm__scaled_neon(a, job->scale, s), kalm__scaled_neon(b, job->scale + 4, s),
+                     kalm__scaled_neon(c, job->scale + 8, s), kalm__scaled_neon(d, job->scale + 12, s));
+}
+
+KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
+
+/* ---- plain tiles --------------------------------------------------------------------------------------- */
+
+#define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
+/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
+#define KALM__NEON_TERM_low(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
+#if KALM__NEON64
+#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
+#else
+#  define KALM__NEON_TERM_high(acc, u, v) \
+    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
+#endif
+#define KALM__NEON_STEP1(r) \
+    x = kalm__pair_neon(a + 4 * r); \
+    z = kalm__pair_neon(a + 4 * r + 2); \
+    KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
+    KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
+#define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
+#define KALM__NEON_PLAIN_TILE(n) \
+    KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            int8x16_t u0, v0, u1, v1, x, z; \
+            kalm__halves_neon(b, &u0, &v0); \
+            kalm__halves_neon(b + 32, &u1, &v1); \
+            KALM__REP_##n(KALM__NEON_STEP1) \
+        } \
+        KALM__REP_##n(KALM__NEON_PUT) \
+    }
+
+/* Two inputs of a row, eight times */
+KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
+{
+    return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
+}
+
+/* Of 8 outputs' 4 inputs: the first two, the last two */
+KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
+{
+    int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
+                                   vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
+    *first = vreinterpretq_s8_s16(halves.val[0]);
+    *last = vreinterpretq_s8_s16(halves.val[1]);
+}
+
+KALM__NEON_PLAIN_TILE(1) KALM__NEON_PLAIN_TILE(2)
+#if KALM__NEON64
+KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
+#endif
+
+static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
+    kalm__q8_1x1_neon, kalm__q8_2x1_neon
+#if KALM__NEON64
+    , kalm__q8_3x1_neon, kalm__q8_4x1_neon
+#endif
+};
+
+/* ---- int16 tiles: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
+
+#define KALM__WMLA_low(acc, w, lane) acc = vmlal_lane_s16(acc, vget_low_s16(w), x, lane);
+#if KALM__NEON64
+#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_high_lane_s16(acc, w, x, lane);
+#else
+#  define KALM__WMLA_high(acc, w, lane) acc = vmlal_lane_s16(acc, vget_high_s16(w), x, lane);
+#endif
+/* x: two inputs of two rows, or of one row and the two behind them. u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
+#define KALM__INT16_X(i) x = vld1_s16((const int16_t *)(const void *)(a + 8 * (i)));
+#define KALM__INT16_W(i) \
+    u = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i))); \
+    v = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i) + 32));
+#define KALM__INT16_INPUT(r, i, lane) \
+    KALM__WMLA_low(c##r, u.val[i], lane) KALM__WMLA_high(d##r, u.val[i], lane) \
+    KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
+#define KALM__INT16_FIRST(r) KALM__INT16_INPUT(r, 0, 0) KALM__INT16_INPUT(r, 1, 1)
+#define KALM__INT16_SECOND(r) KALM__INT16_INPUT(r, 0, 2) KALM__INT16_INPUT(r, 1, 3)
+#define KALM__NEON_INT16_TILE(n, at_once, body) \
+    KALM__FN void kalm__int16_##n##x1_neon(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
+            int16x8x2_t u, v; \
+            int16x4_t x; \
+            body \
+        } \
+        KALM__REP_##n(KALM__NEON_PUT) \
+    }
+
+KALM__NEON_INT16_TILE(1, 2,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0)
+                     KALM__INT16_W(1) KALM__INT16_SECOND(0))
+KALM__NEON_INT16_TILE(2, 1,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1))
+#if KALM__NEON64
+KALM__NEON_INT16_TILE(3, 2,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
+    KALM__INT16_X(1)                  KALM__INT16_FIRST(2)
+                     KALM__INT16_W(1) KALM__INT16_SECOND(0)
+    KALM__INT16_X(2)                  KALM__INT16_FIRST(1) KALM__INT16_SECOND(2))
+KALM__NEON_INT16_TILE(4, 1,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
+    KALM__INT16_X(1)                  KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
+#endif
+
+static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
+    kalm__int16_1x1_neon, kalm__int16_2x1_neon
+#if KALM__NEON64
+    , kalm__int16_3x1_neon, kalm__int16_4x1_neon
+#endif
+};
+
+/* ---- sdot tiles ---------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_DOT
+
+/* acc + four products in each dword, the four inputs being dword `lane` (0..3) of x */
+#if defined(__GNUC__)
+#  define KALM__SDOT(acc, w, x, lane) \
+    __asm__("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(acc) : "w"(w), "w"(x))
+#else
+#  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
+#endif
+
+/* Rows are packed dword by dword, so a turn takes as many inputs as fill whole registers: x holds the four dwords at hand. */
+#define KALM__DOT_X(i) x = kalm__bytes_neon(a + 16 * (i));
+#define KALM__DOT_W(i) \
+    w0 = kalm__bytes_neon(b + 64 * (i)), w1 = kalm__bytes_neon(b + 64 * (i) + 16); \
+    w2 = kalm__bytes_neon(b + 64 * (i) + 32), w3 = kalm__bytes_neon(b + 64 * (i) + 48);
+#define KALM__DOT_ROW(r, lane) \
+    KALM__SDOT(c##r, w0, x, lane); KALM__SDOT(d##r, w1, x, lane); \
+    KALM__SDOT(e##r, w2, x, lane); KALM__SDOT(f##r, w3, x, lane);
+#define KALM__DOT_TILE_OF(n, at_once, body) \
+    KALM__DOT KALM__FN void kalm__q8_##n##x1_dot(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##n(KALM__NEON_ZERO) \
+        for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
+            int8x16_t w0, w1, w2, w3, x; \
+            body \
+        } \
+        KALM__REP_##n(KALM__NEON_PUT) \
+    }
+
+KALM__DOT_TILE_OF(1, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3))
+KALM__DOT_TILE_OF(2, 2,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3))
+KALM__DOT_TILE_OF(3, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3))
+KALM__DOT_TILE_OF(4, 1,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3))
+KALM__DOT_TILE_OF(5, 4,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(3, 0) KALM__DOT_ROW(4, 1)
+                   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(3)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2)
+                   KALM__DOT_W(3) KALM__DOT_ROW(0, 3)
+    KALM__DOT_X(4)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1) KALM__DOT_ROW(3, 2) KALM__DOT_ROW(4, 3))
+KALM__DOT_TILE_OF(6, 2,
+    KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
+    KALM__DOT_X(1)                KALM__DOT_ROW(4, 0) KALM__DOT_ROW(5, 1)
+                   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
+    KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
+
+static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
+    kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
+};
+
+#endif
+
+/* ---- smmla tiles --------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_MM
+
+/* acc [2 rows][2 outputs] + x [2 rows][8 inputs] times w [2 outputs][8 inputs] */
+#if defined(__GNUC__)
+#  define KALM__SMMLA(acc, x, w) \
+    __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(w))
+#else
+#  define KALM__SMMLA(acc, x, w) acc = vmmlaq_s32(acc, x, w)
+#endif
+
+/* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
+#define KALM__MM_ZERO(r) \
+    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
+    int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
+#define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
+#define KALM__MM_DECLARE(r) int8x16_t x##r;
+#define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
+#define KALM__MM_D(r) KALM__SMMLA(d##r, x##r, w);
+#define KALM__MM_E(r) KALM__SMMLA(e##r, x##r, w);
+#define KALM__MM_F(r) KALM__SMMLA(f##r, x##r, w);
+#define KALM__MM_G(r) KALM__SMMLA(g##r, x##r, w);
+#define KALM__MM_H(r) KALM__SMMLA(h##r, x##r, w);
+#define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
+#define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
+#define KALM__MM_JOIN(half, a, b) \
+    vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
+                                       vget_##half##_s64(vreinterpretq_s64_s32(b))))
+#define KALM__MM_PUT(r) \
+    kalm__store_neon(job, 2 * r, KALM__MM_JOIN(low, c##r, d##r), KALM__MM_JOIN(low, e##r, f##r), \
+                     KALM__MM_JOIN(low, g##r, h##r), KALM__MM_JOIN(low, i##r, j##r)); \
+    if (2 * r + 1 < rows) \
+        kalm__store_neon(job, 2 * r + 1, KALM__MM_JOIN(high, c##r, d##r), KALM__MM_JOIN(high, e##r, f##r), \
+                         KALM__MM_JOIN(high, g##r, h##r), KALM__MM_JOIN(high, i##r, j##r));
+#define KALM__MM_TILE(pairs) \
+    KALM__MM KALM__FN void kalm__q8_##pairs##x1_i8mm(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps, rows = job->height; \
+        KALM__REP_##pairs(KALM__MM_ZERO) \
+        for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
+            int8x16_t w; \
+            KALM__REP_##pairs(KALM__MM_DECLARE) \
+            KALM__REP_##pairs(KALM__MM_LOAD) \
+            w = kalm__bytes_neon(b); \
+            KALM__REP_##pairs(KALM__MM_C) \
+            w = kalm__bytes_neon(b + 16); \
+            KALM__REP_##pairs(KALM__MM_D) \
+            w = kalm__bytes_neon(b + 32); \
+            KALM__REP_##pairs(KALM__MM_E) \
+            w = kalm__bytes_neon(b + 48); \
+            KALM__REP_##pairs(KALM__MM_F) \
+            w = kalm__bytes_neon(b + 64); \
+            KALM__REP_##pairs(KALM__MM_G) \
+            w = kalm__bytes_neon(b + 80); \
+            KALM__REP_##pairs(KALM__MM_H) \
+            w = kalm__bytes_neon(b + 96); \
+            KALM__REP_##pairs(KALM__MM_I) \
+            w = kalm__bytes_neon(b + 112); \
+            KALM__REP_##pairs(KALM__MM_J) \
+        } \
+        KALM__REP_##pairs(KALM__MM_PUT) \
+    }
+KALM__MM_TILE(2) KALM__MM_TILE(3)
+
+/* by rows; those of up to KALM__MM_DIRECT are sdot's */
+static const kalm__tile_fn kalm__q8_tiles_i8mm[KALM__DOT_TILE] = {
+    NULL, NULL, NULL, kalm__q8_2x1_i8mm, kalm__q8_3x1_i8mm, kalm__q8_3x1_i8mm
+};
+
+/* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
+KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t lines, unsigned char *out)
+{
+    size_t line, i;
+    for (line = 0; line < lines; line += 2, panel += 128, out += 128)
+        for (i = 0; i < 4; i++) {
+            int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
+            int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));
+            vst1q_s32((int32_t *)(void *)(out + 32 * i), vzip1q_s32(a, b));
+            vst1q_s32((int32_t *)(void *)(out + 32 * i + 16), vzip2q_s32(a, b));
+        }
+}
+#endif
+
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
+
+/* 16 nibbles in bytes: codebook entries times their outputs' multipliers; vrshrn is the rounding blocks.h asks for. */
+KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, int8x16_t codebook, int8x16_t m)
+{
+    int8x16_t v;
+#if KALM__NEON64
+    v = vqtbl1q_s8(codebook, nibbles);
+#else
+    int8x8x2_t table;
+    table.val[0] = vget_low_s8(codebook), table.val[1] = vget_high_s8(codebook);
+    v = vcombine_s8(vtbl2_s8(table, vreinterpret_s8_u8(vget_low_u8(nibbles))),
+                    vtbl2_s8(table, vreinterpret_s8_u8(vget_high_u8(nibbles))));
+#endif
+    vst1q_s8((int8_t *)out, vcombine_s8(vrshrn_n_s16(vmull_s8(vget_low_s8(v), vget_low_s8(m)), 6),
+                                        vrshrn_n_s16(vmull_s8(vget_high_s8(v), vget_high_s8(m)), 6)));
+}
+
+KALM__FN void kalm__unpack_q4_neon(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    int8x16_t codebook = vld1q_s8(kalm__q4_codebook);
+    (void)type;
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        uint8x16_t bytes = vld1q_u8(m);
+        uint8x16x2_t twice = vzipq_u8(bytes, bytes);
+        uint16x8x2_t low = vzipq_u16(vreinterpretq_u16_u8(twice.val[0]), vreinterpretq_u16_u8(twice.val[0]));
+        uint16x8x2_t high = vzipq_u16(vreinterpretq_u16_u8(twice.val[1]), vreinterpretq_u16_u8(twice.val[1]));
+        int8x16_t of[4];
+        of[0] = vreinterpretq_s8_u16(low.val[0]), of[1] = vreinterpretq_s8_u16(low.val[1]);
+        of[2] = vreinterpretq_s8_u16(high.val[0]), of[3] = vreinterpretq_s8_u16(high.val[1]);
+        for (t = 0; t < 4; t++)
+            for (i = 0; i < 4; i++) {
+                uint8x16_t v = vld1q_u8(nibbles + 64 * t + 16 * i);
+                kalm__q4_bytes_neon(q + 64 * t + 16 * i, vandq_u8(v, vdupq_n_u8(15)), codebook, of[i]);
+                kalm__q4_bytes_neon(q + 64 * (t + 4) + 16 * i, vshrq_n_u8(v, 4), codebook, of[i]);
+            }
+    }
+}
+
+/* ---- float tiles --------------------------------------------------------------------------------------- */
+
+KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x4_t w)
+{
+#if KALM__NEON64
+    return vfmaq_f32(acc, x, w);
+#else
+    return vmlaq_f32(acc, x, w);
+#endif
+}
+
+#define KALM__NEON_FZERO(r) float32x4_t c##r = vdupq_n_f32(0.0f), d##r = c##r, e##r = c##r, f##r = c##r;
+#define KALM__NEON_FSTEP(r) \
+    x = vld1q_dup_f32(a + r); \
+    c##r = kalm__fma_neon(c##r, x, w0); \
+    d##r = kalm__fma_neon(d##r, x, w1); \
+    e##r = kalm__fma_neon(e##r, x, w2); \
+    f##r = kalm__fma_neon(f##r, x, w3);
+#define KALM__NEON_FPUT(r) kalm__write_neon(job, r, c##r, d##r, e##r, f##r);
+#define KALM__NEON_FTILE_OF(n) \
+    KALM__FN void kalm__f32_##n##x1_neon(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##n(KALM__NEON_FZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
+            float32x4_t w0 = vld1q_f32(b), w1 = vld1q_f32(b + 4), w2 = vld1q_f32(b + 8), w3 = vld1q_f32(b + 12), x; \
+            KALM__REP_##n(KALM__NEON_FSTEP) \
+        } \
+        KALM__REP_##n(KALM__NEON_FPUT) \
+    }
+KALM__NEON_FTILE_OF(1) KALM__NEON_FTILE_OF(2)
+#if KALM__NEON64
+KALM__NEON_FTILE_OF(3) KALM__NEON_FTILE_OF(4) KALM__NEON_FTILE_OF(5) KALM__NEON_FTILE_OF(6)
+#endif
+
+static const kalm__tile_fn kalm__f32_tiles_neon[KALM__NEON_FTILE] = {
+    kalm__f32_1x1_neon, kalm__f32_2x1_neon
+#if KALM__NEON64
+    , kalm__f32_3x1_neon, kalm__f32_4x1_neon, kalm__f32_5x1_neon, kalm__f32_6x1_neon
+#endif
+};
+
+KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__BF16)
+        for (k = 0; k < 16 * cols; k += 4)
+            vst1q_f32(v + k, vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(half + k)), 16)));
+    else
+        for (k = 0; k < 16 * cols; k += 4) {
+#if KALM__NEON64
+            vst1q_f32(v + k, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half + k))));
+#else                                  /* the conversion is an extension there */
+            v[k] = kalm__from_f16(half[k]), v[k + 1] = kalm__from_f16(half[k + 1]);
+            v[k + 2] = kalm__from_f16(half[k + 2]), v[k + 3] = kalm__from_f16(half[k + 3]);
+#endif
+        }
+}
+
+/* ---- the sets -------------------------------------------------------------------------------------------- */
+
+static const kalm__tiles kalm__tiles_f32_neon = {
+    KALM__NEON_FTILE, 0, 0,                                 /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
+    NULL, kalm__f32_tiles_neon, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_neon = {
+    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
+    NULL, kalm__q8_tiles_neon, NULL                         /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_neon = {
+    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
+    NULL, kalm__int16_tiles_neon, NULL                      /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_neon = {
+    "neon", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_neon, &kalm__tiles_q8_neon, &kalm__tiles_q16_neon },
+    kalm__pack_split16_neon, kalm__multiply_high_neon
+};
+
+#if KALM__HAVE_DOT
+static const kalm__tiles kalm__tiles_q8_dotprod = {
+    KALM__DOT_TILE, 0, 0,                                   /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
+    NULL, kalm__q8_tiles_dot, NULL                          /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_dotprod = {
+    "dotprod", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_dotprod, &kalm__tiles_q8_dotprod, &kalm__tiles_q16_neon },
+    kalm__pack_split16_neon, kalm__multiply_high_neon
+};
+#endif
+
+#if KALM__HAVE_DOT && KALM__HAVE_MM
+static const kalm__tiles kalm__tiles_q8_i8mm = {
+    KALM__DOT_TILE, 1, KALM__MM_DIRECT,                     /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
+    kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL           /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_i8mm = {
+    "i8mm", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_i8mm, &kalm__tiles_q8_i8mm, &kalm__tiles_q16_neon },
+    kalm__pack_split16_i8mm, kalm__multiply_high_neon
+};
+#endif
+
+#endif
+#endif
+/* ---- end src/kernels_neon.h ---- */
+/* ---- begin src/kernels_wasm.h ---- */
+/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
+
+   i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
+   are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
+   8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
+   Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
+#ifndef KALM__KERNELS_WASM_H
+#define KALM__KERNELS_WASM_H
+
+
+#if KALM__WASM
+
+#include <wasm_simd128.h>
+
+enum { KALM__WASM_TILE = 2, KALM__WASM_DIRECT = 1 };
+
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* Four floats at x + k, zeros behind cols, which is not read. */
+KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
+{
+    float some[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+    if (k + 4 <= cols) return wasm_v128_load(x + k);
+    if (k < cols) memcpy(some, x + k, (cols - k) * sizeof(float));
+    return wasm_v128_load(some);
+}
+
+KALM__FN float kalm__one_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
+{
+    v128_t m = wasm_f32x4_splat(0.0f), n = m;
+    size_t k;
+    float largest[4];
+    /* pmax(a, b) is a < b ? b : a, one instruction where max, which must order zeros and NaN, takes many */
+    for (k = 0; k + 8 <= cols; k += 8) {
+        m = wasm_f32x4_pmax(m, wasm_f32x4_abs(wasm_v128_load(x + k)));
+        n = wasm_f32x4_pmax(n, wasm_f32x4_abs(wasm_v128_load(x + k + 4)));
+    }
+    for (; k < cols; k += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(kalm__load_wasm(x, k, cols)));
+    wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
+    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+}
+
+/* Nearest, ties to even, in the low half of each lane: adding 1.5 * 2^23 pushes the fraction out. */
+KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
+{
+    v128_t v = wasm_f32x4_add(wasm_f32x4_mul(x, inverse), wasm_f32x4_splat(12582912.0f));
+    return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
+}
+
+KALM__FN void kalm__row_scales_wasm(kalm__four_rows *f, float limit)
+{
+    size_t i;
+    for (i = 0; i < f->n; i++) f->scale[i] = kalm__one_scale_wasm(f->x[i], f->cols, limit, &f->inverse[i]);
+}
+
+/* Rows as int16 into a tile, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_int16_wasm(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        v128_t by = wasm_f32x4_splat(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 8, out += 16 * height) {
+            v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), by),
+                                               kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), by));
+            if (height == 1) wasm_v128_store(out, q);
+            else {
+                wasm_v128_store32_lane(out, q, 0);
+                wasm_v128_store32_lane(out + 4 * height, q, 1);
+                wasm_v128_store32_lane(out + 8 * height, q, 2);
+                wasm_v128_store32_lane(out + 12 * height, q, 3);
+            }
+        }
+    }
+}
+
+KALM__FN void kalm__pack_floats_wasm(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, k, i;
+    for (i = 0; i < f->n; i++) {
+        float *out = (float *)(void *)f->tile + f->first + i;
+        const float *x = f->x[i];
+        for (k = 0; k < cols; k++) out[k * height] = x[k];
+    }
+}
+
+/* ---- results ------------------------------------------------------------------------------------------- */
+
+KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
+{
+    float *y = job->y + r * job->stride, all[16];
+    int whole = job->outputs >= 16;
+    float *to = whole ? y : all;
+    wasm_v128_store(to, a), wasm_v128_store(to + 4, b), wasm_v128_store(to + 8, c), wasm_v128_store(to + 12, d);
+    if (!whole) memcpy(y, all, job->outputs * sizeof(float));
+}
+
+KALM__INLINE v128_t kalm__scaled_wasm(v128_t acc, const float *scale, v128_t s)
+{
+    v128_t v = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(scale));
+    KALM__FENCE_V(v);
+    return wasm_f32x4_mul(v, s);
+}
+
+KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
+{
+    v128_t s = wasm_f32x4_splat(job->row_scale[r]);
+    kalm__write_wasm(job, r, kalm__scaled_wasm(a, job->scale, s), kalm__scaled_wasm(b, job->scale + 4, s),
+                     kalm__scaled_wasm(c, job->scale + 8, s), kalm__scaled_wasm(d, job->scale + 12, s));
+}
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+
+KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
+{
+    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
+}
+
+/* Two rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 widened */
+KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = job->steps;
+    v128_t c0 = wasm_i32x4_splat(0), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
+    for (step = 0; step < steps; step++, a += 8, b += 64) {
+        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 4);
+        w = wasm_v128_load(b), c0 = kalm__dot16_wasm(c0, x, w), c1 = kalm__dot16_wasm(c1, z, w);
+        w = wasm_v128_load(b + 16), d0 = kalm__dot16_wasm(d0, x, w), d1 = kalm__dot16_wasm(d1, z, w);
+        w = wasm_v128_load(b + 32), e0 = kalm__dot16_wasm(e0, x, w), e1 = kalm__dot16_wasm(e1, z, w);
+        w = wasm_v128_load(b + 48), f0 = kalm__dot16_wasm(f0, x, w), f1 = kalm__dot16_wasm(f1, z, w);
+    }
+    kalm__store_wasm(job, 0, c0, d0, e0, f0);
+    kalm__store_wasm(job, 1, c1, d1, e1, f1);
+}
+
+/* One row */
+KALM__FN void kalm__int16_1x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = job->steps;
+    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
+    for (step = 0; step < steps; step++, a += 4, b += 64) {
+        v128_t x = wasm_v128_load32_splat(a);
+        c = kalm__dot16_wasm(c, x, wasm_v128_load(b)), d = kalm__dot16_wasm(d, x, wasm_v128_load(b + 16));
+        e = kalm__dot16_wasm(e, x, wasm_v128_load(b + 32)), f = kalm__dot16_wasm(f, x, wasm_v128_load(b + 48));
+    }
+    kalm__store_wasm(job, 0, c, d, e, f);
+}
+
+/* The sums of a's and b's neighbouring lanes */
+KALM__INLINE v128_t kalm__add_pairs_wasm(v128_t a, v128_t b)
+{
+    return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+
+/* One row x one q8 panel, widened as it goes: each accumulator has two halves of the sums of two outputs. */
+KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
+{
+    const unsigned char *a = job->acts, *b = job->weights;
+    size_t step, steps = job->steps;
+    v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c, g = c, h = c, i = c, j = c, w;
+    for (step = 0; step < steps; step++, a += 8, b += 64) {
+        v128_t x = wasm_v128_load64_splat(a);
+        w = wasm_v128_load(b);
+        c = kalm__dot16_wasm(c, x, wasm_i16x8_extend_low_i8x16(w)), d = kalm__dot16_wasm(d, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 16);
+        e = kalm__dot16_wasm(e, x, wasm_i16x8_extend_low_i8x16(w)), f = kalm__dot16_wasm(f, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 32);
+        g = kalm__dot16_wasm(g, x, wasm_i16x8_extend_low_i8x16(w)), h = kalm__dot16_wasm(h, x, wasm_i16x8_extend_high_i8x16(w));
+        w = wasm_v128_load(b + 48);
+        i = kalm__dot16_wasm(i, x, wasm_i16x8_extend_low_i8x16(w)), j = kalm__dot16_wasm(j, x, wasm_i16x8_extend_high_i8x16(w));
+    }
+    kalm__store_wasm(job, 0, kalm__add_pairs_wasm(c, d), kalm__add_pairs_wasm(e, f), kalm__add_pairs_wasm(g, h),
+                     kalm__add_pairs_wasm(i, j));
+}
+
+/* A q8 panel as int16 [cols32 / 2][16][2] */
+KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t lines, unsigned char *out)
+{
+    size_t i;
+    for (; lines; lines--, panel += 64, out += 128)
+        for (i = 0; i < 4; i++) {
+            v128_t w = wasm_v128_load(panel + 16 * i);
+            v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+            wasm_v128_store(out + 16 * i, wasm_i16x8_extend_low_i8x16(halves));
+            wasm_v128_store(out + 64 + 16 * i, wasm_i16x8_extend_high_i8x16(halves));
+        }
+}
+
+/* ---- q4 ------------------------------------------------------------------------------------------------ */
+
+/* 16 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
+KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t m)
+{
+    v128_t v = wasm_i8x16_swizzle(codebook, nibbles), half = wasm_i16x8_splat(32);
+    v128_t low = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_low_i8x16(v, m), half), 6);
+    v128_t high = wasm_i16x8_shr(wasm_i16x8_add(wasm_i16x8_extmul_high_i8x16(v, m), half), 6);
+    return wasm_i8x16_narrow_i16x8(low, high);
+}
+
+KALM__FN void kalm__unpack_q4_wasm(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
+    const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
+    unsigned char *q = (unsigned char *)out;
+    v128_t codebook = wasm_v128_load(kalm__q4_codebook);
+    (void)type;
+    for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
+        v128_t all = wasm_v128_load(m), of[4];
+        of[0] = wasm_i8x16_shuffle(all, all, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+        of[1] = wasm_i8x16_shuffle(all, all, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+        of[2] = wasm_i8x16_shuffle(all, all, 8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11);
+        of[3] = wasm_i8x16_shuffle(all, all, 12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15);
+        for (t = 0; t < 4; t++)
+            for (i = 0; i < 4; i++) {
+                v128_t v = wasm_v128_load(nibbles + 64 * t + 16 * i);
+                wasm_v128_store(q + 64 * t + 16 * i,
+                                kalm__q4_bytes_wasm(wasm_v128_and(v, wasm_i8x16_splat(15)), codebook, of[i]));
+                wasm_v128_store(q + 64 * (t + 4) + 16 * i, kalm__q4_bytes_wasm(wasm_u8x16_shr(v, 4), codebook, of[i]));
+            }
+    }
+}
+
+/* ---- float tiles --------------------------------------------------------------------------------------- */
+
+KALM__INLINE v128_t kalm__multiply_add_wasm(v128_t acc, v128_t x, v128_t w)
+{
+    return wasm_f32x4_add(acc, wasm_f32x4_mul(x, w));
+}
+
+KALM__FN void kalm__f32_2x1_wasm(const kalm__tile_job *job)
+{
+    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
+    size_t step, steps = job->steps;
+    v128_t c0 = wasm_f32x4_splat(0.0f), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
+    for (step = 0; step < steps; step++, a += 2, b += 16) {
+        v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 1);
+        w = wasm_v128_load(b), c0 = kalm__multiply_add_wasm(c0, x, w), c1 = kalm__multiply_add_wasm(c1, z, w);
+        w = wasm_v128_load(b + 4), d0 = kalm__multiply_add_wasm(d0, x, w), d1 = kalm__multiply_add_wasm(d1, z, w);
+        w = wasm_v128_load(b + 8), e0 = kalm__multiply_add_wasm(e0, x, w), e1 = kalm__multiply_add_wasm(e1, z, w);
+        w = wasm_v128_load(b + 12), f0 = kalm__multiply_add_wasm(f0, x, w), f1 = kalm__multiply_add_wasm(f1, z, w);
+    }
+    kalm__write_wasm(job, 0, c0, d0, e0, f0);
+    kalm__write_wasm(job, 1, c1, d1, e1, f1);
+}
+
+KALM__FN void kalm__f32_1x1_wasm(const kalm__tile_job *job)
+{
+    const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights;
+    size_t step, steps = job->steps;
+    v128_t c = wasm_f32x4_splat(0.0f), d = c, e = c, f = c;
+    for (step = 0; step < steps; step++, a++, b += 16) {
+        v128_t x = wasm_v128_load32_splat(a);
+        c = kalm__multiply_add_wasm(c, x, wasm_v128_load(b)), d = kalm__multiply_add_wasm(d, x, wasm_v128_load(b + 4));
+        e = kalm__multiply_add_wasm(e, x, wasm_v128_load(b + 8)), f = kalm__multiply_add_wasm(f, x, wasm_v128_load(b + 12));
+    }
+    kalm__write_wasm(job, 0, c, d, e, f);
+}
+
+KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t cols, void *out)
+{
+    const uint16_t *half = (const uint16_t *)panel;
+    float *v = (float *)out;
+    size_t k;
+    if (type == KALM__BF16)
+        for (k = 0; k < 16 * cols; k += 4)
+            wasm_v128_store(v + k, wasm_i32x4_shl(wasm_u32x4_load16x4(half + k), 16));
+    else
+        for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
+}
+
+/* ---- the set --------------------------------------------------------------------------------------------- */
+
+static const kalm__tile_fn kalm__q8_tiles_wasm[KALM__WASM_DIRECT] = { kalm__q8_1x1_wasm };
+static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { kalm__int16_1x1_wasm, kalm__int16_2x1_wasm };
+static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { kalm__f32_1x1_wasm, kalm__f32_2x1_wasm };
+
+static const kalm__tiles kalm__tiles_f32_wasm = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__f32_tiles_wasm, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_wasm = {
+    KALM__WASM_TILE, 0, KALM__WASM_DIRECT,                  /* most, even, direct */
+    KALM__Q8, KALM__Q16, 2, 0,                              /* form, prepared, input_bytes, sums */
+    kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
+    kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL       /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_wasm = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
+    NULL, kalm__int16_tiles_wasm, NULL                      /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_wasm = {
+    "wasm", &kalm__table_wasm,
+    { &kalm__tiles_f32_wasm, &kalm__tiles_f32_wasm, &kalm__tiles_f32_wasm,
+      &kalm__tiles_q8_wasm, &kalm__tiles_q8_wasm, &kalm__tiles_q16_wasm },
+    NULL, NULL
+};
+
+#endif
+#endif
+/* ---- end src/kernels_wasm.h ---- */
+/* ---- begin src/kernels_wasm_relaxed.h ---- */
+/* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
+   "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
+
+   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
+   its eighth bit set. Where one has, engines differ:
+       ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
+                              -127..127 fit
+       x86, AVX-VNNI-INT8     x is signed: vpdpbssd
+       x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
+       other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
+   Keeping to seven bits would be exact everywhere: q_x + 127 = h + l with h and l of seven bits each, so that
+   sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w). But those are two products of 3 to 5 instructions each, where int16
+   need 4 in all; with VNNI the gain over int16 would be small, since there are two multiplications either way. So "wasmfma",
+   which is for the other x86, multiplies int16.
+   Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
+   bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
+   it, and is done again with instructions that leave nothing open if the answer is another one.
+
+   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with int16, 17.5 in wasmdot's tiles of 4 rows x 1 panel, which are
+   bound by 16 sdot and 4 dup on the vector ports; on x86 71 with int16, 19 in the 2 x 1 tiles of the others, which 16 registers
+   hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
+   matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
+   compiled natively: 93 and 221. */
+#ifndef KALM__KERNELS_WASM_RELAXED_H
+#define KALM__KERNELS_WASM_RELAXED_H
+
+
+#if KALM__WASM_RELAXED
+
+/* rows of a tile of bytes: accumulators for 32 registers, for 16 */
+enum { KALM__WASM_DOT_ROWS = 4, KALM__WASM_VNNI_ROWS = 2 };
+
+/* ---- float tiles --------------------------------------------------------------------------------------- */
+
+KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
+{
+#if __clang_major__ >= 17
+    return wasm_f32x4_relaxed_madd(x, w, acc);
+#else
+    return (v128_t)__builtin_wasm_relaxed_madd_f32x4((__f32x4)x, (__f32x4)w, (__f32x4)acc);
+#endif
+}
+
+#define KALM__WASM_ZERO(r) v128_t c##r = wasm_i32x4_splat(0), d##r = c##r, e##r = c##r, f##r = c##r;
+#define KALM__WASM_FMA(r) \
+    x = wasm_v128_load32_splat(a + r); \
+    c##r = kalm__fma_wasm(c##r, x, w0), d##r = kalm__fma_wasm(d##r, x, w1); \
+    e##r = kalm__fma_wasm(e##r, x, w2), f##r = kalm__fma_wasm(f##r, x, w3);
+#define KALM__WASM_FPUT(r) kalm__write_wasm(job, r, c##r, d##r, e##r, f##r);
+#define KALM__WASM_FMA_TILE(n) \
+    KALM__FN void kalm__f32_##n##x1_wasmfma(const kalm__tile_job *job) \
+    { \
+        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__REP_##n(KALM__WASM_ZERO) \
+        for (step = 0; step < steps; step++, a += n, b += 16) { \
+            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 4); \
+            v128_t w2 = wasm_v128_load(b + 8), w3 = wasm_v128_load(b + 12), x; \
+            KALM__REP_##n(KALM__WASM_FMA) \
+        } \
+        KALM__REP_##n(KALM__WASM_FPUT) \
+    }
+KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
+
+static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { kalm__f32_1x1_wasmfma, kalm__f32_2x1_wasmfma };
+static const kalm__tiles kalm__tiles_f32_wasmfma = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__f32_tiles_wasmfma, NULL                     /* direct_tiles, one, two */
+};
+static const kalm__kernels kalm__kernels_wasmfma = {
+    "wasmfma", &kalm__table_wasm,
+    { &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma,
+      &kalm__tiles_q8_wasm, &kalm__tiles_q8_wasm, &kalm__tiles_q16_wasm },
+    NULL, NULL
+};
+
+/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
+
+/* Rows into a tile, with their signs or + 128. high: the rows are split16, and these are their high bytes: rounded where the low
+   ones have a sign. */
+KALM__INLINE void kalm__pack_bytes_wasm(const kalm__four_rows *f, int with_sign, uint8_t *high)
+{
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    v128_t flip = wasm_i16x8_splat(with_sign ? 0 : 128);
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        v128_t by = wasm_f32x4_splat(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 8, out += 8 * height) {
+            v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), by),
+                                               kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), by));
+            if (high) {
+                v128_t h = wasm_i16x8_shr(with_sign ? wasm_i16x8_add(u, wasm_i16x8_splat(128)) : u, 8);
+                wasm_v128_store64_lane(high + i * KALM__SPLIT16_COLS + k, wasm_u8x16_narrow_i16x8(h, h), 0);
+                u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
+            } else u = wasm_i16x8_add(u, flip);
+            u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
+            if (height == 1) wasm_v128_store64_lane(out, u, 0);
+            else {
+                wasm_v128_store32_lane(out, u, 0);
+                wasm_v128_store32_lane(out + 4 * height, u, 1);
+            }
+        }
+    }
+}
+KALM__FN void kalm__pack_signed_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 1, NULL); }
+KALM__FN void kalm__pack_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 0, NULL); }
+KALM__FN void kalm__split_signed_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 1, f->high); }
+KALM__FN void kalm__split_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 0, f->high); }
+
+/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+
+/* Does the instruction, here and now, multiply as it was when it was tried? One more product onto a sum that is there, of the
+   bytes in which engines differ. job->sum: bytes are without a sign. */
+KALM__INLINE int kalm__dot_holds(const kalm__tile_job *job, v128_t acc)
+{
+    v128_t more = kalm__relaxed_dot(acc, wasm_i8x16_splat(127), wasm_i8x16_splat(job->sum ? -1 : -127));
+    return wasm_i32x4_extract_lane(wasm_i32x4_sub(more, acc), 0) == (job->sum ? 4 * 127 * 255 : -4 * 127 * 127);
+}
+
+/* The same sum from instructions that leave nothing open */
+KALM__INLINE v128_t kalm__plain_dot_wasm(const kalm__tile_job *job, v128_t acc, v128_t w, v128_t x)
+{
+    v128_t low = job->sum ? wasm_u16x8_extend_low_u8x16(x) : wasm_i16x8_extend_low_i8x16(x);
+    return wasm_i32x4_add(acc, kalm__add_pairs_wasm(wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_low_i8x16(w)),
+                                                    wasm_i32x4_dot_i16x8(low, wasm_i16x8_extend_high_i8x16(w))));
+}
+
+/* What four outputs' sums begin with: bytes + 128 give 128 times the sum of the weights too much */
+KALM__INLINE v128_t kalm__begin_wasm(const kalm__tile_job *job, size_t at)
+{
+    return job->sum ? wasm_i32x4_neg(wasm_i32x4_shl(wasm_v128_load(job->sum + at), 7)) : wasm_i32x4_splat(0);
+}
+
+/* A tile of height rows, row by row: for engines that were not what they seemed */
+KALM__NOINLINE KALM__FN void kalm__q8_plainly_wasm(const kalm__tile_job *job, size_t height)
+{
+    size_t r, step;
+    for (r = 0; r < height; r++) {
+        const unsigned char *a = job->acts + 4 * r, *b = job->weights;
+        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4);
+        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12);
+        for (step = 0; step < job->steps; step++, a += 4 * height, b += 64) {
+            v128_t x = wasm_v128_load32_splat(a);
+            c = kalm__plain_dot_wasm(job, c, wasm_v128_load(b), x);
+            d = kalm__plain_dot_wasm(job, d, wasm_v128_load(b + 16), x);
+            e = kalm__plain_dot_wasm(job, e, wasm_v128_load(b + 32), x);
+            f = kalm__plain_dot_wasm(job, f, wasm_v128_load(b + 48), x);
+        }
+        kalm__store_wasm(job, r, c, d, e, f);
+    }
+}
+
+#define KALM__WASM_BEGIN(r) v128_t c##r = c, d##r = d, e##r = e, f##r = f;
+#define KALM__WASM_DOTS(r) \
+    c##r = kalm__relaxed_dot(c##r, w0, x), d##r = kalm__relaxed_dot(d##r, w1, x); \
+    e##r = kalm__relaxed_dot(e##r, w2, x), f##r = kalm__relaxed_dot(f##r, w3, x);
+#define KALM__WASM_DOT(r) x = wasm_v128_load32_splat(a + 4 * r); KALM__WASM_DOTS(r)
+/* Four rows' inputs in one load: then a dup each, where V8 makes two additions and a load of a load32_splat */
+#define KALM__WASM_DOT_OF4(r) x = wasm_i32x4_shuffle(four, four, r, r, r, r); KALM__WASM_DOTS(r)
+#define KALM__WASM_PUT(r) kalm__store_wasm(job, r, c##r, d##r, e##r, f##r);
+#define KALM__WASM_DOT_TILE(n, load, each_row) \
+    KALM__FN void kalm__q8_##n##x1_relaxed(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        v128_t c = kalm__begin_wasm(job, 0), d = kalm__begin_wasm(job, 4); \
+        v128_t e = kalm__begin_wasm(job, 8), f = kalm__begin_wasm(job, 12); \
+        int held = kalm__dot_holds(job, c); \
+        KALM__REP_##n(KALM__WASM_BEGIN) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            v128_t w0 = wasm_v128_load(b), w1 = wasm_v128_load(b + 16); \
+            v128_t w2 = wasm_v128_load(b + 32), w3 = wasm_v128_load(b + 48), x load; \
+            each_row \
+        } \
+        if (!KALM__LIKELY(held && kalm__dot_holds(job, c0))) { \
+            kalm__q8_plainly_wasm(job, n); \
+            return; \
+        } \
+        KALM__REP_##n(KALM__WASM_PUT) \
+    }
+#define KALM__WASM_FOUR , four = wasm_v128_load(a)
+KALM__WASM_DOT_TILE(1, , KALM__REP_1(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(2, , KALM__REP_2(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(3, , KALM__REP_3(KALM__WASM_DOT))
+KALM__WASM_DOT_TILE(4, KALM__WASM_FOUR, KALM__REP_4(KALM__WASM_DOT_OF4))
+
+static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
+    kalm__q8_1x1_relaxed, kalm__q8_2x1_relaxed, kalm__q8_3x1_relaxed, kalm__q8_4x1_relaxed
+};
+
+/* High bytes have seven bits: here the instruction is exact as it is promised. */
+KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
+{
+    uint8_t lines[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    if (!count) return 0;
+    for (p = 0; 16 * p < w->rows; p++) {
+        v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
+        float all[16];
+        for (l = 0; l < count; l++) {
+            const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)lines[l];
+            v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)lines[l]);
+            c = kalm__relaxed_dot(c, wasm_v128_load(b), x), d = kalm__relaxed_dot(d, wasm_v128_load(b + 16), x);
+            e = kalm__relaxed_dot(e, wasm_v128_load(b + 32), x), f = kalm__relaxed_dot(f, wasm_v128_load(b + 48), x);
+        }
+        wasm_v128_store(all, wasm_f32x4_convert_i32x4(c)), wasm_v128_store(all + 4, wasm_f32x4_convert_i32x4(d));
+        wasm_v128_store(all + 8, wasm_f32x4_convert_i32x4(e)), wasm_v128_store(all + 12, wasm_f32x4_convert_i32x4(f));
+        memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
+    }
+    return 1;
+}
+
+/* ---- the sets -------------------------------------------------------------------------------------------- */
+
+#define KALM__RELAXED_SET(name, most, sums, sign) \
+    static const kalm__tiles kalm__tiles_q8_##name = { \
+        most, 0, 0,                                             /* most, even, direct */ \
+        KALM__Q8, KALM__Q8, 1, sums,                            /* form, prepared, input_bytes, sums */ \
+        kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
+        NULL, kalm__q8_tiles_relaxed, NULL                      /* direct_tiles, one, two */ \
+    }; \
+    static const kalm__kernels kalm__kernels_##name = { \
+        #name, &kalm__table_wasm, \
+        { &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, \
+          &kalm__tiles_q8_##name, &kalm__tiles_q8_##name, &kalm__tiles_q16_wasm }, \
+        kalm__split_##sign##_wasm, kalm__multiply_high_relaxed \
+    };
+KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 0, signed)
+KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 0, signed)
+KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 1, unsigned)
+
+#endif
+#endif
+/* ---- end src/kernels_wasm_relaxed.h ---- */
+/* ---- begin src/kernel_sets.h ---- */
+/* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
+   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+#ifndef KALM__KERNEL_SETS_H
+#define KALM__KERNEL_SETS_H
+
+
+typedef struct kalm__set_entry {
+    unsigned             needs;        /* KALM__CPU_ bits */
+    const kalm__kernels *kernels;
+} kalm__set_entry;
+
+static const kalm__set_entry kalm__set_table[] = {
+#if KALM__HAVE_AVX512
+    { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
+#endif
+#if KALM__HAVE_AVX512BF16
+    { KALM__CPU_AVX512VNNI | KALM__CPU_AVX512BF16, &kalm__kernels_avx512bf16 },   /* by name alone, see there */
+#endif
+#if KALM__HAVE_AVXVNNI
+    { KALM__CPU_AVX2 | KALM__CPU_AVXVNNI, &kalm__kernels_avxvnni },
+#endif
+#if KALM__X86
+    { KALM__CPU_AVX2, &kalm__kernels_avx2 },
+#endif
+#if KALM__NEON
+#  if KALM__HAVE_DOT && KALM__HAVE_MM
+    { KALM__CPU_DOTPROD | KALM__CPU_I8MM, &kalm__kernels_i8mm },
+#  endif
+#  if KALM__HAVE_DOT
+    { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
+#  endif
+    { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__WASM_RELAXED
+    { KALM__CPU_SDOT, &kalm__kernels_wasmdot },
+    { KALM__CPU_VNNI8, &kalm__kernels_wasmvnni8 },
+    { KALM__CPU_VNNI, &kalm__kernels_wasmvnni },
+    { 0, &kalm__kernels_wasmfma },
+#endif
+#if KALM__WASM
+    { 0, &kalm__kernels_wasm },
+#endif
+    { 0, &kalm__kernels_scalar }
+};
+
+/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
+KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
+{
+    unsigned have = kalm__cpu_features();
+    size_t at;
+    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
+        if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
+    return NULL;
+}
+
+/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
+KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
+{
+    size_t i;
+    const kalm__kernels *set;
+    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
+        if (!name || strcmp(name, set->name) == 0) return set;
+    return NULL;
+}
+
+#endif
+/* ---- end src/kernel_sets.h ---- */
+
+/* Products among threads, and attention. */
 /* ---- begin src/matmul.h ---- */
 /* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
    the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
@@ -10511,7 +10207,7 @@ KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
 typedef struct kalm__backend {
     const kalm__kernels *kernels;
-    const kalm__ops     *ops;
+    const kalm__ops     *ops;          /* kernels->ops */
     kalm__pool          *pool;
     unsigned char       *scratch;      /* [workers][scratch_size] */
     size_t               scratch_size;
@@ -10531,7 +10227,7 @@ enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
    gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads, int whole)
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole)
 {
     size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
     c->rows = rows;
@@ -10542,7 +10238,7 @@ KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t 
         c->panel_step = kalm__max(1, panels / wanted);
     while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
            c->row_step > 2 * KALM__FEW_ROWS && !whole)
-        c->row_step = kalm__round_up((c->row_step + 1) / 2, acts_step);
+        c->row_step = kalm__round_up((c->row_step + 1) / 2, KALM__ACTS_STEP);
     c->across = (panels + c->panel_step - 1) / c->panel_step;
     return c->across * ((rows + c->row_step - 1) / c->row_step);
 }
@@ -10585,6 +10281,24 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
         m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
+/* Rows and panels of a product with w[which] to y, from its first row and panel on. */
+KALM__INLINE void kalm__multiply(const kalm__product *p, int which, size_t row, size_t n, size_t panel, size_t count, float *y,
+                                 size_t stride, void *scratch)
+{
+    kalm__matmul_job m;
+    m.w = p->w[which];
+    m.acts = p->acts;
+    m.rows = p->block;
+    m.row0 = p->row0 + row;
+    m.n = n;
+    m.panel0 = panel;
+    m.panels = count;
+    m.y = y;
+    m.stride = stride;
+    m.scratch = scratch;
+    kalm__matmul(p->backend->kernels, &m);
+}
+
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
@@ -10592,8 +10306,7 @@ KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
     float *y;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     y = p->y + row * p->stride + panel * 16;
-    p->backend->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
-                                kalm__scratch(p->backend, worker));
+    kalm__multiply(p, 0, row, n, panel, count, y, p->stride, kalm__scratch(p->backend, worker));
     if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
@@ -10613,11 +10326,10 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                           p.residual != NULL), task, &p);
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
 }
 
-/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
    residual rows n counts their second planes, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
                            size_t n, float *y, size_t stride, const kalm__residual *residual)
@@ -10638,7 +10350,6 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    const kalm__kernels *k = p->backend->kernels;
     size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
     unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
@@ -10646,8 +10357,8 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     scratch += kalm__geglu_scratch();
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-    k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
-    k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
+    kalm__multiply(p, 0, row, n, panel, count, gate, wide, scratch);
+    kalm__multiply(p, 1, row, n, panel, count, up, wide, scratch);
     if (p->residual) {
         kalm__add_residual(p->backend, p->residual, gate, wide, width);
         kalm__add_residual(p->backend, p->residual, up, wide, width);
@@ -10666,8 +10377,8 @@ KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, cons
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
-/* Rows a task prepares at once: about 16, in whole acts_steps. */
-KALM__INLINE size_t kalm__row_step(const kalm__backend *m) { return kalm__round_up(16, m->kernels->acts_step); }
+/* Rows that a task prepares and packs at once. */
+enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 
 #endif
 /* ---- end src/matmul.h ---- */
@@ -10943,9 +10654,10 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     s->top = (float *)kalm__take(&a, rows * f);
     s->total = (float *)kalm__take(&a, rows * f);
     s->factor = (float *)kalm__take(&a, rows * f);
-    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
-    s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
-    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
+    s->acts_q = kalm__take(&a, kalm__acts_bytes(k, h->type, rows, h->head_dim));
+    s->acts_p = kalm__take(&a, kalm__acts_bytes(k, values, rows, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(kalm__matmul_scratch(k, h->type, h->head_dim),
+                                           kalm__matmul_scratch(k, values, KALM__KEY_BLOCK)));
     if (h->type == KALM__F32) return a.taken;
     s->product_high = (float *)kalm__take(&a, h->head_dim * f);
     s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
@@ -11001,9 +10713,10 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
     const kalm__kernels *kern = a->backend->kernels;
     size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
     int wide = a->shape.type != KALM__F32;
-    if (wide) kern->pack_split16(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
-    else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
-    kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
+    kalm__block block = kalm__block_of(m->type, rows, m->cols, s->acts_p);
+    if (wide) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
+    else kalm__pack(kern, block, 0, rows, s->scores, KALM__KEY_BLOCK);
+    kalm__multiply_block(kern, m, &block, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
         float *sum = s->sum + r * dim;
         float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
@@ -11027,6 +10740,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
+    kalm__block block;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
 
     /* scores[r][j] = q[r] . k[first + j] */
@@ -11037,7 +10751,8 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     m.data = piece + first / 16 * kalm__panel_bytes(h->type, dim);
     if (quantised) m.scale = (const float *)key_scale + first;
     if (h->type == KALM__Q8) m.sum = (const int32_t *)key_sum + first;
-    kern->matmul(&m, s->acts_q, rows, 0, rows, 0, (n + 15) / 16, s->scores, KALM__KEY_BLOCK, s->matmul);
+    block = kalm__block_of(h->type, rows, dim, s->acts_q);
+    kalm__multiply_block(kern, &m, &block, s->scores, KALM__KEY_BLOCK, s->matmul);
 
     for (r = 0; r < rows; r++) {
         size_t from = first, to = end;
@@ -11080,7 +10795,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
             memcpy(s.q + r * group * dim, q + r * row + kv_head * group * dim, group * dim * sizeof(float));
         q = s.q;
     }
-    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, q, dim, dim);
+    kalm__pack(kern, kalm__block_of(a->shape.type, rows, dim, s.acts_q), 0, rows, q, dim);
     for (r = 0; r < rows; r++) {
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;
@@ -11794,7 +11509,7 @@ typedef struct kalm__memory {
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
     float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
-    float  *residual;                      /* [row_step + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
+    float  *residual;                      /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
                                           planes of its residual rows (matmul.h) */
     void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
@@ -11816,7 +11531,7 @@ struct kalm_context {
     kalm__backend  backend;
     size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
     size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
-    size_t         chunk;              /* a multiple of acts_step */
+    size_t         chunk;              /* a multiple of KALM__ACTS_STEP */
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
@@ -11845,7 +11560,7 @@ KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, in
     for (l = 0; l < s->shape.layers; l++)
         for (what = first; what <= last; what++) {
             const kalm__matrix *m = &s->layers[l].matrix[what];
-            most = kalm__max(most, k->acts_bytes(m->type, rows, m->cols));
+            most = kalm__max(most, kalm__acts_bytes(k, m->type, rows, m->cols));
         }
     return most;
 }
@@ -11857,7 +11572,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
     int what;
     for (l = 0; l < s->shape.layers; l++)
         for (what = 0; what <= KALM__T_DOWN; what++)
-            most = kalm__max(most, k->matmul_scratch(s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
+            most = kalm__max(most, kalm__matmul_scratch(k, s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
     return most;
 }
 
@@ -11889,14 +11604,14 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     }
     row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
                                          kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
-    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->backend)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + KALM__ROW_STEP));
     m->self = (unsigned char *)kalm__take(a, keys);
     m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
@@ -11904,7 +11619,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
-    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
+    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + KALM__ROW_STEP,
                                                kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
@@ -11936,7 +11651,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     if (!c->backend.kernels)
         return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
                           strlen(config->kernels));
-    c->backend.ops = kalm__pick_ops(c->backend.kernels);
+    c->backend.ops = c->backend.kernels->ops;
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
@@ -11950,7 +11665,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
-    c->chunk = KALM__CHUNK / c->backend.kernels->acts_step * c->backend.kernels->acts_step;
+    c->chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if KALM__THREADS == KALM__THREADS_NONE
@@ -12090,7 +11805,7 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
+    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, r->n - first), k, f;
     size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
     int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
@@ -12117,16 +11832,18 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
                                r->width);
     if (later) return;
     if (r->matrix == &r->layer->matrix[KALM__T_Q])
-        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts_in, r->n, first, count, source, r->width, r->width);
+        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n, r->width, r->c->memory.acts_in), first, count,
+                   source, r->width);
     else
-        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts, r->n + r->residual.count, first, count, source, r->width, r->width);
+        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n + r->residual.count, r->width, r->c->memory.acts), first, count,
+                   source, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
    of residual rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
+    size_t step = KALM__ROW_STEP, residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
@@ -12139,8 +11856,8 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     if (r->watch && r->matrix) r->watch(r->watcher, r, what);
     n += r->residual.count;
     if (r->residual.count)
-        r->c->backend.kernels->pack_acts(r->matrix->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
-                                         r->width);
+        kalm__pack(r->c->backend.kernels, kalm__block_of(r->matrix->type, n, r->width, r->c->memory.acts), last, n - last,
+                   r->c->memory.residual, r->width);
     r->residual.count = residual;
     return n;
 }
@@ -12151,7 +11868,7 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
 KALM__FN void kalm__find_residual(kalm__layer_run *r)
 {
     const kalm__memory *m = &r->c->memory;
-    size_t i, step = r->c->backend.kernels->acts_step;
+    size_t i, step = KALM__ACTS_STEP;
     r->residual.count = 0;
     if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     for (i = 0; i < r->n; i++) {
@@ -12301,7 +12018,7 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
-    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->backend.kernels->acts_step));
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
@@ -12790,7 +12507,7 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
+    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
     hidden_size = d->c->model->file.shape.hidden_size;
@@ -12800,19 +12517,21 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
         if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
     }
     if (d->planes == 1) {
-        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, count, rows, hidden_size, hidden_size);
+        kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
+                   rows, hidden_size);
         return;
     }
     memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to `second` */
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, step, rows, hidden_size, hidden_size);
+    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, step, rows, hidden_size);
     for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, d->second + first, count, rows, hidden_size, hidden_size);
+    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->second + first, count,
+               rows, hidden_size);
 }
 
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
     kalm_context *c = d->c;
-    size_t step = kalm__row_step(&c->backend);
+    size_t step = KALM__ROW_STEP;
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
     d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;

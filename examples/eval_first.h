@@ -74,7 +74,15 @@ EV__FN void ev_terms(kalm_text t, ev_term_call *call, void *user)
     char word[72], pair[8];
     size_t i = 0, n = 0, size, last = 0, ahead;
     while (i <= t.size) {
-        uint32_t c = i < t.size ? ev__lower(ev__get_utf8(t.data + i, t.size - i, &size)) : ' ';
+        unsigned char plain = i < t.size ? (unsigned char)t.data[i] : 0x80;
+        uint32_t c;
+        if (plain < 0x80 && ev__letter(plain)) {           /* most of most texts */
+            if (n < 64) word[n++] = (char)(plain >= 'A' && plain <= 'Z' ? plain + 32 : plain);
+            i++;
+            last = 0;
+            continue;
+        }
+        c = i < t.size ? ev__lower(ev__get_utf8(t.data + i, t.size - i, &size)) : ' ';
         if (i == t.size) size = 1;
         i += size;
         if (ev__letter(c) && !ev__no_spaces(c)) {
@@ -97,17 +105,15 @@ EV__FN void ev_terms(kalm_text t, ev_term_call *call, void *user)
     }
 }
 
-EV__FN int ev__stop_word(const char *s, size_t n)
+/* Lucene's English stop words. They are the first members of the set of terms, so that one look-up finds both. */
+EV__FN uint32_t ev__add_stop_words(ev_set *terms)
 {
-    static const char words[] = " a an and are as at be but by for if in into is it no not of on or such that the their then there "
-                                "these they this to was will with ";
-    char look[16];
-    if (n > 6) return 0;
-    look[0] = ' ';
-    memcpy(look + 1, s, n);
-    look[n + 1] = ' ';
-    look[n + 2] = 0;
-    return strstr(words, look) != NULL;
+    static const char *const words[] = { "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
+                                         "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these",
+                                         "they", "this", "to", "was", "will", "with" };
+    uint32_t i;
+    for (i = 0; i < sizeof words / sizeof *words; i++) ev_add(terms, kalm__text(words[i]));
+    return i;
 }
 
 /* ---- BM25 ------------------------------------------------------------------------------------------------------------------- */
@@ -116,7 +122,8 @@ typedef struct ev__best { float score; char *id; size_t size; } ev__best;
 
 typedef struct ev__bm25 {
     ev_data  *data;
-    ev_set    terms;                   /* of all queries */
+    ev_set    terms;                   /* stop words, and the terms of all queries */
+    uint32_t  stops;                   /* how many of them are stop words */
     uint64_t *df;                      /* [terms.count] documents that have the term */
     uint32_t *tf, *touched;            /* [terms.count] in this document; the terms that it has */
     size_t    touches, length;
@@ -135,12 +142,14 @@ EV__FN void ev__query_term(void *user, const char *term, size_t size)
 {
     ev__bm25 *b = (ev__bm25 *)user;
     kalm_text t;
+    uint32_t i;
     t.data = term;
     t.size = size;
-    if (ev__stop_word(term, size)) return;
+    i = ev_add(&b->terms, t);
+    if (i < b->stops) return;
     if (b->pair_count + 2 > b->pair_room)
         b->pairs = (uint32_t *)cmd_grow(b->pairs, (b->pair_room = b->pair_room ? b->pair_room * 2 : 1024) * sizeof *b->pairs);
-    b->pairs[b->pair_count++] = ev_add(&b->terms, t);
+    b->pairs[b->pair_count++] = i;
     b->pairs[b->pair_count++] = b->query;
 }
 
@@ -151,9 +160,9 @@ EV__FN void ev__doc_term(void *user, const char *term, size_t size)
     uint32_t i;
     t.data = term;
     t.size = size;
-    if (ev__stop_word(term, size)) return;
-    b->length++;
     i = ev_find(&b->terms, t);
+    if (i < b->stops) return;
+    b->length++;
     if (i != EV_NONE && !b->tf[i]++) b->touched[b->touches++] = i;
 }
 
@@ -163,6 +172,7 @@ EV__FN void ev__bm25_begin(ev__bm25 *b, ev_data *d, size_t depth)
     memset(b, 0, sizeof *b);
     b->data = d;
     b->depth = depth;
+    b->stops = ev__add_stop_words(&b->terms);
     for (i = 0; i < d->uses; i++) {
         b->query = d->use[i];
         ev_terms(d->query_text[d->use[i]], ev__query_term, b);

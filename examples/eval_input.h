@@ -26,10 +26,11 @@ EV__FN char *ev_copy(const char *s)
     return cmd_copy(kalm__text(s));
 }
 
-/* One more of what `text` says, at `line` of `file` (0: of the file as a whole). */
+/* One more of what `text` says, at `line` of `file` (0: of the file as a whole). notes NULL: nobody wants to know. */
 EV__FN void ev_notice(ev_notes *n, const char *file, uint64_t line, const char *text)
 {
     size_t i;
+    if (!n) return;
     for (i = 0; i < n->count; i++)
         if (strcmp(n->note[i].text, text) == 0 && strcmp(n->note[i].file, file) == 0) {
             n->note[i].count++;
@@ -46,7 +47,7 @@ EV__FN void ev_notice(ev_notes *n, const char *file, uint64_t line, const char *
 EV__FN void ev_notice_many(ev_notes *n, const char *file, uint64_t line, const char *text, uint64_t count)
 {
     size_t i;
-    if (!count) return;
+    if (!n || !count) return;
     ev_notice(n, file, line, text);
     for (i = 0; i < n->count; i++)
         if (strcmp(n->note[i].text, text) == 0 && strcmp(n->note[i].file, file) == 0) n->note[i].count += count - 1;
@@ -117,6 +118,17 @@ EV__FN FILE *ev_fopen(const char *path, const char *mode)
     return f;
 #else
     return fopen(path, mode);
+#endif
+}
+
+EV__FN void ev_remove(const char *path)
+{
+#if defined(_WIN32)
+    WCHAR *wide = kalm__wide_path(path);
+    if (wide) DeleteFileW(wide);
+    free(wide);
+#else
+    remove(path);
 #endif
 }
 
@@ -272,7 +284,7 @@ EV__FN int ev_next_line(ev_file *r, kalm_text *line)
         if (r->ended) return 0;
         seen = r->size - r->at;
         if (seen > EV_LINE_MOST) {
-            if (r->notes) ev_notice(r->notes, r->path, r->line + 1, "the line is longer than 64 MB; it is left out");
+            ev_notice(r->notes, r->path, r->line + 1, "the line is longer than 64 MB; it is left out");
             r->line++;
             r->at = r->size = 0;
             ev__skip_line(r);
@@ -393,7 +405,8 @@ EV__FN uint64_t ev_hash(const uint64_t key[2], const char *data, size_t size)
     for (i = 0; i <= whole; i += 8) {
         size_t n = i < whole ? 8 : size - whole;
         word = i < whole ? 0 : (uint64_t)size << 56;
-        for (k = 0; k < n; k++) word |= (uint64_t)(unsigned char)data[i + k] << (8 * k);
+        if (n == 8) word = kalm__u64(data + i);
+        else for (k = 0; k < n; k++) word |= (uint64_t)(unsigned char)data[i + k] << (8 * k);
         v[3] ^= word;
         ev__sip_round(v);
         v[0] ^= word;

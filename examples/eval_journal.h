@@ -119,7 +119,7 @@ EV__FN void ev_journal_close(ev_journal *w)
 {
     if (w->f && fclose(w->f)) die("cannot write %s: %s", w->path, strerror(errno));
     if (w->spool) fclose(w->spool);
-    if (w->spool_path) kalm__remove_file(w->spool_path);
+    if (w->spool_path) ev_remove(w->spool_path);
     free(w->line.data);
     w->f = w->spool = NULL;
 }
@@ -189,7 +189,7 @@ EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *m
     if (f) fclose(f);
 #if defined(_WIN32)
     fclose(w->spool);
-    kalm__remove_file(w->spool_path);
+    ev_remove(w->spool_path);
     if (rename(fresh, w->spool_path)) die("cannot rename %s: %s", fresh, strerror(errno));
     w->spool = ev_fopen(w->spool_path, "ab");
     if (!w->spool) die("cannot write %s: %s", w->spool_path, strerror(errno));

@@ -351,9 +351,9 @@ EV__FN void ev_run_finish(ev_run *r, size_t queries, const ev_set *docs, size_t 
     for (q = 0, from = kept = 0; q < queries; q++, from = to) {
         size_t n;
         for (to = from; to < r->count && r->at[to].query == q; to++) {}
-        ev_order(r->at + from, to - from, docs);
+        if (to > from) ev_order(r->at + from, to - from, docs);
         n = depth && to - from > depth ? depth : to - from;
-        memmove(r->at + kept, r->at + from, n * sizeof *r->at);
+        if (n) memmove(r->at + kept, r->at + from, n * sizeof *r->at);
         r->first[q] = kept;
         kept += n;
     }

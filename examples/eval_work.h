@@ -126,7 +126,7 @@ EV__FN void ev_write_queries(const char *out, const ev_data *d)
         }
     if (fflush(f) || ferror(f) || fclose(f)) die("cannot write %s: %s", fresh.data, strerror(errno));
 #if defined(_WIN32)
-    kalm__remove_file(path.data);
+    ev_remove(path.data);
 #endif
     if (rename(fresh.data, path.data)) die("cannot rename %s: %s", fresh.data, strerror(errno));
     free(path.data), free(fresh.data), free(line.data);

@@ -115,11 +115,11 @@ KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__b
     memset(w, 0, sizeof *w);
     memset(&a, 0, sizeof a);
     w->backend = backend;
-    w->tile = kalm__round_up(KALM__MOMENT_TILE, k->acts_step);
-    w->scratch_size = kalm__round_up(k->matmul_scratch(KALM__Q16, KALM__MOMENT_ROWS), 64);
+    w->tile = kalm__round_up(KALM__MOMENT_TILE, KALM__ACTS_STEP);
+    w->scratch_size = kalm__round_up(kalm__matmul_scratch(k, KALM__Q16, KALM__MOMENT_ROWS), 64);
     for (pass = 0; pass < 2; pass++) {
         w->turned = (float *)kalm__take(&a, kalm__mul(most, KALM__MOMENT_ROWS * sizeof(float)));
-        w->acts = kalm__take(&a, k->acts_bytes(KALM__Q16, most, KALM__MOMENT_ROWS));
+        w->acts = kalm__take(&a, kalm__acts_bytes(k, KALM__Q16, most, KALM__MOMENT_ROWS));
         w->panels = (int16_t *)kalm__take(&a, kalm__mul(most, KALM__MOMENT_ROWS * sizeof(int16_t)));
         w->scale = (float *)kalm__take(&a, kalm__mul(most, sizeof(float)));
         w->y = (float *)kalm__take(&a, kalm__mul(threads, w->tile * KALM__MOMENT_PANELS * 16 * sizeof(float)));
@@ -154,10 +154,10 @@ KALM__FN void kalm__moment_rotate_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__moment_pack_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
-    size_t step = kalm__row_step(w->backend), first = i * step;
+    size_t step = KALM__ROW_STEP, first = i * step;
     (void)worker;
-    w->backend->kernels->pack_acts(KALM__Q16, w->acts, w->m->cols, first, kalm__min(step, w->m->cols - first),
-                                   w->turned + first * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS, KALM__MOMENT_ROWS);
+    kalm__pack(w->backend->kernels, kalm__block_of(KALM__Q16, w->m->cols, KALM__MOMENT_ROWS, w->acts), first,
+               kalm__min(step, w->m->cols - first), w->turned + first * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS);
 }
 
 /* Rows [i * tile, ...) of H, as far as they are kept. */
@@ -168,16 +168,26 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
     size_t row0 = i * w->tile, n = kalm__min(w->tile, m->cols - row0), wide = KALM__MOMENT_PANELS * 16, panel, r, j;
     float *y = w->y + worker * w->tile * wide;
     kalm__matrix x;
+    kalm__matmul_job p;
     memset(&x, 0, sizeof x);
     x.type = KALM__Q16;
     x.rows = (uint32_t)m->cols;
     x.cols = KALM__MOMENT_ROWS;
     x.data = w->panels;
     x.scale = w->scale;
+    p.w = &x;
+    p.acts = w->acts;
+    p.rows = m->cols;
+    p.row0 = row0;
+    p.n = n;
+    p.y = y;
+    p.stride = wide;
+    p.scratch = w->scratch + worker * w->scratch_size;
     for (panel = kalm__moment_first(m, row0) / 16; panel * 16 < row0 + n; panel += KALM__MOMENT_PANELS) {
         size_t left = (row0 + n + 15) / 16 - panel, col0 = panel * 16;
-        w->backend->kernels->matmul(&x, w->acts, m->cols, row0, n, panel, kalm__min(left, KALM__MOMENT_PANELS), y, wide,
-                                    w->scratch + worker * w->scratch_size);
+        p.panel0 = panel;
+        p.panels = kalm__min(left, KALM__MOMENT_PANELS);
+        kalm__matmul(w->backend->kernels, &p);
         for (r = 0; r < n; r++) {
             size_t row = row0 + r, first = kalm__moment_first(m, row), end = kalm__min(col0 + wide, row + 1);
             double *h = kalm__moment_row(m, row);
@@ -189,7 +199,7 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
 /* Sum the rows that wait. */
 KALM__FN void kalm__moments_flush(kalm__moments *m, kalm__moment_work *w)
 {
-    size_t step = kalm__row_step(w->backend);
+    size_t step = KALM__ROW_STEP;
     if (!m->fill) return;
     memset(m->rows + m->fill * m->cols, 0, (KALM__MOMENT_ROWS - m->fill) * m->cols * sizeof(float));
     m->fill = 0;

@@ -219,9 +219,10 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
     s->top = (float *)kalm__take(&a, rows * f);
     s->total = (float *)kalm__take(&a, rows * f);
     s->factor = (float *)kalm__take(&a, rows * f);
-    s->acts_q = kalm__take(&a, k->acts_bytes(h->type, rows, h->head_dim));
-    s->acts_p = kalm__take(&a, k->acts_bytes(values, rows, KALM__KEY_BLOCK));
-    s->matmul = kalm__take(&a, kalm__max(k->matmul_scratch(h->type, h->head_dim), k->matmul_scratch(values, KALM__KEY_BLOCK)));
+    s->acts_q = kalm__take(&a, kalm__acts_bytes(k, h->type, rows, h->head_dim));
+    s->acts_p = kalm__take(&a, kalm__acts_bytes(k, values, rows, KALM__KEY_BLOCK));
+    s->matmul = kalm__take(&a, kalm__max(kalm__matmul_scratch(k, h->type, h->head_dim),
+                                           kalm__matmul_scratch(k, values, KALM__KEY_BLOCK)));
     if (h->type == KALM__F32) return a.taken;
     s->product_high = (float *)kalm__take(&a, h->head_dim * f);
     s->high = (uint8_t *)kalm__take(&a, rows * KALM__KEY_BLOCK);
@@ -277,9 +278,10 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
     const kalm__kernels *kern = a->backend->kernels;
     size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
     int wide = a->shape.type != KALM__F32;
-    if (wide) kern->pack_split16(s->acts_p, s->high, rows, s->scores, KALM__KEY_BLOCK, s->inverse, m->cols);
-    else kern->pack_acts(KALM__F32, s->acts_p, rows, 0, rows, s->scores, KALM__KEY_BLOCK, m->cols);
-    kern->matmul(m, s->acts_p, rows, 0, rows, 0, kalm__round_up(dim, 16) / 16, s->product, dim, s->matmul);
+    kalm__block block = kalm__block_of(m->type, rows, m->cols, s->acts_p);
+    if (wide) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
+    else kalm__pack(kern, block, 0, rows, s->scores, KALM__KEY_BLOCK);
+    kalm__multiply_block(kern, m, &block, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
         float *sum = s->sum + r * dim;
         float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
@@ -303,6 +305,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
+    kalm__block block;
     KALM_ASSERT(first % KALM__KEY_STEP == 0);
 
     /* scores[r][j] = q[r] . k[first + j] */
@@ -313,7 +316,8 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     m.data = piece + first / 16 * kalm__panel_bytes(h->type, dim);
     if (quantised) m.scale = (const float *)key_scale + first;
     if (h->type == KALM__Q8) m.sum = (const int32_t *)key_sum + first;
-    kern->matmul(&m, s->acts_q, rows, 0, rows, 0, (n + 15) / 16, s->scores, KALM__KEY_BLOCK, s->matmul);
+    block = kalm__block_of(h->type, rows, dim, s->acts_q);
+    kalm__multiply_block(kern, &m, &block, s->scores, KALM__KEY_BLOCK, s->matmul);
 
     for (r = 0; r < rows; r++) {
         size_t from = first, to = end;
@@ -356,7 +360,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
             memcpy(s.q + r * group * dim, q + r * row + kv_head * group * dim, group * dim * sizeof(float));
         q = s.q;
     }
-    kern->pack_acts(a->shape.type, s.acts_q, rows, 0, rows, q, dim, dim);
+    kalm__pack(kern, kalm__block_of(a->shape.type, rows, dim, s.acts_q), 0, rows, q, dim);
     for (r = 0; r < rows; r++) {
         s.top[r] = -INFINITY;
         s.total[r] = 0.0f;

@@ -14,12 +14,12 @@
    from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
 #if !defined(KALM_ALLOW_FAST_MATH)
 #  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
-#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH (see manual)"
 #  elif defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
-#    error "kalm_rerank.h: compile without -funsafe-math-optimizations, -fassociative-math and -freciprocal-math, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#    error "kalm_rerank.h: compile without -fassociative-math, -freciprocal-math, or define KALM_ALLOW_FAST_MATH (see manual)"
 #  elif defined(__FINITE_MATH_ONLY__)
 #    if __FINITE_MATH_ONLY__
-#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH: the manual says what is lost"
+#      error "kalm_rerank.h: compile without -ffinite-math-only, or define KALM_ALLOW_FAST_MATH (see manual)"
 #    endif
 #  endif
 #endif

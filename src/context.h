@@ -46,7 +46,7 @@ typedef struct kalm__memory {
     float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
     float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
     float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
-    float  *residual;                      /* [row_step + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
+    float  *residual;                      /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
                                           planes of its residual rows (matmul.h) */
     void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
@@ -68,7 +68,7 @@ struct kalm_context {
     kalm__backend  backend;
     size_t         rows;               /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
     size_t         prompt_rows;        /* of a batch of prompts; both multiples of KEY_STEP */
-    size_t         chunk;              /* a multiple of acts_step */
+    size_t         chunk;              /* a multiple of KALM__ACTS_STEP */
     size_t         max_doc, max_query, max_prompt;   /* tokens */
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
@@ -97,7 +97,7 @@ KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, in
     for (l = 0; l < s->shape.layers; l++)
         for (what = first; what <= last; what++) {
             const kalm__matrix *m = &s->layers[l].matrix[what];
-            most = kalm__max(most, k->acts_bytes(m->type, rows, m->cols));
+            most = kalm__max(most, kalm__acts_bytes(k, m->type, rows, m->cols));
         }
     return most;
 }
@@ -109,7 +109,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
     int what;
     for (l = 0; l < s->shape.layers; l++)
         for (what = 0; what <= KALM__T_DOWN; what++)
-            most = kalm__max(most, k->matmul_scratch(s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
+            most = kalm__max(most, kalm__matmul_scratch(k, s->layers[l].matrix[what].type, s->layers[l].matrix[what].cols));
     return most;
 }
 
@@ -141,14 +141,14 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     }
     row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(kalm__row_step(&c->backend), kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));
     m->acts_in = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_Q, KALM__T_V, rows),
                                          kalm__acts_room(dec, k, KALM__T_Q, KALM__T_V, c->prompt_rows)));
-    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + kalm__row_step(&c->backend)));
+    m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + KALM__ROW_STEP));
     m->self = (unsigned char *)kalm__take(a, keys);
     m->cross = (unsigned char *)kalm__take(a, cross);
     m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
@@ -156,7 +156,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
-    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + kalm__row_step(&c->backend),
+    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + KALM__ROW_STEP,
                                                kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
@@ -188,7 +188,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     if (!c->backend.kernels)
         return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
                           strlen(config->kernels));
-    c->backend.ops = kalm__pick_ops(c->backend.kernels);
+    c->backend.ops = c->backend.kernels->ops;
     c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
     c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
     if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
@@ -202,7 +202,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
-    c->chunk = KALM__CHUNK / c->backend.kernels->acts_step * c->backend.kernels->acts_step;
+    c->chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
     c->cache.limit = config ? config->cache_bytes : 0;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if KALM__THREADS == KALM__THREADS_NONE

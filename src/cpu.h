@@ -50,7 +50,7 @@ KALM__FN void kalm__cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 #  endif
 }
 
-/* Low word of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
+/* The low 32 bits of XCR0: which registers the system saves. Only valid when CPUID says OSXSAVE. */
 KALM__FN uint32_t kalm__xcr0(void)
 {
 #  if defined(_MSC_VER) && !defined(__clang__)

@@ -57,7 +57,7 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
+    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
     hidden_size = d->c->model->file.shape.hidden_size;
@@ -67,19 +67,21 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
         if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
     }
     if (d->planes == 1) {
-        m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, count, rows, hidden_size, hidden_size);
+        kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
+                   rows, hidden_size);
         return;
     }
     memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to `second` */
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, first, step, rows, hidden_size, hidden_size);
+    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, step, rows, hidden_size);
     for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
-    m->kernels->pack_acts(type, d->c->memory.acts_doc, d->in_all, d->second + first, count, rows, hidden_size, hidden_size);
+    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->second + first, count,
+               rows, hidden_size);
 }
 
 KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
     kalm_context *c = d->c;
-    size_t step = kalm__row_step(&c->backend);
+    size_t step = KALM__ROW_STEP;
     d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
     d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
     d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;

@@ -1,7 +1,8 @@
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
    whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
    flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
-   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors are those of tests/test_ops.c. */
+   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
+   are those of tests/test_ops.c. */
 #ifndef KALM__EXACT_H
 #define KALM__EXACT_H
 

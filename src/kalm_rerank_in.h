@@ -44,9 +44,10 @@
 #include "../tokenizer/text.h"
 #include "../tokenizer/decode.h"
 
-/* Matrix products: one table of functions for each instruction set. */
+/* Matrix products and the float work between them: one constant table for each instruction set. */
 #include "cpu.h"
 #include "kernels.h"
+#include "ops.h"
 #include "embedding.h"
 #include "kernels_scalar.h"
 #include "kernels_tiles.h"
@@ -58,8 +59,7 @@
 #include "kernels_wasm_relaxed.h"
 #include "kernel_sets.h"
 
-/* The work between them, and attention. */
-#include "ops.h"
+/* Products among threads, and attention. */
 #include "matmul.h"
 #include "rotary.h"
 #include "attention.h"

@@ -1,5 +1,5 @@
-/* kernels.h - the contract of the kernel sets: packed matrices, packed activations, and the table of functions that
-   each instruction set fills in. Knows nothing of layers or attention.
+/* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
+   which each instruction set says what it has. Knows nothing of layers or attention.
 
    A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
    every set reads these bytes in place from the mapped file:
@@ -10,23 +10,26 @@
      q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
                  +-kalm__int16_limit(cols). In memory only: keys of attention
 
-   scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32 (what a set that
-   shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and q4.
-   Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
+   cols32 is cols rounded up to 32. scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32
+   (what a set that shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and
+   q4. Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
 
-   Activations x [rows][cols] are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
+   Activations are rows x [rows][cols], which are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
    quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__int16_limit(cols),
        m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
        s = m * (1 / L), all in float
    NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
-   Then y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
-   WIDE activations, for a q8 matrix of at most 256 inputs whose scales are 1 and whose sums are 0: w = nearest-even(x *
-   inverse[r]) in 0..KALM__SPLIT16_MAX, and y = (float)(sum of w * q_w). A set that multiplies words packs them so. One that
-   multiplies bytes packs the low ones, w = 256 * high + low, and does the high ones, most of which are 0, row by row, in lines
-   of 4 inputs; the parts are added afterwards (ops.h, add_split16).
-   Float matrices: y[r][n] = fma chain over k = 0, 1, ... from +0, so that sets with FMA agree to the bit; sets without
-   FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
-   A row's result never depends on the rows packed beside it. */
+   The product is y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
+   Float matrices: y[r][n] = a chain of fused multiply-adds over k = 0, 1, ... from +0, so that sets with FMA agree to the bit;
+   sets without FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
+   A row's result never depends on the rows packed beside it.
+
+   SPLIT16 activations have 16 bits though the matrix has 8: softmax weights times values, for example. The matrix is q8, has at
+   most 256 inputs, its scales are 1 and its sums are 0; the activations are w = nearest-even(x * inverse[r]), from 0 to
+   KALM__SPLIT16_MAX, and y = (float)(sum over k of w * q_w). A set whose kernels multiply int16 packs them as int16. A set whose
+   kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
+   of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
+   add_split16 (ops_template.h) puts the two together. */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H
 
@@ -53,7 +56,7 @@ typedef struct kalm__matrix {
 
 KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
-/* The largest L with cols * L * L < 2^31, so that no sum of products of words overflows: 2896 for 256 inputs. cols is at
+/* The largest L with cols * L * L < 2^31, so that no sum of products of int16 overflows: 2896 for 256 inputs. cols is at
    most 2^21. */
 KALM__FN int32_t kalm__int16_limit(size_t cols)
 {
@@ -63,7 +66,7 @@ KALM__FN int32_t kalm__int16_limit(size_t cols)
     return (int32_t)root;
 }
 
-/* Largest wide activation, 127 * 256 + 127: two signed bytes. */
+/* The largest split16 activation, 127 * 256 + 127: two signed bytes. */
 enum { KALM__SPLIT16_MAX = 32639, KALM__SPLIT16_COLS = 256 };
 
 /* Bytes of one panel (16 outputs) of a matrix with `cols` inputs. */
@@ -84,31 +87,50 @@ KALM__INLINE size_t kalm__panel_stride(const kalm__matrix *w)
     return w->stride ? w->stride : kalm__panel_bytes(w->type, w->cols);
 }
 
-/* One instruction set's functions. The sets are constant tables; a context holds a pointer to one.
-   All buffers (acts, scratch, panels) begin at multiples of 64 bytes; x and y at multiples of 4. */
+/* A block: rows that are packed together, as activations for a matrix of `type` with `cols` inputs. Work on it may be cut by
+   rows, for threads or caches: a piece begins at a multiple of KALM__ACTS_STEP and ends where the next begins, or at `rows`.
+   Results do not depend on the cuts. */
+typedef struct kalm__block {
+    uint32_t type;
+    size_t   rows, cols;
+    void    *acts;                     /* kalm__acts_bytes() (kernels_tiles.h), at a multiple of 64 */
+} kalm__block;
+enum { KALM__ACTS_STEP = 48 };
+
+KALM__INLINE kalm__block kalm__block_of(uint32_t type, size_t rows, size_t cols, void *acts)
+{
+    kalm__block b;
+    b.type = type, b.rows = rows, b.cols = cols, b.acts = acts;
+    return b;
+}
+
+/* A product: rows [row0, row0 + n) of a block that was packed for w, times panels [panel0, panel0 + panels) of w. y[r - row0]
+   [16 * p + j - 16 * panel0], rows `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to
+   512 (a q4 panel is unpacked once a call) and panels at least 4. */
+typedef struct kalm__matmul_job {
+    const kalm__matrix *w;
+    const void         *acts;
+    size_t              rows;          /* of the block */
+    size_t              row0, n, panel0, panels;
+    float              *y;
+    size_t              stride;
+    void               *scratch;       /* kalm__matmul_scratch() bytes, at a multiple of 64 */
+} kalm__matmul_job;
+
+/* One instruction set: its name, its operations on floats (ops.h), and how it multiplies matrices of each type (kernels_tiles.h).
+   The sets are constant tables; a context holds a pointer to one. */
+struct kalm__ops;
+struct kalm__tiles;
+struct kalm__four_rows;
 typedef struct kalm__kernels {
-    const char *name;
-
-    /* Bytes for `rows` packed activation rows of `cols` for a matrix of `type`. */
-    size_t (*acts_bytes)(uint32_t type, size_t rows, size_t cols);
-    /* Work on one block of `rows` may be cut by rows, for threads or caches: each piece begins at a multiple of
-       acts_step (1 to 64) and ends at the next piece's begin or at `rows`. Results do not depend on the cuts. */
-    size_t acts_step;
-    /* Pack rows [row0, row0 + n) of a block of `rows` into acts; x is the row `row0`, rows `stride` floats apart. */
-    void (*pack_acts)(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, size_t stride,
-                      size_t cols);
-    /* Scratch bytes one call of matmul needs (a panel unpacked to cache); the same for every call of a matrix. */
-    size_t (*matmul_scratch)(uint32_t type, size_t cols);
-    /* y[r - row0][16 * p + j - 16 * panel0] for rows [row0, row0 + n) and panels [panel0, panel0 + panels), y rows
-       `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to 512 (a q4 panel is
-       unpacked once a call) and panels at least 4. */
-    void (*matmul)(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, size_t panel0,
-                   size_t panels, float *y, size_t stride, void *scratch);
-
-    /* Pack n wide rows, or their low bytes: x [n], `stride` floats apart, inverse [n]. Room: that of q8. high [n]
-       [KALM__SPLIT16_COLS] gets the high bytes, and zeros up to cols32, where multiply_high is there. */
-    void (*pack_split16)(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse, size_t cols);
-    /* y[w->rows] = (float)(sum of high * q_w) of one row; 0, and y as it was, where it has no high bytes. NULL: words. */
+    const char               *name;
+    const struct kalm__ops   *ops;
+    const struct kalm__tiles *tiles[KALM__TYPES + 1];          /* by type; NULL: plain C, kernels_scalar.h */
+    /* Pack four rows of split16 activations: the low bytes into the tile, the high ones into `high`. NULL: the set's q8 tiles
+       hold int16 and take them whole. */
+    void (*pack_split16)(const struct kalm__four_rows *f);
+    /* y[w->rows] = (float)(sum of high * q_w) of one row of high bytes [KALM__SPLIT16_COLS]; 0, and y as it was, where all of
+       them are 0. NULL where pack_split16 is NULL. */
     int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
 

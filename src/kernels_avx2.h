@@ -1,9 +1,9 @@
 /* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
 
    avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
-   so exact sums take words: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
+   so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
    it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
-   two multiplying ports: 21 a cycle.) A panel is widened to words once a call, into scratch; up to three rows are not
+   two multiplying ports: 21 a cycle.) A panel is widened to int16 once a call, into scratch; up to three rows are not
    worth that and widen each line as they go.
    avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
    (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
@@ -12,7 +12,7 @@
 #ifndef KALM__KERNELS_AVX2_H
 #define KALM__KERNELS_AVX2_H
 
-#include "kernels_scalar.h"
+#include "ops.h"
 #include "kernels_tiles.h"
 
 #if KALM__X86
@@ -21,7 +21,7 @@
 
 #define KALM__256 KALM__TARGET("avx2,fma,f16c")
 
-enum { KALM__256_TILE = 6, KALM__256_STEP = 48, KALM__256_DIRECT = 3 };
+enum { KALM__256_TILE = 6, KALM__256_DIRECT = 3 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
@@ -42,12 +42,12 @@ KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
 }
 
 /* Four rows' scales at once, two chains a row to hide the latency of max. */
-KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t cols, float limit, float scale[4],
-                                               float inverse[4])
+KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
 {
     const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
     __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
-    size_t k;
+    size_t k, cols = f->cols;
     for (k = 0; k + 16 <= cols; k += 16) {
         m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
         m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
@@ -64,10 +64,10 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(const float *const x[4], size_t co
         m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
         m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
     }
-    scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &inverse[0]);
-    scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &inverse[1]);
-    scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &inverse[2]);
-    scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &inverse[3]);
+    f->scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &f->inverse[0]);
+    f->scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &f->inverse[1]);
+    f->scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &f->inverse[2]);
+    f->scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &f->inverse[3]);
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
@@ -90,12 +90,14 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
     return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) as words into a tile of height rows at `out`: dwords of two
-   inputs [cols32 / 2][height], or, for the direct way, qwords of four inputs [cols32 / 4][height]. */
-KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further, int direct)
+/* Four rows as int16 into a tile: dwords of two inputs [cols32 / 2][height][2], or, for direct tiles, qwords of four inputs
+   [cols32 / 4][height][4]. */
+KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int direct)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
     for (k = 0; k < cols32; k += 8, out += 16 * height) {
@@ -126,11 +128,20 @@ KALM__256 KALM__FN void kalm__pack_int16_avx2(unsigned char *out, size_t height,
     }
 }
 
-/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                              const float inverse[4], size_t cols, size_t further)
+KALM__256 KALM__FN void kalm__pack_q8_avx2(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    if (f->height <= KALM__256_DIRECT) kalm__pack_int16_avx2(f, 1);
+    else kalm__pack_int16_avx2(f, 0);
+}
+KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_int16_avx2(f, 0); }
+
+/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f)
+{
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
     __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
     __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
     for (k = 0; k < cols32; k += 8, out += 8 * height) {
@@ -148,10 +159,12 @@ KALM__256 KALM__FN void kalm__pack_bytes_avx2(unsigned char *out, size_t height,
     }
 }
 
-/* Up to four float rows into a tile [cols][height] */
-KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
+/* Four float rows into a tile [cols][height] */
+KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
 {
-    size_t k = 0, i;
+    float *out = (float *)(void *)f->tile + f->first;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    size_t height = f->height, n = f->n, cols = f->cols, k = 0, i;
     if (n == 4)
         for (; k + 4 <= cols; k += 4) {
             __m128 a = _mm_loadu_ps(x[0] + k), b = _mm_loadu_ps(x[1] + k);
@@ -163,55 +176,11 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(float *out, size_t height, size_t
             _mm_storeu_ps(out + (k + 2) * height, _mm_movelh_ps(ef, gh));
             _mm_storeu_ps(out + (k + 3) * height, _mm_movehl_ps(gh, ef));
         }
-    for (; k < cols; k++)
-        for (i = 0; i < n; i++) out[k * height + i] = x[i][k];
-}
-
-/* Rows as words, or where the set multiplies bytes as bytes. `given`: [n] to multiply the rows by, their scales being 1;
-   NULL: a scale for each. */
-KALM__FN void kalm__pack_acts_256(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                  size_t stride, size_t cols, const float *given, int words)
-{
-    size_t r, height, i, j, bytes = kalm__cols32(cols) * (words ? 2 : 1);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            float scale[4], inverse[4];
-            size_t some = kalm__min(4, height - i);
-            unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * bytes + 4 * i;
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx2((float *)acts + r * cols + i, height, some, row, cols);
-                continue;
-            }
-            if (!given) kalm__row_scales_avx2(row, cols, limit, scale, inverse);
-            for (j = 0; given && j < 4; j++) scale[j] = 1.0f, inverse[j] = given[r - row0 + i + kalm__min(j, some - 1)];
-            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (words)
-                kalm__pack_int16_avx2(out, height, some, row, inverse, cols, 4 * stride, height <= KALM__256_DIRECT && type != KALM__Q16);
-            else kalm__pack_bytes_avx2(out, height, some, row, inverse, cols, 4 * stride);
-        }
+    for (i = 0; i < n; i++) {
+        const float *row = f->x[i];
+        size_t at;
+        for (at = k; at < cols; at++) out[at * height + i] = row[at];
     }
-}
-
-KALM__FN size_t kalm__acts_bytes_avx2(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 1);
-}
-
-KALM__FN void kalm__pack_acts_avx2(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, 1);
-}
-
-KALM__FN void kalm__pack_split16_avx2(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    (void)high;
-    kalm__pack_acts_256(KALM__Q8, acts, n, 0, n, x, stride, cols, inverse, 1);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -233,7 +202,7 @@ KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r,
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 
-/* ---- q8 tiles of words --------------------------------------------------------------------------------- */
+/* ---- int16 tiles --------------------------------------------------------------------------------- */
 
 KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
 {
@@ -263,18 +232,18 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* n rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+/* n rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 prepared */
 #define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MADD(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__madd_256(c##r, x, w0); \
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_WORDS(n) \
+#define KALM__256_INT16(n) \
     KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = 2 * job->steps, ahead_step = job->ahead_step / 2; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i w0, w1, x; \
         KALM__REP_##n(KALM__256_ZERO) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
@@ -285,7 +254,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
         } \
         KALM__REP_##n(KALM__256_STORE) \
     }
-KALM__256_WORDS(1) KALM__256_WORDS(2) KALM__256_WORDS(3) KALM__256_WORDS(4) KALM__256_WORDS(5) KALM__256_WORDS(6)
+KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
     kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
@@ -310,16 +279,16 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
 #define KALM__256_DIRECT_TILE(n) \
     KALM__256 KALM__FN void kalm__q8_##n##x1_avx2(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i w0, w1, w2, w3, x; \
         KALM__REP_##n(KALM__256_DZERO) \
-        for (step = 0; step < steps; step++, a += 8 * n, b += 64) { \
+        for (step = 0; step < steps; step++, a += 8 * n, b += 64, ahead += ahead_step) { \
             w0 = KALM__256_LINE(b); \
             w1 = KALM__256_LINE(b + 16); \
             w2 = KALM__256_LINE(b + 32); \
             w3 = KALM__256_LINE(b + 48); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
+            KALM__PREFETCH(ahead); \
             KALM__REP_##n(KALM__256_DMADD) \
         } \
         KALM__REP_##n(KALM__256_DSTORE) \
@@ -328,13 +297,12 @@ KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
 static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
 
-/* A q8 panel as words [cols32 / 2][16][2]; out may not be the panel */
-KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t steps, unsigned char *out)
+/* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
+KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
 {
     /* of four outputs' 4 inputs: the first two of each, then the last two */
     const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    size_t step;
-    for (step = 0; step < steps; step++, panel += 64, out += 128) {
+    for (; lines; lines--, panel += 64, out += 128) {
         const __m128i *line = (const __m128i *)(const void *)panel;
         __m256i *to = (__m256i *)(void *)out;
         __m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
@@ -360,7 +328,7 @@ KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codeb
     return _mm256_or_si256(_mm256_slli_epi16(odd, 8), _mm256_andnot_si256(high, even));
 }
 
-KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, void *out)
+KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, size_t cols, void *out)
 {
     size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
@@ -368,6 +336,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(const void *panel, size_t cols, voi
     const __m256i low = _mm256_set1_epi8(15);
     const __m128i levels = _mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook);
     const __m256i codebook = _mm256_broadcastsi128_si256(levels);
+    (void)type;
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         __m128i bytes = _mm_load_si128((const __m128i *)(const void *)m);
         __m256i m0 = _mm256_cvtepu8_epi32(bytes), m1 = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
@@ -422,97 +391,41 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
     const uint16_t *half = (const uint16_t *)panel;
     float *v = (float *)out;
     size_t k;
-    for (k = 0; k < 16 * cols; k += 8) {
-        __m128i h = _mm_load_si128((const __m128i *)(const void *)(half + k));
-        _mm256_store_ps(v + k, type == KALM__F16 ? _mm256_cvtph_ps(h) :
-                        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)));
-    }
+    if (type == KALM__F16)
+        for (k = 0; k < 16 * cols; k += 8)
+            _mm256_store_ps(v + k, _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(half + k))));
+    else
+        for (k = 0; k < 16 * cols; k += 8) {
+            __m256i dwords = _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)(const void *)(half + k)));
+            _mm256_store_ps(v + k, _mm256_castsi256_ps(_mm256_slli_epi32(dwords, 16)));
+        }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------- */
+/* ---- the set --------------------------------------------------------------------------------------------- */
 
-/* q8 bytes of a q4 panel, then the panel widened to words */
-KALM__FN size_t kalm__matmul_scratch_avx2(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
-}
-
-KALM__FN void kalm__matmul_float_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols = w->cols, bytes = kalm__panel_stride(w), tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        job.weights = panel;
-        if (w->type != KALM__F32) {
-            kalm__unpack_half_avx2(w->type, job.weights, cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = (const unsigned char *)((const float *)acts + r * cols);
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__f32_tiles_avx2[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_avx2(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), widen = 0, tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type) && !words) {
-        kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (r = row0; r < row0 + n && !words; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-        widen |= height > KALM__256_DIRECT;
-    }
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes, *next = panel + bytes;
-        unsigned char *wide = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            wide += 16 * cols32;
-            kalm__unpack_q4_avx2(panel, w->cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-        if (widen) kalm__widen_avx2(panel, job.steps, wide);
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            int direct;
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            direct = height <= KALM__256_DIRECT && !words;
-            kalm__look_ahead(&job, tile, tiles, next, bytes);
-            job.weights = direct || words ? panel : wide;
-            job.acts = rows_at + 2 * r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (direct) kalm__q8_tiles_avx2[height - 1](&job);
-            else kalm__int16_tiles_avx2[height - 1](&job);
-        }
-    }
-}
-
+static const kalm__tiles kalm__tiles_f32_avx2 = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx2, NULL,
+    NULL, kalm__f32_tiles_avx2, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_avx2 = {
+    KALM__256_TILE, 1, KALM__256_DIRECT,                    /* most, even, direct */
+    KALM__Q8, KALM__Q16, 2, 0,                              /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
+    kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL       /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avx2 = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
+    NULL, kalm__int16_tiles_avx2, NULL                      /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_avx2 = {
-    "avx2", kalm__acts_bytes_avx2, KALM__256_STEP, kalm__pack_acts_avx2, kalm__matmul_scratch_avx2, kalm__matmul_avx2,
-    kalm__pack_split16_avx2, NULL
+    "avx2", &kalm__table_avx2,
+    { &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
+      &kalm__tiles_q8_avx2, &kalm__tiles_q8_avx2, &kalm__tiles_q16_avx2 },
+    NULL, NULL
 };
 
 /* ---- avxvnni ------------------------------------------------------------------------------------------- */
@@ -532,7 +445,7 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpbusd_256(__m256i acc, __m256i x, __m256i
 #endif
 }
 
-/* acc + two products of words in each dword */
+/* acc + two products of int16 in each dword */
 KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
@@ -543,30 +456,22 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i
 #endif
 }
 
-KALM__FN void kalm__pack_acts_avxvnni(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                      size_t stride, size_t cols)
+/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
+KALM__256 KALM__FN void kalm__pack_split16_avxvnni(const kalm__four_rows *f)
 {
-    kalm__pack_acts_256(type, acts, rows, row0, n, x, stride, cols, NULL, type == KALM__Q16);
-}
-KALM__FN size_t kalm__acts_bytes_avxvnni(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
-
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
-   vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
-                                           const float inverse[4], size_t cols)
-{
-    size_t cols32 = kalm__cols32(cols), k, j;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, j;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    uint8_t *high = f->high;
     const __m256i low = _mm256_set1_epi32(255);
     for (k = 0; k < cols32; k += 8, out += 8 * height) {
         __m256i w[4], a, b;
         for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
         for (j = 0; j < n; j++) {
             __m256i h = _mm256_srli_epi32(w[j], 8);
-            __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(words, words));
+            __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(half, half));
         }
         a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
         b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
@@ -574,12 +479,6 @@ KALM__256 KALM__FN void kalm__pack_low_256(unsigned char *out, uint8_t *high, si
         kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
         kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
     }
-}
-
-KALM__FN void kalm__pack_split16_avxvnni(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                      size_t cols)
-{
-    kalm__pack_split16_tiles(kalm__pack_low_256, KALM__256_STEP, KALM__256_TILE, acts, high, n, x, stride, inverse, cols);
 }
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
@@ -641,8 +540,7 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
     }
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
-/* One or two rows: lines in two phases with accumulators of their own, for the latency, and prefetched: the weights come
-   from memory. */
+/* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
 #define KALM__VNNI_DECLARE2(r) \
     __m256i c##r = start0, d##r = start1, e##r = _mm256_setzero_si256(), f##r = _mm256_setzero_si256();
 #define KALM__VNNI_STEP2(r) \
@@ -656,34 +554,34 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 #define KALM__VNNI_TILE2(n) \
     KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
+        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
+        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
         __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, w2, w3; \
         enum { row = 4 * n }; \
         KALM__REP_##n(KALM__VNNI_DECLARE2) \
-        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128) { \
+        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
             w0 = KALM__VNNI_LINE(b); \
             w1 = KALM__VNNI_LINE(b + 32); \
             w2 = KALM__VNNI_LINE(b + 64); \
             w3 = KALM__VNNI_LINE(b + 96); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD); \
-            KALM__PREFETCH(b + KALM__FAR_AHEAD + 64); \
+            KALM__PREFETCH(ahead); \
+            KALM__PREFETCH(ahead + ahead_step); \
             KALM__REP_##n(KALM__VNNI_STEP2) \
         } \
         KALM__REP_##n(KALM__VNNI_STORE2) \
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-/* n rows x one panel of words */
+/* n rows x one panel of int16 */
 #define KALM__VNNI_WSTEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_WORDS(n) \
+#define KALM__VNNI_INT16(n) \
     KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
+        size_t step, steps = job->steps; \
         __m256i w0, w1, x; \
         KALM__REP_##n(KALM__256_ZERO) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
@@ -693,7 +591,7 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
         } \
         KALM__REP_##n(KALM__VNNI_STORE) \
     }
-KALM__VNNI_WORDS(1) KALM__VNNI_WORDS(2) KALM__VNNI_WORDS(3) KALM__VNNI_WORDS(4) KALM__VNNI_WORDS(5) KALM__VNNI_WORDS(6)
+KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
     kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
@@ -705,46 +603,24 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
     kalm__q8_6x1_avxvnni
 };
 
-KALM__FN void kalm__matmul_avxvnni(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w), tile;
-    size_t tiles = (n + KALM__256_TILE - 1) / KALM__256_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type) && !words) {
-        kalm__matmul_float_avx2(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        job.weights = panel;
-        if (w->type == KALM__Q4) {
-            kalm__unpack_q4_avx2(panel, w->cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        if (!words) job.sum = w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0, tile = 0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__256_STEP, KALM__256_TILE);
-            kalm__look_ahead(&job, tile, tiles, panel + bytes, bytes);
-            job.acts = rows_at + (words ? 2 : 1) * r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (words) kalm__int16_tiles_avxvnni[height - 1](&job);
-            else kalm__q8_tiles_avxvnni[height - 1](&job);
-        }
-    }
-}
-
+enum { KALM__VNNI_DIRECT = 2 };
+static const kalm__tiles kalm__tiles_q8_avxvnni = {
+    KALM__256_TILE, 1, KALM__VNNI_DIRECT,                   /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 1,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
+    kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL    /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avxvnni = {
+    KALM__256_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
+    NULL, kalm__int16_tiles_avxvnni, NULL                   /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_avxvnni = {
-    "avxvnni", kalm__acts_bytes_avxvnni, KALM__256_STEP, kalm__pack_acts_avxvnni, kalm__matmul_scratch_scalar,
-    kalm__matmul_avxvnni, kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
+    "avxvnni", &kalm__table_avx2,
+    { &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
+      &kalm__tiles_q8_avxvnni, &kalm__tiles_q8_avxvnni, &kalm__tiles_q16_avxvnni },
+    kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
 };
 
 #endif

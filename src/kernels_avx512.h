@@ -7,7 +7,7 @@
 #ifndef KALM__KERNELS_AVX512_H
 #define KALM__KERNELS_AVX512_H
 
-#include "kernels_scalar.h"
+#include "ops.h"
 #include "kernels_tiles.h"
 #include "kernels_avx2.h"
 
@@ -25,21 +25,12 @@
 #define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
 
 enum {
-    KALM__512_TILE = 12, KALM__512_STEP = 48,
-    KALM__512_WORDS = 6                /* rows of a tile of q16, and of bf16 pairs: enough to hide the latency, and half the code */
+    KALM__512_TILE = 12,
+    KALM__512_SHORT = 6,               /* rows of a tile of q16, and of bf16 pairs: they hide the latency, with half the code */
+    KALM__512_DIRECT = 4
 };
 
-KALM__INLINE size_t kalm__rows_512(uint32_t type, size_t rows, size_t r)
-{
-    return kalm__even_tile_rows(rows, r, KALM__512_STEP, type == KALM__Q16 ? KALM__512_WORDS : KALM__512_TILE);
-}
-
 /* ---- activations --------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__acts_bytes_avx512(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
 
 /* Mask of the floats of a vector that begins at k and are inside cols. */
 KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
@@ -54,11 +45,11 @@ KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 }
 
 /* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
-KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t cols, float limit, float scale[4],
-                                                 float inverse[4])
+KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 {
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
-    size_t k;
+    size_t k, cols = f->cols;
     for (k = 0; k + 32 <= cols; k += 32) {
         m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
         n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
@@ -76,19 +67,21 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(const float *const x[4], size_t 
         m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
         m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
     }
-    scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &inverse[0]);
-    scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &inverse[1]);
-    scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &inverse[2]);
-    scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &inverse[3]);
+    f->scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &f->inverse[0]);
+    f->scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &f->inverse[1]);
+    f->scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &f->inverse[2]);
+    f->scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &f->inverse[3]);
 }
 
-/* Up to four rows (x[i] repeats the last one when there are fewer) into rows at `out` of a tile of height rows. Packing the
-   dwords of four rows into words and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of row 1, 2 and 3: a tile's
-   order without a shuffle. The rows `further` floats on are asked for meanwhile: this loop computes, theirs waits. */
-KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                               const float inverse[4], size_t cols, size_t further)
+/* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
+   row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
+   waits. */
+KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     const __m512i to_unsigned = _mm512_set1_epi8(-128);
@@ -117,12 +110,14 @@ KALM__512 KALM__FN void kalm__pack_rows_avx512(unsigned char *out, size_t height
     }
 }
 
-/* The same as words, [cols32 / 2][height][2]. Shuffled by words' pairs: of each 128-bit lane's 4 inputs of rows 0 to 3, first
-   the two even ones of all rows, then the two odd. */
-KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t height, size_t n, const float *const x[4],
-                                                const float inverse[4], size_t cols)
+/* The same as int16, [cols32 / 2][height][2]. Of each 128-bit lane's 4 inputs of rows 0 to 3, first the two even ones of all
+   rows, then the two odd ones. */
+KALM__512 KALM__FN void kalm__pack_q16_avx512(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k, l;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
     for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
@@ -135,18 +130,21 @@ KALM__512 KALM__FN void kalm__pack_int16_avx512(unsigned char *out, size_t heigh
         _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
         _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
         for (l = 0; l < 4; l++) {
-            kalm__store_dwords_avx2(out + 8 * height * l, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_avx2(out + 8 * height * l + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
+            unsigned char *to = out + 8 * height * l;
+            kalm__store_dwords_avx2(to, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
+            kalm__store_dwords_avx2(to + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
         }
     }
 }
 
-/* The low bytes of four wide rows (the last repeated when there are fewer) into a tile of height, and the high ones row by row;
-   vpdpbusd takes both unsigned as they are. */
-KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, size_t height, size_t n, const float *const x[4],
-                                           const float inverse[4], size_t cols)
+/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
+KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    unsigned char *out = f->tile + 4 * f->first;
+    uint8_t *high = f->high;
     const __m512i low = _mm512_set1_epi32(255);
     __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
     __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
@@ -174,16 +172,12 @@ KALM__512 KALM__FN void kalm__pack_low_512(unsigned char *out, uint8_t *high, si
     }
 }
 
-KALM__FN void kalm__pack_split16_avx512(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                     size_t cols)
+/* Four float rows into a tile [cols][height] */
+KALM__512 KALM__FN void kalm__pack_floats_avx512(const kalm__four_rows *f)
 {
-    kalm__pack_split16_tiles(kalm__pack_low_512, KALM__512_STEP, KALM__512_TILE, acts, high, n, x, stride, inverse, cols);
-}
-
-/* Up to four float rows into a tile [cols][height] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t height, size_t n, const float *const x[4], size_t cols)
-{
-    size_t k, i;
+    float *out = (float *)(void *)f->tile + f->first;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    size_t height = f->height, n = f->n, cols = f->cols, k, i;
     __mmask8 some = (__mmask8)((1u << n) - 1u);
     for (k = 0; k < cols; k += 16) {
         __mmask16 in = kalm__inside_512(k, cols);
@@ -200,35 +194,6 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(float *out, size_t height, size
             __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
             if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
             else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
-        }
-    }
-}
-
-KALM__512 KALM__FN void kalm__pack_acts_avx512(uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
-                                               const float *x, size_t stride, size_t cols)
-{
-    size_t r, height, i, j, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__rows_512(type, rows, r);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            float scale[4], inverse[4];
-            size_t some = kalm__min(4, height - i);
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            if (!kalm__is_quantised(type) && type != KALM__Q16) {
-                kalm__pack_floats_avx512((float *)acts + r * cols + i, height, some, row, cols);
-                continue;
-            }
-            kalm__row_scales_avx512(row, cols, limit, scale, inverse);
-            for (j = 0; j < some; j++) ((float *)acts)[r + i + j] = scale[j];
-            if (type == KALM__Q16) {
-                kalm__pack_int16_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i, height, some, row,
-                                        inverse, cols);
-                continue;
-            }
-            kalm__pack_rows_avx512((unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32 + 4 * i, height, some, row,
-                                   inverse, cols, 4 * stride);
         }
     }
 }
@@ -390,7 +355,7 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
 
-/* ---- the high bytes of a wide row ----------------------------------------------------------------------- */
+/* ---- the high bytes of a split16 row ----------------------------------------------------------------------- */
 
 /* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
 #define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
@@ -430,7 +395,7 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
     return 1;
 }
 
-/* ---- q16 tiles: vpdpwssd, two products of words in each dword ------------------------------------------- */
+/* ---- q16 tiles: vpdpwssd, two products of int16 in each dword ------------------------------------------- */
 
 KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
 {
@@ -454,7 +419,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
+        size_t step, steps = job->steps; \
         __m512i w0; \
         KALM__REP_##n(KALM__512_WZERO1) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
@@ -469,7 +434,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps, panel = job->panel; \
+        size_t step, steps = job->steps, panel = job->panel; \
         __m512i w0, w1, x; \
         KALM__REP_##n(KALM__512_WZERO2) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
@@ -484,7 +449,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     }
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
-static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_WORDS] = {
+static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
     { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
       kalm__int16_6x1_avx512 },
     { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
@@ -554,11 +519,14 @@ KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *pane
     const uint16_t *half = (const uint16_t *)panel;
     float *v = (float *)out;
     size_t k;
-    for (k = 0; k < 16 * cols; k += 16) {
-        __m256i h = _mm256_load_si256((const __m256i *)(const void *)(half + k));
-        _mm512_store_ps(v + k, type == KALM__F16 ? _mm512_cvtph_ps(h) :
-                        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
-    }
+    if (type == KALM__F16)
+        for (k = 0; k < 16 * cols; k += 16)
+            _mm512_store_ps(v + k, _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)(half + k))));
+    else
+        for (k = 0; k < 16 * cols; k += 16) {
+            __m512i dwords = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(const void *)(half + k)));
+            _mm512_store_ps(v + k, _mm512_castsi512_ps(_mm512_slli_epi32(dwords, 16)));
+        }
 }
 
 /* ---- q4 ------------------------------------------------------------------------------------------------ */
@@ -574,13 +542,14 @@ KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebo
     return _mm512_mask_blend_epi8(0x5555555555555555u, _mm512_slli_epi16(odd, 8), even);
 }
 
-KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, void *out)
+KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel, size_t cols, void *out)
 {
     size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t;
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
     unsigned char *q = (unsigned char *)out;
     const __m512i low = _mm512_set1_epi8(15);
     const __m512i codebook = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)kalm__q4_codebook));
+    (void)type;
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         __m512i dwords = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(const void *)m));
         __m512i twice = _mm512_or_si512(_mm512_slli_epi32(dwords, 1), _mm512_slli_epi32(dwords, 17));
@@ -593,109 +562,31 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(const void *panel, size_t cols, v
     }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------- */
+/* ---- the set --------------------------------------------------------------------------------------------- */
 
-KALM__FN size_t kalm__matmul_scratch_avx512(uint32_t type, size_t cols)
-{
-    return kalm__mul(2, kalm__matmul_scratch_scalar(type, cols));
-}
-
-KALM__FN void kalm__matmul_q8_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                     size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    size_t few = n <= 4;             /* every tile has at most 4 rows: panel by panel */
-    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
-    const unsigned char *rows_at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    kalm__tile_job job;
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = few || p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type == KALM__Q4) {
-            job.panel = kalm__q8_panel_bytes(w->cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_q4_avx512(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.sum = w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__rows_512(w->type, rows, r);
-            job.acts = rows_at + r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (few) {               /* a little further on the same way, into the next panels */
-                job.ahead = weights + KALM__FAR_AHEAD;
-                job.ahead_step = 64;
-            } else kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            if (pair == 2 && height < 5) {  /* a tail of few rows */
-                kalm__tile_job half = job;
-                kalm__q8_tiles_avx512[0][height - 1](&half);
-                half.weights += half.panel;
-                half.sum += 16, half.scale += 16, half.y += 16, half.outputs -= 16;
-                kalm__q8_tiles_avx512[0][height - 1](&half);
-            } else
-                kalm__q8_tiles_avx512[pair - 1][height - 1](&job);
-        }
-    }
-}
-
-/* Types that need no other tiles than these and no scratch but for f16 and bf16: floats, and q16. */
-KALM__FN void kalm__matmul_wide_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                       size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols = w->cols, bytes = kalm__panel_stride(w);
-    size_t tiles = (n + KALM__512_TILE - 1) / KALM__512_TILE;
-    int words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = words ? kalm__cols32(cols) / 4 : cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = p + 1 == panel0 + panels ? 1 : 2;
-        job.weights = weights;
-        job.panel = bytes;
-        if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            job.panel = kalm__panel_bytes(KALM__F32, cols);
-            for (i = 0; i < pair; i++)
-                kalm__unpack_half_avx512(w->type, weights + i * bytes, cols, (unsigned char *)scratch + i * job.panel);
-            job.weights = (const unsigned char *)scratch;
-        }
-        if (words) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__rows_512(w->type, rows, r);
-            job.acts = (const unsigned char *)((const float *)acts + r * cols);
-            if (words) {
-                job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * kalm__cols32(cols);
-                job.row_scale = (const float *)acts + r;
-            }
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            (words ? kalm__int16_tiles_avx512[pair - 1] : kalm__f32_tiles_avx512[pair - 1])[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_avx512(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    if (kalm__is_quantised(w->type))
-        kalm__matmul_q8_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-    else kalm__matmul_wide_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
+static const kalm__tiles kalm__tiles_f32_avx512 = {
+    KALM__512_TILE, 1, 0,                                   /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
+    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]/* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_avx512 = {
+    KALM__512_TILE, 1, KALM__512_DIRECT,                    /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 1,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]/* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_avx512 = {
+    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
+    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]/* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_avx512vnni = {
-    "avx512vnni", kalm__acts_bytes_avx512, KALM__512_STEP, kalm__pack_acts_avx512, kalm__matmul_scratch_avx512,
-    kalm__matmul_avx512, kalm__pack_split16_avx512, kalm__multiply_high_avx512
+    "avx512vnni", &kalm__table_avx512,
+    { &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512,
+      &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
+    kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)

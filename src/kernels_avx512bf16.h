@@ -17,13 +17,6 @@
 
 #define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
 
-/* [inputs, rounded up to even][rows], each a bf16 */
-KALM__FN size_t kalm__acts_bytes_avx512bf16(uint32_t type, size_t rows, size_t cols)
-{
-    if (type == KALM__BF16) return kalm__mul(kalm__mul(2, rows), kalm__round_up(cols, 32));
-    return kalm__acts_bytes_avx512(type, rows, cols);
-}
-
 /* Sixteen floats as bf16, to nearest, ties to even */
 KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
 {
@@ -31,51 +24,41 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Up to four rows as bf16 into a tile of height rows, [cols32 / 2][height][2]; the order is that of kalm__pack_int16_avx512. */
-KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(unsigned char *out, size_t height, size_t n, const float *const x[4], size_t cols)
+/* Four rows as bf16 into a tile, [cols32 / 2][height][2]; the order is that of kalm__pack_q16_avx512. */
+KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__round_up(cols, 32), k, l;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
+    unsigned char *out = f->tile + 4 * f->first;
     for (k = 0; k < cols32; k += 16, out += 32 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);
         KALM__ALIGNED(64) uint32_t pairs[4][8], row[8][4];
         for (l = 0; l < 4; l++)
             _mm256_store_si256((__m256i *)(void *)pairs[l], kalm__halves_avx512bf16(_mm512_maskz_loadu_ps(in, x[l] + at)));
-        for (l = 0; l < 8; l++) row[l][0] = pairs[0][l], row[l][1] = pairs[1][l], row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
+        for (l = 0; l < 8; l++) {
+            row[l][0] = pairs[0][l], row[l][1] = pairs[1][l];
+            row[l][2] = pairs[2][l], row[l][3] = pairs[3][l];
+        }
         for (l = 0; l < 8; l++)
             kalm__store_dwords_avx2(out + 4 * height * l, n, _mm_load_si128((const __m128i *)(const void *)row[l]));
     }
 }
 
-KALM__FN void kalm__pack_acts_avx512bf16(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                         size_t stride, size_t cols)
-{
-    size_t r, height, i, j;
-    if (type != KALM__BF16) {
-        kalm__pack_acts_avx512(type, acts, rows, row0, n, x, stride, cols);
-        return;
-    }
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-        for (i = 0; i < height; i += 4) {
-            const float *row[4];
-            size_t some = kalm__min(4, height - i);
-            for (j = 0; j < 4; j++) row[j] = x + (r - row0 + i + kalm__min(j, some - 1)) * stride;
-            kalm__pack_halves_avx512bf16((unsigned char *)acts + 2 * r * kalm__round_up(cols, 32) + 4 * i, height, some, row, cols);
-        }
-    }
-}
-
 /* A panel [cols][16] as [cols32 / 2][16][2], zeros behind cols */
-KALM__BF16_512 KALM__FN void kalm__pair_avx512bf16(const unsigned char *panel, size_t cols, unsigned char *out)
+KALM__BF16_512 KALM__FN void kalm__pair_avx512bf16(uint32_t type, const void *from, size_t cols, void *to)
 {
+    const unsigned char *panel = (const unsigned char *)from;
+    unsigned char *out = (unsigned char *)to;
     const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                                            20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    size_t k, cols32 = kalm__round_up(cols, 32);
-    for (k = 0; k < cols32; k += 2, panel += 64, out += 64) {
-        __mmask16 in = (__mmask16)(k + 2 <= cols ? 0xffffu : k < cols ? 0xffu : 0u);
-        _mm512_store_si512(out, _mm512_permutexvar_epi16(pairs, _mm512_maskz_loadu_epi32(in, k < cols ? panel : out)));
-    }
+    size_t k, cols32 = kalm__cols32(cols);
+    (void)type;
+    for (k = 0; k + 2 <= cols; k += 2, panel += 64, out += 64)
+        _mm512_store_si512(out, _mm512_permutexvar_epi16(pairs, _mm512_loadu_si512(panel)));
+    for (; k < cols32; k += 2, out += 64)
+        _mm512_store_si512(out, k >= cols ? _mm512_setzero_si512() :
+                                _mm512_permutexvar_epi16(pairs, _mm512_maskz_loadu_epi32(0xff, panel)));
 }
 
 /* acc + two products in each dword; in asm, since compilers differ in the types its intrinsic takes */
@@ -119,55 +102,25 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
     }
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
-static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_WORDS] = {
+static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
     { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
       kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
     { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
       kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
 };
 
-/* Two panels brought into pairs; other types what avx512vnni takes. */
-KALM__FN size_t kalm__matmul_scratch_avx512bf16(uint32_t type, size_t cols)
-{
-    if (type == KALM__BF16) return kalm__mul(64, kalm__round_up(cols, 32));
-    return kalm__matmul_scratch_avx512(type, cols);
-}
-
-KALM__FN void kalm__matmul_avx512bf16(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, i, pair, cols32 = kalm__round_up(w->cols, 32), bytes = kalm__panel_stride(w);
-    size_t tiles = (n + KALM__512_WORDS - 1) / KALM__512_WORDS;
-    kalm__tile_job job;
-    if (w->type != KALM__BF16) {
-        kalm__matmul_avx512(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 2;
-    job.stride = stride;
-    job.panel = 32 * cols32;
-    job.weights = (const unsigned char *)scratch;
-    for (p = panel0; p < panel0 + panels; p += pair) {
-        const unsigned char *weights = (const unsigned char *)w->data + p * bytes;
-        size_t tile = 0;
-        pair = p + 1 == panel0 + panels ? 1 : 2;
-        for (i = 0; i < pair; i++)
-            kalm__pair_avx512bf16(weights + i * bytes, w->cols, (unsigned char *)scratch + i * job.panel);
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height, tile++) {
-            height = kalm__even_tile_rows(rows, r, KALM__512_STEP, KALM__512_WORDS);
-            job.acts = (const unsigned char *)acts + 2 * r * cols32;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__look_ahead(&job, tile, tiles, weights + pair * bytes, 2 * bytes);
-            kalm__bf16_tiles_avx512bf16[pair - 1][height - 1](&job);
-        }
-    }
-}
-
+/* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
+static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
+    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
+    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]/* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_avx512bf16 = {
-    "avx512bf16", kalm__acts_bytes_avx512bf16, KALM__512_STEP, kalm__pack_acts_avx512bf16, kalm__matmul_scratch_avx512bf16,
-    kalm__matmul_avx512bf16, kalm__pack_split16_avx512, kalm__multiply_high_avx512
+    "avx512bf16", &kalm__table_avx512,
+    { &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_bf16_avx512bf16,
+      &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
+    kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
 
 #endif

@@ -12,7 +12,7 @@
 #ifndef KALM__KERNELS_NEON_H
 #define KALM__KERNELS_NEON_H
 
-#include "kernels_scalar.h"
+#include "ops.h"
 #include "kernels_tiles.h"
 
 #if KALM__NEON
@@ -69,37 +69,18 @@
 #endif
 
 enum {
-    KALM__NEON_STEP = 48,
     KALM__DOT_TILE = 6,                /* sdot, smmla: 24 accumulators */
 #if KALM__NEON64
     KALM__NEON_TILE = 4,               /* 16 accumulators */
-    KALM__NEON_FTILE = 6
+    KALM__NEON_FTILE = 6,
 #else
     KALM__NEON_TILE = 2,
-    KALM__NEON_FTILE = 2
+    KALM__NEON_FTILE = 2,
 #endif
+    KALM__MM_DIRECT = 3                /* tiles that i8mm leaves to sdot */
 };
 
-typedef enum kalm__neon_kind { KALM__NEON_PLAIN, KALM__NEON_DOT, KALM__NEON_I8MM } kalm__neon_kind;
-
-/* Rows of the tile at r. smmla takes rows in pairs, so its tiles are cut in pairs; only a block's last can be odd. */
-KALM__INLINE size_t kalm__neon_rows(kalm__neon_kind kind, uint32_t type, size_t rows, size_t r)
-{
-    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_FTILE);
-    if (kind == KALM__NEON_PLAIN || type == KALM__Q16) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__NEON_TILE);
-    if (kind == KALM__NEON_DOT) return kalm__tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-    return kalm__even_tile_rows(rows, r, KALM__NEON_STEP, KALM__DOT_TILE);
-}
-
-/* Does an i8mm tile of height rows use smmla? Else sdot. */
-KALM__INLINE int kalm__neon_pairs(kalm__neon_kind kind, size_t height) { return kind == KALM__NEON_I8MM && height > 3; }
-
 /* ---- activations --------------------------------------------------------------------------------------- */
-
-KALM__FN size_t kalm__acts_bytes_neon(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, kalm__add(rows, rows & 1), cols, 0);
-}
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
 KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
@@ -110,7 +91,7 @@ KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
     return vld1q_f32(some);
 }
 
-KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float limit, float *inverse)
+KALM__FN float kalm__one_scale_neon(const float *x, size_t cols, float limit, float *inverse)
 {
     float32x4_t m = vdupq_n_f32(0.0f), n = m, o = m, p = m;
     size_t k;
@@ -128,6 +109,12 @@ KALM__FN float kalm__row_scale_neon(const float *x, size_t cols, float limit, fl
     return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
+KALM__FN void kalm__row_scales_neon(kalm__four_rows *f, float limit)
+{
+    size_t i;
+    for (i = 0; i < f->n; i++) f->scale[i] = kalm__one_scale_neon(f->x[i], f->cols, limit, &f->inverse[i]);
+}
+
 /* Nearest, ties to even. ARMv7 has no such conversion: adding 1.5 * 2^23 leaves the number in the low bits. */
 KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 {
@@ -138,8 +125,8 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 #endif
 }
 
-/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a wide row these are
-   the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
+/* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a split16 row these
+   are the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
 KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
                                   uint8_t *high)
 {
@@ -160,29 +147,37 @@ KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart,
     }
 }
 
-/* A row of words into a tile of height, [cols32 / 2][height][2] */
-KALM__FN void kalm__pack_int16_neon(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
+/* Four rows as int16 into a tile, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_q16_neon(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k;
-    float32x4_t i = vdupq_n_f32(inverse);
-    for (k = 0; k < cols32; k += 4, out += 8 * height) {
-        uint32_t pair[2];
-        vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i)));
-        memcpy(out, &pair[0], 4);
-        memcpy(out + 4 * height, &pair[1], 4);
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        float32x4_t by = vdupq_n_f32(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 4, out += 8 * height) {
+            uint32_t pair[2];
+            vst1_u32(pair, vreinterpret_u32_s16(kalm__round_neon(kalm__load_neon(x, k, cols), by)));
+            memcpy(out, &pair[0], 4);
+            memcpy(out + 4 * height, &pair[1], 4);
+        }
     }
 }
 
-/* Four rows of a tile of height, [cols32 / 4][height][4] */
-KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t height, const float *x, size_t stride, const float inverse[4],
-                                   size_t cols)
+/* Four rows as bytes into a tile, [cols32 / 4][height][4] */
+KALM__FN void kalm__pack_q8_neon(const kalm__four_rows *f)
 {
-    size_t cols32 = kalm__cols32(cols), k;
-    float32x4_t i0 = vdupq_n_f32(inverse[0]), i1 = vdupq_n_f32(inverse[1]);
-    float32x4_t i2 = vdupq_n_f32(inverse[2]), i3 = vdupq_n_f32(inverse[3]);
-    const float *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    const float *x0 = f->x[0], *x1 = f->x[1], *x2 = f->x[2], *x3 = f->x[3];
+    float32x4_t i0 = vdupq_n_f32(f->inverse[0]), i1 = vdupq_n_f32(f->inverse[1]);
+    float32x4_t i2 = vdupq_n_f32(f->inverse[2]), i3 = vdupq_n_f32(f->inverse[3]);
+    unsigned char *out = f->tile + 4 * f->first;
+    if (f->n < 4) {
+        for (i = 0; i < f->n; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, f->x[i], f->inverse[i], cols, NULL);
+        return;
+    }
     for (k = 0; k < cols32; k += 4, out += 4 * height) {
-        int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x, k, cols), i0),
+        int16x8_t a = vcombine_s16(kalm__round_neon(kalm__load_neon(x0, k, cols), i0),
                                    kalm__round_neon(kalm__load_neon(x1, k, cols), i1));
         int16x8_t b = vcombine_s16(kalm__round_neon(kalm__load_neon(x2, k, cols), i2),
                                    kalm__round_neon(kalm__load_neon(x3, k, cols), i3));
@@ -190,60 +185,45 @@ KALM__FN void kalm__pack_rows_neon(unsigned char *out, size_t height, const floa
     }
 }
 
-KALM__FN void kalm__pack_floats_neon(float *out, size_t height, const float *x, size_t stride, size_t cols)
+/* The low bytes of four split16 rows into such a tile, and the high ones row by row */
+KALM__FN void kalm__pack_split16_neon(const kalm__four_rows *f)
 {
-    size_t k, i;
-    for (k = 0; k < cols; k++, out += height)
-        for (i = 0; i < height; i++) out[i] = x[i * stride + k];
+    size_t i;
+    for (i = 0; i < f->n; i++)
+        kalm__pack_row_neon(f->tile + 4 * (f->first + i), 4 * f->height, 8 * f->height, f->x[i], f->inverse[i], f->cols,
+                            f->high + i * KALM__SPLIT16_COLS);
 }
 
-KALM__INLINE void kalm__pack_acts_arm(kalm__neon_kind kind, uint32_t type, void *acts, size_t rows, size_t row0, size_t n,
-                                      const float *x, size_t stride, size_t cols)
+#if KALM__HAVE_MM
+/* For smmla: [cols32 / 8][height, made even][8], zeros for the row that is not there; high NULL: rows of bytes */
+KALM__FN void kalm__pack_pairs_neon(const kalm__four_rows *f, uint8_t *high)
 {
-    size_t r, height, i, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height, x += height * stride) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
-        float inverse[8];
-        height = kalm__neon_rows(kind, type, rows, r);
-        if (!kalm__is_quantised(type) && type != KALM__Q16) {
-            kalm__pack_floats_neon((float *)acts + r * cols, height, x, stride, cols);
-            continue;
-        }
-        for (i = 0; i < height; i++) ((float *)acts)[r + i] = kalm__row_scale_neon(x + i * stride, cols, limit, &inverse[i]);
-        i = 0;
-        if (type == KALM__Q16) {
-            out += r * cols32;
-            for (; i < height; i++) kalm__pack_int16_neon(out + 4 * i, height, x + i * stride, inverse[i], cols);
-        } else if (kalm__neon_pairs(kind, height)) {        /* [cols32 / 8][height, even][8] */
-            size_t even = height + (height & 1), k;
-            for (; i < height; i++) kalm__pack_row_neon(out + 8 * i, 4, 8 * even, x + i * stride, inverse[i], cols, NULL);
-            if (height & 1)
-                for (k = 0; k < cols32 / 8; k++) memset(out + (k * even + height) * 8, 0, 8);
-        } else {
-            for (; i + 4 <= height; i += 4)
-                kalm__pack_rows_neon(out + 4 * i, height, x + i * stride, stride, inverse + i, cols);
-            for (; i < height; i++) kalm__pack_row_neon(out + 4 * i, 4 * height, 8 * height, x + i * stride, inverse[i], cols, NULL);
-        }
-    }
+    size_t even = f->height + (f->height & 1), i, k;
+    for (i = 0; i < f->n; i++)
+        kalm__pack_row_neon(f->tile + 8 * (f->first + i), 4, 8 * even, f->x[i], f->inverse[i], f->cols,
+                            high ? high + i * KALM__SPLIT16_COLS : NULL);
+    if (even > f->height && f->first + f->n == f->height)
+        for (k = 0; k < kalm__cols32(f->cols) / 8; k++) memset(f->tile + (k * even + f->height) * 8, 0, 8);
 }
-
-KALM__INLINE void kalm__pack_split16_arm(kalm__neon_kind kind, void *acts, uint8_t *high, size_t n, const float *x, size_t stride,
-                                      const float *inverse, size_t cols)
+KALM__FN void kalm__pack_q8_i8mm(const kalm__four_rows *f)
 {
-    size_t r, height, i, cols32 = kalm__cols32(cols);
-    for (r = 0; r < n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * cols32;
-        size_t pairs, even;
-        height = kalm__neon_rows(kind, KALM__Q8, n, r);
-        pairs = (size_t)kalm__neon_pairs(kind, height);
-        even = pairs ? height + (height & 1) : height;
-        if (even > height) memset(out, 0, even * cols32);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_neon(out + (pairs ? 8 : 4) * i, pairs ? 4 : 4 * height, 8 * even, x + (r + i) * stride, inverse[r + i], cols,
-                                high + (r + i) * KALM__SPLIT16_COLS);
-        }
+    if (f->height <= KALM__MM_DIRECT) kalm__pack_q8_neon(f);
+    else kalm__pack_pairs_neon(f, NULL);
+}
+KALM__FN void kalm__pack_split16_i8mm(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__MM_DIRECT) kalm__pack_split16_neon(f);
+    else kalm__pack_pairs_neon(f, f->high);
+}
+#endif
+
+KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, k, i;
+    for (i = 0; i < f->n; i++) {
+        float *out = (float *)(void *)f->tile + f->first + i;
+        const float *x = f->x[i];
+        for (k = 0; k < cols; k++) out[k * height] = x[k];
     }
 }
 
@@ -274,17 +254,6 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
         memcpy(y + 16 * p, all, kalm__min(16, w->rows - 16 * p) * sizeof *y);
     }
     return 1;
-}
-
-KALM__FN void kalm__pack_acts_neon(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_PLAIN, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__pack_split16_neon(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_PLAIN, acts, high, n, x, stride, inverse, cols);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------- */
@@ -376,7 +345,7 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #endif
 };
 
-/* ---- tiles of words: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
+/* ---- int16 tiles: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
 
 #define KALM__WMLA_low(acc, w, lane) acc = vmlal_lane_s16(acc, vget_low_s16(w), x, lane);
 #if KALM__NEON64
@@ -385,20 +354,20 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
 #  define KALM__WMLA_high(acc, w, lane) acc = vmlal_lane_s16(acc, vget_high_s16(w), x, lane);
 #endif
 /* x: two inputs of two rows, or of one row and the two behind them. u, v: input 0 and input 1 of outputs 0 to 7 and 8 to 15 */
-#define KALM__WORDS_X(i) x = vld1_s16((const int16_t *)(const void *)(a + 8 * (i)));
-#define KALM__WORDS_W(i) \
+#define KALM__INT16_X(i) x = vld1_s16((const int16_t *)(const void *)(a + 8 * (i)));
+#define KALM__INT16_W(i) \
     u = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i))); \
     v = vld2q_s16((const int16_t *)(const void *)(b + 64 * (i) + 32));
-#define KALM__WORDS_INPUT(r, i, lane) \
+#define KALM__INT16_INPUT(r, i, lane) \
     KALM__WMLA_low(c##r, u.val[i], lane) KALM__WMLA_high(d##r, u.val[i], lane) \
     KALM__WMLA_low(e##r, v.val[i], lane) KALM__WMLA_high(f##r, v.val[i], lane)
-#define KALM__WORDS_FIRST(r) KALM__WORDS_INPUT(r, 0, 0) KALM__WORDS_INPUT(r, 1, 1)
-#define KALM__WORDS_SECOND(r) KALM__WORDS_INPUT(r, 0, 2) KALM__WORDS_INPUT(r, 1, 3)
-#define KALM__NEON_WORDS_TILE(n, at_once, body) \
+#define KALM__INT16_FIRST(r) KALM__INT16_INPUT(r, 0, 0) KALM__INT16_INPUT(r, 1, 1)
+#define KALM__INT16_SECOND(r) KALM__INT16_INPUT(r, 0, 2) KALM__INT16_INPUT(r, 1, 3)
+#define KALM__NEON_INT16_TILE(n, at_once, body) \
     KALM__FN void kalm__int16_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = 2 * job->steps; \
+        size_t step, steps = job->steps; \
         KALM__REP_##n(KALM__NEON_ZERO) \
         for (step = 0; step < steps; step += at_once, a += 4 * n * at_once, b += 64 * at_once) { \
             int16x8x2_t u, v; \
@@ -408,20 +377,20 @@ static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
         KALM__REP_##n(KALM__NEON_PUT) \
     }
 
-KALM__NEON_WORDS_TILE(1, 2,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0)
-                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0))
-KALM__NEON_WORDS_TILE(2, 1,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1))
+KALM__NEON_INT16_TILE(1, 2,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0)
+                     KALM__INT16_W(1) KALM__INT16_SECOND(0))
+KALM__NEON_INT16_TILE(2, 1,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1))
 #if KALM__NEON64
-KALM__NEON_WORDS_TILE(3, 2,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
-    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2)
-                     KALM__WORDS_W(1) KALM__WORDS_SECOND(0)
-    KALM__WORDS_X(2)                  KALM__WORDS_FIRST(1) KALM__WORDS_SECOND(2))
-KALM__NEON_WORDS_TILE(4, 1,
-    KALM__WORDS_X(0) KALM__WORDS_W(0) KALM__WORDS_FIRST(0) KALM__WORDS_SECOND(1)
-    KALM__WORDS_X(1)                  KALM__WORDS_FIRST(2) KALM__WORDS_SECOND(3))
+KALM__NEON_INT16_TILE(3, 2,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
+    KALM__INT16_X(1)                  KALM__INT16_FIRST(2)
+                     KALM__INT16_W(1) KALM__INT16_SECOND(0)
+    KALM__INT16_X(2)                  KALM__INT16_FIRST(1) KALM__INT16_SECOND(2))
+KALM__NEON_INT16_TILE(4, 1,
+    KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
+    KALM__INT16_X(1)                  KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
 #endif
 
 static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
@@ -538,10 +507,10 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
         kalm__store_neon(job, 2 * r + 1, KALM__MM_JOIN(high, c##r, d##r), KALM__MM_JOIN(high, e##r, f##r), \
                          KALM__MM_JOIN(high, g##r, h##r), KALM__MM_JOIN(high, i##r, j##r));
 #define KALM__MM_TILE(pairs) \
-    KALM__MM KALM__FN void kalm__q8_##pairs##x1_i8mm(const kalm__tile_job *job, size_t rows) \
+    KALM__MM KALM__FN void kalm__q8_##pairs##x1_i8mm(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
+        size_t step, steps = job->steps, rows = job->height; \
         KALM__REP_##pairs(KALM__MM_ZERO) \
         for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
             int8x16_t w; \
@@ -568,11 +537,16 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
     }
 KALM__MM_TILE(2) KALM__MM_TILE(3)
 
+/* by rows; those of up to KALM__MM_DIRECT are sdot's */
+static const kalm__tile_fn kalm__q8_tiles_i8mm[KALM__DOT_TILE] = {
+    NULL, NULL, NULL, kalm__q8_2x1_i8mm, kalm__q8_3x1_i8mm, kalm__q8_3x1_i8mm
+};
+
 /* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
-KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t steps, unsigned char *out)
+KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t lines, unsigned char *out)
 {
-    size_t step, i;
-    for (step = 0; step < steps; step += 2, panel += 128, out += 128)
+    size_t line, i;
+    for (line = 0; line < lines; line += 2, panel += 128, out += 128)
         for (i = 0; i < 4; i++) {
             int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
             int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));
@@ -600,12 +574,13 @@ KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, in
                                         vrshrn_n_s16(vmull_s8(vget_high_s8(v), vget_high_s8(m)), 6)));
 }
 
-KALM__FN void kalm__unpack_q4_neon(const void *panel, size_t cols, void *out)
+KALM__FN void kalm__unpack_q4_neon(uint32_t type, const void *panel, size_t cols, void *out)
 {
     size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
     unsigned char *q = (unsigned char *)out;
     int8x16_t codebook = vld1q_s8(kalm__q4_codebook);
+    (void)type;
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         uint8x16_t bytes = vld1q_u8(m);
         uint8x16x2_t twice = vzipq_u8(bytes, bytes);
@@ -685,137 +660,59 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
         }
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------- */
+/* ---- the sets -------------------------------------------------------------------------------------------- */
 
-KALM__INLINE void kalm__matmul_arm(kalm__neon_kind kind, const kalm__matrix *w, const void *acts, size_t rows, size_t row0,
-                                   size_t n, size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w), zipped = 0;
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = quantised || words ? cols32 / 4 : cols;
-    job.stride = stride;
-    for (r = row0; r < row0 + n; r += height) {
-        height = kalm__neon_rows(kind, w->type, rows, r);
-        zipped |= quantised && kalm__neon_pairs(kind, height);
-    }
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        unsigned char *zip = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            zip += 16 * cols32;
-            kalm__unpack_q4_neon(panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            kalm__unpack_half_neon(w->type, panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-#if KALM__HAVE_MM
-        if (zipped) kalm__zip_neon(panel, job.steps, zip);
-#else
-        (void)zipped;
-#endif
-        if (w->scale) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__neon_rows(kind, w->type, rows, r);
-            job.weights = panel;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            job.row_scale = (const float *)acts + r;
-            if (words) {
-                job.acts = tiles + 2 * r * cols32;
-                kalm__int16_tiles_neon[height - 1](&job);
-                continue;
-            }
-            if (!quantised) {
-                job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                kalm__f32_tiles_neon[height - 1](&job);
-                continue;
-            }
-            job.acts = tiles + r * cols32;
-#if KALM__HAVE_MM
-            if (kalm__neon_pairs(kind, height)) {
-                job.weights = zip;
-                if (height <= 4) kalm__q8_2x1_i8mm(&job, height);
-                else kalm__q8_3x1_i8mm(&job, height);
-                continue;
-            }
-#endif
-#if KALM__HAVE_DOT
-            if (kind != KALM__NEON_PLAIN) {
-                kalm__q8_tiles_dot[height - 1](&job);
-                continue;
-            }
-#endif
-            kalm__q8_tiles_neon[height - 1](&job);
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_neon(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_PLAIN, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
+static const kalm__tiles kalm__tiles_f32_neon = {
+    KALM__NEON_FTILE, 0, 0,                                 /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
+    NULL, kalm__f32_tiles_neon, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_neon = {
+    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
+    NULL, kalm__q8_tiles_neon, NULL                         /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_neon = {
+    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
+    NULL, kalm__int16_tiles_neon, NULL                      /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_neon = {
-    "neon", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_neon, kalm__matmul_scratch_scalar, kalm__matmul_neon,
+    "neon", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_neon, &kalm__tiles_q8_neon, &kalm__tiles_q16_neon },
     kalm__pack_split16_neon, kalm__multiply_high_neon
 };
 
 #if KALM__HAVE_DOT
-KALM__FN void kalm__pack_acts_dotprod(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                      size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_DOT, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__matmul_dotprod(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_DOT, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-
-KALM__FN void kalm__pack_split16_dotprod(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_DOT, acts, high, n, x, stride, inverse, cols);
-}
-
-static const kalm__kernels kalm__kernels_dotprod = {
-    "dotprod", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_dotprod, kalm__matmul_scratch_scalar,
-    kalm__matmul_dotprod, kalm__pack_split16_dotprod, kalm__multiply_high_neon
+static const kalm__tiles kalm__tiles_q8_dotprod = {
+    KALM__DOT_TILE, 0, 0,                                   /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
+    NULL, kalm__q8_tiles_dot, NULL                          /* direct_tiles, one, two */
 };
-
+static const kalm__kernels kalm__kernels_dotprod = {
+    "dotprod", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_dotprod, &kalm__tiles_q8_dotprod, &kalm__tiles_q16_neon },
+    kalm__pack_split16_neon, kalm__multiply_high_neon
+};
 #endif
 
 #if KALM__HAVE_DOT && KALM__HAVE_MM
-KALM__FN void kalm__pack_acts_i8mm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
-{
-    kalm__pack_acts_arm(KALM__NEON_I8MM, type, acts, rows, row0, n, x, stride, cols);
-}
-KALM__FN void kalm__matmul_i8mm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_arm(KALM__NEON_I8MM, w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-}
-/* A q4 panel as q8, and a panel zipped for smmla */
-KALM__FN size_t kalm__matmul_scratch_i8mm(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 2 : 1, kalm__q8_panel_bytes(cols));
-}
-
-KALM__FN void kalm__pack_split16_i8mm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
-{
-    kalm__pack_split16_arm(KALM__NEON_I8MM, acts, high, n, x, stride, inverse, cols);
-}
-
+static const kalm__tiles kalm__tiles_q8_i8mm = {
+    KALM__DOT_TILE, 1, KALM__MM_DIRECT,                     /* most, even, direct */
+    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
+    kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL           /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_i8mm = {
-    "i8mm", kalm__acts_bytes_neon, KALM__NEON_STEP, kalm__pack_acts_i8mm, kalm__matmul_scratch_i8mm, kalm__matmul_i8mm,
+    "i8mm", &kalm__table_neon,
+    { &kalm__tiles_f32_neon, &kalm__tiles_f32_neon, &kalm__tiles_f32_neon,
+      &kalm__tiles_q8_i8mm, &kalm__tiles_q8_i8mm, &kalm__tiles_q16_neon },
     kalm__pack_split16_i8mm, kalm__multiply_high_neon
 };
 #endif

@@ -4,20 +4,17 @@
 #define KALM__KERNELS_SCALAR_H
 
 #include "kernels.h"
+#include "ops.h"
 
-/* acts of quantised types: float scale [rows] rounded up to 64 bytes, then integers [rows][cols32]: int8, or int16 for q16
-   and wide rows; of float types: float [rows][cols]. The scales come first in every set's acts. */
+/* Rows packed for quantised types: float scale [rows] rounded up to 64 bytes, then int16 [rows][cols32]; for float types: float
+   [rows][cols]. The scales come first in every set's activations. */
 KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
 
-/* Room for rows of bytes, or of words where the type or the set has them. */
-KALM__FN size_t kalm__acts_room_of(uint32_t type, size_t rows, size_t cols, int words)
-{
-    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
-    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(words || type == KALM__Q16 ? 2 : 1, rows), kalm__cols32(cols)));
-}
+/* Room for rows packed so. */
 KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 {
-    return kalm__acts_room_of(type, rows, cols, 1);
+    if (!kalm__is_quantised(type) && type != KALM__Q16) return kalm__mul(kalm__mul(4, rows), cols);
+    return kalm__add(kalm__scales_bytes(rows), kalm__mul(kalm__mul(2, rows), kalm__cols32(cols)));
 }
 
 /* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
@@ -58,13 +55,11 @@ KALM__FN void kalm__pack_acts_scalar(uint32_t type, void *acts, size_t rows, siz
     }
 }
 
-KALM__FN void kalm__pack_split16_scalar(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                     size_t cols)
+KALM__FN void kalm__pack_split16_scalar(void *acts, size_t n, const float *x, size_t stride, const float *inverse, size_t cols)
 {
     size_t r, k, cols32 = kalm__cols32(cols);
     void *at = (unsigned char *)acts + kalm__scales_bytes(n);
     int16_t *q = (int16_t *)at;
-    (void)high;
     for (r = 0; r < n; r++, x += stride, q += cols32) {
         ((float *)acts)[r] = 1.0f;
         for (k = 0; k < cols; k++) q[k] = kalm__round_to_int16(kalm__times(x[k], inverse[r]), 0.0f, (float)KALM__SPLIT16_MAX);
@@ -113,9 +108,9 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 #endif
 }
 
-/* acc[j] += row . weights of output j, panels of bytes or of words. Modulo 2^32: no sum of a sane model overflows, and
+/* acc[j] += row . weights of output j, panels of int8 or of int16. Modulo 2^32: no sum of a sane model overflows, and
    weights come from strangers. */
-KALM__FN void kalm__sum_bytes_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
+KALM__FN void kalm__sum_int8_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
 {
     size_t k, j;
     for (k = 0; k < cols32; k++)
@@ -128,44 +123,51 @@ KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const i
         for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
 }
 
-KALM__FN void kalm__matmul_scalar(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                  size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
+/* Panel p of w, read from `panel`, times row r: 16 outputs, of which those that w has are written. */
+KALM__FN void kalm__dot_integers_scalar(const kalm__matmul_job *m, const void *panel, size_t p, size_t r)
 {
-    size_t p, r, k, j, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
-    for (p = panel0; p < panel0 + panels; p++) {
+    const kalm__matrix *w = m->w;
+    size_t cols32 = kalm__cols32(w->cols), outputs = kalm__min(16, w->rows - 16 * p), j;
+    const void *at = (const unsigned char *)m->acts + kalm__scales_bytes(m->rows);
+    const int16_t *a = (const int16_t *)at + r * cols32;
+    float s = ((const float *)m->acts)[r], *out = m->y + (r - m->row0) * m->stride + 16 * (p - m->panel0);
+    uint32_t acc[16] = {0};
+    if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
+    else kalm__sum_int8_scalar(acc, a, (const int8_t *)panel, cols32);
+    for (j = 0; j < outputs; j++)
+        out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
+}
+KALM__FN void kalm__dot_floats_scalar(const kalm__matmul_job *m, const float *panel, size_t p, size_t r)
+{
+    size_t cols = m->w->cols, outputs = kalm__min(16, m->w->rows - 16 * p), k, j;
+    const float *a = (const float *)m->acts + r * cols;
+    float acc[16] = {0}, *out = m->y + (r - m->row0) * m->stride + 16 * (p - m->panel0);
+    for (k = 0; k < cols; k++)
+        for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], panel[16 * k + j], acc[j]);
+    for (j = 0; j < outputs; j++) out[j] = acc[j];
+}
+
+KALM__FN void kalm__matmul_scalar(const kalm__matmul_job *m)
+{
+    const kalm__matrix *w = m->w;
+    size_t p, r, bytes = kalm__panel_stride(w);
+    for (p = m->panel0; p < m->panel0 + m->panels; p++) {
         const void *panel = (const unsigned char *)w->data + p * bytes;
-        size_t outputs = kalm__min(16, w->rows - 16 * p);
+        if (w->type == KALM__Q4) {
+            kalm__unpack_q4_scalar(panel, w->cols, m->scratch);
+            panel = m->scratch;
+        }
         if (kalm__is_quantised(w->type) || w->type == KALM__Q16) {
-            const void *at = (const unsigned char *)acts + kalm__scales_bytes(rows);
-            if (w->type == KALM__Q4) {
-                kalm__unpack_q4_scalar(panel, cols, scratch);
-                panel = scratch;
-            }
-            for (r = row0; r < row0 + n; r++) {
-                const int16_t *a = (const int16_t *)at + r * cols32;
-                float s = ((const float *)acts)[r], *out = y + (r - row0) * stride + 16 * (p - panel0);
-                uint32_t acc[16] = {0};
-                if (w->type == KALM__Q16) kalm__sum_int16_scalar(acc, a, (const int16_t *)panel, cols32);
-                else kalm__sum_bytes_scalar(acc, a, (const int8_t *)panel, cols32);
-                for (j = 0; j < outputs; j++)
-                    out[j] = kalm__times(kalm__times(kalm__rounded((float)(int32_t)acc[j]), w->scale[16 * p + j]), s);
-            }
+            for (r = m->row0; r < m->row0 + m->n; r++) kalm__dot_integers_scalar(m, panel, p, r);
         } else {
-            const float *v = kalm__float_panel_scalar(w->type, panel, cols, scratch);
-            for (r = row0; r < row0 + n; r++) {
-                const float *a = (const float *)acts + r * cols;
-                float acc[16] = {0}, *out = y + (r - row0) * stride + 16 * (p - panel0);
-                for (k = 0; k < cols; k++)
-                    for (j = 0; j < 16; j++) acc[j] = kalm__fma(a[k], v[16 * k + j], acc[j]);
-                for (j = 0; j < outputs; j++) out[j] = acc[j];
-            }
+            const float *v = kalm__float_panel_scalar(w->type, panel, w->cols, m->scratch);
+            for (r = m->row0; r < m->row0 + m->n; r++) kalm__dot_floats_scalar(m, v, p, r);
         }
     }
 }
 
 static const kalm__kernels kalm__kernels_scalar = {
-    "scalar", kalm__acts_bytes_scalar, 1, kalm__pack_acts_scalar, kalm__matmul_scratch_scalar, kalm__matmul_scalar,
-    kalm__pack_split16_scalar, NULL
+    "scalar", &kalm__table_scalar, { NULL, NULL, NULL, NULL, NULL, NULL }, NULL, NULL
 };
 
 #endif

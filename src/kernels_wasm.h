@@ -1,28 +1,22 @@
 /* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
 
-   i32x4.dot_i16x8_s multiplies words and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
-   are widened to words once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
+   i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
+   are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
    Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
 #ifndef KALM__KERNELS_WASM_H
 #define KALM__KERNELS_WASM_H
 
-#include "kernels_scalar.h"
+#include "ops.h"
 #include "kernels_tiles.h"
 
 #if KALM__WASM
 
 #include <wasm_simd128.h>
 
-enum { KALM__WASM_TILE = 2, KALM__WASM_STEP = 48 };
+enum { KALM__WASM_TILE = 2, KALM__WASM_DIRECT = 1 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
-
-/* quantised types: words, [cols32 / 2][height][2] */
-KALM__FN size_t kalm__acts_bytes_wasm(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 1);
-}
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
 KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
@@ -33,7 +27,7 @@ KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
     return wasm_v128_load(some);
 }
 
-KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
+KALM__FN float kalm__one_scale_wasm(const float *x, size_t cols, float limit, float *inverse)
 {
     v128_t m = wasm_f32x4_splat(0.0f), n = m;
     size_t k;
@@ -50,64 +44,48 @@ KALM__FN float kalm__row_scale_wasm(const float *x, size_t cols, float limit, fl
     return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
 }
 
-/* Nearest, ties to even, in the low word of each lane: adding 1.5 * 2^23 pushes the fraction out. */
+/* Nearest, ties to even, in the low half of each lane: adding 1.5 * 2^23 pushes the fraction out. */
 KALM__INLINE v128_t kalm__round_wasm(v128_t x, v128_t inverse)
 {
     v128_t v = wasm_f32x4_add(wasm_f32x4_mul(x, inverse), wasm_f32x4_splat(12582912.0f));
     return wasm_i32x4_sub(v, wasm_i32x4_splat(0x4b400000));
 }
 
-KALM__FN void kalm__pack_row_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols)
+KALM__FN void kalm__row_scales_wasm(kalm__four_rows *f, float limit)
 {
-    size_t cols32 = kalm__cols32(cols), k;
-    v128_t i = wasm_f32x4_splat(inverse);
-    for (k = 0; k < cols32; k += 8, out += 16 * height) {
-        v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
-                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (height == 1) wasm_v128_store(out, q);
-        else {
-            wasm_v128_store32_lane(out, q, 0);
-            wasm_v128_store32_lane(out + 4 * height, q, 1);
-            wasm_v128_store32_lane(out + 8 * height, q, 2);
-            wasm_v128_store32_lane(out + 12 * height, q, 3);
-        }
-    }
+    size_t i;
+    for (i = 0; i < f->n; i++) f->scale[i] = kalm__one_scale_wasm(f->x[i], f->cols, limit, &f->inverse[i]);
 }
 
-KALM__FN void kalm__pack_acts_wasm(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x,
-                                   size_t stride, size_t cols)
+/* Rows as int16 into a tile, [cols32 / 2][height][2] */
+KALM__FN void kalm__pack_int16_wasm(const kalm__four_rows *f)
 {
-    size_t r, height, i, k, cols32 = kalm__cols32(cols);
-    float limit = type == KALM__Q16 ? (float)kalm__int16_limit(cols) : 127.0f;
-    for (r = row0; r < row0 + n; r += height, x += height * stride) {
-        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < height; i++) {
-            const float *row = x + i * stride;
-            if (kalm__is_quantised(type) || type == KALM__Q16) {
-                unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + 2 * r * cols32 + 4 * i;
-                float inverse;
-                ((float *)acts)[r + i] = kalm__row_scale_wasm(row, cols, limit, &inverse);
-                kalm__pack_row_wasm(out, height, row, inverse, cols);
-            } else {
-                float *out = (float *)acts + r * cols + i;
-                for (k = 0; k < cols; k++) out[k * height] = row[k];
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        v128_t by = wasm_f32x4_splat(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 8, out += 16 * height) {
+            v128_t q = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), by),
+                                               kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), by));
+            if (height == 1) wasm_v128_store(out, q);
+            else {
+                wasm_v128_store32_lane(out, q, 0);
+                wasm_v128_store32_lane(out + 4 * height, q, 1);
+                wasm_v128_store32_lane(out + 8 * height, q, 2);
+                wasm_v128_store32_lane(out + 12 * height, q, 3);
             }
         }
     }
 }
 
-KALM__FN void kalm__pack_split16_wasm(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, const float *inverse,
-                                   size_t cols)
+KALM__FN void kalm__pack_floats_wasm(const kalm__four_rows *f)
 {
-    size_t r, height, i;
-    (void)high;
-    for (r = 0; r < n; r += height) {
-        height = kalm__tile_rows(n, r, KALM__WASM_STEP, KALM__WASM_TILE);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_row_wasm((unsigned char *)acts + kalm__scales_bytes(n) + 2 * r * kalm__cols32(cols) + 4 * i, height,
-                                x + (r + i) * stride, inverse[r + i], cols);
-        }
+    size_t height = f->height, cols = f->cols, k, i;
+    for (i = 0; i < f->n; i++) {
+        float *out = (float *)(void *)f->tile + f->first + i;
+        const float *x = f->x[i];
+        for (k = 0; k < cols; k++) out[k * height] = x[k];
     }
 }
 
@@ -143,11 +121,11 @@ KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(x, w));
 }
 
-/* Two rows x one panel of words [cols32 / 2][16][2]: q16, or q8 widened */
+/* Two rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 widened */
 KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = 2 * job->steps;
+    size_t step, steps = job->steps;
     v128_t c0 = wasm_i32x4_splat(0), d0 = c0, e0 = c0, f0 = c0, c1 = c0, d1 = c0, e1 = c0, f1 = c0, w;
     for (step = 0; step < steps; step++, a += 8, b += 64) {
         v128_t x = wasm_v128_load32_splat(a), z = wasm_v128_load32_splat(a + 4);
@@ -164,7 +142,7 @@ KALM__FN void kalm__int16_2x1_wasm(const kalm__tile_job *job)
 KALM__FN void kalm__int16_1x1_wasm(const kalm__tile_job *job)
 {
     const unsigned char *a = job->acts, *b = job->weights;
-    size_t step, steps = 2 * job->steps;
+    size_t step, steps = job->steps;
     v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
     for (step = 0; step < steps; step++, a += 4, b += 64) {
         v128_t x = wasm_v128_load32_splat(a);
@@ -201,11 +179,11 @@ KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
                      kalm__add_pairs_wasm(i, j));
 }
 
-/* A q8 panel as words [cols32 / 2][16][2] */
-KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t steps, unsigned char *out)
+/* A q8 panel as int16 [cols32 / 2][16][2] */
+KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t lines, unsigned char *out)
 {
-    size_t step, i;
-    for (step = 0; step < steps; step++, panel += 64, out += 128)
+    size_t i;
+    for (; lines; lines--, panel += 64, out += 128)
         for (i = 0; i < 4; i++) {
             v128_t w = wasm_v128_load(panel + 16 * i);
             v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -225,12 +203,13 @@ KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t 
     return wasm_i8x16_narrow_i16x8(low, high);
 }
 
-KALM__FN void kalm__unpack_q4_wasm(const void *panel, size_t cols, void *out)
+KALM__FN void kalm__unpack_q4_wasm(uint32_t type, const void *panel, size_t cols, void *out)
 {
     size_t groups = kalm__cols32(cols) / KALM__GROUP, g, t, i;
     const unsigned char *nibbles = (const unsigned char *)panel, *m = kalm__q4_panel_multipliers(panel, cols);
     unsigned char *q = (unsigned char *)out;
     v128_t codebook = wasm_v128_load(kalm__q4_codebook);
+    (void)type;
     for (g = 0; g < groups; g++, m += 16, nibbles += 256, q += 512) {
         v128_t all = wasm_v128_load(m), of[4];
         of[0] = wasm_i8x16_shuffle(all, all, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -295,70 +274,35 @@ KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t co
         for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------- */
+/* ---- the set --------------------------------------------------------------------------------------------- */
 
-/* q8 bytes of a q4 panel, then the panel widened to words */
-KALM__FN size_t kalm__matmul_scratch_wasm(uint32_t type, size_t cols)
-{
-    if (!kalm__is_quantised(type)) return kalm__matmul_scratch_scalar(type, cols);
-    return kalm__mul(type == KALM__Q4 ? 3 : 2, kalm__q8_panel_bytes(cols));
-}
+static const kalm__tile_fn kalm__q8_tiles_wasm[KALM__WASM_DIRECT] = { kalm__q8_1x1_wasm };
+static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { kalm__int16_1x1_wasm, kalm__int16_2x1_wasm };
+static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { kalm__f32_1x1_wasm, kalm__f32_2x1_wasm };
 
-/* one, two: the float tiles of one row and of two */
-KALM__INLINE void kalm__matmul_int16_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                          size_t panel0, size_t panels, float *y, size_t stride, void *scratch,
-                                          kalm__tile_fn one, kalm__tile_fn two)
-{
-    size_t p, r, height, cols = w->cols, cols32 = kalm__cols32(cols), bytes = kalm__panel_stride(w);
-    const unsigned char *tiles = (const unsigned char *)acts + kalm__scales_bytes(rows);
-    int quantised = kalm__is_quantised(w->type), words = w->type == KALM__Q16;
-    kalm__tile_job job;
-    memset(&job, 0, sizeof job);
-    job.steps = quantised || words ? cols32 / 4 : cols;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
-        unsigned char *wide = (unsigned char *)scratch;
-        if (w->type == KALM__Q4) {
-            wide += 16 * cols32;
-            kalm__unpack_q4_wasm(panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        } else if (w->type == KALM__F16 || w->type == KALM__BF16) {
-            kalm__unpack_half_wasm(w->type, panel, cols, scratch);
-            panel = (const unsigned char *)scratch;
-        }
-        if (quantised && n > 1) kalm__widen_wasm(panel, job.steps, wide);
-        if (w->scale) job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, KALM__WASM_TILE);
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            if (quantised || words) {
-                job.acts = tiles + 2 * r * cols32;
-                job.row_scale = (const float *)acts + r;
-                job.weights = words || height == 1 ? panel : wide;
-                if (height > 1) kalm__int16_2x1_wasm(&job);
-                else if (words) kalm__int16_1x1_wasm(&job);
-                else kalm__q8_1x1_wasm(&job);
-            } else {
-                job.acts = (const unsigned char *)((const float *)acts + r * cols);
-                job.weights = panel;
-                if (height == 1) one(&job);
-                else two(&job);
-            }
-        }
-    }
-}
-
-KALM__FN void kalm__matmul_wasm(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasm, kalm__f32_2x1_wasm);
-}
-
+static const kalm__tiles kalm__tiles_f32_wasm = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__f32_tiles_wasm, NULL                        /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q8_wasm = {
+    KALM__WASM_TILE, 0, KALM__WASM_DIRECT,                  /* most, even, direct */
+    KALM__Q8, KALM__Q16, 2, 0,                              /* form, prepared, input_bytes, sums */
+    kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
+    kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL       /* direct_tiles, one, two */
+};
+static const kalm__tiles kalm__tiles_q16_wasm = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
+    NULL, kalm__int16_tiles_wasm, NULL                      /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_wasm = {
-    "wasm", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm, kalm__matmul_wasm,
-    kalm__pack_split16_wasm, NULL
+    "wasm", &kalm__table_wasm,
+    { &kalm__tiles_f32_wasm, &kalm__tiles_f32_wasm, &kalm__tiles_f32_wasm,
+      &kalm__tiles_q8_wasm, &kalm__tiles_q8_wasm, &kalm__tiles_q16_wasm },
+    NULL, NULL
 };
 
 #endif

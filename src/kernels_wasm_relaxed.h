@@ -1,27 +1,30 @@
 /* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
-   "wasmvnni" multiply bytes, "wasmfma" multiplies words as kernels_wasm.h does; float weights are fused in all four.
+   "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
 
-   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. Its promise ends where x has an eighth bit; there it is
-       ARM                    signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, where those of our -127..127 fit
-       x86, AVX-VNNI-INT8     signed: vpdpbssd
-       x86, AVX-VNNI          vpdpbusd: x is stored as q + 128, and sums start from -128 * sum(q_w)
-       other x86              pmaddubsw, whose pairs saturate, pmaddwd, paddd, and in V8 two more
-   Seven bits are exact there too, q_x + 127 = h + l, sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w), and half as fast as
-   words: two products of 3 to 5 instructions against 4. With VNNI they would be little faster, 2 multiplications either way.
-   Which it is cpu.h finds out, and the engine may change its mind: "each environment globally chooses", says the standard, but
-   V8 on ARM adds pairs in 16 bits until it optimises a function. So every tile asks again, before its loop and, of the sums
-   that came out, behind it, and is done again with instructions that leave nothing open if the answer is another one.
+   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
+   its eighth bit set. Where one has, engines differ:
+       ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
+                              -127..127 fit
+       x86, AVX-VNNI-INT8     x is signed: vpdpbssd
+       x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
+       other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
+   Keeping to seven bits would be exact everywhere: q_x + 127 = h + l with h and l of seven bits each, so that
+   sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w). But those are two products of 3 to 5 instructions each, where int16
+   need 4 in all; with VNNI the gain over int16 would be small, since there are two multiplications either way. So "wasmfma",
+   which is for the other x86, multiplies int16.
+   Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
+   bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
+   it, and is done again with instructions that leave nothing open if the answer is another one.
 
-   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with words, 17.5 in wasmdot's tiles of 4 rows x 1 panel, bound by
-   16 sdot and 4 dup on the vector ports; on x86 71 with words, 19 in the 2 x 1 of the others, which 16 registers hold.
-   GOPS of Zen 4, an other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's matrices): q8 82 as without
-   relaxed SIMD, 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni compiled natively: 93 and 221. */
+   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with int16, 17.5 in wasmdot's tiles of 4 rows x 1 panel, which are
+   bound by 16 sdot and 4 dup on the vector ports; on x86 71 with int16, 19 in the 2 x 1 tiles of the others, which 16 registers
+   hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
+   matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
+   compiled natively: 93 and 221. */
 #ifndef KALM__KERNELS_WASM_RELAXED_H
 #define KALM__KERNELS_WASM_RELAXED_H
 
 #include "cpu.h"
-#include "kernels_scalar.h"
-#include "kernels_tiles.h"
 #include "kernels_wasm.h"
 
 #if KALM__WASM_RELAXED
@@ -61,82 +64,53 @@ KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
     }
 KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
-KALM__FN void kalm__matmul_wasmfma(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n,
-                                   size_t panel0, size_t panels, float *y, size_t stride, void *scratch)
-{
-    kalm__matmul_int16_wasm(w, acts, rows, row0, n, panel0, panels, y, stride, scratch, kalm__f32_1x1_wasmfma,
-                            kalm__f32_2x1_wasmfma);
-}
-
+static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { kalm__f32_1x1_wasmfma, kalm__f32_2x1_wasmfma };
+static const kalm__tiles kalm__tiles_f32_wasmfma = {
+    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
+    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__f32_tiles_wasmfma, NULL                     /* direct_tiles, one, two */
+};
 static const kalm__kernels kalm__kernels_wasmfma = {
-    "wasmfma", kalm__acts_bytes_wasm, KALM__WASM_STEP, kalm__pack_acts_wasm, kalm__matmul_scratch_wasm,
-    kalm__matmul_wasmfma, kalm__pack_split16_wasm, NULL
+    "wasmfma", &kalm__table_wasm,
+    { &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma,
+      &kalm__tiles_q8_wasm, &kalm__tiles_q8_wasm, &kalm__tiles_q16_wasm },
+    NULL, NULL
 };
 
 /* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
 
-KALM__FN size_t kalm__acts_bytes_relaxed(uint32_t type, size_t rows, size_t cols)
-{
-    return kalm__acts_room_of(type, rows, cols, 0);
-}
-
-/* A row into a tile of height; without a sign: + 128. high: the row is wide, and these are its high bytes: rounded where the low
+/* Rows into a tile, with their signs or + 128. high: the rows are split16, and these are their high bytes: rounded where the low
    ones have a sign. */
-KALM__FN void kalm__pack_bytes_wasm(unsigned char *out, size_t height, const float *x, float inverse, size_t cols, int with_sign,
-                                    uint8_t *high)
+KALM__INLINE void kalm__pack_bytes_wasm(const kalm__four_rows *f, int with_sign, uint8_t *high)
 {
-    size_t cols32 = kalm__cols32(cols), k;
-    v128_t i = wasm_f32x4_splat(inverse), flip = wasm_i16x8_splat(with_sign ? 0 : 128);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), i),
-                                           kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), i));
-        if (high) {
-            v128_t h = wasm_i16x8_shr(with_sign ? wasm_i16x8_add(u, wasm_i16x8_splat(128)) : u, 8);
-            wasm_v128_store64_lane(high + k, wasm_u8x16_narrow_i16x8(h, h), 0);
-            u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
-        } else u = wasm_i16x8_add(u, flip);
-        u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
-        if (height == 1) wasm_v128_store64_lane(out, u, 0);
-        else {
-            wasm_v128_store32_lane(out, u, 0);
-            wasm_v128_store32_lane(out + 4 * height, u, 1);
+    size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
+    v128_t flip = wasm_i16x8_splat(with_sign ? 0 : 128);
+    for (i = 0; i < f->n; i++) {
+        const float *x = f->x[i];
+        v128_t by = wasm_f32x4_splat(f->inverse[i]);
+        unsigned char *out = f->tile + 4 * (f->first + i);
+        for (k = 0; k < cols32; k += 8, out += 8 * height) {
+            v128_t u = wasm_i16x8_narrow_i32x4(kalm__round_wasm(kalm__load_wasm(x, k, cols), by),
+                                               kalm__round_wasm(kalm__load_wasm(x, k + 4, cols), by));
+            if (high) {
+                v128_t h = wasm_i16x8_shr(with_sign ? wasm_i16x8_add(u, wasm_i16x8_splat(128)) : u, 8);
+                wasm_v128_store64_lane(high + i * KALM__SPLIT16_COLS + k, wasm_u8x16_narrow_i16x8(h, h), 0);
+                u = wasm_i16x8_sub(u, wasm_i16x8_shl(h, 8));
+            } else u = wasm_i16x8_add(u, flip);
+            u = with_sign ? wasm_i8x16_narrow_i16x8(u, u) : wasm_u8x16_narrow_i16x8(u, u);
+            if (height == 1) wasm_v128_store64_lane(out, u, 0);
+            else {
+                wasm_v128_store32_lane(out, u, 0);
+                wasm_v128_store32_lane(out + 4 * height, u, 1);
+            }
         }
     }
 }
-
-KALM__INLINE void kalm__pack_acts_relaxed(size_t most, int with_sign, uint32_t type, void *acts, size_t rows, size_t row0,
-                                          size_t n, const float *x, size_t stride, size_t cols)
-{
-    size_t r, height, i;
-    if (!kalm__is_quantised(type)) {
-        kalm__pack_acts_wasm(type, acts, rows, row0, n, x, stride, cols);
-        return;
-    }
-    for (r = row0; r < row0 + n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(rows) + r * kalm__cols32(cols);
-        height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-        for (i = 0; i < height; i++, x += stride) {
-            float inverse;
-            ((float *)acts)[r + i] = kalm__row_scale_wasm(x, cols, 127.0f, &inverse);
-            kalm__pack_bytes_wasm(out + 4 * i, height, x, inverse, cols, with_sign, NULL);
-        }
-    }
-}
-
-KALM__INLINE void kalm__pack_split16_relaxed(size_t most, int with_sign, void *acts, uint8_t *high, size_t n, const float *x,
-                                          size_t stride, const float *inverse, size_t cols)
-{
-    size_t r, height, i;
-    for (r = 0; r < n; r += height) {
-        unsigned char *out = (unsigned char *)acts + kalm__scales_bytes(n) + r * kalm__cols32(cols);
-        height = kalm__tile_rows(n, r, KALM__WASM_STEP, most);
-        for (i = 0; i < height; i++) {
-            ((float *)acts)[r + i] = 1.0f;
-            kalm__pack_bytes_wasm(out + 4 * i, height, x + (r + i) * stride, inverse[r + i], cols, with_sign,
-                                  high + (r + i) * KALM__SPLIT16_COLS);
-        }
-    }
-}
+KALM__FN void kalm__pack_signed_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 1, NULL); }
+KALM__FN void kalm__pack_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 0, NULL); }
+KALM__FN void kalm__split_signed_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 1, f->high); }
+KALM__FN void kalm__split_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 0, f->high); }
 
 /* ---- q8 tiles ------------------------------------------------------------------------------------------ */
 
@@ -241,63 +215,24 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
     return 1;
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------------- */
+/* ---- the sets -------------------------------------------------------------------------------------------- */
 
-KALM__INLINE void kalm__matmul_relaxed(size_t most, int with_sign, const kalm__matrix *w, const void *acts, size_t rows,
-                                       size_t row0, size_t n, size_t panel0, size_t panels, float *y, size_t stride,
-                                       void *scratch)
-{
-    size_t p, r, height, cols32 = kalm__cols32(w->cols), bytes = kalm__panel_stride(w);
-    kalm__tile_job job;
-    if (!kalm__is_quantised(w->type)) {
-        kalm__matmul_wasmfma(w, acts, rows, row0, n, panel0, panels, y, stride, scratch);
-        return;
-    }
-    memset(&job, 0, sizeof job);
-    job.steps = cols32 / 4;
-    job.stride = stride;
-    for (p = panel0; p < panel0 + panels; p++) {
-        job.weights = (const unsigned char *)w->data + p * bytes;
-        if (w->type == KALM__Q4) {
-            kalm__unpack_q4_wasm(job.weights, w->cols, scratch);
-            job.weights = (const unsigned char *)scratch;
-        }
-        job.sum = with_sign ? NULL : w->sum + 16 * p;
-        job.scale = w->scale + 16 * p;
-        job.outputs = w->rows - 16 * p;
-        for (r = row0; r < row0 + n; r += height) {
-            height = kalm__tile_rows(rows, r, KALM__WASM_STEP, most);
-            job.acts = (const unsigned char *)acts + kalm__scales_bytes(rows) + r * cols32;
-            job.row_scale = (const float *)acts + r;
-            job.y = y + (r - row0) * stride + 16 * (p - panel0);
-            kalm__q8_tiles_relaxed[height - 1](&job);
-        }
-    }
-}
-
-#define KALM__RELAXED_SET(name, most, with_sign) \
-    KALM__FN void kalm__pack_acts_##name(uint32_t type, void *acts, size_t rows, size_t row0, size_t n, const float *x, \
-                                         size_t stride, size_t cols) \
-    { \
-        kalm__pack_acts_relaxed(most, with_sign, type, acts, rows, row0, n, x, stride, cols); \
-    } \
-    KALM__FN void kalm__pack_split16_##name(void *acts, uint8_t *high, size_t n, const float *x, size_t stride, \
-                                         const float *inverse, size_t cols) \
-    { \
-        kalm__pack_split16_relaxed(most, with_sign, acts, high, n, x, stride, inverse, cols); \
-    } \
-    KALM__FN void kalm__matmul_##name(const kalm__matrix *w, const void *acts, size_t rows, size_t row0, size_t n, \
-                                      size_t panel0, size_t panels, float *y, size_t stride, void *scratch) \
-    { \
-        kalm__matmul_relaxed(most, with_sign, w, acts, rows, row0, n, panel0, panels, y, stride, scratch); \
-    } \
+#define KALM__RELAXED_SET(name, most, sums, sign) \
+    static const kalm__tiles kalm__tiles_q8_##name = { \
+        most, 0, 0,                                             /* most, even, direct */ \
+        KALM__Q8, KALM__Q8, 1, sums,                            /* form, prepared, input_bytes, sums */ \
+        kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
+        NULL, kalm__q8_tiles_relaxed, NULL                      /* direct_tiles, one, two */ \
+    }; \
     static const kalm__kernels kalm__kernels_##name = { \
-        #name, kalm__acts_bytes_relaxed, KALM__WASM_STEP, kalm__pack_acts_##name, kalm__matmul_scratch_scalar, \
-        kalm__matmul_##name, kalm__pack_split16_##name, kalm__multiply_high_relaxed \
+        #name, &kalm__table_wasm, \
+        { &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, &kalm__tiles_f32_wasmfma, \
+          &kalm__tiles_q8_##name, &kalm__tiles_q8_##name, &kalm__tiles_q16_wasm }, \
+        kalm__split_##sign##_wasm, kalm__multiply_high_relaxed \
     };
-KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 1)
-KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 1)
-KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 0)
+KALM__RELAXED_SET(wasmdot, KALM__WASM_DOT_ROWS, 0, signed)
+KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 0, signed)
+KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 1, unsigned)
 
 #endif
 #endif

@@ -71,7 +71,7 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
     const kalm__layer_run *r = (const kalm__layer_run *)arg;
     const kalm__backend *m = &r->c->backend;
     const kalm__ops *ops = m->ops;
-    size_t step = kalm__row_step(m), first = i * step, count = kalm__min(step, r->n - first), k, f;
+    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, r->n - first), k, f;
     size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
     int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
     float eps = r->stack->shape.norm_eps;
@@ -98,16 +98,18 @@ KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
                                r->width);
     if (later) return;
     if (r->matrix == &r->layer->matrix[KALM__T_Q])
-        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts_in, r->n, first, count, source, r->width, r->width);
+        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n, r->width, r->c->memory.acts_in), first, count,
+                   source, r->width);
     else
-        m->kernels->pack_acts(r->matrix->type, r->c->memory.acts, r->n + r->residual.count, first, count, source, r->width, r->width);
+        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n + r->residual.count, r->width, r->c->memory.acts), first, count,
+                   source, r->width);
 }
 
 /* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
    of residual rows included. */
 KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
 {
-    size_t step = kalm__row_step(&r->c->backend), residual = r->residual.count, last = (n - 1) / step * step;
+    size_t step = KALM__ROW_STEP, residual = r->residual.count, last = (n - 1) / step * step;
     r->from = from;
     r->n = n;
     r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
@@ -120,8 +122,8 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
     if (r->watch && r->matrix) r->watch(r->watcher, r, what);
     n += r->residual.count;
     if (r->residual.count)
-        r->c->backend.kernels->pack_acts(r->matrix->type, r->c->memory.acts, n, last, n - last, r->c->memory.residual, r->width,
-                                         r->width);
+        kalm__pack(r->c->backend.kernels, kalm__block_of(r->matrix->type, n, r->width, r->c->memory.acts), last, n - last,
+                   r->c->memory.residual, r->width);
     r->residual.count = residual;
     return n;
 }
@@ -132,7 +134,7 @@ KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n,
 KALM__FN void kalm__find_residual(kalm__layer_run *r)
 {
     const kalm__memory *m = &r->c->memory;
-    size_t i, step = r->c->backend.kernels->acts_step;
+    size_t i, step = KALM__ACTS_STEP;
     r->residual.count = 0;
     if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
     for (i = 0; i < r->n; i++) {
@@ -282,7 +284,7 @@ KALM__FN void kalm__layer_attention(kalm__layer_run *r)
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
-    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, c->backend.kernels->acts_step));
+    return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
 /* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */

@@ -5,13 +5,13 @@
 
 #include "base.h"
 #include "threads.h"
-#include "kernels.h"
 #include "ops.h"
+#include "kernels_tiles.h"
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
 typedef struct kalm__backend {
     const kalm__kernels *kernels;
-    const kalm__ops     *ops;
+    const kalm__ops     *ops;          /* kernels->ops */
     kalm__pool          *pool;
     unsigned char       *scratch;      /* [workers][scratch_size] */
     size_t               scratch_size;
@@ -31,7 +31,7 @@ enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
    gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t acts_step, unsigned threads, int whole)
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole)
 {
     size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
     c->rows = rows;
@@ -42,7 +42,7 @@ KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, size_t 
         c->panel_step = kalm__max(1, panels / wanted);
     while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
            c->row_step > 2 * KALM__FEW_ROWS && !whole)
-        c->row_step = kalm__round_up((c->row_step + 1) / 2, acts_step);
+        c->row_step = kalm__round_up((c->row_step + 1) / 2, KALM__ACTS_STEP);
     c->across = (panels + c->panel_step - 1) / c->panel_step;
     return c->across * ((rows + c->row_step - 1) / c->row_step);
 }
@@ -85,6 +85,24 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
         m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
+/* Rows and panels of a product with w[which] to y, from its first row and panel on. */
+KALM__INLINE void kalm__multiply(const kalm__product *p, int which, size_t row, size_t n, size_t panel, size_t count, float *y,
+                                 size_t stride, void *scratch)
+{
+    kalm__matmul_job m;
+    m.w = p->w[which];
+    m.acts = p->acts;
+    m.rows = p->block;
+    m.row0 = p->row0 + row;
+    m.n = n;
+    m.panel0 = panel;
+    m.panels = count;
+    m.y = y;
+    m.stride = stride;
+    m.scratch = scratch;
+    kalm__matmul(p->backend->kernels, &m);
+}
+
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
@@ -92,8 +110,7 @@ KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
     float *y;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     y = p->y + row * p->stride + panel * 16;
-    p->backend->kernels->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, y, p->stride,
-                                kalm__scratch(p->backend, worker));
+    kalm__multiply(p, 0, row, n, panel, count, y, p->stride, kalm__scratch(p->backend, worker));
     if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
 }
 
@@ -113,11 +130,10 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->kernels->acts_step, m->pool->size,
-                                           p.residual != NULL), task, &p);
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
 }
 
-/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of acts_step. With
+/* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
    residual rows n counts their second planes, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
                            size_t n, float *y, size_t stride, const kalm__residual *residual)
@@ -138,7 +154,6 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    const kalm__kernels *k = p->backend->kernels;
     size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
     unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
@@ -146,8 +161,8 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     scratch += kalm__geglu_scratch();
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-    k->matmul(p->w[0], p->acts, p->block, p->row0 + row, n, panel, count, gate, wide, scratch);
-    k->matmul(p->w[1], p->acts, p->block, p->row0 + row, n, panel, count, up, wide, scratch);
+    kalm__multiply(p, 0, row, n, panel, count, gate, wide, scratch);
+    kalm__multiply(p, 1, row, n, panel, count, up, wide, scratch);
     if (p->residual) {
         kalm__add_residual(p->backend, p->residual, gate, wide, width);
         kalm__add_residual(p->backend, p->residual, up, wide, width);
@@ -166,7 +181,7 @@ KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, cons
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
-/* Rows a task prepares at once: about 16, in whole acts_steps. */
-KALM__INLINE size_t kalm__row_step(const kalm__backend *m) { return kalm__round_up(16, m->kernels->acts_step); }
+/* Rows that a task prepares and packs at once. */
+enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 
 #endif

@@ -423,24 +423,4 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #include "ops_template.h"
 #endif
 
-/* The table that goes with a kernel set, by the beginning of the set's name. */
-KALM__FN const kalm__ops *kalm__pick_ops(const kalm__kernels *kernels)
-{
-    const char *name = kernels->name;
-#if KALM__X86
-#if KALM__HAVE_AVX512
-    if (!strncmp(name, "avx512", 6) || !strncmp(name, "amx", 3)) return &kalm__table_avx512;
-#endif
-    if (!strncmp(name, "avx", 3)) return &kalm__table_avx2;
-#endif
-#if KALM__NEON
-    if (strcmp(name, "scalar") != 0) return &kalm__table_neon;      /* neon, dotprod, i8mm */
-#endif
-#if KALM__WASM
-    if (!strncmp(name, "wasm", 4)) return &kalm__table_wasm;
-#endif
-    (void)name;
-    return &kalm__table_scalar;
-}
-
 #endif

@@ -360,7 +360,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     return scale;
 }
 
-/* The same in words, up to +-most. */
+/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);

@@ -367,10 +367,10 @@ typedef struct product {
 static void product_pack(void *arg, size_t i, unsigned worker)
 {
     const product *p = (const product *)arg;
-    size_t step = kalm__round_up(16, p->set->acts_step), first = i * step;
+    size_t step = KALM__ROW_STEP, first = i * step;
     (void)worker;
-    p->set->pack_acts(p->w.type, p->acts, p->rows, first, kalm__min(step, p->rows - first),
-                      p->x + first * p->shape.inputs, p->shape.inputs, p->shape.inputs);
+    kalm__pack(p->set, kalm__block_of(p->w.type, p->rows, p->shape.inputs, p->acts), first, kalm__min(step, p->rows - first),
+               p->x + first * p->shape.inputs, p->shape.inputs);
 }
 
 static void product_task(void *arg, size_t i, unsigned worker)
@@ -380,23 +380,26 @@ static void product_task(void *arg, size_t i, unsigned worker)
     unsigned char *scratch = p->scratch + worker * p->scratch_size;
     void *tile = scratch;
     float *y = (float *)tile;
+    kalm__matmul_job part;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     row += p->row0;
     if (p->shape.passing) stride = KALM__TILE_PANELS * 16;
     else y = p->y + row * stride + panel * 16;
-    p->set->matmul(&p->w, p->acts, p->rows, row, n, panel, count, y, stride, scratch + kalm__geglu_scratch());
+    part.w = &p->w, part.acts = p->acts, part.rows = p->rows, part.row0 = row, part.n = n, part.panel0 = panel, part.panels = count;
+    part.y = y, part.stride = stride, part.scratch = scratch + kalm__geglu_scratch();
+    kalm__matmul(p->set, &part);
 }
 
 static void product_run(void *arg)
 {
     product *p = (product *)arg;
-    size_t step = kalm__round_up(16, p->set->acts_step), n, pieces;
+    size_t step = KALM__ROW_STEP, n, pieces;
     p->w.data = p->data + *p->copy * p->bytes;
     *p->copy = (*p->copy + 1) % p->copies;
     kalm__parallel(p->pool, (p->rows + step - 1) / step, product_pack, p);
     for (p->row0 = 0; p->row0 < p->rows; p->row0 += n) {
         n = kalm__min(p->chunk, p->rows - p->row0);
-        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->set->acts_step, p->pool->size, 0);
+        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->pool->size, 0);
         kalm__parallel(p->pool, pieces, product_task, p);
     }
 }
@@ -478,7 +481,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             p[k].pool = &pools[k];
             p[k].shape = bench_shapes[i];
             p[k].rows = rows;
-            p[k].chunk = kalm__max(set->acts_step, KALM__CHUNK / set->acts_step * set->acts_step);
+            p[k].chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
             p[k].bytes = kalm__panel_bytes(type, p[k].shape.inputs) * (((size_t)p[k].shape.outputs + 15) / 16);
             p[k].copies = sizes[i] / p[k].bytes;
             p[k].copy = &copy;
@@ -491,12 +494,12 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             if (k == 0) {
                 void *y = bench__alloc(&blocks[3], rows * most_y * 4);
                 p[0].y = (float *)y;
-                p[0].acts = bench__alloc(&blocks[4], set->acts_bytes(type, rows, p[0].shape.inputs));
+                p[0].acts = bench__alloc(&blocks[4], kalm__acts_bytes(set, type, rows, p[0].shape.inputs));
             }
             p[k].y = p[0].y;
             p[k].acts = p[0].acts;
             p[k].scratch_size = kalm__geglu_scratch();
-            p[k].scratch_size += kalm__round_up(set->matmul_scratch(type, p[k].shape.inputs), 4096);
+            p[k].scratch_size += kalm__round_up(kalm__matmul_scratch(set, type, p[k].shape.inputs), 4096);
             if (k == 0) p[0].scratch = bench__alloc(&blocks[5], p[0].scratch_size * opt.threads[opt.counts - 1]);
             p[k].scratch = p[0].scratch;
             jobs[k].run = product_run;

@@ -232,9 +232,10 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     bench__peak_fn peak = bench_peak(set->name, type, &peak_name);
     bench_result result;
     kalm__matrix w;
+    kalm__matmul_job job;
     int round, repeat = 1;
-    acts = bench__alloc(&blocks[5], set->acts_bytes(type, rows, cols));
-    scratch = bench__alloc(&blocks[6], set->matmul_scratch(type, cols));
+    acts = bench__alloc(&blocks[5], kalm__acts_bytes(set, type, rows, cols));
+    scratch = bench__alloc(&blocks[6], kalm__matmul_scratch(set, type, cols));
     memset(&w, 0, sizeof w);
     w.type = type, w.rows = (uint32_t)outputs, w.cols = (uint32_t)cols;
     if (kalm__is_quantised(type)) w.scale = scale, w.sum = sum;
@@ -248,8 +249,9 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
         seed = seed * 1664525u + 1013904223u;
         x[i] = (float)(int32_t)seed * 1e-9f;
     }
-    block = kalm__max(set->acts_step, block / set->acts_step * set->acts_step);
+    block = kalm__max(KALM__ACTS_STEP, block / KALM__ACTS_STEP * KALM__ACTS_STEP);
     if (rounds > 256) rounds = 256;
+    job.w = &w, job.acts = acts, job.rows = rows, job.stride = stride, job.scratch = scratch;
     for (round = -1; round < rounds; round++) {
         double t0, t1 = 0, t2, rate, peak_rate = 0;
         int k;
@@ -257,13 +259,14 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
         for (k = 0, packing = 0; k < repeat; k++, c = (c + 1) % copies) {
             double before = bench__now();
             w.data = data + c * bytes;
-            set->pack_acts(type, acts, rows, 0, rows, x, cols, cols);
+            kalm__pack(set, kalm__block_of(type, rows, cols, acts), 0, rows, x, cols);
             packing += bench__now() - before;
             for (p = 0; p < panels; p += wide)
                 for (r = 0; r < rows; r += n) {
                     n = kalm__min(block, rows - r);
-                    set->matmul(&w, acts, rows, r, n, p, kalm__min(wide, panels - p),
-                                shape.passing ? y : y + r * stride + 16 * p, stride, scratch);
+                    job.row0 = r, job.n = n, job.panel0 = p, job.panels = kalm__min(wide, panels - p);
+                    job.y = shape.passing ? y : y + r * stride + 16 * p;
+                    kalm__matmul(set, &job);
                 }
         }
         t1 = bench__now();

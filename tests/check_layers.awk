@@ -14,7 +14,7 @@ BEGIN {
                   "exact;" \
                   "platform format blocks recognise;" \
                   "threads mapping cores cpu kernels tokenizer/vocab;" \
-                  "embedding tokenizer/ids;" \
+                  "embedding ops tokenizer/ids;" \
                   "tokenizer/bpe tokenizer/unigram;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
@@ -23,7 +23,7 @@ BEGIN {
                   "kernels_avx512;" \
                   "kernels_*;" \
                   "kernels_wasm_relaxed;" \
-                  "kernel_sets ops modelfile;" \
+                  "kernel_sets modelfile;" \
                   "matmul rotary model;" \
                   "attention state;" \
                   "context documents;" \

@@ -85,15 +85,17 @@ static void print_sums(void)
         }
         for (i = 0; i < ROWS * COLS; i++) x[i] = i % COLS == 5 ? 127.0f : (float)((int)draw(255) - 127);
         for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
-            size_t acts_bytes = set->acts_bytes(type, ROWS, COLS), scratch_bytes = set->matmul_scratch(type, COLS);
+            size_t acts_bytes = kalm__acts_bytes(set, type, ROWS, COLS), scratch_bytes = kalm__matmul_scratch(set, type, COLS);
             void *acts_block = malloc(acts_bytes + 64), *scratch_block = malloc(scratch_bytes + 64);
             unsigned char *acts, *scratch;
+            kalm__block block;
             uint64_t check = 0;
             if (!acts_block || !scratch_block) exit(1);
             acts = kalm__align64(acts_block), scratch = kalm__align64(scratch_block);
             memset(y, 0, sizeof y);
-            set->pack_acts(type, acts, ROWS, 0, ROWS, x, COLS, COLS);
-            set->matmul(&w, acts, ROWS, 0, ROWS, 0, PANELS, y, OUTPUTS, scratch);
+            block = kalm__block_of(type, ROWS, COLS, acts);
+            kalm__pack(set, block, 0, ROWS, x, COLS);
+            kalm__multiply_block(set, &w, &block, y, OUTPUTS, scratch);
             for (j = 0; j < ROWS * OUTPUTS; j++) {
                 double v = (double)y[j] / (double)(127.0f * (1.0f / 127.0f));
                 int32_t s = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);

@@ -84,7 +84,7 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
     float queries[QUERIES * ROW];
     memset(&backend, 0, sizeof backend), memset(&a, 0, sizeof a);
     kalm__pool_start(&pool, 1, &worker, NULL);
-    backend.kernels = set, backend.ops = kalm__pick_ops(set), backend.pool = &pool;
+    backend.kernels = set, backend.ops = set->ops, backend.pool = &pool;
     a.backend = &backend;
     a.shape.heads = HEADS, a.shape.kv_heads = KV, a.shape.head_dim = DIM, a.shape.type = type;
     a.left = p.left, a.right = p.right, a.position = p.position;

@@ -8,6 +8,11 @@ case $build in /*) ;; *) build=$root/$build ;; esac
 dir=$build/tmp/eval.$$
 eval=$build/kalm-eval
 passed=0 failed=0
+if ! [ -x "$eval" ]; then
+    echo "there is no kalm-eval"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
 mkdir -p "$dir" && cd "$dir" || exit 1
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
@@ -84,6 +89,9 @@ for note in "not quite JSON" "not JSON; it is left out" "a JSON array" "no id" "
     "stands twice for its query" "not among those judged" "score is no number" "Q0, document, rank and score should"; do says "$note"; done
 figures messy.figures
 same right messy.figures
+
+rank messy --first bm25        # whose second pass meets the bad lines again
+says "first stage: BM25"
 
 # the same documents and judgements as MIRACL, LMEB and TREC have them
 mkdir -p miracl-v1.0-xx/topics miracl-v1.0-xx/qrels miracl-corpus-v1.0-xx

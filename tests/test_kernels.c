@@ -165,13 +165,14 @@ static buffer multiply(const kalm__kernels *set, const problem *p, size_t cut, s
 {
     size_t panels = (p->outputs + 15) / 16, stride = p->outputs + gap, r, at, i, n, bytes;
     buffer y = take(p->rows * p->outputs * 4, 4), acts, piece, scratch;
-    cut = kalm__round_up(cut, set->acts_step);
-    acts = take(set->acts_bytes(p->type, p->rows, p->cols), 64);
-    scratch = take(set->matmul_scratch(p->type, p->cols), 64);
+    kalm__matmul_job job;
+    cut = kalm__round_up(cut, KALM__ACTS_STEP);
+    acts = take(kalm__acts_bytes(set, p->type, p->rows, p->cols), 64);
+    scratch = take(kalm__matmul_scratch(set, p->type, p->cols), 64);
     for (r = 0; r < p->rows; r += n) {
         n = kalm__min(cut, p->rows - r);
-        set->pack_acts(p->type, acts.data, p->rows, r, n, (const float *)(const void *)p->x.data + r * p->cols, p->cols,
-                       p->cols);
+        kalm__pack(set, kalm__block_of(p->type, p->rows, p->cols, acts.data), r, n,
+                   (const float *)(const void *)p->x.data + r * p->cols, p->cols);
     }
     for (r = 0; r < p->rows; r += n) {
         n = kalm__min(cut, p->rows - r);
@@ -179,7 +180,9 @@ static buffer multiply(const kalm__kernels *set, const problem *p, size_t cut, s
             size_t some = kalm__min(wide, panels - at), valid = kalm__min(16 * some, p->outputs - 16 * at);
             bytes = ((n - 1) * stride + valid) * 4;
             piece = take(bytes, 4);
-            set->matmul(&p->w, acts.data, p->rows, r, n, at, some, (float *)(void *)piece.data, stride, scratch.data);
+            job.w = &p->w, job.acts = acts.data, job.rows = p->rows, job.row0 = r, job.n = n, job.panel0 = at, job.panels = some;
+            job.y = (float *)(void *)piece.data, job.stride = stride, job.scratch = scratch.data;
+            kalm__matmul(set, &job);
             for (i = 0; i < bytes; i++)
                 if (i / 4 % stride >= valid && piece.data[i] != 0xa5) {
                     CHECKF(0, "%s %s: wrote %zu floats behind %zu outputs", set->name, type_names[p->type],
@@ -444,10 +447,12 @@ static void check_split16(void)
         }
         for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
             size_t bad = 0, wrote = 0;
-            buffer acts = take(set->acts_bytes(KALM__Q8, rows, wide), 64), scratch = take(set->matmul_scratch(KALM__Q8, wide), 64);
+            buffer acts = take(kalm__acts_bytes(set, KALM__Q8, rows, wide), 64);
+            buffer scratch = take(kalm__matmul_scratch(set, KALM__Q8, wide), 64);
+            kalm__block block = kalm__block_of(KALM__Q8, rows, wide, acts.data);
             buffer y = take(rows * outputs * 4, 4), z = take(rows * outputs * 4, 4), high = take(rows * KALM__SPLIT16_COLS, 1);
-            set->pack_split16(acts.data, high.data, rows, (const float *)(void *)x.data, stride, (const float *)(void *)inverse.data, wide);
-            set->matmul(&p.w, acts.data, rows, 0, rows, 0, panels, (float *)(void *)y.data, outputs, scratch.data);
+            kalm__pack_split16(set, block, high.data, (const float *)(void *)x.data, stride, (const float *)(void *)inverse.data);
+            kalm__multiply_block(set, &p.w, &block, (float *)(void *)y.data, outputs, scratch.data);
             memset(z.data, 0, rows * outputs * 4);
             for (r = 0; r < rows && set->multiply_high; r++)
                 wrote += (size_t)set->multiply_high(&p.w, high.data + r * KALM__SPLIT16_COLS, (float *)(void *)(z.data + r * outputs * 4));

@@ -182,7 +182,7 @@ int main(void)
     const kalm__ops *last = NULL;
     printf("tables:");
     for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
-        const kalm__ops *ops = kalm__pick_ops(set);
+        const kalm__ops *ops = set->ops;
         if (ops == last) continue;
         last = ops;
         printf(" that of %s", set->name);

@@ -1,4 +1,8 @@
-/* kalm.d.mts - what kalm.mjs promises. */
+/* kalm.d.mts - what kalm.mjs promises. It needs no DOM library: what a program has of the web's types is taken where it is there. */
+
+type Of<Name extends string> = typeof globalThis extends { [N in Name]: { prototype: infer T } } ? T : never
+type WebURL = Of<'URL'>
+type Signal = Of<'AbortSignal'>
 
 /** The library's result codes; `message` of a KalmError is the library's sentence. */
 export type KalmCode = 'BAD_ARGUMENT' | 'NO_MEMORY' | 'CANNOT_READ' | 'BAD_FILE' | 'BAD_VERSION' | 'MISMATCH' | 'NO_KERNELS'
@@ -12,7 +16,7 @@ export class KalmError extends Error {
 }
 
 /** Where a model comes from. Strings are URLs; in node also paths of files. */
-export type KalmSource = string | URL | ArrayBuffer | ArrayBufferView | Blob | Response | ReadableStream<Uint8Array>
+export type KalmSource = string | WebURL | ArrayBuffer | ArrayBufferView | Of<'Blob'> | Of<'Response'> | Of<'ReadableStream'>
     | AsyncIterable<Uint8Array>
 
 export interface LoadOptions {
@@ -34,9 +38,14 @@ export interface LoadOptions {
     verify?: boolean
     /** Bytes so far, and of the whole file. */
     onProgress?: (state: { loaded: number, total: number }) => void
-    signal?: AbortSignal
-    /** The WebAssembly module, where it does not lie in dist/ beside kalm.mjs. */
-    wasm?: string | URL | ArrayBuffer | ArrayBufferView | WebAssembly.Module
+    signal?: Signal
+    /** Milliseconds without an answer or another byte, of the model or of a file of this package, after which load() rejects
+        with CANNOT_READ and the address; default 30000, 0 or Infinity: no end. */
+    timeout?: number
+    /** Where the files of dist/ are, when not beside kalm.mjs: a folder's address. */
+    assets?: string | WebURL
+    /** The WebAssembly module alone, likewise. */
+    wasm?: string | WebURL | ArrayBuffer | ArrayBufferView | object
 }
 
 export interface JobOptions {
@@ -44,7 +53,7 @@ export interface JobOptions {
     parseControl?: boolean
     /** part: 0 to 1 of the work; done: documents finished, of total. */
     onProgress?: (state: { part: number, done: number, total: number }) => void
-    signal?: AbortSignal
+    signal?: Signal
 }
 
 export interface EncodeOptions extends JobOptions {

@@ -1,5 +1,5 @@
-/* kalm.mjs - kalm_rerank in browsers, node, and anything else with WebAssembly. No dependencies, no generated code
-   but for the threads. One Kalm is one model in one WebAssembly instance; its methods are in kalm.d.mts, with their promises.
+/* kalm.mjs - kalm_rerank in browsers, Node, and anything else with WebAssembly. No dependencies, and no generated code but for
+   the builds with threads. One Kalm is one model in one WebAssembly instance; kalm.d.mts documents its methods.
 
      const kalm = await Kalm.load('nano.kalm')
      for (const { index, score } of await kalm.rerank('capital of China?', texts)) console.log(score, texts[index])
@@ -8,14 +8,16 @@
    is smoother in a Worker, see worker.mjs), and an AbortSignal is heard. */
 
 const SLICE_MS = 60
+const TIMEOUT_MS = 30000               /* LoadOptions.timeout */
 const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED']
-const HEADER_BYTES = 64                /* of a .kalm file: its signature, then version at 8 and size at 16 */
+const HEADER_BYTES = 64                /* of a .kalm file: its signature, then version at 8 and size at 16 (src/format.h) */
 const SIGNATURE = [0x89, 0x4b, 0x41, 0x4c, 0x4d, 0x0d, 0x0a, 0x1a]
 const VERSION = 1
 const WASM32_BYTES = 0xffff0000        /* 4 GiB less the last page, whose end no 32-bit number can name */
+const UINT32_MAX = 0xffffffff
 
 export class KalmError extends Error {
-    /* code: one of CODES; message: the library's sentence */
+    /* code: one of CODES; message: one sentence */
     constructor(code, message, cause) {
         super(message, cause === undefined ? undefined : { cause })
         this.name = code === 'CANCELLED' ? 'AbortError' : 'KalmError'
@@ -23,9 +25,34 @@ export class KalmError extends Error {
     }
 }
 
+/* ---- arguments: checked here, because WebAssembly would let numbers wrap ---- */
+
+/* An integer from 0 to `most`; undefined and null stand for the default, 0. */
+function number(name, value, most = UINT32_MAX) {
+    if (value === undefined || value === null) return 0
+    if (typeof value !== 'number') throw new TypeError(`${name} is a number, not ${typeof value}`)
+    if (!Number.isInteger(value) || value < 0 || value > most)
+        throw new KalmError('BAD_ARGUMENT', `${name} is ${value}: it must be an integer from 0 to ${most}`)
+    return value
+}
+
+/* A string, or undefined for the default. */
+function string(name, value) {
+    if (value === undefined || value === null) return undefined
+    if (typeof value !== 'string') throw new TypeError(`${name} is a string, not ${typeof value}`)
+    return value
+}
+
 /* ---- what this machine can run ---- */
 
-const isNode = typeof process === 'object' && !!process.versions?.node && process.type !== 'renderer'
+export const isNode = typeof process === 'object' && !!process.versions?.node && process.type !== 'renderer'
+
+/* The functions of node.mjs. kalm.node.mjs gives them; without it they are loaded by a name that bundlers for browsers do not
+   take for a file of theirs. */
+let node = null
+export const useNode = (functions) => { node = functions }
+const NODE_FILE = ['.', 'node.mjs'].join('/')
+export const nodeFunctions = async () => node ??= await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE_FILE)
 
 /* A function with one v128.const; one with i32x4.relaxed_dot_i8x16_i7x16_add_s; memory.atomic.notify on a shared memory. */
 const SIMD_PROBE = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]
@@ -48,72 +75,120 @@ export const features = () => ({
     threads: typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false && validates(ATOMICS_PROBE)
 })
 
-const cores = async () => isNode ? (await import('node:os')).cpus().length : globalThis.navigator?.hardwareConcurrency || 1
+const cores = async () => isNode ? (await nodeFunctions()).cores() : globalThis.navigator?.hardwareConcurrency || 1
 /* A browser's page itself must not wait for threads; its workers may. */
 const mayBlock = () => isNode || typeof document === 'undefined'
 
 async function chooseBuild(options) {
     const have = features()
+    const asked = number('threads', options.threads, 256)
     if (options.simd && !have.simd) throw new KalmError('NO_KERNELS', 'this machine has no WebAssembly SIMD')
     if (options.relaxed && !have.relaxed) throw new KalmError('NO_KERNELS', 'this machine has no WebAssembly relaxed SIMD')
-    if (options.threads > 1 && !have.threads)
+    if (asked > 1 && !have.threads)
         throw new KalmError('NO_KERNELS', 'threads need SharedArrayBuffer: serve the page with the headers '
             + 'Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp')
     const simd = options.simd ?? have.simd
     /* Never slower than simd: it tries what the dot product is on this engine and uses it where it is one instruction; else its
        kernels are simd's, but for fused multiply-adds of float weights. */
     const relaxed = options.relaxed ?? (simd && have.relaxed && !options.wasm)
-    const threads = options.threads || (have.threads && mayBlock() ? Math.min(await cores(), 8) : 1)
+    const threads = asked || (have.threads && mayBlock() ? Math.min(await cores(), 8) : 1)
     return build(relaxed ? 'relaxed' : simd ? 'simd' : 'plain', threads)
 }
 
 const build = (kind, threads) => ({ kind, threads, name: kind + (threads > 1 ? '-threads' : '') })
 
+/* ---- waiting: never longer than the caller allows ---- */
+
+const cancelled = (signal) => new KalmError('CANCELLED', 'the work was cancelled', signal?.reason)
+
+/* `promise`, or a rejection when it takes too long or the signal is aborted. name: what is waited for, an address mostly. */
+export function within(ms, name, promise, signal) {
+    let timer, abort
+    const stop = new Promise((_, reject) => {
+        if (ms > 0) timer = setTimeout(() => reject(Object.assign(new KalmError('CANNOT_READ', `${name}: no answer within ${ms / 1000} s`),
+            { timeout: true })), ms)
+        abort = () => reject(cancelled(signal))
+        if (signal?.aborted) abort()
+        else signal?.addEventListener?.('abort', abort)
+    })
+    return Promise.race([promise, stop]).finally(() => {
+        clearTimeout(timer)
+        signal?.removeEventListener?.('abort', abort)
+    })
+}
+
+/* LoadOptions.timeout in milliseconds; 0: none */
+export function timeoutOf(options) {
+    const { timeout } = options
+    if (timeout === undefined || timeout === null) return TIMEOUT_MS
+    return timeout === Infinity ? 0 : number('timeout', timeout, 0x7fffffff)
+}
+
 /* ---- the module ---- */
 
-/* Written out one by one, so that bundlers see each file. */
+/* Written out one by one, so that bundlers see each file: the module; for threads, Emscripten's script and that of its Workers. */
 const FILES = {
-    'simd': () => new URL('./dist/kalm_rerank-simd.wasm', import.meta.url),
-    'plain': () => new URL('./dist/kalm_rerank-plain.wasm', import.meta.url),
-    'relaxed': () => new URL('./dist/kalm_rerank-relaxed.wasm', import.meta.url),
-    'relaxed-threads': () => new URL('./dist/kalm_rerank-relaxed-threads.wasm', import.meta.url),
-    'simd-threads': () => new URL('./dist/kalm_rerank-simd-threads.wasm', import.meta.url),
-    'plain-threads': () => new URL('./dist/kalm_rerank-plain-threads.wasm', import.meta.url)
+    'plain': { wasm: () => new URL('./dist/kalm_rerank-plain.wasm', import.meta.url) },
+    'simd': { wasm: () => new URL('./dist/kalm_rerank-simd.wasm', import.meta.url) },
+    'relaxed': { wasm: () => new URL('./dist/kalm_rerank-relaxed.wasm', import.meta.url) },
+    'plain-threads': {
+        wasm: () => new URL('./dist/kalm_rerank-plain-threads.wasm', import.meta.url),
+        script: () => new URL('./dist/kalm_rerank-plain-threads.js', import.meta.url),
+        worker: () => new URL('./dist/kalm_rerank-plain-threads.worker.js', import.meta.url)
+    },
+    'simd-threads': {
+        wasm: () => new URL('./dist/kalm_rerank-simd-threads.wasm', import.meta.url),
+        script: () => new URL('./dist/kalm_rerank-simd-threads.js', import.meta.url),
+        worker: () => new URL('./dist/kalm_rerank-simd-threads.worker.js', import.meta.url)
+    },
+    'relaxed-threads': {
+        wasm: () => new URL('./dist/kalm_rerank-relaxed-threads.wasm', import.meta.url),
+        script: () => new URL('./dist/kalm_rerank-relaxed-threads.js', import.meta.url),
+        worker: () => new URL('./dist/kalm_rerank-relaxed-threads.worker.js', import.meta.url)
+    }
 }
-const GLUE = {
-    'relaxed-threads': () => new URL('./dist/kalm_rerank-relaxed-threads.js', import.meta.url),
-    'simd-threads': () => new URL('./dist/kalm_rerank-simd-threads.js', import.meta.url),
-    'plain-threads': () => new URL('./dist/kalm_rerank-plain-threads.js', import.meta.url)
-}
+const ENDS = { wasm: '.wasm', script: '.js', worker: '.worker.js' }
+
+/* The address of a file of dist/: beside this one, or in the folder that the caller names. */
+const addressOf = (name, kind, assets) => assets === undefined ? FILES[name][kind]()
+    : new URL(`kalm_rerank-${name}${ENDS[kind]}`, new URL(`${String(assets).replace(/\/?$/, '/')}`, globalThis.location?.href))
 
 const compiled = new Map()             /* address -> Promise<WebAssembly.Module>: compiled once for all models */
 
 function compile(url) {
     const key = String(url)
     if (!compiled.has(key)) {
-        const promise = readAll(url).then((bytes) => WebAssembly.compile(bytes))
+        const promise = fetchBytes(url).then((bytes) => WebAssembly.compile(bytes).catch((cause) => {
+            throw new KalmError('BAD_FILE', `${url}: this is no WebAssembly module that the engine can run: ${cause.message}`, cause)
+        }))
         promise.catch(() => compiled.delete(key))
         compiled.set(key, promise)
     }
     return compiled.get(key)
 }
 
-async function readAll(url) {
-    if (url.protocol === 'file:' && isNode) {
-        const { readFile } = await import('node:fs/promises')
-        return readFile(url)
+async function fetchBytes(url) {
+    try {
+        if (url.protocol === 'file:' && isNode) return await (await nodeFunctions()).readFile(url)
+        const answer = await fetch(url)
+        if (answer.ok) return await answer.arrayBuffer()
+        throw new KalmError('CANNOT_READ', `${url}: HTTP status ${answer.status}`)
+    } catch (cause) {
+        throw cause instanceof KalmError ? cause
+            : new KalmError('CANNOT_READ', `${url}: ${cause.code === 'ENOENT' ? 'no such file' : 'cannot be read'}`, cause)
     }
-    const answer = await fetch(url)
-    if (!answer.ok) throw new KalmError('CANNOT_READ', `${url}: HTTP status ${answer.status}`)
-    return answer.arrayBuffer()
 }
 
 /* { exports, memory, stop } of a new instance. `host.progress` is what the running call wants to hear. */
-async function instantiate({ name, threads }, wasm, host) {
+async function instantiate({ name, threads }, options, host) {
+    const { wasm, assets, signal } = options
+    const timeout = timeoutOf(options)
     const progress = (done, total) => host.progress ? host.progress(done, total) : 0
+    const address = wasm === undefined || wasm === null ? addressOf(name, 'wasm', assets)
+        : typeof wasm === 'string' || wasm instanceof URL ? new URL(wasm, globalThis.location?.href ?? (await nodeFunctions()).baseURL()) : null
     const module = wasm instanceof WebAssembly.Module ? wasm
-        : wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm) ? await WebAssembly.compile(wasm)
-        : await compile(wasm ? new URL(wasm, globalThis.location?.href) : FILES[name]())
+        : address === null ? await WebAssembly.compile(wasm)
+        : await within(timeout, address.href, compile(address), signal)
     if (threads === 1) {
         const instance = await WebAssembly.instantiate(module, {
             env: { kalm_js_progress: progress, emscripten_notify_memory_growth() {} }
@@ -121,115 +196,174 @@ async function instantiate({ name, threads }, wasm, host) {
         instance.exports._initialize()
         return { exports: instance.exports, memory: instance.exports.memory, stop() {} }
     }
-    const address = GLUE[name]()
-    const factory = await loadGlue(address, name)
+    return startThreads(module, threads, addressOf(name, 'script', assets), addressOf(name, 'worker', assets), progress, timeout, signal)
+}
+
+/* The same with Workers for threads, by Emscripten's script at `script`. */
+async function startThreads(module, threads, script, worker, progress, timeout, signal) {
+    const factory = await within(timeout, script.href, loadScript(script), signal)
+    if (isNode) await fetchBytes(worker)                   /* a missing file is an error here; there it would end the process */
+    const file = isNode ? (await nodeFunctions()).pathOf(worker) : (await within(timeout, worker.href, ownOrigin(worker), signal)).href
     const found = { stop() {} }
-    const glue = await factory({
+    const settings = {
         kalmProgress: progress,
-        kalmThreads: threads - 1,                  /* besides the one that calls */
-        mainScriptUrlOrBlob: isNode ? (await import('node:url')).fileURLToPath(address) : address.href,
-        locateFile: (file) => {
-            const url = new URL(file, address)
-            return isNode ? decodeURIComponent(url.pathname) : url.href
-        },
+        kalmThreads: threads - 1,                          /* besides the one that calls */
+        mainScriptUrlOrBlob: isNode ? (await nodeFunctions()).pathOf(script) : script.href,
+        locateFile: () => file,
         instantiateWasm(imports, receive) {
             found.memory = imports.env.memory
             WebAssembly.instantiate(module, imports).then((instance) => {
                 found.exports = instance.exports
                 receive(instance, module)
-            })
+                for (const one of workers()) one.onerror = () => {}        /* Emscripten's prints and throws; ours is below */
+            }).catch(failed)
             return {}
         }
-    })
-    const pool = glue.PThread
-    found.memory ??= glue.wasmMemory
-    found.stop = () => pool.terminateAllThreads()
+    }
+    let failed
+    const failure = new Promise((_, reject) => { failed = reject })
+    failure.catch(() => {})
+    const started = factory(settings)
+    const workers = () => [...settings.PThread?.unusedWorkers ?? [], ...settings.PThread?.runningWorkers ?? []]
+    found.stop = () => {
+        for (const one of workers()) one.terminate()       /* those that never started, too */
+        settings.PThread?.terminateAllThreads?.()
+    }
+    const fail = (event) => failed(new KalmError('CANNOT_READ', `${worker.href}: the thread cannot be started`
+        + (event?.message ? `: ${event.message}` : ''), event instanceof Error ? event : undefined))
+    for (const one of workers()) {
+        if (isNode) one.on('error', fail)
+        else one.addEventListener('error', (event) => {
+            event.preventDefault?.()
+            fail(event)
+        })
+    }
+    try {
+        await within(timeout, worker.href, Promise.race([started, failure]), signal)
+    } catch (error) {
+        found.stop()
+        throw error
+    }
+    found.memory ??= settings.wasmMemory
     /* a finished program must not wait for idle threads */
-    for (const worker of [...pool.unusedWorkers, ...pool.runningWorkers]) worker.unref?.()
+    for (const one of workers()) one.unref?.()
     return found
 }
 
-const glues = new Map()
-
-async function loadGlue(address, name) {
-    if (!glues.has(name)) {
-        if (isNode) {
-            const { createRequire } = await import('node:module')
-            glues.set(name, createRequire(import.meta.url)((await import('node:url')).fileURLToPath(address)))
-        } else {
-            await import(/* webpackIgnore: true */ /* @vite-ignore */ address.href)
-            glues.set(name, globalThis.KalmThreads)
-        }
-    }
-    return glues.get(name)
+/* An address that Workers may be made of: they may not come from elsewhere, nor share memory if they are data: URLs. */
+async function ownOrigin(url) {
+    if (url.protocol !== 'data:' && url.origin === globalThis.location?.origin) return url
+    return new URL(URL.createObjectURL(new Blob([await fetchBytes(url)], { type: 'text/javascript' })))
 }
 
-/* ---- where models come from: { size or undefined, chunks } ---- */
+const scripts = new Map()
 
-async function openSource(source, signal) {
+async function loadScript(url) {
+    if (!scripts.has(url.href)) {
+        let factory
+        if (isNode) {
+            if (url.protocol !== 'file:') throw new KalmError('BAD_ARGUMENT', `${url}: threads in Node need files, not addresses`)
+            await fetchBytes(url)      /* which says what is missing */
+            try {
+                factory = (await nodeFunctions()).requireScript(url)
+            } catch (cause) {
+                throw new KalmError('BAD_FILE', `${url}: cannot be run: ${cause.message}`, cause)
+            }
+        } else {
+            delete globalThis.KalmThreads
+            await import(/* webpackIgnore: true */ /* @vite-ignore */ url.href).catch((cause) => {
+                throw new KalmError('CANNOT_READ', `${url}: cannot be loaded as a script: ${cause.message}`, cause)
+            })
+            factory = globalThis.KalmThreads
+        }
+        if (typeof factory !== 'function') throw new KalmError('BAD_FILE', `${url}: this is not the script of the threads`)
+        scripts.set(url.href, factory)
+    }
+    return scripts.get(url.href)
+}
+
+/* ---- where models come from ---- */
+
+/* { name, chunks, size }: size is how many bytes there are, where that is certain. What a server says is not: it counts the bytes
+   of a compressed answer. */
+async function openSource(source, signal, timeout) {
     if (source instanceof ArrayBuffer || (typeof SharedArrayBuffer === 'function' && source instanceof SharedArrayBuffer))
         source = new Uint8Array(source)
     if (ArrayBuffer.isView(source)) {
         const bytes = new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
-        return { size: bytes.length, chunks: pieces(bytes) }
+        return { name: 'the model', size: bytes.length, chunks: pieces(bytes) }
     }
-    if (typeof Blob === 'function' && source instanceof Blob) return { size: source.size, chunks: read(source.stream(), signal) }
+    if (typeof Blob === 'function' && source instanceof Blob)
+        return { name: source.name || 'the model', size: source.size, chunks: read(source.stream()) }
     if (typeof source === 'string' || source instanceof URL) {
         const text = String(source)
-        if (isNode && (text.startsWith('file:') || !/^[a-z][a-z0-9+.-]+:/i.test(text))) return openPath(text.startsWith('file:') ? new URL(text) : text)
-        let answer
+        if (isNode && (text.startsWith('file:') || !/^[a-z][a-z0-9+.-]+:/i.test(text))) return openPath(text)
         try {
-            answer = await fetch(source, { signal })
+            source = await within(timeout, text, fetch(source, { signal }), signal)
         } catch (cause) {
+            if (cause instanceof KalmError) throw cause
             throw signal?.aborted ? cancelled(signal) : new KalmError('CANNOT_READ', `${text}: cannot be reached`, cause)
         }
-        source = answer
+        return openAnswer(source, text)
     }
-    if (typeof Response === 'function' && source instanceof Response) {
-        if (!source.ok) throw new KalmError('CANNOT_READ', `${source.url}: HTTP status ${source.status}`)
-        /* Content-Length counts what was sent, which is less than the file where the server compressed it */
-        const length = source.headers.get('content-encoding') ? null : source.headers.get('content-length')
-        return { size: length ? Number(length) : undefined, chunks: read(source.body, signal) }
-    }
-    if (typeof source?.getReader === 'function') return { chunks: read(source, signal) }
-    if (source?.[Symbol.asyncIterator]) return { chunks: source }
+    if (typeof Response === 'function' && source instanceof Response) return openAnswer(source, source.url || 'the answer')
+    if (typeof source?.getReader === 'function') return { name: 'the stream of the model', chunks: read(source) }
+    if (source?.[Symbol.asyncIterator]) return { name: 'the stream of the model', chunks: source[Symbol.asyncIterator]() }
     throw new TypeError('Kalm.load: a model is a URL, File, Blob, Response, ReadableStream, ArrayBuffer or typed array')
+}
+
+function openAnswer(answer, name) {
+    if (!answer.ok) throw new KalmError('CANNOT_READ', `${name}: HTTP status ${answer.status}`)
+    if (!answer.body) throw new KalmError('BAD_FILE', `${name}: the answer is empty`)
+    if (answer.bodyUsed) throw new KalmError('BAD_ARGUMENT', `${name}: the answer was read already`)
+    return { name, chunks: read(answer.body) }
 }
 
 async function* pieces(bytes) {
     for (let at = 0; at < bytes.length; at += 1 << 24) yield bytes.subarray(at, at + (1 << 24))
 }
 
-/* Not every browser can iterate over a stream yet. */
-async function* read(stream, signal) {
+/* An iterator over a stream: not every browser can iterate over streams yet, and return() must not wait for one that is stuck. */
+function read(stream) {
     const reader = stream.getReader()
+    return {
+        next: () => reader.read(),
+        return(value) {
+            reader.cancel().catch(() => {})
+            return Promise.resolve({ done: true, value })
+        }
+    }
+}
+
+async function openPath(text) {
+    try {
+        const { size, chunks } = await (await nodeFunctions()).openPath(text.startsWith('file:') ? new URL(text) : text)
+        return { name: `"${text}"`, size, chunks: chunks[Symbol.asyncIterator]() }
+    } catch (cause) {
+        throw new KalmError('CANNOT_READ', `"${text}": ${cause.code === 'ENOENT' ? 'no such file' : 'cannot be read'}`, cause)
+    }
+}
+
+/* What an iterator yields, as bytes; each piece within the time-out. */
+async function* bytesOf({ name, chunks }, signal, timeout) {
     try {
         for (;;) {
-            const { done, value } = await reader.read().catch((cause) => {
-                throw signal?.aborted ? cancelled(signal)
-                    : new KalmError('CANNOT_READ', `the model broke off while it was read: ${cause.message}`, cause)
+            const { done, value } = await within(timeout, name, chunks.next(), signal).catch((cause) => {
+                if (signal?.aborted) throw cancelled(signal)
+                throw cause instanceof KalmError ? cause
+                    : new KalmError('CANNOT_READ', `${name} broke off while it was read: ${cause?.message}`, cause)
             })
             if (done) return
-            yield value
+            if (ArrayBuffer.isView(value)) yield new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+            else if (value instanceof ArrayBuffer) yield new Uint8Array(value)
+            else throw new TypeError(`Kalm.load: ${name} yields ${typeof value}, not bytes`)
         }
     } finally {
-        await reader.cancel().catch(() => {})
+        Promise.resolve(chunks.return?.()).catch(() => {})
     }
 }
 
-async function openPath(path) {
-    const fs = await import('node:fs')
-    try {
-        const stat = await fs.promises.stat(path)
-        return { size: stat.size, chunks: fs.createReadStream(path, { highWaterMark: 1 << 20 }) }
-    } catch (cause) {
-        throw new KalmError('CANNOT_READ', `"${path}": ${cause.code === 'ENOENT' ? 'no such file' : 'cannot be read'}`, cause)
-    }
-}
-
-/* ---- cancelling and yielding ---- */
-
-const cancelled = (signal) => new KalmError('CANCELLED', 'the work was cancelled', signal?.reason)
+/* ---- yielding ---- */
 
 /* Let the event loop turn. Timers would wait 4 ms. */
 const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) => { setImmediate(resolve) })
@@ -242,29 +376,33 @@ const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) =>
         port2.postMessage(0)
     })
 
-const encoder = new TextEncoder()
+const encoder = new TextEncoder()      /* a lone surrogate becomes one U+FFFD */
 const decoder = new TextDecoder()
 const PARSE_CONTROL = 2
 
 export class Kalm {
     #wasm
-    #host
+    #host = { progress: null }
     #build
     #open = false
+    #inside = false                    /* the library is at work: what is called now is called from its progress */
 
     static async load(source, options = {}) {
         const kalm = new Kalm()
         kalm.#build = await chooseBuild(options)
-        kalm.#host = { progress: null }
+        const limits = [number('maxDocTokens', options.maxDocTokens), number('maxQueryTokens', options.maxQueryTokens),
+            number('cacheBytes', options.cacheBytes)]
+        const kernels = string('kernels', options.kernels)
+        if (options.signal?.aborted) throw cancelled(options.signal)
         try {
-            kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
+            kalm.#wasm = await instantiate(kalm.#build, options, kalm.#host)
         } catch (error) {              /* a dist/ that was built without it, or an engine that spoke its draft */
-            if (kalm.#build.kind !== 'relaxed' || options.relaxed) throw error
+            if (kalm.#build.kind !== 'relaxed' || options.relaxed || error.timeout || error.code === 'CANCELLED') throw error
             kalm.#build = build('simd', kalm.#build.threads)
-            kalm.#wasm = await instantiate(kalm.#build, options.wasm, kalm.#host)
+            kalm.#wasm = await instantiate(kalm.#build, options, kalm.#host)
         }
         try {
-            await kalm.#read(source, options)
+            await kalm.#read(source, options, limits, kernels)
         } catch (error) {
             kalm.#wasm.stop()
             kalm.#wasm = null
@@ -320,7 +458,7 @@ export class Kalm {
 
     /* An array of kalm_text { pointer, bytes }; undefined is the default: NULL. */
     #putTexts(alloc, texts) {
-        const coded = texts.map((text) => text === undefined ? null : encoder.encode(text))
+        const coded = texts.map((text) => text === undefined || text === null ? null : encoder.encode(text))
         const list = alloc(8 * texts.length)
         const places = coded.flatMap((bytes) => bytes ? [this.#put(alloc, bytes), bytes.length] : [0, 0])
         this.#words(list, places.length).set(places)
@@ -340,19 +478,18 @@ export class Kalm {
 
     /* ---- loading ---- */
 
-    async #read(source, options) {
+    async #read(source, options, limits, kernels) {
         const { signal, onProgress } = options
-        if (signal?.aborted) throw cancelled(signal)
-        const { size: told, chunks } = await openSource(source, signal)
-        let head = new Uint8Array(0), at = 0, size = told, filled = 0
+        const timeout = timeoutOf(options)
+        const opened = await openSource(source, signal, timeout)
+        let head = new Uint8Array(0), at = 0, size = 0, filled = 0
         const put = (chunk) => {
             if (filled + chunk.length > size)
-                throw new KalmError('BAD_FILE', `the model file says it has ${size} bytes, more than that came`)
+                throw new KalmError('BAD_FILE', `${opened.name}: the model file says it has ${size} bytes, more than that came`)
             this.#bytes(at + filled, chunk.length).set(chunk)
             filled += chunk.length
         }
-        for await (const part of chunks) {
-            if (signal?.aborted) throw cancelled(signal)
+        for await (const part of bytesOf(opened, signal, timeout)) {
             let chunk = part
             if (!at) {                 /* its first bytes tell whether to go on, and how much will come */
                 const joined = new Uint8Array(head.length + chunk.length)
@@ -362,12 +499,15 @@ export class Kalm {
                 if (head.length < HEADER_BYTES) continue
                 const view = new DataView(head.buffer)
                 if (SIGNATURE.some((byte, i) => head[i] !== byte) || view.getUint32(8, true) !== VERSION) break
-                size ??= Number(view.getBigUint64(16, true))
+                size = Number(view.getBigUint64(16, true))
+                /* no memory is asked for what cannot come; the library says what is wrong */
+                if (opened.size < size) size = opened.size
                 at = this.#reserve(size)
                 chunk = head
             }
             put(chunk)
             onProgress?.({ loaded: filled, total: size })
+            if (signal?.aborted) throw cancelled(signal)
         }
         if (!at) {                     /* too short, or not ours: the library says which */
             size = head.length
@@ -375,10 +515,10 @@ export class Kalm {
             put(head)
         }
         if (signal?.aborted) throw cancelled(signal)
-        const kernels = options.kernels ? this.#put((n) => this.#alloc(n), encoder.encode(options.kernels + '\0')) : 0
-        this.#check(this.#wasm.exports.kalm_wasm_open(at, filled, this.#build.threads, options.maxDocTokens ?? 0,
-            options.maxQueryTokens ?? 0, options.cacheBytes ?? 0, kernels))
-        this.#release(kernels)
+        this.#scoped((alloc) => {
+            const name = kernels ? this.#put(alloc, encoder.encode(kernels + '\0')) : 0
+            this.#check(this.#wasm.exports.kalm_wasm_open(at, filled, this.#build.threads, ...limits, name))
+        })
         this.#open = true
         if (options.verify) this.#check(this.#wasm.exports.kalm_wasm_verify())
     }
@@ -399,26 +539,37 @@ export class Kalm {
         let first = 0, next = 1
         while (first < total) {
             if (first) await turn()
+            while (this.#inside) await turn()      /* called from the progress of another call: that one first */
             this.#need()
             if (signal?.aborted) throw cancelled(signal)
             const count = Math.min(next, total - first)
             const began = performance.now()
             const report = (part) => onProgress?.({ part: (first + count * part) / total, done: first, total })
+            const thrown = []
             const phase = (from, to) => {
                 this.#host.progress = (done, of) => {
-                    report(from + (to - from) * done / Math.max(of, 1))
-                    return signal?.aborted ? 1 : 0
+                    try {
+                        report(from + (to - from) * done / Math.max(of, 1))
+                    } catch (error) {  /* the library is on the stack: it stops first */
+                        thrown.push(error)
+                    }
+                    return thrown.length || signal?.aborted || !this.#open ? 1 : 0
                 }
             }
             phase(0, 1)
             try {
+                this.#inside = true
                 work(first, count, phase)
-            } catch (error) {          /* the library counts from the slice's first */
-                if (error instanceof KalmError)
+            } catch (error) {
+                if (thrown.length) throw thrown[0]
+                if (!this.#open) this.#need()
+                if (error instanceof KalmError)    /* the library counts from the slice's first */
                     error.message = error.message.replace(/^document (\d+) /, (_, i) => `document ${first + Number(i)} `)
                 throw error
             } finally {
                 this.#host.progress = null
+                this.#inside = false
+                if (!this.#open) this.#end()
             }
             first += count
             /* at most twice as many, so that one short text does not mislead */
@@ -432,6 +583,7 @@ export class Kalm {
 
     tokenize(text, options = {}) {
         this.#need()
+        if (typeof text !== 'string') throw new TypeError('tokenize: the text is a string')
         const flags = options.parseControl ? PARSE_CONTROL : 0
         return this.#scoped((alloc) => {
             const bytes = encoder.encode(text)
@@ -450,6 +602,12 @@ export class Kalm {
 
     detokenize(tokens) {
         this.#need()
+        if (typeof tokens !== 'object' || tokens === null || !Number.isInteger(tokens.length))
+            throw new TypeError('detokenize: tokens are an array of numbers')
+        for (let i = 0; i < tokens.length; i++) {
+            if (typeof tokens[i] !== 'number') throw new TypeError(`detokenize: token ${i} is ${typeof tokens[i]}, not a number`)
+            number(`token ${i}`, tokens[i], 0x7fffffff)
+        }
         return this.#scoped((alloc) => {
             const ids = alloc(4 * tokens.length)
             new Int32Array(this.#wasm.memory.buffer, ids, tokens.length).set(tokens)
@@ -468,8 +626,8 @@ export class Kalm {
         return this.#scoped((alloc) => {
             const list = this.#putTexts(alloc, texts)
             const docs = alloc(4 * texts.length)
-            this.#check(this.#wasm.exports.kalm_wasm_encode(list, texts.length, options.ratio ?? 0,
-                options.bits ?? defaultBits, options.parseControl ? PARSE_CONTROL : 0, docs), options.signal)
+            this.#check(this.#wasm.exports.kalm_wasm_encode(list, texts.length, number('ratio', options.ratio),
+                number('bits', options.bits ?? defaultBits), options.parseControl ? PARSE_CONTROL : 0, docs), options.signal)
             return [...this.#words(docs, texts.length)]
         })
     }
@@ -488,6 +646,8 @@ export class Kalm {
         this.#need()
         const single = typeof texts === 'string'
         const list = single ? [texts] : checkTexts(texts)
+        number('ratio', options.ratio)
+        number('bits', options.bits)
         const out = []
         await this.#slices(list.length, options, (first, count) => {
             const docs = this.#encodeSlice(list.slice(first, first + count), options, 0)
@@ -504,6 +664,7 @@ export class Kalm {
 
     /* A handle of stored bytes, at a coarser ratio where one is asked for; to be freed. */
     #openDoc(bytes, ratio, index) {
+        if (!(bytes instanceof Uint8Array)) throw new TypeError('a document is a Uint8Array')
         return this.#scoped((alloc) => {
             const { exports } = this.#wasm
             const out = alloc(24)
@@ -542,6 +703,8 @@ export class Kalm {
 
     repool(bytes, ratio, bits = 0) {
         this.#need()
+        number('ratio', ratio)
+        bits = number('bits', bits)
         const doc = this.#openDoc(bytes)
         try {
             return this.#scoped((alloc) => {
@@ -567,7 +730,12 @@ export class Kalm {
             if (typeof d !== 'string' && !(d instanceof Uint8Array))
                 throw new TypeError(`rerank: document ${i} is neither a string nor a Uint8Array`)
         })
+        number('ratio', options.ratio)
+        string('system', options.system)
+        string('instruction', options.instruction)
         const total = documents.length
+        const most = options.topK === undefined || options.topK === null || options.topK === Infinity ? total
+            : number('topK', options.topK, Number.MAX_SAFE_INTEGER)
         const scores = this.#alloc(16 * total)
         try {
             await this.#slices(total, options, (first, count, phase) => {
@@ -575,7 +743,7 @@ export class Kalm {
                 const words = this.#words(scores + 16 * first, 4 * count)
                 for (let i = 0; i < count; i++) words[4 * i] = first + i           /* of the whole array */
             })
-            return this.#sorted(scores, total, options.topK ?? total)
+            return this.#sorted(scores, total, most)
         } finally {
             if (this.#wasm) this.#release(scores)
         }
@@ -641,8 +809,12 @@ export class Kalm {
     free() {
         if (!this.#open) return
         this.#open = false
-        this.#wasm.exports.kalm_wasm_close()
-        this.#wasm.stop()
+        if (!this.#inside) this.#end()             /* else when the library returns, which it does at once */
+    }
+
+    #end() {
+        this.#wasm?.exports.kalm_wasm_close()
+        this.#wasm?.stop()
         this.#wasm = null
     }
 }

@@ -1,9 +1,7 @@
 /* worker-thread.mjs - the other side of worker.mjs: runs in the Worker, holds the Kalm, answers messages. */
-import { Kalm } from './kalm.mjs'
+import { Kalm, isNode, nodeFunctions } from './kalm.mjs'
 
-const inNode = typeof self === 'undefined'
-const port = inNode ? (await import('node:worker_threads')).parentPort : self
-
+let port = null
 let kalm = null
 let flags = null                       /* shared with the page: flags[id % length] === id says that call id is cancelled */
 const cancelled = new Set()
@@ -62,5 +60,14 @@ async function hear({ id, cancel, method, args, options, progress, extra }) {
     loading.delete(id)
 }
 
-if (inNode) port.on('message', hear)
-else port.onmessage = (event) => hear(event.data)
+if (isNode) {
+    nodeFunctions().then(({ parentPort }) => {
+        port = parentPort
+        port.on('message', hear)
+        port.postMessage({ ready: true })
+    })
+} else {
+    port = globalThis
+    port.onmessage = (event) => hear(event.data)
+    port.postMessage({ ready: true })
+}

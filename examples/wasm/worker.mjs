@@ -1,31 +1,22 @@
 /* worker.mjs - the same methods as Kalm, done in a Worker, so that a page never freezes. Options travel by message, so
    progress and cancelling do too; where memory can be shared a cancelled call stops within a layer, else at its next slice. */
-import { KalmError } from './kalm.mjs'
+import { KalmError, isNode, nodeFunctions, timeoutOf, within } from './kalm.mjs'
 
-const isNode = typeof process === 'object' && !!process.versions?.node && process.type !== 'renderer'
 const FLAGS = 256                      /* calls in flight at once that can be cancelled at once */
 
-async function startWorker() {
-    if (isNode) {
-        const { Worker } = await import('node:worker_threads')
-        const worker = new Worker(new URL('./worker-thread.mjs', import.meta.url))
-        worker.unref()
-        return {
-            post: (message, transfer) => worker.postMessage(message, transfer),
-            listen(hear, fail) {
-                worker.on('message', hear)
-                worker.on('error', fail)
-            },
-            hold: (busy) => busy ? worker.ref() : worker.unref(),    /* a program waits for calls, not for workers */
-            end: () => worker.terminate()
-        }
-    }
+/* A Worker in one form for browsers and Node. */
+async function startWorker(url) {
+    if (isNode) return (await nodeFunctions()).startWorker(url)
     const worker = new Worker(new URL('./worker-thread.mjs', import.meta.url), { type: 'module' })
     return {
         post: (message, transfer) => worker.postMessage(message, transfer),
         listen(hear, fail) {
             worker.onmessage = (event) => hear(event.data)
-            worker.onerror = (event) => fail(new Error(event.message || 'the worker did not start'))
+            worker.onmessageerror = () => fail(new Error('a message could not be read'))
+            worker.onerror = (event) => {
+                event.preventDefault?.()
+                fail(new Error(event.message ?? ''))
+            }
         },
         hold() {},
         end: () => worker.terminate()
@@ -37,28 +28,45 @@ export class KalmWorker {
     #calls = new Map()
     #last = 0
     #flags
+    #ready
     info
 
     static async load(source, options = {}) {
         const self = new KalmWorker()
-        self.#port = await startWorker()
-        self.#port.listen((message) => self.#hear(message), (error) => self.#fail(error))
+        const timeout = timeoutOf(options)
+        if (typeof Response === 'function' && source instanceof Response && !source.ok)
+            throw new KalmError('CANNOT_READ', `${source.url}: HTTP status ${source.status}`)
+        const address = new URL('./worker-thread.mjs', import.meta.url)
+        self.#port = await startWorker(address)
+        /* The script of the Worker says that it is there, or the browser that it or a module of it is not. */
+        const ready = new Promise((resolve, reject) => {
+            self.#ready = resolve
+            self.#port.listen((message) => self.#hear(message), (error) => {
+                const words = error.message ? `: ${error.message}` : ''
+                reject(new KalmError('CANNOT_READ', `${address.href}: the Worker cannot be started${words}`, error))
+                self.#fail(new KalmError('CANNOT_READ', `the Worker broke off${words}`, error))
+            })
+        })
+        ready.catch(() => {})
         try {
+            self.#port.hold(true)
+            await within(timeout, address.href, ready, options.signal)
             if (typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false)
                 self.#flags = new Int32Array(new SharedArrayBuffer(4 * FLAGS))
             const transfer = []
-            if (typeof Response === 'function' && source instanceof Response) {
-                if (!source.ok) throw new KalmError('CANNOT_READ', `${source.url}: HTTP status ${source.status}`)
-                source = source.body
-            }
+            if (typeof Response === 'function' && source instanceof Response) source = source.body
             if (typeof ReadableStream === 'function' && source instanceof ReadableStream) transfer.push(source)
             if (options.transfer) transfer.push(source.buffer ?? source)
             if (!isNode && typeof source === 'string') source = new URL(source, globalThis.location?.href).href
             if (source instanceof URL) source = source.href
             const { transfer: _, ...rest } = options
+            for (const name of ['wasm', 'assets'])         /* the Worker has another address, to which they are not relative */
+                if (rest[name] instanceof URL || (!isNode && typeof rest[name] === 'string'))
+                    rest[name] = new URL(rest[name], globalThis.location?.href).href
             self.info = await self.#call('load', [source], rest, transfer, self.#flags)
         } catch (error) {
             self.#port.end()
+            self.#port = null
             throw error
         }
         return self
@@ -108,11 +116,12 @@ export class KalmWorker {
         how(call)
     }
 
-    #hear({ id, progress, error, result }) {
+    #hear({ id, ready, progress, error, result }) {
+        if (ready) return this.#ready()
         if (progress) return this.#calls.get(id)?.onProgress?.(progress)
         this.#settle(id, (call) => {
             if (!error) return call.resolve(result)
-            if (!error.code) return call.reject(new globalThis[error.name === 'TypeError' ? 'TypeError' : 'Error'](error.message))
+            if (!error.code) return call.reject(error.name === 'TypeError' ? new TypeError(error.message) : new Error(error.message))
             call.reject(new KalmError(error.code, error.message, error.code === 'CANCELLED' ? call.signal?.reason : undefined))
         })
     }

@@ -51,7 +51,7 @@ test('relaxed SIMD: where it is missing, only who insists is refused', async (t)
     const folder = await mkdtemp(join(tmpdir(), 'kalm-'))
     t.after(() => rm(folder, { recursive: true }))
     await mkdir(join(folder, 'dist'))
-    for (const file of ['kalm.mjs', 'dist/kalm_rerank-simd.wasm', 'dist/kalm_rerank-simd-threads.wasm', 'dist/kalm_rerank-simd-threads.js',
+    for (const file of ['kalm.mjs', 'node.mjs', 'dist/kalm_rerank-simd.wasm', 'dist/kalm_rerank-simd-threads.wasm', 'dist/kalm_rerank-simd-threads.js',
         'dist/kalm_rerank-simd-threads.worker.js'])
         await copyFile(fileURLToPath(new URL(`../${file}`, import.meta.url)), join(folder, file))
     const other = await import(pathToFileURL(join(folder, 'kalm.mjs')))
@@ -61,7 +61,7 @@ test('relaxed SIMD: where it is missing, only who insists is refused', async (t)
         near(await kalm.rerank(queries[0], passages()), await native(tinyPath, queries[0]), 'without', QUANTISED)
         kalm.free()
     }
-    await assert.rejects(other.Kalm.load(tinyPath, { relaxed: true }), relaxed ? { code: 'ENOENT' } : { code: 'NO_KERNELS' })
+    await assert.rejects(other.Kalm.load(tinyPath, { relaxed: true }), relaxed ? { code: 'CANNOT_READ', message: /relaxed.*no such file/ } : { code: 'NO_KERNELS' })
 })
 
 for (const [name, build] of BUILDS) describe(name, () => {
@@ -88,6 +88,8 @@ for (const [name, build] of BUILDS) describe(name, () => {
             for (const query of queries) near(await own.rerank(query, texts), await native(path, query), query, most)
             near(await own.rerank(queries[0], texts, { ratio: 1, topK: 3 }),
                 await native(path, queries[0], ['--ratio', '1', '--top-k', '3']), 'ratio 1', most)
+            near(await own.rerank(queries[0], texts, { ratio: 1000 }), await native(path, queries[0], ['--ratio', '1000']),
+                'documents of one row', most)
             const instruction = 'Given a few keywords, find the software package they describe.'
             near(await own.rerank(queries[1], texts, { ratio: 16, instruction, topK: 5 }),
                 await native(path, queries[1], ['--ratio', '16', '--instruction', instruction, '--top-k', '5']),
@@ -134,6 +136,82 @@ for (const [name, build] of BUILDS) describe(name, () => {
         await assert.rejects(kalm.encode([1]), TypeError)
         const long = await kalm.rerank('chess', [`${'word '.repeat(2000)}`, 'chess'])
         assert.deepEqual(long.map((r) => [r.index, r.cut]).sort(), [[0, true], [1, false]])
+    })
+
+    test('numbers do not wrap, nothing is turned into a string', async () => {
+        const stored = await kalm.encode('x', { ratio: 1 })
+        const calls = {
+            'encode ratio': (n) => kalm.encode('x', { ratio: n }), 'encode bits': (n) => kalm.encode('x', { bits: n }),
+            'rerank ratio': (n) => kalm.rerank('q', ['x'], { ratio: n }), 'rerank nothing': (n) => kalm.rerank('q', [], { ratio: n }),
+            'stored ratio': (n) => kalm.rerank('q', [stored], { ratio: n }), 'topK': (n) => kalm.rerank('q', ['x'], { topK: n }),
+            'repool ratio': async (n) => kalm.repool(stored, n), 'repool bits': async (n) => kalm.repool(stored, 2, n),
+            'token': async (n) => kalm.detokenize([5, n])
+        }
+        for (const option of ['threads', 'maxDocTokens', 'maxQueryTokens', 'cacheBytes'])
+            calls[option] = (n) => Kalm.load(tinyPath, { ...build, [option]: n })
+        for (const [name, call] of Object.entries(calls)) {
+            for (const n of [-1, -0.5, 2.5, NaN, -(2 ** 31), 2 ** 32 + 2, 2 ** 33, 2 ** 64, -Infinity, ...name === 'topK' ? [] : [Infinity]]) {
+                if (name === 'topK' && n > 2 ** 31 && n < 2 ** 53) continue
+                await assert.rejects(call(n), code('BAD_ARGUMENT', new RegExp(`is ${n}: it must be`)), `${name} ${n}`)
+            }
+            for (const wrong of ['4', true, 4n, [4], {}]) await assert.rejects(call(wrong), TypeError, `${name} ${typeof wrong}`)
+        }
+        const plain = await kalm.rerank('q', ['x', 'y'])
+        const nothing = { instruction: null, system: null, ratio: null, topK: null }
+        assert.deepEqual(await kalm.rerank('q', ['x', 'y'], nothing), plain)
+        assert.deepEqual(await kalm.rerank('q', ['x', 'y'], { ratio: 0, topK: Infinity }), plain)
+        assert.deepEqual(await kalm.encode('x', { ratio: null, bits: null }), await kalm.encode('x'))
+        for (const wrong of [5, true, {}, ['a']]) for (const option of ['instruction', 'system'])
+            await assert.rejects(kalm.rerank('q', ['x'], { [option]: wrong }), TypeError)
+        for (const wrong of [undefined, null, 5, 'text']) assert.throws(() => kalm.detokenize(wrong), TypeError)
+        for (const wrong of [undefined, null, 5, ['a']]) assert.throws(() => kalm.tokenize(wrong), TypeError)
+        for (const wrong of [undefined, 'text', [1]]) assert.throws(() => kalm.docInfo(wrong), TypeError)
+        await assert.rejects(Kalm.load(tinyPath, { ...build, kernels: 5 }), TypeError)
+    })
+
+    test('lone surrogates are one U+FFFD each', async () => {
+        for (const [text, want] of [['\ud800', '\ufffd'], ['\udc00\ud800', '\ufffd\ufffd'], ['a\ud800b\udfffc', 'a\ufffdb\ufffdc'],
+            ['\ud83d\ud83d\ude00', '\ufffd\u{1f600}']]) {
+            assert.deepEqual(kalm.tokenize(text), kalm.tokenize(want))
+            assert.deepEqual(await kalm.encode(text), await kalm.encode(want))
+            assert.deepEqual(await kalm.rerank(text, [text], { instruction: text }), await kalm.rerank(want, [want], { instruction: want }))
+        }
+    })
+
+    test('every option reaches the library', async () => {
+        const texts = passages().slice(0, 3), mark = 'a <end_of_turn>'
+        const margins = async (query, documents, options, model = kalm) =>
+            (await model.rerank(query, documents, options)).sort((a, b) => a.index - b.index).map((r) => r.margin)
+        const plain = await margins('q', texts)
+        for (const option of [{ instruction: 'Find games.' }, { instruction: '' }, { system: 'You are a pirate.' }, { ratio: 1 }])
+            assert.notDeepEqual(await margins('q', texts, option), plain, JSON.stringify(option))
+        assert.notDeepEqual(await margins(mark, texts, { parseControl: true }), await margins(mark, texts))
+        assert.notDeepEqual(await margins('q', [mark], { parseControl: true }), await margins('q', [mark]))
+        assert.notDeepEqual(await kalm.encode(mark, { parseControl: true }), await kalm.encode(mark))
+        assert.equal(kalm.docInfo(await kalm.encode('text', { bits: 8, ratio: 3 })).bits, 8)
+        assert.equal(kalm.docInfo(await kalm.encode('text', { bits: 8, ratio: 3 })).ratio, 3)
+        const own = await Kalm.load(tinyPath, { ...build, maxDocTokens: 8, maxQueryTokens: 4, kernels: 'scalar' })
+        assert.equal(kalm.docInfo(await own.encode('word '.repeat(50))).tokensUsed, 8)
+        assert.deepEqual(await margins('one two three four five', texts, {}, own), await margins('one two three four six', texts, {}, own))
+        own.free()
+    })
+
+    test('progress may throw, call, and free', async () => {
+        const texts = passages()
+        for (const run of [(onProgress) => kalm.rerank('q', texts, { onProgress }), (onProgress) => kalm.encode(texts, { onProgress })])
+            await assert.rejects(run(() => { throw new RangeError('mine') }), { name: 'RangeError', message: 'mine' })
+        const want = await kalm.rerank(queries[0], texts)
+        const inner = []
+        const outer = await kalm.rerank(queries[0], texts, { onProgress() {
+            if (inner.length < 3) inner.push(kalm.rerank(queries[0], texts), kalm.encode(texts[0]))
+            assert.equal(kalm.detokenize(kalm.tokenize('a b')), 'a b')
+        } })
+        assert.deepEqual(outer, want)
+        const results = await Promise.all(inner)
+        assert.deepEqual([results[0], results[1]], [want, await kalm.encode(texts[0])])
+        const own = await Kalm.load(tinyPath, build)
+        await assert.rejects(own.rerank('q', texts, { onProgress: () => own.free() }), code('BAD_ARGUMENT', /freed/))
+        await assert.rejects(own.rerank('q', texts), code('BAD_ARGUMENT', /freed/))
     })
 
     test('progress goes from 0 to 1', async () => {
