@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,9 @@ class Test(unittest.TestCase):
             self.assertEqual([h["cut_document"] for h in model.rank(QUERY, ["word"])], [False])
         with Reranker(MODEL, max_query_tokens=4) as model:
             self.assertEqual(self.margins(TEXTS, "one two three four five", model), self.margins(TEXTS, "one two three four six", model))
+            cuts = [(h["cut_query"], h["cut_document"]) for h in model.rank("one two three four five", [TEXTS[0], "word " * 2000])]
+            self.assertEqual(sorted(cuts), [(True, False), (True, True)])
+            self.assertEqual([h["cut_query"] for h in model.rank("one", TEXTS[:1] + model.encode(TEXTS[:1]))], [False, False])
         sizes = []
         for threads in (1, 3):
             with Reranker(MODEL, threads=threads) as model:
@@ -267,6 +271,12 @@ class Test(unittest.TestCase):
             info = model.cache_info()
             self.assertEqual((info["hits"], info["misses"], info["documents"], info["limit"]), (5, 5, 5, 1 << 24))
         self.assertEqual(self.model.cache_info()["limit"], 0)
+        with tempfile.TemporaryDirectory() as folder:          # a model that is read outlives its file
+            path = os.path.join(folder, "model.kalm")
+            shutil.copy(MODEL, path)
+            with Reranker(path, mmap=False) as model:
+                open(path, "w").close()
+                self.assertEqual(self.margins(TEXTS, model=model), self.margins(TEXTS))
         with self.assertRaises(KalmError):
             Reranker(MODEL, kernels="abacus")
         with self.assertRaises(OSError):
@@ -285,8 +295,9 @@ class Test(unittest.TestCase):
         doc = self.model.encode("text", ratio=1)
         calls = {
             "encode ratio": lambda n: self.model.encode("text", ratio=n), "encode bits": lambda n: self.model.encode("text", bits=n),
-            "rank ratio": lambda n: self.model.rank(QUERY, TEXTS, ratio=n), "predict ratio": lambda n: self.model.predict([], ratio=n)
-            if False else self.model.predict((QUERY, "text"), ratio=n), "repool ratio": lambda n: self.model.repool(doc, n),
+            "rank ratio": lambda n: self.model.rank(QUERY, TEXTS, ratio=n), "rank nothing": lambda n: self.model.rank(QUERY, [], ratio=n),
+            "predict ratio": lambda n: self.model.predict((QUERY, "text"), ratio=n),
+            "predict nothing": lambda n: self.model.predict([], ratio=n), "repool ratio": lambda n: self.model.repool(doc, n),
             "repool bits": lambda n: self.model.repool(doc, 2, n), "detokenize": lambda n: self.model.detokenize([5, n]),
         }
         for name in ("ratio", "bits", "threads", "max_doc_tokens", "max_query_tokens", "max_length"):

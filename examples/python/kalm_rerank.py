@@ -72,9 +72,12 @@ class KalmArgumentError(KalmError, ValueError):
 
 # ---- the C library: its structs as kalm_rerank.h declares them --------------------------------------------------------
 
-_RESULTS = ["OK", "BAD_ARGUMENT", "NO_MEMORY", "CANNOT_READ", "BAD_FILE", "BAD_VERSION", "MISMATCH", "NO_KERNELS", "CANCELLED"]
+_RESULTS = ["OK", "BAD_ARGUMENT", "NO_MEMORY", "CANNOT_READ", "BAD_FILE", "BAD_VERSION", "MISMATCH", "NO_KERNELS", "CANCELLED",
+            "OVERFLOW"]
 _BAD_ARGUMENT, _BAD_FILE, _CANCELLED = 1, 4, 8
 _BORROW, _PARSE_CONTROL = 1, 2
+_CUT_DOCUMENT, _CUT_QUERY = 1, 2
+_LOAD_MAP, _LOAD_READ = 0, 1
 _UINT32_MAX = 0xffffffff
 _SIZE_MAX = ctypes.c_size_t(-1).value
 _PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
@@ -95,7 +98,7 @@ class _Config(ctypes.Structure):
     _fields_ = [("alloc", ctypes.c_void_p), ("release", ctypes.c_void_p), ("user", ctypes.c_void_p),
                 ("threads", ctypes.c_uint32), ("parallel", ctypes.c_void_p), ("parallel_user", ctypes.c_void_p),
                 ("max_doc_tokens", ctypes.c_uint32), ("max_query_tokens", ctypes.c_uint32),
-                ("cache_bytes", ctypes.c_size_t), ("kernels", ctypes.c_char_p), _LATER]
+                ("cache_bytes", ctypes.c_size_t), ("kernels", ctypes.c_char_p), ("load", ctypes.c_uint32), _LATER]
 
 
 class _Params(ctypes.Structure):
@@ -644,7 +647,7 @@ class _Bar:
 
 def _cuts(cut):
     """(the document was cut, the query was cut) of kalm_score.cut"""
-    return bool(cut), False
+    return bool(cut & _CUT_DOCUMENT), bool(cut & _CUT_QUERY)
 
 
 def _numpy():
@@ -668,6 +671,8 @@ class Reranker:
     cache_bytes: memory for what the decoder computes of a document before it reads the query, so that the next query with
         the same instruction costs less. Default 0.
     kernels: a kernel set by name, one of Reranker.kernels(). Default the best.
+    mmap: True, the default: the file is mapped, and must stay as it is while the model is open. False: it is read into memory,
+        for files that others write to and for network file systems.
     library: the path of the C library.
 
     Those of CrossEncoder: max_length is max_doc_tokens under another name; device can be "cpu" and nothing else (others get
@@ -676,8 +681,8 @@ class Reranker:
     The attributes ratio, bits, instruction, system and parse_control may be changed between calls."""
 
     def __init__(self, path, *, max_doc_tokens=0, max_query_tokens=0, threads=0, ratio=0, bits=0, instruction=None,
-                 system=None, parse_control=False, cache_bytes=0, kernels=None, library=None, max_length=None, device=None,
-                 activation_fn=None, num_labels=None):
+                 system=None, parse_control=False, cache_bytes=0, kernels=None, mmap=True, library=None, max_length=None,
+                 device=None, activation_fn=None, num_labels=None):
         self._lib = _library(library)
         self.ratio, self.bits, self.instruction, self.system = ratio, bits, instruction, system
         self.parse_control, self.activation_fn = parse_control, activation_fn
@@ -692,7 +697,7 @@ class Reranker:
                          max_doc_tokens=_number("max_doc_tokens", max_doc_tokens) or _number("max_length", max_length),
                          max_query_tokens=_number("max_query_tokens", max_query_tokens),
                          cache_bytes=_number("cache_bytes", cache_bytes, _SIZE_MAX),
-                         kernels=_encoded(kernels) if kernels else None)
+                         kernels=_encoded(kernels) if kernels else None, load=_LOAD_MAP if mmap else _LOAD_READ)
         name = os.fspath(path)
         if isinstance(name, str):
             name = name.encode("utf-8") if sys.platform == "win32" else os.fsencode(name)
@@ -927,6 +932,7 @@ class Reranker:
                 raise TypeError("pair %d must be a query and a document" % i)
             queries.setdefault(_encoded(pair[0], "the query of pair %d" % i), []).append(i)
         options = {"ratio": ratio, "instruction": instruction, "system": system}
+        self._params(**options)        # are what they must be, also when there are no pairs
         results = [None] * len(pairs)
 
         def run(step):

@@ -6,7 +6,7 @@ type Signal = Of<'AbortSignal'>
 
 /** The library's result codes; `message` of a KalmError is the library's sentence. */
 export type KalmCode = 'BAD_ARGUMENT' | 'NO_MEMORY' | 'CANNOT_READ' | 'BAD_FILE' | 'BAD_VERSION' | 'MISMATCH' | 'NO_KERNELS'
-    | 'CANCELLED'
+    | 'CANCELLED' | 'OVERFLOW'
 
 export class KalmError extends Error {
     constructor(code: KalmCode, message: string, cause?: unknown)
@@ -79,8 +79,12 @@ export interface Ranked {
     score: number
     /** Logit of "yes" minus that of "no": the same order, finer near 0 and 1. */
     margin: number
-    /** Only the beginning of the text was read. */
+    /** Only the beginning of the document or of the query was read. */
     cut: boolean
+    /** Only the beginning of the document was read (maxDocTokens). */
+    cutDocument: boolean
+    /** Only the beginning of the query was read (maxQueryTokens): queries that begin alike have equal scores. */
+    cutQuery: boolean
 }
 
 export interface DocInfo {

@@ -9,7 +9,8 @@
 
 const SLICE_MS = 60
 const TIMEOUT_MS = 30000               /* LoadOptions.timeout */
-const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED']
+const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED',
+    'OVERFLOW']
 const HEADER_BYTES = 64                /* of a .kalm file: its signature, then version at 8 and size at 16 (src/format.h) */
 const SIGNATURE = [0x89, 0x4b, 0x41, 0x4c, 0x4d, 0x0d, 0x0a, 0x1a]
 const VERSION = 1
@@ -378,7 +379,7 @@ const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) =>
 
 const encoder = new TextEncoder()      /* a lone surrogate becomes one U+FFFD */
 const decoder = new TextDecoder()
-const PARSE_CONTROL = 2
+const PARSE_CONTROL = 2, CUT_DOCUMENT = 1, CUT_QUERY = 2
 
 export class Kalm {
     #wasm
@@ -781,7 +782,8 @@ export class Kalm {
         const floats = new Float32Array(words.buffer, scores, 4 * total)
         const out = []
         for (let i = 0; i < 4 * Math.min(total, most); i += 4)
-            out.push({ index: words[i], score: floats[i + 3], margin: floats[i + 2], cut: words[i + 1] !== 0 })
+            out.push({ index: words[i], score: floats[i + 3], margin: floats[i + 2], cut: words[i + 1] !== 0,
+                cutDocument: !!(words[i + 1] & CUT_DOCUMENT), cutQuery: !!(words[i + 1] & CUT_QUERY) })
         return out
     }
 

@@ -33,7 +33,7 @@ const near = (got, want, what, most = FLOAT) => {
     got.forEach((r, i) => {
         assert.ok(Math.abs(r.margin - Math.fround(want[i].margin)) <= most, `${what}: margin ${r.margin}, native ${want[i].margin}`)
         assert.ok(Math.abs(r.score - Math.fround(want[i].score)) <= most, `${what}: score`)
-        assert.equal(r.cut, want[i].cut)
+        assert.equal(r.cut, Boolean(want[i].cut))
     })
 }
 
@@ -193,6 +193,11 @@ for (const [name, build] of BUILDS) describe(name, () => {
         const own = await Kalm.load(tinyPath, { ...build, maxDocTokens: 8, maxQueryTokens: 4, kernels: 'scalar' })
         assert.equal(kalm.docInfo(await own.encode('word '.repeat(50))).tokensUsed, 8)
         assert.deepEqual(await margins('one two three four five', texts, {}, own), await margins('one two three four six', texts, {}, own))
+        for (const [query, text, cuts] of [['one', 'one', [false, false, false]], ['one', 'word '.repeat(50), [true, true, false]],
+            ['one two three four five', 'one', [true, false, true]], ['one two three four five', 'word '.repeat(50), [true, true, true]]]) {
+            const [{ cut, cutDocument, cutQuery }] = await own.rerank(query, [text])
+            assert.deepEqual([cut, cutDocument, cutQuery], cuts)
+        }
         own.free()
     })
 
