@@ -580,6 +580,39 @@ EV__FN size_t ev__chart_lines(const ev_tables *t, const char *layout, int kind, 
     return lines;
 }
 
+EV__FN int ev_have_gnuplot(void)
+{
+    const char *path = getenv("PATH");
+    char name[600];
+    while (path && *path) {
+        size_t n = strcspn(path, ":");
+        snprintf(name, sizeof name, "%.*s/gnuplot", (int)kalm__min(n, (size_t)560), path);
+        if (kalm__file_exists(name)) return 1;
+        path += n + (path[n] == ':');
+    }
+    return 0;
+}
+
+/* gnuplot SCRIPT, in the folder where it is. No shell is asked, so no name of a folder is a command. */
+EV__FN void ev_draw(const char *folder, const char *script)
+{
+#if !defined(_WIN32)
+    pid_t child = fork();
+    int status = 1;
+    if (!child) {
+        int nowhere = open("/dev/null", O_WRONLY);
+        if (nowhere >= 0) dup2(nowhere, 2);
+        if (chdir(folder) == 0) execlp("gnuplot", "gnuplot", script, (char *)NULL);
+        _exit(127);
+    }
+    if (child > 0)
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    if (status) say("gnuplot did not draw the chart of %s/%s", folder, script);
+#else
+    say("gnuplot draws the chart: %s/%s", folder, script);
+#endif
+}
+
 /* charts/NAME.gp and .dat for gnuplot, and where gnuplot is installed NAME.svg: 0 quality by bytes, 1 by time, 2 cascades. */
 EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw)
 {
@@ -602,45 +635,22 @@ EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw
     if (!ev__chart_lines(t, layout, kind, data, plot, command.data)) draw = 0;
     ev_end_file(data, data_path);
     ev_end_file(plot, plot_path);
-#if !defined(_WIN32)
+    command.size = 0;
+    ev_printf(&command, "%s.gp", base.data + 7);
     if (draw) {
-        pid_t child = fork();          /* no shell: names of folders are nobody's commands */
-        int status = 1;
-        if (!child) {
-            char *folder = ev_join(t->out, "charts");
-            int nowhere = open("/dev/null", O_WRONLY);
-            if (nowhere >= 0) dup2(nowhere, 2);
-            command.size = 0;
-            ev_printf(&command, "%s.gp", base.data + 7);
-            if (chdir(folder) == 0) execlp("gnuplot", "gnuplot", command.data, (char *)NULL);
-            _exit(127);
-        }
-        if (child > 0) while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-        if (status) say("gnuplot did not draw %s/%s.svg; %s.gp draws it", t->out, base.data, base.data);
+        char *folder = ev_join(t->out, "charts");
+        ev_draw(folder, command.data);
+        free(folder);
     }
-#endif
     free(base.data);
     free(command.data);
-}
-
-EV__FN int ev__have_gnuplot(void)
-{
-    const char *path = getenv("PATH");
-    char name[600];
-    while (path && *path) {
-        size_t n = strcspn(path, ":");
-        snprintf(name, sizeof name, "%.*s/gnuplot", (int)kalm__min(n, (size_t)560), path);
-        if (kalm__file_exists(name)) return 1;
-        path += n + (path[n] == ':');
-    }
-    return 0;
 }
 
 /* All tables and charts of OUT. */
 EV__FN void ev_write_tables(const ev_tables *t)
 {
     char *charts = ev_join(t->out, "charts");
-    int draw = ev__have_gnuplot(), kind;
+    int draw = ev_have_gnuplot(), kind;
     size_t d;
     ev__quality_md(t);
     ev__quality_csv(t);

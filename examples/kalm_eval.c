@@ -4,15 +4,15 @@
 #include "../src/tools/command.h"
 #include "eval_report.h"
 #include "eval_first.h"
-#include "eval_tables.h"
+#include "eval_cost.h"
 
 enum { MAX_RATIOS = 32, MAX_COMPARISONS = 8 };
 
 typedef struct options {
-    const char   *instruction, *system, *instructions, *save_run, *tables, *merge, *baseline;
+    const char   *instruction, *system, *instructions, *save_run, *tables, *merge, *baseline, *cost;
     ev_where      where;
     ev_comparison compare[MAX_COMPARISONS];
-    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[3], bit_kinds, memory, first, rounds;
+    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[3], bit_kinds, memory, first, rounds, longest;
     ev_limits     limits;
     double        k1, b;
     int           json, measure, both;
@@ -165,6 +165,10 @@ static const cmd_option table[] = {
     CMD_NUMBER("--rounds", "N", options, rounds, 100, 10000000, "samples of a test of significance (default 10000)"),
     CMD_CALL("--shard", "I/N", read_shard, "of the queries every N-th from the I-th on, for one of N processes or machines"),
     CMD_TEXT("--merge", "OUT", options, merge, "put the results of shards together in the folder OUT and make the tables"),
+    CMD_HEADING("Cost"),
+    CMD_TEXT("--cost", "OUT", options, cost, "measure what a query costs for passages of 64 tokens and more: read together with the query, "
+             "stored, and with the decoder's state kept; table and chart go to the folder OUT"),
+    CMD_NUMBER("--longest", "N", options, longest, 64, 1u << 17, "tokens of the longest passages (default 8192)"),
     CMD_HEADING("Measuring a ready run"),
     CMD_FLAG("--measure", options, measure, "measure RUN by the judgements QRELS; the figures are those of trec_eval"),
     CMD_NUMBER("-M", "N", options, settings.depth, 1, UINT32_MAX, "the first N documents of each query alone")
@@ -175,6 +179,7 @@ static const cmd_program program = {
     "MODEL.kalm FOLDER [options]\n"
     "--tables OUT FOLDER... MODEL.kalm... [--ratio 1,2,4,8] [--bits 32,16,8] [--shard I/N]\n"
     "--merge OUT SHARD...\n"
+    "--cost OUT MODEL.kalm [--ratio 1,4,8,32] [--longest N]\n"
     "--measure QRELS RUN [-m MEASURES] [-q] [-c] [-l GRADE] [-M N] [--json]",
     "Rerank the candidates of a test collection and measure the order. FOLDER has the layout of BEIR (corpus.jsonl, queries.jsonl, "
     "qrels/test.tsv), LMEB, MIRACL or TREC, plain or packed with gzip or zstd; which one is found out by looking.",
@@ -191,6 +196,7 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     o->bits[0] = 16;
     o->bit_kinds = 1;
     o->rounds = EV_ROUNDS;
+    o->longest = 8192;
     o->settings.level = 1;
     o->memory = 512;
     o->limits.depth = 100;
@@ -202,8 +208,10 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     if (o->measure && a->words != 2) die_usage("--measure needs a file of judgements and a run");
     if (o->tables && a->words < 2) die_usage("--tables needs folders and models");
     if (o->merge && !a->words) die_usage("--merge needs the folders of the shards");
-    if (!o->tables && !o->merge && a->words != 2) die_usage("a model and a folder are needed");
+    if (o->cost && a->words != 1) die_usage("--cost needs one model");
+    if (!o->tables && !o->merge && !o->cost && a->words != 2) die_usage("a model and a folder are needed");
     if (!o->tables && o->bit_kinds > 1) die_usage("--bits takes several with --tables alone");
+    if (!o->ratios && o->cost) o->ratios = read_list("--ratio", "1,4,8,32", o->ratio, MAX_RATIOS, 1, 32);
     if (!o->ratios) o->ratio[o->ratios++] = 4;
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
     if (o->k1 < 0 || o->b < 0 || o->b > 1) die_usage("--k1 must be 0 or more, --b from 0 to 1");
@@ -426,6 +434,12 @@ int main(int argc, char **argv)
     }
     kalm__catch_signals();
     if (o.tables) return make_tables(&o, &a);
+    if (o.cost) {
+        ev_cost_curve(o.cost, a.word[0], &o.config, o.ratio, o.ratios, o.longest);
+        printf("%s/cost_curve.md, cost_curve.csv\n", o.cost);
+        cmd_flush();
+        return EXIT_OK;
+    }
     if (o.merge) {
         ev_merge(o.merge, a.word, a.words);
         return write_tables(&o, o.merge);

@@ -223,6 +223,41 @@ expect 2 "$eval" --tables x data
 expect 0 "$eval" --tables both data/Dialogue "$model" --both --instruction "Find what helps." --rounds 200
 if grep -q "With and without instructions" both/quality.md; then ok; else bad "no comparison of instructions"; fi
 
+# ---- the cost of a query by the length of passages ----
+case $build in *sanitize*|*thread*|*debug*|*coverage*) longest=64 ;; *) longest=128 ;; esac
+expect 0 "$eval" --cost cost "$model" --ratio 1,8 --longest $longest --threads 1
+if grep -q "^64,8,[0-9.]*,[0-9.]*,[0-9.]*,[0-9.]*,[0-9.]*$" cost/cost_curve.csv; then ok; else bad "no cost curve"; fi
+expect 2 "$eval" --cost cost
+
+# ---- memory does not grow with the corpus: 200,000 passages (40 MB) within 16 MB more than five need ----
+peak() {
+    "$@" > log 2>&1 &
+    child=$!
+    most=0
+    while [ -e /proc/$child/status ]; do
+        now=$(awk '/VmHWM/ { print $2 }' /proc/$child/status 2> /dev/null)
+        [ -n "$now" ] && [ "$now" -gt $most ] && most=$now
+        sleep 0.02
+    done
+    wait $child || bad "status $?: $*"
+    echo $most
+}
+case $build in
+*sanitize*|*thread*|*debug*|*coverage*) ;;
+*)
+    if [ -r /proc/self/status ]; then
+        mkdir -p many/qrels && cp clean/queries.jsonl many && cp clean/qrels/test.tsv many/qrels
+        { corpus; awk 'BEGIN { for (i = 10; i < 200000; i++) {
+            printf "{\"_id\": \"p%d\", \"title\": \"\", \"text\": \"", i
+            for (w = 0; w < 20; w++) printf "w%d ", (i * 31 + w * 977) % 5003
+            print "and the words of photos and of chess\"}" } }'; } > many/corpus.jsonl
+        few=$(peak "$eval" "$model" clean --first bm25 --depth 3 --threads 1)
+        lots=$(peak "$eval" "$model" many --first bm25 --depth 3 --threads 1)
+        if [ "$lots" -gt 0 ] && [ "$lots" -lt $((few + 16384)) ]; then ok; else bad "$lots kB for 200,000 passages, $few for five"; fi
+    fi
+    ;;
+esac
+
 cd "$root" && rm -rf "$dir"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
