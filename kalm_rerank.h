@@ -10435,38 +10435,28 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 
 #endif
 /* ---- end src/rotary.h ---- */
-/* ---- begin src/attention.h ---- */
-/* attention.h - grouped-query attention for one block of queries of one sequence: softmax over document rows (cross) and
-   the sequence's own keys (self) in one pass, block of keys by block of keys, with no n x n buffer. It is two matmuls of
-   the kernel set around a running softmax: the keys lie packed as a matrix whose outputs are keys, the values as one
-   whose inputs are keys.
+/* ---- begin src/keys.h ---- */
+/* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys and
+   then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a matrix
+   whose outputs are the keys, values as one whose inputs are the keys.
 
-   Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
-   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
-   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the
-   encoder; words in the decoder. Measured on the tiny model (Kendall tau to float32, r = 4 / 32), decoder: floats .9943 /
-   .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 / .9933; encoder: no
-   difference. Softmax weights of 7 bits: .983 / .984.
-
-   A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
-   KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
-#ifndef KALM__ATTENTION_H
-#define KALM__ATTENTION_H
+   Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are int8
+   in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at ratio 4 /
+   32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 /
+   .9933; encoder: no difference. */
+#ifndef KALM__KEYS_H
+#define KALM__KEYS_H
 
 
-enum {
-    KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
-    KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
-    KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
-};
+enum { KALM__KEY_STEP = 32 };          /* capacities are multiples of it: the q8 kernels take 32 values at a time */
 
-/* What all keys of a stack have in common. */
+/* What all keys of a stack have in common. `heads` query heads share `kv_heads` heads of keys and values. */
 typedef struct kalm__heads {
     size_t   heads, kv_heads, head_dim;
     uint32_t type;                     /* of the keys: KALM__F32, KALM__Q8 or KALM__Q16 */
 } kalm__heads;
 
-/* Packed keys and values of one sequence in one layer, one piece a kv head, each part at a multiple of 64 bytes:
+/* Keys and values of one sequence in one layer: one piece for each kv head, each part of it at a multiple of 64 bytes:
      float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
                 values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
      quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
@@ -10478,23 +10468,29 @@ typedef struct kalm__keys {
     size_t         count, capacity;
 } kalm__keys;
 
+/* Where the parts of a piece begin, in bytes; key_sum is for q8 keys alone, the scales for quantised ones. */
 typedef struct kalm__key_parts {
-    size_t key_scale, key_sum, value, value_scale, size;   /* offsets in a kv head's piece; its size */
+    size_t key_scale, key_sum;
+    size_t value, value_panel;         /* the values, and the bytes of their panel of 16 channels */
+    size_t value_scale;
+    size_t size;                       /* of a piece */
 } kalm__key_parts;
 
 KALM__FN kalm__key_parts kalm__key_layout(const kalm__heads *h, size_t capacity)
 {
     kalm__key_parts p;
-    size_t channels = kalm__round_up(h->head_dim, 16), panels = kalm__panel_bytes(h->type, h->head_dim) / 16;
-    p.key_scale = kalm__mul(capacity, panels);
+    size_t panels = kalm__round_up(h->head_dim, 16) / 16, key = kalm__panel_bytes(h->type, h->head_dim) / 16;
+    memset(&p, 0, sizeof p);
+    p.key_scale = kalm__mul(capacity, key);
     if (h->type == KALM__F32) {
-        p.key_sum = p.value_scale = 0;
         p.value = p.key_scale;
-        p.size = kalm__add(p.value, kalm__mul(capacity, channels * 4));
+        p.value_panel = kalm__mul(capacity, 16 * sizeof(float));
+        p.size = kalm__add(p.value, kalm__mul(panels, p.value_panel));
     } else {
         p.key_sum = kalm__add(p.key_scale, kalm__mul(capacity, 4));
         p.value = kalm__add(p.key_sum, h->type == KALM__Q8 ? kalm__mul(capacity, 4) : 0);
-        p.value_scale = kalm__add(p.value, kalm__mul(capacity, channels));
+        p.value_panel = kalm__mul(capacity, 16);
+        p.value_scale = kalm__add(p.value, kalm__mul(panels, p.value_panel));
         p.size = kalm__add(p.value_scale, kalm__mul(capacity, 4));
     }
     return p;
@@ -10507,6 +10503,24 @@ KALM__FN size_t kalm__key_bytes(const kalm__heads *h, size_t capacity)
 }
 
 /* ---- putting keys in --------------------------------------------------------------------------------------------- */
+
+KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t first, size_t n,
+                                     const float *k, const float *v, size_t stride)
+{
+    size_t i, d, dim = h->head_dim, place;
+    void *keys = piece, *values = piece + part->value;
+    for (place = first, i = 0; i < n; i++, place++) {
+        float *panel = (float *)keys + (place / 16 * 16 * dim + place % 16);
+        float *out = (float *)values + place * 16;
+        const float *key = k + i * stride, *value = v + i * stride;
+        for (d = 0; d < dim; d++) panel[d * 16] = key[d];
+        for (d = 0; d < dim; d += 16, out += part->value_panel / sizeof(float)) {
+            size_t channels = kalm__min(16, dim - d);
+            if (channels < 16) memset(out, 0, 16 * sizeof(float));
+            memcpy(out, value + d, channels * sizeof(float));
+        }
+    }
+}
 
 /* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. */
 KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
@@ -10534,22 +10548,21 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
     }
 }
 
-/* The same with values, which lie four keys together: whole lines of them where that many are at hand. */
+/* The same with values. Four keys lie together: a whole line of them is written where all four are at hand. */
 KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
-                                           const kalm__key_parts *part, size_t capacity, size_t first, size_t n, const float *v,
-                                           size_t stride)
+                                           const kalm__key_parts *part, size_t first, size_t n, const float *v, size_t stride)
 {
     int8_t q[4][KALM__MAX_HEAD_DIM];
     void *scale = piece + part->value_scale;
     size_t i = first, j, d, lane, some, dim = h->head_dim, channels = kalm__round_up(dim, 16);
     for (; i < first + n; i += some) {
+        unsigned char *line = piece + part->value + i / 4 * 64;
         some = kalm__min(4 - i % 4, first + n - i);
         for (j = 0; j < some; j++, v += stride) {
             ((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
             for (d = dim; d < channels; d++) q[j][d] = 0;
         }
-        for (d = 0; d < channels; d += 16) {
-            unsigned char *line = piece + part->value + d * capacity + i / 4 * 64;
+        for (d = 0; d < channels; d += 16, line += part->value_panel) {
             if (some == 4) ops->interleave(line, q[0] + d, q[1] + d, q[2] + d, q[3] + d);
             else
                 for (j = 0; j < some; j++)
@@ -10564,46 +10577,78 @@ KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const
                                const float *k, const float *v, size_t stride)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, i, d, dim = h->head_dim;
-    for (head = 0; head < h->kv_heads; head++, k += dim, v += dim) {
+    size_t head;
+    for (head = 0; head < h->kv_heads; head++, k += h->head_dim, v += h->head_dim) {
         unsigned char *piece = keys->data + head * part.size;
-        void *place = piece, *values = piece + part.value;
-        if (h->type != KALM__F32) {
+        if (h->type == KALM__F32) kalm__store_float_keys(h, piece, &part, first, n, k, v, stride);
+        else {
             kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
-            kalm__store_quantised_values(h, ops, piece, &part, keys->capacity, first, n, v, stride);
-            continue;
-        }
-        for (i = 0; i < n; i++) {
-            const float *key = k + i * stride, *value = v + i * stride;
-            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16);
-            float *out = (float *)values + (first + i) * 16;
-            for (d = 0; d < dim; d++) panel[d * 16] = key[d];
-            for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, value + d, 16 * sizeof(float));
-            if (d < dim) {
-                memset(out + d * keys->capacity, 0, 16 * sizeof(float));
-                memcpy(out + d * keys->capacity, value + d, (dim - d) * sizeof(float));
-            }
+            kalm__store_quantised_values(h, ops, piece, &part, first, n, v, stride);
         }
     }
 }
 
-/* Zero the quantised values behind the last key that its group of 32 has: whole groups are multiplied, by zeros there, and
-   nothing should depend on memory that nobody wrote. */
+/* The kernels multiply quantised values in whole groups of 32 keys. Zero the places behind the last key up to the end of its
+   group, so that no result depends on memory that nobody wrote. */
 KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, channels = kalm__round_up(h->head_dim, 16), d, i, lane;
+    size_t head, d, i, lane;
     if (h->type == KALM__F32) return;
-    for (head = 0; head < h->kv_heads; head++)
-        for (d = 0; d < channels; d += 16) {
-            unsigned char *panel = keys->data + head * part.size + part.value + d * keys->capacity;
+    for (head = 0; head < h->kv_heads; head++) {
+        unsigned char *panel = keys->data + head * part.size + part.value;
+        for (d = 0; d < h->head_dim; d += 16, panel += part.value_panel) {
             for (i = keys->count; i % 4; i++)
                 for (lane = 0; lane < 16; lane++) panel[i / 4 * 64 + lane * 4 + i % 4] = 0;
             memset(panel + i * 16, 0, (kalm__round_up(i, KALM__KEY_STEP) - i) * 16);
         }
+    }
 }
 
-/* ---- attending ------------------------------------------------------------------------------------------------------ */
+/* Copy keys [0, from->count) to the same places of `to`, whose capacity may differ. */
+KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
+{
+    kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
+    size_t head, d, n = from->count;
+    size_t values = h->type == KALM__F32 ? n * 16 * sizeof(float) : kalm__round_up(n, 4) * 16;       /* of a panel */
+    for (head = 0; head < h->kv_heads; head++) {
+        unsigned char *out = to->data + head * a.size;
+        const unsigned char *in = from->data + head * b.size;
+        memcpy(out, in, kalm__round_up(n, 16) / 16 * kalm__panel_bytes(h->type, h->head_dim));
+        for (d = 0; d * 16 < h->head_dim; d++)
+            memcpy(out + a.value + d * a.value_panel, in + b.value + d * b.value_panel, values);
+        if (h->type == KALM__F32) continue;
+        memcpy(out + a.key_scale, in + b.key_scale, n * 4);
+        if (h->type == KALM__Q8) memcpy(out + a.key_sum, in + b.key_sum, n * 4);
+        memcpy(out + a.value_scale, in + b.value_scale, n * 4);
+    }
+}
+
+#endif
+/* ---- end src/keys.h ---- */
+/* ---- begin src/attention.h ---- */
+/* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
+   ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
+   T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
+   long as the text: scores of a block are one product of the matmul kernels, weights times values another.
+
+   Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
+
+   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits the
+   many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from .994 to
+   .983 on the tiny model.
+
+   A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
+   KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
+   nothing. */
+#ifndef KALM__ATTENTION_H
+#define KALM__ATTENTION_H
+
+
+enum {
+    KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
+    KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
+};
 
 typedef struct kalm__attention {
     const kalm__backend *backend;
@@ -10770,12 +10815,12 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     if (quantised) {
         m.type = KALM__Q8;
         m.data = piece + part.value + first * 16;
-        m.stride = keys->capacity * 16;
+        m.stride = part.value_panel;
         m.scale = s->ones;
         m.sum = s->zeros;
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
-        m.stride = keys->capacity * 16 * sizeof(float);
+        m.stride = part.value_panel;
     }
     kalm__add_values(a, s, &m, rows, query, kv_head, is_first, is_last);
 }
@@ -11734,18 +11779,25 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
 #endif
 /* ---- end src/context.h ---- */
 /* ---- begin src/layer.h ---- */
-/* layer.h - one transformer layer over a batch of sequences, the same for both sides (MODEL.md, Encoder and Decoder):
+/* layer.h - one transformer layer over a batch of sequences, the same code for encoder and decoder (docs/MODEL.md):
 
      x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
      x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   In two steps, since every query needs all keys: kalm__layer_keys packs keys and values of all rows, then
-   kalm__layer_rows takes the rows, a chunk at a time, through the rest. Sides differ only in what kalm__layer_run says:
-   the windows and the document rows. Each step is a few parallel loops over rows or tiles. */
+   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and values
+   of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step
+   (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
+
+   A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
 #ifndef KALM__LAYER_H
 #define KALM__LAYER_H
 
 
+struct kalm__layer_run;
+struct kalm__step;
+struct kalm__chunk;
+
+/* One layer at work on one batch. */
 typedef struct kalm__layer_run {
     kalm_context      *c;
     const kalm__stack *stack;
@@ -11753,23 +11805,32 @@ typedef struct kalm__layer_run {
     const kalm__rotary *rotary;
     int                side;
     kalm__heads        heads;
-    size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
-    /* the piece of work at hand */
-    size_t             row0, n;        /* rows of the chunk */
-    const float       *from;           /* rows to pack */
-    size_t             width;
-    int                rotated;
-    const kalm__matrix *matrix;        /* the matrix rows are packed for */
-    const float       *gain;           /* norm before packing; NULL: none */
-    const float       *gain_added;     /* norm of y on its way into x; NULL: none */
-    size_t             parts;
-    int                no_residual;        /* no prompt ends in this batch */
-    kalm__residual         residual;           /* rows of the chunk taken in two planes: the last of each prompt */
-    const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
-    /* The converter's (quantize/calibrate.h): hears of the rows that matrix `what` is about to see. NULL: nobody */
-    void             (*watch)(void *watcher, const struct kalm__layer_run *r, int what);
+    size_t             rows, seqs;     /* of the batch: c->memory.x and c->memory.seqs */
+    int                no_residual;    /* no prompt ends in this batch, so no row is read at the end */
+    /* The converter (quantize/calibrate.h) is told of the rows of a step before matrix `what` sees them. NULL: nobody is */
+    void             (*watch)(void *watcher, const struct kalm__layer_run *r, const struct kalm__chunk *chunk,
+                              const struct kalm__step *step, int what);
     void              *watcher;
 } kalm__layer_run;
+
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as a
+   second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+typedef struct kalm__chunk {
+    size_t row0, n;
+    kalm__residual residual;
+} kalm__chunk;
+
+/* What happens to the rows of a chunk between two matrices. The fields are done in this order; each may be left out. */
+typedef struct kalm__step {
+    const float *from;                 /* [n][width]: what a matrix gave, or the residual stream */
+    size_t       width;
+    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream, which
+                                          then go on in their place; NULL: not */
+    const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
+    int          rotate;               /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
+    const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
+    void        *out;                  /* its rows, packed */
+} kalm__step;
 
 KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
 {
@@ -11795,110 +11856,147 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
     }
 }
 
-/* ---- rows into packed activations --------------------------------------------------------------------------------- */
+/* ---- steps ---------------------------------------------------------------------------------------------------------- */
 
-/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache; rows that
-   need none of it are packed from where they are. Where there are residual rows the last piece is packed by kalm__pack_rows, since
-   the second planes follow it. */
-KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
+typedef struct kalm__step_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    const kalm__step *step;
+    size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
+} kalm__step_task;
+
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. Rows
+   that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
+   memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
+KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__backend *m = &r->c->backend;
+    const kalm__step_task *t = (const kalm__step_task *)arg;
+    const kalm__step *s = t->step;
+    const kalm__chunk *chunk = t->chunk;
+    const kalm__memory *memory = &t->run->c->memory;
+    const kalm__backend *m = &t->run->c->backend;
     const kalm__ops *ops = m->ops;
-    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
-    int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
-    float eps = r->stack->shape.norm_eps;
+    size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f;
+    size_t width = s->width, last = (chunk->n - 1) / piece * piece;
+    int later = t->residual && first == last, prepare = s->into && (s->norm || s->rotate || later);
+    float eps = t->run->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = later ? r->c->memory.residual : (float *)scratch;
-    const float *source = prepare ? rows : r->from + first * r->width;
-    for (k = 0; (prepare || r->gain_added) && k < count; k++) {
-        const float *x = r->from + (first + k) * r->width;
-        float *out = rows + k * r->width;
-        if (r->gain_added) {
-            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden_size;
-            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden_size, r->gain_added, hidden_size, eps);
+    float *rows = later ? memory->residual : (float *)scratch;
+    const float *ready = prepare ? rows : s->from + first * width;
+    for (k = 0; (prepare || s->add_norm) && k < count; k++) {
+        const float *x = s->from + (first + k) * width;
+        float *out = rows + k * width;
+        if (s->add_norm) {
+            float *stream = memory->x + (chunk->row0 + first + k) * width;
+            ops->add_norm(stream, x, s->add_norm, width, eps);
             x = stream;
         }
         if (!prepare) continue;
-        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
-        else memcpy(out, x, r->width * sizeof(float));
-        if (r->rotated) ops->hadamard(out, r->width);
+        if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
+        else memcpy(out, x, width * sizeof(float));
+        if (s->rotate) ops->hadamard(out, width);
     }
-    if (!r->matrix) return;
-    for (f = 0; f < r->residual.count; f++)
-        if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, source + (r->residual.row[f] - first) * r->width,
-                               r->width);
-    if (later) return;
-    if (r->matrix == &r->layer->matrix[KALM__T_Q])
-        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n, r->width, r->c->memory.acts_in), first, count,
-                   source, r->width);
-    else
-        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n + r->residual.count, r->width, r->c->memory.acts), first, count,
-                   source, r->width);
+    if (!s->into) return;
+    for (f = 0; f < t->residual; f++) {
+        size_t row = chunk->residual.row[f];
+        if (row < first || row >= first + count) continue;
+        ops->rounding_loss(memory->residual + (chunk->n - last + f) * width, ready + (row - first) * width, width);
+    }
+    if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
-   of residual rows included. */
-KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the chunk and
+   the rounding losses of its residual rows. */
+KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
-    size_t step = KALM__ROW_STEP, residual = r->residual.count, last = (n - 1) / step * step;
-    r->from = from;
-    r->n = n;
-    r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
-    r->rotated = what < 0 ? 0 : r->layer->rotated[what];
-    r->width = what < 0 ? r->c->model->file.shape.hidden_size : r->matrix->cols;
-    r->gain = gain;
-    if (!r->matrix || !kalm__is_quantised(r->matrix->type)) r->residual.count = 0;
-    r->residual.at = n;
-    kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->watch && r->matrix) r->watch(r->watcher, r, what);
-    n += r->residual.count;
-    if (r->residual.count)
-        kalm__pack(r->c->backend.kernels, kalm__block_of(r->matrix->type, n, r->width, r->c->memory.acts), last, n - last,
-                   r->c->memory.residual, r->width);
-    r->residual.count = residual;
-    return n;
+    const kalm__backend *m = &r->c->backend;
+    size_t piece = KALM__ROW_STEP, last = (chunk->n - 1) / piece * piece;
+    kalm__step_task task;
+    task.run = r;
+    task.chunk = chunk;
+    task.step = step;
+    task.residual = step->into && kalm__is_quantised(step->into->type) ? chunk->residual.count : 0;
+    task.rows = chunk->n + task.residual;
+    kalm__parallel(&r->c->pool, (chunk->n + piece - 1) / piece, kalm__step_rows, &task);
+    if (r->watch && step->into) r->watch(r->watcher, r, chunk, step, what);
+    if (task.residual)
+        kalm__pack(m->kernels, kalm__block_of(step->into->type, task.rows, step->width, step->out), last, task.rows - last,
+                   r->c->memory.residual, step->width);
+    return task.rows;
 }
 
-/* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
-   Shortens the chunk where they would be too many. Tiny model, Kendall tau to float32 at r = 4 / 32: .9941 / .9930 with these and
-   the second planes of document rows (decoder.h), .9933 / .9924 without these, .9932 / .9906 without both. */
-KALM__FN void kalm__find_residual(kalm__layer_run *r)
+/* A step into matrix `what`: norm NULL for none; add_norm and `out` are the caller's to set. */
+KALM__FN kalm__step kalm__step_into(const kalm__layer_run *r, int what, const float *from, const float *norm, void *out)
+{
+    kalm__step s;
+    s.from = from;
+    s.width = r->layer->matrix[what].cols;
+    s.add_norm = NULL;
+    s.norm = norm;
+    s.rotate = r->layer->rotated[what];
+    s.into = &r->layer->matrix[what];
+    s.out = out;
+    return s;
+}
+
+/* All rows of the batch from the residual stream, normed and packed for q, k and v, into memory.acts_in. */
+KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
+{
+    kalm__step s = kalm__step_into(r, KALM__T_Q, r->c->memory.x, r->layer->norm[KALM__T_PRE_ATTENTION], r->c->memory.acts_in);
+    kalm__chunk all;
+    all.row0 = 0;
+    all.n = r->rows;
+    all.residual.count = 0;
+    (void)kalm__run_step(r, &all, &s, KALM__T_Q);
+}
+
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model, Kendall
+   tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924 without these,
+   .9932 / .9906 without both. */
+KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
     const kalm__memory *m = &r->c->memory;
+    kalm__residual *found = &chunk->residual;
     size_t i, step = KALM__ACTS_STEP;
-    r->residual.count = 0;
+    found->count = 0;
+    found->at = chunk->n;
     if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
-    for (i = 0; i < r->n; i++) {
-        const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
-        if (r->row0 + i + 1 != q->row + q->count) continue;
-        if (r->residual.count == KALM__MAX_RESIDUAL) {
-            r->n = i / step * step;    /* the chunks must begin at multiples of step */
-            while (r->residual.count && r->residual.row[r->residual.count - 1] >= r->n) r->residual.count--;
+    for (i = 0; i < chunk->n; i++) {
+        const kalm__seq *q = &m->seqs[m->row_seq[chunk->row0 + i]];
+        if (chunk->row0 + i + 1 != q->row + q->count) continue;
+        if (found->count == KALM__MAX_RESIDUAL) {
+            found->at = chunk->n = i / step * step;   /* the next chunk must begin at a multiple of step */
+            while (found->count && found->row[found->count - 1] >= chunk->n) found->count--;
             return;
         }
-        r->residual.row[r->residual.count++] = i;
+        found->row[found->count++] = i;
     }
 }
 
 /* ---- keys and values ----------------------------------------------------------------------------------------------- */
 
-/* Norm, rotate and pack the keys of 16 rows; the values beside them. */
+typedef struct kalm__rows_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+} kalm__rows_task;
+
+/* Norm, rotate and store the keys of 16 rows; the values beside them. */
 KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__layer_run *r = ((const kalm__rows_task *)arg)->run;
+    const kalm__chunk *chunk = ((const kalm__rows_task *)arg)->chunk;
+    const kalm__memory *m = &r->c->memory;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, r->n), h, j, n;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
-    for (; k < end; k += n) {          /* of one sequence */
-        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
-        size_t at = q->position + (r->row0 + k - q->row);
-        float *keys = r->c->memory.h + k * 2 * all;
-        n = kalm__min(end - k, q->row + q->count - (r->row0 + k));
+    for (; k < end; k += n) {          /* n rows of one sequence */
+        size_t row = chunk->row0 + k;
+        const kalm__seq *q = &m->seqs[m->row_seq[row]];
+        size_t at = q->position + (row - q->row);
+        float *keys = m->h + k * 2 * all;
+        n = kalm__min(end - k, q->row + q->count - row);
         for (j = 0; j < n; j++) {
             kalm__rotary_at(r->rotary, ops, at + j, turn);
             for (h = 0; h < s->kv_heads; h++) {
@@ -11911,60 +12009,86 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
     }
 }
 
-/* Norm and pack the rows of the batch, and keep the keys and values of all of them: those of the first
-   `seqs` sequences. */
-KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
+/* Norm and pack all rows of the batch, and store their keys and values: those of the first `seqs` sequences. */
+KALM__FN void kalm__layer_keys(const kalm__layer_run *r, size_t seqs)
 {
     kalm__memory *m = &r->c->memory;
+    const kalm__backend *b = &r->c->backend;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, i;
-    r->row0 = 0;
-    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
-    for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
-        r->n = kalm__min(r->c->chunk, r->rows - r->row0);
-        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
-        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
-        kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
+    kalm__chunk chunk;
+    kalm__rows_task task;
+    task.run = r;
+    task.chunk = &chunk;
+    kalm__pack_inputs(r);
+    chunk.residual.count = 0;
+    for (chunk.row0 = 0; chunk.row0 < r->rows; chunk.row0 += r->c->chunk) {
+        chunk.n = kalm__min(r->c->chunk, r->rows - chunk.row0);
+        kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, chunk.row0, chunk.n, m->h, 2 * all, NULL);
+        kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, chunk.row0, chunk.n, m->h + all, 2 * all, NULL);
+        kalm__parallel(&r->c->pool, (chunk.n + 15) / 16, kalm__store_keys_task, &task);
     }
     for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
 }
 
-/* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
+/* ---- queries and attention -------------------------------------------------------------------------------------------- */
+
+typedef struct kalm__query_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    float *q;                          /* [n][heads][head_dim] */
+} kalm__query_task;
 
 KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__query_task *t = (const kalm__query_task *)arg;
+    const kalm__layer_run *r = t->run;
+    const kalm__memory *m = &r->c->memory;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
-    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, t->chunk->n), h, k;
     float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
-        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
-        float *row = r->c->memory.q + k * s->heads * dim;
-        kalm__rotary_at(r->rotary, ops, q->position + (r->row0 + k - q->row), turn);
-        for (h = 0; h < s->heads; h++) {
-            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
-            if (r->heads.type == KALM__Q8) ops->hadamard(row + h * dim, dim);
+        size_t row = t->chunk->row0 + k;
+        const kalm__seq *seq = &m->seqs[m->row_seq[row]];
+        float *q = t->q + k * s->heads * dim;
+        kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
+        for (h = 0; h < s->heads; h++, q += dim) {
+            ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
         }
     }
 }
 
-/* q = norm_rotate(q(acts)) of the chunk */
-KALM__FN void kalm__layer_queries(kalm__layer_run *r)
+/* q [chunk][heads][head_dim]: the queries of the chunk, whose rows lie packed in acts_in. */
+KALM__FN void kalm__layer_queries(const kalm__layer_run *r, const kalm__chunk *chunk, float *q)
 {
     const kalm__side *s = &r->stack->shape;
-    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+    kalm__query_task task;
+    task.run = r;
+    task.chunk = chunk;
+    task.q = q;
+    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, chunk->row0, chunk->n, q,
                  (size_t)s->heads * s->head_dim, NULL);
-    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__rotate_queries_task, r);
+    kalm__parallel(&r->c->pool, (chunk->n + 15) / 16, kalm__rotate_queries_task, &task);
 }
+
+typedef struct kalm__attention_work {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    const float *q;
+    int          by_position;          /* q is the queries of one sequence, which all sequences share: row = place in it */
+    size_t       parts;                /* in memory.parts: see kalm__part */
+} kalm__attention_work;
 
 KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__attention_work *w = (const kalm__attention_work *)arg;
+    const kalm__layer_run *r = w->run;
     const kalm__side *s = &r->stack->shape;
     const kalm__memory *m = &r->c->memory;
-    size_t low = 0, high = r->parts, block = kalm__query_block(&r->heads), query, wide = (size_t)s->heads * s->head_dim;
+    size_t low = 0, high = w->parts, block = kalm__query_block(&r->heads), query, row = (size_t)s->heads * s->head_dim;
     const kalm__part *p;
     const kalm__seq *q;
     kalm__attention a;
@@ -11981,80 +12105,109 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     a.shape = r->heads;
     a.cross = q->cross;
     a.self = q->self;
-    if (r->side == KALM__ENCODER) {    /* window w sees (w + 1) / 2 - 1 to the left and w / 2 to the right */
-        a.left = r->layer->full ? SIZE_MAX : (size_t)(s->window + 1) / 2 - 1;
-        a.right = r->layer->full ? SIZE_MAX : (size_t)s->window / 2;
+    if (r->layer->full) {
+        a.left = SIZE_MAX;
+        a.right = r->side == KALM__ENCODER ? SIZE_MAX : 0;
+    } else if (r->side == KALM__ENCODER) {           /* a window of w keys: (w + 1) / 2 - 1 to the left and w / 2 to the right */
+        a.left = (size_t)(s->window + 1) / 2 - 1;
+        a.right = (size_t)s->window / 2;
     } else {
-        a.left = r->layer->full ? SIZE_MAX : (size_t)s->window - 1;
+        a.left = (size_t)s->window - 1;
         a.right = 0;
     }
     a.position = q->position + (p->row - q->row);
-    a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
-    a.out = m->attended + (p->row - r->row0) * wide;
+    a.q = w->q + (w->by_position ? p->row - q->row : p->row - w->chunk->row0) * row;
+    a.out = m->attended + (p->row - w->chunk->row0) * row;
     kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
-KALM__FN void kalm__layer_attention(kalm__layer_run *r)
+/* Attention of all queries of the chunk into memory.attended. `shared`: queries of one sequence that stand for those of every
+   sequence; NULL: the chunk's own are in memory.q. */
+KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk *chunk, const float *shared)
 {
     const kalm__side *s = &r->stack->shape;
     kalm__memory *m = &r->c->memory;
-    size_t row = r->row0, tasks = 0, block = kalm__query_block(&r->heads);
-    r->parts = 0;
-    while (row < r->row0 + r->n) {
-        kalm__part *p = &m->parts[r->parts++];
+    size_t row = chunk->row0, tasks = 0, block = kalm__query_block(&r->heads);
+    kalm__attention_work work;
+    work.run = r;
+    work.chunk = chunk;
+    work.q = shared ? shared : m->q;
+    work.by_position = shared != NULL;
+    work.parts = 0;
+    while (row < chunk->row0 + chunk->n) {
+        kalm__part *p = &m->parts[work.parts++];
         const kalm__seq *q;
         p->seq = m->row_seq[row];
         q = &m->seqs[p->seq];
         p->row = row;
-        p->count = kalm__min(q->row + q->count, r->row0 + r->n) - row;
+        p->count = kalm__min(q->row + q->count, chunk->row0 + chunk->n) - row;
         p->task = tasks;
         tasks += (p->count + block - 1) / block * s->kv_heads;
         row += p->count;
     }
-    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
+    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, &work);
 }
 
-/* Rows of the next chunk when `left` are left: equal chunks, since a short last one would use the kernels badly. */
+/* ---- the rest of the layer -------------------------------------------------------------------------------------------- */
+
+/* Rows of the next chunk when `left` are left: chunks of equal size, since a short last one would use the kernels badly. */
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
-KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
+/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float and
+   quantised matrices in one layer. */
+KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
+{
+    return n > chunk->n ? &chunk->residual : NULL;
+}
+
+/* Everything behind the attention of a chunk: o, then the MLP, both added to the residual stream. */
+KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk)
 {
     kalm__memory *m = &r->c->memory;
-    const kalm__backend *backend = &r->c->backend;
+    const kalm__backend *b = &r->c->backend;
     const kalm__layer *l = r->layer;
-    size_t hidden_size = r->c->model->file.shape.hidden_size, mlp = r->stack->shape.mlp;
-    size_t row0, n, all;
-    r->shared_q = shared_q;
-    for (row0 = 0; row0 < r->rows; row0 += n) {
-        r->row0 = row0;
-        r->n = kalm__even_chunk(r->c, r->rows - row0);
-        kalm__find_residual(r);
-        n = r->n;
-        if (!shared_q) kalm__layer_queries(r);
-        kalm__layer_attention(r);
-        all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
-        r->gain_added = l->norm[KALM__T_POST_ATTENTION];
-        all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
-        r->gain_added = NULL;
-        kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
-        all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
-        r->gain_added = l->norm[KALM__T_POST_MLP];
-        (void)kalm__pack_rows(r, m->y, n, -1, NULL);
-        r->gain_added = NULL;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, n;
+    kalm__step into_o = kalm__step_into(r, KALM__T_O, m->attended, NULL, m->acts);
+    kalm__step into_mlp = kalm__step_into(r, KALM__T_GATE, m->y, l->norm[KALM__T_PRE_MLP], m->acts);
+    kalm__step into_down = kalm__step_into(r, KALM__T_DOWN, m->h, NULL, m->acts);
+    kalm__step into_stream;
+    into_mlp.add_norm = l->norm[KALM__T_POST_ATTENTION];
+    memset(&into_stream, 0, sizeof into_stream);
+    into_stream.from = m->y;
+    into_stream.width = hidden_size;
+    into_stream.add_norm = l->norm[KALM__T_POST_MLP];
+
+    n = kalm__run_step(r, chunk, &into_o, KALM__T_O);
+    kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
+    n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
+    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp, kalm__step_residual(chunk, n));
+    n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
+    kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
+    (void)kalm__run_step(r, chunk, &into_stream, -1);
+}
+
+/* The layer for all rows of the batch, whose keys are stored and whose inputs lie packed in acts_in. `shared`: see
+   kalm__layer_attention. */
+KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
+{
+    kalm__chunk chunk;
+    for (chunk.row0 = 0; chunk.row0 < r->rows; chunk.row0 += chunk.n) {
+        chunk.n = kalm__even_chunk(r->c, r->rows - chunk.row0);
+        kalm__find_residual(r, &chunk);
+        if (!shared) kalm__layer_queries(r, &chunk, r->c->memory.q);
+        kalm__layer_attention(r, &chunk, shared);
+        kalm__layer_mlp(r, &chunk);
     }
-    r->residual.count = 0;
 }
 
 /* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
 
-/* x = embedding[id] * sqrt(hidden); the end-of-image token has a vector of its own, unscaled. id is in the vocabulary. */
+/* x [hidden_size] = embedding[id] * sqrt(hidden_size); the end-of-image token has a vector of its own, unscaled. id is in the
+   vocabulary. */
 KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];
@@ -12322,7 +12475,7 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
 /* One layer is done with `documents` more. */
-KALM__FN kalm_result kalm__step(kalm__job *j, size_t documents, kalm_error *err)
+KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *err)
 {
     j->done += documents;
     if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
@@ -12370,23 +12523,23 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
     for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
-/* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
+/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the final
+   norm. */
 KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
+    kalm_result result = KALM_OK;
     uint32_t l;
     kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
-    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers; l++) {
+    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
         kalm__layer_run r;
-        kalm_result result;
         kalm__layer_begin(&r, c, KALM__ENCODER, l, b->rows, b->seqs);
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(job, b->seqs, err);
-        if (result) return result;
+        result = kalm__job_step(job, b->seqs, err);
     }
-    return KALM_OK;
+    return result;
 }
 
 typedef struct kalm__pooling {
@@ -12452,39 +12605,34 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 #endif
 /* ---- end src/encoder.h ---- */
 /* ---- begin src/decoder.h ---- */
-/* decoder.h - a prompt and documents to margins: the prompt's tokens run once for every document of a batch, each row of a
-   document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
+/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the margin.
+   In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one softmax
+   (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
 
-   Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
-   only the last token goes beyond its keys and values. With a cache (state.h) a document's keys and values and those of the
-   prompt's first tokens are computed once and kept; each query then runs its remaining tokens only. */
+   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last layer
+   only the last token is read, so only it has a query.
+
+   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
+   which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
 
-/* What the decoder reads: instruction and query as tokens. */
-typedef struct kalm__prompt {
-    const int32_t *ids;
-    size_t         tokens;
-    size_t         prefix;             /* the first ones, which come again with other queries: see state.h. 0: none known */
-    uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
-} kalm__prompt;
-
-enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
+/* A batch at work. memory.seqs has a sequence for each document: `item` is its place in docs. */
 typedef struct kalm__decoding {
     kalm_context *c;
     const int32_t *ids;                /* [tokens]: those to run, at positions first, first + 1, ... */
     size_t        tokens, first;
-    int           mode;
     const kalm_doc *const *docs;
     kalm__batch   batch;
-    size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    int           warm;                /* the documents' keys come from states and take no room in memory.cross */
+    size_t        doc_rows;            /* rows of all documents of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
-    size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
-    size_t        second, in_all;      /* rows in acts_doc before the second planes, and in all */
-    size_t        row0, n;             /* chunk of document rows at hand */
-    kalm__layer_run *run;
+    size_t        planes;              /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
+    size_t        second, in_all;      /* rows in acts_doc before the second plane, and in all */
 } kalm__decoding;
+
+/* ---- document rows ----------------------------------------------------------------------------------------------------- */
 
 /* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
    sequences, each starting at cross.count rows behind the one before. */
@@ -12538,82 +12686,104 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
+typedef struct kalm__doc_chunk {
+    const kalm__decoding *d;
+    const kalm__layer_run *run;
+    size_t row0, n;                    /* of the batch's document rows */
+} kalm__doc_chunk;
+
 KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__decoding *d = (const kalm__decoding *)arg;
-    const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
+    const kalm__doc_chunk *chunk = (const kalm__doc_chunk *)arg;
+    const kalm__decoding *d = chunk->d;
+    const kalm__layer_run *r = chunk->run;
+    const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = d->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, j, n, within;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n, within;
     (void)worker;
-    for (; k < end; k += n) {          /* of one document */
-        const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
+    for (; k < end; k += n) {          /* n rows of one document */
+        const kalm__seq *q = kalm__doc_row_seq(d, chunk->row0 + k, &within);
         float *keys = d->c->memory.h + k * 2 * all, *second = d->c->memory.h + (d->c->chunk + k) * 2 * all;
         n = kalm__min(end - k, q->cross.count - within);
         for (j = 0; j < n; j++) {
             float *key = keys + j * 2 * all;
             if (d->planes == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
             for (h = 0; h < s->kv_heads; h++) {
-                ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
-                if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
+                ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
+                if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
             }
         }
-        kalm__store_keys(&d->run->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
+        kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
     }
 }
 
-/* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
-KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
+/* Keys and values of the documents' rows in one layer: as those of tokens, with no rotary positions. */
+KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
-    d->run = r;
-    for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
-        d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
+    kalm__doc_chunk chunk;
+    chunk.d = d;
+    chunk.run = r;
+    for (chunk.row0 = 0; chunk.row0 < d->doc_rows; chunk.row0 += d->c->chunk) {
+        chunk.n = kalm__min(d->c->chunk, d->doc_rows - chunk.row0);
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
-            size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, d->n, out + all, 2 * all, NULL);
+            size_t row = chunk.row0 + plane * d->second;
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
         }
-        kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
+        kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
     }
     for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 }
 
-/* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
-   Prompts longer than a chunk compute their queries per document, since only a chunk of them is kept. */
-KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
+/* ---- the first layer and the last -------------------------------------------------------------------------------------- */
+
+KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
+{
+    const kalm__file *f = &d->c->model->file;
+    size_t i;
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
+}
+
+/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence gets its
+   rows of the residual stream. */
+KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden_size = d->c->model->file.shape.hidden_size, i, rows = r->rows;
-    int share = d->tokens <= d->c->chunk;
-    r->rows = d->tokens;
-    kalm__layer_keys(r, 1);
-    if (share) {
-        float *q = m->q;
-        r->row0 = 0;
-        r->n = d->tokens;
-        m->q = m->first_q;             /* layer_queries writes there for once */
-        kalm__layer_queries(r);
-        m->q = q;
-    }
-    r->rows = rows;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
+    kalm__layer_run prompt = *r;
+    prompt.rows = d->tokens;
+    kalm__layer_keys(&prompt, 1);
     for (i = 1; i < r->seqs; i++) {
         memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
         m->seqs[i].self = m->seqs[0].self;
     }
-    if (!share) {
-        r->row0 = 0;
-        (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
-    }
-    kalm__layer_rows(r, share ? m->first_q : NULL);
 }
 
-/* Keep the last row of every sequence: all that the last layer's queries, MLP and the head need. */
-KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
+/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the prompt
+   is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed, and queries
+   computed for each. */
+KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
-    kalm__memory *m = &d->c->memory;
-    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
+    kalm__layer_run prompt = *r;
+    kalm__chunk chunk;
+    if (d->tokens > d->c->chunk) {
+        kalm__pack_inputs(r);
+        return NULL;
+    }
+    prompt.rows = chunk.n = d->tokens;
+    chunk.row0 = chunk.residual.count = 0;
+    kalm__layer_queries(&prompt, &chunk, d->c->memory.first_q);
+    return d->c->memory.first_q;
+}
+
+/* The last layer, once keys are stored: keep the last row of every sequence, which is all that is read of it. */
+KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
+{
+    kalm__memory *m = &r->c->memory;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, i;
     for (i = 0; i < r->seqs; i++) {
         kalm__seq *q = &m->seqs[i];
         size_t last = q->row + q->count - 1;
@@ -12624,8 +12794,7 @@ KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
         m->row_seq[i] = (uint32_t)i;
     }
     r->rows = r->seqs;
-    r->row0 = 0;
-    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    kalm__pack_inputs(r);
 }
 
 /* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
@@ -12670,87 +12839,121 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
     return bytes;
 }
 
-/* Copy keys [0, from->count) into a sequence's own place, whose capacity may differ. */
-KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
+/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of the
+   prompt's first `prefix` tokens as the result. */
+KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
 {
-    kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
-    size_t head, d, n = from->count, channels = kalm__round_up(h->head_dim, 16);
-    size_t values = h->type == KALM__F32 ? n * 16 * sizeof(float) : kalm__round_up(n, 4) * 16;       /* of 16 channels */
-    for (head = 0; head < h->kv_heads; head++) {
-        unsigned char *out = to->data + head * a.size;
-        const unsigned char *in = from->data + head * b.size;
-        memcpy(out, in, kalm__round_up(n, 16) / 16 * kalm__panel_bytes(h->type, h->head_dim));
-        for (d = 0; d < channels; d += 16)
-            memcpy(out + a.value + d * ((a.value_scale ? a.value_scale - a.value : a.size - a.value) / channels),
-                   in + b.value + d * ((b.value_scale ? b.value_scale - b.value : b.size - b.value) / channels), values);
-        if (h->type == KALM__F32) continue;
-        memcpy(out + a.key_scale, in + b.key_scale, n * 4);
-        if (h->type == KALM__Q8) memcpy(out + a.key_sum, in + b.key_sum, n * 4);
-        memcpy(out + a.value_scale, in + b.value_scale, n * 4);
-    }
+    kalm__keys kept;
+    q->cross.data = q->state->data + kalm__state_bytes(r->c, layer, q->cross.count, prefix);
+    kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
+    kept.count = prefix;
+    kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
+    return kept;
 }
 
-/* Where this layer's keys lie when states are there: see the modes. */
-KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, uint32_t layer, size_t prefix)
-{
-    size_t i;
-    for (i = 0; i < r->seqs; i++) {
-        kalm__seq *q = &d->c->memory.seqs[i];
-        kalm__keys kept;
-        q->cross.data = q->state->data + kalm__state_bytes(d->c, layer, q->cross.count, prefix);
-        kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
-        kept.count = prefix;
-        kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
-        if (d->mode == KALM__BUILD) q->self = kept;
-        else kalm__copy_keys(&r->heads, &q->self, &kept);
-    }
-}
+/* ---- the forward passes ------------------------------------------------------------------------------------------------ */
 
-/* ---- batches --------------------------------------------------------------------------------------------------------- */
-
-/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
-KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__job *job, kalm_error *err)
+/* From nothing. Afterwards x[i] is the residual stream of the last token of sequence i. */
+KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_error *err)
 {
-    kalm_context *c = d->c;
-    kalm__memory *m = &c->memory;
-    const kalm__file *f = &c->model->file;
-    uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, hidden_size = f->shape.hidden_size;
-    size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden_size);
-    if (d->mode != KALM__WARM) kalm__pack_docs(d);
-    for (l = 0; l < layers; l++) {
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    kalm__embed_prompt(d);
+    kalm__pack_docs(d);
+    for (l = 0; l < layers && !result; l++) {
         kalm__layer_run r;
-        kalm_result result;
-        int last = l + 1 == layers;
-        kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
-        r.no_residual = d->mode == KALM__BUILD;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
         kalm__place_keys(&r);
-        if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
-        if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);
-        if (l == 0 && !last) {
-            kalm__first_layer(d, &r);
-            for (i = 1; d->mode == KALM__BUILD && i < d->batch.seqs; i++) {       /* each state has its own copy */
-                kalm__seq *q = &m->seqs[i];
-                memcpy(q->cross.data + kalm__key_bytes(&r.heads, q->cross.capacity), q->self.data,
-                       kalm__key_bytes(&r.heads, q->self.capacity));
-            }
-        } else {
-            if (l == 0)
-                for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
-            kalm__layer_keys(&r, d->batch.seqs);
-            if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
-            if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
-        }
-        result = kalm__step(job, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
-        if (result) return result;
+        kalm__cross_keys(d, &r);
+        if (l == 0) kalm__prompt_keys(d, &r);
+        else kalm__layer_keys(&r, r.seqs);
+        if (l + 1 == layers) kalm__keep_last_rows(&r);
+        else if (l == 0) shared = kalm__prompt_queries(d, &r);
+        kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, r.seqs, err);
     }
-    return KALM_OK;
+    return result;
 }
+
+/* The states of the batch's documents for the tokens of d: keys and values of all layers. */
+KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_error *err)
+{
+    kalm__memory *m = &d->c->memory;
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    size_t i;
+    kalm__embed_prompt(d);
+    kalm__pack_docs(d);
+    for (l = 0; l < layers && !result; l++) {
+        kalm__layer_run r;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+        r.no_residual = 1;
+        for (i = 0; i < r.seqs; i++) m->seqs[i].self = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
+        kalm__cross_keys(d, &r);
+        if (l == 0) {
+            kalm__prompt_keys(d, &r);
+            for (i = 1; i < r.seqs; i++) {           /* each state has its own copy */
+                kalm__keys own = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
+                memcpy(own.data, m->seqs[i].self.data, kalm__key_bytes(&r.heads, own.capacity));
+            }
+        } else kalm__layer_keys(&r, r.seqs);
+        if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
+        if (l + 1 < layers) kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, 0, err);        /* the caller counts documents that are scored */
+    }
+    return result;
+}
+
+/* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
+KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_error *err)
+{
+    kalm__memory *m = &d->c->memory;
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    size_t i;
+    kalm__embed_prompt(d);
+    for (l = 0; l < layers && !result; l++) {
+        kalm__layer_run r;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+        kalm__place_keys(&r);
+        for (i = 0; i < r.seqs; i++) {
+            kalm__keys kept = kalm__state_keys(&r, l, &m->seqs[i], d->first);
+            kalm__copy_keys(&r.heads, &m->seqs[i].self, &kept);
+        }
+        if (l == 0) kalm__prompt_keys(d, &r);
+        else kalm__layer_keys(&r, r.seqs);
+        if (l + 1 == layers) kalm__keep_last_rows(&r);
+        else if (l == 0) shared = kalm__prompt_queries(d, &r);
+        kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, r.seqs, err);
+    }
+    return result;
+}
+
+#endif
+/* ---- end src/decoder.h ---- */
+/* ---- begin src/scoring.h ---- */
+/* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins become
+   scores. The forward passes themselves stand in decoder.h. */
+#ifndef KALM__SCORING_H
+#define KALM__SCORING_H
+
+
+/* What the decoder reads: instruction and query as tokens. */
+typedef struct kalm__prompt {
+    const int32_t *ids;
+    size_t         tokens;
+    size_t         prefix;             /* the first ones, which come again with other queries: see state.h. 0: none known */
+    uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
+} kalm__prompt;
+
+/* ---- a batch ------------------------------------------------------------------------------------------------------------- */
 
 KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int32_t *ids, size_t first, size_t tokens,
-                                   const kalm_doc *const *docs, int mode)
+                                   const kalm_doc *const *docs, int warm)
 {
     memset(d, 0, sizeof *d);
     d->c = c;
@@ -12758,7 +12961,7 @@ KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int
     d->first = first;
     d->tokens = tokens;
     d->docs = docs;
-    d->mode = mode;
+    d->warm = warm;
     d->batch.c = c;
     d->batch.limit = c->prompt_rows;
 }
@@ -12768,13 +12971,13 @@ KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *sta
 {
     size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
     kalm__seq *q;
-    if (d->mode != KALM__WARM && capacity > d->c->rows - d->cross_room) return 0;
+    if (!d->warm && capacity > d->c->rows - d->cross_room) return 0;
     if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
     q = &d->c->memory.seqs[d->batch.seqs - 1];
     q->cross.count = rows;
     q->cross.capacity = capacity;
     q->state = state;
-    if (d->mode != KALM__WARM) {
+    if (!d->warm) {
         q->cross_place = d->cross_room;
         d->cross_room += capacity;
         d->doc_rows += rows;
@@ -12804,16 +13007,18 @@ KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt
 }
 
 /* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
-KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+KALM__FN kalm_result kalm__score_cold(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
                                        size_t end, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
     kalm_result r;
-    kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, KALM__COLD);
+    kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, 0);
     while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-    r = kalm__decode_batch(&d, job, err);
+    r = kalm__decode_cold(&d, job, err);
     return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
+
+/* ---- with states ------------------------------------------------------------------------------------------------------- */
 
 /* What the state of a document and of a prompt's first `prefix` tokens is found by. */
 KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
@@ -12840,14 +13045,14 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
         kalm__decoding d;
         size_t begin = i;
         kalm_result r;
-        kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
+        kalm__decoding_begin(&d, c, ids, 0, prefix, docs, 0);
         for (; i < count; i++) {
             if (states[i]->fresh != KALM__STATE_FRESH) continue;
             if (!kalm__decoding_add(&d, first + i, states[i])) break;
             states[i]->fresh = KALM__STATE_UNDER_WAY;
         }
         if (!d.batch.seqs) continue;
-        r = kalm__decode_batch(&d, job, err);
+        r = kalm__decode_build(&d, job, err);
         if (r) return r;
         for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
@@ -12855,7 +13060,7 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
 }
 
 /* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
-KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
+KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
                                        size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     kalm__decoding d;
@@ -12877,18 +13082,20 @@ KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const kalm__prompt *prom
     }
     r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
     if (!r && n) {
-        kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, KALM__WARM);
+        kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, 1);
         for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-        r = kalm__decode_batch(&d, job, err);
+        r = kalm__decode_warm(&d, job, err);
         if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
     }
     for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
     return r;
 }
 
+/* ---- all documents of a call -------------------------------------------------------------------------------------------- */
+
 /* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
    documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
+KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
                                   kalm__job *job, kalm_score *scores, kalm_error *err)
 {
     size_t next = 0;
@@ -12896,15 +13103,15 @@ KALM__FN kalm_result kalm__decode(kalm_context *c, const kalm__prompt *prompt, c
     kalm_result r = KALM_OK;
     while (!r && next < count) {
         size_t before = next;
-        if (warm) r = kalm__decode_warm(c, prompt, docs, &next, count, job, scores, err);
+        if (warm) r = kalm__score_warm(c, prompt, docs, &next, count, job, scores, err);
         if (!r && next == before)      /* no cache, or none with room for this one */
-            r = kalm__decode_cold(c, prompt, docs, &next, warm ? next + 1 : count, job, scores, err);
+            r = kalm__score_cold(c, prompt, docs, &next, warm ? next + 1 : count, job, scores, err);
     }
     return r;
 }
 
 #endif
-/* ---- end src/decoder.h ---- */
+/* ---- end src/scoring.h ---- */
 /* ---- begin src/rerank.h ---- */
 /* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
    API: encode many texts, score many documents, or both. */
@@ -13510,7 +13717,7 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-    if (!r) r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
+    if (!r) r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -13541,7 +13748,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm
     prompt.ids = ctx->memory.prompt;
     prompt.tokens = ids.count;
     prompt.prefix = p.prefix_tokens;
-    r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
+    r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -13675,7 +13882,7 @@ KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *pr
         for (i = 0; !r && i < n; i++)
             r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
         job->base = first;
-        if (!r) r = kalm__decode(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
+        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
         for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
     }
     job->base = 0;
@@ -13726,7 +13933,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     }
     for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
     job.place = place;
-    if (!r) r = kalm__decode(ctx, &prompt, chosen, keep, &job, all, err);
+    if (!r) r = kalm__score_docs(ctx, &prompt, chosen, keep, &job, all, err);
     if (!r) {
         kalm_sort(all, keep);
         *found = kalm__min(keep, top_k);
@@ -13763,7 +13970,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
         source.texts = texts + first;
         job.base = first;
         r = kalm__encode_all(ctx, &source, n, &job, docs, err);
-        if (!r) r = kalm__decode(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
+        if (!r) r = kalm__score_docs(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
         for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
     }
     if (r && count) memset(scores, 0, count * sizeof *scores);

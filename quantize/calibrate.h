@@ -57,6 +57,7 @@
 #include "../src/layer.h"
 #include "../src/encoder.h"
 #include "../src/decoder.h"
+#include "../src/scoring.h"
 #include "../src/rerank.h"
 #include "../src/public.h"
 #include "moments.h"
@@ -429,7 +430,7 @@ KALM__FN void kalm__observe(kalm__observation *s, kalm__moment_work *w, size_t r
 }
 
 /* What the engine tells: rows of the batch that matrix `what` is about to see. */
-KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, int what)
+KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
     kalm__calibration *k = (kalm__calibration *)watcher;
     unsigned i;
@@ -442,29 +443,14 @@ KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, int
         memset(&s, 0, sizeof s);
         s.k = k;
         s.m = &k->seen[i];
-        s.from = r->gain_added ? k->c->memory.x + r->row0 * k->p->c.shape.hidden_size : r->from;
-        s.gain = r->gain;
-        s.root = k->root + r->row0;
-        s.width = r->width;
+        s.from = step->add_norm ? k->c->memory.x + chunk->row0 * step->width : step->from;
+        s.gain = step->norm;
+        s.root = k->root + chunk->row0;
+        s.width = step->width;
         s.eps = r->stack->shape.norm_eps;
-        s.rotated = r->rotated;
-        kalm__observe(&s, &k->work, r->n);
+        s.rotated = step->rotate;
+        kalm__observe(&s, &k->work, chunk->n);
     }
-}
-
-/* ---- how much a row counts ------------------------------------------------------------------------------------------- */
-
-/* The root of the weight of prompt row j: the tokens that all prompts begin with count once, not once a prompt. */
-KALM__FN float kalm__prompt_root(size_t j, size_t prefix, size_t texts)
-{
-    return j < prefix ? kalm__rounded(sqrtf(kalm__rounded(1.0f / (float)texts))) : 1.0f;
-}
-
-/* The weight of a document row for k and v of the decoder: all doc_rows together weigh KALM__DOCUMENT_SHARE times the rows of
-   the prompts, which have prompt_rows in all, `prefix` of them common to all `texts`. */
-KALM__FN double kalm__document_weight(size_t prompt_rows, size_t texts, size_t prefix, size_t doc_rows)
-{
-    return kalm__rounded_double((double)(KALM__DOCUMENT_SHARE * (prompt_rows - prefix * texts + prefix)) / (double)doc_rows);
 }
 
 /* ---- texts through a layer ------------------------------------------------------------------------------------------- */
@@ -510,7 +496,7 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
 /* A batch of prompts, each beside its document. */
 KALM__FN void kalm__calibrate_batch(kalm__calibration *k, kalm__decoding *d, size_t *at)
 {
-    kalm__decoding_begin(d, k->c, k->ids[KALM__DECODER], 0, 0, (const kalm_doc *const *)k->docs, KALM__COLD);
+    kalm__decoding_begin(d, k->c, k->ids[KALM__DECODER], 0, 0, (const kalm_doc *const *)k->docs, 0);
     for (; *at < k->texts.count; ++*at) {
         d->tokens = k->first[KALM__DECODER][*at + 1] - k->first[KALM__DECODER][*at];
         if (!kalm__decoding_add(d, *at, NULL)) break;
@@ -522,6 +508,7 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
 {
     kalm_context *c = k->c;
     int last = layer + 1 == k->p->c.shape.side[KALM__DECODER].layers;
+    float common = kalm__rounded(sqrtf(kalm__rounded(1.0f / (float)k->texts.count)));
     size_t at = 0, i, j, hidden = k->p->c.shape.hidden_size;
     while (at < k->texts.count) {
         kalm__decoding d;
@@ -531,7 +518,7 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         kalm__calibrate_batch(k, &d, &at);
         memcpy(c->memory.x, x, d.batch.rows * hidden * sizeof(float));
         for (i = 0; i < d.batch.seqs; i++)
-            for (j = 0; j < c->memory.seqs[i].count; j++) k->root[c->memory.seqs[i].row + j] = kalm__prompt_root(j, k->prefix, k->texts.count);
+            for (j = 0; j < c->memory.seqs[i].count; j++) k->root[c->memory.seqs[i].row + j] = j < k->prefix ? common : 1.0f;
         kalm__layer_begin(&r, c, KALM__DECODER, layer, d.batch.rows, d.batch.seqs);
         r.watch = kalm__calibrate_watch;
         r.watcher = k;
@@ -544,7 +531,7 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         k->observe_kv = 0;
         if (last) {
             for (i = 0; i < d.batch.seqs; i++) k->root[i] = 1;
-            kalm__keep_last_rows(&d, &r);
+            kalm__keep_last_rows(&r);
         }
         kalm__layer_rows(&r, NULL);
         if (!last) memcpy(x, c->memory.x, d.batch.rows * hidden * sizeof(float));
@@ -574,10 +561,11 @@ KALM__FN kalm_result kalm__calibrate_layer(kalm__calibration *k, uint32_t side, 
     for (i = 0; i < KALM__SEEN; i++) kalm__moments_clear(&k->seen[i], kalm__cols32(l->matrix[seen_by[i]].cols));
     if (!r && !layer) r = kalm__load_tokens(k, side, err);
     if (!r && !layer && side == KALM__DECODER) {
+        size_t prompts = k->first[1][k->texts.count] - k->prefix * k->texts.count + k->prefix;
         free(k->x[KALM__ENCODER]);
         k->x[KALM__ENCODER] = NULL;
         for (i = 0; i < k->texts.count; i++) rows += k->docs[i]->info.rows;
-        k->doc_weight = kalm__document_weight(k->first[1][k->texts.count], k->texts.count, k->prefix, rows);
+        k->doc_weight = kalm__rounded_double((double)(KALM__DOCUMENT_SHARE * prompts) / (double)rows);
     }
     if (!r) r = side == KALM__ENCODER ? kalm__calibrate_encoder(k, layer, err) : kalm__calibrate_decoder(k, layer, err);
     for (i = 0; i < KALM__SEEN && !r; i++) {

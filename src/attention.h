@@ -1,174 +1,27 @@
-/* attention.h - grouped-query attention for one block of queries of one sequence: softmax over document rows (cross) and
-   the sequence's own keys (self) in one pass, block of keys by block of keys, with no n x n buffer. It is two matmuls of
-   the kernel set around a running softmax: the keys lie packed as a matrix whose outputs are keys, the values as one
-   whose inputs are keys.
+/* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
+   ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
+   T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
+   long as the text: scores of a block are one product of the matmul kernels, weights times values another.
 
-   Keys and values are kept as floats beside float weights. Beside quantised ones values are int8 with a scale a key (they
-   come rotated out of their matrix, ops.h), and softmax weights are wide (kernels.h), since with 8 bits the small weights of a
-   long document vanish beside a few large ones: wherever they do, see kalm__weight_unit. Keys are int8 too, rotated, in the
-   encoder; words in the decoder. Measured on the tiny model (Kendall tau to float32, r = 4 / 32), decoder: floats .9943 /
-   .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 / .9933; encoder: no
-   difference. Softmax weights of 7 bits: .983 / .984.
+   Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
-   A result depends on nothing but its own query and the keys it sees: key blocks begin at fixed multiples of
-   KALM__KEY_BLOCK, a key outside a query's window adds an exact zero, and a block with none in sight changes nothing. */
+   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits the
+   many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from .994 to
+   .983 on the tiny model.
+
+   A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
+   KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
+   nothing. */
 #ifndef KALM__ATTENTION_H
 #define KALM__ATTENTION_H
 
 #include "base.h"
-#include "format.h"
-#include "matmul.h"
+#include "keys.h"
 
 enum {
     KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
-    KALM__KEY_STEP = 32,               /* capacities are multiples of it: the q8 layout packs 32 values together */
     KALM__QUERY_ROWS = 64              /* queries x heads of a kv head done together, when that many are there */
 };
-
-/* What all keys of a stack have in common. */
-typedef struct kalm__heads {
-    size_t   heads, kv_heads, head_dim;
-    uint32_t type;                     /* of the keys: KALM__F32, KALM__Q8 or KALM__Q16 */
-} kalm__heads;
-
-/* Packed keys and values of one sequence in one layer, one piece a kv head, each part at a multiple of 64 bytes:
-     float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
-                values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
-     quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
-                         q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
-                values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
-   capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
-typedef struct kalm__keys {
-    unsigned char *data;
-    size_t         count, capacity;
-} kalm__keys;
-
-typedef struct kalm__key_parts {
-    size_t key_scale, key_sum, value, value_scale, size;   /* offsets in a kv head's piece; its size */
-} kalm__key_parts;
-
-KALM__FN kalm__key_parts kalm__key_layout(const kalm__heads *h, size_t capacity)
-{
-    kalm__key_parts p;
-    size_t channels = kalm__round_up(h->head_dim, 16), panels = kalm__panel_bytes(h->type, h->head_dim) / 16;
-    p.key_scale = kalm__mul(capacity, panels);
-    if (h->type == KALM__F32) {
-        p.key_sum = p.value_scale = 0;
-        p.value = p.key_scale;
-        p.size = kalm__add(p.value, kalm__mul(capacity, channels * 4));
-    } else {
-        p.key_sum = kalm__add(p.key_scale, kalm__mul(capacity, 4));
-        p.value = kalm__add(p.key_sum, h->type == KALM__Q8 ? kalm__mul(capacity, 4) : 0);
-        p.value_scale = kalm__add(p.value, kalm__mul(capacity, channels));
-        p.size = kalm__add(p.value_scale, kalm__mul(capacity, 4));
-    }
-    return p;
-}
-
-/* Bytes of all kv heads' pieces. Proportional to the capacity, so that sequences can share a buffer end to end. */
-KALM__FN size_t kalm__key_bytes(const kalm__heads *h, size_t capacity)
-{
-    return kalm__mul(kalm__key_layout(h, capacity).size, h->kv_heads);
-}
-
-/* ---- putting keys in --------------------------------------------------------------------------------------------- */
-
-/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. */
-KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
-                                         const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
-{
-    size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
-    void *scale = piece + part->key_scale, *sum = piece + part->key_sum;
-    int16_t words[KALM__MAX_HEAD_DIM];
-    void *bytes = words;
-    int8_t *q = (int8_t *)bytes;
-    for (i = first; i < first + n; i++, k += stride) {
-        unsigned char *panel = piece + i / 16 * kalm__panel_bytes(h->type, dim) + i % 16 * 4;
-        if (h->type == KALM__Q8) {
-            int32_t total = 0;
-            ((float *)scale)[i] = ops->quantise(q, k, dim);
-            for (d = 0; d < dim; d++) total += q[d];
-            for (d = dim; d < wide; d++) q[d] = 0;
-            for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
-            ((int32_t *)sum)[i] = total;
-        } else {
-            ((float *)scale)[i] = ops->quantise_int16(words, k, dim, (float)kalm__int16_limit(dim));
-            for (d = dim; d < wide; d++) words[d] = 0;
-            for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
-        }
-    }
-}
-
-/* The same with values, which lie four keys together: whole lines of them where that many are at hand. */
-KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
-                                           const kalm__key_parts *part, size_t capacity, size_t first, size_t n, const float *v,
-                                           size_t stride)
-{
-    int8_t q[4][KALM__MAX_HEAD_DIM];
-    void *scale = piece + part->value_scale;
-    size_t i = first, j, d, lane, some, dim = h->head_dim, channels = kalm__round_up(dim, 16);
-    for (; i < first + n; i += some) {
-        some = kalm__min(4 - i % 4, first + n - i);
-        for (j = 0; j < some; j++, v += stride) {
-            ((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
-            for (d = dim; d < channels; d++) q[j][d] = 0;
-        }
-        for (d = 0; d < channels; d += 16) {
-            unsigned char *line = piece + part->value + d * capacity + i / 4 * 64;
-            if (some == 4) ops->interleave(line, q[0] + d, q[1] + d, q[2] + d, q[3] + d);
-            else
-                for (j = 0; j < some; j++)
-                    for (lane = 0; lane < 16; lane++) line[lane * 4 + i % 4 + j] = (unsigned char)q[j][d + lane];
-        }
-    }
-}
-
-/* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-   first + n - 1. kalm__end_keys follows once all are in. */
-KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
-                               const float *k, const float *v, size_t stride)
-{
-    kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, i, d, dim = h->head_dim;
-    for (head = 0; head < h->kv_heads; head++, k += dim, v += dim) {
-        unsigned char *piece = keys->data + head * part.size;
-        void *place = piece, *values = piece + part.value;
-        if (h->type != KALM__F32) {
-            kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
-            kalm__store_quantised_values(h, ops, piece, &part, keys->capacity, first, n, v, stride);
-            continue;
-        }
-        for (i = 0; i < n; i++) {
-            const float *key = k + i * stride, *value = v + i * stride;
-            float *panel = (float *)place + ((first + i) / 16 * 16 * dim + (first + i) % 16);
-            float *out = (float *)values + (first + i) * 16;
-            for (d = 0; d < dim; d++) panel[d * 16] = key[d];
-            for (d = 0; d + 16 <= dim; d += 16) memcpy(out + d * keys->capacity, value + d, 16 * sizeof(float));
-            if (d < dim) {
-                memset(out + d * keys->capacity, 0, 16 * sizeof(float));
-                memcpy(out + d * keys->capacity, value + d, (dim - d) * sizeof(float));
-            }
-        }
-    }
-}
-
-/* Zero the quantised values behind the last key that its group of 32 has: whole groups are multiplied, by zeros there, and
-   nothing should depend on memory that nobody wrote. */
-KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
-{
-    kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head, channels = kalm__round_up(h->head_dim, 16), d, i, lane;
-    if (h->type == KALM__F32) return;
-    for (head = 0; head < h->kv_heads; head++)
-        for (d = 0; d < channels; d += 16) {
-            unsigned char *panel = keys->data + head * part.size + part.value + d * keys->capacity;
-            for (i = keys->count; i % 4; i++)
-                for (lane = 0; lane < 16; lane++) panel[i / 4 * 64 + lane * 4 + i % 4] = 0;
-            memset(panel + i * 16, 0, (kalm__round_up(i, KALM__KEY_STEP) - i) * 16);
-        }
-}
-
-/* ---- attending ------------------------------------------------------------------------------------------------------ */
 
 typedef struct kalm__attention {
     const kalm__backend *backend;
@@ -335,12 +188,12 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     if (quantised) {
         m.type = KALM__Q8;
         m.data = piece + part.value + first * 16;
-        m.stride = keys->capacity * 16;
+        m.stride = part.value_panel;
         m.scale = s->ones;
         m.sum = s->zeros;
     } else {
         m.data = piece + part.value + first * 16 * sizeof(float);
-        m.stride = keys->capacity * 16 * sizeof(float);
+        m.stride = part.value_panel;
     }
     kalm__add_values(a, s, &m, rows, query, kv_head, is_first, is_last);
 }

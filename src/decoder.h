@@ -1,9 +1,12 @@
-/* decoder.h - a prompt and documents to margins: the prompt's tokens run once for every document of a batch, each row of a
-   document stands beside the prompt's own keys in every layer, and two rows of the head are read at the last token.
+/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the margin.
+   In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one softmax
+   (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
 
-   Work that documents share is done once: layer 0's keys, values and queries depend on the prompt alone; in the last layer
-   only the last token goes beyond its keys and values. With a cache (state.h) a document's keys and values and those of the
-   prompt's first tokens are computed once and kept; each query then runs its remaining tokens only. */
+   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last layer
+   only the last token is read, so only it has a query.
+
+   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
+   which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
@@ -12,29 +15,21 @@
 #include "encoder.h"
 #include "documents.h"
 
-/* What the decoder reads: instruction and query as tokens. */
-typedef struct kalm__prompt {
-    const int32_t *ids;
-    size_t         tokens;
-    size_t         prefix;             /* the first ones, which come again with other queries: see state.h. 0: none known */
-    uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
-} kalm__prompt;
-
-enum { KALM__COLD, KALM__BUILD, KALM__WARM };   /* no states; compute states; go on from states */
+/* A batch at work. memory.seqs has a sequence for each document: `item` is its place in docs. */
 typedef struct kalm__decoding {
     kalm_context *c;
     const int32_t *ids;                /* [tokens]: those to run, at positions first, first + 1, ... */
     size_t        tokens, first;
-    int           mode;
     const kalm_doc *const *docs;
     kalm__batch   batch;
-    size_t        doc_rows;            /* of the batch, packed in acts_doc */
+    int           warm;                /* the documents' keys come from states and take no room in memory.cross */
+    size_t        doc_rows;            /* rows of all documents of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
-    size_t        planes;              /* 2 beside quantised weights: what rounding lost of the rows follows at `second` */
-    size_t        second, in_all;      /* rows in acts_doc before the second planes, and in all */
-    size_t        row0, n;             /* chunk of document rows at hand */
-    kalm__layer_run *run;
+    size_t        planes;              /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
+    size_t        second, in_all;      /* rows in acts_doc before the second plane, and in all */
 } kalm__decoding;
+
+/* ---- document rows ----------------------------------------------------------------------------------------------------- */
 
 /* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
    sequences, each starting at cross.count rows behind the one before. */
@@ -88,82 +83,104 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
+typedef struct kalm__doc_chunk {
+    const kalm__decoding *d;
+    const kalm__layer_run *run;
+    size_t row0, n;                    /* of the batch's document rows */
+} kalm__doc_chunk;
+
 KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__decoding *d = (const kalm__decoding *)arg;
-    const kalm__side *s = &d->c->model->file.stack[KALM__DECODER].shape;
+    const kalm__doc_chunk *chunk = (const kalm__doc_chunk *)arg;
+    const kalm__decoding *d = chunk->d;
+    const kalm__layer_run *r = chunk->run;
+    const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = d->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, d->n), h, j, n, within;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n, within;
     (void)worker;
-    for (; k < end; k += n) {          /* of one document */
-        const kalm__seq *q = kalm__doc_row_seq(d, d->row0 + k, &within);
+    for (; k < end; k += n) {          /* n rows of one document */
+        const kalm__seq *q = kalm__doc_row_seq(d, chunk->row0 + k, &within);
         float *keys = d->c->memory.h + k * 2 * all, *second = d->c->memory.h + (d->c->chunk + k) * 2 * all;
         n = kalm__min(end - k, q->cross.count - within);
         for (j = 0; j < n; j++) {
             float *key = keys + j * 2 * all;
             if (d->planes == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
             for (h = 0; h < s->kv_heads; h++) {
-                ops->norm_rotate(key + h * dim, key + h * dim, d->run->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
-                if (d->run->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
+                ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
+                if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
             }
         }
-        kalm__store_keys(&d->run->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
+        kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
     }
 }
 
-/* Keys and values of the documents' rows in one layer: k_proj, k_norm, no rotary. */
-KALM__FN void kalm__cross_keys(kalm__decoding *d, kalm__layer_run *r)
+/* Keys and values of the documents' rows in one layer: as those of tokens, with no rotary positions. */
+KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
-    d->run = r;
-    for (d->row0 = 0; d->row0 < d->doc_rows; d->row0 += d->c->chunk) {
-        d->n = kalm__min(d->c->chunk, d->doc_rows - d->row0);
+    kalm__doc_chunk chunk;
+    chunk.d = d;
+    chunk.run = r;
+    for (chunk.row0 = 0; chunk.row0 < d->doc_rows; chunk.row0 += d->c->chunk) {
+        chunk.n = kalm__min(d->c->chunk, d->doc_rows - chunk.row0);
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
-            size_t row = d->row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, d->n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, d->n, out + all, 2 * all, NULL);
+            size_t row = chunk.row0 + plane * d->second;
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
+            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
         }
-        kalm__parallel(&d->c->pool, (d->n + 15) / 16, kalm__store_docs_task, d);
+        kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
     }
     for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 }
 
-/* Layer 0: the prompt's keys, values and queries once, in the places of the first sequence; then every document's rows.
-   Prompts longer than a chunk compute their queries per document, since only a chunk of them is kept. */
-KALM__FN void kalm__first_layer(kalm__decoding *d, kalm__layer_run *r)
+/* ---- the first layer and the last -------------------------------------------------------------------------------------- */
+
+KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
+{
+    const kalm__file *f = &d->c->model->file;
+    size_t i;
+    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
+}
+
+/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence gets its
+   rows of the residual stream. */
+KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
-    size_t hidden_size = d->c->model->file.shape.hidden_size, i, rows = r->rows;
-    int share = d->tokens <= d->c->chunk;
-    r->rows = d->tokens;
-    kalm__layer_keys(r, 1);
-    if (share) {
-        float *q = m->q;
-        r->row0 = 0;
-        r->n = d->tokens;
-        m->q = m->first_q;             /* layer_queries writes there for once */
-        kalm__layer_queries(r);
-        m->q = q;
-    }
-    r->rows = rows;
+    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
+    kalm__layer_run prompt = *r;
+    prompt.rows = d->tokens;
+    kalm__layer_keys(&prompt, 1);
     for (i = 1; i < r->seqs; i++) {
         memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
         m->seqs[i].self = m->seqs[0].self;
     }
-    if (!share) {
-        r->row0 = 0;
-        (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
-    }
-    kalm__layer_rows(r, share ? m->first_q : NULL);
 }
 
-/* Keep the last row of every sequence: all that the last layer's queries, MLP and the head need. */
-KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
+/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the prompt
+   is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed, and queries
+   computed for each. */
+KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
-    kalm__memory *m = &d->c->memory;
-    size_t hidden_size = d->c->model->file.shape.hidden_size, i;
+    kalm__layer_run prompt = *r;
+    kalm__chunk chunk;
+    if (d->tokens > d->c->chunk) {
+        kalm__pack_inputs(r);
+        return NULL;
+    }
+    prompt.rows = chunk.n = d->tokens;
+    chunk.row0 = chunk.residual.count = 0;
+    kalm__layer_queries(&prompt, &chunk, d->c->memory.first_q);
+    return d->c->memory.first_q;
+}
+
+/* The last layer, once keys are stored: keep the last row of every sequence, which is all that is read of it. */
+KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
+{
+    kalm__memory *m = &r->c->memory;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, i;
     for (i = 0; i < r->seqs; i++) {
         kalm__seq *q = &m->seqs[i];
         size_t last = q->row + q->count - 1;
@@ -174,8 +191,7 @@ KALM__FN void kalm__keep_last_rows(kalm__decoding *d, kalm__layer_run *r)
         m->row_seq[i] = (uint32_t)i;
     }
     r->rows = r->seqs;
-    r->row0 = 0;
-    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
+    kalm__pack_inputs(r);
 }
 
 /* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
@@ -220,237 +236,98 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
     return bytes;
 }
 
-/* Copy keys [0, from->count) into a sequence's own place, whose capacity may differ. */
-KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const kalm__keys *from)
+/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of the
+   prompt's first `prefix` tokens as the result. */
+KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
 {
-    kalm__key_parts a = kalm__key_layout(h, to->capacity), b = kalm__key_layout(h, from->capacity);
-    size_t head, d, n = from->count, channels = kalm__round_up(h->head_dim, 16);
-    size_t values = h->type == KALM__F32 ? n * 16 * sizeof(float) : kalm__round_up(n, 4) * 16;       /* of 16 channels */
-    for (head = 0; head < h->kv_heads; head++) {
-        unsigned char *out = to->data + head * a.size;
-        const unsigned char *in = from->data + head * b.size;
-        memcpy(out, in, kalm__round_up(n, 16) / 16 * kalm__panel_bytes(h->type, h->head_dim));
-        for (d = 0; d < channels; d += 16)
-            memcpy(out + a.value + d * ((a.value_scale ? a.value_scale - a.value : a.size - a.value) / channels),
-                   in + b.value + d * ((b.value_scale ? b.value_scale - b.value : b.size - b.value) / channels), values);
-        if (h->type == KALM__F32) continue;
-        memcpy(out + a.key_scale, in + b.key_scale, n * 4);
-        if (h->type == KALM__Q8) memcpy(out + a.key_sum, in + b.key_sum, n * 4);
-        memcpy(out + a.value_scale, in + b.value_scale, n * 4);
-    }
+    kalm__keys kept;
+    q->cross.data = q->state->data + kalm__state_bytes(r->c, layer, q->cross.count, prefix);
+    kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
+    kept.count = prefix;
+    kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
+    return kept;
 }
 
-/* Where this layer's keys lie when states are there: see the modes. */
-KALM__FN void kalm__place_states(kalm__decoding *d, const kalm__layer_run *r, uint32_t layer, size_t prefix)
-{
-    size_t i;
-    for (i = 0; i < r->seqs; i++) {
-        kalm__seq *q = &d->c->memory.seqs[i];
-        kalm__keys kept;
-        q->cross.data = q->state->data + kalm__state_bytes(d->c, layer, q->cross.count, prefix);
-        kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
-        kept.count = prefix;
-        kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
-        if (d->mode == KALM__BUILD) q->self = kept;
-        else kalm__copy_keys(&r->heads, &q->self, &kept);
-    }
-}
+/* ---- the forward passes ------------------------------------------------------------------------------------------------ */
 
-/* ---- batches --------------------------------------------------------------------------------------------------------- */
-
-/* All layers over the sequences of d->batch. Afterwards x[i] is the last row of sequence i, unless states were built. */
-KALM__FN kalm_result kalm__decode_batch(kalm__decoding *d, kalm__job *job, kalm_error *err)
+/* From nothing. Afterwards x[i] is the residual stream of the last token of sequence i. */
+KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_error *err)
 {
-    kalm_context *c = d->c;
-    kalm__memory *m = &c->memory;
-    const kalm__file *f = &c->model->file;
-    uint32_t l, layers = f->stack[KALM__DECODER].shape.layers;
-    size_t i, rows = d->batch.rows, hidden_size = f->shape.hidden_size;
-    size_t prefix = d->mode == KALM__WARM ? d->first : d->tokens;
-    for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], m->x + i * hidden_size);
-    if (d->mode != KALM__WARM) kalm__pack_docs(d);
-    for (l = 0; l < layers; l++) {
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    kalm__embed_prompt(d);
+    kalm__pack_docs(d);
+    for (l = 0; l < layers && !result; l++) {
         kalm__layer_run r;
-        kalm_result result;
-        int last = l + 1 == layers;
-        kalm__layer_begin(&r, c, KALM__DECODER, l, rows, d->batch.seqs);
-        r.no_residual = d->mode == KALM__BUILD;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
         kalm__place_keys(&r);
-        if (d->mode != KALM__COLD) kalm__place_states(d, &r, l, prefix);
-        if (d->mode != KALM__WARM) kalm__cross_keys(d, &r);
-        if (l == 0 && !last) {
-            kalm__first_layer(d, &r);
-            for (i = 1; d->mode == KALM__BUILD && i < d->batch.seqs; i++) {       /* each state has its own copy */
-                kalm__seq *q = &m->seqs[i];
-                memcpy(q->cross.data + kalm__key_bytes(&r.heads, q->cross.capacity), q->self.data,
-                       kalm__key_bytes(&r.heads, q->self.capacity));
+        kalm__cross_keys(d, &r);
+        if (l == 0) kalm__prompt_keys(d, &r);
+        else kalm__layer_keys(&r, r.seqs);
+        if (l + 1 == layers) kalm__keep_last_rows(&r);
+        else if (l == 0) shared = kalm__prompt_queries(d, &r);
+        kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, r.seqs, err);
+    }
+    return result;
+}
+
+/* The states of the batch's documents for the tokens of d: keys and values of all layers. */
+KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_error *err)
+{
+    kalm__memory *m = &d->c->memory;
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    size_t i;
+    kalm__embed_prompt(d);
+    kalm__pack_docs(d);
+    for (l = 0; l < layers && !result; l++) {
+        kalm__layer_run r;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+        r.no_residual = 1;
+        for (i = 0; i < r.seqs; i++) m->seqs[i].self = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
+        kalm__cross_keys(d, &r);
+        if (l == 0) {
+            kalm__prompt_keys(d, &r);
+            for (i = 1; i < r.seqs; i++) {           /* each state has its own copy */
+                kalm__keys own = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
+                memcpy(own.data, m->seqs[i].self.data, kalm__key_bytes(&r.heads, own.capacity));
             }
-        } else {
-            if (l == 0)
-                for (i = 1; i < d->batch.seqs; i++)
-                    memcpy(m->x + m->seqs[i].row * hidden_size, m->x, d->tokens * hidden_size * sizeof(float));
-            kalm__layer_keys(&r, d->batch.seqs);
-            if (last && d->mode != KALM__BUILD) kalm__keep_last_rows(d, &r);
-            if (!last || d->mode != KALM__BUILD) kalm__layer_rows(&r, NULL);
+        } else kalm__layer_keys(&r, r.seqs);
+        if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
+        if (l + 1 < layers) kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, 0, err);        /* the caller counts documents that are scored */
+    }
+    return result;
+}
+
+/* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
+KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_error *err)
+{
+    kalm__memory *m = &d->c->memory;
+    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
+    kalm_result result = KALM_OK;
+    size_t i;
+    kalm__embed_prompt(d);
+    for (l = 0; l < layers && !result; l++) {
+        kalm__layer_run r;
+        const float *shared = NULL;
+        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+        kalm__place_keys(&r);
+        for (i = 0; i < r.seqs; i++) {
+            kalm__keys kept = kalm__state_keys(&r, l, &m->seqs[i], d->first);
+            kalm__copy_keys(&r.heads, &m->seqs[i].self, &kept);
         }
-        result = kalm__step(job, d->mode == KALM__BUILD ? 0 : d->batch.seqs, err);
-        if (result) return result;
+        if (l == 0) kalm__prompt_keys(d, &r);
+        else kalm__layer_keys(&r, r.seqs);
+        if (l + 1 == layers) kalm__keep_last_rows(&r);
+        else if (l == 0) shared = kalm__prompt_queries(d, &r);
+        kalm__layer_rows(&r, shared);
+        result = kalm__job_step(job, r.seqs, err);
     }
-    return KALM_OK;
-}
-
-KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int32_t *ids, size_t first, size_t tokens,
-                                   const kalm_doc *const *docs, int mode)
-{
-    memset(d, 0, sizeof *d);
-    d->c = c;
-    d->ids = ids + first;
-    d->first = first;
-    d->tokens = tokens;
-    d->docs = docs;
-    d->mode = mode;
-    d->batch.c = c;
-    d->batch.limit = c->prompt_rows;
-}
-
-/* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
-KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *state)
-{
-    size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
-    kalm__seq *q;
-    if (d->mode != KALM__WARM && capacity > d->c->rows - d->cross_room) return 0;
-    if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
-    q = &d->c->memory.seqs[d->batch.seqs - 1];
-    q->cross.count = rows;
-    q->cross.capacity = capacity;
-    q->state = state;
-    if (d->mode != KALM__WARM) {
-        q->cross_place = d->cross_room;
-        d->cross_room += capacity;
-        d->doc_rows += rows;
-    }
-    return 1;
-}
-
-/* Scores of a batch that has run; tells the caller's callback. */
-KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt *prompt, const kalm__job *job, kalm_score *scores,
-                                           kalm_error *err)
-{
-    const kalm_context *c = d->c;
-    const kalm_params *p = job->params;
-    size_t i, hidden_size = c->model->file.shape.hidden_size;
-    for (i = 0; i < d->batch.seqs; i++) {
-        size_t item = c->memory.seqs[i].item, number = kalm__job_number(job, item);
-        const kalm_doc_info *info = &d->docs[item]->info;
-        kalm_score *s = &scores[item];
-        s->index = (uint32_t)number;
-        s->cut = prompt->cut | (info->tokens_used < info->tokens ? KALM_CUT_DOCUMENT : 0);
-        if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s, NULL))
-            return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: its margin is not finite", number);
-        if (p->on_score && p->on_score(p->on_score_user, s))
-            return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");
-    }
-    return KALM_OK;
-}
-
-/* Documents [*next, ...) without states, as far as one batch goes, but not beyond `end`. */
-KALM__FN kalm_result kalm__decode_cold(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
-                                       size_t end, kalm__job *job, kalm_score *scores, kalm_error *err)
-{
-    kalm__decoding d;
-    kalm_result r;
-    kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, KALM__COLD);
-    while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-    r = kalm__decode_batch(&d, job, err);
-    return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
-}
-
-/* What the state of a document and of a prompt's first `prefix` tokens is found by. */
-KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
-{
-    kalm__state_key key;
-    key.doc = doc->bytes;
-    key.doc_size = doc->size;
-    key.prefix = ids;
-    key.tokens = prefix;
-    key.rows = doc->info.rows;
-    key.size = kalm__state_bytes(c, c->model->file.stack[KALM__DECODER].shape.layers, doc->info.rows, prefix);
-    key.doc_sum = kalm__u64(doc->bytes + 40);
-    key.prefix_sum = kalm__hash(ids, prefix * sizeof *ids);
-    return key;
-}
-
-/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
-   computed once. */
-KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
-                                        kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
-{
-    size_t i = 0, k;
-    while (i < count) {
-        kalm__decoding d;
-        size_t begin = i;
-        kalm_result r;
-        kalm__decoding_begin(&d, c, ids, 0, prefix, docs, KALM__BUILD);
-        for (; i < count; i++) {
-            if (states[i]->fresh != KALM__STATE_FRESH) continue;
-            if (!kalm__decoding_add(&d, first + i, states[i])) break;
-            states[i]->fresh = KALM__STATE_UNDER_WAY;
-        }
-        if (!d.batch.seqs) continue;
-        r = kalm__decode_batch(&d, job, err);
-        if (r) return r;
-        for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
-    }
-    return KALM_OK;
-}
-
-/* Documents [*next, ...) with states, as far as one batch goes. Leaves *next alone where the cache has no room for one. */
-KALM__FN kalm_result kalm__decode_warm(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t *next,
-                                       size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
-{
-    kalm__decoding d;
-    kalm__state **states = c->memory.states;
-    size_t n = 0, first = *next, i, prefix = prompt->prefix, room = kalm__round_up(prompt->tokens, KALM__KEY_STEP);
-    size_t most = c->prompt_rows / room;
-    kalm_result r;
-    for (; n < most && first + n < count; n++) {
-        kalm__state_key key = kalm__state_key_of(c, docs[first + n], prompt->ids, prefix);
-        kalm__state *s = kalm__state_find(&c->cache, &key);
-        if (s) {
-            c->cache.hits++;
-        } else {
-            s = kalm__state_new(&c->cache, &c->alloc, &key);
-            if (!s) break;
-            c->cache.misses++;
-        }
-        states[n] = s;
-    }
-    r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
-    if (!r && n) {
-        kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, KALM__WARM);
-        for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-        r = kalm__decode_batch(&d, job, err);
-        if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
-    }
-    for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
-    return r;
-}
-
-/* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
-   documents fit the context. */
-KALM__FN kalm_result kalm__decode(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
-                                  kalm__job *job, kalm_score *scores, kalm_error *err)
-{
-    size_t next = 0;
-    int warm = prompt->prefix && prompt->prefix < prompt->tokens && c->cache.limit;
-    kalm_result r = KALM_OK;
-    while (!r && next < count) {
-        size_t before = next;
-        if (warm) r = kalm__decode_warm(c, prompt, docs, &next, count, job, scores, err);
-        if (!r && next == before)      /* no cache, or none with room for this one */
-            r = kalm__decode_cold(c, prompt, docs, &next, warm ? next + 1 : count, job, scores, err);
-    }
-    return r;
+    return result;
 }
 
 #endif

@@ -24,7 +24,7 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
 /* One layer is done with `documents` more. */
-KALM__FN kalm_result kalm__step(kalm__job *j, size_t documents, kalm_error *err)
+KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *err)
 {
     j->done += documents;
     if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
@@ -72,23 +72,23 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
     for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
-/* The rows of b->ids through all layers; x then holds the residual stream before the final norm. */
+/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the final
+   norm. */
 KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
+    kalm_result result = KALM_OK;
     uint32_t l;
     kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
-    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers; l++) {
+    for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
         kalm__layer_run r;
-        kalm_result result;
         kalm__layer_begin(&r, c, KALM__ENCODER, l, b->rows, b->seqs);
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__step(job, b->seqs, err);
-        if (result) return result;
+        result = kalm__job_step(job, b->seqs, err);
     }
-    return KALM_OK;
+    return result;
 }
 
 typedef struct kalm__pooling {

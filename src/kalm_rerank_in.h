@@ -62,6 +62,7 @@
 /* Products among threads, and attention. */
 #include "matmul.h"
 #include "rotary.h"
+#include "keys.h"
 #include "attention.h"
 
 /* The network: from an open file to rows and margins. */
@@ -73,6 +74,7 @@
 #include "documents.h"
 #include "encoder.h"
 #include "decoder.h"
+#include "scoring.h"
 #include "rerank.h"
 #include "public.h"
 #include "public_rerank.h"

@@ -1,17 +1,24 @@
-/* layer.h - one transformer layer over a batch of sequences, the same for both sides (MODEL.md, Encoder and Decoder):
+/* layer.h - one transformer layer over a batch of sequences, the same code for encoder and decoder (docs/MODEL.md):
 
      x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
      x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   In two steps, since every query needs all keys: kalm__layer_keys packs keys and values of all rows, then
-   kalm__layer_rows takes the rows, a chunk at a time, through the rest. Sides differ only in what kalm__layer_run says:
-   the windows and the document rows. Each step is a few parallel loops over rows or tiles. */
+   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and values
+   of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step
+   (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
+
+   A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
 #ifndef KALM__LAYER_H
 #define KALM__LAYER_H
 
 #include "base.h"
 #include "context.h"
 
+struct kalm__layer_run;
+struct kalm__step;
+struct kalm__chunk;
+
+/* One layer at work on one batch. */
 typedef struct kalm__layer_run {
     kalm_context      *c;
     const kalm__stack *stack;
@@ -19,23 +26,32 @@ typedef struct kalm__layer_run {
     const kalm__rotary *rotary;
     int                side;
     kalm__heads        heads;
-    size_t             rows, seqs;     /* of the batch, in c->memory.seqs */
-    /* the piece of work at hand */
-    size_t             row0, n;        /* rows of the chunk */
-    const float       *from;           /* rows to pack */
-    size_t             width;
-    int                rotated;
-    const kalm__matrix *matrix;        /* the matrix rows are packed for */
-    const float       *gain;           /* norm before packing; NULL: none */
-    const float       *gain_added;     /* norm of y on its way into x; NULL: none */
-    size_t             parts;
-    int                no_residual;        /* no prompt ends in this batch */
-    kalm__residual         residual;           /* rows of the chunk taken in two planes: the last of each prompt */
-    const float       *shared_q;       /* queries computed elsewhere, by position in the sequence */
-    /* The converter's (quantize/calibrate.h): hears of the rows that matrix `what` is about to see. NULL: nobody */
-    void             (*watch)(void *watcher, const struct kalm__layer_run *r, int what);
+    size_t             rows, seqs;     /* of the batch: c->memory.x and c->memory.seqs */
+    int                no_residual;    /* no prompt ends in this batch, so no row is read at the end */
+    /* The converter (quantize/calibrate.h) is told of the rows of a step before matrix `what` sees them. NULL: nobody is */
+    void             (*watch)(void *watcher, const struct kalm__layer_run *r, const struct kalm__chunk *chunk,
+                              const struct kalm__step *step, int what);
     void              *watcher;
 } kalm__layer_run;
+
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as a
+   second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+typedef struct kalm__chunk {
+    size_t row0, n;
+    kalm__residual residual;
+} kalm__chunk;
+
+/* What happens to the rows of a chunk between two matrices. The fields are done in this order; each may be left out. */
+typedef struct kalm__step {
+    const float *from;                 /* [n][width]: what a matrix gave, or the residual stream */
+    size_t       width;
+    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream, which
+                                          then go on in their place; NULL: not */
+    const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
+    int          rotate;               /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
+    const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
+    void        *out;                  /* its rows, packed */
+} kalm__step;
 
 KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
 {
@@ -61,110 +77,147 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
     }
 }
 
-/* ---- rows into packed activations --------------------------------------------------------------------------------- */
+/* ---- steps ---------------------------------------------------------------------------------------------------------- */
 
-/* Pack rows for `target`: [x += norm(y)], [norm], [rotate], pack. One pass while a row is in the first-level cache; rows that
-   need none of it are packed from where they are. Where there are residual rows the last piece is packed by kalm__pack_rows, since
-   the second planes follow it. */
-KALM__FN void kalm__pack_rows_task(void *arg, size_t i, unsigned worker)
+typedef struct kalm__step_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    const kalm__step *step;
+    size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
+} kalm__step_task;
+
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. Rows
+   that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
+   memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
+KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
-    const kalm__backend *m = &r->c->backend;
+    const kalm__step_task *t = (const kalm__step_task *)arg;
+    const kalm__step *s = t->step;
+    const kalm__chunk *chunk = t->chunk;
+    const kalm__memory *memory = &t->run->c->memory;
+    const kalm__backend *m = &t->run->c->backend;
     const kalm__ops *ops = m->ops;
-    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, r->n - first), k, f;
-    size_t hidden_size = r->c->model->file.shape.hidden_size, last = (r->n - 1) / step * step;
-    int later = r->residual.count && first == last, prepare = r->matrix && (r->gain || r->rotated || later);
-    float eps = r->stack->shape.norm_eps;
+    size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f;
+    size_t width = s->width, last = (chunk->n - 1) / piece * piece;
+    int later = t->residual && first == last, prepare = s->into && (s->norm || s->rotate || later);
+    float eps = t->run->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
-    float *rows = later ? r->c->memory.residual : (float *)scratch;
-    const float *source = prepare ? rows : r->from + first * r->width;
-    for (k = 0; (prepare || r->gain_added) && k < count; k++) {
-        const float *x = r->from + (first + k) * r->width;
-        float *out = rows + k * r->width;
-        if (r->gain_added) {
-            float *stream = r->c->memory.x + (r->row0 + first + k) * hidden_size;
-            ops->add_norm(stream, r->c->memory.y + (first + k) * hidden_size, r->gain_added, hidden_size, eps);
+    float *rows = later ? memory->residual : (float *)scratch;
+    const float *ready = prepare ? rows : s->from + first * width;
+    for (k = 0; (prepare || s->add_norm) && k < count; k++) {
+        const float *x = s->from + (first + k) * width;
+        float *out = rows + k * width;
+        if (s->add_norm) {
+            float *stream = memory->x + (chunk->row0 + first + k) * width;
+            ops->add_norm(stream, x, s->add_norm, width, eps);
             x = stream;
         }
         if (!prepare) continue;
-        if (r->gain) ops->rms_norm(out, x, r->gain, r->width, eps);
-        else memcpy(out, x, r->width * sizeof(float));
-        if (r->rotated) ops->hadamard(out, r->width);
+        if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
+        else memcpy(out, x, width * sizeof(float));
+        if (s->rotate) ops->hadamard(out, width);
     }
-    if (!r->matrix) return;
-    for (f = 0; f < r->residual.count; f++)
-        if (r->residual.row[f] >= first && r->residual.row[f] < first + count)
-            ops->rounding_loss(r->c->memory.residual + (r->n - last + f) * r->width, source + (r->residual.row[f] - first) * r->width,
-                               r->width);
-    if (later) return;
-    if (r->matrix == &r->layer->matrix[KALM__T_Q])
-        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n, r->width, r->c->memory.acts_in), first, count,
-                   source, r->width);
-    else
-        kalm__pack(m->kernels, kalm__block_of(r->matrix->type, r->n + r->residual.count, r->width, r->c->memory.acts), first, count,
-                   source, r->width);
+    if (!s->into) return;
+    for (f = 0; f < t->residual; f++) {
+        size_t row = chunk->residual.row[f];
+        if (row < first || row >= first + count) continue;
+        ops->rounding_loss(memory->residual + (chunk->n - last + f) * width, ready + (row - first) * width, width);
+    }
+    if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Rows [0, n) of `from` for matrix `what` of the layer; what < 0: only x += norm(y). Returns the rows packed, second planes
-   of residual rows included. */
-KALM__FN size_t kalm__pack_rows(kalm__layer_run *r, const float *from, size_t n, int what, const float *gain)
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the chunk and
+   the rounding losses of its residual rows. */
+KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
-    size_t step = KALM__ROW_STEP, residual = r->residual.count, last = (n - 1) / step * step;
-    r->from = from;
-    r->n = n;
-    r->matrix = what < 0 ? NULL : &r->layer->matrix[what];
-    r->rotated = what < 0 ? 0 : r->layer->rotated[what];
-    r->width = what < 0 ? r->c->model->file.shape.hidden_size : r->matrix->cols;
-    r->gain = gain;
-    if (!r->matrix || !kalm__is_quantised(r->matrix->type)) r->residual.count = 0;
-    r->residual.at = n;
-    kalm__parallel(&r->c->pool, (n + step - 1) / step, kalm__pack_rows_task, r);
-    if (r->watch && r->matrix) r->watch(r->watcher, r, what);
-    n += r->residual.count;
-    if (r->residual.count)
-        kalm__pack(r->c->backend.kernels, kalm__block_of(r->matrix->type, n, r->width, r->c->memory.acts), last, n - last,
-                   r->c->memory.residual, r->width);
-    r->residual.count = residual;
-    return n;
+    const kalm__backend *m = &r->c->backend;
+    size_t piece = KALM__ROW_STEP, last = (chunk->n - 1) / piece * piece;
+    kalm__step_task task;
+    task.run = r;
+    task.chunk = chunk;
+    task.step = step;
+    task.residual = step->into && kalm__is_quantised(step->into->type) ? chunk->residual.count : 0;
+    task.rows = chunk->n + task.residual;
+    kalm__parallel(&r->c->pool, (chunk->n + piece - 1) / piece, kalm__step_rows, &task);
+    if (r->watch && step->into) r->watch(r->watcher, r, chunk, step, what);
+    if (task.residual)
+        kalm__pack(m->kernels, kalm__block_of(step->into->type, task.rows, step->width, step->out), last, task.rows - last,
+                   r->c->memory.residual, step->width);
+    return task.rows;
 }
 
-/* The rows of the chunk at row0 that go in two planes: each prompt's last, whose residual stream the margin is read from.
-   Shortens the chunk where they would be too many. Tiny model, Kendall tau to float32 at r = 4 / 32: .9941 / .9930 with these and
-   the second planes of document rows (decoder.h), .9933 / .9924 without these, .9932 / .9906 without both. */
-KALM__FN void kalm__find_residual(kalm__layer_run *r)
+/* A step into matrix `what`: norm NULL for none; add_norm and `out` are the caller's to set. */
+KALM__FN kalm__step kalm__step_into(const kalm__layer_run *r, int what, const float *from, const float *norm, void *out)
+{
+    kalm__step s;
+    s.from = from;
+    s.width = r->layer->matrix[what].cols;
+    s.add_norm = NULL;
+    s.norm = norm;
+    s.rotate = r->layer->rotated[what];
+    s.into = &r->layer->matrix[what];
+    s.out = out;
+    return s;
+}
+
+/* All rows of the batch from the residual stream, normed and packed for q, k and v, into memory.acts_in. */
+KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
+{
+    kalm__step s = kalm__step_into(r, KALM__T_Q, r->c->memory.x, r->layer->norm[KALM__T_PRE_ATTENTION], r->c->memory.acts_in);
+    kalm__chunk all;
+    all.row0 = 0;
+    all.n = r->rows;
+    all.residual.count = 0;
+    (void)kalm__run_step(r, &all, &s, KALM__T_Q);
+}
+
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model, Kendall
+   tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924 without these,
+   .9932 / .9906 without both. */
+KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
     const kalm__memory *m = &r->c->memory;
+    kalm__residual *found = &chunk->residual;
     size_t i, step = KALM__ACTS_STEP;
-    r->residual.count = 0;
+    found->count = 0;
+    found->at = chunk->n;
     if (r->side != KALM__DECODER || r->no_residual || !kalm__is_quantised(r->layer->matrix[KALM__T_O].type)) return;
-    for (i = 0; i < r->n; i++) {
-        const kalm__seq *q = &m->seqs[m->row_seq[r->row0 + i]];
-        if (r->row0 + i + 1 != q->row + q->count) continue;
-        if (r->residual.count == KALM__MAX_RESIDUAL) {
-            r->n = i / step * step;    /* the chunks must begin at multiples of step */
-            while (r->residual.count && r->residual.row[r->residual.count - 1] >= r->n) r->residual.count--;
+    for (i = 0; i < chunk->n; i++) {
+        const kalm__seq *q = &m->seqs[m->row_seq[chunk->row0 + i]];
+        if (chunk->row0 + i + 1 != q->row + q->count) continue;
+        if (found->count == KALM__MAX_RESIDUAL) {
+            found->at = chunk->n = i / step * step;   /* the next chunk must begin at a multiple of step */
+            while (found->count && found->row[found->count - 1] >= chunk->n) found->count--;
             return;
         }
-        r->residual.row[r->residual.count++] = i;
+        found->row[found->count++] = i;
     }
 }
 
 /* ---- keys and values ----------------------------------------------------------------------------------------------- */
 
-/* Norm, rotate and pack the keys of 16 rows; the values beside them. */
+typedef struct kalm__rows_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+} kalm__rows_task;
+
+/* Norm, rotate and store the keys of 16 rows; the values beside them. */
 KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__layer_run *r = ((const kalm__rows_task *)arg)->run;
+    const kalm__chunk *chunk = ((const kalm__rows_task *)arg)->chunk;
+    const kalm__memory *m = &r->c->memory;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, r->n), h, j, n;
+    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
-    for (; k < end; k += n) {          /* of one sequence */
-        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
-        size_t at = q->position + (r->row0 + k - q->row);
-        float *keys = r->c->memory.h + k * 2 * all;
-        n = kalm__min(end - k, q->row + q->count - (r->row0 + k));
+    for (; k < end; k += n) {          /* n rows of one sequence */
+        size_t row = chunk->row0 + k;
+        const kalm__seq *q = &m->seqs[m->row_seq[row]];
+        size_t at = q->position + (row - q->row);
+        float *keys = m->h + k * 2 * all;
+        n = kalm__min(end - k, q->row + q->count - row);
         for (j = 0; j < n; j++) {
             kalm__rotary_at(r->rotary, ops, at + j, turn);
             for (h = 0; h < s->kv_heads; h++) {
@@ -177,60 +230,86 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
     }
 }
 
-/* Norm and pack the rows of the batch, and keep the keys and values of all of them: those of the first
-   `seqs` sequences. */
-KALM__FN void kalm__layer_keys(kalm__layer_run *r, size_t seqs)
+/* Norm and pack all rows of the batch, and store their keys and values: those of the first `seqs` sequences. */
+KALM__FN void kalm__layer_keys(const kalm__layer_run *r, size_t seqs)
 {
     kalm__memory *m = &r->c->memory;
+    const kalm__backend *b = &r->c->backend;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, i;
-    r->row0 = 0;
-    (void)kalm__pack_rows(r, m->x, r->rows, KALM__T_Q, r->layer->norm[KALM__T_PRE_ATTENTION]);
-    for (r->row0 = 0; r->row0 < r->rows; r->row0 += r->c->chunk) {
-        r->n = kalm__min(r->c->chunk, r->rows - r->row0);
-        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, r->row0, r->n, m->h, 2 * all, NULL);
-        kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, r->row0, r->n, m->h + all, 2 * all, NULL);
-        kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__store_keys_task, r);
+    kalm__chunk chunk;
+    kalm__rows_task task;
+    task.run = r;
+    task.chunk = &chunk;
+    kalm__pack_inputs(r);
+    chunk.residual.count = 0;
+    for (chunk.row0 = 0; chunk.row0 < r->rows; chunk.row0 += r->c->chunk) {
+        chunk.n = kalm__min(r->c->chunk, r->rows - chunk.row0);
+        kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_in, r->rows, chunk.row0, chunk.n, m->h, 2 * all, NULL);
+        kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_in, r->rows, chunk.row0, chunk.n, m->h + all, 2 * all, NULL);
+        kalm__parallel(&r->c->pool, (chunk.n + 15) / 16, kalm__store_keys_task, &task);
     }
     for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
 }
 
-/* ---- queries and the rest of the layer ------------------------------------------------------------------------------ */
+/* ---- queries and attention -------------------------------------------------------------------------------------------- */
+
+typedef struct kalm__query_task {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    float *q;                          /* [n][heads][head_dim] */
+} kalm__query_task;
 
 KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__query_task *t = (const kalm__query_task *)arg;
+    const kalm__layer_run *r = t->run;
+    const kalm__memory *m = &r->c->memory;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
-    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, r->n), h, k;
+    size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, t->chunk->n), h, k;
     float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *turn = (float *)scratch;
     for (k = first; k < end; k++) {
-        const kalm__seq *q = &r->c->memory.seqs[r->c->memory.row_seq[r->row0 + k]];
-        float *row = r->c->memory.q + k * s->heads * dim;
-        kalm__rotary_at(r->rotary, ops, q->position + (r->row0 + k - q->row), turn);
-        for (h = 0; h < s->heads; h++) {
-            ops->norm_rotate(row + h * dim, row + h * dim, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
-            if (r->heads.type == KALM__Q8) ops->hadamard(row + h * dim, dim);
+        size_t row = t->chunk->row0 + k;
+        const kalm__seq *seq = &m->seqs[m->row_seq[row]];
+        float *q = t->q + k * s->heads * dim;
+        kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
+        for (h = 0; h < s->heads; h++, q += dim) {
+            ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
         }
     }
 }
 
-/* q = norm_rotate(q(acts)) of the chunk */
-KALM__FN void kalm__layer_queries(kalm__layer_run *r)
+/* q [chunk][heads][head_dim]: the queries of the chunk, whose rows lie packed in acts_in. */
+KALM__FN void kalm__layer_queries(const kalm__layer_run *r, const kalm__chunk *chunk, float *q)
 {
     const kalm__side *s = &r->stack->shape;
-    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, r->row0, r->n, r->c->memory.q,
+    kalm__query_task task;
+    task.run = r;
+    task.chunk = chunk;
+    task.q = q;
+    kalm__linear(&r->c->backend, &r->layer->matrix[KALM__T_Q], r->c->memory.acts_in, r->rows, chunk->row0, chunk->n, q,
                  (size_t)s->heads * s->head_dim, NULL);
-    kalm__parallel(&r->c->pool, (r->n + 15) / 16, kalm__rotate_queries_task, r);
+    kalm__parallel(&r->c->pool, (chunk->n + 15) / 16, kalm__rotate_queries_task, &task);
 }
+
+typedef struct kalm__attention_work {
+    const kalm__layer_run *run;
+    const kalm__chunk *chunk;
+    const float *q;
+    int          by_position;          /* q is the queries of one sequence, which all sequences share: row = place in it */
+    size_t       parts;                /* in memory.parts: see kalm__part */
+} kalm__attention_work;
 
 KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
 {
-    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__attention_work *w = (const kalm__attention_work *)arg;
+    const kalm__layer_run *r = w->run;
     const kalm__side *s = &r->stack->shape;
     const kalm__memory *m = &r->c->memory;
-    size_t low = 0, high = r->parts, block = kalm__query_block(&r->heads), query, wide = (size_t)s->heads * s->head_dim;
+    size_t low = 0, high = w->parts, block = kalm__query_block(&r->heads), query, row = (size_t)s->heads * s->head_dim;
     const kalm__part *p;
     const kalm__seq *q;
     kalm__attention a;
@@ -247,80 +326,109 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     a.shape = r->heads;
     a.cross = q->cross;
     a.self = q->self;
-    if (r->side == KALM__ENCODER) {    /* window w sees (w + 1) / 2 - 1 to the left and w / 2 to the right */
-        a.left = r->layer->full ? SIZE_MAX : (size_t)(s->window + 1) / 2 - 1;
-        a.right = r->layer->full ? SIZE_MAX : (size_t)s->window / 2;
+    if (r->layer->full) {
+        a.left = SIZE_MAX;
+        a.right = r->side == KALM__ENCODER ? SIZE_MAX : 0;
+    } else if (r->side == KALM__ENCODER) {           /* a window of w keys: (w + 1) / 2 - 1 to the left and w / 2 to the right */
+        a.left = (size_t)(s->window + 1) / 2 - 1;
+        a.right = (size_t)s->window / 2;
     } else {
-        a.left = r->layer->full ? SIZE_MAX : (size_t)s->window - 1;
+        a.left = (size_t)s->window - 1;
         a.right = 0;
     }
     a.position = q->position + (p->row - q->row);
-    a.q = r->shared_q ? r->shared_q + (p->row - q->row) * wide : m->q + (p->row - r->row0) * wide;
-    a.out = m->attended + (p->row - r->row0) * wide;
+    a.q = w->q + (w->by_position ? p->row - q->row : p->row - w->chunk->row0) * row;
+    a.out = m->attended + (p->row - w->chunk->row0) * row;
     kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
-KALM__FN void kalm__layer_attention(kalm__layer_run *r)
+/* Attention of all queries of the chunk into memory.attended. `shared`: queries of one sequence that stand for those of every
+   sequence; NULL: the chunk's own are in memory.q. */
+KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk *chunk, const float *shared)
 {
     const kalm__side *s = &r->stack->shape;
     kalm__memory *m = &r->c->memory;
-    size_t row = r->row0, tasks = 0, block = kalm__query_block(&r->heads);
-    r->parts = 0;
-    while (row < r->row0 + r->n) {
-        kalm__part *p = &m->parts[r->parts++];
+    size_t row = chunk->row0, tasks = 0, block = kalm__query_block(&r->heads);
+    kalm__attention_work work;
+    work.run = r;
+    work.chunk = chunk;
+    work.q = shared ? shared : m->q;
+    work.by_position = shared != NULL;
+    work.parts = 0;
+    while (row < chunk->row0 + chunk->n) {
+        kalm__part *p = &m->parts[work.parts++];
         const kalm__seq *q;
         p->seq = m->row_seq[row];
         q = &m->seqs[p->seq];
         p->row = row;
-        p->count = kalm__min(q->row + q->count, r->row0 + r->n) - row;
+        p->count = kalm__min(q->row + q->count, chunk->row0 + chunk->n) - row;
         p->task = tasks;
         tasks += (p->count + block - 1) / block * s->kv_heads;
         row += p->count;
     }
-    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, r);
+    kalm__parallel(&r->c->pool, tasks, kalm__attention_task, &work);
 }
 
-/* Rows of the next chunk when `left` are left: equal chunks, since a short last one would use the kernels badly. */
+/* ---- the rest of the layer -------------------------------------------------------------------------------------------- */
+
+/* Rows of the next chunk when `left` are left: chunks of equal size, since a short last one would use the kernels badly. */
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 {
     size_t chunks = (left + c->chunk - 1) / c->chunk;
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* Queries, attention and MLP of the rows whose acts lie in acts_in. shared_q: see kalm__layer_run. */
-KALM__FN void kalm__layer_rows(kalm__layer_run *r, const float *shared_q)
+/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float and
+   quantised matrices in one layer. */
+KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
+{
+    return n > chunk->n ? &chunk->residual : NULL;
+}
+
+/* Everything behind the attention of a chunk: o, then the MLP, both added to the residual stream. */
+KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk)
 {
     kalm__memory *m = &r->c->memory;
-    const kalm__backend *backend = &r->c->backend;
+    const kalm__backend *b = &r->c->backend;
     const kalm__layer *l = r->layer;
-    size_t hidden_size = r->c->model->file.shape.hidden_size, mlp = r->stack->shape.mlp;
-    size_t row0, n, all;
-    r->shared_q = shared_q;
-    for (row0 = 0; row0 < r->rows; row0 += n) {
-        r->row0 = row0;
-        r->n = kalm__even_chunk(r->c, r->rows - row0);
-        kalm__find_residual(r);
-        n = r->n;
-        if (!shared_q) kalm__layer_queries(r);
-        kalm__layer_attention(r);
-        all = kalm__pack_rows(r, m->attended, n, KALM__T_O, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_O], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
-        r->gain_added = l->norm[KALM__T_POST_ATTENTION];
-        all = kalm__pack_rows(r, m->y, n, KALM__T_GATE, l->norm[KALM__T_PRE_MLP]);
-        r->gain_added = NULL;
-        kalm__gated(backend, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, all, 0, all, m->h, mlp, &r->residual);
-        all = kalm__pack_rows(r, m->h, n, KALM__T_DOWN, NULL);
-        kalm__linear(backend, &l->matrix[KALM__T_DOWN], m->acts, all, 0, all, m->y, hidden_size, &r->residual);
-        r->gain_added = l->norm[KALM__T_POST_MLP];
-        (void)kalm__pack_rows(r, m->y, n, -1, NULL);
-        r->gain_added = NULL;
+    size_t hidden_size = r->c->model->file.shape.hidden_size, n;
+    kalm__step into_o = kalm__step_into(r, KALM__T_O, m->attended, NULL, m->acts);
+    kalm__step into_mlp = kalm__step_into(r, KALM__T_GATE, m->y, l->norm[KALM__T_PRE_MLP], m->acts);
+    kalm__step into_down = kalm__step_into(r, KALM__T_DOWN, m->h, NULL, m->acts);
+    kalm__step into_stream;
+    into_mlp.add_norm = l->norm[KALM__T_POST_ATTENTION];
+    memset(&into_stream, 0, sizeof into_stream);
+    into_stream.from = m->y;
+    into_stream.width = hidden_size;
+    into_stream.add_norm = l->norm[KALM__T_POST_MLP];
+
+    n = kalm__run_step(r, chunk, &into_o, KALM__T_O);
+    kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
+    n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
+    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp, kalm__step_residual(chunk, n));
+    n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
+    kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
+    (void)kalm__run_step(r, chunk, &into_stream, -1);
+}
+
+/* The layer for all rows of the batch, whose keys are stored and whose inputs lie packed in acts_in. `shared`: see
+   kalm__layer_attention. */
+KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
+{
+    kalm__chunk chunk;
+    for (chunk.row0 = 0; chunk.row0 < r->rows; chunk.row0 += chunk.n) {
+        chunk.n = kalm__even_chunk(r->c, r->rows - chunk.row0);
+        kalm__find_residual(r, &chunk);
+        if (!shared) kalm__layer_queries(r, &chunk, r->c->memory.q);
+        kalm__layer_attention(r, &chunk, shared);
+        kalm__layer_mlp(r, &chunk);
     }
-    r->residual.count = 0;
 }
 
 /* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
 
-/* x = embedding[id] * sqrt(hidden); the end-of-image token has a vector of its own, unscaled. id is in the vocabulary. */
+/* x [hidden_size] = embedding[id] * sqrt(hidden_size); the end-of-image token has a vector of its own, unscaled. id is in the
+   vocabulary. */
 KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
     const kalm__stack *s = &f->stack[side];

@@ -27,7 +27,7 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-    if (!r) r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
+    if (!r) r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -58,7 +58,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm
     prompt.ids = ctx->memory.prompt;
     prompt.tokens = ids.count;
     prompt.prefix = p.prefix_tokens;
-    r = kalm__decode(ctx, &prompt, docs, count, &job, scores, err);
+    r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -192,7 +192,7 @@ KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *pr
         for (i = 0; !r && i < n; i++)
             r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
         job->base = first;
-        if (!r) r = kalm__decode(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
+        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
         for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
     }
     job->base = 0;
@@ -243,7 +243,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     }
     for (i = 0; i < keep; i++) chosen[i] = docs[place[i]];
     job.place = place;
-    if (!r) r = kalm__decode(ctx, &prompt, chosen, keep, &job, all, err);
+    if (!r) r = kalm__score_docs(ctx, &prompt, chosen, keep, &job, all, err);
     if (!r) {
         kalm_sort(all, keep);
         *found = kalm__min(keep, top_k);
@@ -280,7 +280,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
         source.texts = texts + first;
         job.base = first;
         r = kalm__encode_all(ctx, &source, n, &job, docs, err);
-        if (!r) r = kalm__decode(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
+        if (!r) r = kalm__score_docs(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
         for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
     }
     if (r && count) memset(scores, 0, count * sizeof *scores);

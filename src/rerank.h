@@ -5,7 +5,7 @@
 
 #include "base.h"
 #include "encoder.h"
-#include "decoder.h"
+#include "scoring.h"
 #include "../tokenizer/text.h"
 #include "../tokenizer/decode.h"
 

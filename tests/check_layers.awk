@@ -25,11 +25,13 @@ BEGIN {
                   "kernels_wasm_relaxed;" \
                   "kernel_sets modelfile;" \
                   "matmul rotary model;" \
+                  "keys;" \
                   "attention state;" \
                   "context documents;" \
                   "layer;" \
                   "encoder;" \
                   "decoder;" \
+                  "scoring;" \
                   "rerank;" \
                   "public;" \
                   "public_rerank;" \
