@@ -118,7 +118,6 @@ HOW TO READ THIS FILE
 It is generated from parts, each of which opens with what it is for: look for "---- begin". The declarations come first
 and carry their contracts; the code follows in teaching order, from bytes to scores. The licence (MIT) is at the end.
 */
-/* ---- end src/manual.h ---- */
 /* ---- begin src/api.h ---- */
 /* api.h - the public declarations. What a user may call, with shapes, units, ownership and errors. */
 #ifndef KALM_RERANK_H
@@ -148,7 +147,7 @@ extern "C" {
 /* Of the compiled implementation: (major << 16) | (minor << 8) | patch. */
 KALM_API uint32_t kalm_version(void);
 
-/* ---- results ------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 typedef enum kalm_result {
     KALM_OK = 0,
@@ -171,7 +170,7 @@ typedef struct kalm_error {
     char        text[248];
 } kalm_error;
 
-/* ---- small things -------------------------------------------------------------------------------------------- */
+/* ---- small things ---- */
 
 #define KALM_NUL ((size_t)-1)          /* as a length: the text ends at its NUL                              */
 typedef struct kalm_text {
@@ -254,14 +253,14 @@ typedef struct kalm_params {
     uint32_t  coarse_keep;             /* documents that pass it; default: 4 x top_k                         */
 } kalm_params;
 
-/* ---- kernels ------------------------------------------------------------------------------------------------- */
+/* ---- kernels ---- */
 
 /* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
    "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. "avx512bf16" stands behind
    "avx512vnni" though it is faster with bf16 weights: it rounds activations to bf16, so only who asks for it gets it. */
 KALM_API const char *kalm_kernels(size_t i);
 
-/* ---- model --------------------------------------------------------------------------------------------------- */
+/* ---- model ---- */
 
 typedef struct kalm_model kalm_model;
 typedef struct kalm_model_info {
@@ -293,7 +292,7 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
 /* Read the whole file and compare every section with its checksum; opening does not, to stay fast. */
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err);
 
-/* ---- tokenizer ----------------------------------------------------------------------------------------------- */
+/* ---- tokenizer ---- */
 
 /* Token ids of a text alone, no begin mark added; flags: 0 or KALM_PARSE_CONTROL. Writes the first `capacity` ids and
    sets *count to how many there are: capacity 0 asks for the size. Ill-formed UTF-8 counts as one U+FFFD for each
@@ -310,7 +309,7 @@ KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids
    lacks. Lives as long as the model. */
 KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
 
-/* ---- context ------------------------------------------------------------------------------------------------- */
+/* ---- context ---- */
 
 /* The working memory and the threads of one caller at a time: one context per calling thread. */
 typedef struct kalm_context kalm_context;
@@ -326,7 +325,7 @@ KALM_API void        kalm_context_free(kalm_context *ctx);
    each byte of the text being tokenised (tokenizer/text.h has the bounds). */
 KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err);
 
-/* ---- documents ----------------------------------------------------------------------------------------------- */
+/* ---- documents ---- */
 
 /* An encoded document is its bytes: position-independent, readable on every machine, and, made by quantised weights, the
    same whichever machine made them. Keep them in a file, a database row, IndexedDB. */
@@ -365,7 +364,7 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
 KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info);
 KALM_API void kalm_doc_free(kalm_doc *doc);
 
-/* ---- reranking ----------------------------------------------------------------------------------------------- */
+/* ---- reranking ---- */
 
 /* Score every document against the query: scores[i] is that of docs[i], and never NaN: where a document's numbers overflow,
    the call fails with KALM_OVERFLOW and names the document. */
@@ -418,7 +417,6 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 }
 #endif
 #endif /* KALM_RERANK_H */
-/* ---- end src/api.h ---- */
 
 #if defined(__INTELLISENSE__) && !defined(KALM_RERANK_IMPLEMENTATION)
 #define KALM_RERANK_IMPLEMENTATION     /* so that editors colour what follows */
@@ -444,8 +442,6 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* The ground: compilers, errors, sizes, files, threads. */
 /* ---- begin src/config.h ---- */
 /* config.h - compilers, attributes, hooks and build switches. The one place for compiler extensions. */
-#ifndef KALM__CONFIG_H
-#define KALM__CONFIG_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -696,15 +692,11 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* C99 has no _Static_assert: an array of negative length stops the compiler instead. */
 #define KALM__ASSERT_SIZE(name, condition) typedef char kalm__assert_##name[(condition) ? 1 : -1]
 
-#endif
-/* ---- end src/config.h ---- */
 /* ---- begin src/base.h ---- */
 /* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
-#ifndef KALM__BASE_H
-#define KALM__BASE_H
 
 
-/* ---- errors -------------------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 /* A formatter of our own: the core must not need stdio. The letters:
      %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
@@ -805,7 +797,7 @@ KALM__FN void kalm__no_error(kalm_error *err)
     }
 }
 
-/* ---- sizes --------------------------------------------------------------------------------------------------- */
+/* ---- sizes ---- */
 
 /* Saturating: an overflow becomes SIZE_MAX, which no allocator grants and no bound admits. */
 KALM__INLINE size_t kalm__mul(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
@@ -815,7 +807,7 @@ KALM__INLINE size_t kalm__round_up(size_t a, size_t b) { return a > SIZE_MAX - (
 KALM__INLINE size_t kalm__min(size_t a, size_t b) { return a < b ? a : b; }
 KALM__INLINE size_t kalm__max(size_t a, size_t b) { return a > b ? a : b; }
 
-/* ---- little-endian bytes, at any alignment --------------------------------------------------------------------- */
+/* ---- little-endian bytes, at any alignment ---- */
 
 KALM__INLINE uint32_t kalm__u16(const void *p)
 {
@@ -856,7 +848,7 @@ KALM__INLINE void kalm__put_f32(void *p, float f)
     kalm__put_u32(p, u);
 }
 
-/* ---- half precisions ------------------------------------------------------------------------------------------- */
+/* ---- half precisions ---- */
 
 KALM__INLINE float kalm__from_bf16(uint16_t h)
 {
@@ -907,7 +899,7 @@ KALM__INLINE uint16_t kalm__to_f16(float f)
     return (uint16_t)(sign | (r + 0xfffu + (r >> 13 & 1)) >> 13);
 }
 
-/* ---- hash ------------------------------------------------------------------------------------------------------ */
+/* ---- hash ---- */
 
 /* 64-bit checksum of our own: eight lanes of multiply and xor-shift over 64-byte blocks, so that a vectorising compiler
    or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
@@ -959,7 +951,7 @@ KALM__FN uint64_t kalm__hash(const void *data, size_t size)
     return kalm__hash_end(&h);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 KALM__FN void *kalm__default_alloc(void *user, size_t size)
 {
@@ -1032,16 +1024,12 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
     return t;
 }
 
-#endif
-/* ---- end src/base.h ---- */
 /* ---- begin src/exact.h ---- */
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
    whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
    flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
    beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
    are those of tests/test_ops.c. */
-#ifndef KALM__EXACT_H
-#define KALM__EXACT_H
 
 
 /* v rounded to a float (a double) here and now. */
@@ -1191,13 +1179,9 @@ KALM__FN double kalm__tanh(double z)
     return z < 0 ? -t : t;
 }
 
-#endif
-/* ---- end src/exact.h ---- */
 /* ---- begin src/platform.h ---- */
 /* platform.h - the operating system's own headers, included here for the parts that need them (mapping.h, cores.h, threads.h),
    and a hint about pages of memory. */
-#ifndef KALM__PLATFORM_H
-#define KALM__PLATFORM_H
 
 
 #if !defined(_WIN32) && (defined(__unix__) || defined(__APPLE__) || defined(__linux__))
@@ -1237,8 +1221,6 @@ KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
 #endif
 }
 
-#endif
-/* ---- end src/platform.h ---- */
 /* ---- begin src/mapping.h ---- */
 /* mapping.h - a model file made visible as bytes in memory: mapped by the system, or read into memory of the allocator. The only
    part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
@@ -1247,8 +1229,6 @@ KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
    must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
    ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
    (KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
-#ifndef KALM__MAPPING_H
-#define KALM__MAPPING_H
 
 
 /* A read-only view of a file, and how to give it back. */
@@ -1462,8 +1442,6 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 #endif
 #endif /* KALM_NO_STDIO */
 
-#endif
-/* ---- end src/mapping.h ---- */
 /* ---- begin src/cores.h ---- */
 /* cores.h - how many threads a context starts when it is not told: as many as this process may use at the same time. That is not
    the machine's number of cores where
@@ -1474,8 +1452,6 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
        kernel has stopped until the next period.
 
    A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
-#ifndef KALM__CORES_H
-#define KALM__CORES_H
 
 
 #if defined(__linux__) && !defined(__EMSCRIPTEN__)
@@ -1646,13 +1622,9 @@ KALM__FN unsigned kalm__cores(void)
 #endif
 }
 
-#endif
-/* ---- end src/cores.h ---- */
 /* ---- begin src/recognise.h ---- */
 /* recognise.h - what a file is that is not what it should be. People hand over what a broken download left, or another program's
    file; a sentence that names it saves them the search. Looks at the first bytes alone, and decides nothing. */
-#ifndef KALM__RECOGNISE_H
-#define KALM__RECOGNISE_H
 
 
 /* Do the bytes begin with `text`? Letters of `text` are lower case and match either case. */
@@ -1723,8 +1695,6 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
     return NULL;
 }
 
-#endif
-/* ---- end src/recognise.h ---- */
 /* ---- begin src/format.h ---- */
 /* format.h - the model file, byte by byte. Shared by the runtime, which reads it in place (modelfile.h), and by the
    converter, which writes it (quantize/). All numbers are little-endian; all offsets count from the file's first byte.
@@ -1749,8 +1719,6 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
       4 TOKENIZER  described in tokenizer/vocab.h
       5 WEIGHTS    the tensors' bytes, each at a multiple of 64; the section itself begins at a multiple of 4096
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone. A file without TOKENIZER takes token ids only. */
-#ifndef KALM__FORMAT_H
-#define KALM__FORMAT_H
 
 
 #define KALM__MAGIC "\x89KALM\r\n\x1a"
@@ -1910,8 +1878,6 @@ KALM__FN const char *kalm__type_name(uint32_t type)
     return type < 5 ? names[type] : "?";
 }
 
-#endif
-/* ---- end src/format.h ---- */
 /* ---- begin src/blocks.h ---- */
 /* blocks.h - how quantised weights lie in memory, drawn once for the kernels that read them and the converter that
    writes them. Knows nothing of how scales are chosen (codecs.h) nor of files (format.h).
@@ -1936,8 +1902,6 @@ KALM__FN const char *kalm__type_name(uint32_t type)
        (m * kalm__q4_codebook[v] + 32) >> 6        the shift rounding down, as arithmetic shifts do
 
    so a panel unpacks to a q8 panel and sums stay whole numbers. Both kinds share one float scale per output. */
-#ifndef KALM__BLOCKS_H
-#define KALM__BLOCKS_H
 
 
 enum {
@@ -1990,8 +1954,6 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
     return (const uint8_t *)panel + kalm__cols32(cols) / KALM__GROUP * sizeof(kalm__q4_lines);
 }
 
-#endif
-/* ---- end src/blocks.h ---- */
 /* ---- begin src/threads.h ---- */
 /* threads.h - a pool of worker threads that lives as long as its context, and kalm__parallel, which runs the tasks of one
    job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
@@ -2004,8 +1966,6 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
    that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
    the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
    No pthread_atfork: a handler could not be taken back when the library is unloaded. */
-#ifndef KALM__THREADS_H
-#define KALM__THREADS_H
 
 
 /* What KALM__THREADS can be. */
@@ -2031,7 +1991,7 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 
 #define KALM__MAX_THREADS 256u
 
-/* ---- atomics: sequentially consistent, on 32 bits, which every target has without a library ---------------------- */
+/* ---- atomics: sequentially consistent, on 32 bits, which every target has without a library ---- */
 
 #if defined(__GNUC__)
 typedef uint32_t kalm__atomic;
@@ -2398,8 +2358,6 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 #endif
 }
 
-#endif
-/* ---- end src/threads.h ---- */
 
 /* Text to tokens and back. */
 /* ---- begin tokenizer/vocab.h ---- */
@@ -2473,8 +2431,6 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
    KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
    a text may take. The converter makes no file that exceeds these limits. */
-#ifndef KALM__VOCAB_H
-#define KALM__VOCAB_H
 
 
 enum {                                 /* flags */
@@ -2700,13 +2656,9 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
     return at < units ? kalm__word(trie, at) & 0x7fffffffu : 0x7fffffffu;
 }
 
-#endif
-/* ---- end tokenizer/vocab.h ---- */
 /* ---- begin tokenizer/ids.h ---- */
 /* ids.h - what the ways to cut a text into tokens (bpe.h, unigram.h) share: the array that the ids go to, the bound on the
    work for a text, and what becomes of a character that the vocabulary lacks. It knows no way of cutting. */
-#ifndef KALM__IDS_H
-#define KALM__IDS_H
 
 
 /* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
@@ -2804,8 +2756,6 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
     o->after_unknown = 1;
 }
 
-#endif
-/* ---- end tokenizer/ids.h ---- */
 /* ---- begin tokenizer/bpe.h ---- */
 /* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
    normalisation or ill-formed text: text.h hands it stretches in "inner form".
@@ -2841,8 +2791,6 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
 
    MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
    allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
-#ifndef KALM__BPE_H
-#define KALM__BPE_H
 
 
 #define KALM__BPE_PENDING 512
@@ -3156,8 +3104,6 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
     return KALM_OK;
 }
 
-#endif
-/* ---- end tokenizer/bpe.h ---- */
 /* ---- begin tokenizer/unigram.h ---- */
 /* unigram.h - SentencePiece's "unigram" and "word": a normalised text is cut into pieces of the vocabulary. It knows nothing
    of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h).
@@ -3180,8 +3126,6 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
    again while it grows.
 
    WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
-#ifndef KALM__UNIGRAM_H
-#define KALM__UNIGRAM_H
 
 
 #define KALM__UNIGRAM_PLACES 512
@@ -3259,9 +3203,9 @@ KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, s
 }
 
 /* A piece of `size` bytes that ends at place `end` brings the sum there to `sum`. *far is the last place that is set up. */
-KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *far, size_t end, double sum, uint32_t piece)
+KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *furthest, size_t end, double sum, uint32_t piece)
 {
-    while (*far < end) u->piece[++*far] = 0;
+    while (*furthest < end) u->piece[++*furthest] = 0;
     if (u->piece[end] && !(sum > u->best[end])) return;
     u->best[end] = u->out->t->flags & KALM__TOK_SPM ? (double)(float)sum : sum;
     u->piece[end] = piece;
@@ -3282,7 +3226,7 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
     const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
     uint32_t root = kalm__u32(trie), units = t->trie_units;
     int words = (t->flags & KALM__TOK_WORDS) != 0, spm = (t->flags & KALM__TOK_SPM) != 0;
-    size_t base = 0, pos = 0, far = 0; /* the last cut; where pieces begin; the last place set up, from base */
+    size_t base = 0, pos = 0, furthest = 0; /* the last cut; where pieces begin; the last place set up, from base */
     kalm_result r;
     o->after_unknown = 0;
     u->best[0] = spm ? u->sum : 0;
@@ -3291,15 +3235,15 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
         uint32_t node = root;
         int alone = 0;                 /* a piece is just this character */
         double here;
-        if (pos - base == far && far) {
-            u->best[0] = u->best[far];
-            kalm__unigram_flush(u, text + base, far);
+        if (pos - base == furthest && furthest) {
+            u->best[0] = u->best[furthest];
+            kalm__unigram_flush(u, text + base, furthest);
             base = pos;
-            far = 0;
+            furthest = 0;
         }
         if (words && text[pos] == ' ') u->best[0] = 0, o->after_unknown = 0;     /* far is 0: no piece passes a space */
         while (u->places < pos - base + KALM__WALK_MOST + 1)
-            if ((r = kalm__unigram_grow(u, far + 1)) != KALM_OK) return r;
+            if ((r = kalm__unigram_grow(u, furthest + 1)) != KALM_OK) return r;
         here = u->best[pos - base];
         for (i = pos; i < last;) {
             if (words && i > pos && text[i] == ' ') break;
@@ -3308,13 +3252,13 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
             if (node & 0x100) {
                 uint32_t value = kalm__trie_value(trie, units, node), id = value & 0xfffff;
                 if (id >= t->tokens) continue;
-                kalm__unigram_offer(u, &far, i - base, kalm__score(scores, id) + here,
+                kalm__unigram_offer(u, &furthest, i - base, kalm__score(scores, id) + here,
                                     id | (uint32_t)(i - pos) << KALM__UNIGRAM_SIZE_AT);
                 alone |= i - pos == bytes;
             }
         }
         if (!alone)
-            kalm__unigram_offer(u, &far, pos + bytes - base,
+            kalm__unigram_offer(u, &furthest, pos + bytes - base,
                                 spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
                                 KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT);
         if ((r = kalm__meter_add(&o->meter, i - pos + 1, o->err)) != KALM_OK) return r;
@@ -3361,8 +3305,6 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
     return KALM_OK;
 }
 
-#endif
-/* ---- end tokenizer/unigram.h ---- */
 /* ---- begin tokenizer/text.h ---- */
 /* text.h - from text to token ids: ill-formed bytes, added tokens and who may write them, normalisation; the merging of
    what lies between is bpe.h's.
@@ -3381,8 +3323,6 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
    MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
    literal U+2581: at most 3 bytes for one, from the allocator if beyond 1 KB. 8 KB of stack, 11 KB where a token is
    irregular (bpe.h); a short text without such a stretch allocates nothing. */
-#ifndef KALM__TEXT_H
-#define KALM__TEXT_H
 
 #if defined(KALM_UTF8PROC)
 #  include <utf8proc.h>
@@ -3439,7 +3379,7 @@ KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error 
     return KALM_OK;
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ---- */
 
 /* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
 KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
@@ -3470,7 +3410,7 @@ KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
     return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
 }
 
-/* ---- added tokens -------------------------------------------------------------------------------------------- */
+/* ---- added tokens ---- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
    yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. *steps grows by the
@@ -3499,7 +3439,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
     return found;
 }
 
-/* ---- normalisation -------------------------------------------------------------------------------------------- */
+/* ---- normalisation ---- */
 
 #if defined(KALM_UTF8PROC)
 /* text[0 .. n), well-formed, into a Unicode normal form. */
@@ -3668,7 +3608,7 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
     return KALM_OK;
 }
 
-/* ---- the whole way --------------------------------------------------------------------------------------------- */
+/* ---- the whole way ---- */
 
 /* What cuts a stretch into tokens, by the kind of vocabulary. */
 typedef struct kalm__cutter {
@@ -3728,8 +3668,8 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
-        unsigned byte = text[pos];
-        if (begins[byte]) {
+        unsigned value = text[pos];
+        if (begins[value]) {
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
@@ -3746,7 +3686,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
                 continue;
             }
         }
-        if (byte < 0x80) pos++;
+        if (value < 0x80) pos++;
         else {
             int k = kalm__utf8(text + pos, n - pos);
             if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)
@@ -3820,15 +3760,11 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
     return kalm__tokenize_pieces(t, alloc, interrupt, &piece, 1, flags, ids, capacity, count, err);
 }
 
-#endif
-/* ---- end tokenizer/text.h ---- */
 /* ---- begin tokenizer/decode.h ---- */
 /* decode.h - from token ids to text. Hugging Face's rules: special tokens kept, no clean-up, a run of byte tokens is one
    unit (its text if well-formed, else U+FFFD for each of its bytes), ids out of range leave no trace. SentencePiece's rules
    (KALM__TOK_SPM): control tokens vanish, the prefix is taken off again, a run of bytes gives its valid characters and
    U+FFFD for each other byte, ids out of range are errors. No memory is needed. */
-#ifndef KALM__DECODE_H
-#define KALM__DECODE_H
 
 
 typedef struct kalm__text_out {
@@ -3966,16 +3902,12 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
     return KALM_OK;
 }
 
-#endif
-/* ---- end tokenizer/decode.h ---- */
 
 /* Matrix products and the float work between them: one constant table for each instruction set. */
 /* ---- begin src/cpu.h ---- */
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
    CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
    relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
-#ifndef KALM__CPU_H
-#define KALM__CPU_H
 
 
 #if KALM__X86
@@ -4000,7 +3932,6 @@ enum {
     KALM__CPU_AVX2       = 1,          /* with FMA and F16C: every AVX2 machine but one early VIA has them     */
     KALM__CPU_AVXVNNI    = 2,          /* vpdpbusd on ymm, VEX encoded                                         */
     KALM__CPU_AVX512VNNI = 4,          /* with F, BW, DQ, VL                                                   */
-    KALM__CPU_AMX        = 8,          /* tiles and int8; on Linux the process must still ask for them         */
     KALM__CPU_NEON       = 16,
     KALM__CPU_DOTPROD    = 32,
     KALM__CPU_I8MM       = 64,
@@ -4037,7 +3968,7 @@ KALM__FN uint32_t kalm__xcr0(void)
 
 KALM__FN unsigned kalm__cpu_features(void)
 {
-    uint32_t r[4], leaf1, leaf7b, leaf7c, leaf7d, saved, leaves;
+    uint32_t r[4], leaf1, leaf7b, leaf7c, saved, leaves;
     unsigned found = 0;
     kalm__cpuid(0, 0, r);
     leaves = r[0];
@@ -4047,7 +3978,7 @@ KALM__FN unsigned kalm__cpu_features(void)
     if (!(leaf1 >> 27 & 1)) return 0;                       /* OSXSAVE */
     saved = kalm__xcr0();
     kalm__cpuid(7, 0, r);
-    leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
+    leaf7b = r[1], leaf7c = r[2];
     if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
         uint32_t leaf71a = 0;
         if (r[0] >= 1) {                                    /* subleaves */
@@ -4063,7 +3994,6 @@ KALM__FN unsigned kalm__cpu_features(void)
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
             found |= KALM__CPU_AVXVNNI;
 #  endif
-            if ((saved & 0x60000u) == 0x60000u && (leaf7d >> 24 & 3) == 3) found |= KALM__CPU_AMX;
         }
     }
     return found;
@@ -4125,9 +4055,10 @@ KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
 #  endif
 }
 
-/* Tried: the largest pairs tell vpdpbusd from pmaddubsw, which saturates; a negative byte tells sdot from both. Whether a
-   signed product is ARM's, the sign of its NaN says: x86's is set. Only speed depends on these answers (kernels_wasm_relaxed.h
-   looks again at what it computes). */
+/* WebAssembly does not tell its processor, so two products are tried. Sums of pairs that 16 bits cannot hold tell vpdpbusd from
+   pmaddubsw, which saturates them; a negative byte tells sdot from both. Whether a signed product is ARM's or x86's, the sign of
+   a NaN that the processor makes says: x86 sets it. Only speed depends on these answers (kernels_wasm_relaxed.h checks what it
+   computes). */
 KALM__FN unsigned kalm__cpu_features(void)
 {
 #  if defined(KALM__ALL_DOTS)          /* tests */
@@ -4148,8 +4079,6 @@ KALM__FN unsigned kalm__cpu_features(void)
 KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 #endif
 
-#endif
-/* ---- end src/cpu.h ---- */
 /* ---- begin src/kernels.h ---- */
 /* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
    which each instruction set says what it has. Knows nothing of layers or attention.
@@ -4183,8 +4112,6 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
    kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
    of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
    add_split16 (ops_template.h) puts the two together. */
-#ifndef KALM__KERNELS_H
-#define KALM__KERNELS_H
 
 
 enum {
@@ -4299,13 +4226,9 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
     return kalm__times(m, kalm__over(1.0f, limit));
 }
 
-#endif
-/* ---- end src/kernels.h ---- */
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
    vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
-#ifndef KALM__OPS_H
-#define KALM__OPS_H
 
 
 #if KALM__X86
@@ -4373,7 +4296,7 @@ KALM__FN void kalm__hadamard_rest(float *x, size_t n)
     }
 }
 
-/* ---- plain C: four floats at a time, so that the lanes are those of the other sets ------------------------------------ */
+/* ---- plain C: four floats at a time, so that the lanes are those of the other sets ---- */
 
 typedef struct kalm__four {
     float v[4];
@@ -4525,6 +4448,14 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__SHIFT KALM__SET(12582912.0f)
 #define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
+/* y[i] = formula for all i below n: whole vectors, then the rest through buffers. The formula gets the macro that makes a vector of
+   p[i] and what follows. */
+#define KALM__WHOLE(p) KALM__LOAD((p) + i)
+#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
+#define KALM__FOR_ALL(y, formula) \
+    for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
+    if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
+
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
 #if KALM__W == 16
 #  define KALM__PARTS(each) each(0) each(1)
@@ -4594,28 +4525,24 @@ KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, flo
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
+#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
+    size_t i;
+    KALM__FOR_ALL(x, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
@@ -4664,14 +4591,13 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
     KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
     return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
+#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(h, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
@@ -4763,24 +4689,24 @@ KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, 
 #undef KALM__ZERO2
 
 /* y = y * scale + x */
+#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* y = x * scale */
+#define KALM__FORMULA(at) KALM__MUL(at(x), s)
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
    through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
@@ -4910,12 +4836,14 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__STORE8
 #undef KALM__STORE16
 #undef KALM__SHIFT
+#undef KALM__WHOLE
+#undef KALM__REST
+#undef KALM__FOR_ALL
 #undef KALM__NEAREST
 #undef KALM__PARTS
 #undef KALM__TOTAL
 #undef KALM__ZERO
 #undef KALM__QUANTISED
-/* ---- end src/ops_template.h ---- */
 
 /* e^x for x <= 87, the same as in every table. */
 KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
@@ -4929,7 +4857,7 @@ KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x,
         return a; \
     }
 
-/* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
+/* ---- AVX2 ---- */
 
 #if KALM__X86
 
@@ -5000,950 +4928,9 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__STORE8(p, v) \
     _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
 #define KALM__STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
-/* ---- begin src/ops_template.h ---- */
-/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
-
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
-
-/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-    float part[KALM__W];
-    size_t i;
-    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-    return KALM__LOAD(part);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-    float part[KALM__W];
-    size_t i;
-    KALM__STORE(part, v);
-    for (i = 0; i < n; i++) p[i] = part[i];
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-    else KALM__STORE(p, v);
-}
-
-/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define KALM__SHIFT KALM__SET(12582912.0f)
-#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-
-/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
-    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
-                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
-#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-    KALM__VF m, f, p;
-    t = KALM__MAX(t, KALM__SET(-125.0f));
-    m = KALM__ADD(t, KALM__SHIFT);
-    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-    return KALM__SCALE2(p, m);
-}
-/* e^x for x <= 87 */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-    KALM__VF r = KALM__BITS(0x7ef311c7, v);
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-}
-
-/* sum of x[i] * y[i] */
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-    const float *a = x, *b = y;
-    float rest[2][32];
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest[0], a, n * sizeof(float));
-        memcpy(rest[1], b, n * sizeof(float));
-        a = rest[0], b = rest[1];
-        KALM__PARTS(KALM__STEP)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
-}
-
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
-}
-
-/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
-}
-
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
-   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *turn)
-{
-    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-    size_t half = dim / 2, i, n;
-    if (!turn) {
-        for (i = 0; i < dim; i += KALM__W)
-            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-                                                      KALM__V(load_some)(gain + i, dim - i)));
-        return;
-    }
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF a, b, c, s;
-        n = half - i;
-        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-        c = KALM__V(load_some)(turn + i, n);
-        s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-    }
-}
-
-/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
-{
-    size_t i, n;
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF ca, sa, cb, sb;
-        n = half - i;
-        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-    }
-}
-
-/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
-}
-
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(-INFINITY);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return KALM__HMAX(m);
-}
-
-/* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-    KALM__VF t = KALM__SET(top), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    s##i = KALM__ADD(s##i, e); \
-    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-            KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    *most = KALM__HMAX(m);
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#undef KALM__LAST
-
-/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
-    v = KALM__LOAD(p + i * KALM__W); \
-    s##i = KALM__ADD(s##i, v); \
-    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-    KALM__VF l = KALM__SET(limit), v;
-    float rest[32];
-    KALM__PARTS(KALM__ZERO)
-    KALM__PARTS(KALM__ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, p, n * sizeof(float));
-        p = rest;
-        KALM__PARTS(KALM__STEP)
-    }
-    *all = KALM__TOTAL(s);
-    return KALM__TOTAL(b);
-}
-#undef KALM__STEP
-#undef KALM__ZERO2
-
-/* y = y * scale + x */
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
-}
-
-/* y = x * scale */
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
-}
-
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
-    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        KALM__VF v[KALM__COUNT];
-        size_t half, i, j;
-        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-        for (half = 1; half < KALM__COUNT; half *= 2)
-            for (i = 0; i < KALM__COUNT; i += 2 * half)
-                for (j = i; j < i + half; j++) {
-                    KALM__VF a = v[j], b = v[j + half];
-                    v[j] = KALM__ADD(a, b);
-                    v[j + half] = KALM__SUB(a, b);
-                }
-        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-    }
-    kalm__hadamard_rest(x, n);
-}
-
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(0.0f);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-    }
-    return KALM__HMAX(m);
-}
-
-/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define KALM__QUANTISED(v, inverse, limit) \
-    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-
-/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int8_t part[KALM__W];
-        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, n - i);
-    }
-    return scale;
-}
-
-/* The same as int16, up to +-most. */
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int16_t part[KALM__W];
-        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, (n - i) * sizeof *q);
-    }
-    return scale;
-}
-
-/* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-    size_t i = 0;
-    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
-        memset(y, 0, n * sizeof(float));
-        return;
-    }
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-    }
-}
-
-/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-                                          const float *low, float finish, size_t n)
-{
-    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = KALM__MUL(u, v);
-        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-    }
-}
-
-static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-    KALM__V(add_split16)
-};
-
-#undef KALM__V
-#undef KALM__VT
-#undef KALM__INTERLEAVED
-#undef KALM__VF
-#undef KALM__W
-#undef KALM__LOAD
-#undef KALM__STORE
-#undef KALM__SET
-#undef KALM__ADD
-#undef KALM__SUB
-#undef KALM__MUL
-#undef KALM__MIN
-#undef KALM__MAX
-#undef KALM__SCALE2
-#undef KALM__BITS
-#undef KALM__SUM
-#undef KALM__HMAX
-#undef KALM__HADAMARD
-#undef KALM__BELOW
-#undef KALM__STORE8
-#undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
-/* ---- end src/ops_template.h ---- */
-
-#if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
-KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
-KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
-KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
-KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
-{
-    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
-}
-KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
-{
-    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
-    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
-}
-/* A product with 1 or -1 is exact: here fusing changes nothing. */
-KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
-{
-    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
-    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
-    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
-    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
-    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
-    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
-}
-#define KALM__V(name) kalm__##name##_avx512
-#define KALM__INTERLEAVED kalm__interleave_avx2
-#define KALM__VF __m512
-#define KALM__W 16
-#define KALM__LOAD(p) _mm512_loadu_ps(p)
-#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
-#define KALM__SET(x) _mm512_set1_ps(x)
-#define KALM__ADD(a, b) kalm__add_avx512(a, b)
-#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
-#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
-#define KALM__MIN(a, b) _mm512_min_ps(a, b)
-#define KALM__MAX(a, b) _mm512_max_ps(a, b)
-#define KALM__SCALE2(v, m) \
-    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
-#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
-#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
-#define KALM__SUM(a) kalm__sum_avx512(a)
-#define KALM__HMAX(a) kalm__hmax_avx512(a)
-#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
-#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
-#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
-/* ---- begin src/ops_template.h ---- */
-/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
-
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
-
-/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-    float part[KALM__W];
-    size_t i;
-    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-    return KALM__LOAD(part);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-    float part[KALM__W];
-    size_t i;
-    KALM__STORE(part, v);
-    for (i = 0; i < n; i++) p[i] = part[i];
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-    else KALM__STORE(p, v);
-}
-
-/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define KALM__SHIFT KALM__SET(12582912.0f)
-#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-
-/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
-    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
-                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
-#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-    KALM__VF m, f, p;
-    t = KALM__MAX(t, KALM__SET(-125.0f));
-    m = KALM__ADD(t, KALM__SHIFT);
-    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-    return KALM__SCALE2(p, m);
-}
-/* e^x for x <= 87 */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-    KALM__VF r = KALM__BITS(0x7ef311c7, v);
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-}
-
-/* sum of x[i] * y[i] */
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-    const float *a = x, *b = y;
-    float rest[2][32];
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest[0], a, n * sizeof(float));
-        memcpy(rest[1], b, n * sizeof(float));
-        a = rest[0], b = rest[1];
-        KALM__PARTS(KALM__STEP)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
-}
-
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
-}
-
-/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
-}
-
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
-   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *turn)
-{
-    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-    size_t half = dim / 2, i, n;
-    if (!turn) {
-        for (i = 0; i < dim; i += KALM__W)
-            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-                                                      KALM__V(load_some)(gain + i, dim - i)));
-        return;
-    }
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF a, b, c, s;
-        n = half - i;
-        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-        c = KALM__V(load_some)(turn + i, n);
-        s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-    }
-}
-
-/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
-{
-    size_t i, n;
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF ca, sa, cb, sb;
-        n = half - i;
-        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-    }
-}
-
-/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
-}
-
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(-INFINITY);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return KALM__HMAX(m);
-}
-
-/* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-    KALM__VF t = KALM__SET(top), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    s##i = KALM__ADD(s##i, e); \
-    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-            KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    *most = KALM__HMAX(m);
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#undef KALM__LAST
-
-/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
-    v = KALM__LOAD(p + i * KALM__W); \
-    s##i = KALM__ADD(s##i, v); \
-    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-    KALM__VF l = KALM__SET(limit), v;
-    float rest[32];
-    KALM__PARTS(KALM__ZERO)
-    KALM__PARTS(KALM__ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, p, n * sizeof(float));
-        p = rest;
-        KALM__PARTS(KALM__STEP)
-    }
-    *all = KALM__TOTAL(s);
-    return KALM__TOTAL(b);
-}
-#undef KALM__STEP
-#undef KALM__ZERO2
-
-/* y = y * scale + x */
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
-}
-
-/* y = x * scale */
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
-}
-
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
-    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        KALM__VF v[KALM__COUNT];
-        size_t half, i, j;
-        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-        for (half = 1; half < KALM__COUNT; half *= 2)
-            for (i = 0; i < KALM__COUNT; i += 2 * half)
-                for (j = i; j < i + half; j++) {
-                    KALM__VF a = v[j], b = v[j + half];
-                    v[j] = KALM__ADD(a, b);
-                    v[j + half] = KALM__SUB(a, b);
-                }
-        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-    }
-    kalm__hadamard_rest(x, n);
-}
-
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(0.0f);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-    }
-    return KALM__HMAX(m);
-}
-
-/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define KALM__QUANTISED(v, inverse, limit) \
-    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-
-/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int8_t part[KALM__W];
-        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, n - i);
-    }
-    return scale;
-}
-
-/* The same as int16, up to +-most. */
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int16_t part[KALM__W];
-        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, (n - i) * sizeof *q);
-    }
-    return scale;
-}
-
-/* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-    size_t i = 0;
-    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
-        memset(y, 0, n * sizeof(float));
-        return;
-    }
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-    }
-}
-
-/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-                                          const float *low, float finish, size_t n)
-{
-    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = KALM__MUL(u, v);
-        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-    }
-}
-
-static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-    KALM__V(add_split16)
-};
-
-#undef KALM__V
-#undef KALM__VT
-#undef KALM__INTERLEAVED
-#undef KALM__VF
-#undef KALM__W
-#undef KALM__LOAD
-#undef KALM__STORE
-#undef KALM__SET
-#undef KALM__ADD
-#undef KALM__SUB
-#undef KALM__MUL
-#undef KALM__MIN
-#undef KALM__MAX
-#undef KALM__SCALE2
-#undef KALM__BITS
-#undef KALM__SUM
-#undef KALM__HMAX
-#undef KALM__HADAMARD
-#undef KALM__BELOW
-#undef KALM__STORE8
-#undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
-/* ---- end src/ops_template.h ---- */
-#endif
 #endif /* KALM__X86 */
 
-/* ---- NEON ---------------------------------------------------------------------------------------------------------- */
+/* ---- NEON ---- */
 
 #if KALM__NEON
 #define KALM__VT
@@ -6000,454 +4987,9 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__HADAMARD(a) kalm__lanes_neon(a)
 #define KALM__STORE8(p, v) kalm__store8_neon(p, v)
 #define KALM__STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
-/* ---- begin src/ops_template.h ---- */
-/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
-
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
-
-/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-    float part[KALM__W];
-    size_t i;
-    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-    return KALM__LOAD(part);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-    float part[KALM__W];
-    size_t i;
-    KALM__STORE(part, v);
-    for (i = 0; i < n; i++) p[i] = part[i];
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-    else KALM__STORE(p, v);
-}
-
-/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
-#define KALM__SHIFT KALM__SET(12582912.0f)
-#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-
-/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
-    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
-                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
-#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-    KALM__VF m, f, p;
-    t = KALM__MAX(t, KALM__SET(-125.0f));
-    m = KALM__ADD(t, KALM__SHIFT);
-    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-    return KALM__SCALE2(p, m);
-}
-/* e^x for x <= 87 */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-    KALM__VF r = KALM__BITS(0x7ef311c7, v);
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-}
-
-/* sum of x[i] * y[i] */
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-    const float *a = x, *b = y;
-    float rest[2][32];
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest[0], a, n * sizeof(float));
-        memcpy(rest[1], b, n * sizeof(float));
-        a = rest[0], b = rest[1];
-        KALM__PARTS(KALM__STEP)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
-}
-
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
-}
-
-/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
-}
-
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
-   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *turn)
-{
-    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-    size_t half = dim / 2, i, n;
-    if (!turn) {
-        for (i = 0; i < dim; i += KALM__W)
-            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-                                                      KALM__V(load_some)(gain + i, dim - i)));
-        return;
-    }
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF a, b, c, s;
-        n = half - i;
-        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-        c = KALM__V(load_some)(turn + i, n);
-        s = KALM__V(load_some)(turn + half + i, n);
-        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-    }
-}
-
-/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
-{
-    size_t i, n;
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF ca, sa, cb, sb;
-        n = half - i;
-        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-    }
-}
-
-/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
-}
-
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(-INFINITY);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-    return KALM__HMAX(m);
-}
-
-/* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-    KALM__VF t = KALM__SET(top), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    s##i = KALM__ADD(s##i, e); \
-    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-            KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__LAST)
-    }
-    *most = KALM__HMAX(m);
-    return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#undef KALM__LAST
-
-/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
-    v = KALM__LOAD(p + i * KALM__W); \
-    s##i = KALM__ADD(s##i, v); \
-    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-    KALM__VF l = KALM__SET(limit), v;
-    float rest[32];
-    KALM__PARTS(KALM__ZERO)
-    KALM__PARTS(KALM__ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, p, n * sizeof(float));
-        p = rest;
-        KALM__PARTS(KALM__STEP)
-    }
-    *all = KALM__TOTAL(s);
-    return KALM__TOTAL(b);
-}
-#undef KALM__STEP
-#undef KALM__ZERO2
-
-/* y = y * scale + x */
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
-}
-
-/* y = x * scale */
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-    KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
-}
-
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
-    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        KALM__VF v[KALM__COUNT];
-        size_t half, i, j;
-        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-        for (half = 1; half < KALM__COUNT; half *= 2)
-            for (i = 0; i < KALM__COUNT; i += 2 * half)
-                for (j = i; j < i + half; j++) {
-                    KALM__VF a = v[j], b = v[j + half];
-                    v[j] = KALM__ADD(a, b);
-                    v[j + half] = KALM__SUB(a, b);
-                }
-        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-    }
-    kalm__hadamard_rest(x, n);
-}
-
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-    KALM__VF m = KALM__SET(0.0f);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-    }
-    return KALM__HMAX(m);
-}
-
-/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
-#define KALM__QUANTISED(v, inverse, limit) \
-    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-
-/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int8_t part[KALM__W];
-        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, n - i);
-    }
-    return scale;
-}
-
-/* The same as int16, up to +-most. */
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-    if (i < n) {
-        int16_t part[KALM__W];
-        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-        memcpy(q + i, part, (n - i) * sizeof *q);
-    }
-    return scale;
-}
-
-/* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-    size_t i = 0;
-    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
-        memset(y, 0, n * sizeof(float));
-        return;
-    }
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(x + i, n - i);
-        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-    }
-}
-
-/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-                                          const float *low, float finish, size_t n)
-{
-    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-    size_t i = 0;
-    for (; i < n; i += KALM__W) {
-        KALM__VF v = KALM__V(load_some)(low + i, n - i);
-        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-        v = KALM__MUL(u, v);
-        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-    }
-}
-
-static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-    KALM__V(add_split16)
-};
-
-#undef KALM__V
-#undef KALM__VT
-#undef KALM__INTERLEAVED
-#undef KALM__VF
-#undef KALM__W
-#undef KALM__LOAD
-#undef KALM__STORE
-#undef KALM__SET
-#undef KALM__ADD
-#undef KALM__SUB
-#undef KALM__MUL
-#undef KALM__MIN
-#undef KALM__MAX
-#undef KALM__SCALE2
-#undef KALM__BITS
-#undef KALM__SUM
-#undef KALM__HMAX
-#undef KALM__HADAMARD
-#undef KALM__BELOW
-#undef KALM__STORE8
-#undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
-/* ---- end src/ops_template.h ---- */
 #endif
 
-/* ---- WebAssembly --------------------------------------------------------------------------------------------------- */
+/* ---- WebAssembly ---- */
 
 #if KALM__WASM
 #define KALM__VT
@@ -6497,32 +5039,11 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__HADAMARD(a) kalm__lanes_wasm(a)
 #define KALM__STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
 #define KALM__STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
+#endif
+
+/* What the target has of these: none, or one. */
+#ifdef KALM__VF
 /* ---- begin src/ops_template.h ---- */
-/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
-
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
-
-/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
 {
     float part[KALM__W];
@@ -6546,12 +5067,13 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
     if (n < KALM__W) KALM__V(store_rest)(p, n, v);
     else KALM__STORE(p, v);
 }
-
-/* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
 #define KALM__SHIFT KALM__SET(12582912.0f)
 #define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-
-/* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
+#define KALM__WHOLE(p) KALM__LOAD((p) + i)
+#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
+#define KALM__FOR_ALL(y, formula) \
+    for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
+    if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
 #if KALM__W == 16
 #  define KALM__PARTS(each) each(0) each(1)
 #  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
@@ -6565,9 +5087,6 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
                         KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
 {
     KALM__VF m, f, p;
@@ -6581,11 +5100,7 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
     p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
     return KALM__SCALE2(p, m);
 }
-/* e^x for x <= 87 */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 {
     KALM__VF r = KALM__BITS(0x7ef311c7, v);
@@ -6593,8 +5108,6 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
     r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
     return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
 }
-
-/* sum of x[i] * y[i] */
 #define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
@@ -6612,39 +5125,26 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
     return KALM__TOTAL(s);
 }
 #undef KALM__STEP
-
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
     return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
 }
-
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
+#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
-
-/* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+#undef KALM__FORMULA
+#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
+    size_t i;
+    KALM__FOR_ALL(x, KALM__FORMULA)
 }
-
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
-   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
+#undef KALM__FORMULA
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
                                           const float *turn)
 {
@@ -6667,8 +5167,6 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
         KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
-
-/* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
 KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
@@ -6681,24 +5179,19 @@ KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, s
         KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
     }
 }
-
-/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
 {
     KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
     KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
     return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
+#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(h, KALM__FORMULA)
 }
-
+#undef KALM__FORMULA
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
     KALM__VF m = KALM__SET(-INFINITY);
@@ -6707,8 +5200,6 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
     return KALM__HMAX(m);
 }
-
-/* p[i] = e^(p[i] - top), their sum returned. */
 #define KALM__STEP(i) \
     e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
     KALM__STORE(p + i * KALM__W, e); \
@@ -6732,8 +5223,6 @@ KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
     return KALM__TOTAL(s);
 }
 #undef KALM__STEP
-
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
 #define KALM__STEP(i) \
     e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
     s##i = KALM__ADD(s##i, e); \
@@ -6762,8 +5251,6 @@ KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const fl
 }
 #undef KALM__STEP
 #undef KALM__LAST
-
-/* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
 #define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
 #define KALM__STEP(i) \
     v = KALM__LOAD(p + i * KALM__W); \
@@ -6787,33 +5274,26 @@ KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, 
 }
 #undef KALM__STEP
 #undef KALM__ZERO2
-
-/* y = y * scale + x */
+#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
-
-/* y = x * scale */
+#undef KALM__FORMULA
+#define KALM__FORMULA(at) KALM__MUL(at(x), s)
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
-
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
+#undef KALM__FORMULA
 KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
 {
     enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
+    KALM__VF scale = KALM__SET(0.125f);
     for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
         KALM__VF v[KALM__COUNT];
         size_t half, i, j;
@@ -6829,7 +5309,6 @@ KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
     }
     kalm__hadamard_rest(x, n);
 }
-
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 {
     KALM__VF m = KALM__SET(0.0f);
@@ -6840,12 +5319,8 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
     }
     return KALM__HMAX(m);
 }
-
-/* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
 #define KALM__QUANTISED(v, inverse, limit) \
     KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-
-/* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
 KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
@@ -6859,8 +5334,6 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
     }
     return scale;
 }
-
-/* The same as int16, up to +-most. */
 KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
@@ -6874,14 +5347,12 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
     }
     return scale;
 }
-
-/* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
 KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
 {
     float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
     KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
     size_t i = 0;
-    if (inverse <= 0.0f) {             /* a row that counts as zero leaves nothing */
+    if (inverse <= 0.0f) {
         memset(y, 0, n * sizeof(float));
         return;
     }
@@ -6890,9 +5361,6 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
         KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
     }
 }
-
-/* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
 KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
                                           const float *low, float finish, size_t n)
 {
@@ -6906,14 +5374,12 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
         KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
     }
 }
-
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
     KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
     KALM__V(add_split16)
 };
-
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -6936,16 +5402,436 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__STORE8
 #undef KALM__STORE16
 #undef KALM__SHIFT
+#undef KALM__WHOLE
+#undef KALM__REST
+#undef KALM__FOR_ALL
 #undef KALM__NEAREST
 #undef KALM__PARTS
 #undef KALM__TOTAL
 #undef KALM__ZERO
 #undef KALM__QUANTISED
-/* ---- end src/ops_template.h ---- */
 #endif
 
+/* ---- AVX-512 ---- */
+
+#if KALM__HAVE_AVX512
+#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
+KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
+KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
+KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
+{
+    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
+{
+    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+/* A product with 1 or -1 is exact: here fusing changes nothing. */
+KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
+{
+    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
+    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
+    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
+    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
+    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
+    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
+}
+#define KALM__V(name) kalm__##name##_avx512
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m512
+#define KALM__W 16
+#define KALM__LOAD(p) _mm512_loadu_ps(p)
+#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
+#define KALM__SET(x) _mm512_set1_ps(x)
+#define KALM__ADD(a, b) kalm__add_avx512(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
+#define KALM__MIN(a, b) _mm512_min_ps(a, b)
+#define KALM__MAX(a, b) _mm512_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
+#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx512(a)
+#define KALM__HMAX(a) kalm__hmax_avx512(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
+#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
+/* ---- begin src/ops_template.h ---- */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
+{
+    float part[KALM__W];
+    size_t i;
+    for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
+    return KALM__LOAD(part);
+}
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
+{
+    float part[KALM__W];
+    size_t i;
+    KALM__STORE(part, v);
+    for (i = 0; i < n; i++) p[i] = part[i];
+}
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
+{
+    return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
+}
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
+{
+    if (n < KALM__W) KALM__V(store_rest)(p, n, v);
+    else KALM__STORE(p, v);
+}
+#define KALM__SHIFT KALM__SET(12582912.0f)
+#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
+#define KALM__WHOLE(p) KALM__LOAD((p) + i)
+#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
+#define KALM__FOR_ALL(y, formula) \
+    for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
+    if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
+#if KALM__W == 16
+#  define KALM__PARTS(each) each(0) each(1)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#elif KALM__W == 8
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
+#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
+#else
+#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#  define KALM__TOTAL(s) \
+    KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
+                        KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
 #endif
-/* ---- end src/ops.h ---- */
+#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
+{
+    KALM__VF m, f, p;
+    t = KALM__MAX(t, KALM__SET(-125.0f));
+    m = KALM__ADD(t, KALM__SHIFT);
+    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
+    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
+    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
+    return KALM__SCALE2(p, m);
+}
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
+{
+    KALM__VF r = KALM__BITS(0x7ef311c7, v);
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+}
+#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
+{
+    const float *a = x, *b = y;
+    float rest[2][32];
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest[0], a, n * sizeof(float));
+        memcpy(rest[1], b, n * sizeof(float));
+        a = rest[0], b = rest[1];
+        KALM__PARTS(KALM__STEP)
+    }
+    return KALM__TOTAL(s);
+}
+#undef KALM__STEP
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+{
+    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
+}
+#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+{
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
+}
+#undef KALM__FORMULA
+#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+{
+    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
+    size_t i;
+    KALM__FOR_ALL(x, KALM__FORMULA)
+}
+#undef KALM__FORMULA
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
+                                          const float *turn)
+{
+    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
+    size_t half = dim / 2, i, n;
+    if (!turn) {
+        for (i = 0; i < dim; i += KALM__W)
+            KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
+                                                      KALM__V(load_some)(gain + i, dim - i)));
+        return;
+    }
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF a, b, c, s;
+        n = half - i;
+        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+        c = KALM__V(load_some)(turn + i, n);
+        s = KALM__V(load_some)(turn + half + i, n);
+        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
+    }
+}
+KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+{
+    size_t i, n;
+    for (i = 0; i < half; i += KALM__W) {
+        KALM__VF ca, sa, cb, sb;
+        n = half - i;
+        ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
+        cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
+        KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
+        KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
+    }
+}
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
+{
+    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
+    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
+    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
+}
+#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
+{
+    size_t i;
+    KALM__FOR_ALL(h, KALM__FORMULA)
+}
+#undef KALM__FORMULA
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
+{
+    KALM__VF m = KALM__SET(-INFINITY);
+    size_t i = 0;
+    for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
+    return KALM__HMAX(m);
+}
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    s##i = KALM__ADD(s##i, e);
+#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
+{
+    KALM__VF t = KALM__SET(top), e;
+    float rest[32];
+    size_t i;
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += KALM__W) {
+            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
+            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
+        }
+        KALM__PARTS(KALM__LAST)
+    }
+    return KALM__TOTAL(s);
+}
+#undef KALM__STEP
+#define KALM__STEP(i) \
+    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
+    s##i = KALM__ADD(s##i, e); \
+    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, e); \
+    m = KALM__MAX(m, e);
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+{
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
+    float rest[32];
+    size_t i;
+    KALM__PARTS(KALM__ZERO)
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        for (i = 0; i < n; i += KALM__W) {
+            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
+            KALM__V(store_some)(rest + i, n - i, e);
+            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
+            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
+        }
+        KALM__PARTS(KALM__LAST)
+    }
+    *most = KALM__HMAX(m);
+    return KALM__TOTAL(s);
+}
+#undef KALM__STEP
+#undef KALM__LAST
+#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__STEP(i) \
+    v = KALM__LOAD(p + i * KALM__W); \
+    s##i = KALM__ADD(s##i, v); \
+    b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
+{
+    KALM__VF l = KALM__SET(limit), v;
+    float rest[32];
+    KALM__PARTS(KALM__ZERO)
+    KALM__PARTS(KALM__ZERO2)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, p, n * sizeof(float));
+        p = rest;
+        KALM__PARTS(KALM__STEP)
+    }
+    *all = KALM__TOTAL(s);
+    return KALM__TOTAL(b);
+}
+#undef KALM__STEP
+#undef KALM__ZERO2
+#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
+{
+    KALM__VF s = KALM__SET(scale);
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
+}
+#undef KALM__FORMULA
+#define KALM__FORMULA(at) KALM__MUL(at(x), s)
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
+{
+    KALM__VF s = KALM__SET(scale);
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
+}
+#undef KALM__FORMULA
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+{
+    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
+    KALM__VF scale = KALM__SET(0.125f);
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
+        KALM__VF v[KALM__COUNT];
+        size_t half, i, j;
+        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
+        for (half = 1; half < KALM__COUNT; half *= 2)
+            for (i = 0; i < KALM__COUNT; i += 2 * half)
+                for (j = i; j < i + half; j++) {
+                    KALM__VF a = v[j], b = v[j + half];
+                    v[j] = KALM__ADD(a, b);
+                    v[j + half] = KALM__SUB(a, b);
+                }
+        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
+    }
+    kalm__hadamard_rest(x, n);
+}
+KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
+{
+    KALM__VF m = KALM__SET(0.0f);
+    size_t i = 0;
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
+    }
+    return KALM__HMAX(m);
+}
+#define KALM__QUANTISED(v, inverse, limit) \
+    KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
+KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
+    size_t i = 0;
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
+    if (i < n) {
+        int8_t part[KALM__W];
+        KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, n - i);
+    }
+    return scale;
+}
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
+    KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
+    size_t i = 0;
+    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
+    if (i < n) {
+        int16_t part[KALM__W];
+        KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
+        memcpy(q + i, part, (n - i) * sizeof *q);
+    }
+    return scale;
+}
+KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
+{
+    float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
+    KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
+    size_t i = 0;
+    if (inverse <= 0.0f) {
+        memset(y, 0, n * sizeof(float));
+        return;
+    }
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(x + i, n - i);
+        KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
+    }
+}
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
+                                          const float *low, float finish, size_t n)
+{
+    KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
+    size_t i = 0;
+    for (; i < n; i += KALM__W) {
+        KALM__VF v = KALM__V(load_some)(low + i, n - i);
+        if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
+        v = KALM__MUL(u, v);
+        if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
+        KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
+    }
+}
+static const kalm__ops KALM__V(table) = {
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
+    KALM__V(add_split16)
+};
+#undef KALM__V
+#undef KALM__VT
+#undef KALM__INTERLEAVED
+#undef KALM__VF
+#undef KALM__W
+#undef KALM__LOAD
+#undef KALM__STORE
+#undef KALM__SET
+#undef KALM__ADD
+#undef KALM__SUB
+#undef KALM__MUL
+#undef KALM__MIN
+#undef KALM__MAX
+#undef KALM__SCALE2
+#undef KALM__BITS
+#undef KALM__SUM
+#undef KALM__HMAX
+#undef KALM__HADAMARD
+#undef KALM__BELOW
+#undef KALM__STORE8
+#undef KALM__STORE16
+#undef KALM__SHIFT
+#undef KALM__WHOLE
+#undef KALM__REST
+#undef KALM__FOR_ALL
+#undef KALM__NEAREST
+#undef KALM__PARTS
+#undef KALM__TOTAL
+#undef KALM__ZERO
+#undef KALM__QUANTISED
+#endif
+
 /* ---- begin src/embedding.h ---- */
 /* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
    tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
@@ -6965,8 +5851,6 @@ static const kalm__ops KALM__V(table) = {
                  +-------------------+--------------------------------+
                  nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
                  matrices, kalm__q4_codebook */
-#ifndef KALM__EMBEDDING_H
-#define KALM__EMBEDDING_H
 
 
 #define KALM__EMBEDDING_BLOCK 32u
@@ -7019,13 +5903,9 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_
     }
 }
 
-#endif
-/* ---- end src/embedding.h ---- */
 /* ---- begin src/kernels_scalar.h ---- */
 /* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
    vectors. Written to be read; nothing here is tuned. */
-#ifndef KALM__KERNELS_SCALAR_H
-#define KALM__KERNELS_SCALAR_H
 
 
 /* Rows packed for quantised types: float scale [rows] rounded up to 64 bytes, then int16 [rows][cols32]; for float types: float
@@ -7192,8 +6072,6 @@ static const kalm__kernels kalm__kernels_scalar = {
     "scalar", &kalm__table_scalar, { NULL, NULL, NULL, NULL, NULL, NULL }, NULL, NULL
 };
 
-#endif
-/* ---- end src/kernels_scalar.h ---- */
 /* ---- begin src/kernels_tiles.h ---- */
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
    tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
@@ -7203,11 +6081,9 @@ static const kalm__kernels kalm__kernels_scalar = {
    of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
    step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
    KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
-#ifndef KALM__KERNELS_TILES_H
-#define KALM__KERNELS_TILES_H
 
 
-/* ---- what a set says of itself ------------------------------------------------------------------------------------- */
+/* ---- what a set says of itself ---- */
 
 /* What every tile of a call needs. */
 typedef struct kalm__tile_job {
@@ -7260,7 +6136,7 @@ typedef struct kalm__tiles {
     const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
 } kalm__tiles;
 
-/* ---- tiles --------------------------------------------------------------------------------------------------------- */
+/* ---- tiles ---- */
 
 /* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */
 KALM__INLINE size_t kalm__tile_rows(size_t rows, size_t r, size_t step, size_t most)
@@ -7309,7 +6185,7 @@ KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size
     return kalm__mul(t->two ? 2 : 1, bytes);
 }
 
-/* ---- packing ------------------------------------------------------------------------------------------------------- */
+/* ---- packing ---- */
 
 /* Tile by tile, four rows at a time. split, inverse [rows], high [rows][KALM__SPLIT16_COLS]: for split16 rows; else NULL. */
 KALM__FN void kalm__pack_tiles(const kalm__tiles *t, const kalm__block *b, size_t row0, size_t n, const float *x, size_t stride,
@@ -7359,7 +6235,7 @@ KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t 
     else kalm__pack_split16_scalar(b.acts, b.rows, x, stride, inverse, b.cols);
 }
 
-/* ---- products ------------------------------------------------------------------------------------------------------ */
+/* ---- products ---- */
 
 /* Direct tiles get their weights from memory, and ask for them this many bytes ahead: a page, which hardware does not look
    beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
@@ -7474,7 +6350,7 @@ KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w
     kalm__matmul(k, &m);
 }
 
-/* ---- what tiles are written with ------------------------------------------------------------------------------------- */
+/* ---- what tiles are written with ---- */
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
 KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
@@ -7504,8 +6380,14 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 #define KALM__REP_11(each) KALM__REP_10(each) each(10)
 #define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
-#endif
-/* ---- end src/kernels_tiles.h ---- */
+/* KALM__TILES_n(a, b): a1b, a2b, ... anb, the tiles of 1 to n rows */
+#define KALM__TILES_1(a, b) a##1##b
+#define KALM__TILES_2(a, b) KALM__TILES_1(a, b), a##2##b
+#define KALM__TILES_3(a, b) KALM__TILES_2(a, b), a##3##b
+#define KALM__TILES_4(a, b) KALM__TILES_3(a, b), a##4##b
+#define KALM__TILES_6(a, b) KALM__TILES_4(a, b), a##5##b, a##6##b
+#define KALM__TILES_12(a, b) KALM__TILES_6(a, b), a##7##b, a##8##b, a##9##b, a##10##b, a##11##b, a##12##b
+
 /* ---- begin src/kernels_avx2.h ---- */
 /* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
 
@@ -7518,8 +6400,6 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
    (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
    in kernels_avx512.h.
    In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
-#ifndef KALM__KERNELS_AVX2_H
-#define KALM__KERNELS_AVX2_H
 
 
 #if KALM__X86
@@ -7530,7 +6410,7 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 
 enum { KALM__256_TILE = 6, KALM__256_DIRECT = 3 };
 
-/* ---- activations --------------------------------------------------------------------------------------- */
+/* ---- activations ---- */
 
 /* Eight floats at x + k, zeros behind cols, which is not read. */
 KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
@@ -7690,7 +6570,7 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
     }
 }
 
-/* ---- results ------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 /* Eight outputs from `first` on, of which those below job->outputs are written. */
 KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
@@ -7709,7 +6589,7 @@ KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r,
     kalm__write_256(job, r, first, _mm256_mul_ps(v, _mm256_set1_ps(job->row_scale[r])));
 }
 
-/* ---- int16 tiles --------------------------------------------------------------------------------- */
+/* ---- int16 tiles ---- */
 
 KALM__256 KALM__INLINE __m256i kalm__broadcast4_256(const unsigned char *p)
 {
@@ -7764,8 +6644,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
-    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
-    kalm__int16_6x1_avx2
+    KALM__TILES_6(kalm__int16_, x1_avx2)
 };
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
@@ -7802,7 +6681,7 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
-static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { KALM__TILES_3(kalm__q8_, x1_avx2) };
 
 /* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
 KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
@@ -7823,7 +6702,7 @@ KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t line
     }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
+/* ---- q4 ---- */
 
 /* 32 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
 KALM__256 KALM__INLINE __m256i kalm__q4_bytes_256(__m256i nibbles, __m256i codebook, __m256i twice)
@@ -7862,7 +6741,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
     }
 }
 
-/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
+/* ---- float tiles: one fma chain an output, along all inputs ---- */
 
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
 #define KALM__256_FSTEP(r) \
@@ -7889,8 +6768,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
-    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
-    kalm__f32_6x1_avx2
+    KALM__TILES_6(kalm__f32_, x1_avx2)
 };
 
 KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
@@ -7908,7 +6786,7 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
         }
 }
 
-/* ---- the set --------------------------------------------------------------------------------------------- */
+/* ---- the set ---- */
 
 static const kalm__tiles kalm__tiles_f32_avx2 = {
     KALM__256_TILE, 1, 0,                                   /* most, even, direct */
@@ -7935,7 +6813,7 @@ static const kalm__kernels kalm__kernels_avx2 = {
     NULL, NULL
 };
 
-/* ---- avxvnni ------------------------------------------------------------------------------------------- */
+/* ---- avxvnni ---- */
 
 #if KALM__HAVE_AVXVNNI
 
@@ -8101,13 +6979,11 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
-    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
+    KALM__TILES_6(kalm__int16_, x1_avxvnni)
 };
 
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
-    kalm__q8_6x1_avxvnni
+    KALM__TILES_6(kalm__q8_, x1_avxvnni)
 };
 
 enum { KALM__VNNI_DIRECT = 2 };
@@ -8133,8 +7009,6 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 #endif
 
 #endif
-#endif
-/* ---- end src/kernels_avx2.h ---- */
 /* ---- begin src/kernels_avx512.h ---- */
 /* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
 
@@ -8142,8 +7016,6 @@ static const kalm__kernels kalm__kernels_avxvnni = {
    accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
    A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
    multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
-#ifndef KALM__KERNELS_AVX512_H
-#define KALM__KERNELS_AVX512_H
 
 
 #if KALM__HAVE_AVX512
@@ -8165,7 +7037,7 @@ enum {
     KALM__512_DIRECT = 4
 };
 
-/* ---- activations --------------------------------------------------------------------------------------- */
+/* ---- activations ---- */
 
 /* Mask of the floats of a vector that begins at k and are inside cols. */
 KALM__512 KALM__INLINE __mmask16 kalm__inside_512(size_t k, size_t cols)
@@ -8333,7 +7205,7 @@ KALM__512 KALM__FN void kalm__pack_floats_avx512(const kalm__four_rows *f)
     }
 }
 
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+/* ---- q8 tiles ---- */
 
 KALM__512 KALM__INLINE __m512i kalm__broadcast4_512(const unsigned char *p)
 {
@@ -8483,14 +7355,12 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
 
 static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
-      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
-      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { KALM__TILES_12(kalm__q8_, x1_avx512) },
     { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
 
-/* ---- the high bytes of a split16 row ----------------------------------------------------------------------- */
+/* ---- the high bytes of a split16 row ---- */
 
 /* Eight panels at a time, so that their sums do not wait for each other; what is left one by one. */
 #define KALM__512_HIGH_ZERO(i) __m512i c##i = _mm512_setzero_si512();
@@ -8530,7 +7400,7 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
     return 1;
 }
 
-/* ---- q16 tiles: vpdpwssd, two products of int16 in each dword ------------------------------------------- */
+/* ---- q16 tiles: vpdpwssd, two products of int16 in each dword ---- */
 
 KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i w)
 {
@@ -8585,13 +7455,11 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
-    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
-      kalm__int16_6x1_avx512 },
-    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
-      kalm__int16_6x2_avx512 }
+    { KALM__TILES_6(kalm__int16_, x1_avx512) },
+    { KALM__TILES_6(kalm__int16_, x2_avx512) }
 };
 
-/* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
+/* ---- float tiles: one fma chain an output, along all inputs ---- */
 
 KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
 {
@@ -8641,12 +7509,8 @@ KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 
 static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
-      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
-      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
-    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
-      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
-      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+    { KALM__TILES_12(kalm__f32_, x1_avx512) },
+    { KALM__TILES_12(kalm__f32_, x2_avx512) }
 };
 
 KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)
@@ -8664,7 +7528,7 @@ KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *pane
         }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
+/* ---- q4 ---- */
 
 /* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
    blocks.h. */
@@ -8697,7 +7561,7 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
     }
 }
 
-/* ---- the set --------------------------------------------------------------------------------------------- */
+/* ---- the set ---- */
 
 static const kalm__tiles kalm__tiles_f32_avx512 = {
     KALM__512_TILE, 1, 0,                                   /* most, even, direct */
@@ -8729,8 +7593,6 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 #endif
 
 #endif
-#endif
-/* ---- end src/kernels_avx512.h ---- */
 /* ---- begin src/kernels_avx512bf16.h ---- */
 /* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
    multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
@@ -8742,8 +7604,6 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
    adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
 
    A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
-#ifndef KALM__KERNELS_AVX512BF16_H
-#define KALM__KERNELS_AVX512BF16_H
 
 
 #if KALM__HAVE_AVX512BF16
@@ -8836,10 +7696,8 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
-    { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
-      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
-    { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
-      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
+    { KALM__TILES_6(kalm__bf16_, x1_avx512bf16) },
+    { KALM__TILES_6(kalm__bf16_, x2_avx512bf16) }
 };
 
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
@@ -8857,8 +7715,6 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 };
 
 #endif
-#endif
-/* ---- end src/kernels_avx512bf16.h ---- */
 /* ---- begin src/kernels_neon.h ---- */
 /* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
 
@@ -8871,8 +7727,6 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
    them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
    sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
    hides the intrinsics. */
-#ifndef KALM__KERNELS_NEON_H
-#define KALM__KERNELS_NEON_H
 
 
 #if KALM__NEON
@@ -8940,7 +7794,7 @@ enum {
     KALM__MM_DIRECT = 3                /* tiles that i8mm leaves to sdot */
 };
 
-/* ---- activations --------------------------------------------------------------------------------------- */
+/* ---- activations ---- */
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
 KALM__INLINE float32x4_t kalm__load_neon(const float *x, size_t k, size_t cols)
@@ -9116,7 +7970,7 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
     return 1;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 /* Row r of a tile, 16 outputs, of which those below job->outputs are written. */
 KALM__INLINE void kalm__write_neon(const kalm__tile_job *job, size_t r, float32x4_t a, float32x4_t b, float32x4_t c,
@@ -9145,7 +7999,7 @@ KALM__INLINE void kalm__store_neon(const kalm__tile_job *job, size_t r, int32x4_
 
 KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s8((const int8_t *)p); }
 
-/* ---- plain tiles --------------------------------------------------------------------------------------- */
+/* ---- plain tiles ---- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
 /* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
@@ -9199,13 +8053,13 @@ KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
 #endif
 
 static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
-    kalm__q8_1x1_neon, kalm__q8_2x1_neon
+    KALM__TILES_2(kalm__q8_, x1_neon)
 #if KALM__NEON64
     , kalm__q8_3x1_neon, kalm__q8_4x1_neon
 #endif
 };
 
-/* ---- int16 tiles: smlal, 4 multiply-adds an instruction on every machine ------------------------------ */
+/* ---- int16 tiles: smlal, 4 multiply-adds an instruction on every machine ---- */
 
 #define KALM__WMLA_low(acc, w, lane) acc = vmlal_lane_s16(acc, vget_low_s16(w), x, lane);
 #if KALM__NEON64
@@ -9254,13 +8108,13 @@ KALM__NEON_INT16_TILE(4, 1,
 #endif
 
 static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
-    kalm__int16_1x1_neon, kalm__int16_2x1_neon
+    KALM__TILES_2(kalm__int16_, x1_neon)
 #if KALM__NEON64
     , kalm__int16_3x1_neon, kalm__int16_4x1_neon
 #endif
 };
 
-/* ---- sdot tiles ---------------------------------------------------------------------------------------- */
+/* ---- sdot tiles ---- */
 
 #if KALM__HAVE_DOT
 
@@ -9326,12 +8180,12 @@ KALM__DOT_TILE_OF(6, 2,
     KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
 
 static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
-    kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
+    KALM__TILES_6(kalm__q8_, x1_dot)
 };
 
 #endif
 
-/* ---- smmla tiles --------------------------------------------------------------------------------------- */
+/* ---- smmla tiles ---- */
 
 #if KALM__HAVE_MM
 
@@ -9416,7 +8270,7 @@ KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t lines, unsigned 
 }
 #endif
 
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
+/* ---- q4 ---- */
 
 /* 16 nibbles in bytes: codebook entries times their outputs' multipliers; vrshrn is the rounding blocks.h asks for. */
 KALM__INLINE void kalm__q4_bytes_neon(unsigned char *out, uint8x16_t nibbles, int8x16_t codebook, int8x16_t m)
@@ -9458,7 +8312,7 @@ KALM__FN void kalm__unpack_q4_neon(uint32_t type, const void *panel, size_t cols
     }
 }
 
-/* ---- float tiles --------------------------------------------------------------------------------------- */
+/* ---- float tiles ---- */
 
 KALM__INLINE float32x4_t kalm__fma_neon(float32x4_t acc, float32x4_t x, float32x4_t w)
 {
@@ -9495,7 +8349,7 @@ KALM__NEON_FTILE_OF(3) KALM__NEON_FTILE_OF(4) KALM__NEON_FTILE_OF(5) KALM__NEON_
 #endif
 
 static const kalm__tile_fn kalm__f32_tiles_neon[KALM__NEON_FTILE] = {
-    kalm__f32_1x1_neon, kalm__f32_2x1_neon
+    KALM__TILES_2(kalm__f32_, x1_neon)
 #if KALM__NEON64
     , kalm__f32_3x1_neon, kalm__f32_4x1_neon, kalm__f32_5x1_neon, kalm__f32_6x1_neon
 #endif
@@ -9520,7 +8374,7 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
         }
 }
 
-/* ---- the sets -------------------------------------------------------------------------------------------- */
+/* ---- the sets ---- */
 
 static const kalm__tiles kalm__tiles_f32_neon = {
     KALM__NEON_FTILE, 0, 0,                                 /* most, even, direct */
@@ -9578,8 +8432,6 @@ static const kalm__kernels kalm__kernels_i8mm = {
 #endif
 
 #endif
-#endif
-/* ---- end src/kernels_neon.h ---- */
 /* ---- begin src/kernels_wasm.h ---- */
 /* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
 
@@ -9587,8 +8439,6 @@ static const kalm__kernels kalm__kernels_i8mm = {
    are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
    Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
-#ifndef KALM__KERNELS_WASM_H
-#define KALM__KERNELS_WASM_H
 
 
 #if KALM__WASM
@@ -9597,7 +8447,7 @@ static const kalm__kernels kalm__kernels_i8mm = {
 
 enum { KALM__WASM_TILE = 2, KALM__WASM_DIRECT = 1 };
 
-/* ---- activations --------------------------------------------------------------------------------------- */
+/* ---- activations ---- */
 
 /* Four floats at x + k, zeros behind cols, which is not read. */
 KALM__INLINE v128_t kalm__load_wasm(const float *x, size_t k, size_t cols)
@@ -9670,7 +8520,7 @@ KALM__FN void kalm__pack_floats_wasm(const kalm__four_rows *f)
     }
 }
 
-/* ---- results ------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 KALM__INLINE void kalm__write_wasm(const kalm__tile_job *job, size_t r, v128_t a, v128_t b, v128_t c, v128_t d)
 {
@@ -9695,7 +8545,7 @@ KALM__INLINE void kalm__store_wasm(const kalm__tile_job *job, size_t r, v128_t a
                      kalm__scaled_wasm(c, job->scale + 8, s), kalm__scaled_wasm(d, job->scale + 12, s));
 }
 
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+/* ---- q8 tiles ---- */
 
 KALM__INLINE v128_t kalm__dot16_wasm(v128_t acc, v128_t x, v128_t w)
 {
@@ -9773,7 +8623,7 @@ KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t lines, unsigne
         }
 }
 
-/* ---- q4 ------------------------------------------------------------------------------------------------ */
+/* ---- q4 ---- */
 
 /* 16 nibbles in bytes: codebook entries times their outputs' multipliers, rounded (see blocks.h). */
 KALM__INLINE v128_t kalm__q4_bytes_wasm(v128_t nibbles, v128_t codebook, v128_t m)
@@ -9807,7 +8657,7 @@ KALM__FN void kalm__unpack_q4_wasm(uint32_t type, const void *panel, size_t cols
     }
 }
 
-/* ---- float tiles --------------------------------------------------------------------------------------- */
+/* ---- float tiles ---- */
 
 KALM__INLINE v128_t kalm__multiply_add_wasm(v128_t acc, v128_t x, v128_t w)
 {
@@ -9855,11 +8705,11 @@ KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t co
         for (k = 0; k < 16 * cols; k++) v[k] = kalm__from_f16(half[k]);
 }
 
-/* ---- the set --------------------------------------------------------------------------------------------- */
+/* ---- the set ---- */
 
 static const kalm__tile_fn kalm__q8_tiles_wasm[KALM__WASM_DIRECT] = { kalm__q8_1x1_wasm };
-static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { kalm__int16_1x1_wasm, kalm__int16_2x1_wasm };
-static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { kalm__f32_1x1_wasm, kalm__f32_2x1_wasm };
+static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES_2(kalm__int16_, x1_wasm) };
+static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasm) };
 
 static const kalm__tiles kalm__tiles_f32_wasm = {
     KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
@@ -9887,8 +8737,6 @@ static const kalm__kernels kalm__kernels_wasm = {
 };
 
 #endif
-#endif
-/* ---- end src/kernels_wasm.h ---- */
 /* ---- begin src/kernels_wasm_relaxed.h ---- */
 /* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
    "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
@@ -9913,8 +8761,6 @@ static const kalm__kernels kalm__kernels_wasm = {
    hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
    matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
    compiled natively: 93 and 221. */
-#ifndef KALM__KERNELS_WASM_RELAXED_H
-#define KALM__KERNELS_WASM_RELAXED_H
 
 
 #if KALM__WASM_RELAXED
@@ -9922,7 +8768,7 @@ static const kalm__kernels kalm__kernels_wasm = {
 /* rows of a tile of bytes: accumulators for 32 registers, for 16 */
 enum { KALM__WASM_DOT_ROWS = 4, KALM__WASM_VNNI_ROWS = 2 };
 
-/* ---- float tiles --------------------------------------------------------------------------------------- */
+/* ---- float tiles ---- */
 
 KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
 {
@@ -9954,7 +8800,7 @@ KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
     }
 KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
-static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { kalm__f32_1x1_wasmfma, kalm__f32_2x1_wasmfma };
+static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
     KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
     KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
@@ -9968,7 +8814,7 @@ static const kalm__kernels kalm__kernels_wasmfma = {
     NULL, NULL
 };
 
-/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ------------------------------------------------ */
+/* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ---- */
 
 /* Rows into a tile, with their signs or + 128. high: the rows are split16, and these are their high bytes: rounded where the low
    ones have a sign. */
@@ -10002,7 +8848,7 @@ KALM__FN void kalm__pack_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_by
 KALM__FN void kalm__split_signed_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 1, f->high); }
 KALM__FN void kalm__split_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_bytes_wasm(f, 0, f->high); }
 
-/* ---- q8 tiles ------------------------------------------------------------------------------------------ */
+/* ---- q8 tiles ---- */
 
 /* Does the instruction, here and now, multiply as it was when it was tried? One more product onto a sum that is there, of the
    bytes in which engines differ. job->sum: bytes are without a sign. */
@@ -10080,7 +8926,7 @@ KALM__WASM_DOT_TILE(3, , KALM__REP_3(KALM__WASM_DOT))
 KALM__WASM_DOT_TILE(4, KALM__WASM_FOUR, KALM__REP_4(KALM__WASM_DOT_OF4))
 
 static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
-    kalm__q8_1x1_relaxed, kalm__q8_2x1_relaxed, kalm__q8_3x1_relaxed, kalm__q8_4x1_relaxed
+    KALM__TILES_4(kalm__q8_, x1_relaxed)
 };
 
 /* High bytes have seven bits: here the instruction is exact as it is promised. */
@@ -10105,7 +8951,7 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
     return 1;
 }
 
-/* ---- the sets -------------------------------------------------------------------------------------------- */
+/* ---- the sets ---- */
 
 #define KALM__RELAXED_SET(name, most, sums, sign) \
     static const kalm__tiles kalm__tiles_q8_##name = { \
@@ -10125,13 +8971,9 @@ KALM__RELAXED_SET(wasmvnni8, KALM__WASM_VNNI_ROWS, 0, signed)
 KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 1, unsigned)
 
 #endif
-#endif
-/* ---- end src/kernels_wasm_relaxed.h ---- */
 /* ---- begin src/kernel_sets.h ---- */
 /* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
    by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
-#ifndef KALM__KERNEL_SETS_H
-#define KALM__KERNEL_SETS_H
 
 
 typedef struct kalm__set_entry {
@@ -10193,15 +9035,11 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
     return NULL;
 }
 
-#endif
-/* ---- end src/kernel_sets.h ---- */
 
 /* Products among threads, and attention. */
 /* ---- begin src/matmul.h ---- */
 /* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
    the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
-#ifndef KALM__MATMUL_H
-#define KALM__MATMUL_H
 
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
@@ -10252,7 +9090,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
     *n = kalm__min(c->row_step, c->rows - *row);
 }
 
-/* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
+/* ---- y = x W^T ---- */
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
@@ -10337,7 +9175,7 @@ KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const 
     kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, kalm__linear_task);
 }
 
-/* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
+/* ---- h = gelu(x gate^T) * (x up^T) ---- */
 
 /* Rows done at a time: two tiles of GEGLU_ROWS x 64 floats stay in the second-level cache. */
 enum { KALM__GEGLU_ROWS = 256 + KALM__MAX_RESIDUAL };
@@ -10375,18 +9213,14 @@ KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, cons
     kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, kalm__geglu_task);
 }
 
-/* ---- packing rows ------------------------------------------------------------------------------------------------ */
+/* ---- packing rows ---- */
 
 /* Rows that a task prepares and packs at once. */
 enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 
-#endif
-/* ---- end src/matmul.h ---- */
 /* ---- begin src/rotary.h ---- */
 /* rotary.h - cosines and sines of rotary positions. Position p = 64 a + b is the rotation by 64 a after that by b, so two
    short tables, computed in double precision, serve any position: 64 + positions / 64 rows instead of one a position. */
-#ifndef KALM__ROTARY_H
-#define KALM__ROTARY_H
 
 
 #define KALM__ROTARY_FINE 64u
@@ -10433,8 +9267,6 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
               r->head_dim / 2);
 }
 
-#endif
-/* ---- end src/rotary.h ---- */
 /* ---- begin src/keys.h ---- */
 /* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys and
    then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a matrix
@@ -10444,8 +9276,6 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
    in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at ratio 4 /
    32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 /
    .9933; encoder: no difference. */
-#ifndef KALM__KEYS_H
-#define KALM__KEYS_H
 
 
 enum { KALM__KEY_STEP = 32 };          /* capacities are multiples of it: the q8 kernels take 32 values at a time */
@@ -10502,7 +9332,7 @@ KALM__FN size_t kalm__key_bytes(const kalm__heads *h, size_t capacity)
     return kalm__mul(kalm__key_layout(h, capacity).size, h->kv_heads);
 }
 
-/* ---- putting keys in --------------------------------------------------------------------------------------------- */
+/* ---- putting keys in ---- */
 
 KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t first, size_t n,
                                      const float *k, const float *v, size_t stride)
@@ -10624,8 +9454,6 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
     }
 }
 
-#endif
-/* ---- end src/keys.h ---- */
 /* ---- begin src/attention.h ---- */
 /* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
    ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
@@ -10641,8 +9469,6 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
    A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
    nothing. */
-#ifndef KALM__ATTENTION_H
-#define KALM__ATTENTION_H
 
 
 enum {
@@ -10860,15 +9686,11 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
                            b <= low && !a->cross.count, b + KALM__KEY_BLOCK >= high);
 }
 
-#endif
-/* ---- end src/attention.h ---- */
 
 /* The network: from an open file to rows and margins. */
 /* ---- begin src/modelfile.h ---- */
 /* modelfile.h - opens a .kalm file: checks everything that format.h promises against the file's own size, reads the
    shape, and binds each tensor to its place in the mapping. After this part nobody looks at offsets again. */
-#ifndef KALM__MODELFILE_H
-#define KALM__MODELFILE_H
 
 
 typedef struct kalm__section {
@@ -11234,12 +10056,8 @@ KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/modelfile.h ---- */
 /* ---- begin src/model.h ---- */
 /* model.h - an open model: the file, its layers, its texts. Immutable once open, so any number of contexts share it. */
-#ifndef KALM__MODEL_H
-#define KALM__MODEL_H
 
 
 struct kalm_model {
@@ -11293,8 +10111,6 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/model.h ---- */
 /* ---- begin src/state.h ---- */
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
    keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the
@@ -11306,8 +10122,6 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
    Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
    choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
    prompt's tokens included. Each state keeps its own copy of both. */
-#ifndef KALM__STATE_H
-#define KALM__STATE_H
 
 
 /* What a state is found by: all that its size and content depend on, beside the model and the kernel set, which belong to the
@@ -11512,13 +10326,9 @@ KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data,
     return kalm__hash_end(&h);
 }
 
-#endif
-/* ---- end src/state.h ---- */
 /* ---- begin src/context.h ---- */
 /* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
    context is made; the plan that hands the pieces out also tells the size beforehand. */
-#ifndef KALM__CONTEXT_H
-#define KALM__CONTEXT_H
 
 
 enum {
@@ -11776,8 +10586,6 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/context.h ---- */
 /* ---- begin src/layer.h ---- */
 /* layer.h - one transformer layer over a batch of sequences, the same code for encoder and decoder (docs/MODEL.md):
 
@@ -11789,8 +10597,6 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
    (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
 
    A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
-#ifndef KALM__LAYER_H
-#define KALM__LAYER_H
 
 
 struct kalm__layer_run;
@@ -11856,7 +10662,7 @@ KALM__FN void kalm__place_keys(const kalm__layer_run *r)
     }
 }
 
-/* ---- steps ---------------------------------------------------------------------------------------------------------- */
+/* ---- steps ---- */
 
 typedef struct kalm__step_task {
     const kalm__layer_run *run;
@@ -11973,7 +10779,7 @@ KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
     }
 }
 
-/* ---- keys and values ----------------------------------------------------------------------------------------------- */
+/* ---- keys and values ---- */
 
 typedef struct kalm__rows_task {
     const kalm__layer_run *run;
@@ -12030,7 +10836,7 @@ KALM__FN void kalm__layer_keys(const kalm__layer_run *r, size_t seqs)
     for (i = 0; i < seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].self);
 }
 
-/* ---- queries and attention -------------------------------------------------------------------------------------------- */
+/* ---- queries and attention ---- */
 
 typedef struct kalm__query_task {
     const kalm__layer_run *run;
@@ -12148,7 +10954,7 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
     kalm__parallel(&r->c->pool, tasks, kalm__attention_task, &work);
 }
 
-/* ---- the rest of the layer -------------------------------------------------------------------------------------------- */
+/* ---- the rest of the layer ---- */
 
 /* Rows of the next chunk when `left` are left: chunks of equal size, since a short last one would use the kernels badly. */
 KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
@@ -12204,7 +11010,7 @@ KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
     }
 }
 
-/* ---- tokens into rows ------------------------------------------------------------------------------------------------ */
+/* ---- tokens into rows ---- */
 
 /* x [hidden_size] = embedding[id] * sqrt(hidden_size); the end-of-image token has a vector of its own, unscaled. id is in the
    vocabulary. */
@@ -12221,8 +11027,6 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
     for (i = 0; i < hidden_size; i++) x[i] *= scale;
 }
 
-#endif
-/* ---- end src/layer.h ---- */
 /* ---- begin src/documents.h ---- */
 /* documents.h - an encoded document is its bytes: how they lie, how rows are written and read, what is checked when they
    come back from a stranger. Knows nothing of how rows are computed or used.
@@ -12240,8 +11044,6 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
      bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
    All of these numbers are finite. */
-#ifndef KALM__DOCUMENTS_H
-#define KALM__DOCUMENTS_H
 
 
 #define KALM__DOC_HEADER 64u
@@ -12449,12 +11251,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/documents.h ---- */
 /* ---- begin src/encoder.h ---- */
 /* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
-#ifndef KALM__ENCODER_H
-#define KALM__ENCODER_H
 
 
 /* One call of the caller's: how it wants things done, how far it is, and how it numbers the documents at hand. */
@@ -12602,8 +11400,6 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/encoder.h ---- */
 /* ---- begin src/decoder.h ---- */
 /* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the margin.
    In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one softmax
@@ -12614,8 +11410,6 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 
    Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
    which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
-#ifndef KALM__DECODER_H
-#define KALM__DECODER_H
 
 
 /* A batch at work. memory.seqs has a sequence for each document: `item` is its place in docs. */
@@ -12632,7 +11426,7 @@ typedef struct kalm__decoding {
     size_t        second, in_all;      /* rows in acts_doc before the second plane, and in all */
 } kalm__decoding;
 
-/* ---- document rows ----------------------------------------------------------------------------------------------------- */
+/* ---- document rows ---- */
 
 /* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
    sequences, each starting at cross.count rows behind the one before. */
@@ -12738,7 +11532,7 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
     for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 }
 
-/* ---- the first layer and the last -------------------------------------------------------------------------------------- */
+/* ---- the first layer and the last ---- */
 
 KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
 {
@@ -12824,7 +11618,7 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
     return finite;
 }
 
-/* ---- states ---------------------------------------------------------------------------------------------------------- */
+/* ---- states ---- */
 
 /* Bytes of a state's data before layer `layer`: for each, the keys and values of the document's rows, then the prefix's. */
 KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t rows, size_t prefix)
@@ -12851,7 +11645,7 @@ KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, k
     return kept;
 }
 
-/* ---- the forward passes ------------------------------------------------------------------------------------------------ */
+/* ---- the forward passes ---- */
 
 /* From nothing. Afterwards x[i] is the residual stream of the last token of sequence i. */
 KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_error *err)
@@ -12933,13 +11727,9 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
     return result;
 }
 
-#endif
-/* ---- end src/decoder.h ---- */
 /* ---- begin src/scoring.h ---- */
 /* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins become
    scores. The forward passes themselves stand in decoder.h. */
-#ifndef KALM__SCORING_H
-#define KALM__SCORING_H
 
 
 /* What the decoder reads: instruction and query as tokens. */
@@ -12950,7 +11740,7 @@ typedef struct kalm__prompt {
     uint32_t       cut;                /* KALM_CUT_QUERY or 0 */
 } kalm__prompt;
 
-/* ---- a batch ------------------------------------------------------------------------------------------------------------- */
+/* ---- a batch ---- */
 
 KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int32_t *ids, size_t first, size_t tokens,
                                    const kalm_doc *const *docs, int warm)
@@ -13018,7 +11808,7 @@ KALM__FN kalm_result kalm__score_cold(kalm_context *c, const kalm__prompt *promp
     return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
 
-/* ---- with states ------------------------------------------------------------------------------------------------------- */
+/* ---- with states ---- */
 
 /* What the state of a document and of a prompt's first `prefix` tokens is found by. */
 KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
@@ -13091,7 +11881,7 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
     return r;
 }
 
-/* ---- all documents of a call -------------------------------------------------------------------------------------------- */
+/* ---- all documents of a call ---- */
 
 /* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
    documents fit the context. */
@@ -13110,13 +11900,9 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *promp
     return r;
 }
 
-#endif
-/* ---- end src/scoring.h ---- */
 /* ---- begin src/rerank.h ---- */
 /* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
    API: encode many texts, score many documents, or both. */
-#ifndef KALM__RERANK_H
-#define KALM__RERANK_H
 
 
 KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, kalm_error *err)
@@ -13267,7 +12053,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
     return r;
 }
 
-/* ---- encode ---------------------------------------------------------------------------------------------------------- */
+/* ---- encode ---- */
 
 /* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
 typedef struct kalm__passages {
@@ -13306,12 +12092,12 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s,
     b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
-        size_t room = c->rows - b.rows, n = 0, used;
+        size_t room = c->rows - b.rows, n = 0, taken;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
         r = kalm__passage_ids(c, s, job, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
-        used = kalm__min(n, c->max_doc);
-        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
+        taken = kalm__min(n, c->max_doc);
+        if (taken > room || !kalm__batch_add(&b, taken, 0, *next)) break;
         m->seqs[b.seqs - 1].tokens = n;
         ++*next;
     }
@@ -13338,7 +12124,7 @@ KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, 
     return r;
 }
 
-/* ---- score ----------------------------------------------------------------------------------------------------------- */
+/* ---- score ---- */
 
 KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *const *docs, size_t count, kalm_error *err)
 {
@@ -13355,12 +12141,8 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
     return KALM_OK;
 }
 
-#endif
-/* ---- end src/rerank.h ---- */
 /* ---- begin src/public.h ---- */
 /* public.h - the functions of api.h up to documents: check what the caller gave, then call the part that does the work. */
-#ifndef KALM__PUBLIC_H
-#define KALM__PUBLIC_H
 
 
 #ifdef __cplusplus
@@ -13384,7 +12166,7 @@ KALM_API const char *kalm_kernels(size_t i)
     return k ? k->name : NULL;
 }
 
-/* ---- model ------------------------------------------------------------------------------------------------------- */
+/* ---- model ---- */
 
 #ifndef KALM_NO_STDIO
 KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err)
@@ -13461,7 +12243,7 @@ KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
     return kalm__file_verify(&model->file, err);
 }
 
-/* ---- tokenizer --------------------------------------------------------------------------------------------------- */
+/* ---- tokenizer ---- */
 
 KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags, int32_t *ids, size_t capacity,
                                    size_t *count, kalm_error *err)
@@ -13500,7 +12282,7 @@ KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id)
     return model && model->file.has_tokenizer ? kalm__token_bytes(&model->file.tokenizer, id) : none;
 }
 
-/* ---- context ----------------------------------------------------------------------------------------------------- */
+/* ---- context ---- */
 
 KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config, kalm_context **ctx, kalm_error *err)
 {
@@ -13532,7 +12314,7 @@ KALM_API void kalm_context_free(kalm_context *ctx)
     kalm__release(&alloc, ctx->block, ctx->block_size);
 }
 
-/* ---- documents --------------------------------------------------------------------------------------------------- */
+/* ---- documents ---- */
 
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
                                  kalm_doc **docs, kalm_error *err)
@@ -13688,12 +12470,8 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 }
 #endif
 
-#endif
-/* ---- end src/public.h ---- */
 /* ---- begin src/public_rerank.h ---- */
 /* public_rerank.h - the functions of api.h that score: reranking, the best few, what the cache keeps, sorting. */
-#ifndef KALM__PUBLIC_RERANK_H
-#define KALM__PUBLIC_RERANK_H
 
 
 #ifdef __cplusplus
@@ -14009,8 +12787,6 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count)
 }
 #endif
 
-#endif
-/* ---- end src/public_rerank.h ---- */
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
@@ -14036,4 +12812,3 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
-/* ---- end src/license.h ---- */

@@ -1,19 +1,62 @@
 # amalgamate.awk - expand the spine into one header, which goes to standard output:
 #     awk -f src/amalgamate.awk src/kalm_rerank_in.h > kalm_rerank.h
-# Each quoted #include (its # in column 1) is replaced by the file between two banners, where it is met first; a
-# *_template.h each time. All else passes as it is, comments too. The output depends on the sources alone.
+# Each quoted #include (its # in column 1) is replaced by a banner and the file, where it is met first; a
+# *_template.h each time, but with its comments only where it is met first. Include guards are left out, since no part is met
+# twice. All else passes as it is, comments too. The output depends on the sources alone.
 
 function folder(path)
 {
     return sub(/[^\/]*$/, "", path) ? path : ""
 }
 
-function expand(path, depth,    line, name, n)
+# A line of a template met again: what is left of it without comments. No string of a template has the signs of one.
+function bare(line,    at, end, left)
+{
+    for (left = ""; ; line = substr(line, end + 2)) {
+        if (!inside) {
+            at = index(line, "/*")
+            if (!at) break
+            left = left substr(line, 1, at - 1)
+            line = substr(line, at + 2)
+            inside = 1
+        }
+        end = index(line, "*/")
+        if (!end) { line = ""; break }
+        inside = 0
+    }
+    line = left line
+    sub(/[ \t]+$/, "", line)
+    return line
+}
+
+# The guard of a part: KALM__NAME_H, the #endif that ends it being the last line of the file.
+function guard_of(path)
+{
+    sub(/.*\//, "", path)
+    sub(/\.h$/, "", path)
+    return "KALM__" toupper(path) "_H"
+}
+
+function expand(path, depth,    line, name, n, again, guard, last, held)
 {
     if (depth > 20) fail(path ": includes itself")
+    again = met[path]++
+    guard = guard_of(path)
     for (n = 0; (status = (getline line < path)) > 0; n++) {
         sub(/\r$/, "", line)
+        if (again && (line = bare(line)) == "") continue
+        if (line == "#ifndef " guard || line == "#define " guard) {
+            guarded[path]++
+            continue
+        }
+        if (held) { print last; held = 0 }
+        if (guarded[path] == 2 && line == "#endif") {          # the last one is the guard's
+            last = line
+            held = 1
+            continue
+        }
         if (line !~ /^#[ \t]*include[ \t]*"/) {
+            if (line ~ /^\/\* ---- .*-----/) sub(/-----+ \*\/$/, "---- */", line)       # rules need not reach the margin
             print line
             continue
         }
@@ -26,7 +69,6 @@ function expand(path, depth,    line, name, n)
         done[name] = 1
         print "/* ---- begin " name " ---- */"
         expand(name, depth + 1)
-        print "/* ---- end " name " ---- */"
     }
     if (status < 0) fail("cannot read " path)
     if (n == 0) fail(path " is empty")

@@ -28,7 +28,6 @@ enum {
     KALM__CPU_AVX2       = 1,          /* with FMA and F16C: every AVX2 machine but one early VIA has them     */
     KALM__CPU_AVXVNNI    = 2,          /* vpdpbusd on ymm, VEX encoded                                         */
     KALM__CPU_AVX512VNNI = 4,          /* with F, BW, DQ, VL                                                   */
-    KALM__CPU_AMX        = 8,          /* tiles and int8; on Linux the process must still ask for them         */
     KALM__CPU_NEON       = 16,
     KALM__CPU_DOTPROD    = 32,
     KALM__CPU_I8MM       = 64,
@@ -65,7 +64,7 @@ KALM__FN uint32_t kalm__xcr0(void)
 
 KALM__FN unsigned kalm__cpu_features(void)
 {
-    uint32_t r[4], leaf1, leaf7b, leaf7c, leaf7d, saved, leaves;
+    uint32_t r[4], leaf1, leaf7b, leaf7c, saved, leaves;
     unsigned found = 0;
     kalm__cpuid(0, 0, r);
     leaves = r[0];
@@ -75,7 +74,7 @@ KALM__FN unsigned kalm__cpu_features(void)
     if (!(leaf1 >> 27 & 1)) return 0;                       /* OSXSAVE */
     saved = kalm__xcr0();
     kalm__cpuid(7, 0, r);
-    leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
+    leaf7b = r[1], leaf7c = r[2];
     if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
         uint32_t leaf71a = 0;
         if (r[0] >= 1) {                                    /* subleaves */
@@ -91,7 +90,6 @@ KALM__FN unsigned kalm__cpu_features(void)
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
             found |= KALM__CPU_AVXVNNI;
 #  endif
-            if ((saved & 0x60000u) == 0x60000u && (leaf7d >> 24 & 3) == 3) found |= KALM__CPU_AMX;
         }
     }
     return found;
@@ -153,9 +151,10 @@ KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
 #  endif
 }
 
-/* Tried: the largest pairs tell vpdpbusd from pmaddubsw, which saturates; a negative byte tells sdot from both. Whether a
-   signed product is ARM's, the sign of its NaN says: x86's is set. Only speed depends on these answers (kernels_wasm_relaxed.h
-   looks again at what it computes). */
+/* WebAssembly does not tell its processor, so two products are tried. Sums of pairs that 16 bits cannot hold tell vpdpbusd from
+   pmaddubsw, which saturates them; a negative byte tells sdot from both. Whether a signed product is ARM's or x86's, the sign of
+   a NaN that the processor makes says: x86 sets it. Only speed depends on these answers (kernels_wasm_relaxed.h checks what it
+   computes). */
 KALM__FN unsigned kalm__cpu_features(void)
 {
 #  if defined(KALM__ALL_DOTS)          /* tests */

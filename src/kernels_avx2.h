@@ -257,8 +257,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
-    kalm__int16_1x1_avx2, kalm__int16_2x1_avx2, kalm__int16_3x1_avx2, kalm__int16_4x1_avx2, kalm__int16_5x1_avx2,
-    kalm__int16_6x1_avx2
+    KALM__TILES_6(kalm__int16_, x1_avx2)
 };
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
@@ -295,7 +294,7 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
     }
 KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 
-static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { kalm__q8_1x1_avx2, kalm__q8_2x1_avx2, kalm__q8_3x1_avx2 };
+static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { KALM__TILES_3(kalm__q8_, x1_avx2) };
 
 /* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
 KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
@@ -382,8 +381,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
-    kalm__f32_1x1_avx2, kalm__f32_2x1_avx2, kalm__f32_3x1_avx2, kalm__f32_4x1_avx2, kalm__f32_5x1_avx2,
-    kalm__f32_6x1_avx2
+    KALM__TILES_6(kalm__f32_, x1_avx2)
 };
 
 KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel, size_t cols, void *out)
@@ -594,13 +592,11 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__int16_1x1_avxvnni, kalm__int16_2x1_avxvnni, kalm__int16_3x1_avxvnni, kalm__int16_4x1_avxvnni,
-    kalm__int16_5x1_avxvnni, kalm__int16_6x1_avxvnni
+    KALM__TILES_6(kalm__int16_, x1_avxvnni)
 };
 
 static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
-    kalm__q8_1x1_avxvnni, kalm__q8_2x1_avxvnni, kalm__q8_3x1_avxvnni, kalm__q8_4x1_avxvnni, kalm__q8_5x1_avxvnni,
-    kalm__q8_6x1_avxvnni
+    KALM__TILES_6(kalm__q8_, x1_avxvnni)
 };
 
 enum { KALM__VNNI_DIRECT = 2 };

@@ -348,9 +348,7 @@ KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
 KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
 
 static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__q8_1x1_avx512, kalm__q8_2x1_avx512, kalm__q8_3x1_avx512, kalm__q8_4x1_avx512, kalm__q8_5x1_avx512,
-      kalm__q8_6x1_avx512, kalm__q8_7x1_avx512, kalm__q8_8x1_avx512, kalm__q8_9x1_avx512, kalm__q8_10x1_avx512,
-      kalm__q8_11x1_avx512, kalm__q8_12x1_avx512 },
+    { KALM__TILES_12(kalm__q8_, x1_avx512) },
     { NULL, NULL, NULL, NULL, kalm__q8_5x2_avx512, kalm__q8_6x2_avx512, kalm__q8_7x2_avx512, kalm__q8_8x2_avx512,
       kalm__q8_9x2_avx512, kalm__q8_10x2_avx512, kalm__q8_11x2_avx512, kalm__q8_12x2_avx512 }
 };
@@ -450,10 +448,8 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
-    { kalm__int16_1x1_avx512, kalm__int16_2x1_avx512, kalm__int16_3x1_avx512, kalm__int16_4x1_avx512, kalm__int16_5x1_avx512,
-      kalm__int16_6x1_avx512 },
-    { kalm__int16_1x2_avx512, kalm__int16_2x2_avx512, kalm__int16_3x2_avx512, kalm__int16_4x2_avx512, kalm__int16_5x2_avx512,
-      kalm__int16_6x2_avx512 }
+    { KALM__TILES_6(kalm__int16_, x1_avx512) },
+    { KALM__TILES_6(kalm__int16_, x2_avx512) }
 };
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
@@ -506,12 +502,8 @@ KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 
 static const kalm__tile_fn kalm__f32_tiles_avx512[2][KALM__512_TILE] = {
-    { kalm__f32_1x1_avx512, kalm__f32_2x1_avx512, kalm__f32_3x1_avx512, kalm__f32_4x1_avx512, kalm__f32_5x1_avx512,
-      kalm__f32_6x1_avx512, kalm__f32_7x1_avx512, kalm__f32_8x1_avx512, kalm__f32_9x1_avx512, kalm__f32_10x1_avx512,
-      kalm__f32_11x1_avx512, kalm__f32_12x1_avx512 },
-    { kalm__f32_1x2_avx512, kalm__f32_2x2_avx512, kalm__f32_3x2_avx512, kalm__f32_4x2_avx512, kalm__f32_5x2_avx512,
-      kalm__f32_6x2_avx512, kalm__f32_7x2_avx512, kalm__f32_8x2_avx512, kalm__f32_9x2_avx512, kalm__f32_10x2_avx512,
-      kalm__f32_11x2_avx512, kalm__f32_12x2_avx512 }
+    { KALM__TILES_12(kalm__f32_, x1_avx512) },
+    { KALM__TILES_12(kalm__f32_, x2_avx512) }
 };
 
 KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *panel, size_t cols, void *out)

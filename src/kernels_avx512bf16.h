@@ -103,10 +103,8 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
-    { kalm__bf16_1x1_avx512bf16, kalm__bf16_2x1_avx512bf16, kalm__bf16_3x1_avx512bf16, kalm__bf16_4x1_avx512bf16,
-      kalm__bf16_5x1_avx512bf16, kalm__bf16_6x1_avx512bf16 },
-    { kalm__bf16_1x2_avx512bf16, kalm__bf16_2x2_avx512bf16, kalm__bf16_3x2_avx512bf16, kalm__bf16_4x2_avx512bf16,
-      kalm__bf16_5x2_avx512bf16, kalm__bf16_6x2_avx512bf16 }
+    { KALM__TILES_6(kalm__bf16_, x1_avx512bf16) },
+    { KALM__TILES_6(kalm__bf16_, x2_avx512bf16) }
 };
 
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */

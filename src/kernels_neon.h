@@ -339,7 +339,7 @@ KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
 #endif
 
 static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
-    kalm__q8_1x1_neon, kalm__q8_2x1_neon
+    KALM__TILES_2(kalm__q8_, x1_neon)
 #if KALM__NEON64
     , kalm__q8_3x1_neon, kalm__q8_4x1_neon
 #endif
@@ -394,7 +394,7 @@ KALM__NEON_INT16_TILE(4, 1,
 #endif
 
 static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
-    kalm__int16_1x1_neon, kalm__int16_2x1_neon
+    KALM__TILES_2(kalm__int16_, x1_neon)
 #if KALM__NEON64
     , kalm__int16_3x1_neon, kalm__int16_4x1_neon
 #endif
@@ -466,7 +466,7 @@ KALM__DOT_TILE_OF(6, 2,
     KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
 
 static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
-    kalm__q8_1x1_dot, kalm__q8_2x1_dot, kalm__q8_3x1_dot, kalm__q8_4x1_dot, kalm__q8_5x1_dot, kalm__q8_6x1_dot
+    KALM__TILES_6(kalm__q8_, x1_dot)
 };
 
 #endif
@@ -635,7 +635,7 @@ KALM__NEON_FTILE_OF(3) KALM__NEON_FTILE_OF(4) KALM__NEON_FTILE_OF(5) KALM__NEON_
 #endif
 
 static const kalm__tile_fn kalm__f32_tiles_neon[KALM__NEON_FTILE] = {
-    kalm__f32_1x1_neon, kalm__f32_2x1_neon
+    KALM__TILES_2(kalm__f32_, x1_neon)
 #if KALM__NEON64
     , kalm__f32_3x1_neon, kalm__f32_4x1_neon, kalm__f32_5x1_neon, kalm__f32_6x1_neon
 #endif

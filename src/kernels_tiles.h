@@ -309,4 +309,12 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 #define KALM__REP_11(each) KALM__REP_10(each) each(10)
 #define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
+/* KALM__TILES_n(a, b): a1b, a2b, ... anb, the tiles of 1 to n rows */
+#define KALM__TILES_1(a, b) a##1##b
+#define KALM__TILES_2(a, b) KALM__TILES_1(a, b), a##2##b
+#define KALM__TILES_3(a, b) KALM__TILES_2(a, b), a##3##b
+#define KALM__TILES_4(a, b) KALM__TILES_3(a, b), a##4##b
+#define KALM__TILES_6(a, b) KALM__TILES_4(a, b), a##5##b, a##6##b
+#define KALM__TILES_12(a, b) KALM__TILES_6(a, b), a##7##b, a##8##b, a##9##b, a##10##b, a##11##b, a##12##b
+
 #endif

@@ -277,8 +277,8 @@ KALM__FN void kalm__unpack_half_wasm(uint32_t type, const void *panel, size_t co
 /* ---- the set --------------------------------------------------------------------------------------------- */
 
 static const kalm__tile_fn kalm__q8_tiles_wasm[KALM__WASM_DIRECT] = { kalm__q8_1x1_wasm };
-static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { kalm__int16_1x1_wasm, kalm__int16_2x1_wasm };
-static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { kalm__f32_1x1_wasm, kalm__f32_2x1_wasm };
+static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES_2(kalm__int16_, x1_wasm) };
+static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasm) };
 
 static const kalm__tiles kalm__tiles_f32_wasm = {
     KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */

@@ -64,7 +64,7 @@ KALM__INLINE v128_t kalm__fma_wasm(v128_t acc, v128_t x, v128_t w)
     }
 KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
-static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { kalm__f32_1x1_wasmfma, kalm__f32_2x1_wasmfma };
+static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
     KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
     KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
@@ -190,7 +190,7 @@ KALM__WASM_DOT_TILE(3, , KALM__REP_3(KALM__WASM_DOT))
 KALM__WASM_DOT_TILE(4, KALM__WASM_FOUR, KALM__REP_4(KALM__WASM_DOT_OF4))
 
 static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
-    kalm__q8_1x1_relaxed, kalm__q8_2x1_relaxed, kalm__q8_3x1_relaxed, kalm__q8_4x1_relaxed
+    KALM__TILES_4(kalm__q8_, x1_relaxed)
 };
 
 /* High bytes have seven bits: here the instruction is exact as it is promised. */

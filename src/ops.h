@@ -184,7 +184,7 @@ KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x,
         return a; \
     }
 
-/* ---- AVX2, AVX-512 ------------------------------------------------------------------------------------------------- */
+/* ---- AVX2 ------------------------------------------------------------------------------------------------------------ */
 
 #if KALM__X86
 
@@ -255,59 +255,6 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__STORE8(p, v) \
     _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
 #define KALM__STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
-#include "ops_template.h"
-
-#if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
-KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
-KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
-KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
-KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
-{
-    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
-}
-KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
-{
-    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
-    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
-}
-/* A product with 1 or -1 is exact: here fusing changes nothing. */
-KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
-{
-    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
-    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
-    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
-    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
-    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
-    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
-}
-#define KALM__V(name) kalm__##name##_avx512
-#define KALM__INTERLEAVED kalm__interleave_avx2
-#define KALM__VF __m512
-#define KALM__W 16
-#define KALM__LOAD(p) _mm512_loadu_ps(p)
-#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
-#define KALM__SET(x) _mm512_set1_ps(x)
-#define KALM__ADD(a, b) kalm__add_avx512(a, b)
-#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
-#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
-#define KALM__MIN(a, b) _mm512_min_ps(a, b)
-#define KALM__MAX(a, b) _mm512_max_ps(a, b)
-#define KALM__SCALE2(v, m) \
-    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
-#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
-#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
-#define KALM__SUM(a) kalm__sum_avx512(a)
-#define KALM__HMAX(a) kalm__hmax_avx512(a)
-#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
-#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
-#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
-#include "ops_template.h"
-#endif
 #endif /* KALM__X86 */
 
 /* ---- NEON ---------------------------------------------------------------------------------------------------------- */
@@ -367,7 +314,6 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__HADAMARD(a) kalm__lanes_neon(a)
 #define KALM__STORE8(p, v) kalm__store8_neon(p, v)
 #define KALM__STORE16(p, v) vst1_s16(p, vmovn_s32(vcvtq_s32_f32(v)))
-#include "ops_template.h"
 #endif
 
 /* ---- WebAssembly --------------------------------------------------------------------------------------------------- */
@@ -420,6 +366,64 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__HADAMARD(a) kalm__lanes_wasm(a)
 #define KALM__STORE8(p, v) wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(kalm__int16_wasm(v), kalm__int16_wasm(v)), 0)
 #define KALM__STORE16(p, v) wasm_v128_store64_lane(p, kalm__int16_wasm(v), 0)
+#endif
+
+/* What the target has of these: none, or one. */
+#ifdef KALM__VF
+#include "ops_template.h"
+#endif
+
+/* ---- AVX-512 ---------------------------------------------------------------------------------------------------------- */
+
+#if KALM__HAVE_AVX512
+#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
+KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
+KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
+KALM__VT KALM__INLINE float kalm__sum_avx512(__m512 v)
+{
+    return kalm__sum_avx2(kalm__add_avx2(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
+{
+    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+/* A product with 1 or -1 is exact: here fusing changes nothing. */
+KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
+{
+    const __m512 flip1 = _mm512_setr_ps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512 flip2 = _mm512_setr_ps(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512 flip4 = _mm512_setr_ps(1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1);
+    const __m512 flip8 = _mm512_setr_ps(1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1);
+    v = _mm512_fmadd_ps(v, flip1, _mm512_permute_ps(v, 0xb1));
+    v = _mm512_fmadd_ps(v, flip2, _mm512_permute_ps(v, 0x4e));
+    v = _mm512_fmadd_ps(v, flip4, _mm512_shuffle_f32x4(v, v, 0xb1));
+    return _mm512_fmadd_ps(v, flip8, _mm512_shuffle_f32x4(v, v, 0x4e));
+}
+#define KALM__V(name) kalm__##name##_avx512
+#define KALM__INTERLEAVED kalm__interleave_avx2
+#define KALM__VF __m512
+#define KALM__W 16
+#define KALM__LOAD(p) _mm512_loadu_ps(p)
+#define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
+#define KALM__SET(x) _mm512_set1_ps(x)
+#define KALM__ADD(a, b) kalm__add_avx512(a, b)
+#define KALM__SUB(a, b) kalm__sub_avx512(a, b)
+#define KALM__MUL(a, b) kalm__mul_avx512(a, b)
+#define KALM__MIN(a, b) _mm512_min_ps(a, b)
+#define KALM__MAX(a, b) _mm512_max_ps(a, b)
+#define KALM__SCALE2(v, m) \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(m), 23)))
+#define KALM__BITS(c, v) _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(c), _mm512_castps_si512(v)))
+#define KALM__BELOW(v, l) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, l, _CMP_LT_OQ), v)
+#define KALM__SUM(a) kalm__sum_avx512(a)
+#define KALM__HMAX(a) kalm__hmax_avx512(a)
+#define KALM__HADAMARD(a) kalm__lanes_avx512(a)
+#define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
+#define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 #include "ops_template.h"
 #endif
 

@@ -51,6 +51,14 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__SHIFT KALM__SET(12582912.0f)
 #define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
+/* y[i] = formula for all i below n: whole vectors, then the rest through buffers. The formula gets the macro that makes a vector of
+   p[i] and what follows. */
+#define KALM__WHOLE(p) KALM__LOAD((p) + i)
+#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
+#define KALM__FOR_ALL(y, formula) \
+    for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
+    if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
+
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
 #if KALM__W == 16
 #  define KALM__PARTS(each) each(0) each(1)
@@ -120,28 +128,24 @@ KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, flo
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
+#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__MUL(KALM__LOAD(x + i), r), KALM__LOAD(gain + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), r),
-                                                KALM__V(load_rest)(gain + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
+#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W)
-        KALM__STORE(x + i, KALM__ADD(KALM__LOAD(x + i), KALM__MUL(KALM__MUL(KALM__LOAD(y + i), r), KALM__LOAD(gain + i))));
-    if (i < n) {
-        KALM__VF v = KALM__MUL(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), r), KALM__V(load_rest)(gain + i, n - i, 0.0f));
-        KALM__V(store_rest)(x + i, n - i, KALM__ADD(KALM__V(load_rest)(x + i, n - i, 0.0f), v));
-    }
+    size_t i;
+    KALM__FOR_ALL(x, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
@@ -190,14 +194,13 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
     KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
     return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
+#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(h + i, KALM__V(geglu_one)(KALM__LOAD(gate + i), KALM__LOAD(up + i)));
-    if (i < n)
-        KALM__V(store_rest)(h + i, n - i, KALM__V(geglu_one)(KALM__V(load_rest)(gate + i, n - i, 0.0f),
-                                                             KALM__V(load_rest)(up + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(h, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
@@ -289,24 +292,24 @@ KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, 
 #undef KALM__ZERO2
 
 /* y = y * scale + x */
+#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__ADD(KALM__MUL(KALM__LOAD(y + i), s), KALM__LOAD(x + i)));
-    if (i < n)
-        KALM__V(store_rest)(y + i, n - i, KALM__ADD(KALM__MUL(KALM__V(load_rest)(y + i, n - i, 0.0f), s),
-                                                KALM__V(load_rest)(x + i, n - i, 0.0f)));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* y = x * scale */
+#define KALM__FORMULA(at) KALM__MUL(at(x), s)
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
-    size_t i = 0;
-    for (; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, KALM__MUL(KALM__LOAD(x + i), s));
-    if (i < n) KALM__V(store_rest)(y + i, n - i, KALM__MUL(KALM__V(load_rest)(x + i, n - i, 0.0f), s));
+    size_t i;
+    KALM__FOR_ALL(y, KALM__FORMULA)
 }
+#undef KALM__FORMULA
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
    through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
@@ -436,6 +439,9 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__STORE8
 #undef KALM__STORE16
 #undef KALM__SHIFT
+#undef KALM__WHOLE
+#undef KALM__REST
+#undef KALM__FOR_ALL
 #undef KALM__NEAREST
 #undef KALM__PARTS
 #undef KALM__TOTAL

@@ -196,12 +196,12 @@ KALM__FN kalm_result kalm__encode_some(kalm_context *c, const kalm__passages *s,
     b.limit = c->rows;
     b.ids = m->ids;
     while (*next < count) {
-        size_t room = c->rows - b.rows, n = 0, used;
+        size_t room = c->rows - b.rows, n = 0, taken;
         /* a text that does not fit is tokenised again at the head of the next batch; at worst twice each */
         r = kalm__passage_ids(c, s, job, *next, m->ids + b.rows, kalm__min(room, c->max_doc), &n, err);
         if (r) return r;
-        used = kalm__min(n, c->max_doc);
-        if (used > room || !kalm__batch_add(&b, used, 0, *next)) break;
+        taken = kalm__min(n, c->max_doc);
+        if (taken > room || !kalm__batch_add(&b, taken, 0, *next)) break;
         m->seqs[b.seqs - 1].tokens = n;
         ++*next;
     }

@@ -364,8 +364,8 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
-        unsigned byte = text[pos];
-        if (begins[byte]) {
+        unsigned value = text[pos];
+        if (begins[value]) {
             size_t size;
             uint32_t id = 0;
             while (pos >= zone->end) zone++;     /* the last zone ends at n */
@@ -382,7 +382,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
                 continue;
             }
         }
-        if (byte < 0x80) pos++;
+        if (value < 0x80) pos++;
         else {
             int k = kalm__utf8(text + pos, n - pos);
             if (!normalized && (k < 0 || (t->flags & KALM__TOK_NORMAL)

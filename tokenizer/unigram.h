@@ -99,9 +99,9 @@ KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, s
 }
 
 /* A piece of `size` bytes that ends at place `end` brings the sum there to `sum`. *far is the last place that is set up. */
-KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *far, size_t end, double sum, uint32_t piece)
+KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *furthest, size_t end, double sum, uint32_t piece)
 {
-    while (*far < end) u->piece[++*far] = 0;
+    while (*furthest < end) u->piece[++*furthest] = 0;
     if (u->piece[end] && !(sum > u->best[end])) return;
     u->best[end] = u->out->t->flags & KALM__TOK_SPM ? (double)(float)sum : sum;
     u->piece[end] = piece;
@@ -122,7 +122,7 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
     const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
     uint32_t root = kalm__u32(trie), units = t->trie_units;
     int words = (t->flags & KALM__TOK_WORDS) != 0, spm = (t->flags & KALM__TOK_SPM) != 0;
-    size_t base = 0, pos = 0, far = 0; /* the last cut; where pieces begin; the last place set up, from base */
+    size_t base = 0, pos = 0, furthest = 0; /* the last cut; where pieces begin; the last place set up, from base */
     kalm_result r;
     o->after_unknown = 0;
     u->best[0] = spm ? u->sum : 0;
@@ -131,15 +131,15 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
         uint32_t node = root;
         int alone = 0;                 /* a piece is just this character */
         double here;
-        if (pos - base == far && far) {
-            u->best[0] = u->best[far];
-            kalm__unigram_flush(u, text + base, far);
+        if (pos - base == furthest && furthest) {
+            u->best[0] = u->best[furthest];
+            kalm__unigram_flush(u, text + base, furthest);
             base = pos;
-            far = 0;
+            furthest = 0;
         }
         if (words && text[pos] == ' ') u->best[0] = 0, o->after_unknown = 0;     /* far is 0: no piece passes a space */
         while (u->places < pos - base + KALM__WALK_MOST + 1)
-            if ((r = kalm__unigram_grow(u, far + 1)) != KALM_OK) return r;
+            if ((r = kalm__unigram_grow(u, furthest + 1)) != KALM_OK) return r;
         here = u->best[pos - base];
         for (i = pos; i < last;) {
             if (words && i > pos && text[i] == ' ') break;
@@ -148,13 +148,13 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
             if (node & 0x100) {
                 uint32_t value = kalm__trie_value(trie, units, node), id = value & 0xfffff;
                 if (id >= t->tokens) continue;
-                kalm__unigram_offer(u, &far, i - base, kalm__score(scores, id) + here,
+                kalm__unigram_offer(u, &furthest, i - base, kalm__score(scores, id) + here,
                                     id | (uint32_t)(i - pos) << KALM__UNIGRAM_SIZE_AT);
                 alone |= i - pos == bytes;
             }
         }
         if (!alone)
-            kalm__unigram_offer(u, &far, pos + bytes - base,
+            kalm__unigram_offer(u, &furthest, pos + bytes - base,
                                 spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
                                 KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT);
         if ((r = kalm__meter_add(&o->meter, i - pos + 1, o->err)) != KALM_OK) return r;
