@@ -45,3 +45,10 @@ $(B)/soak: tests/soak.c $(PARTS) | $(B)/tmp
 	$(CC) $(FLAGS) $(CFLAGS) -Isrc/parts $< -o $@ $(LDFLAGS) $(LIBS)
 soak: $(B)/soak $(B)/tiny.kalm
 	$(B)/soak $(B)/tiny.kalm $(TIME)
+
+# ---- static analysis ----
+.PHONY: static
+# make static TOOL='tidy cppcheck': gcc -fanalyzer, clang --analyze, clang-tidy and cppcheck; tests/static.sh says how findings are judged
+static:
+	@mkdir -p $(B)/tmp
+	@GCC='$(GCC)' CLANG='$(FUZZ_CLANG)' sh tests/static.sh $(B) $(TOOL)
