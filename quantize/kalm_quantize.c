@@ -146,7 +146,17 @@ static uint32_t default_embedding(uint32_t weights, const kalm__checkpoint *c)
     return has == KALM__F32 ? weights : has;
 }
 
-static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err)
+/* One checkpoint on its way into one file. */
+typedef struct conversion {
+    const options    *o;
+    const char       *strings[KALM__STRINGS];
+    char             *name;            /* of the folder; owned */
+    kalm__out_section sections[KALM__SECTION_KINDS];
+    kalm__plan        p;
+    kalm__calibration texts;
+} conversion;
+
+static void conversion_begin(conversion *c, const options *o)
 {
     static const char *const prompt[KALM__STRINGS] = {      /* as the published code has them */
         "", "<Document>: ", "<bos><start_of_turn>user\n", "\n\n<Instruct>: ", "\n<Query>: ",
@@ -154,83 +164,105 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
         DEFAULT_SYSTEM,
         "Given a query, retrieve documents that answer the query."
     };
-    const char *strings[KALM__STRINGS];
-    kalm__out_section sections[KALM__SECTION_KINDS];
-    kalm__plan p;
-    kalm__calibration texts;
-    char *name = folder_name(o->input), line[200];
+    memset(c, 0, sizeof *c);
+    c->o = o;
+    c->name = folder_name(o->input);
+    memcpy(c->strings, prompt, sizeof prompt);
+    c->strings[KALM__STRING_NAME] = o->name ? o->name : c->name ? c->name : "";
+    if (o->system) c->strings[KALM__STRING_SYSTEM] = o->system;
+    if (o->instruction) c->strings[KALM__STRING_INSTRUCTION] = o->instruction;
+    kalm__checkpoint_begin(&c->p.c);
+}
+
+static void conversion_end(conversion *c)
+{
+    size_t i;
+    for (i = 0; i < KALM__SECTION_KINDS; i++) free(c->sections[i].data);
+    kalm__calibrate_end(&c->texts);
+    free(c->p.items);
+    kalm__checkpoint_end(&c->p.c);
+    free(c->name);
+}
+
+/* The tokenizer and the answer tokens; the checkpoint has been read. */
+static kalm_result convert_tokenizer(conversion *c, kalm_error *err)
+{
+    kalm__shape *m = &c->p.c.shape;
+    uint32_t yes = c->o->yes_id, no = c->o->no_id;
+    kalm_result r = read_tokenizer(c->o, &c->sections[KALM__SECTION_TOKENIZER], &yes, &no, err);
+    if (r) return r;
+    if (yes == NO_ID || no == NO_ID)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer: say --yes-id N --no-id N", kalm__shown(c->o->input));
+    if (yes >= m->vocabulary || no >= m->vocabulary || yes == no)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the answer tokens %u and %u must be two ids below %u", yes, no, m->vocabulary);
+    m->weights = c->o->weights;
+    m->yes_id = c->p.head_id[0] = yes;
+    m->no_id = c->p.head_id[1] = no;
+    return KALM_OK;
+}
+
+/* The texts of --calibrate. */
+static kalm_result convert_texts(conversion *c, kalm_error *err)
+{
+    const kalm__out_section *tokenizer = &c->sections[KALM__SECTION_TOKENIZER];
+    unsigned i;
+    kalm_result r = kalm__texts_read(&c->texts.texts, c->o->calibrate, err);
+    if (r) return r;
+    if (!tokenizer->data)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer to read the texts with: --calibrate needs one",
+                          kalm__shown(c->o->input));
+    c->texts.tokenizer = tokenizer->data;
+    c->texts.tokenizer_size = (size_t)tokenizer->size;
+    c->texts.strings = c->strings;
+    c->texts.kernels = getenv("KALM_KERNELS");     /* for tests: the file is the same */
+    for (i = 0; !c->o->quiet && i < 2; i++)
+        if (c->p.c.shape.side[i].mlp > KALM__MOMENT_BLOCK)
+            fprintf(stderr, "the %lu inputs of %s.down are calibrated in blocks of %d, for the sake of memory\n",
+                    (unsigned long)c->p.c.shape.side[i].mlp, i ? "decoder" : "encoder", KALM__MOMENT_BLOCK);
+    return KALM_OK;
+}
+
+static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err)
+{
+    conversion c;
+    char line[200];
     uint32_t embedding = o->embedding;
     uint64_t size = 0;
-    size_t i;
+    const kalm__shape *m = &c.p.c.shape;
     kalm_result r;
-    memset(&p, 0, sizeof p);
-    memset(&texts, 0, sizeof texts);
-    memset(sections, 0, sizeof sections);
-    memcpy(strings, prompt, sizeof strings);
-    strings[KALM__STRING_NAME] = o->name ? o->name : name ? name : "";
-    if (o->system) strings[KALM__STRING_SYSTEM] = o->system;
-    if (o->instruction) strings[KALM__STRING_INSTRUCTION] = o->instruction;
-    kalm__checkpoint_begin(&p.c);
-    r = kalm__checkpoint_read(&p.c, o->input, err);
+    conversion_begin(&c, o);
+    r = kalm__checkpoint_read(&c.p.c, o->input, err);
     if (!r) {
-        uint32_t yes = o->yes_id, no = o->no_id;
         cmd_progress_stage(show, "tokenizer");
-        r = read_tokenizer(o, &sections[KALM__SECTION_TOKENIZER], &yes, &no, err);
-        if (r) {
-        } else if (yes == NO_ID || no == NO_ID)
-            r = kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer: say --yes-id N --no-id N", kalm__shown(o->input));
-        else if (yes >= p.c.shape.vocabulary || no >= p.c.shape.vocabulary || yes == no)
-            r = kalm__fail(err, KALM_BAD_ARGUMENT, "the answer tokens %u and %u must be two ids below %u", yes, no,
-                           p.c.shape.vocabulary);
-        p.c.shape.weights = o->weights;
-        p.c.shape.yes_id = p.head_id[0] = yes;
-        p.c.shape.no_id = p.head_id[1] = no;
+        r = convert_tokenizer(&c, err);
     }
-    if (!r && o->calibrate) {
-        r = kalm__texts_read(&texts.texts, o->calibrate, err);
-        if (!r && !sections[KALM__SECTION_TOKENIZER].data)
-            r = kalm__fail(err, KALM_BAD_ARGUMENT, "%s has no tokenizer to read the texts with: --calibrate needs one",
-                           kalm__shown(o->input));
-        texts.tokenizer = sections[KALM__SECTION_TOKENIZER].data;
-        texts.tokenizer_size = (size_t)sections[KALM__SECTION_TOKENIZER].size;
-        texts.strings = strings;
-        texts.kernels = getenv("KALM_KERNELS");        /* for tests: the file is the same */
-        for (i = 0; !r && !o->quiet && i < 2; i++)
-            if (p.c.shape.side[i].mlp > KALM__MOMENT_BLOCK)
-                fprintf(stderr, "the %lu inputs of %s.down are calibrated in blocks of %d, for the sake of memory\n",
-                        (unsigned long)p.c.shape.side[i].mlp, i ? "decoder" : "encoder", KALM__MOMENT_BLOCK);
-    }
+    if (!r && o->calibrate) r = convert_texts(&c, err);
     if (!r) {
         snprintf(line, sizeof line, "%lu tensors in %lu file(s): %lu + %lu layers, hidden %lu, vocabulary %lu",
-                 (unsigned long)p.c.st.count, (unsigned long)p.c.st.shard_count, (unsigned long)p.c.shape.side[0].layers,
-                 (unsigned long)p.c.shape.side[1].layers, (unsigned long)p.c.shape.hidden_size,
-                 (unsigned long)p.c.shape.vocabulary);
+                 (unsigned long)c.p.c.st.count, (unsigned long)c.p.c.st.shard_count, (unsigned long)m->side[0].layers,
+                 (unsigned long)m->side[1].layers, (unsigned long)m->hidden_size, (unsigned long)m->vocabulary);
         cmd_progress_stage(show, line);
+        r = kalm__ties_resolve(&c.p.c, err);
     }
-    if (!r) r = kalm__ties_resolve(&p.c, err);
     if (!r) {
-        if (embedding == KALM__TYPES) embedding = default_embedding(o->weights, &p.c);
-        r = kalm__plan_make(&p, o->weights, embedding, err);
+        if (embedding == KALM__TYPES) embedding = default_embedding(o->weights, &c.p.c);
+        r = kalm__plan_make(&c.p, o->weights, embedding, err);
     }
-    if (!r) r = kalm__out_section_shape(&sections[KALM__SECTION_SHAPE], &p.c.shape, err);
-    if (!r) r = kalm__out_section_strings(&sections[KALM__SECTION_STRINGS], strings, err);
-    show->total = p.source_bytes;
+    if (!r) r = kalm__out_section_shape(&c.sections[KALM__SECTION_SHAPE], m, err);
+    if (!r) r = kalm__out_section_strings(&c.sections[KALM__SECTION_STRINGS], c.strings, err);
+    show->total = c.p.source_bytes;
     kalm__catch_signals();             /* from here on there is a file to remove; before, the command just ends */
 #ifdef SIGPIPE
     signal(SIGPIPE, kalm__on_signal);  /* nobody reads what is said: end in order */
 #endif
-    if (!r) r = kalm__write_file(&p, sections, o->calibrate ? &texts : NULL, o->output, o->threads, show, &size, err);
+    if (!r) r = kalm__write_file(&c.p, c.sections, o->calibrate ? &c.texts : NULL, o->output, o->threads, show, &size, err);
     cmd_progress_clear(show);
     if (!r && !o->quiet) {
         double passed = kalm__now() - show->begun;
         fprintf(stderr, "%s: %.1f MB (weights %s, embedding %s) from %.1f MB in %.1f s\n", o->output, (double)size / 1e6,
-                kalm__type_name(o->weights), kalm__type_name(embedding), (double)p.source_bytes / 1e6, passed);
+                kalm__type_name(o->weights), kalm__type_name(embedding), (double)c.p.source_bytes / 1e6, passed);
     }
-    for (i = 0; i < KALM__SECTION_KINDS; i++) free(sections[i].data);
-    kalm__calibrate_end(&texts);
-    free(p.items);
-    kalm__checkpoint_end(&p.c);
-    free(name);
+    conversion_end(&c);
     return r;
 }
 

@@ -56,6 +56,7 @@ typedef struct kalm__streamer {
     float         *scale;
     int32_t       *sum;
     size_t         lot_bytes;          /* most of a lot */
+    unsigned       current;            /* which of `out` the next lot is coded to */
 } kalm__streamer;
 
 enum { KALM__LOT_BYTES = 8 << 20 };
@@ -92,80 +93,94 @@ KALM__FN kalm_result kalm__streamer_begin(kalm__streamer *s, const kalm__plan *p
     return KALM_OK;
 }
 
+/* The last lot of a tensor of `units` units: behind `size` bytes of data come the scales and sums of a quantised matrix, then
+   zeros. Returns the bytes of it all, a multiple of 64. */
+KALM__FN size_t kalm__stream_tail(const kalm__streamer *s, const kalm__item *it, unsigned char *out, size_t size)
+{
+    size_t tail = it->t.scale ? it->units * KALM__PANEL : 0, k;
+    for (k = 0; k < tail; k++) {
+        kalm__put_f32(out + size + 4 * k, s->scale[k]);
+        kalm__put_u32(out + size + 4 * (tail + k), (uint32_t)s->sum[k]);
+    }
+    size += tail * 8;
+    memset(out + size, 0, (64 - size % 64) % 64);
+    return kalm__round_up(size, 64);
+}
+
+/* One tensor, lot by lot; b->lot.it and b->lot.moments are set. While a lot is coded, the one before it is written. */
+KALM__FN kalm_result kalm__stream_item(kalm__streamer *s, const kalm__plan *p, kalm__item *it, kalm__lot_job *b,
+                                       const char *name, cmd_progress *show, kalm_error *err)
+{
+    size_t each = kalm__unit_bytes(it), most = kalm__min(s->crew.lot_units, kalm__max(1, s->lot_bytes / each)), first, k, n;
+    kalm__loss loss = { 0, 0 };
+    b->lot.stride = each;
+    for (first = 0; first < it->units; first += n) {
+        n = kalm__min(most, it->units - first);
+        b->lot.first = first;
+        b->lot.out = s->out[s->current];
+        if (kalm__interrupted) return kalm__fail(err, KALM_CANCELLED, "interrupted");
+        kalm__parallel(&s->crew.pool, n + 1, kalm__lot_task, b);
+        if (b->w->result) {
+            if (err) *err = b->w->err;
+            return b->w->result;
+        }
+        for (k = 0; k < n; k++) {      /* in the order of the rows: the sums do not depend on the threads */
+            if (s->crew.results[k].state) return kalm__unit_fail(p, it, &s->crew.results[k], err);
+            loss.change += s->crew.results[k].loss.change;
+            loss.weight += s->crew.results[k].loss.weight;
+        }
+        b->w->pending = b->lot.out;
+        b->w->pending_size = first + n < it->units ? n * each
+                             : kalm__stream_tail(s, it, b->lot.out, (size_t)(it->t.size - (uint64_t)first * each));
+        s->current = !s->current;
+        show->done += it->what == KALM__ITEM_HEAD ? 0 : it->from->size * n / it->units;
+        cmd_progress_bytes(show, name);
+    }
+    it->t.error = loss.weight > 0 ? (float)sqrt(loss.change / loss.weight) : 0;
+    return KALM_OK;
+}
+
+/* Run the calibration texts through the layer whose first matrix is called `name`. */
+KALM__FN kalm_result kalm__stream_texts(kalm__calibration *texts, const kalm__item *it, const char *name, cmd_progress *show,
+                                        kalm_error *err)
+{
+    char what[48];
+    snprintf(what, sizeof what, "texts through %.*s", (int)strlen(name) - 2, name);      /* without ".q" */
+    cmd_progress_stage(show, what);
+    cmd_progress_bytes(show, what);
+    return kalm__calibrate_layer(texts, it->t.kind / 32, it->t.layer, err);
+}
+
 /* Every tensor of the plan, in its order, to w; fills in the tensors' errors. texts: NULL where none are given. */
 KALM__FN kalm_result kalm__stream(kalm__streamer *s, kalm__plan *p, kalm__calibration *texts, kalm__output *w, cmd_progress *show,
-                              kalm_error *err)
+                                  kalm_error *err)
 {
-    size_t i, u, k;
-    unsigned current = 0;
+    static const char *const stages[4] = { "vectors", "layers of the encoder", "layers of the decoder", "embedding" };
+    size_t i;
     int stage = -1;
     kalm__lot_job b;
+    kalm_result r = KALM_OK;
     memset(&b, 0, sizeof b);
     b.w = w;
     b.lot.p = p;
     b.lot.crew = &s->crew;
     b.lot.scale = s->scale;
     b.lot.sum = s->sum;
-    for (i = 0; i < p->count; i++) {
+    for (i = 0; i < p->count && !r; i++) {
         kalm__item *it = &p->items[i];
-        kalm__loss loss = { 0, 0 };
         char name[32];
-        size_t each = kalm__unit_bytes(it), lot_units = kalm__min(s->crew.lot_units, kalm__max(1, s->lot_bytes / each));
         int now = it->what == KALM__ITEM_MATRIX ? 1 + (int)(it->t.kind / 32) : it->what == KALM__ITEM_TABLE ? 3 : 0;
-        static const char *const stages[4] = { "vectors", "layers of the encoder", "layers of the decoder", "embedding" };
         kalm__tensor_name(name, it->t.kind, it->t.layer);
         if (now != stage) cmd_progress_stage(show, stages[stage = now]);
         b.lot.it = it;
-        b.lot.stride = each;
         b.lot.moments = NULL;
         if (texts && it->what == KALM__ITEM_MATRIX) {
-            if (it->t.kind % 32 == KALM__T_Q) {
-                char what[48];
-                kalm_result r;
-                snprintf(what, sizeof what, "texts through %.*s", (int)strlen(name) - 2, name);    /* without ".q" */
-                cmd_progress_stage(show, what);
-                cmd_progress_bytes(show, what);
-                r = kalm__calibrate_layer(texts, it->t.kind / 32, it->t.layer, err);
-                if (r) return r;
-            }
+            if (it->t.kind % 32 == KALM__T_Q) r = kalm__stream_texts(texts, it, name, show, err);
             b.lot.moments = kalm__calibrate_moments(texts, it->t.kind / 32, it->t.kind % 32);
         }
-        for (u = 0; u < it->units; u += lot_units) {
-            size_t n = kalm__min(lot_units, it->units - u), size = n * each, tail = 0;
-            b.lot.first = u;
-            b.lot.out = s->out[current];
-            if (kalm__interrupted) return kalm__fail(err, KALM_CANCELLED, "interrupted");
-            kalm__parallel(&s->crew.pool, n + 1, kalm__lot_task, &b);
-            if (w->result) {
-                if (err) *err = w->err;
-                return w->result;
-            }
-            for (k = 0; k < n; k++) {
-                if (s->crew.results[k].state) return kalm__unit_fail(p, it, &s->crew.results[k], err);
-                loss.change += s->crew.results[k].loss.change;
-                loss.weight += s->crew.results[k].loss.weight;
-            }
-            if (u + n == it->units) {
-                size = (size_t)(it->t.size - (uint64_t)u * each);
-                if (it->t.scale) {
-                    tail = it->units * KALM__PANEL;
-                    for (k = 0; k < tail; k++) {
-                        kalm__put_f32(b.lot.out + size + 4 * k, s->scale[k]);
-                        kalm__put_u32(b.lot.out + size + 4 * (tail + k), (uint32_t)s->sum[k]);
-                    }
-                    size += tail * 8;
-                }
-                memset(b.lot.out + size, 0, (64 - size % 64) % 64);
-                size = kalm__round_up(size, 64);
-            }
-            w->pending = b.lot.out;
-            w->pending_size = size;
-            current = !current;
-            show->done += it->what == KALM__ITEM_HEAD ? 0 : it->from->size * n / it->units;
-            cmd_progress_bytes(show, name);
-        }
-        it->t.error = loss.weight > 0 ? (float)sqrt(loss.change / loss.weight) : 0;
+        if (!r) r = kalm__stream_item(s, p, it, &b, name, show, err);
     }
+    if (r) return r;
     kalm__output_flush(w);
     if (w->result && err) *err = w->err;
     return w->result;
