@@ -2362,8 +2362,8 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 /* Text to tokens and back. */
 /* ---- begin tokenizer/vocab.h ---- */
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
-   We call those bytes "the blob". Opening one parses, hashes and copies nothing: tokenising reads the tables where they
-   lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
+   We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
+   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
    and no algorithm.
 
    THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
@@ -2482,6 +2482,8 @@ enum {
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
+    unsigned char plain[128];          /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
+                                          byte (or the end of the text) */
     const unsigned char *part[KALM__TOK_SECTIONS];
     size_t   size[KALM__TOK_SECTIONS];           /* bytes */
     uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
@@ -2576,6 +2578,24 @@ KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned
     return KALM_OK;
 }
 
+/* Fill t->plain, from what is open. */
+KALM__FN void kalm__tokenizer_plain(kalm__tokenizer *t)
+{
+    const unsigned char *rules = t->part[KALM__SEC_RULES];
+    uint32_t unit = t->rule_units ? kalm__u32(rules) : 0, root = unit >> 10 << ((unit & 512u) >> 6), c, next;
+    for (c = 0; c < 128; c++) {
+        uint32_t at = root ^ c;
+        t->plain[c] = !t->part[KALM__SEC_FIRST][c];
+        if (at >= t->rule_units) continue;
+        unit = kalm__word(rules, at);
+        if ((unit & 0x800000ffu) != c) continue;           /* no rule begins with c */
+        if (unit & 256u) t->plain[c] = 0;                  /* one is c alone */
+        at ^= unit >> 10 << ((unit & 512u) >> 6);
+        for (next = 1; next < 128; next++)
+            if ((at ^ next) < t->rule_units && (kalm__word(rules, at ^ next) & 0x800000ffu) == next) t->plain[c] = 0;
+    }
+}
+
 /* Look at a blob of at most `size` bytes, which must stay where it is while *t is used. */
 KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
 {
@@ -2601,6 +2621,7 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
         return kalm__fail(err, KALM_BAD_VERSION,
                           "the tokenizer needs Unicode normal forms: compile with KALM_UTF8PROC and link utf8proc");
 #endif
+    kalm__tokenizer_plain(t);
     return KALM_OK;
 }
 
@@ -3129,6 +3150,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 
 
 #define KALM__UNIGRAM_PLACES 512
+#define KALM__UNIGRAM_WORST (-1e300)           /* below every sum of logarithms */
 #define KALM__UNIGRAM_UNKNOWN (1u << 31)         /* of kalm__unigram.piece */
 #define KALM__UNIGRAM_SIZE_AT 20
 
@@ -3197,18 +3219,8 @@ KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, s
         size = one >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
         if (one & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
         else kalm__ids_put(u->out, one & 0xfffff);
-        if (!size) return;             /* cannot be */
         at += size;
     }
-}
-
-/* A piece of `size` bytes that ends at place `end` brings the sum there to `sum`. *far is the last place that is set up. */
-KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *furthest, size_t end, double sum, uint32_t piece)
-{
-    while (*furthest < end) u->piece[++*furthest] = 0;
-    if (u->piece[end] && !(sum > u->best[end])) return;
-    u->best[end] = u->out->t->flags & KALM__TOK_SPM ? (double)(float)sum : sum;
-    u->piece[end] = piece;
 }
 
 /* Token `id` goes out without having been looked for. */
@@ -3218,55 +3230,87 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
     if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
+/* Where a stretch is being worked on: `base` is the last cut, and places count from there. */
+typedef struct kalm__unigram_place {
+    const unsigned char *text;
+    size_t n, base, pos, furthest;          /* furthest: the last place that is set up */
+} kalm__unigram_place;
+
+/* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
+KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum, uint32_t piece, int spm)
+{
+    int better;
+    while (*furthest < end) {
+        best[++*furthest] = KALM__UNIGRAM_WORST;
+        last[*furthest] = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;    /* stays only where scores are damaged */
+    }
+    better = sum > best[end];
+    sum = spm ? (double)(float)sum : sum;
+    best[end] = better ? sum : best[end];
+    last[end] = better ? piece : last[end];
+}
+
+/* All pieces that begin at p->pos, and the unknown token if none of them is just the character there. Gives how furthest the walk
+   went. words, spm: the flags, constants where this is called, so that each call has its own code. */
+KALM__INLINE size_t kalm__unigram_extend(kalm__unigram *u, kalm__unigram_place *p, int words, int spm)
+{
+    const kalm__tokenizer *t = u->out->t;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES], *at = p->text + p->pos;
+    uint32_t node = kalm__u32(trie), units = t->trie_units, tokens = t->tokens;
+    size_t place = p->pos - p->base, furthest = p->furthest, bytes = kalm__min(kalm__char_bytes(at), p->n - p->pos), i;
+    size_t most = kalm__min((size_t)KALM__WALK_MOST, p->n - p->pos);
+    double *best = u->best, here = best[place];
+    uint32_t *last = u->piece;
+    int alone = 0;
+    for (i = 0; i < most;) {
+        if (words && i && at[i] == ' ') break;
+        node = kalm__trie_step(trie, units, node, at[i++]);
+        if (node == KALM__TOK_NONE) break;
+        if (node & 0x100) {
+            uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
+            if (id >= tokens) continue;
+            kalm__unigram_offer(best, last, &furthest, place + i, kalm__score(scores, id) + here,
+                                id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
+            alone |= i == bytes;
+        }
+    }
+    if (!alone)
+        kalm__unigram_offer(best, last, &furthest, place + bytes,
+                            spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
+                            KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
+    p->furthest = furthest;
+    p->pos += bytes;
+    return i + 1;
+}
+
 /* Tokenise text[0 .. n), in inner form, on its own. */
 KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *text, size_t n)
 {
     kalm__ids *o = u->out;
-    const kalm__tokenizer *t = o->t;
-    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
-    uint32_t root = kalm__u32(trie), units = t->trie_units;
-    int words = (t->flags & KALM__TOK_WORDS) != 0, spm = (t->flags & KALM__TOK_SPM) != 0;
-    size_t base = 0, pos = 0, furthest = 0; /* the last cut; where pieces begin; the last place set up, from base */
+    int words = (o->t->flags & KALM__TOK_WORDS) != 0, spm = (o->t->flags & KALM__TOK_SPM) != 0;
+    kalm__unigram_place p;
     kalm_result r;
+    p.text = text, p.n = n, p.base = p.pos = p.furthest = 0;
     o->after_unknown = 0;
     u->best[0] = spm ? u->sum : 0;
-    while (pos < n) {
-        size_t bytes = kalm__min(kalm__char_bytes(text + pos), n - pos), i, last = kalm__min(n, pos + KALM__WALK_MOST);
-        uint32_t node = root;
-        int alone = 0;                 /* a piece is just this character */
-        double here;
-        if (pos - base == furthest && furthest) {
-            u->best[0] = u->best[furthest];
-            kalm__unigram_flush(u, text + base, furthest);
-            base = pos;
-            furthest = 0;
+    while (p.pos < n) {
+        size_t steps;
+        if (p.pos - p.base == p.furthest && p.furthest) {  /* no piece passes this place */
+            u->best[0] = u->best[p.furthest];
+            kalm__unigram_flush(u, text + p.base, p.furthest);
+            p.base = p.pos;
+            p.furthest = 0;
         }
-        if (words && text[pos] == ' ') u->best[0] = 0, o->after_unknown = 0;     /* far is 0: no piece passes a space */
-        while (u->places < pos - base + KALM__WALK_MOST + 1)
-            if ((r = kalm__unigram_grow(u, furthest + 1)) != KALM_OK) return r;
-        here = u->best[pos - base];
-        for (i = pos; i < last;) {
-            if (words && i > pos && text[i] == ' ') break;
-            node = kalm__trie_step(trie, units, node, text[i++]);
-            if (node == KALM__TOK_NONE) break;
-            if (node & 0x100) {
-                uint32_t value = kalm__trie_value(trie, units, node), id = value & 0xfffff;
-                if (id >= t->tokens) continue;
-                kalm__unigram_offer(u, &furthest, i - base, kalm__score(scores, id) + here,
-                                    id | (uint32_t)(i - pos) << KALM__UNIGRAM_SIZE_AT);
-                alone |= i - pos == bytes;
-            }
-        }
-        if (!alone)
-            kalm__unigram_offer(u, &furthest, pos + bytes - base,
-                                spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
-                                KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT);
-        if ((r = kalm__meter_add(&o->meter, i - pos + 1, o->err)) != KALM_OK) return r;
-        pos += bytes;
+        if (words && text[p.pos] == ' ') u->best[0] = 0, o->after_unknown = 0;   /* nor does one pass a space */
+        while (u->places < p.pos - p.base + KALM__WALK_MOST + 1)
+            if ((r = kalm__unigram_grow(u, p.furthest + 1)) != KALM_OK) return r;
+        if (spm) steps = kalm__unigram_extend(u, &p, 0, 1);
+        else steps = words ? kalm__unigram_extend(u, &p, 1, 0) : kalm__unigram_extend(u, &p, 0, 0);
+        if ((r = kalm__meter_add(&o->meter, steps, o->err)) != KALM_OK) return r;
     }
     if (n) {
-        u->sum = u->best[n - base];
-        kalm__unigram_flush(u, text + base, n - base);
+        u->sum = u->best[n - p.base];
+        kalm__unigram_flush(u, text + p.base, n - p.base);
     }
     return KALM_OK;
 }
@@ -3536,72 +3580,110 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
     return found;
 }
 
+/* How many bytes at text[0 .. n) SentencePiece's rules leave as they are: ASCII with single spaces in it, where neither a
+   rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
+KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t whole, int space)
+{
+    int trim = (t->flags & KALM__TOK_TRIM) != 0;
+    size_t i;
+    if (n > KALM__STEPS_BETWEEN) n = (size_t)KALM__STEPS_BETWEEN;
+    for (i = 0; i < n && text[i] < 0x80 && t->plain[text[i]]; i++) {
+        int is_space = text[i] == ' ';
+        if (is_space & space & trim) break;
+        space = is_space;
+    }
+    if (i && i < whole && text[i] >= 0x80) i--;      /* a rule may begin with the byte before, and this one */
+    return i;
+}
+
+/* One part of a text that normalisation treats as a whole. */
+typedef struct kalm__normal_part {
+    size_t               take, size;   /* bytes of the text; bytes that stand for them ... */
+    const unsigned char *with;         /* ... and which */
+} kalm__normal_part;
+
+/* The part at text[i]: an added token, else what a rule replaces, else a character. *steps grows by the work. */
+KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsigned char *text, size_t i, size_t n,
+                                          const kalm__zone *zone, int parse, kalm__normal_part *part, size_t *steps,
+                                          kalm_error *err)
+{
+    const char *with = NULL;
+    uint32_t id;
+    int c;
+    part->with = text + i;
+    part->take = part->size = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zone, parse, 1, &id, steps) : 0;
+    if (part->take) return KALM_OK;
+    part->take = kalm__rule_at(t, text + i, n - i, &with, steps);
+    if (part->take) {
+        size_t left = t->size[KALM__SEC_TEXTS] - (size_t)((const unsigned char *)with - t->part[KALM__SEC_TEXTS]);
+        const void *end = memchr(with, 0, kalm__min(left, (size_t)KALM__RULE_MOST + 1));
+        if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
+        part->with = (const unsigned char *)with;
+        part->size = (size_t)((const char *)end - with);
+        *steps += KALM__GROWTH_STEPS * part->size;
+        return KALM_OK;
+    }
+    c = kalm__utf8(text + i, n - i);
+    part->take = part->size = (size_t)(c < 0 ? -c : c);
+    if (c < 0) {
+        part->with = (const unsigned char *)"\xef\xbf\xbd";
+        part->size = 3;
+    }
+    return KALM_OK;
+}
+
+/* Bytes behind what is there, every U+2581 as a space where the vocabulary escapes spaces. */
+KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *bytes, size_t n, int escape, kalm_error *err)
+{
+    kalm_result r = kalm__buffer_room(out, n, err);
+    size_t k;
+    if (r) return r;
+    if (!escape || !memchr(bytes, 0xe2, n)) {
+        memcpy(out->data + out->size, bytes, n);
+        out->size += n;
+        return KALM_OK;
+    }
+    for (k = 0; k < n;)
+        if (kalm__is_escaped_space(bytes + k, n - k)) {
+            out->data[out->size++] = ' ';
+            k += 3;
+        } else out->data[out->size++] = bytes[k++];
+    return KALM_OK;
+}
+
 /* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
 KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
                                          size_t zone_count, int parse, kalm__buffer *out, kalm__meter *meter,
                                          kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
+    int prefix = (t->flags & KALM__TOK_PREFIX) != 0, suffix = (t->flags & KALM__TOK_SUFFIX) != 0;
     int begun = 0, after_space = trim;
-    const char *last = (const char *)t->part[KALM__SEC_TEXTS] + t->size[KALM__SEC_TEXTS];
     size_t i = 0, z = 0;
     kalm_result r;
     while (i < n) {
-        const unsigned char *from = text + i;
-        const char *with = NULL;
-        size_t take, size, k, steps = 1;
-        uint32_t id;
+        kalm__normal_part part;
+        size_t steps = 1;
         while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
-        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id, &steps) : 0;
-        size = take;
-        if (!take) {
-            take = kalm__rule_at(t, text + i, n - i, &with, &steps);
-            if (take) {
-                const void *end = memchr(with, 0, kalm__min((size_t)(last - with), (size_t)KALM__RULE_MOST + 1));
-                if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
-                from = (const unsigned char *)with;
-                size = (size_t)((const char *)end - with);
-                steps += KALM__GROWTH_STEPS * size;
-            } else {
-                int c = kalm__utf8(text + i, n - i);
-                take = size = (size_t)(c < 0 ? -c : c);
-                if (c < 0) {
-                    from = (const unsigned char *)"\xef\xbf\xbd";
-                    size = 3;
-                }
-            }
-        }
+        part.with = text + i;
+        part.take = part.size = begun ? kalm__plain_bytes(t, text + i, kalm__min(zones[z].end, n) - i, n - i, after_space) : 0;
+        steps += part.take;
+        if (!part.take && (r = kalm__normal_part_at(t, text, i, n, zones + z, parse, &part, &steps, err)) != KALM_OK) return r;
         if ((r = kalm__meter_add(meter, steps, err)) != KALM_OK) return r;
+        i += part.take;
         if (!begun) {                  /* spaces before the first other thing go without a trace */
-            if (trim && size == 1 && *from == ' ') {
-                i += take;
-                continue;
-            }
+            if (trim && part.size == 1 && *part.with == ' ') continue;
             begun = 1;
-            r = kalm__buffer_room(out, 1, err);
-            if (r) return r;
-            if ((t->flags & KALM__TOK_PREFIX) && !(t->flags & KALM__TOK_SUFFIX)) out->data[out->size++] = ' ';
+            if (prefix && !suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
         }
-        while (after_space && size && *from == ' ') from++, size--;
-        if (size) {
-            after_space = trim && from[size - 1] == ' ';
-            r = kalm__buffer_room(out, size, err);
-            if (r) return r;
-            for (k = 0; k < size;)
-                if (escape && kalm__is_escaped_space(from + k, size - k)) {
-                    out->data[out->size++] = ' ';
-                    k += 3;
-                } else out->data[out->size++] = from[k++];
-        }
-        i += take;
+        while (after_space && part.size && *part.with == ' ') part.with++, part.size--;
+        if (!part.size) continue;
+        after_space = trim && part.with[part.size - 1] == ' ';
+        if ((r = kalm__put_inner(out, part.with, part.size, escape, err)) != KALM_OK) return r;
     }
     if (begun) {
         while (trim && out->size && out->data[out->size - 1] == ' ') out->size--;
-        if ((t->flags & KALM__TOK_PREFIX) && (t->flags & KALM__TOK_SUFFIX)) {
-            r = kalm__buffer_room(out, 1, err);
-            if (r) return r;
-            out->data[out->size++] = ' ';
-        }
+        if (prefix && suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
     }
     for (; z < zone_count; z++) zones[z].end = out->size;
     for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);

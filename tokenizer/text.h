@@ -232,72 +232,110 @@ KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *tex
     return found;
 }
 
+/* How many bytes at text[0 .. n) SentencePiece's rules leave as they are: ASCII with single spaces in it, where neither a
+   rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
+KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t whole, int space)
+{
+    int trim = (t->flags & KALM__TOK_TRIM) != 0;
+    size_t i;
+    if (n > KALM__STEPS_BETWEEN) n = (size_t)KALM__STEPS_BETWEEN;
+    for (i = 0; i < n && text[i] < 0x80 && t->plain[text[i]]; i++) {
+        int is_space = text[i] == ' ';
+        if (is_space & space & trim) break;
+        space = is_space;
+    }
+    if (i && i < whole && text[i] >= 0x80) i--;      /* a rule may begin with the byte before, and this one */
+    return i;
+}
+
+/* One part of a text that normalisation treats as a whole. */
+typedef struct kalm__normal_part {
+    size_t               take, size;   /* bytes of the text; bytes that stand for them ... */
+    const unsigned char *with;         /* ... and which */
+} kalm__normal_part;
+
+/* The part at text[i]: an added token, else what a rule replaces, else a character. *steps grows by the work. */
+KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsigned char *text, size_t i, size_t n,
+                                          const kalm__zone *zone, int parse, kalm__normal_part *part, size_t *steps,
+                                          kalm_error *err)
+{
+    const char *with = NULL;
+    uint32_t id;
+    int c;
+    part->with = text + i;
+    part->take = part->size = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zone, parse, 1, &id, steps) : 0;
+    if (part->take) return KALM_OK;
+    part->take = kalm__rule_at(t, text + i, n - i, &with, steps);
+    if (part->take) {
+        size_t left = t->size[KALM__SEC_TEXTS] - (size_t)((const unsigned char *)with - t->part[KALM__SEC_TEXTS]);
+        const void *end = memchr(with, 0, kalm__min(left, (size_t)KALM__RULE_MOST + 1));
+        if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
+        part->with = (const unsigned char *)with;
+        part->size = (size_t)((const char *)end - with);
+        *steps += KALM__GROWTH_STEPS * part->size;
+        return KALM_OK;
+    }
+    c = kalm__utf8(text + i, n - i);
+    part->take = part->size = (size_t)(c < 0 ? -c : c);
+    if (c < 0) {
+        part->with = (const unsigned char *)"\xef\xbf\xbd";
+        part->size = 3;
+    }
+    return KALM_OK;
+}
+
+/* Bytes behind what is there, every U+2581 as a space where the vocabulary escapes spaces. */
+KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *bytes, size_t n, int escape, kalm_error *err)
+{
+    kalm_result r = kalm__buffer_room(out, n, err);
+    size_t k;
+    if (r) return r;
+    if (!escape || !memchr(bytes, 0xe2, n)) {
+        memcpy(out->data + out->size, bytes, n);
+        out->size += n;
+        return KALM_OK;
+    }
+    for (k = 0; k < n;)
+        if (kalm__is_escaped_space(bytes + k, n - k)) {
+            out->data[out->size++] = ' ';
+            k += 3;
+        } else out->data[out->size++] = bytes[k++];
+    return KALM_OK;
+}
+
 /* The whole text by SentencePiece's rules into inner form; the ends of the zones move along. */
 KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__zone *zones,
                                          size_t zone_count, int parse, kalm__buffer *out, kalm__meter *meter,
                                          kalm_error *err)
 {
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, trim = (t->flags & KALM__TOK_TRIM) != 0;
+    int prefix = (t->flags & KALM__TOK_PREFIX) != 0, suffix = (t->flags & KALM__TOK_SUFFIX) != 0;
     int begun = 0, after_space = trim;
-    const char *last = (const char *)t->part[KALM__SEC_TEXTS] + t->size[KALM__SEC_TEXTS];
     size_t i = 0, z = 0;
     kalm_result r;
     while (i < n) {
-        const unsigned char *from = text + i;
-        const char *with = NULL;
-        size_t take, size, k, steps = 1;
-        uint32_t id;
+        kalm__normal_part part;
+        size_t steps = 1;
         while (z + 1 < zone_count && i >= zones[z].end) zones[z++].end = out->size;
-        take = t->part[KALM__SEC_FIRST][text[i]] ? kalm__added_at(t, text, i, n, zones + z, parse, 1, &id, &steps) : 0;
-        size = take;
-        if (!take) {
-            take = kalm__rule_at(t, text + i, n - i, &with, &steps);
-            if (take) {
-                const void *end = memchr(with, 0, kalm__min((size_t)(last - with), (size_t)KALM__RULE_MOST + 1));
-                if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
-                from = (const unsigned char *)with;
-                size = (size_t)((const char *)end - with);
-                steps += KALM__GROWTH_STEPS * size;
-            } else {
-                int c = kalm__utf8(text + i, n - i);
-                take = size = (size_t)(c < 0 ? -c : c);
-                if (c < 0) {
-                    from = (const unsigned char *)"\xef\xbf\xbd";
-                    size = 3;
-                }
-            }
-        }
+        part.with = text + i;
+        part.take = part.size = begun ? kalm__plain_bytes(t, text + i, kalm__min(zones[z].end, n) - i, n - i, after_space) : 0;
+        steps += part.take;
+        if (!part.take && (r = kalm__normal_part_at(t, text, i, n, zones + z, parse, &part, &steps, err)) != KALM_OK) return r;
         if ((r = kalm__meter_add(meter, steps, err)) != KALM_OK) return r;
+        i += part.take;
         if (!begun) {                  /* spaces before the first other thing go without a trace */
-            if (trim && size == 1 && *from == ' ') {
-                i += take;
-                continue;
-            }
+            if (trim && part.size == 1 && *part.with == ' ') continue;
             begun = 1;
-            r = kalm__buffer_room(out, 1, err);
-            if (r) return r;
-            if ((t->flags & KALM__TOK_PREFIX) && !(t->flags & KALM__TOK_SUFFIX)) out->data[out->size++] = ' ';
+            if (prefix && !suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
         }
-        while (after_space && size && *from == ' ') from++, size--;
-        if (size) {
-            after_space = trim && from[size - 1] == ' ';
-            r = kalm__buffer_room(out, size, err);
-            if (r) return r;
-            for (k = 0; k < size;)
-                if (escape && kalm__is_escaped_space(from + k, size - k)) {
-                    out->data[out->size++] = ' ';
-                    k += 3;
-                } else out->data[out->size++] = from[k++];
-        }
-        i += take;
+        while (after_space && part.size && *part.with == ' ') part.with++, part.size--;
+        if (!part.size) continue;
+        after_space = trim && part.with[part.size - 1] == ' ';
+        if ((r = kalm__put_inner(out, part.with, part.size, escape, err)) != KALM_OK) return r;
     }
     if (begun) {
         while (trim && out->size && out->data[out->size - 1] == ' ') out->size--;
-        if ((t->flags & KALM__TOK_PREFIX) && (t->flags & KALM__TOK_SUFFIX)) {
-            r = kalm__buffer_room(out, 1, err);
-            if (r) return r;
-            out->data[out->size++] = ' ';
-        }
+        if (prefix && suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
     }
     for (; z < zone_count; z++) zones[z].end = out->size;
     for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);

@@ -25,6 +25,7 @@
 #include "ids.h"
 
 #define KALM__UNIGRAM_PLACES 512
+#define KALM__UNIGRAM_WORST (-1e300)           /* below every sum of logarithms */
 #define KALM__UNIGRAM_UNKNOWN (1u << 31)         /* of kalm__unigram.piece */
 #define KALM__UNIGRAM_SIZE_AT 20
 
@@ -93,18 +94,8 @@ KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, s
         size = one >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
         if (one & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
         else kalm__ids_put(u->out, one & 0xfffff);
-        if (!size) return;             /* cannot be */
         at += size;
     }
-}
-
-/* A piece of `size` bytes that ends at place `end` brings the sum there to `sum`. *far is the last place that is set up. */
-KALM__INLINE void kalm__unigram_offer(kalm__unigram *u, size_t *furthest, size_t end, double sum, uint32_t piece)
-{
-    while (*furthest < end) u->piece[++*furthest] = 0;
-    if (u->piece[end] && !(sum > u->best[end])) return;
-    u->best[end] = u->out->t->flags & KALM__TOK_SPM ? (double)(float)sum : sum;
-    u->piece[end] = piece;
 }
 
 /* Token `id` goes out without having been looked for. */
@@ -114,55 +105,87 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
     if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
+/* Where a stretch is being worked on: `base` is the last cut, and places count from there. */
+typedef struct kalm__unigram_place {
+    const unsigned char *text;
+    size_t n, base, pos, furthest;          /* furthest: the last place that is set up */
+} kalm__unigram_place;
+
+/* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
+KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum, uint32_t piece, int spm)
+{
+    int better;
+    while (*furthest < end) {
+        best[++*furthest] = KALM__UNIGRAM_WORST;
+        last[*furthest] = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;    /* stays only where scores are damaged */
+    }
+    better = sum > best[end];
+    sum = spm ? (double)(float)sum : sum;
+    best[end] = better ? sum : best[end];
+    last[end] = better ? piece : last[end];
+}
+
+/* All pieces that begin at p->pos, and the unknown token if none of them is just the character there. Gives how furthest the walk
+   went. words, spm: the flags, constants where this is called, so that each call has its own code. */
+KALM__INLINE size_t kalm__unigram_extend(kalm__unigram *u, kalm__unigram_place *p, int words, int spm)
+{
+    const kalm__tokenizer *t = u->out->t;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES], *at = p->text + p->pos;
+    uint32_t node = kalm__u32(trie), units = t->trie_units, tokens = t->tokens;
+    size_t place = p->pos - p->base, furthest = p->furthest, bytes = kalm__min(kalm__char_bytes(at), p->n - p->pos), i;
+    size_t most = kalm__min((size_t)KALM__WALK_MOST, p->n - p->pos);
+    double *best = u->best, here = best[place];
+    uint32_t *last = u->piece;
+    int alone = 0;
+    for (i = 0; i < most;) {
+        if (words && i && at[i] == ' ') break;
+        node = kalm__trie_step(trie, units, node, at[i++]);
+        if (node == KALM__TOK_NONE) break;
+        if (node & 0x100) {
+            uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
+            if (id >= tokens) continue;
+            kalm__unigram_offer(best, last, &furthest, place + i, kalm__score(scores, id) + here,
+                                id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
+            alone |= i == bytes;
+        }
+    }
+    if (!alone)
+        kalm__unigram_offer(best, last, &furthest, place + bytes,
+                            spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
+                            KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
+    p->furthest = furthest;
+    p->pos += bytes;
+    return i + 1;
+}
+
 /* Tokenise text[0 .. n), in inner form, on its own. */
 KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *text, size_t n)
 {
     kalm__ids *o = u->out;
-    const kalm__tokenizer *t = o->t;
-    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
-    uint32_t root = kalm__u32(trie), units = t->trie_units;
-    int words = (t->flags & KALM__TOK_WORDS) != 0, spm = (t->flags & KALM__TOK_SPM) != 0;
-    size_t base = 0, pos = 0, furthest = 0; /* the last cut; where pieces begin; the last place set up, from base */
+    int words = (o->t->flags & KALM__TOK_WORDS) != 0, spm = (o->t->flags & KALM__TOK_SPM) != 0;
+    kalm__unigram_place p;
     kalm_result r;
+    p.text = text, p.n = n, p.base = p.pos = p.furthest = 0;
     o->after_unknown = 0;
     u->best[0] = spm ? u->sum : 0;
-    while (pos < n) {
-        size_t bytes = kalm__min(kalm__char_bytes(text + pos), n - pos), i, last = kalm__min(n, pos + KALM__WALK_MOST);
-        uint32_t node = root;
-        int alone = 0;                 /* a piece is just this character */
-        double here;
-        if (pos - base == furthest && furthest) {
-            u->best[0] = u->best[furthest];
-            kalm__unigram_flush(u, text + base, furthest);
-            base = pos;
-            furthest = 0;
+    while (p.pos < n) {
+        size_t steps;
+        if (p.pos - p.base == p.furthest && p.furthest) {  /* no piece passes this place */
+            u->best[0] = u->best[p.furthest];
+            kalm__unigram_flush(u, text + p.base, p.furthest);
+            p.base = p.pos;
+            p.furthest = 0;
         }
-        if (words && text[pos] == ' ') u->best[0] = 0, o->after_unknown = 0;     /* far is 0: no piece passes a space */
-        while (u->places < pos - base + KALM__WALK_MOST + 1)
-            if ((r = kalm__unigram_grow(u, furthest + 1)) != KALM_OK) return r;
-        here = u->best[pos - base];
-        for (i = pos; i < last;) {
-            if (words && i > pos && text[i] == ' ') break;
-            node = kalm__trie_step(trie, units, node, text[i++]);
-            if (node == KALM__TOK_NONE) break;
-            if (node & 0x100) {
-                uint32_t value = kalm__trie_value(trie, units, node), id = value & 0xfffff;
-                if (id >= t->tokens) continue;
-                kalm__unigram_offer(u, &furthest, i - base, kalm__score(scores, id) + here,
-                                    id | (uint32_t)(i - pos) << KALM__UNIGRAM_SIZE_AT);
-                alone |= i - pos == bytes;
-            }
-        }
-        if (!alone)
-            kalm__unigram_offer(u, &furthest, pos + bytes - base,
-                                spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
-                                KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT);
-        if ((r = kalm__meter_add(&o->meter, i - pos + 1, o->err)) != KALM_OK) return r;
-        pos += bytes;
+        if (words && text[p.pos] == ' ') u->best[0] = 0, o->after_unknown = 0;   /* nor does one pass a space */
+        while (u->places < p.pos - p.base + KALM__WALK_MOST + 1)
+            if ((r = kalm__unigram_grow(u, p.furthest + 1)) != KALM_OK) return r;
+        if (spm) steps = kalm__unigram_extend(u, &p, 0, 1);
+        else steps = words ? kalm__unigram_extend(u, &p, 1, 0) : kalm__unigram_extend(u, &p, 0, 0);
+        if ((r = kalm__meter_add(&o->meter, steps, o->err)) != KALM_OK) return r;
     }
     if (n) {
-        u->sum = u->best[n - base];
-        kalm__unigram_flush(u, text + base, n - base);
+        u->sum = u->best[n - p.base];
+        kalm__unigram_flush(u, text + p.base, n - p.base);
     }
     return KALM_OK;
 }

@@ -1,6 +1,6 @@
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
-   We call those bytes "the blob". Opening one parses, hashes and copies nothing: tokenising reads the tables where they
-   lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
+   We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
+   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
    and no algorithm.
 
    THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
@@ -122,6 +122,8 @@ enum {
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
+    unsigned char plain[128];          /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
+                                          byte (or the end of the text) */
     const unsigned char *part[KALM__TOK_SECTIONS];
     size_t   size[KALM__TOK_SECTIONS];           /* bytes */
     uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
@@ -216,6 +218,24 @@ KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned
     return KALM_OK;
 }
 
+/* Fill t->plain, from what is open. */
+KALM__FN void kalm__tokenizer_plain(kalm__tokenizer *t)
+{
+    const unsigned char *rules = t->part[KALM__SEC_RULES];
+    uint32_t unit = t->rule_units ? kalm__u32(rules) : 0, root = unit >> 10 << ((unit & 512u) >> 6), c, next;
+    for (c = 0; c < 128; c++) {
+        uint32_t at = root ^ c;
+        t->plain[c] = !t->part[KALM__SEC_FIRST][c];
+        if (at >= t->rule_units) continue;
+        unit = kalm__word(rules, at);
+        if ((unit & 0x800000ffu) != c) continue;           /* no rule begins with c */
+        if (unit & 256u) t->plain[c] = 0;                  /* one is c alone */
+        at ^= unit >> 10 << ((unit & 512u) >> 6);
+        for (next = 1; next < 128; next++)
+            if ((at ^ next) < t->rule_units && (kalm__word(rules, at ^ next) & 0x800000ffu) == next) t->plain[c] = 0;
+    }
+}
+
 /* Look at a blob of at most `size` bytes, which must stay where it is while *t is used. */
 KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, size_t size, kalm_error *err)
 {
@@ -241,6 +261,7 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
         return kalm__fail(err, KALM_BAD_VERSION,
                           "the tokenizer needs Unicode normal forms: compile with KALM_UTF8PROC and link utf8proc");
 #endif
+    kalm__tokenizer_plain(t);
     return KALM_OK;
 }
 
