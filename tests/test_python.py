@@ -213,6 +213,8 @@ class Test(unittest.TestCase):
             self.model.rank(QUERY, [damaged])
         with self.assertRaisesRegex(KalmError, "^document 1: the document is damaged"):
             self.model.rank(QUERY, [doc, damaged])
+        with self.assertRaisesRegex(KalmError, "^document 2: the document is damaged"):
+            self.model.rank(QUERY, [doc, "a text", damaged, "a text"])
         with self.assertRaises(TypeError):
             Document()
         self.assertEqual(self.model.rank(QUERY, TEXTS)[0]["corpus_id"], 0)

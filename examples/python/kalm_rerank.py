@@ -43,6 +43,7 @@ import ctypes.util
 import operator
 import os
 import queue
+import re
 import struct
 import sys
 import threading
@@ -852,7 +853,12 @@ class Reranker:
                     _check(function, context, asked, given, count, ctypes.byref(params), scores)
                 return scores
 
-            for s in self._engine.compute(work, step):
+            try:
+                scores = self._engine.compute(work, step)
+            except KalmError as e:     # which counts among those of this call
+                raise type(e)(e.code, re.sub(r"\b(document|text) (\d+)\b", lambda m: "%s %d" % (m[1], mine[int(m[2])]), str(e), 1)
+                              if len(documents) > 1 else str(e)) from None
+            for s in scores:
                 results[mine[s.index]] = (s.margin, s.score, s.cut)
         return results
 

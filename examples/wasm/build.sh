@@ -10,6 +10,8 @@ cd "$(dirname "$0")"
 EMCC=${EMCC:-emcc}
 RELAXED_CLANG=${RELAXED_CLANG:-clang-16}
 mkdir -p dist
+# The scripts of the threads are CommonJS for Node, also in a folder of modules that dist/ is copied to.
+echo '{ "type": "commonjs" }' > dist/package.json
 # where Debian keeps a module that its emcc wants and a node from elsewhere does not see
 export NODE_PATH="${NODE_PATH:+$NODE_PATH:}/usr/share/nodejs"
 

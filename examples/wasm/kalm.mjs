@@ -565,7 +565,7 @@ export class Kalm {
                 if (thrown.length) throw thrown[0]
                 if (!this.#open) this.#need()
                 if (error instanceof KalmError)    /* the library counts from the slice's first */
-                    error.message = error.message.replace(/^document (\d+) /, (_, i) => `document ${first + Number(i)} `)
+                    error.message = error.message.replace(/\b(document|text) (\d+)\b/, (_, what, i) => `${what} ${first + Number(i)}`)
                 throw error
             } finally {
                 this.#host.progress = null

@@ -1,6 +1,7 @@
 /* What the tests share: paths, the native command to compare with, and model files made wrong on purpose. */
-import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -17,6 +18,19 @@ export async function native(model, query, options = []) {
     const { stdout } = await promisify(execFile)(here('../../build/kalm-rerank'),
         [model, query, '--documents', here('../demo.txt'), '--json', '--threads', '1', ...options])
     return JSON.parse(stdout).results
+}
+
+/* A command's standard output. */
+export const run = (command, args, cwd) => execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+/* The package as npm packs it, installed in `folder`: what npm says of it. */
+export function install(folder) {
+    /* --ignore-scripts: dist/ is built already */
+    const [made] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], here('.')))
+    const home = join(folder, 'node_modules', made.name)
+    mkdirSync(home, { recursive: true })
+    run('tar', ['xzf', join(folder, made.filename), '--strip-components=1', '-C', home], folder)
+    return made
 }
 
 /* kalm__hash of src/base.h */

@@ -1,31 +1,26 @@
 /* What `npm pack` makes: complete, small, usable from another folder, typed. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync, existsSync, mkdirSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync, existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { here, tinyPath } from './common.mjs'
+import { here, install, run as runIn, tinyPath } from './common.mjs'
 
 const KINDS = ['plain', 'simd', 'relaxed']
 
 test('the packed package works where it is installed, and its types hold', () => {
     const folder = mkdtempSync(join(tmpdir(), 'kalm-package-'))
-    const run = (command, args, cwd = folder) => execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+    const run = (command, args) => runIn(command, args, folder)
     try {
-        /* --ignore-scripts: dist/ is built already */
-        const [made] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], here('.')))
+        const made = install(folder)
         const names = made.files.map((file) => file.path)
-        for (const need of ['package.json', 'README.md', 'LICENSE', 'kalm.mjs', 'kalm.d.mts', 'worker.mjs', 'worker.d.mts',
+        for (const need of ['package.json', 'README.md', 'LICENSE', 'kalm.mjs', 'kalm.node.mjs', 'kalm.d.mts', 'node.mjs', 'worker.mjs', 'worker.node.mjs', 'worker.d.mts',
             'worker-thread.mjs', ...KINDS.flatMap((b) => [b, `${b}-threads`]).map((b) => `dist/kalm_rerank-${b}.wasm`),
             ...KINDS.flatMap((b) => ['js', 'worker.js'].map((end) => `dist/kalm_rerank-${b}-threads.${end}`))])
             assert.ok(names.includes(need), `${need} is missing`)
         assert.deepEqual(names.filter((name) => /\.kalm$|test|shots|node_modules/.test(name)), [])
         assert.ok(made.unpackedSize < 2e6, `${made.unpackedSize} bytes`)
 
-        const home = join(folder, 'node_modules', made.name)
-        mkdirSync(home, { recursive: true })
-        run('tar', ['xzf', join(folder, made.filename), '--strip-components=1', '-C', home])
         writeFileSync(join(folder, 'use.mjs'), `
             import { Kalm, KalmError } from '${made.name}'
             import { KalmWorker } from '${made.name}/worker'
@@ -50,6 +45,8 @@ test('the packed package works where it is installed, and its types hold', () =>
             const one: Uint8Array = await kalm.encode('a')
             const ranked: Ranked[] = await kalm.rerank('q', ['a', one, ...docs], { topK: 3, signal: new AbortController().signal })
             const ids: Int32Array = kalm.tokenize(ranked[0].cut ? 'a' : 'b')
+            const cuts: boolean[] = ranked.flatMap((r) => [r.cut, r.cutDocument, r.cutQuery])
+            await Kalm.load(new URL('https://localhost/'), { timeout: 5000, assets: 'https://localhost/dist' })
             const text: string = kalm.detokenize(ids) + kalm.info.fingerprint + String(features().simd && features().relaxed)
             const far = await KalmWorker.load(text, { transfer: true })
             const code: KalmCode | undefined = (new KalmError('BAD_FILE', 'x')).code
@@ -57,11 +54,31 @@ test('the packed package works where it is installed, and its types hold', () =>
             kalm.encode('a', { bits: 7 })
             // @ts-expect-error the query is a string
             kalm.rerank(5, [])
-            export { far, code }
+            export { far, code, cuts }
         `)
         const tsc = here('node_modules/typescript/bin/tsc')
         assert.ok(existsSync(tsc), 'typescript is needed: npm install --no-save --no-package-lock typescript')
         run('node', [tsc, '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022,dom', 'use.mts'])
+
+        /* no DOM library, no types of Node */
+        writeFileSync(join(folder, 'bare.mts'), `
+            import { Kalm, type Ranked } from '${made.name}'
+            const kalm = await Kalm.load(new Uint8Array(5), { threads: 1 })
+            export const ranked: Ranked[] = await kalm.rerank('q', ['a'])
+            // @ts-expect-error a model is no number
+            Kalm.load(5)
+        `)
+        run('node', [tsc, '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022', 'bare.mts'])
+
+        /* CommonJS, where the engine lets it require modules (node 20.19, 22.12, or later) */
+        const [major, minor] = process.versions.node.split('.').map(Number)
+        if (major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)) {
+            writeFileSync(join(folder, 'use.cjs'), `
+                const { Kalm } = require('${made.name}')
+                Kalm.load(process.argv[2], { threads: 1, relaxed: false }).then((kalm) => console.log(kalm.info.build))
+            `)
+            assert.equal(run('node', ['--no-warnings', 'use.cjs', tinyPath]), 'simd\n')
+        }
     } finally {
         rmSync(folder, { recursive: true, force: true })
     }

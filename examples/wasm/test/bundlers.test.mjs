@@ -1,0 +1,97 @@
+/* A page and a Worker made of the installed package by esbuild and by vite, as README.md says, in headless Chromium; a bundle for
+   Node. Needs esbuild, vite and playwright-core beside it (npm install --no-save --no-package-lock) and Chromium. */
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chromium } from 'playwright-core'
+import { serve } from '../serve.mjs'
+import { here, install, run, tinyPath } from './common.mjs'
+
+const tool = (name) => here(`node_modules/.bin/${name}`)
+let folder, browser
+before(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'kalm-bundlers-'))
+    install(folder)
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    writeFileSync(join(folder, 'index.html'), '<!doctype html><title>wait</title><link rel="icon" href="data:,"><script type="module" src="./app.mjs"></script>')
+    writeFileSync(join(folder, 'app.mjs'), `
+        import { Kalm } from 'kalm-rerank'
+        import { KalmWorker } from 'kalm-rerank/worker'
+        const texts = ['Gravity pulls.', 'The capital of China is Beijing.'], words = []
+        try {
+            for (const [load, options] of [[Kalm.load, {}], [Kalm.load, { threads: 2 }], [KalmWorker.load, { threads: 1 }], [KalmWorker.load, { threads: 2 }]]) {
+                if (options.threads > 1 && !crossOriginIsolated) continue
+                const kalm = await load('tiny.kalm', { timeout: 20000, relaxed: false, ...options })
+                words.push(kalm.info.build + (await kalm.rerank('capital of China', texts))[0].index)
+                kalm.free()
+            }
+        } catch (error) {
+            words.push(String(error))
+        }
+        document.title = words.join(' ')
+    `)
+    browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', headless: true,
+        args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run'] })
+})
+after(async () => {
+    await browser?.close()
+    rmSync(folder, { recursive: true, force: true })
+})
+
+/* What the page in `root` says, served with and without the headers that give it threads. */
+async function works(root) {
+    copyFileSync(tinyPath, join(root, 'tiny.kalm'))
+    for (const isolated of [true, false]) {
+        const server = await serve({ root, isolated })
+        const page = await browser.newPage(), wrong = []
+        page.on('pageerror', (error) => wrong.push(String(error)))
+        page.on('requestfailed', (request) => wrong.push(request.url()))
+        page.on('response', (response) => { if (response.status() !== 200) wrong.push(`${response.status()} ${response.url()}`) })
+        try {
+            await page.goto(`http://127.0.0.1:${server.address().port}/`)
+            await page.waitForFunction(() => document.title !== 'wait', null, { timeout: 60000 })
+            assert.equal(await page.title(), isolated ? 'simd1 simd-threads1 simd1 simd-threads1' : 'simd1 simd1')
+            assert.deepEqual(wrong, [])
+        } finally {
+            await page.close()
+            server.closeAllConnections?.()
+            server.close()
+        }
+    }
+}
+
+test('esbuild', async () => {
+    const out = join(folder, 'esbuild')
+    run(tool('esbuild'), ['app.mjs', 'worker-thread=node_modules/kalm-rerank/worker-thread.mjs', '--bundle', '--format=esm',
+        '--out-extension:.js=.mjs', `--outdir=${out}`, '--log-level=warning'], folder)
+    cpSync(join(folder, 'node_modules/kalm-rerank/dist'), join(out, 'dist'), { recursive: true })
+    copyFileSync(join(folder, 'index.html'), join(out, 'index.html'))
+    for (const file of ['app.mjs', 'worker-thread.mjs']) assert.doesNotMatch(readFileSync(join(out, file), 'utf8'), /node:/)
+    await works(out)
+})
+
+for (const format of ['', 'es']) test(`vite${format ? `, Workers as ${format}` : ''}`, async () => {
+    const out = join(folder, `vite${format}`)
+    writeFileSync(join(folder, 'vite.config.mjs'), `export default { base: './', logLevel: 'error', build: { outDir: ${JSON.stringify(out)} } ${format
+        ? `, worker: { format: '${format}' }` : ''} }`)
+    run(tool('vite'), ['build'], folder)
+    for (const file of readdirSync(join(out, 'assets')).filter((name) => /^(index|worker-thread)/.test(name)))
+        assert.doesNotMatch(readFileSync(join(out, 'assets', file), 'utf8'), /node:/)
+    await works(out)
+})
+
+test('a bundle for Node', () => {
+    const out = join(folder, 'node')
+    mkdirSync(out)
+    writeFileSync(join(folder, 'program.mjs'), `
+        import { Kalm } from 'kalm-rerank'
+        const kalm = await Kalm.load(process.argv[2], { threads: 2, relaxed: false })
+        console.log(kalm.info.build, (await kalm.rerank('capital of China', ['Gravity pulls.', 'The capital of China is Beijing.']))[0].index)
+    `)
+    run(tool('esbuild'), ['program.mjs', '--bundle', '--platform=node', '--format=esm', `--outfile=${join(out, 'program.mjs')}`,
+        '--log-level=warning'], folder)
+    cpSync(join(folder, 'node_modules/kalm-rerank/dist'), join(out, 'dist'), { recursive: true })
+    assert.equal(run('node', ['program.mjs', tinyPath], out), 'simd-threads 1\n')
+})
