@@ -294,15 +294,87 @@ KALM__FN void bad_input(job *j, const char *why)
     }
 }
 
+enum { NEW_TEXT, CHANGED_TEXT, KNOWN_TEXT };
+
+/* What the store has under the key of a record. A known text whose metadata changed gets the new ones here; what is to be done
+   with a changed text is the user's choice (--changed), which may end the command. */
+KALM__FN int look_up(job *j, const text_record *r, const char *hash)
+{
+    kalm_text old, metadata;
+    int same_text, same_metadata;
+    store_bind(&j->s, j->find, 1, r->key);
+    if (!store_step(&j->s, j->find)) {
+        store_check(&j->s, sqlite3_reset(j->find));
+        return NEW_TEXT;
+    }
+    old = store_text(&j->s, j->find, 0, 0);
+    metadata = store_text(&j->s, j->find, 1, 0);
+    same_text = old.size == 16 && memcmp(old.data, hash, 16) == 0;
+    same_metadata = metadata.size == r->metadata.size && memcmp(metadata.data, r->metadata.data, metadata.size) == 0;
+    store_check(&j->s, sqlite3_reset(j->find));
+    if (same_text) {
+        if (!same_metadata) {
+            store_bind(&j->s, j->update, 1, r->key);
+            store_bind(&j->s, j->update, 2, r->metadata);
+            store_run(&j->s, j->update);
+            j->fresh_metadata++;
+        }
+        j->stored++;
+        if (!(j->stored & 1023)) show_progress(j, 0);
+        return KNOWN_TEXT;
+    }
+    if (j->o->changed == CHANGED_KEEP) {
+        j->kept++;
+        return KNOWN_TEXT;
+    }
+    if (j->o->changed == CHANGED_STOP) {
+        flush_batch(j);
+        cmd_progress_clear(&j->show);
+        die("%s:%lu: the store has another text of the key '%s' (--changed stop)", corpus_name(&j->in), j->in.line,
+            store_shown(r->key));
+    }
+    return CHANGED_TEXT;
+}
+
+/* The record joins the batch, as one piece or as windows, each with the title before it. 0: it cannot be split. */
+KALM__FN int add_document(job *j, const text_record *r, const char *hash, int replaces)
+{
+    size_t i, first = j->pieces;
+    kalm_text title = keep_text(j, r->title), text = keep_text(j, r->text);
+    waiting *w;
+    if (!split_text(j, text)) return 0;
+    if (j->docs == j->doc_room) {
+        j->doc_room = j->doc_room ? j->doc_room * 2 : 128;
+        j->doc = (waiting *)cmd_grow(j->doc, j->doc_room * sizeof *j->doc);
+    }
+    w = &j->doc[j->docs++];
+    w->key = keep_text(j, r->key);
+    w->title = title;
+    w->metadata = keep_text(j, r->metadata);
+    memcpy(w->hash, hash, sizeof w->hash);
+    w->replaces = replaces;
+    for (i = first; i < j->pieces; i++) {
+        piece *p = &j->piece[i];
+        char *both;
+        p->encoded = p->text;
+        if (!title.size) continue;
+        both = take_block(j, title.size + 1 + p->text.size);
+        memcpy(both, title.data, title.size);
+        both[title.size] = ' ';
+        memcpy(both + title.size + 1, p->text.data, p->text.size);
+        p->encoded.data = both;
+        p->encoded.size = title.size + 1 + p->text.size;
+    }
+    return 1;
+}
+
+/* One record of the input: it is passed over, told as bad, or joins the batch, which is encoded and stored when it is full. */
 KALM__FN void take_record(job *j, const text_record *r)
 {
     uint64_t content = content_hash(r->title, r->text);
     char hash[17], why[320];
-    waiting *w;
-    size_t i, first;
-    int replaces = 0, known;
+    int known = seen_before(j, kalm__hash(r->key.data, r->key.size), content), state;
     store_write_hash(hash, content);
-    known = seen_before(j, kalm__hash(r->key.data, r->key.size), content);
     if (known == 1) {
         j->stored++;
         return;
@@ -312,67 +384,11 @@ KALM__FN void take_record(job *j, const text_record *r)
         bad_input(j, why);
         return;
     }
-    store_bind(&j->s, j->find, 1, r->key);
-    if (store_step(&j->s, j->find)) {
-        kalm_text old = store_text(&j->s, j->find, 0, 0), metadata = store_text(&j->s, j->find, 1, 0);
-        int same_text = old.size == 16 && memcmp(old.data, hash, 16) == 0;
-        int same_metadata = metadata.size == r->metadata.size && memcmp(metadata.data, r->metadata.data, metadata.size) == 0;
-        store_check(&j->s, sqlite3_reset(j->find));
-        if (same_text) {
-            if (!same_metadata) {
-                store_bind(&j->s, j->update, 1, r->key);
-                store_bind(&j->s, j->update, 2, r->metadata);
-                store_step(&j->s, j->update);
-                store_check(&j->s, sqlite3_reset(j->update));
-                j->fresh_metadata++;
-            }
-            j->stored++;
-            if (!(j->stored & 1023)) show_progress(j, 0);
-            return;
-        }
-        if (j->o->changed == CHANGED_KEEP) {
-            j->kept++;
-            return;
-        }
-        if (j->o->changed == CHANGED_STOP) {
-            flush_batch(j);
-            cmd_progress_clear(&j->show);
-            die("%s:%lu: the store has another text of the key '%s' (--changed stop)", corpus_name(&j->in), j->in.line,
-                store_shown(r->key));
-        }
-        replaces = 1;
-    }
-    store_check(&j->s, sqlite3_reset(j->find));
-
-    first = j->pieces;
-    {
-        kalm_text title = keep_text(j, r->title), text = keep_text(j, r->text);
-        if (!split_text(j, text)) {
-            bad_input(j, "cannot be split: its tokens do not spell the text");
-            return;
-        }
-        if (j->docs == j->doc_room) {
-            j->doc_room = j->doc_room ? j->doc_room * 2 : 128;
-            j->doc = (waiting *)cmd_grow(j->doc, j->doc_room * sizeof *j->doc);
-        }
-        w = &j->doc[j->docs++];
-        w->key = keep_text(j, r->key);
-        w->title = title;
-        w->metadata = keep_text(j, r->metadata);
-        memcpy(w->hash, hash, sizeof hash);
-        w->replaces = replaces;
-        for (i = first; i < j->pieces; i++) {
-            piece *p = &j->piece[i];
-            char *both;
-            p->encoded = p->text;
-            if (!title.size) continue;
-            both = take_block(j, title.size + 1 + p->text.size);
-            memcpy(both, title.data, title.size);
-            both[title.size] = ' ';
-            memcpy(both + title.size + 1, p->text.data, p->text.size);
-            p->encoded.data = both;
-            p->encoded.size = title.size + 1 + p->text.size;
-        }
+    state = look_up(j, r, hash);
+    if (state == KNOWN_TEXT) return;
+    if (!add_document(j, r, hash, state == CHANGED_TEXT)) {
+        bad_input(j, "cannot be split: its tokens do not spell the text");
+        return;
     }
     if (j->first_time <= 0) {
         j->first_time = kalm__now();

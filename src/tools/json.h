@@ -125,11 +125,11 @@ KALM__FN size_t kalm__json_utf8(const unsigned char *p, size_t room)
     return room >= 4 && (p[3] & 0xc0) == 0x80 ? 4 : 0;
 }
 
-/* The string whose opening quote is at *at; leaves *at behind the closing one. */
-KALM__FN kalm_result kalm__json_string_at(kalm__json *j, size_t *at, kalm__json_node *node, kalm_error *err)
+/* The characters of a string from i on that stand for themselves; *end is the quote or backslash behind them. `quote` is where
+   the string began, for the message when it never ends. */
+KALM__FN kalm_result kalm__json_plain(const kalm__json *j, size_t quote, size_t i, size_t *end, kalm_error *err)
 {
     const char *t = j->text;
-    size_t i = *at + 1, start = i, copied;
     for (; i < j->size && t[i] != '"' && t[i] != '\\'; i++) {
         unsigned char c = (unsigned char)t[i];
         if (c < 32) return kalm__json_fail(j, i, err, "a control character stands unescaped in a string");
@@ -139,78 +139,95 @@ KALM__FN kalm_result kalm__json_string_at(kalm__json *j, size_t *at, kalm__json_
             i += n - 1;
         }
     }
-    if (i >= j->size) return kalm__json_fail(j, *at, err, "a string has no closing quote");
+    if (i >= j->size) return kalm__json_fail(j, quote, err, "a string has no closing quote");
+    *end = i;
+    return KALM_OK;
+}
+
+/* Code point c as UTF-8; returns its length. */
+KALM__FN size_t kalm__json_put_utf8(char *out, uint32_t c)
+{
+    if (c < 0x80) return out[0] = (char)c, 1;
+    if (c < 0x800) return out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63));
+    out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63));
+    return 4;
+}
+
+/* The escape whose backslash is at *at: its 1 to 4 bytes into out, *n of them; leaves *at behind it. */
+KALM__FN kalm_result kalm__json_escape_at(const kalm__json *j, size_t *at, char *out, size_t *n, kalm_error *err)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *t = j->text, *found;
+    size_t i = *at;
+    uint32_t c, low;
+    if (t[i + 1] != 'u') {
+        found = t[i + 1] ? strchr(from, t[i + 1]) : NULL;
+        if (!found) return kalm__json_fail(j, i, err, "a backslash stands before a character that is no escape");
+        out[0] = to[found - from];
+        *n = 1;
+        *at = i + 2;
+        return KALM_OK;
+    }
+    if (j->size - i < 6 || !kalm__json_hex4(t + i + 2, &c)) return kalm__json_fail(j, i, err, "\\u needs four hexadecimal digits");
+    *at = i + 6;
+    if (c >= 0xd800 && c < 0xe000) {   /* half of a pair */
+        if (c >= 0xdc00 || j->size - i < 12 || t[i + 6] != '\\' || t[i + 7] != 'u' || !kalm__json_hex4(t + i + 8, &low)
+            || low < 0xdc00 || low > 0xdfff)
+            return kalm__json_fail(j, i, err, "an escaped surrogate has no partner");
+        *at = i + 12;
+        c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+    }
+    *n = kalm__json_put_utf8(out, c);
+    return KALM_OK;
+}
+
+/* Bytes behind the unescaped strings; 0: no memory. */
+KALM__FN int kalm__json_pool(kalm__json *j, const char *s, size_t n)
+{
+    if (j->pool_capacity - j->pool_size < n) {
+        void *block = j->pool;
+        if (!kalm__json_grow(j, &block, &j->pool_capacity, j->pool_size, n + 256, 1)) return 0;
+        j->pool = (char *)block;
+    }
+    if (n) memcpy(j->pool + j->pool_size, s, n);
+    j->pool_size += n;
+    return 1;
+}
+
+/* The string whose opening quote is at *at; leaves *at behind the closing one. Without an escape it stays where it is, else
+   its characters go to the pool. */
+KALM__FN kalm_result kalm__json_string_at(kalm__json *j, size_t *at, kalm__json_node *node, kalm_error *err)
+{
+    size_t start = *at + 1, i;
+    kalm_result r = kalm__json_plain(j, *at, start, &i, err);
+    if (r) return r;
     node->type = KALM__JSON_STRING;
     node->at = (uint32_t)start;
     node->size = (uint32_t)(i - start);
-    if (t[i] == '"') {
+    if (j->text[i] == '"') {
         *at = i + 1;
         return KALM_OK;
     }
     node->type = KALM__JSON_ESCAPED;
     node->at = (uint32_t)j->pool_size;
-    copied = start;
-    for (;;) {                         /* i is at a backslash or quote; what is before `copied` is in the pool */
-        size_t plain = i - copied, k;
+    for (;;) {                         /* i is at a backslash or quote; what is before `start` is in the pool */
         char out[4];
-        if (j->pool_capacity - j->pool_size < plain + 4) {
-            void *block = j->pool;
-            if (!kalm__json_grow(j, &block, &j->pool_capacity, j->pool_size, plain + 256, 1))
-                return kalm__fail(err, KALM_NO_MEMORY, "no memory for the strings of %s", j->name);
-            j->pool = (char *)block;
-        }
-        memcpy(j->pool + j->pool_size, t + copied, plain);
-        j->pool_size += plain;
-        if (t[i] == '"') break;
+        size_t n = 0;
+        if (!kalm__json_pool(j, j->text + start, i - start))
+            return kalm__fail(err, KALM_NO_MEMORY, "no memory for the strings of %s", j->name);
+        if (j->text[i] == '"') break;
         if (i + 1 >= j->size) return kalm__json_fail(j, *at, err, "a string has no closing quote");
-        k = 1;
-        switch (t[i + 1]) {
-        case '"': case '\\': case '/': out[0] = t[i + 1]; break;
-        case 'b': out[0] = '\b'; break;
-        case 'f': out[0] = '\f'; break;
-        case 'n': out[0] = '\n'; break;
-        case 'r': out[0] = '\r'; break;
-        case 't': out[0] = '\t'; break;
-        case 'u': {
-            uint32_t c, low;
-            if (j->size - i < 6 || !kalm__json_hex4(t + i + 2, &c))
-                return kalm__json_fail(j, i, err, "\\u needs four hexadecimal digits");
-            i += 4;
-            if (c >= 0xd800 && c < 0xe000) {
-                if (c >= 0xdc00 || j->size - i < 8 || t[i + 2] != '\\' || t[i + 3] != 'u'
-                    || !kalm__json_hex4(t + i + 4, &low) || low < 0xdc00 || low > 0xdfff)
-                    return kalm__json_fail(j, i - 4, err, "an escaped surrogate has no partner");
-                i += 6;
-                c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-            }
-            if (c < 0x80) out[0] = (char)c;
-            else if (c < 0x800) out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), k = 2;
-            else if (c < 0x10000) {
-                out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63));
-                k = 3;
-            } else {
-                out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63));
-                out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63));
-                k = 4;
-            }
-            break;
-        }
-        default: return kalm__json_fail(j, i, err, "a backslash stands before a character that is no escape");
-        }
-        memcpy(j->pool + j->pool_size, out, k);
-        j->pool_size += k;
-        i += 2;
-        copied = i;
-        for (; i < j->size && t[i] != '"' && t[i] != '\\'; i++) {
-            unsigned char c = (unsigned char)t[i];
-            if (c < 32) return kalm__json_fail(j, i, err, "a control character stands unescaped in a string");
-            if (c >= 0x80) {
-                size_t n = kalm__json_utf8((const unsigned char *)t + i, j->size - i);
-                if (!n) return kalm__json_fail(j, i, err, "a string is not well-formed UTF-8");
-                i += n - 1;
-            }
-        }
-        if (i >= j->size) return kalm__json_fail(j, *at, err, "a string has no closing quote");
+        r = kalm__json_escape_at(j, &i, out, &n, err);
+        if (r) return r;
+        if (!kalm__json_pool(j, out, n)) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the strings of %s", j->name);
+        start = i;
+        r = kalm__json_plain(j, *at, start, &i, err);
+        if (r) return r;
     }
     node->size = (uint32_t)(j->pool_size - node->at);
     *at = i + 1;
@@ -251,6 +268,45 @@ KALM__FN kalm_result kalm__json_number_at(kalm__json *j, size_t *at, kalm__json_
     return KALM_OK;
 }
 
+/* null, false or true */
+KALM__FN kalm_result kalm__json_word_at(const kalm__json *j, size_t *at, kalm__json_node *node, kalm_error *err)
+{
+    static const char words[3][6] = { "null", "false", "true" };
+    uint32_t w;
+    for (w = 0; w < 3; w++) {
+        size_t n = strlen(words[w]);
+        if (j->size - *at < n || memcmp(j->text + *at, words[w], n)) continue;
+        node->type = KALM__JSON_NULL + w;
+        node->size = (uint32_t)n;
+        *at += n;
+        return KALM_OK;
+    }
+    return kalm__json_fail(j, *at, err, "a value must stand here");
+}
+
+/* The first byte from i on that is no white space, or the size of the text. */
+KALM__FN size_t kalm__json_skip(const kalm__json *j, size_t i)
+{
+    while (i < j->size && (j->text[i] == ' ' || j->text[i] == '\n' || j->text[i] == '\t' || j->text[i] == '\r')) i++;
+    return i;
+}
+
+/* A member's name and its colon; leaves *at at the value. */
+KALM__FN kalm_result kalm__json_name_at(kalm__json *j, size_t *at, kalm_error *err)
+{
+    kalm__json_node node;
+    kalm_result r;
+    if (j->text[*at] != '"') return kalm__json_fail(j, *at, err, "a member's name must stand here");
+    r = kalm__json_string_at(j, at, &node, err);
+    if (r) return r;
+    node.next = (uint32_t)(j->count + 1);
+    j->nodes[j->count++] = node;
+    *at = kalm__json_skip(j, *at);
+    if (*at >= j->size || j->text[*at] != ':') return kalm__json_fail(j, *at, err, "':' must stand here");
+    *at = kalm__json_skip(j, *at + 1);
+    return *at < j->size ? KALM_OK : kalm__json_fail(j, j->size, err, "the text ends too early");
+}
+
 /* Read `text`, which must stay until kalm__json_end or the next parse. The structure may be used again for another text:
    it keeps its memory. */
 KALM__FN kalm_result kalm__json_parse(kalm__json *j, const char *name, const char *text, size_t size, kalm_error *err)
@@ -258,35 +314,33 @@ KALM__FN kalm_result kalm__json_parse(kalm__json *j, const char *name, const cha
     size_t i = 0;
     uint32_t parent = 0xffffffffu;     /* the container being read; its `next` holds its own parent until it closes */
     int expect_value = 1, may_close = 0;  /* may_close: a bracket may close here though no value has come */
-    kalm_result r;
     j->name = name;
     j->text = text;
     j->size = size;
     j->count = j->pool_size = 0;
-    if (size >= 0xfffffff0u) return kalm__fail(err, KALM_BAD_FILE, "%s is %z bytes, more than a JSON file may have here",
-                                               name, size);
+    if (size >= 0xfffffff0u)
+        return kalm__fail(err, KALM_BAD_FILE, "%s is %z bytes, more than a JSON file may have here", name, size);
     for (;;) {
         kalm__json_node node;
-        char c;
+        kalm_result r;
         int in_object = parent != 0xffffffffu && j->nodes[parent].type == KALM__JSON_OBJECT;
-        while (i < size && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r')) i++;
+        i = kalm__json_skip(j, i);
         if (i >= size) {
             if (parent == 0xffffffffu && !expect_value) return KALM_OK;
             return kalm__json_fail(j, size, err, "the text ends too early");
         }
-        c = text[i];
         if (!expect_value) {           /* behind a value */
             if (parent == 0xffffffffu) return kalm__json_fail(j, i, err, "something stands behind the end");
-            if (c == ',') {
+            if (text[i] == ',') {
                 i++;
                 expect_value = 1;
                 may_close = 0;
                 continue;
             }
-            if (c != (in_object ? '}' : ']')) return kalm__json_fail(j, i, err, in_object ? "',' or '}' must stand here"
-                                                                                          : "',' or ']' must stand here");
+            if (text[i] != (in_object ? '}' : ']'))
+                return kalm__json_fail(j, i, err, in_object ? "',' or '}' must stand here" : "',' or ']' must stand here");
         }
-        if (!expect_value || (may_close && c == (in_object ? '}' : ']'))) {
+        if (!expect_value || (may_close && text[i] == (in_object ? '}' : ']'))) {
             uint32_t up = j->nodes[parent].next;
             j->nodes[parent].next = (uint32_t)j->count;
             parent = up;
@@ -300,49 +354,22 @@ KALM__FN kalm_result kalm__json_parse(kalm__json *j, const char *name, const cha
                 return kalm__fail(err, KALM_NO_MEMORY, "no memory for the values of %s", name);
             j->nodes = (kalm__json_node *)block;
         }
-        if (in_object) {
-            if (c != '"') return kalm__json_fail(j, i, err, "a member's name must stand here");
-            r = kalm__json_string_at(j, &i, &node, err);
-            if (r) return r;
-            node.next = (uint32_t)(j->count + 1);
-            j->nodes[j->count++] = node;
-            while (i < size && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r')) i++;
-            if (i >= size || text[i] != ':') return kalm__json_fail(j, i, err, "':' must stand here");
-            i++;
-            while (i < size && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r')) i++;
-            if (i >= size) return kalm__json_fail(j, size, err, "the text ends too early");
-            c = text[i];
-        }
+        if (in_object && (r = kalm__json_name_at(j, &i, err)) != KALM_OK) return r;
         if (parent != 0xffffffffu) j->nodes[parent].size++;
         memset(&node, 0, sizeof node);
         node.at = (uint32_t)i;
-        expect_value = may_close = 0;
-        if (c == '{' || c == '[') {
-            node.type = c == '{' ? KALM__JSON_OBJECT : KALM__JSON_ARRAY;
+        expect_value = may_close = text[i] == '{' || text[i] == '[';
+        if (expect_value) {            /* a container begins */
+            node.type = text[i] == '{' ? KALM__JSON_OBJECT : KALM__JSON_ARRAY;
             node.next = parent;
             parent = (uint32_t)j->count;
             j->nodes[j->count++] = node;
             i++;
-            expect_value = may_close = 1;
             continue;
         }
-        if (c == '"') r = kalm__json_string_at(j, &i, &node, err);
-        else if (c == '-' || (c >= '0' && c <= '9')) r = kalm__json_number_at(j, &i, &node, err);
-        else {
-            static const char words[3][6] = { "null", "false", "true" };
-            uint32_t w;
-            for (w = 0; w < 3; w++) {
-                size_t n = strlen(words[w]);
-                if (size - i >= n && !memcmp(text + i, words[w], n)) {
-                    node.type = KALM__JSON_NULL + w;
-                    node.size = (uint32_t)n;
-                    i += n;
-                    break;
-                }
-            }
-            if (w == 3) return kalm__json_fail(j, i, err, "a value must stand here");
-            r = KALM_OK;
-        }
+        if (text[i] == '"') r = kalm__json_string_at(j, &i, &node, err);
+        else if (text[i] == '-' || (text[i] >= '0' && text[i] <= '9')) r = kalm__json_number_at(j, &i, &node, err);
+        else r = kalm__json_word_at(j, &i, &node, err);
         if (r) return r;
         node.next = (uint32_t)(j->count + 1);
         j->nodes[j->count++] = node;
