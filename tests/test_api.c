@@ -718,6 +718,184 @@ static void test_documents(void)
     kalm_context_free(ctx);
 }
 
+/* What a stored document is refused for, each fault alone, with the checksum computed anew. */
+static void test_document_refusals(void)
+{
+    static const struct { unsigned at; uint32_t value; kalm_result want; const char *word; } fault[] = {
+        { 4, 2, KALM_BAD_VERSION, "version 2" }, { 8, 12345, KALM_MISMATCH, "model" }, { 20, 0, KALM_BAD_FILE, "rows" },
+        { 20, 1000000, KALM_BAD_FILE, "rows" },  { 24, 0, KALM_BAD_FILE, "rows" },     { 28, 7, KALM_BAD_FILE, "rows" },
+        { 32, 191, KALM_BAD_FILE, "191" },       { 32, 193, KALM_BAD_FILE, "193" },    { 36, 0, KALM_BAD_FILE, "bits" },
+        { 36, 16, KALM_BAD_FILE, "bytes" },      { 36, 31, KALM_BAD_FILE, "bits" },    { 64, 0x7f800000u, KALM_BAD_FILE, "row 0" },
+        { 64, 0xff800000u, KALM_BAD_FILE, "row 0" }, { 64 + 191 * 4, 0x7fc00000u, KALM_BAD_FILE, "row 0" },
+        { 64 + 192 * 4, 0xffffffffu, KALM_BAD_FILE, "row 1" }, { 64, 0x7f7fffffu, KALM_OK, NULL }, { 64, 0x80000001u, KALM_OK, NULL } };
+    kalm_context *ctx = context(NULL);
+    kalm_params p = zero_params();
+    kalm_text text = text_of(documents[5]);
+    kalm_doc *doc = NULL, *other = NULL;
+    kalm_error err;
+    kalm_score score;
+    unsigned char *bytes;
+    const unsigned char *good;
+    size_t size = 0, i;
+    p.bits = 32;
+    if (!CHECK(kalm_encode(ctx, &text, 1, &p, &doc, &err) == KALM_OK)) return;
+    good = (const unsigned char *)kalm_doc_bytes(doc, &size);
+    bytes = (unsigned char *)malloc(size);
+    for (i = 0; i < sizeof fault / sizeof *fault; i++) {
+        memcpy(bytes, good, size);
+        kalm__put_u32(bytes + fault[i].at, fault[i].value);
+        kalm__put_u64(bytes + 40, kalm__doc_checksum(bytes, size));
+        if (fault[i].want) REFUSED(kalm_doc_open(model, bytes, size, 0, &other, &err), fault[i].want, fault[i].word);
+        else CHECKF(kalm_doc_open(model, bytes, size, 0, &other, &err) == KALM_OK, "fault %u: %s", (unsigned)i, err.text);
+        kalm_doc_free(other);
+        other = NULL;
+    }
+    for (i = 8; i < 16; i++) {         /* every byte of the fingerprint counts */
+        memcpy(bytes, good, size);
+        bytes[i] ^= 0x10;
+        kalm__put_u64(bytes + 40, kalm__doc_checksum(bytes, size));
+        REFUSED(kalm_doc_open(model, bytes, size, 0, &other, &err), KALM_MISMATCH, "model");
+    }
+    for (i = 40; i < 48; i++) {        /* and every byte of the checksum */
+        memcpy(bytes, good, size);
+        bytes[i] ^= 1;
+        REFUSED(kalm_doc_open(model, bytes, size, 0, &other, &err), KALM_BAD_FILE, "checksum");
+    }
+    memcpy(bytes, good, size);
+    bytes[size - 1] ^= 1;
+    REFUSED(kalm_doc_open(model, bytes, size, KALM_BORROW, &other, &err), KALM_BAD_FILE, "checksum");
+    /* a document of other weights that is open already */
+    doc->info.fingerprint ^= 1;
+    REFUSED(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &score, &err), KALM_MISMATCH, "document 0");
+    doc->info.fingerprint ^= 1;
+    kalm_doc_free(doc);
+    free(bytes);
+    kalm_context_free(ctx);
+}
+
+/* Numbers of 8 bits: off by half a step at most, groups of 64 with a scale each; of 16 bits: by half a unit of the last place. */
+static void test_rounding_of_rows(void)
+{
+    enum { WIDTH = 150 };
+    unsigned char bytes[WIDTH * 4 + 64];
+    kalm_doc doc;
+    float row[WIDTH], back[WIDTH];
+    uint64_t state = 3;
+    size_t i, round;
+    for (round = 0; round < 50; round++) {
+        for (i = 0; i < WIDTH; i++) row[i] = test_random_float(&state) * (i / 64 == 0 ? 1.0f : i / 64 == 1 ? 300.0f : 0.004f);
+        memset(&doc, 0, sizeof doc);
+        doc.bytes = bytes;
+        doc.info.width = WIDTH;
+        for (doc.info.bits = 8; doc.info.bits <= 32; doc.info.bits *= 2) {
+            kalm__doc_write_row(bytes + KALM__DOC_HEADER, row, WIDTH, doc.info.bits);
+            kalm__doc_read_row(&doc, 0, back);
+            for (i = 0; i < WIDTH; i++) {
+                float most = 0, error = fabsf(row[i] - back[i]), allowed = 0;
+                size_t k;
+                for (k = i / 64 * 64; k < WIDTH && k < i / 64 * 64 + 64; k++) most = fabsf(row[k]) > most ? fabsf(row[k]) : most;
+                if (doc.info.bits == 8) allowed = most / 127.0f * 0.5f + most / 2048.0f;   /* the scale itself is a half */
+                if (doc.info.bits == 16) allowed = fabsf(row[i]) / 2048.0f + 3e-8f;
+                CHECKF(error <= allowed, "%u bits: %g came back as %g", (unsigned)doc.info.bits, (double)row[i], (double)back[i]);
+            }
+        }
+    }
+}
+
+/* Words like "<end_of_turn>" in documents, instructions, system texts and queries are characters, unless the caller says that they
+   are marks. */
+static int has_token(const int32_t *ids, size_t n, int32_t id)
+{
+    int found = 0;
+    size_t i;
+    for (i = 0; i < n; i++) found += ids[i] == id;
+    return found;
+}
+static void test_marks(void)
+{
+    kalm_context *ctx = context(NULL);
+    kalm_params p = zero_params();
+    kalm__job job;
+    kalm__prompt prompt;
+    kalm_text mark = text_of("a <end_of_turn> b");
+    kalm_error err;
+    int32_t ids[600], end;
+    size_t n = 0, usual;
+    int where, flag;
+    CHECK(kalm_tokenize(model, text_of("<end_of_turn>"), KALM_PARSE_CONTROL, &end, 1, &n, &err) == KALM_OK && n == 1);
+    kalm__job_begin(&job, &p, 0, 0);
+    CHECK(kalm__take_prompt(ctx, text_of("q"), &job, &prompt, &err) == KALM_OK);
+    usual = (size_t)has_token(prompt.ids, prompt.tokens, end);
+    CHECK(usual >= 1);                 /* the template's own */
+    for (where = 0; where < 4; where++)
+        for (flag = 0; flag < 2; flag++) {
+            size_t want = usual + (size_t)flag;
+            p = zero_params();
+            p.flags = flag ? KALM_PARSE_CONTROL : 0;
+            if (where == 0) {
+                CHECK(kalm__document_ids(ctx, mark, &job, ids, 600, &n, &err) == KALM_OK && n < 600);
+                CHECKF(has_token(ids, n, end) == flag, "a mark in a document, flag %d", flag);
+                continue;
+            }
+            if (where == 1) p.instruction = mark;
+            if (where == 2) p.system = mark;
+            CHECK(kalm__take_prompt(ctx, where == 3 ? mark : text_of("q"), &job, &prompt, &err) == KALM_OK);
+            CHECKF((size_t)has_token(prompt.ids, prompt.tokens, end) == want, "a mark in text %d of the prompt, flag %d", where, flag);
+        }
+    kalm_context_free(ctx);
+}
+
+/* Exactly at a limit is allowed, one more is not: rows of a document, tokens of a prompt, ids of the vocabulary. */
+static void test_borders(void)
+{
+    kalm_config config = zero_config();
+    kalm_context *big = context(NULL), *ctx;
+    static int32_t ids[4096];
+    kalm_params p = zero_params();
+    kalm_ids some;
+    kalm_doc *doc = NULL;
+    kalm_score s;
+    kalm_error err;
+    size_t i, rows;
+    config.max_doc_tokens = 40;
+    config.max_query_tokens = 20;
+    ctx = context(&config);
+    rows = ctx->rows;
+    for (i = 0; i < 4096; i++) ids[i] = (int32_t)(30 + i % 500);
+    some.data = ids;
+    p.ratio = 1;
+    for (i = rows - 1; i <= rows + 1; i++) {
+        some.count = i;
+        CHECKF(kalm_encode_ids(big, &some, 1, &p, &doc, &err) == KALM_OK, "%s", err.text);
+        if (i <= rows) CHECKF(kalm_rerank(ctx, text_of("q"), (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK, "%s", err.text);
+        else REFUSED(kalm_rerank(ctx, text_of("q"), (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "rows");
+        if (i != rows + 1) kalm_doc_free(doc);
+    }
+    kalm_doc_free(doc);
+    some.count = 10;
+    CHECK(kalm_encode_ids(ctx, &some, 1, &p, &doc, &err) == KALM_OK);
+    for (i = ctx->max_prompt - 1; i <= ctx->max_prompt + 1; i++) {
+        some.count = i;
+        if (i <= ctx->max_prompt) CHECK(kalm_rerank_ids(ctx, some, (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK);
+        else REFUSED(kalm_rerank_ids(ctx, some, (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "tokens");
+    }
+    some.count = 3;
+    for (i = 0; i < 6; i++) {
+        static const int32_t odd[6] = { 8191, 8192, 8193, -1, INT32_MAX, INT32_MIN };
+        int fine = odd[i] == 8191;
+        kalm_doc *made = NULL;
+        ids[2] = odd[i];
+        if (fine) CHECK(kalm_encode_ids(ctx, &some, 1, &p, &made, &err) == KALM_OK);
+        else REFUSED(kalm_encode_ids(ctx, &some, 1, &p, &made, &err), KALM_BAD_ARGUMENT, "place 2");
+        kalm_doc_free(made);
+        if (fine) CHECK(kalm_rerank_ids(ctx, some, (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK);
+        else REFUSED(kalm_rerank_ids(ctx, some, (const kalm_doc *const *)&doc, 1, NULL, &s, &err), KALM_BAD_ARGUMENT, "place 2");
+    }
+    kalm_doc_free(doc);
+    kalm_context_free(ctx);
+    kalm_context_free(big);
+}
+
 /* Document and query cut at their limits or not: which of the two, and from which token on. */
 static void test_cut(void)
 {
@@ -1090,6 +1268,10 @@ int main(void)
     test_tokens();
     test_prompt();
     test_sort();
+    test_document_refusals();
+    test_rounding_of_rows();
+    test_marks();
+    test_borders();
     test_cut();
     test_limits();
     test_empty_prompt();

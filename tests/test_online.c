@@ -283,9 +283,10 @@ static unsigned char *forged(const kalm_doc *like, uint32_t rows, unsigned salt,
     kalm__put_u32(p + 20, rows);
     kalm__put_u32(p + 24, 1);
     kalm__put_u32(p + 28, rows);
-    for (i = KALM__DOC_HEADER; i < n - 8; i += 2) p[i] = (unsigned char)(i * 7 + salt), p[i + 1] = (unsigned char)(0x20 + i % 29);
     memcpy(head, p, sizeof head);
     last = n - 64;
+again:
+    for (i = KALM__DOC_HEADER; i < n - 8; i += 2) p[i] = (unsigned char)(i * 7 + salt), p[i + 1] = (unsigned char)(0x20 + i % 29);
     kalm__hash_begin(&h);
     kalm__hash_add(&h, head, sizeof head);
     if (last > sizeof head) kalm__hash_add(&h, p + sizeof head, last - sizeof head);
@@ -293,6 +294,10 @@ static unsigned char *forged(const kalm_doc *like, uint32_t rows, unsigned salt,
     for (i = 0; i < 7; i++) sum = kalm__hash_mix(sum, kalm__hash_mix(h.lane[i], kalm__u64(p + last + 8 * i))) * (uint64_t)KALM__HASH_B;
     /* what kalm__hash_end makes of `sum` and the last lane is to be the checksum */
     kalm__put_u64(p + n - 8, unmix(h.lane[7], unmix(sum, (checksum ^ checksum >> 32) * inverse(KALM__HASH_B))));
+    if (!kalm__all_finite(p + n - 8, 4, 1)) {        /* one in nine is no document, for a number that is not finite */
+        salt += 16;
+        goto again;
+    }
     kalm__put_u64(p + 40, checksum);
     CHECK(kalm__doc_checksum(p, n) == checksum);
     *size = n;
@@ -477,6 +482,169 @@ static void reused_address(void)
     kalm_context_free(plain);
 }
 
+/* ---- longer prompts and larger calls ---- */
+
+/* Prompts around a chunk's 256 rows, of which layer 0's queries are no longer kept for all documents; heads of 256, as published. The
+   same bits alone, in a batch, and from kept state of any length. */
+static void long_prompts(const char *weights)
+{
+    enum { SOME = 5 };
+    static const size_t lengths[] = { 63, 64, 240, 255, 256, 257, 300, 512 };
+    static int32_t ids[SOME + 1][600];
+    kalm_model *wide = NULL;
+    kalm_context *ctx = NULL, *kept = NULL;
+    kalm_config config;
+    kalm_params p;
+    kalm_ids given[SOME + 1];
+    kalm_doc *doc[SOME];
+    kalm_score alone[SOME], together[SOME], warm[SOME];
+    kalm_error err;
+    uint64_t state = 8;
+    char command[500];
+    size_t i, k, n;
+    snprintf(command, sizeof command, TEST_BUILD "/kalm-random-checkpoint hidden=64 mlp=96 layers=2 heads=4 kv_heads=1 head_dim=256 "
+             "window=64 full_every=2 vocabulary=1000 --quiet " TEST_BUILD "/tmp/online && " TEST_BUILD "/kalm-quantize " TEST_BUILD
+             "/tmp/online " TEST_BUILD "/tmp/online.kalm --weights %s --tokenizer none --yes-id 10 --no-id 11 --quiet", weights);
+    if (!CHECKF(system(command) == 0, "%s", command)) return;
+    if (!CHECKF(kalm_model_open(TEST_BUILD "/tmp/online.kalm", NULL, &wide, &err) == KALM_OK, "%s", err.text)) return;
+    memset(&config, 0, sizeof config);
+    memset(&p, 0, sizeof p);
+    config.threads = 1;
+    CHECK(kalm_context_new(wide, &config, &ctx, &err) == KALM_OK);
+    config.cache_bytes = (size_t)1 << 28;
+    CHECK(kalm_context_new(wide, &config, &kept, &err) == KALM_OK);
+    for (i = 0; i <= SOME; i++) {
+        for (k = 0; k < 600; k++) ids[i][k] = (int32_t)(test_random(&state) % 1000);
+        given[i].data = ids[i];
+        given[i].count = 1 + i * i * 9;
+    }
+    CHECKF(kalm_encode_ids(ctx, given, SOME, NULL, doc, &err) == KALM_OK, "%s", err.text);
+    for (n = 0; n < sizeof lengths / sizeof *lengths; n++) {
+        given[SOME].count = lengths[n];
+        for (i = 0; i < SOME; i++) {
+            CHECKF(kalm_rerank_ids(ctx, given[SOME], (const kalm_doc *const *)&doc[i], 1, NULL, &alone[i], &err) == KALM_OK, "%s", err.text);
+            alone[i].index = (uint32_t)i;
+        }
+        CHECK(kalm_rerank_ids(ctx, given[SOME], (const kalm_doc *const *)doc, SOME, NULL, together, &err) == KALM_OK);
+        same("a long prompt in a batch", alone, together, SOME);
+        for (k = 0; k < 4; k++) {
+            static const uint32_t prefix[] = { 1, 62, 256, 511 };
+            p.prefix_tokens = prefix[k];
+            CHECK(kalm_rerank_ids(kept, given[SOME], (const kalm_doc *const *)doc, SOME, &p, warm, &err) == KALM_OK);
+            same("a long prompt from kept state", alone, warm, SOME);
+        }
+    }
+    for (i = 0; i < SOME; i++) kalm_doc_free(doc[i]);
+    kalm_context_free(ctx);
+    kalm_context_free(kept);
+    kalm_model_close(wide);
+}
+
+/* More documents than are made at a time: callbacks and the cascade number them through. */
+enum { CROWD = 150 };
+static unsigned crowd_seen[CROWD];
+static kalm_score crowd_score[CROWD];
+static int see_crowd(void *user, const kalm_score *score)
+{
+    unsigned *count = (unsigned *)user;
+    if (score->index < CROWD) {
+        crowd_seen[score->index]++;
+        crowd_score[score->index] = *score;
+    }
+    ++*count;
+    return 0;
+}
+static void crowd(void)
+{
+    static char words[CROWD][64];
+    kalm_context *ctx = context(1, 0, NULL);
+    kalm_text many[CROWD];
+    kalm_doc *doc[CROWD];
+    kalm_score want[CROWD], got[CROWD], top[CROWD];
+    kalm_params p;
+    kalm_error err;
+    size_t i, found = 0;
+    unsigned count = 0;
+    memset(&p, 0, sizeof p);
+    for (i = 0; i < CROWD; i++) {
+        sprintf(words[i], "tool number %u for %.20s", (unsigned)(i * 7919 % 1000), texts[i % DOCS]);
+        many[i] = str(words[i]);
+    }
+    p.bits = 32;
+    CHECK(kalm_encode(ctx, many, CROWD, &p, doc, &err) == KALM_OK);
+    CHECK(kalm_rerank(ctx, str(queries[0]), (const kalm_doc *const *)doc, CROWD, &p, want, &err) == KALM_OK);
+    p.on_score = see_crowd;
+    p.on_score_user = &count;
+    CHECK(kalm_rerank_texts(ctx, str(queries[0]), many, CROWD, &p, got, &err) == KALM_OK && count == CROWD);
+    same("texts, scored and forgotten", want, got, CROWD);
+    for (i = 0; i < CROWD; i++) CHECKF(crowd_seen[i] == 1 && !memcmp(&crowd_score[i], &want[i], sizeof *want), "document %u was told %u times",
+                                       (unsigned)i, crowd_seen[i]);
+    memset(crowd_seen, 0, sizeof crowd_seen);
+    count = 0;
+    p.coarse_ratio = 8;
+    p.coarse_keep = CROWD;
+    CHECK(kalm_rerank_top(ctx, str(queries[0]), (const kalm_doc *const *)doc, CROWD, CROWD, &p, top, &found, &err) == KALM_OK);
+    CHECK(found == CROWD && count == CROWD);
+    memcpy(got, want, sizeof got);
+    kalm_sort(got, CROWD);
+    same("a cascade over many that drops nothing", got, top, CROWD);
+    for (i = 0; i < CROWD; i++) CHECK(crowd_seen[i] == 1 && !memcmp(&crowd_score[i], &want[i], sizeof *want));
+    /* the first pass alone decides who comes back: the best by the scores at its ratio */
+    {
+        kalm_score coarse[CROWD];
+        kalm_doc *pooled[CROWD];
+        memset(crowd_seen, 0, sizeof crowd_seen);
+        p.coarse_keep = 10;
+        CHECK(kalm_rerank_top(ctx, str(queries[0]), (const kalm_doc *const *)doc, CROWD, 3, &p, top, &found, &err) == KALM_OK && found == 3);
+        for (i = 0; i < CROWD; i++) CHECK(kalm_doc_repool(model, doc[i], 8, 0, &pooled[i], &err) == KALM_OK);
+        CHECK(kalm_rerank(ctx, str(queries[0]), (const kalm_doc *const *)pooled, CROWD, NULL, coarse, &err) == KALM_OK);
+        kalm_sort(coarse, CROWD);
+        for (i = 0; i < CROWD; i++) {
+            CHECKF(crowd_seen[coarse[i].index] == (i < 10), "document %u, %u-th of the first pass", (unsigned)coarse[i].index, (unsigned)i);
+            kalm_doc_free(pooled[i]);
+        }
+    }
+    for (i = 0; i < CROWD; i++) kalm_doc_free(doc[i]);
+    kalm_context_free(ctx);
+}
+
+/* Each field of a stored state that does not fit is refused, with the checksum computed anew; and so is a wrong checksum. */
+static void state_refusals(void)
+{
+    static const struct { unsigned at; kalm_result want; } fault[] = { { 4, KALM_BAD_VERSION }, { 8, KALM_MISMATCH }, { 15, KALM_MISMATCH },
+        { 16, KALM_MISMATCH }, { 23, KALM_MISMATCH }, { 24, KALM_MISMATCH }, { 31, KALM_MISMATCH }, { 32, KALM_MISMATCH },
+        { 36, KALM_MISMATCH }, { 39, KALM_MISMATCH }, { 40, KALM_MISMATCH }, { 47, KALM_MISMATCH } };
+    kalm_context *ctx = context(1, (size_t)1 << 26, NULL), *fresh = context(1, (size_t)1 << 26, NULL);
+    kalm_cache_info info;
+    kalm_error err;
+    size_t size = 0, i;
+    unsigned char *bytes, *longer;
+    CHECK(kalm_state_save(ctx, docs[4], NULL, NULL, 0, &size, &err) == KALM_OK);
+    bytes = (unsigned char *)malloc(size);
+    longer = (unsigned char *)calloc(size + 64, 1);
+    CHECK(kalm_state_save(ctx, docs[4], NULL, bytes, size, &size, &err) == KALM_OK);
+    for (i = 0; i < sizeof fault / sizeof *fault; i++) {
+        memcpy(longer, bytes, size);
+        longer[fault[i].at] ^= 1;
+        kalm__put_u64(longer + 48, kalm__state_checksum(longer, longer + KALM__STATE_HEADER, size - KALM__STATE_HEADER));
+        CHECKF(kalm_state_load(fresh, docs[4], NULL, longer, size, &err) == fault[i].want, "byte %u: %s", fault[i].at, err.text);
+    }
+    for (i = 48; i < 56; i++) {
+        memcpy(longer, bytes, size);
+        longer[i] ^= 0x80;
+        CHECK(kalm_state_load(fresh, docs[4], NULL, longer, size, &err) == KALM_BAD_FILE && strstr(err.text, "checksum"));
+    }
+    memcpy(longer, bytes, size);
+    kalm__put_u64(longer + 48, kalm__state_checksum(longer, longer + KALM__STATE_HEADER, size + 64 - KALM__STATE_HEADER));
+    CHECK(kalm_state_load(fresh, docs[4], NULL, longer, size + 64, &err) == KALM_BAD_FILE);
+    kalm_context_get_cache(fresh, &info);
+    CHECK(info.documents == 0 && info.bytes == 0);       /* what was refused left nothing behind */
+    free(bytes);
+    free(longer);
+    kalm_context_free(fresh);
+    kalm_context_free(ctx);
+}
+
 typedef struct seen { unsigned count, hits[DOCS]; kalm_score score[DOCS]; unsigned stop; } seen;
 static int see(void *user, const kalm_score *score)
 {
@@ -561,6 +729,10 @@ int main(void)
     repeated_documents();
     borrowed_bytes_change();
     reused_address();
+    state_refusals();
+    long_prompts("q8");
+    long_prompts("f32");
+    crowd();
     best_and_callbacks();
     for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     kalm_model_close(model);
