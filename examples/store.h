@@ -469,6 +469,19 @@ KALM__FN char *store_file_name(const char *path, int how)
     return *path == ':' || !strncmp(path, "file:", 5) ? kalm__join_path(".", path) : cmd_copy(kalm__text(path));
 }
 
+/* A killed command leaves a journal beside the store. SQLite takes it in when the store is opened for writing, and refuses to read
+   before that: so a command that only reads opens it for writing for a moment, where it may. */
+KALM__FN void store_recover(const store *s, const char *file)
+{
+    store writing = *s;
+    if (sqlite3_exec(s->db, "PRAGMA user_version", NULL, NULL, NULL) != SQLITE_READONLY) return;
+    if (sqlite3_open_v2(file, &writing.db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK) {
+        store_distrust(&writing);
+        (void)sqlite3_exec(writing.db, "PRAGMA user_version", NULL, NULL, NULL);
+    }
+    sqlite3_close(writing.db);
+}
+
 /* 1: the store is there and s->meta read; 0: an empty database, for store_create (STORE_CREATE alone). */
 KALM__FN int store_open(store *s, const char *path, int how)
 {
@@ -480,8 +493,9 @@ KALM__FN int store_open(store *s, const char *path, int how)
     if (!file) die("no memory for a path");
     if (how == STORE_CREATE) flags |= SQLITE_OPEN_CREATE;
     store_check(s, sqlite3_open_v2(file, &s->db, flags, NULL));
-    free(file);
     store_distrust(s);
+    if (how == STORE_READ) store_recover(s, file);
+    free(file);
     application = store_number(s, "PRAGMA application_id");
     version = store_number(s, "PRAGMA user_version");
     if (application == STORE_APPLICATION) {

@@ -61,10 +61,10 @@ is_right() {
 }
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
-# success there is none.
+# success there is none, unless the system fails for good ("+") when all is done.
 left_over() {
     ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|store.db|out.kalm|out.txt|err|count' |
-        if [ "$1" = 0 ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
+        if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
 }
 
 check() {
