@@ -116,7 +116,8 @@ EV__FN size_t ev__measure_cost(ev__stopwatch *w, ev_cost_row *row, const uint32_
     return n;
 }
 
-EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows, const uint32_t *ratio, size_t ratios, const char *what)
+EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows, const uint32_t *ratio, size_t ratios,
+                           const char *what)
 {
     ev_tables t;
     char *md_path, *csv_path, *dat_path, *gp_path;
@@ -128,19 +129,23 @@ EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows,
     csv = ev_begin_file(&t, "cost_curve.csv", &csv_path);
     dat = ev_begin_file(&t, "cost_curve.dat", &dat_path);
     gp = ev_begin_file(&t, "cost_curve.gp", &gp_path);
-    fprintf(md, "# What a query costs, by the length of passages\n\n%s. Prompts of %d tokens, of which %d follow the kept prefix. "
-            "Milliseconds a passage, measured, the best of three rounds or more.\n\"joint\" is this model's encoder over passage and prompt in one "
-            "sequence, a stand-in for a cross-encoder of its size; quotients are computed from the times.\nBy counting operations the "
+    fprintf(md, "# What a query costs, by the length of passages\n\n%s. Prompts of %d tokens, of which %d follow the kept "
+                "prefix. "
+            "Milliseconds a passage, measured, the best of three rounds or more.\n\"joint\" is this model's encoder over "
+            "passage and prompt in one "
+            "sequence, a stand-in for a cross-encoder of its size; quotients are computed from the times.\nBy counting "
+            "operations the "
             "paper (arXiv 2606.22807) gives 16.6 times less at 256 tokens and 203 times at 4096: published, not measured.\n\n"
-            "| tokens | ratio | joint | plain | kept | joint / plain | joint / kept |\n|---:|---:|---:|---:|---:|---:|---:|\n", what,
+            "| tokens | ratio | joint | plain | kept | joint / plain | joint / kept |\n"
+            "|---:|---:|---:|---:|---:|---:|---:|\n", what,
             (int)EV_PROMPT, EV_PROMPT - EV_PREFIX);
     fputs("tokens,ratio,joint_ms,plain_ms,kept_ms,joint_by_plain,joint_by_kept\n", csv);
     for (i = 0; i < rows; i++) {
         const ev_cost_row *r = &row[i];
-        fprintf(md, "| %lu | %lu | %.2f | %.2f | %.2f | %.1f | %.1f |\n", (unsigned long)r->tokens, (unsigned long)r->ratio, r->joint,
+        fprintf(md, "| %lu | %lu | %.2f | %.2f | %.2f | %.1f | %.1f |\n", (unsigned long)r->tokens, (unsigned long)r->ratio,
+                r->joint, r->plain, r->kept, r->joint / r->plain, r->joint / r->kept);
+        fprintf(csv, "%lu,%lu,%.4f,%.4f,%.4f,%.3f,%.3f\n", (unsigned long)r->tokens, (unsigned long)r->ratio, r->joint,
                 r->plain, r->kept, r->joint / r->plain, r->joint / r->kept);
-        fprintf(csv, "%lu,%lu,%.4f,%.4f,%.4f,%.3f,%.3f\n", (unsigned long)r->tokens, (unsigned long)r->ratio, r->joint, r->plain, r->kept,
-                r->joint / r->plain, r->joint / r->kept);
     }
     for (k = 0; k < ratios; k++) {
         for (i = 0; i < rows; i++)
@@ -148,12 +153,15 @@ EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows,
                 fprintf(dat, "%lu %.4f %.4f %.4f\n", (unsigned long)row[i].tokens, row[i].joint, row[i].plain, row[i].kept);
         fputs("\n\n", dat);
     }
-    fputs("# gnuplot cost_curve.gp, in this folder, draws cost_curve.svg\nset terminal svg size 800,500 enhanced background 'white'\n"
+    fputs("# gnuplot cost_curve.gp, in this folder, draws cost_curve.svg\nset terminal svg size 800,500 enhanced background "
+          "'white'\n"
           "set output 'cost_curve.svg'\nset logscale xy\nset xlabel 'tokens of a passage'\nset ylabel 'ms a passage'\n"
-          "set key outside bottom noenhanced\nset grid\nplot 'cost_curve.dat' index 0 using 1:2 with linespoints title 'joint'", gp);
+          "set key outside bottom noenhanced\nset grid\nplot 'cost_curve.dat' index 0 using 1:2 with linespoints title "
+          "'joint'", gp);
     for (k = 0; k < ratios; k++)
-        fprintf(gp, ", \\\n    'cost_curve.dat' index %lu using 1:3 with linespoints title 'plain, ratio %lu', '' index %lu using 1:4 with "
-                "linespoints title 'kept, ratio %lu'", (unsigned long)k, (unsigned long)ratio[k], (unsigned long)k, (unsigned long)ratio[k]);
+        fprintf(gp, ", \\\n    'cost_curve.dat' index %lu using 1:3 with linespoints title 'plain, ratio %lu', '' index %lu "
+                    "using 1:4 with linespoints title 'kept, ratio %lu'",
+                (unsigned long)k, (unsigned long)ratio[k], (unsigned long)k, (unsigned long)ratio[k]);
     fputc('\n', gp);
     ev_end_file(md, md_path);
     ev_end_file(csv, csv_path);
@@ -163,7 +171,8 @@ EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows,
 }
 
 /* longest: tokens of the longest passages. */
-EV__FN void ev_cost_curve(const char *out, const char *path, const kalm_config *config, const uint32_t *ratio, size_t ratios, uint32_t longest)
+EV__FN void ev_cost_curve(const char *out, const char *path, const kalm_config *config, const uint32_t *ratio, size_t ratios,
+                          uint32_t longest)
 {
     ev__stopwatch w;
     kalm_model_info info;

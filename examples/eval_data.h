@@ -1,5 +1,5 @@
-/* eval_data.h - one test collection in memory: its judged queries, their candidates, and of the corpus the texts of the candidates
-   alone, which one pass over it picks out. So memory grows with the candidates and not with the corpus. */
+/* eval_data.h - one test collection in memory: its judged queries, their candidates, and of the corpus the texts of the
+   candidates alone, which one pass over it picks out. So memory grows with the candidates and not with the corpus. */
 #ifndef EVAL_DATA_H
 #define EVAL_DATA_H
 
@@ -29,7 +29,7 @@ typedef struct ev_limits {             /* 0: all */
     uint32_t shard, shards;            /* every shards-th query from number `shard` (from 1) on */
 } ev_limits;
 
-/* ---- queries ------------------------------------------------------------------------------------------------------------- */
+/* ---- queries -------------------------------------------------------------------------------------------------- */
 
 typedef struct ev__query_reader { ev_data *data; uint32_t *order; size_t count; uint64_t unjudged; } ev__query_reader;
 
@@ -62,8 +62,10 @@ EV__FN void ev__choose_queries(ev_data *d, const ev_limits *l)
     d->query_text = (kalm_text *)cmd_alloc(d->queries.count * sizeof *d->query_text);
     memset(d->query_text, 0, d->queries.count * sizeof *d->query_text);
     ev_read_queries(d->source.queries, d->source.layout == EV_LMEB, &d->notes, ev__take_query, &r);
-    ev_notice_many(&d->notes, d->source.queries, 0, "a query has no judgement; it is left out, for nothing can be measured", r.unjudged);
-    ev_notice_many(&d->notes, d->source.qrels, 0, "a judged query is not among the queries; it takes no part", d->queries.count - r.count);
+    ev_notice_many(&d->notes, d->source.queries, 0, "a query has no judgement; it is left out, for nothing can be measured",
+                   r.unjudged);
+    ev_notice_many(&d->notes, d->source.qrels, 0, "a judged query is not among the queries; it takes no part",
+                   d->queries.count - r.count);
     if (!r.count) ev_print_notes(stderr, &d->notes);
     if (!r.count) die("%s has none of the queries that %s judges", d->source.queries, d->source.qrels);
     if (l->queries && r.count > l->queries) r.count = l->queries;
@@ -82,7 +84,7 @@ EV__FN void ev__choose_queries(ev_data *d, const ev_limits *l)
     free(r.order);
 }
 
-/* ---- candidates that come with the data (LMEB) ---------------------------------------------------------------------------- */
+/* ---- candidates that come with the data (LMEB) ---------------------------------------------------------------- */
 
 /* The scene of a query: its whole id, or the first two parts of it between underscores. */
 EV__FN kalm_text ev__scene_of(kalm_text id, int whole)
@@ -126,7 +128,8 @@ EV__FN void ev__read_scenes(ev_data *d)
         if (kalm__json_parse(&j, f.path, line.data, line.size, &err) || kalm__json_type(&j, 0) != KALM__JSON_OBJECT
             || !(id = kalm__json_get(&j, 0, "scene_id")) || !(list = kalm__json_get(&j, 0, "candidate_doc_ids"))
             || kalm__json_type(&j, list) != KALM__JSON_ARRAY) {
-            ev_notice(&d->notes, f.path, f.line, "an object with scene_id and candidate_doc_ids should stand here; the line is left out");
+            ev_notice(&d->notes, f.path, f.line, "an object with scene_id and candidate_doc_ids should stand here; the line "
+                                                 "is left out");
             continue;
         }
         scene = ev_find(&scenes, kalm__json_text(&j, id));
@@ -148,7 +151,7 @@ EV__FN void ev__read_scenes(ev_data *d)
     free(served), free(of), free(next), free(head);
 }
 
-/* ---- the pass over the corpus ---------------------------------------------------------------------------------------------- */
+/* ---- the pass over the corpus --------------------------------------------------------------------------------- */
 
 EV__FN void ev_begin_corpus(ev_data *d, ev_records *r, cmd_progress *p, const char *what)
 {
@@ -174,7 +177,8 @@ EV__FN kalm_text ev_whole_text(ev_data *d, const ev_record *r, char **room, size
 {
     kalm_text t;
     size_t space = r->title.size || d->source.layout == EV_LMEB ? 1 : 0;
-    if (*size < r->title.size + r->text.size + 2) *room = (char *)cmd_grow(*room, *size = 2 * (r->title.size + r->text.size) + 64);
+    if (*size < r->title.size + r->text.size + 2) *room = (char *)cmd_grow(*room, *size = 2 * (r->title.size + r->text.size)
+                                                                           + 64);
     if (r->title.size) memcpy(*room, r->title.data, r->title.size);
     if (space) (*room)[r->title.size] = ' ';
     if (r->text.size) memcpy(*room + r->title.size + space, r->text.data, r->text.size);
@@ -202,7 +206,8 @@ EV__FN void ev_pick_texts(ev_data *d)
         uint32_t doc = ev_find(&d->docs, record.id);
         ev_corpus_step(&r, &p);
         if (doc == EV_NONE) continue;
-        if (d->flags[doc] & EV_FOUND) ev_notice(&d->notes, r.f.path, r.f.line, "a document with this id was there before; the last one counts");
+        if (d->flags[doc] & EV_FOUND) ev_notice(&d->notes, r.f.path, r.f.line,
+                                                "a document with this id was there before; the last one counts");
         d->flags[doc] |= EV_FOUND;
         if (!(d->flags[doc] & EV_WANTED)) continue;
         if (!ev_trim(record.text).size) ev_notice(&d->notes, r.f.path, r.f.line, record.title.size
@@ -226,9 +231,11 @@ EV__FN void ev_pick_texts(ev_data *d)
     if (i == d->docs.count) die("%s has none of the candidates; the first is %s", d->source.corpus[0], d->docs.id[first].data);
     for (i = 0; i < d->qrels.count; i++)
         judged += !(d->flags[d->qrels.at[i].doc] & EV_FOUND) && d->qrels.at[i].grade > 0;
-    ev_notice_many(&d->notes, d->source.corpus[0], 0, "a candidate is not in the corpus; it cannot be ranked, and stands behind all others",
+    ev_notice_many(&d->notes, d->source.corpus[0], 0, "a candidate is not in the corpus; it cannot be ranked, and stands "
+                                                      "behind all others",
                    lost);
-    ev_notice_many(&d->notes, d->source.corpus[0], 0, "a document judged relevant is not in the corpus; it counts as relevant and not found",
+    ev_notice_many(&d->notes, d->source.corpus[0], 0, "a document judged relevant is not in the corpus; it counts as relevant "
+                                                      "and not found",
                    judged);
 }
 

@@ -5,8 +5,8 @@
    write no spaces (Chinese, Japanese, Thai and their neighbours) every two characters that follow one another; Lucene's 33
    English stop words are left out. score = sum over the query's terms of
        ln(1 + (N - df + 0.5) / (df + 0.5)) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average length))
-   with k1 = 0.9 and b = 0.4 unless said otherwise (the values of Anserini), over title and text. The corpus is read twice, for the
-   statistics of the queries' terms and for the scores, and never kept: all queries are scored at once. */
+   with k1 = 0.9 and b = 0.4 unless said otherwise (the values of Anserini), over title and text. The corpus is read twice,
+   for the statistics of the queries' terms and for the scores, and never kept: all queries are scored at once. */
 #ifndef EVAL_FIRST_H
 #define EVAL_FIRST_H
 
@@ -16,14 +16,15 @@ typedef enum ev_first { EV_FIRST_AUTO, EV_FIRST_RUN, EV_FIRST_CANDIDATES, EV_FIR
 
 typedef struct ev_bm25_settings { double k1, b; } ev_bm25_settings;
 
-/* ---- terms ---------------------------------------------------------------------------------------------------------------- */
+/* ---- terms ---------------------------------------------------------------------------------------------------- */
 
 typedef void ev_term_call(void *user, const char *term, size_t size);
 
 /* Scripts in which words are not parted by spaces. */
 EV__FN int ev__no_spaces(uint32_t c)
 {
-    return (c >= 0x0e00 && c < 0x1000) || (c >= 0x1780 && c < 0x1800) || (c >= 0x3040 && c < 0x3100) || (c >= 0x3400 && c < 0xa000)
+    return (c >= 0x0e00 && c < 0x1000) || (c >= 0x1780 && c < 0x1800) || (c >= 0x3040 && c < 0x3100)
+        || (c >= 0x3400 && c < 0xa000)
         || (c >= 0xf900 && c < 0xfb00) || (c >= 0x20000 && c < 0x32000);
 }
 
@@ -41,7 +42,8 @@ EV__FN uint32_t ev__lower(uint32_t c)
     if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
     if ((c >= 0xc0 && c <= 0xde && c != 0xd7) || (c >= 0x391 && c <= 0x3a9) || (c >= 0x410 && c <= 0x42f)) return c + 32;
     if (c >= 0x400 && c <= 0x40f) return c + 80;
-    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x1e00 && c <= 0x1eff) || (c >= 0x460 && c <= 0x4ff)) && !(c & 1))
+    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x1e00 && c <= 0x1eff)
+         || (c >= 0x460 && c <= 0x4ff)) && !(c & 1))
         return c + 1;
     return c;
 }
@@ -50,7 +52,10 @@ EV__FN size_t ev__put_utf8(uint32_t c, char *to)
 {
     if (c < 0x80) return to[0] = (char)c, 1;
     if (c < 0x800) return to[0] = (char)(0xc0 | c >> 6), to[1] = (char)(0x80 | (c & 63)), 2;
-    if (c < 0x10000) return to[0] = (char)(0xe0 | c >> 12), to[1] = (char)(0x80 | (c >> 6 & 63)), to[2] = (char)(0x80 | (c & 63)), 3;
+    if (c < 0x10000) {
+        to[0] = (char)(0xe0 | c >> 12), to[1] = (char)(0x80 | (c >> 6 & 63)), to[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
     to[0] = (char)(0xf0 | c >> 18), to[1] = (char)(0x80 | (c >> 12 & 63));
     return to[2] = (char)(0x80 | (c >> 6 & 63)), to[3] = (char)(0x80 | (c & 63)), 4;
 }
@@ -108,7 +113,8 @@ EV__FN void ev_terms(kalm_text t, ev_term_call *call, void *user)
 /* Lucene's English stop words. They are the first members of the set of terms, so that one look-up finds both. */
 EV__FN uint32_t ev__add_stop_words(ev_set *terms)
 {
-    static const char *const words[] = { "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
+    static const char *const words[] = { "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into",
+                                        "is", "it",
                                          "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these",
                                          "they", "this", "to", "was", "will", "with" };
     uint32_t i;
@@ -116,7 +122,7 @@ EV__FN uint32_t ev__add_stop_words(ev_set *terms)
     return i;
 }
 
-/* ---- BM25 ------------------------------------------------------------------------------------------------------------------- */
+/* ---- BM25 ----------------------------------------------------------------------------------------------------- */
 
 typedef struct ev__best { float score; char *id; size_t size; } ev__best;
 
@@ -326,7 +332,7 @@ EV__FN void ev_bm25(ev_data *d, const ev_bm25_settings *s, size_t depth, int wit
     ev__bm25_end(&b);
 }
 
-/* ---- the choice --------------------------------------------------------------------------------------------------------------- */
+/* ---- the choice ----------------------------------------------------------------------------------------------- */
 
 /* Fills d->run and says in d->first_stage what it is. */
 EV__FN void ev_first_stage(ev_data *d, ev_first kind, const ev_bm25_settings *bm25, size_t depth)
@@ -335,7 +341,8 @@ EV__FN void ev_first_stage(ev_data *d, ev_first kind, const ev_bm25_settings *bm
     if (kind == EV_FIRST_AUTO)
         kind = d->source.run ? EV_FIRST_RUN : d->source.candidates ? EV_FIRST_CANDIDATES : EV_FIRST_BM25;
     if (kind == EV_FIRST_RUN && !d->source.run) die("%s has no run; --run FILE names one", d->source.name);
-    if (kind == EV_FIRST_CANDIDATES && !d->source.candidates) die("%s has no candidates.jsonl; --candidates FILE names one", d->source.name);
+    if (kind == EV_FIRST_CANDIDATES && !d->source.candidates) die("%s has no candidates.jsonl; --candidates FILE names one",
+                                                                  d->source.name);
     if (kind == EV_FIRST_RUN) {
         const char *slash = strrchr(path, '/');
         ev_read_run(&d->run, &d->queries, &d->docs, path, &d->notes);
@@ -348,7 +355,8 @@ EV__FN void ev_first_stage(ev_data *d, ev_first kind, const ev_bm25_settings *bm
             size_t q;
             for (q = 0; q < d->queries.count; q++)
                 if (d->run.first[q + 1] > d->run.first[q])
-                    qsort(d->run.at + d->run.first[q], d->run.first[q + 1] - d->run.first[q], sizeof *d->run.at, ev__by_query_doc);
+                    qsort(d->run.at + d->run.first[q], d->run.first[q + 1] - d->run.first[q], sizeof *d->run.at,
+                          ev__by_query_doc);
         }
         ev_bm25(d, bm25, depth, 1);
         free(d->run.first);

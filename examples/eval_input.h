@@ -16,7 +16,7 @@
 #define EV_NONE UINT32_MAX             /* no such element */
 #define EV_LINE_MOST ((size_t)1 << 26) /* bytes of the longest line that is read; longer ones are noted and left out */
 
-/* ---- notes ----------------------------------------------------------------------------------------------------------- */
+/* ---- notes ---------------------------------------------------------------------------------------------------- */
 
 typedef struct ev_note { char *file, *text; uint64_t first, count; } ev_note;
 typedef struct ev_notes { ev_note *note; size_t count, room; } ev_notes;
@@ -81,7 +81,7 @@ EV__FN void ev_print_notes(FILE *f, const ev_notes *n)
     }
 }
 
-/* ---- bytes of a file, unpacked ------------------------------------------------------------------------------------------ */
+/* ---- bytes of a file, unpacked -------------------------------------------------------------------------------- */
 
 typedef enum ev_packing { EV_PLAIN, EV_GZIP, EV_ZSTD } ev_packing;
 
@@ -324,7 +324,7 @@ EV__FN kalm_text ev_read_all(const char *path, ev_notes *notes)
     return t;
 }
 
-/* ---- sets of ids --------------------------------------------------------------------------------------------------------- */
+/* ---- sets of ids ---------------------------------------------------------------------------------------------- */
 
 /* Strings that are to stay, in blocks, given back all together. The first bytes of a block are a pointer to the one before. */
 typedef struct ev_pool { char *block; size_t used, room; } ev_pool;

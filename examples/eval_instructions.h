@@ -1,10 +1,10 @@
 /* eval_instructions.h - which instruction goes with which data set. The built-in table has what the authors publish:
 
-   - LMEB: the instruction of each of its tasks, from task_instructions.json of the benchmark (github.com/KaLM-Embedding/LMEB, read
-     in November 2026). Data sets whose tasks all have one instruction stand here once.
-   - BEIR, MIRACL: the authors' evaluation code (github.com/HITsz-TMG/KaLM-Embedding, evaluate/utils.py) gives every retrieval task
-     the sentence that is the reranker's own default. With which instructions the paper's figures of the reranker were made is
-     NOT KNOWN; kalm-eval says so where it uses this one.
+   - LMEB: the instruction of each of its tasks, from task_instructions.json of the benchmark
+     (github.com/KaLM-Embedding/LMEB, read in November 2026). Data sets whose tasks all have one instruction stand here once.
+   - BEIR, MIRACL: the authors' evaluation code (github.com/HITsz-TMG/KaLM-Embedding, evaluate/utils.py) gives every
+     retrieval task the sentence that is the reranker's own default. With which instructions the paper's figures of the
+     reranker were made is NOT KNOWN; kalm-eval says so where it uses this one.
    - Everything else: not known; the model's default.
 
    --instructions FILE goes before the table: {"data set": "instruction"} or {"data set": {"task": "instruction"}}. Names are

@@ -3,7 +3,8 @@
      NAME.journal   lines of text, "checksum JSON", appended one by one as results come:
                       {"t": "job", ...}                     what the job is; the first line
                       {"t": "encoded", "seconds": s, "docs": [ids], "tokens": [n, ...], "text": hash}
-                      {"t": "ranked", "query": id, "ratio": r, "bits": b, "seconds": s, "docs": [ids], "margins": [m, ...], "text": hash}
+                      {"t": "ranked", "query": id, "ratio": r, "bits": b, "seconds": s, "docs": [ids], "margins": [m, ...],
+                       "text": hash}
      NAME.spool     encoded documents that some result still needs; emptied when all have been used
 
    A line that was cut off or damaged fails its checksum and counts as not written; so does one whose texts ("text" is a hash of
@@ -20,7 +21,7 @@ EV__FN uint64_t ev_plain_hash(const void *data, size_t size)
     return ev_hash(key, (const char *)data, size);
 }
 
-/* ---- a string that grows ------------------------------------------------------------------------------------------------- */
+/* ---- a string that grows -------------------------------------------------------------------------------------- */
 
 typedef struct ev_string { char *data; size_t size, room; } ev_string;
 
@@ -60,7 +61,7 @@ EV__FN void ev_put_json(ev_string *s, kalm_text t)
     ev_put(s, "\"", 1);
 }
 
-/* ---- lines with checksums -------------------------------------------------------------------------------------------------- */
+/* ---- lines with checksums ------------------------------------------------------------------------------------- */
 
 typedef struct ev_journal {
     char     *path, *spool_path;
@@ -124,7 +125,7 @@ EV__FN void ev_journal_close(ev_journal *w)
     w->f = w->spool = NULL;
 }
 
-/* ---- the spool ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the spool ------------------------------------------------------------------------------------------------ */
 
 typedef struct ev__spooled { uint64_t magic, text, bytes, id, size; double seconds; } ev__spooled;
 #define EV__SPOOL_MAGIC 0x314c4f4f50534b4bu
@@ -138,7 +139,8 @@ EV__FN void ev__spool_put(ev_journal *w, FILE *f, kalm_text id, uint64_t text, d
     h.id = id.size;
     h.size = size;
     h.seconds = seconds;
-    if (fwrite(&h, sizeof h, 1, f) != 1 || (id.size && fwrite(id.data, id.size, 1, f) != 1) || fwrite(data, size, 1, f) != 1 || fflush(f))
+    if (fwrite(&h, sizeof h, 1, f) != 1 || (id.size && fwrite(id.data, id.size, 1, f) != 1) || fwrite(data, size, 1, f) != 1
+        || fflush(f))
         die("cannot write %s: %s", w->spool_path, strerror(errno));
 }
 
@@ -171,7 +173,8 @@ EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *m
         kalm_error err;
         if (fread(&h, sizeof h, 1, f) != 1 || h.magic != EV__SPOOL_MAGIC || h.id > 1 << 20 || h.size > (uint64_t)1 << 31) break;
         data = (char *)cmd_alloc((size_t)(h.id + h.size));
-        if (fread(data, 1, (size_t)(h.id + h.size), f) != h.id + h.size || ev_plain_hash(data + h.id, (size_t)h.size) != h.bytes) {
+        if (fread(data, 1, (size_t)(h.id + h.size), f) != h.id + h.size
+            || ev_plain_hash(data + h.id, (size_t)h.size) != h.bytes) {
             free(data);
             break;
         }

@@ -29,7 +29,8 @@ EV__FN void ev_add_measures(ev_settings *s, const char *text)
             if (digits == n && stem[0]) sprintf(word, "%s%.*s", stem, (int)n, text);
             else sprintf(word, "%.*s", (int)n, text);
             if (!ev_measure_read(&m, word, strlen(word)))
-                die_usage("there is no measure '%s'; there are nDCG@k, MAP, MRR, Recall@k, P@k, Success@k, R_cap@k, with any k", word);
+                die_usage("there is no measure '%s'; there are nDCG@k, MAP, MRR, Recall@k, P@k, Success@k, R_cap@k, with any "
+                          "k", word);
             ev_add_measure(s, m);
             k = strlen(word);
             while (k && word[k - 1] >= '0' && word[k - 1] <= '9') k--;

@@ -26,7 +26,7 @@
 #  define EV__FN static
 #endif
 
-/* ---- which measure ------------------------------------------------------------------------------------------------- */
+/* ---- which measure -------------------------------------------------------------------------------------------- */
 
 typedef enum ev_kind {
     EV_NDCG, EV_MAP, EV_MRR, EV_RECALL, EV_PRECISION, EV_SUCCESS, EV_RCAP,
@@ -109,7 +109,7 @@ EV__FN void ev_measure_name(ev_measure m, int trec, char *name)
     else strcpy(name, trec ? n->trec : n->table);
 }
 
-/* ---- one query ------------------------------------------------------------------------------------------------------- */
+/* ---- one query ------------------------------------------------------------------------------------------------ */
 
 typedef struct ev_hit {                /* a document of a run */
     const char *id;                    /* [id_size], no NUL needed */
@@ -222,7 +222,7 @@ EV__FN double ev_value(ev_measure m, const ev_ranking *r)
     return 0;
 }
 
-/* ---- many queries ------------------------------------------------------------------------------------------------------ */
+/* ---- many queries --------------------------------------------------------------------------------------------- */
 
 /* The mean (of a count: the sum) of the values of `count` queries, which stand in the order of their ids, as trec_eval adds
    them up. NaN among them: such a query has no value and takes no part. NaN: no query has one. */

@@ -59,7 +59,7 @@ EV__FN void ev_check(kalm_result r, const kalm_error *err)
     if (r) exit(cmd_failed(err));
 }
 
-/* ---- what the journal knows ------------------------------------------------------------------------------------------------ */
+/* ---- what the journal knows ----------------------------------------------------------------------------------- */
 
 EV__FN uint64_t ev__texts_hash(const ev__work *w, uint32_t query, const uint32_t *doc, size_t n)
 {
@@ -195,7 +195,7 @@ EV__FN void ev__note_ranked(ev__work *w, size_t k, uint32_t query, const size_t 
     free(doc);
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------------------------- */
 
 /* Which places of the run each document has. */
 EV__FN void ev__index_run(ev__work *w)
@@ -250,7 +250,7 @@ EV__FN void ev__plan(ev__work *w)
     free(seen);
 }
 
-/* ---- the work ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the work ------------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__stop_if_asked(ev__work *w)
 {
@@ -372,7 +372,8 @@ EV__FN void ev__rank_group(ev__work *w)
         qsort(entry, n, sizeof *entry, ev__places_up);
         for (i = 0; i < w->group_count; i++) {
             if (w->job->direct) w->pooled[i] = w->fine[i];
-            else ev_check(kalm_doc_repool(w->model, w->fine[i], w->job->kind[k].ratio, w->job->kind[k].bits, &w->pooled[i], &err), &err);
+            else ev_check(kalm_doc_repool(w->model, w->fine[i], w->job->kind[k].ratio, w->job->kind[k].bits, &w->pooled[i],
+                                          &err), &err);
         }
         for (from = 0; from < n; from = e) {
             for (e = from + 1; e < n && w->d->run.at[entry[e]].query == w->d->run.at[entry[from]].query; e++) {}
@@ -462,7 +463,8 @@ EV__FN void ev_rank_all(ev_ranked *out, const ev_data *d, ev_job *job)
     cmd_progress_end(&w.progress);
     ev__totals(&w);
     if (job->journal) ev_journal_close(job->journal);
-    free(w.todo), free(w.first), free(w.entry), free(w.text_hash), free(w.slot), free(w.kept), free(w.fine), free(w.pooled), free(w.group);
+    free(w.todo), free(w.first), free(w.entry), free(w.text_hash), free(w.slot);
+    free(w.kept), free(w.fine), free(w.pooled), free(w.group);
     kalm_context_free(w.ctx);
     kalm_model_close(w.model);
 }

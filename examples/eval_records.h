@@ -145,7 +145,8 @@ EV__FN int ev__json_record(ev_records *r, kalm_text line, ev_record *record)
     if (bad == KALM_BAD_FILE) {
         line = ev__mend(r, line);
         bad = kalm__json_parse(&r->json, r->f.path, line.data, line.size, &err);
-        if (!bad) ev_notice(r->notes, r->f.path, r->f.line, "the line is not quite JSON (NaN, half of a surrogate pair, ill-formed "
+        if (!bad) ev_notice(r->notes, r->f.path, r->f.line, "the line is not quite JSON (NaN, half of a surrogate pair, "
+                                                            "ill-formed "
                             "UTF-8 or a control character); it was read all the same");
     }
     if (bad == KALM_NO_MEMORY) die("%s", err.text);
@@ -222,7 +223,7 @@ EV__FN int ev_next_record(ev_records *r, ev_record *record)
     }
 }
 
-/* ---- TREC topics ----------------------------------------------------------------------------------------------------------- */
+/* ---- TREC topics ---------------------------------------------------------------------------------------------- */
 
 /* What stands from `open` on up to the next tag; the rest of the file behind it. NULL data: there is none before `stop`. */
 EV__FN kalm_text ev__between(const char *from, const char *stop, const char *open)
@@ -258,7 +259,8 @@ EV__FN kalm_text ev__one_line(kalm_text t)
     return t;
 }
 
-/* <top> <num> Number: 301 <title> words </top>, or <topic number="1"> <query> or <title> words </topic>; the title is the query. */
+/* <top> <num> Number: 301 <title> words </top>, or <topic number="1"> <query> or <title> words </topic>; the title is the
+   query. */
 EV__FN void ev_read_topics(const char *path, ev_notes *notes, ev_query_call *call, void *user)
 {
     kalm_text all = ev_read_all(path, notes);

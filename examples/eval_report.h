@@ -28,9 +28,11 @@ typedef struct ev_report {
 /* The means of all measures of a run, into mean [measures]. */
 EV__FN void ev_means(const ev_report *r, const ev_run *run, double *mean)
 {
-    double *value = ev_run_values(&r->d->qrels, run, r->d->queries.count, (int32_t)r->s->level, r->s->complete, r->s->measure, r->s->measures);
+    double *value = ev_run_values(&r->d->qrels, run, r->d->queries.count, (int32_t)r->s->level, r->s->complete, r->s->measure,
+                                  r->s->measures);
     size_t i;
-    for (i = 0; i < r->s->measures; i++) mean[i] = ev_run_mean(value, r->order, r->d->queries.count, r->s->measure, r->s->measures, i);
+    for (i = 0; i < r->s->measures; i++) mean[i] = ev_run_mean(value, r->order, r->d->queries.count, r->s->measure,
+                                                               r->s->measures, i);
     free(value);
 }
 
@@ -111,7 +113,7 @@ EV__FN void ev_load_margins(ev_ranked *r, ev_data *d, const char *path)
     free(run.first);
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- printing ------------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__json_own(json_out *j, const double *mean)
 {
@@ -172,7 +174,8 @@ EV__FN int ev__report_row(ev_report *r, const ev_ranked *m, size_t k, const ev_r
             printf(ev_is_count(r->s->measure[i]) ? "  %10.0f" : "  %10.4f", mean[i]);
         if (m->documents) printf("  %9.0f  %8.0f", bytes, (double)r->d->run.count / m->rank_seconds[k]);
         else printf("  %9s  %8s", "", "");
-        if (limits) printf("     %+.4f  %.4f  %14.5f  %.6f%s", delta, c.tau, c.most, c.mean, worse ? "  worse than the limit" : "");
+        if (limits) printf("     %+.4f  %.4f  %14.5f  %.6f%s", delta, c.tau, c.most, c.mean, worse ? "  worse than the limit"
+                           : "");
         putchar('\n');
     }
     free(mean);
@@ -234,7 +237,8 @@ EV__FN void ev_report_begin(ev_report *r, const char *instruction)
         json_key(&r->out, "models"), json_open(&r->out, '[');
     } else {
         ev_say_source(stdout, r->d, instruction);
-        printf("the first stage's own order: nDCG@10 %.4f, MRR@10 %.4f, Success@1 %.4f, Recall@10 %.4f", mean[0], mean[1], mean[2], mean[3]);
+        printf("the first stage's own order: nDCG@10 %.4f, MRR@10 %.4f, Success@1 %.4f, Recall@10 %.4f", mean[0], mean[1],
+               mean[2], mean[3]);
         for (i = EV_OWN_MEASURES; i < r->s->measures; i++) {
             char name[32];
             ev_measure_name(r->s->measure[i], 0, name);
@@ -263,7 +267,8 @@ EV__FN void ev_report_each(const ev_report *r, const ev_ranked *m)
     double *value;
     size_t q, i;
     ev_reranked(&run, r->d, m->margin[0]);
-    value = ev_run_values(&r->d->qrels, &run, r->d->queries.count, (int32_t)r->s->level, r->s->complete, r->s->measure, r->s->measures);
+    value = ev_run_values(&r->d->qrels, &run, r->d->queries.count, (int32_t)r->s->level, r->s->complete, r->s->measure,
+                          r->s->measures);
     for (q = 0; q < r->d->queries.count; q++)
         for (i = 0; i < r->s->measures && run.first[r->order[q]] < run.first[r->order[q] + 1]; i++)
             ev__print_value(r->s->measure[i], r->d->queries.id[r->order[q]].data, value[r->order[q] * r->s->measures + i]);

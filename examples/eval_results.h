@@ -34,7 +34,7 @@ typedef struct ev_results {
     size_t          datas;
 } ev_results;
 
-/* ---- systems ------------------------------------------------------------------------------------------------------------------ */
+/* ---- systems -------------------------------------------------------------------------------------------------- */
 
 EV__FN int ev__by_system(const ev_system *a, const ev_system *b)
 {
@@ -77,12 +77,13 @@ EV__FN void ev_system_name(const ev_system *s, const char *first, char *name, si
         return;
     }
     n = snprintf(name, room, "%s %s, ", s->model, s->weights);
-    if (s->coarse) n += snprintf(name + n, room - (size_t)n, "best %lu at ratio %lu, then ", (unsigned long)s->keep, (unsigned long)s->coarse);
+    if (s->coarse) n += snprintf(name + n, room - (size_t)n, "best %lu at ratio %lu, then ", (unsigned long)s->keep,
+                                 (unsigned long)s->coarse);
     n += snprintf(name + n, room - (size_t)n, "ratio %lu, %lu bits", (unsigned long)s->ratio, (unsigned long)s->bits);
     if (strcmp(s->asked, "default")) snprintf(name + n, room - (size_t)n, ", %s instruction", s->asked);
 }
 
-/* ---- queries and judgements ----------------------------------------------------------------------------------------------------- */
+/* ---- queries and judgements ----------------------------------------------------------------------------------- */
 
 typedef struct ev__asked_reader {
     ev_data        d;
@@ -108,7 +109,9 @@ EV__FN char *ev__text_of(const kalm__json *j, const char *name)
 EV__FN void ev__asked_line(void *user, const kalm__json *j)
 {
     ev__asked_reader *r = (ev__asked_reader *)user;
-    uint32_t docs = ev__list(j, "docs"), scores = ev__list(j, "scores"), judged = ev__list(j, "judged"), grades = ev__list(j, "grades");
+    uint32_t docs = ev__list(j, "docs"), scores = ev__list(j,
+                                                           "scores"), judged = ev__list(j,
+                                                                                        "judged"), grades = ev__list(j, "grades");
     uint32_t lost = ev__list(j, "lost"), q, a, b;
     size_t from = r->d.run.count;
     double v;
@@ -122,17 +125,19 @@ EV__FN void ev__asked_line(void *user, const kalm__json *j)
     if (!docs || !scores || !judged || !grades || !lost) return;
     if (ev_find(&r->d.queries, kalm__json_text(j, kalm__json_get(j, 0, "id"))) != EV_NONE) return;   /* in two shards */
     q = ev_add(&r->d.queries, kalm__json_text(j, kalm__json_get(j, 0, "id")));
-    for (a = docs + 1, b = scores + 1; a < j->nodes[docs].next && b < j->nodes[scores].next; a = j->nodes[a].next, b = j->nodes[b].next)
+    for (a = docs + 1, b = scores + 1; a < j->nodes[docs].next && b < j->nodes[scores].next; a = j->nodes[a].next,
+         b = j->nodes[b].next)
         if (kalm__json_double(j, b, &v)) ev_add_candidate(&r->d.run, q, ev_add(&r->d.docs, kalm__json_text(j, a)), (float)v, 0);
     if (r->lost_room < r->d.run.count) r->lost = (unsigned char *)cmd_grow(r->lost, r->lost_room = 2 * r->d.run.count);
     memset(r->lost + from, 0, r->d.run.count - from);
     for (a = lost + 1; a < j->nodes[lost].next; a = j->nodes[a].next)
         if (kalm__json_uint(j, a, &place) && place < r->d.run.count - from) r->lost[from + place] = 1;
-    for (a = judged + 1, b = grades + 1; a < j->nodes[judged].next && b < j->nodes[grades].next; a = j->nodes[a].next, b = j->nodes[b].next)
+    for (a = judged + 1, b = grades + 1; a < j->nodes[judged].next && b < j->nodes[grades].next; a = j->nodes[a].next,
+         b = j->nodes[b].next)
         if (kalm__json_double(j, b, &v)) ev_add_judgement(&r->d.qrels, q, ev_add(&r->d.docs, kalm__json_text(j, a)), (int32_t)v);
 }
 
-/* ---- margins ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- margins -------------------------------------------------------------------------------------------------- */
 
 typedef struct ev__margins {           /* of one journal */
     ev__asked_reader *asked;
@@ -174,7 +179,8 @@ EV__FN void ev__ranked_line(ev__margins *m, const kalm__json *j)
         || !kalm__json_uint(j, kalm__json_get(j, 0, "bits"), &bits) || !ratio || ratio > UINT32_MAX || bits > 32) return;
     k = ev__kind(m, (uint32_t)ratio, (uint32_t)bits);
     if (k == EV_KINDS_MOST) return;
-    for (a = docs + 1, b = margins + 1; a < j->nodes[docs].next && b < j->nodes[margins].next; a = j->nodes[a].next, b = j->nodes[b].next) {
+    for (a = docs + 1, b = margins + 1; a < j->nodes[docs].next && b < j->nodes[margins].next; a = j->nodes[a].next,
+         b = j->nodes[b].next) {
         uint32_t doc = ev_find(&d->docs, kalm__json_text(j, a));
         ev_candidate *c = doc == EV_NONE ? NULL : ev_find_candidate(&d->run, q, doc);
         if (!c || !kalm__json_double(j, b, &v)) continue;
@@ -203,7 +209,8 @@ EV__FN void ev__margins_line(void *user, const kalm__json *j)
     else if (ev__is(j, type, "ranked")) ev__ranked_line(m, j);
     else if (ev__is(j, type, "encoded") && docs && tokens) {
         size_t fresh = 0;
-        for (a = docs + 1, b = tokens + 1; a < j->nodes[docs].next && b < j->nodes[tokens].next; a = j->nodes[a].next, b = j->nodes[b].next) {
+        for (a = docs + 1, b = tokens + 1; a < j->nodes[docs].next && b < j->nodes[tokens].next; a = j->nodes[a].next,
+             b = j->nodes[b].next) {
             uint32_t doc = ev_find(&m->asked->d.docs, kalm__json_text(j, a));
             if (doc == EV_NONE || !kalm__json_uint(j, b, &v)) continue;
             fresh += !m->tokens[doc];
@@ -213,7 +220,7 @@ EV__FN void ev__margins_line(void *user, const kalm__json *j)
     }
 }
 
-/* ---- from margins to values -------------------------------------------------------------------------------------------------------- */
+/* ---- from margins to values ----------------------------------------------------------------------------------- */
 
 /* The values of a run, queries in the order of their ids. */
 EV__FN double *ev__sorted_values(const ev_results *r, const ev_data *d, const uint32_t *order, const ev_run *run)
@@ -255,7 +262,8 @@ EV__FN void ev__take_kind(ev_results *r, ev_set_of_data *to, ev__margins *m, con
         }
 }
 
-/* The order of a cascade: the best `keep` by coarse margins in the order of the fine ones, then the others in the coarse order. */
+/* The order of a cascade: the best `keep` by coarse margins in the order of the fine ones, then the others in the coarse
+   order. */
 EV__FN void ev__cascade_order(ev_run *run, const ev_data *d, const float *coarse, const float *fine, size_t keep)
 {
     size_t q, i;
@@ -346,7 +354,8 @@ EV__FN char *ev__journal_data(const char *path)
     kalm__json_begin(&j, &allocator);
     ev_open(&f, path, NULL);
     while (!m.data && ev_next_line(&f, &line))
-        if (line.size > 17 && kalm__json_parse(&j, path, line.data + 17, line.size - 17, &err) == KALM_OK) ev__margins_line(&m, &j);
+        if (line.size > 17 && kalm__json_parse(&j, path, line.data + 17, line.size - 17,
+                                               &err) == KALM_OK) ev__margins_line(&m, &j);
     ev_close(&f);
     kalm__json_end(&j);
     return m.data;

@@ -34,7 +34,7 @@ EV__FN const char *ev_layout_name(ev_layout l)
     return names[l];
 }
 
-/* ---- folders ------------------------------------------------------------------------------------------------------------- */
+/* ---- folders -------------------------------------------------------------------------------------------------- */
 
 typedef struct ev_list { char **name; size_t count, room; } ev_list;
 
@@ -116,7 +116,7 @@ EV__FN char *ev__split_file(const char *dir, const char *split, const char *cons
     return NULL;
 }
 
-/* ---- the corpus ------------------------------------------------------------------------------------------------------------ */
+/* ---- the corpus ----------------------------------------------------------------------------------------------- */
 
 /* The files of a corpus: a file, or the JSON Lines and tab-separated files of a folder. */
 EV__FN void ev__corpus_at(ev_source *s, const char *path)
@@ -157,7 +157,8 @@ EV__FN const char *ev__language(const char *name)
 
 EV__FN void ev__miracl_corpus(ev_source *s, const char *name)
 {
-    static const char *const places[] = { "%s/corpus", "%s/../miracl-corpus-v1.0-%s", "%s/../../miracl-corpus/miracl-corpus-v1.0-%s",
+    static const char *const places[] = { "%s/corpus", "%s/../miracl-corpus-v1.0-%s",
+                                         "%s/../../miracl-corpus/miracl-corpus-v1.0-%s",
                                           "%s/../../miracl-corpus-v1.0-%s", "%s/../../corpus/%s" };
     size_t i;
     ev__parts_of(s, s->dir, "docs");
@@ -170,7 +171,7 @@ EV__FN void ev__miracl_corpus(ev_source *s, const char *name)
     }
 }
 
-/* ---- layouts ---------------------------------------------------------------------------------------------------------------- */
+/* ---- layouts -------------------------------------------------------------------------------------------------- */
 
 /* The last part of a path, and the folder above it; both to be freed. */
 EV__FN void ev__last_part(const char *path, char **above, char **name)
@@ -188,7 +189,8 @@ EV__FN void ev__last_part(const char *path, char **above, char **name)
 
 EV__FN int ev__is_lmeb_whole(const char *dataset)
 {
-    static const char *const whole[] = { "Covid-QA", "CovidQA", "ESG-Reports", "ESGReports", "QASPER", "PeerQA", "MLDR", "NovelQA",
+    static const char *const whole[] = { "Covid-QA", "CovidQA", "ESG-Reports", "ESGReports", "QASPER", "PeerQA", "MLDR",
+                                        "NovelQA",
                                          "LooGLE", "DeepPlanning" };
     size_t i;
     for (i = 0; i < sizeof whole / sizeof *whole; i++)

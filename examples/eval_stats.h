@@ -28,9 +28,9 @@ EV__FN int ev__doubles_up(const void *pa, const void *pb)
 }
 
 /* Whether b is better than a over the same queries. Both are [count], NaN where a query has no value, and then the query does
-   not take part. `rounds` samples (10,000 is usual) for each of the two methods: queries drawn with replacement (paired bootstrap,
-   Efron and Tibshirani 1993; percentile interval), and signs of the differences drawn anew (randomisation test, Smucker et al.
-   2007; p = (as extreme + 1) / (rounds + 1), so it is never 0). Returns 0 without memory. */
+   not take part. `rounds` samples (10,000 is usual) for each of the two methods: queries drawn with replacement (paired
+   bootstrap, Efron and Tibshirani 1993; percentile interval), and signs of the differences drawn anew (randomisation test,
+   Smucker et al. 2007; p = (as extreme + 1) / (rounds + 1), so it is never 0). Returns 0 without memory. */
 EV__FN int ev_compare(ev_test *t, const double *a, const double *b, size_t count, size_t rounds, uint64_t seed)
 {
     double *change = (double *)malloc((count ? count : 1) * sizeof *change);

@@ -49,7 +49,7 @@ EV__FN const ev_published *ev_published_rows(size_t *count)
     return rows;
 }
 
-/* ---- figures -------------------------------------------------------------------------------------------------------------------- */
+/* ---- figures -------------------------------------------------------------------------------------------------- */
 
 /* The mean of measure i for one system on one data set; NaN: not tried. */
 EV__FN double ev_cell_mean(const ev_results *r, const ev_set_of_data *d, size_t system, size_t i)
@@ -73,7 +73,8 @@ EV__FN double ev_macro_mean(const ev_results *r, const char *layout, size_t syst
     for (d = 0; d < r->datas;) {
         size_t from = d, tasks;
         double group = 0;
-        for (; d < r->datas && !strcmp(r->data[d].layout, r->data[from].layout) && !strcmp(r->data[d].group, r->data[from].group); d++)
+        for (; d < r->datas && !strcmp(r->data[d].layout, r->data[from].layout)
+             && !strcmp(r->data[d].group, r->data[from].group); d++)
             group += ev_cell_mean(r, &r->data[d], system, i);
         tasks = d - from;
         if (strcmp(r->data[from].layout, layout)) continue;
@@ -93,7 +94,10 @@ EV__FN double *ev_all_values(const ev_results *r, const char *layout, size_t sys
         const ev_set_of_data *s = &r->data[d];
         if (strcmp(s->layout, layout)) continue;
         all = (double *)cmd_grow(all, (*count + s->queries) * sizeof *all);
-        for (q = 0; q < s->queries; q++) all[(*count)++] = s->cell[system].value ? s->cell[system].value[q * r->s->measures + i] : (double)NAN;
+        for (q = 0; q < s->queries; q++) {
+            const double *value = s->cell[system].value;
+            all[(*count)++] = value ? value[q * r->s->measures + i] : (double)NAN;
+        }
     }
     return all;
 }
@@ -168,7 +172,7 @@ EV__FN const char *ev_first_of(const ev_results *r, const char *layout)
     return first;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------------------------- */
 
 EV__FN FILE *ev_begin_file(const ev_tables *t, const char *name, char **path)
 {
@@ -212,11 +216,13 @@ EV__FN void ev__main_table(FILE *f, const ev_tables *t, const char *layout, int 
     ev_system_name(&r->system[t->baseline], "", base, sizeof base);
     fprintf(f, "| |");
     for (d = 0; d < r->datas; d++)
-        if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group) || ev_layout_begins(r, d)))
+        if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group)
+                                                   || ev_layout_begins(r, d)))
             fprintf(f, " %s |", r->data[d].group);
     fprintf(f, " mean | all queries | difference to %s | p |\n|---|", base);
     for (d = 0; d < r->datas; d++)
-        if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group) || ev_layout_begins(r, d)))
+        if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group)
+                                                   || ev_layout_begins(r, d)))
             fprintf(f, "---:|");
     fprintf(f, "---:|---:|---:|---:|\n");
     for (s = 0; s < r->systems; s++) {
@@ -227,7 +233,8 @@ EV__FN void ev__main_table(FILE *f, const ev_tables *t, const char *layout, int 
         for (d = 0; d < r->datas;) {
             size_t from = d;
             double sum = 0;
-            for (; d < r->datas && !strcmp(r->data[d].layout, r->data[from].layout) && !strcmp(r->data[d].group, r->data[from].group); d++)
+            for (; d < r->datas && !strcmp(r->data[d].layout, r->data[from].layout)
+                 && !strcmp(r->data[d].group, r->data[from].group); d++)
                 sum += ev_cell_mean(r, &r->data[d], s, 0);
             if (!strcmp(r->data[from].layout, layout)) ev__percent(f, sum / (double)(d - from));
         }
@@ -242,7 +249,8 @@ EV__FN void ev__main_table(FILE *f, const ev_tables *t, const char *layout, int 
         if (strcmp(rows[s].layout, layout)) continue;
         fprintf(f, "| *published, arXiv 2606.22807 %s:* %s |", rows[s].version, rows[s].name);
         for (d = 0; d < r->datas; d++)
-            if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group) || ev_layout_begins(r, d)))
+            if (!strcmp(r->data[d].layout, layout) && (!d || strcmp(r->data[d].group, r->data[d - 1].group)
+                                                       || ev_layout_begins(r, d)))
                 fprintf(f, " |");
         fprintf(f, " %.2f | | | |\n", rows[s].mean);
     }
@@ -274,7 +282,8 @@ EV__FN void ev__ratio_table(FILE *f, const ev_tables *t, const char *layout)
              && !strcmp(r->system[i].asked, a->asked) && r->system[i].bits == a->bits && r->system[i].coarse == a->coarse
              && r->system[i].keep == a->keep; i++) {}
         if (a->coarse || !ev_tried(r, layout, s)) continue;
-        fprintf(f, "| %s %s, %lu bits%s%s |", a->model, a->weights, (unsigned long)a->bits, strcmp(a->asked, "default") ? ", instruction: " : "",
+        fprintf(f, "| %s %s, %lu bits%s%s |", a->model, a->weights, (unsigned long)a->bits, strcmp(a->asked, "default")
+                ? ", instruction: " : "",
                 strcmp(a->asked, "default") ? a->asked : "");
         for (k = 0; k < n; k++) {
             size_t at;
@@ -307,7 +316,8 @@ EV__FN void ev__instruction_table(FILE *f, const ev_tables *t, const char *layou
         strcpy(other.asked, "default");
         for (k = 1; k < r->systems && ev__by_system(&r->system[k], &other); k++) {}
         if (k == r->systems || !ev_tried(r, layout, k)) continue;
-        if (!n++) fprintf(f, "\n### With and without instructions\n\n| | without | with | difference, all queries | p |\n|---|---:|---:|---:|---:|\n");
+        if (!n++) fprintf(f, "\n### With and without instructions\n\n| | without | with | difference, all queries | p "
+                             "|\n|---|---:|---:|---:|---:|\n");
         with = ev_macro_mean(r, layout, s, 0);
         without = ev_macro_mean(r, layout, k, 0);
         ev_system_name(&r->system[s], "", name, sizeof name);
@@ -331,10 +341,14 @@ EV__FN void ev__quality_md(const ev_tables *t)
     FILE *f = ev_begin_file(t, "quality.md", &path);
     size_t d, s, missing;
     ev_measure_name(r->s->measure[0], 0, measure);
-    fprintf(f, "# Quality: %s, times 100\n\nMeasures are those of trec_eval. \"mean\" is over data sets, each the mean over its tasks; "
-            "\"all queries\" counts every query once.\nDifferences are those of the mean over all queries, with the 95%% interval of a paired "
-            "bootstrap; p is two-sided, of a paired randomisation test (%lu samples each, seed 1).\nRows marked *published* are figures "
-            "of the paper, made with other first stages and checkpoints, and no measurements of this program.\n", measure, (unsigned long)t->rounds);
+    fprintf(f, "# Quality: %s, times 100\n\nMeasures are those of trec_eval. \"mean\" is over data sets, each the mean over "
+               "its tasks; "
+            "\"all queries\" counts every query once.\nDifferences are those of the mean over all queries, with the 95%% "
+            "interval of a paired "
+            "bootstrap; p is two-sided, of a paired randomisation test (%lu samples each, seed 1).\nRows marked *published* "
+            "are figures "
+            "of the paper, made with other first stages and checkpoints, and no measurements of this program.\n",
+            measure, (unsigned long)t->rounds);
     for (d = 0; d < r->datas; d++) {
         const char *layout = r->data[d].layout;
         size_t queries = 0, candidates = 0, sets = 0, k;
@@ -342,10 +356,14 @@ EV__FN void ev__quality_md(const ev_tables *t)
         if (!ev_layout_begins(r, d)) continue;
         for (k = d; k < r->datas && !strcmp(r->data[k].layout, layout); k++)
             sets++, queries += r->data[k].queries, candidates += r->data[k].candidates;
-        fprintf(f, "\n## %s: %lu test collections, %lu queries, %lu candidates\n\n", layout, (unsigned long)sets, (unsigned long)queries,
-                (unsigned long)candidates);
-        for (s = missing = 0; s < r->systems; s++) missing += ev_cost_of(r, layout, s).missing, cascades |= r->system[s].coarse && ev_tried(r, layout, s);
-        if (missing) fprintf(f, "**Not complete: %lu pairs have no margin yet; such documents stand last.**\n\n", (unsigned long)missing);
+        fprintf(f, "\n## %s: %lu test collections, %lu queries, %lu candidates\n\n", layout, (unsigned long)sets,
+                (unsigned long)queries, (unsigned long)candidates);
+        for (s = missing = 0; s < r->systems; s++) {
+            missing += ev_cost_of(r, layout, s).missing;
+            cascades |= r->system[s].coarse && ev_tried(r, layout, s);
+        }
+        if (missing) fprintf(f, "**Not complete: %lu pairs have no margin yet; such documents stand last.**\n\n",
+                             (unsigned long)missing);
         ev__main_table(f, t, layout, 0);
         ev__ratio_table(f, t, layout);
         ev__instruction_table(f, t, layout);
@@ -357,7 +375,7 @@ EV__FN void ev__quality_md(const ev_tables *t)
     ev_end_file(f, path);
 }
 
-/* ---- CSV and JSON ------------------------------------------------------------------------------------------------------------------ */
+/* ---- CSV and JSON --------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__csv_text(FILE *f, const char *s)
 {
@@ -372,12 +390,13 @@ EV__FN void ev__csv_text(FILE *f, const char *s)
 EV__FN void ev__csv_system(FILE *f, const ev_system *s)
 {
     ev__csv_text(f, s->model[0] ? s->model : "first stage");
-    fprintf(f, ",%s,%s,%lu,%lu,%lu,%lu", s->weights, s->asked, (unsigned long)s->ratio, (unsigned long)s->bits, (unsigned long)s->coarse,
+    fprintf(f, ",%s,%s,%lu,%lu,%lu,%lu", s->weights, s->asked, (unsigned long)s->ratio, (unsigned long)s->bits,
+            (unsigned long)s->coarse,
             (unsigned long)s->keep);
 }
 
-EV__FN void ev__csv_figure(FILE *f, const ev_tables *t, const char *layout, const char *data, size_t s, size_t i, size_t queries, double value,
-                           int tested)
+EV__FN void ev__csv_figure(FILE *f, const ev_tables *t, const char *layout, const char *data, size_t s, size_t i,
+                           size_t queries, double value, int tested)
 {
     char name[32];
     ev_cost c = ev_cost_of(t->r, layout, s);
@@ -403,12 +422,14 @@ EV__FN void ev__quality_csv(const ev_tables *t)
     FILE *f = ev_begin_file(t, "quality.csv", &path);
     size_t d, k, s, i, n;
     const ev_published *rows = ev_published_rows(&n);
-    fputs("layout,data,model,weights,instruction,ratio,bits,coarse_ratio,keep,measure,queries,value,bytes_per_document,difference,low,high,p\n", f);
+    fputs("layout,data,model,weights,instruction,ratio,bits,coarse_ratio,keep,measure,queries,value,bytes_per_document,"
+          "difference,low,high,p\n", f);
     for (d = 0; d < r->datas; d++)
         for (s = 0; s < r->systems; s++)
             for (i = 0; i < r->s->measures; i++)
                 if (r->data[d].cell[s].value)
-                    ev__csv_figure(f, t, r->data[d].layout, r->data[d].name, s, i, r->data[d].queries, ev_cell_mean(r, &r->data[d], s, i), 0);
+                    ev__csv_figure(f, t, r->data[d].layout, r->data[d].name, s, i, r->data[d].queries,
+                                   ev_cell_mean(r, &r->data[d], s, i), 0);
     for (d = 0; d < r->datas; d++) {
         const char *layout = r->data[d].layout;
         size_t queries = 0;
@@ -509,7 +530,7 @@ EV__FN void ev__quality_json(const ev_tables *t)
     ev_end_file(f, path);
 }
 
-/* ---- cost --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- cost ----------------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__cost_files(const ev_tables *t)
 {
@@ -517,9 +538,11 @@ EV__FN void ev__cost_files(const ev_tables *t)
     char *path, *csv_path, name[240];
     FILE *f = ev_begin_file(t, "cost.md", &path), *csv = ev_begin_file(t, "cost.csv", &csv_path);
     size_t d, s;
-    fputs("# Cost\n\nMilliseconds a query are measured: the time of all calls that scored its candidates, documents encoded before. "
+    fputs("# Cost\n\nMilliseconds a query are measured: the time of all calls that scored its candidates, documents encoded "
+          "before. "
           "Of a cascade they are computed from the times of its two ratios.\n", f);
-    fputs("layout,model,weights,instruction,ratio,bits,coarse_ratio,keep,queries,pairs,milliseconds_per_query,bytes_per_document\n", csv);
+    fputs("layout,model,weights,instruction,ratio,bits,coarse_ratio,keep,queries,pairs,milliseconds_per_query,"
+          "bytes_per_document\n", csv);
     for (d = 0; d < r->datas; d++) {
         const char *layout = r->data[d].layout;
         if (!ev_layout_begins(r, d)) continue;
@@ -545,9 +568,10 @@ EV__FN void ev__cost_files(const ev_tables *t)
     ev_end_file(csv, csv_path);
 }
 
-/* ---- charts -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- charts --------------------------------------------------------------------------------------------------- */
 
-/* One line of a chart: model, instruction and row type; its points in the order of ratios. kind: 0 bytes, 1 time, 2 cascades by time. */
+/* One line of a chart: model, instruction and row type; its points in the order of ratios. kind: 0 bytes, 1 time, 2 cascades
+   by time. */
 EV__FN size_t ev__chart_lines(const ev_tables *t, const char *layout, int kind, FILE *data, FILE *plot, const char *data_name)
 {
     const ev_results *r = t->r;
@@ -569,10 +593,11 @@ EV__FN size_t ev__chart_lines(const ev_tables *t, const char *layout, int kind, 
         }
         if (!points) continue;
         fputs("\n\n", data);
-        fprintf(plot, "%s '%s' index %lu using 1:2 with linespoints title \"%s %s %lu bits%s%s", lines ? ", \\\n    " : "plot", data_name,
-                (unsigned long)lines, a->model, a->weights, (unsigned long)a->bits, strcmp(a->asked, "default") ? ", instruction " : "",
-                strcmp(a->asked, "default") ? a->asked : "");
-        if (a->coarse) fprintf(plot, ", best 10, 20, 50 at ratio %lu, then %lu", (unsigned long)a->coarse, (unsigned long)a->ratio);
+        fprintf(plot, "%s '%s' index %lu using 1:2 with linespoints title \"%s %s %lu bits%s%s", lines ? ", \\\n    " : "plot",
+                data_name, (unsigned long)lines, a->model, a->weights, (unsigned long)a->bits,
+                strcmp(a->asked, "default") ? ", instruction " : "", strcmp(a->asked, "default") ? a->asked : "");
+        if (a->coarse) fprintf(plot, ", best 10, 20, 50 at ratio %lu, then %lu", (unsigned long)a->coarse,
+                               (unsigned long)a->ratio);
         fputs("\"", plot);
         lines++;
     }
@@ -616,7 +641,8 @@ EV__FN void ev_draw(const char *folder, const char *script)
 /* charts/NAME.gp and .dat for gnuplot, and where gnuplot is installed NAME.svg: 0 quality by bytes, 1 by time, 2 cascades. */
 EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw)
 {
-    static const char *const names[3] = { "bytes", "time", "cascade" }, *const axes[3] = { "bytes a document", "ms a query", "ms a query" };
+    static const char *const names[3] = { "bytes", "time", "cascade" }, *const axes[3] = { "bytes a document", "ms a query",
+                                                                                          "ms a query" };
     ev_string base = { NULL, 0, 0 }, command = { NULL, 0, 0 };
     char *data_path, *plot_path, measure[32];
     FILE *data, *plot;
@@ -628,7 +654,8 @@ EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw
     ev_printf(&command, "%s.gp", base.data);
     plot = ev_begin_file(t, command.data, &plot_path);
     fprintf(plot, "# gnuplot %s.gp, in this folder, draws %s.svg\nset terminal svg size 800,500 enhanced background 'white'\n"
-            "set output '%s.svg'\nset logscale x\nset xlabel '%s'\nset ylabel '%s, times 100'\nset key outside bottom noenhanced\nset grid\n",
+            "set output '%s.svg'\nset logscale x\nset xlabel '%s'\nset ylabel '%s, times 100'\nset key outside bottom "
+            "noenhanced\nset grid\n",
             base.data + 7, base.data + 7, base.data + 7, axes[kind], measure);
     command.size = 0;
     ev_printf(&command, "%s.dat", base.data + 7);

@@ -29,7 +29,7 @@ typedef struct ev_run {
     size_t       *first;               /* [queries + 1] */
 } ev_run;
 
-/* ---- fields of a line -------------------------------------------------------------------------------------------------- */
+/* ---- fields of a line ----------------------------------------------------------------------------------------- */
 
 EV__FN int ev__blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f'; }
 
@@ -97,7 +97,7 @@ EV__FN int ev_number(kalm_text t, double *value)
     return !*end && end != copy && *value == *value;
 }
 
-/* ---- judgements ------------------------------------------------------------------------------------------------------------ */
+/* ---- judgements ----------------------------------------------------------------------------------------------- */
 
 EV__FN int ev__heading(kalm_text t)
 {
@@ -184,7 +184,8 @@ EV__FN void ev_qrels_finish(ev_qrels *j, size_t queries, const char *path, ev_no
         j->first[q] = i;
     }
     for (i = 0; i < j->count; i++) below += j->at[i].grade < 0;
-    ev_notice_many(notes, path, 0, "a document is judged again for its query, with the same grade; it counts once", twice - other);
+    ev_notice_many(notes, path, 0, "a document is judged again for its query, with the same grade; it counts once",
+                   twice - other);
     ev_notice_many(notes, path, 0, "a document is judged again for its query, with another grade; the last one counts", other);
     ev_notice_many(notes, path, 0, "a grade is below zero; it counts as not relevant, as in trec_eval", below);
 }
@@ -201,7 +202,7 @@ EV__FN int32_t ev_grade(const ev_qrels *j, uint32_t query, uint32_t doc)
     return EV_UNJUDGED;
 }
 
-/* ---- runs --------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs ----------------------------------------------------------------------------------------------------- */
 
 EV__FN void ev_add_candidate(ev_run *r, uint32_t query, uint32_t doc, float score, uint64_t line)
 {
@@ -214,8 +215,8 @@ EV__FN void ev_add_candidate(ev_run *r, uint32_t query, uint32_t doc, float scor
     one->line = line;
 }
 
-EV__FN void ev__run_json_query(ev_run *r, const kalm__json *j, uint32_t key, const ev_set *queries, ev_set *docs, const char *path,
-                               ev_notes *notes)
+EV__FN void ev__run_json_query(ev_run *r, const kalm__json *j, uint32_t key, const ev_set *queries, ev_set *docs,
+                               const char *path, ev_notes *notes)
 {
     uint32_t query = ev_find(queries, kalm__json_text(j, key)), value = key + 1, doc;
     if (query == EV_NONE) {
@@ -373,7 +374,7 @@ EV__FN ev_candidate *ev_find_candidate(ev_run *r, uint32_t query, uint32_t doc)
     return NULL;
 }
 
-/* ---- the value of a run ------------------------------------------------------------------------------------------------------- */
+/* ---- the value of a run --------------------------------------------------------------------------------------- */
 
 /* The values of `count` measures for one query, whose documents stand best first in doc [n]. */
 EV__FN void ev_query_values(const ev_qrels *j, uint32_t query, const uint32_t *doc, size_t n, int32_t level,
@@ -433,7 +434,8 @@ EV__FN uint32_t *ev_sorted(const ev_set *s)
 }
 
 /* The mean of measure i over the queries in `order`. */
-EV__FN double ev_run_mean(const double *value, const uint32_t *order, size_t queries, const ev_measure *measure, size_t count, size_t i)
+EV__FN double ev_run_mean(const double *value, const uint32_t *order, size_t queries, const ev_measure *measure, size_t count,
+                          size_t i)
 {
     double *column = (double *)cmd_alloc(queries * sizeof *column), mean;
     size_t q;

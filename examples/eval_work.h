@@ -2,8 +2,8 @@
    the folders of shards can be put together and the tables made again without models or data:
 
      queries/DATA.jsonl            what was asked: each query's candidates with the scores of the first stage, and its judgements
-     margins/DATA,MODEL,KEY.journal   one model over one data set with one instruction; KEY is a hash of all that margins depend on
-     lock                          held by the process that works here */
+     margins/DATA,MODEL,KEY.journal   one model over one data set with one instruction; KEY is a hash of all that margins
+     depend on lock                          held by the process that works here */
 #ifndef EVAL_WORK_H
 #define EVAL_WORK_H
 
@@ -63,7 +63,7 @@ EV__FN void ev__put_name(ev_string *s, const char *text)
     for (i = 0; text[i] && i < 60; i++) ev_put(s, ev__word(text[i]) || (strchr("-.+", text[i]) && i) ? text + i : "_", 1);
 }
 
-/* ---- what was asked ------------------------------------------------------------------------------------------------------------ */
+/* ---- what was asked ------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__write_line(FILE *f, ev_string *line)
 {
@@ -132,9 +132,12 @@ EV__FN void ev_write_queries(const char *out, const ev_data *d)
     free(path.data), free(fresh.data), free(line.data);
 }
 
-/* ---- one job ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- one job -------------------------------------------------------------------------------------------------- */
 
-typedef struct ev_asked { const char *label; ev_instruction instruction; } ev_asked;   /* label: "published", "default" or "given" */
+typedef struct ev_asked {
+    const char    *label;              /* "published", "default" or "given" */
+    ev_instruction instruction;
+} ev_asked;
 
 /* The header line, which is also what the key of the job is made from. */
 EV__FN void ev__job_line(ev_string *line, const ev_data *d, const ev_job *job, const kalm_model_info *info, const ev_asked *asked)
@@ -143,12 +146,14 @@ EV__FN void ev__job_line(ev_string *line, const ev_data *d, const ev_job *job, c
     ev_put_json(line, kalm__text(d->source.name));
     ev_printf(line, ", \"model\": ");
     ev_put_json(line, kalm__text(info->name));
-    ev_printf(line, ", \"weights\": \"%.12s\", \"fingerprint\": \"%016llx\", \"width\": %lu, \"asked\": \"%s\", \"instruction\": ", info->weights,
+    ev_printf(line, ", \"weights\": \"%.12s\", \"fingerprint\": \"%016llx\", \"width\": %lu, \"asked\": \"%s\", "
+                    "\"instruction\": ", info->weights,
               (unsigned long long)info->fingerprint, (unsigned long)info->width, asked->label);
     ev_put_json(line, kalm__text(asked->instruction.text ? asked->instruction.text : ""));
     ev_printf(line, ", \"system\": ");
     ev_put_json(line, job->params.system.data ? job->params.system : kalm__text(""));
-    ev_printf(line, ", \"max_doc_tokens\": %lu}", (unsigned long)(job->config.max_doc_tokens ? job->config.max_doc_tokens : 1024));
+    ev_printf(line, ", \"max_doc_tokens\": %lu}", (unsigned long)(job->config.max_doc_tokens ? job->config.max_doc_tokens
+                                                                  : 1024));
 }
 
 /* One model over one data set, going on where it was. */
@@ -185,13 +190,14 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
     job->journal = &journal;
     ev_rank_all(ranked, d, job);
     if (journal.damaged)
-        say("%s: %llu lines were damaged or cut off; what they held was computed again", path.data, (unsigned long long)journal.damaged);
+        say("%s: %llu lines were damaged or cut off; what they held was computed again", path.data,
+            (unsigned long long)journal.damaged);
     job->journal = NULL;
     free(path.data);
     free(spool.data);
 }
 
-/* ---- shards ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- shards --------------------------------------------------------------------------------------------------- */
 
 EV__FN void ev__append_file(const char *from, FILE *to, const char *to_path, int skip_first)
 {
@@ -203,7 +209,9 @@ EV__FN void ev__append_file(const char *from, FILE *to, const char *to_path, int
         if (line.size > 17) sprintf(sum, "%016llx ", (unsigned long long)ev_plain_hash(line.data + 17, line.size - 17));
         if (line.size <= 17 || memcmp(sum, line.data, 17) != 0) continue;
         if (skip_first && f.line == 1) continue;
-        if (fwrite(line.data, 1, line.size, to) != line.size || fputc('\n', to) == EOF) die("cannot write %s: %s", to_path, strerror(errno));
+        if (fwrite(line.data, 1, line.size, to) != line.size || fputc('\n',
+                                                                      to) == EOF) die("cannot write %s: %s", to_path,
+                                                                                      strerror(errno));
     }
     ev_close(&f);
 }

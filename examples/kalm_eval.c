@@ -122,7 +122,8 @@ static const cmd_option table[] = {
     CMD_NUMBER("--queries", "N", options, limits.queries, 1, UINT32_MAX, "the first N judged queries alone"),
     CMD_HEADING("The first stage"),
     CMD_CHOICE("--first", "auto|run|candidates|bm25", options, first,
-               "what is reranked: a run, the candidates that come with the data, or the best of BM25 (default: the first of these "
+               "what is reranked: a run, the candidates that come with the data, or the best of BM25 (default: the first of "
+               "these "
                "that is there)"),
     CMD_TEXT("--run", "FILE", options, where.run, "the run, TREC or JSON (default: bm25.run, or the only run, in FOLDER)"),
     CMD_TEXT("--candidates", "FILE", options, where.candidates, "scenes and their documents, as LMEB has them"),
@@ -135,21 +136,24 @@ static const cmd_option table[] = {
     CMD_CALL("--bits", "32|16|8", read_bits, "kept of each number of a document (default 16; --tables takes several, 32,16,8)"),
     CMD_TEXT("--instruction", "TEXT", options, instruction,
              "what makes a document a good one (default: the published one of the data set, else the model's own)"),
-    CMD_TEXT("--instructions", "FILE", options, instructions, "JSON: {\"data set\": \"instruction\"} or {\"data set\": {\"task\": ...}}"),
+    CMD_TEXT("--instructions", "FILE", options, instructions,
+             "JSON: {\"data set\": \"instruction\"} or {\"data set\": {\"task\": ...}}"),
     CMD_TEXT("--system", "TEXT", options, system, "the sentence before the instruction (default: the model's own)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024)"),
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_NUMBER("--memory", "MB", options, memory, 1, 1u << 20, "for encoded documents (default 512)"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
     CMD_HEADING("Comparisons"),
-    CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: delta "
+    CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: "
+                                                       "delta "
              "of nDCG, Kendall's tau of the orders, largest and mean change of a margin; may be given several times"),
     CMD_CALL("--compare-bits", "N", compare_bits, "the same for the first model's documents kept with N bits"),
     CMD_CALL("--compare-run", "FILE", compare_run, "the same for a run that --save-run wrote (one ratio)"),
     CMD_CALL("--max-delta", "X", max_delta, "limit of the comparison named before: a larger change is a failure"),
     CMD_CALL("--min-tau", "X", min_tau, "the same: a smaller tau is a failure"),
     CMD_HEADING("Results"),
-    CMD_CALL("-m", "MEASURES", add_measures, "nDCG@10,MAP,MRR,Recall@100,P@5,Success@1,R_cap@10 or others, with any cutoff; trec_eval's "
+    CMD_CALL("-m", "MEASURES", add_measures, "nDCG@10,MAP,MRR,Recall@100,P@5,Success@1,R_cap@10 or others, with any cutoff; "
+                                             "trec_eval's "
              "names (ndcg_cut.5,10) are understood as well"),
     CMD_FLAG("-q", options, settings.each, "the figures of each query, too"),
     CMD_FLAG("-c", options, settings.complete, "judged queries without results count 0"),
@@ -157,16 +161,19 @@ static const cmd_option table[] = {
     CMD_TEXT("--save-run", "FILE", options, save_run, "write the ranking (TREC format; one ratio)"),
     CMD_FLAG("--json", options, json, "one JSON object instead of tables"),
     CMD_HEADING("Tables"),
-    CMD_TEXT("--tables", "OUT", options, tables, "each model over each test collection in the folders, at every ratio and row type; results "
+    CMD_TEXT("--tables", "OUT", options, tables, "each model over each test collection in the folders, at every ratio and row "
+                                                 "type; results "
              "and tables go to the folder OUT, and the same command goes on where it was stopped or killed"),
     CMD_FLAG("--both", options, both, "with the published instructions and with the model's default, to compare them"),
-    CMD_TEXT("--baseline", "SYSTEM", options, baseline, "what differences are measured against, as a row of the tables is called (default: the "
+    CMD_TEXT("--baseline", "SYSTEM", options, baseline, "what differences are measured against, as a row of the tables is "
+                                                        "called (default: the "
              "first stage)"),
     CMD_NUMBER("--rounds", "N", options, rounds, 100, 10000000, "samples of a test of significance (default 10000)"),
     CMD_CALL("--shard", "I/N", read_shard, "of the queries every N-th from the I-th on, for one of N processes or machines"),
     CMD_TEXT("--merge", "OUT", options, merge, "put the results of shards together in the folder OUT and make the tables"),
     CMD_HEADING("Cost"),
-    CMD_TEXT("--cost", "OUT", options, cost, "measure what a query costs for passages of 64 tokens and more: read together with the query, "
+    CMD_TEXT("--cost", "OUT", options, cost, "measure what a query costs for passages of 64 tokens and more: read together "
+                                             "with the query, "
              "stored, and with the decoder's state kept; table and chart go to the folder OUT"),
     CMD_NUMBER("--longest", "N", options, longest, 64, 1u << 17, "tokens of the longest passages (default 8192)"),
     CMD_HEADING("Measuring a ready run"),
@@ -181,7 +188,8 @@ static const cmd_program program = {
     "--merge OUT SHARD...\n"
     "--cost OUT MODEL.kalm [--ratio 1,4,8,32] [--longest N]\n"
     "--measure QRELS RUN [-m MEASURES] [-q] [-c] [-l GRADE] [-M N] [--json]",
-    "Rerank the candidates of a test collection and measure the order. FOLDER has the layout of BEIR (corpus.jsonl, queries.jsonl, "
+    "Rerank the candidates of a test collection and measure the order. FOLDER has the layout of BEIR (corpus.jsonl, "
+    "queries.jsonl, "
     "qrels/test.tsv), LMEB, MIRACL or TREC, plain or packed with gzip or zstd; which one is found out by looking.",
     table, sizeof table / sizeof *table,
     "Exit status: 0 done, 1 failed or worse than the limits, 2 wrong usage. What is odd about the data is counted and told on "
@@ -337,7 +345,8 @@ static void table_job(const options *o, const ev_data *d, const char *model, con
     ev_do_job(o->tables, d, &job, asked, &ranked);
     for (k = 0; k < job.kinds; k++)
         for (i = 0; i < d->run.count; i++) done += ranked.margin[k][i] == ranked.margin[k][i];
-    fprintf(stderr, "%s %s over %s: %llu documents encoded, %llu pairs scored, %llu were there; %llu of %llu\n", ranked.name, ranked.weights,
+    fprintf(stderr, "%s %s over %s: %llu documents encoded, %llu pairs scored, %llu were there; %llu of %llu\n", ranked.name,
+            ranked.weights,
             d->source.name, (unsigned long long)ranked.encoded_now, (unsigned long long)ranked.ranked_now,
             (unsigned long long)ranked.ranked_before, (unsigned long long)done, (unsigned long long)(d->run.count * job.kinds));
     ev_ranked_end(&ranked, job.kinds);
@@ -409,7 +418,8 @@ static int make_tables(const options *o, const cmd_args *a)
     for (i = 0; i < count; i++)
         for (k = 0; k < i; k++)
             if (!strcmp(source[i].name, source[k].name))
-                die("%s and %s are both called %s; give one of them another name, or tables of its own", source[k].dir, source[i].dir, source[i].name);
+                die("%s and %s are both called %s; give one of them another name, or tables of its own", source[k].dir,
+                    source[i].dir, source[i].name);
     ev_begin_work(o->tables);
     for (i = 0; i < count; i++) {
         ev_check_source(&source[i], source[i].dir);

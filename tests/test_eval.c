@@ -10,7 +10,8 @@
 
 static int near(double a, double b) { return fabs(a - b) < 1e-12; }
 
-static double value_of(const char *name, const int32_t *grade, size_t n, const int32_t *judged, size_t judged_count, int32_t level)
+static double value_of(const char *name, const int32_t *grade, size_t n, const int32_t *judged, size_t judged_count,
+                       int32_t level)
 {
     ev_measure m;
     ev_ranking r;
@@ -62,7 +63,8 @@ static void test_measures(void)
     CHECK(value_of("nDCG@10", grade, 0, judged, 6, 1) == 0 && value_of("R_cap@10", grade, 0, judged, 6, 1) == 0);
     CHECK(value_of("P@10", grade, 0, judged, 6, 1) == 0 && value_of("MRR", grade, 0, judged, 6, 1) == 0);
     for (i = 0; i < 12; i++) {
-        static const char *const wrong[12] = { "", "nDCG@", "nDCG@0", "nDCG@-1", "ndcgs", "P", "Recall", "Success", "num_ret@3", "R_cap",
+        static const char *const wrong[12] = { "", "nDCG@", "nDCG@0", "nDCG@-1", "ndcgs", "P", "Recall", "Success",
+                                              "num_ret@3", "R_cap",
                                                "nDCG@9999999999", "@10" };
         CHECKF(!ev_measure_read(&m, wrong[i], strlen(wrong[i])), "'%s' is no measure", wrong[i]);
     }
@@ -137,8 +139,10 @@ static void test_fields(void)
         kalm_text f[6];
         size_t n = ev_fields(kalm__text(cases[i].line), f, cases[i].least, cases[i].usual);
         if (!CHECKF(n == cases[i].count, "'%s' has %d fields", cases[i].line, (int)n) || !n) continue;
-        CHECKF(f[0].size == strlen(cases[i].first) && !memcmp(f[0].data, cases[i].first, f[0].size), "'%s': first", cases[i].line);
-        CHECKF(f[n - 1].size == strlen(cases[i].last) && !memcmp(f[n - 1].data, cases[i].last, f[n - 1].size), "'%s': last", cases[i].line);
+        CHECKF(f[0].size == strlen(cases[i].first) && !memcmp(f[0].data, cases[i].first, f[0].size), "'%s': first",
+               cases[i].line);
+        CHECKF(f[n - 1].size == strlen(cases[i].last) && !memcmp(f[n - 1].data, cases[i].last, f[n - 1].size), "'%s': last",
+               cases[i].line);
     }
     CHECK(ev_number(kalm__text("1.5e0"), &v) && v == 1.5);
     CHECK(ev_number(kalm__text("-3"), &v) && v == -3);
