@@ -1,7 +1,12 @@
-"""test_python.py LIBRARY MODEL.kalm - the Python module: run by test_python.sh. CC is the compiler that made the library."""
+"""test_python.py SITE MODEL.kalm - the Python module, run by test_python.sh. SITE has the wheel, unpacked; CC is a C compiler."""
 
+import ast
+import base64
 import copy
+import csv
 import ctypes
+import glob
+import hashlib
 import math
 import mmap
 import multiprocessing
@@ -22,7 +27,8 @@ sys.path.insert(0, os.path.join(TOP, "examples", "python"))
 import kalm_rerank  # noqa: E402
 from kalm_rerank import CrossEncoder, Document, KalmArgumentError, KalmError, Reranker  # noqa: E402
 
-LIBRARY, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+SITE, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+(LIBRARY,) = glob.glob(os.path.join(SITE, "kalm_rerank", "*kalm_rerank.[sd][oyl]*"))
 TEXTS = ["GIMP is an editor for pictures and photos.", "vi is a text editor.", "A game of chess.", "Grüße, 你好 😀", ""]
 QUERY = "program to retouch photos"
 LONG = ["a game of chess, number %d, played against the computer " % i * 20 for i in range(200)]     # half a second of work
@@ -90,6 +96,43 @@ class Test(unittest.TestCase):
         self.assertGreater(self.model.working_memory, 100000)
         self.assertIn(self.model.name, repr(self.model))
         self.model.verify()
+
+    def test_wheel(self):
+        with open(os.path.join(TOP, "examples", "python", "kalm_rerank.py"), "rb") as file:
+            source = file.read()
+        with open(os.path.join(SITE, "kalm_rerank", "__init__.py"), "rb") as file:
+            self.assertEqual(file.read(), source)
+        (info,) = glob.glob(os.path.join(SITE, "kalm_rerank-*.dist-info"))
+        self.assertIn("kalm_rerank-%s.dist" % kalm_rerank.version(), info)
+        with open(os.path.join(info, "RECORD"), newline="") as file:
+            rows = list(csv.reader(file))
+        for path, digest, size in rows:
+            with open(os.path.join(SITE, path), "rb") as file:
+                data = file.read()
+            if not path.endswith("RECORD"):
+                self.assertEqual((digest, int(size)), ("sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode(), len(data)))
+        self.assertEqual(len(rows), sum(len(files) for _, _, files in os.walk(SITE)))
+        out = subprocess.run([sys.executable, "-c", "from kalm_rerank import *; print(Reranker(%r).rank('chess', ['photos', 'a game of chess'])[0]"
+                              "['corpus_id'])" % MODEL], stdout=subprocess.PIPE, check=True, env={"PYTHONPATH": SITE, "PATH": os.environ["PATH"]})
+        self.assertEqual(out.stdout.split(), [b"1"])
+
+    def test_types_name_what_there_is(self):
+        """kalm_rerank.pyi has every public name of the module, with the same parameters."""
+        with open(os.path.join(TOP, "examples", "python", "kalm_rerank.pyi"), encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        stubs = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+        self.assertLessEqual(set(kalm_rerank.__all__) - {"CrossEncoder"}, set(stubs))
+        for name in ("Reranker", "Document"):
+            methods = {node.name: node.args for node in stubs[name].body if isinstance(node, ast.FunctionDef)}
+            cls = getattr(kalm_rerank, name)
+            public = {n for n in vars(cls) if not n.startswith("_")}
+            self.assertEqual({n for n in methods if not n.startswith("_")}, public)
+            for method in public | {"__init__"} if name == "Reranker" else public:
+                if isinstance(vars(cls)[method], property):
+                    continue
+                code, args = getattr(cls, method).__code__, methods[method]
+                count = code.co_argcount + code.co_kwonlyargcount
+                self.assertEqual([a.arg for a in args.args + args.kwonlyargs], list(code.co_varnames[:count]), method)
 
     # ---- ranking ----
 

@@ -1,17 +1,22 @@
 #!/bin/sh
-# test_python.sh BUILD - examples/python/kalm_rerank.py over a shared library made of the header as it lies here.
+# test_python.sh BUILD - examples/python: makes the wheel as pip would, of the header as it lies here, and tests kalm_rerank.py with
+# the shared library that is in it.
 build=$1
 if ! command -v python3 > /dev/null 2>&1; then
     echo "python3 is not installed: left out"
     echo "0 passed, 0 failed"
     exit 0
 fi
-lib=$build/tmp/libkalm_rerank.so
+tmp=$build/tmp/python
 CC=${CC:-cc}
-export CC
-$CC -O2 -shared -fPIC -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o "$lib" -lm -lpthread &&
-    "$build/kalm-quantize" examples/tiny "$build/tmp/python.kalm" --weights q8 > /dev/null 2>&1 &&
-    PYTHONDONTWRITEBYTECODE=1 python3 -W error tests/test_python.py "$lib" "$build/tmp/python.kalm" 2>&1
+PYTHONDONTWRITEBYTECODE=1
+export CC PYTHONDONTWRITEBYTECODE
+rm -rf "$tmp"
+mkdir -p "$tmp/site" &&
+    wheel=$(PYTHONPATH=examples/python python3 -c 'import backend, sys; print(backend.build_wheel(sys.argv[1]))' "$tmp") &&
+    python3 -m zipfile -e "$tmp/$wheel" "$tmp/site" &&
+    "$build/kalm-quantize" examples/tiny "$tmp/tiny.kalm" --weights q8 > /dev/null 2>&1 &&
+    python3 -W error tests/test_python.py "$tmp/site" "$tmp/tiny.kalm" 2>&1
 status=$?
-rm -f "$build/tmp/python.kalm" "$lib"
+rm -rf "$tmp"
 exit $status
