@@ -442,6 +442,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* The ground: compilers, errors, sizes, files, threads. */
 /* ---- begin src/config.h ---- */
 /* config.h - compilers, attributes, hooks and build switches. The one place for compiler extensions. */
+#define KALM__CONFIG_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -694,6 +695,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 
 /* ---- begin src/base.h ---- */
 /* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
+#define KALM__BASE_H
 
 
 /* ---- errors ---- */
@@ -1030,6 +1032,7 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
    flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
    beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
    are those of tests/test_ops.c. */
+#define KALM__EXACT_H
 
 
 /* v rounded to a float (a double) here and now. */
@@ -1182,6 +1185,7 @@ KALM__FN double kalm__tanh(double z)
 /* ---- begin src/platform.h ---- */
 /* platform.h - the operating system's own headers, included here for the parts that need them (mapping.h, cores.h, threads.h),
    and a hint about pages of memory. */
+#define KALM__PLATFORM_H
 
 
 #if !defined(_WIN32) && (defined(__unix__) || defined(__APPLE__) || defined(__linux__))
@@ -1229,6 +1233,7 @@ KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
    must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
    ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
    (KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
+#define KALM__MAPPING_H
 
 
 /* A read-only view of a file, and how to give it back. */
@@ -1452,6 +1457,7 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
        kernel has stopped until the next period.
 
    A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
+#define KALM__CORES_H
 
 
 #if defined(__linux__) && !defined(__EMSCRIPTEN__)
@@ -1625,6 +1631,7 @@ KALM__FN unsigned kalm__cores(void)
 /* ---- begin src/recognise.h ---- */
 /* recognise.h - what a file is that is not what it should be. People hand over what a broken download left, or another program's
    file; a sentence that names it saves them the search. Looks at the first bytes alone, and decides nothing. */
+#define KALM__RECOGNISE_H
 
 
 /* Do the bytes begin with `text`? Letters of `text` are lower case and match either case. */
@@ -1737,6 +1744,7 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
 
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
    TOKENIZER takes token ids only. */
+#define KALM__FORMAT_H
 
 
 #define KALM__MAGIC "\x89KALM\r\n\x1a"
@@ -1940,6 +1948,7 @@ KALM__FN const char *kalm__type_name(uint32_t type)
        (m * kalm__q4_codebook[v] + 32) >> 6        the shift rounding down, as arithmetic shifts do
 
    so a panel unpacks to a q8 panel and sums stay whole numbers. Both kinds share one float scale per output. */
+#define KALM__BLOCKS_H
 
 
 enum {
@@ -2004,6 +2013,7 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
    that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
    the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
    No pthread_atfork: a handler could not be taken back when the library is unloaded. */
+#define KALM__THREADS_H
 
 
 /* What KALM__THREADS can be. */
@@ -2469,6 +2479,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
    KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
    a text may take. The converter makes no file that exceeds these limits. */
+#define KALM__VOCAB_H
 
 
 enum {                                 /* flags */
@@ -2718,6 +2729,7 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 /* ---- begin tokenizer/ids.h ---- */
 /* ids.h - what the ways to cut a text into tokens (bpe.h, unigram.h) share: the array that the ids go to, the bound on the
    work for a text, and what becomes of a character that the vocabulary lacks. It knows no way of cutting. */
+#define KALM__IDS_H
 
 
 /* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
@@ -2850,6 +2862,7 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
 
    MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
    allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
+#define KALM__BPE_H
 
 
 #define KALM__BPE_PENDING 512
@@ -3185,6 +3198,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
    again while it grows.
 
    WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
+#define KALM__UNIGRAM_H
 
 
 #define KALM__UNIGRAM_PLACES 512
@@ -3405,6 +3419,7 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
    MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
    literal U+2581: at most 3 bytes for one, from the allocator if beyond 1 KB. 8 KB of stack, 11 KB where a token is
    irregular (bpe.h); a short text without such a stretch allocates nothing. */
+#define KALM__TEXT_H
 
 #if defined(KALM_UTF8PROC)
 #  include <utf8proc.h>
@@ -3885,6 +3900,7 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
    unit (its text if well-formed, else U+FFFD for each of its bytes), ids out of range leave no trace. SentencePiece's rules
    (KALM__TOK_SPM): control tokens vanish, the prefix is taken off again, a run of bytes gives its valid characters and
    U+FFFD for each other byte, ids out of range are errors. No memory is needed. */
+#define KALM__DECODE_H
 
 
 typedef struct kalm__text_out {
@@ -4028,6 +4044,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
    CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
    relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
+#define KALM__CPU_H
 
 
 #if KALM__X86
@@ -4232,6 +4249,7 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
    kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
    of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
    add_split16 (ops_template.h) puts the two together. */
+#define KALM__KERNELS_H
 
 
 enum {
@@ -4349,6 +4367,7 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
    vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
+#define KALM__OPS_H
 
 
 #if KALM__X86
@@ -5971,6 +5990,7 @@ static const kalm__ops KALM__V(table) = {
                  +-------------------+--------------------------------+
                  nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
                  matrices, kalm__q4_codebook */
+#define KALM__EMBEDDING_H
 
 
 #define KALM__EMBEDDING_BLOCK 32u
@@ -6026,6 +6046,7 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_
 /* ---- begin src/kernels_scalar.h ---- */
 /* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
    vectors. Written to be read; nothing here is tuned. */
+#define KALM__KERNELS_SCALAR_H
 
 
 /* Rows packed for quantised types: float scale [rows] rounded up to 64 bytes, then int16 [rows][cols32]; for float types: float
@@ -6201,6 +6222,7 @@ static const kalm__kernels kalm__kernels_scalar = {
    of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
    step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
    KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+#define KALM__KERNELS_TILES_H
 
 
 /* ---- what a set says of itself ---- */
@@ -6520,6 +6542,7 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
    (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
    in kernels_avx512.h.
    In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+#define KALM__KERNELS_AVX2_H
 
 
 #if KALM__X86
@@ -7136,6 +7159,7 @@ static const kalm__kernels kalm__kernels_avxvnni = {
    accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
    A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
    multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+#define KALM__KERNELS_AVX512_H
 
 
 #if KALM__HAVE_AVX512
@@ -7724,6 +7748,7 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
    adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
 
    A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
+#define KALM__KERNELS_AVX512BF16_H
 
 
 #if KALM__HAVE_AVX512BF16
@@ -7847,6 +7872,7 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
    them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
    sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
    hides the intrinsics. */
+#define KALM__KERNELS_NEON_H
 
 
 #if KALM__NEON
@@ -8559,6 +8585,7 @@ static const kalm__kernels kalm__kernels_i8mm = {
    are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
    Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
+#define KALM__KERNELS_WASM_H
 
 
 #if KALM__WASM
@@ -8881,6 +8908,7 @@ static const kalm__kernels kalm__kernels_wasm = {
    hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
    matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
    compiled natively: 93 and 221. */
+#define KALM__KERNELS_WASM_RELAXED_H
 
 
 #if KALM__WASM_RELAXED
@@ -9094,6 +9122,7 @@ KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 1, unsigned)
 /* ---- begin src/kernel_sets.h ---- */
 /* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
    by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+#define KALM__KERNEL_SETS_H
 
 
 typedef struct kalm__set_entry {
@@ -9160,6 +9189,7 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 /* ---- begin src/matmul.h ---- */
 /* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
    the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
+#define KALM__MATMUL_H
 
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
@@ -9341,6 +9371,7 @@ enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 /* ---- begin src/rotary.h ---- */
 /* rotary.h - cosines and sines of rotary positions. Position p = 64 a + b is the rotation by 64 a after that by b, so two
    short tables, computed in double precision, serve any position: 64 + positions / 64 rows instead of one a position. */
+#define KALM__ROTARY_H
 
 
 #define KALM__ROTARY_FINE 64u
@@ -9396,6 +9427,7 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
    in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at ratio 4 /
    32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 /
    .9933; encoder: no difference. */
+#define KALM__KEYS_H
 
 
 enum { KALM__KEY_STEP = 32 };          /* capacities are multiples of it: the q8 kernels take 32 values at a time */
@@ -9589,6 +9621,7 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
    A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
    nothing. */
+#define KALM__ATTENTION_H
 
 
 enum {
@@ -9811,6 +9844,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 /* ---- begin src/modelfile.h ---- */
 /* modelfile.h - opens a .kalm file: checks everything that format.h promises against the file's own size, reads the
    shape, and binds each tensor to its place in the mapping. After this part nobody looks at offsets again. */
+#define KALM__MODELFILE_H
 
 
 typedef struct kalm__section {
@@ -10178,6 +10212,7 @@ KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 
 /* ---- begin src/model.h ---- */
 /* model.h - an open model: the file, its layers, its texts. Immutable once open, so any number of contexts share it. */
+#define KALM__MODEL_H
 
 
 struct kalm_model {
@@ -10242,6 +10277,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
    Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
    choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
    prompt's tokens included. Each state keeps its own copy of both. */
+#define KALM__STATE_H
 
 
 /* What a state is found by: all that its size and content depend on, beside the model and the kernel set, which belong to the
@@ -10449,6 +10485,7 @@ KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data,
 /* ---- begin src/context.h ---- */
 /* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
    context is made; the plan that hands the pieces out also tells the size beforehand. */
+#define KALM__CONTEXT_H
 
 
 enum {
@@ -10717,6 +10754,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
    (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
 
    A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
+#define KALM__LAYER_H
 
 
 struct kalm__layer_run;
@@ -11164,6 +11202,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
      bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
    All of these numbers are finite. */
+#define KALM__DOCUMENTS_H
 
 
 #define KALM__DOC_HEADER 64u
@@ -11373,6 +11412,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 
 /* ---- begin src/encoder.h ---- */
 /* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
+#define KALM__ENCODER_H
 
 
 /* One call of the caller's: how it wants things done, how far it is, and how it numbers the documents at hand. */
@@ -11530,6 +11570,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 
    Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
    which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+#define KALM__DECODER_H
 
 
 /* A batch at work. memory.seqs has a sequence for each document: `item` is its place in docs. */
@@ -11850,6 +11891,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 /* ---- begin src/scoring.h ---- */
 /* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins become
    scores. The forward passes themselves stand in decoder.h. */
+#define KALM__SCORING_H
 
 
 /* What the decoder reads: instruction and query as tokens. */
@@ -12023,6 +12065,7 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *promp
 /* ---- begin src/rerank.h ---- */
 /* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
    API: encode many texts, score many documents, or both. */
+#define KALM__RERANK_H
 
 
 KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, kalm_error *err)
@@ -12263,6 +12306,7 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
 
 /* ---- begin src/public.h ---- */
 /* public.h - the functions of api.h up to documents: check what the caller gave, then call the part that does the work. */
+#define KALM__PUBLIC_H
 
 
 #ifdef __cplusplus
@@ -12592,6 +12636,7 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 
 /* ---- begin src/public_rerank.h ---- */
 /* public_rerank.h - the functions of api.h that score: reranking, the best few, what the cache keeps, sorting. */
+#define KALM__PUBLIC_RERANK_H
 
 
 #ifdef __cplusplus

@@ -453,6 +453,21 @@ KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, con
     }
 }
 
+/* ---- how much a row counts ------------------------------------------------------------------------------------------- */
+
+/* The root of the weight of prompt row j: the tokens that all prompts begin with count once, not once a prompt. */
+KALM__FN float kalm__prompt_root(size_t j, size_t prefix, size_t texts)
+{
+    return j < prefix ? kalm__rounded(sqrtf(kalm__rounded(1.0f / (float)texts))) : 1.0f;
+}
+
+/* The weight of a document row for k and v of the decoder: all doc_rows together weigh KALM__DOCUMENT_SHARE times the rows of
+   the prompts, which have prompt_rows in all, `prefix` of them common to all `texts`. */
+KALM__FN double kalm__document_weight(size_t prompt_rows, size_t texts, size_t prefix, size_t doc_rows)
+{
+    return kalm__rounded_double((double)(KALM__DOCUMENT_SHARE * (prompt_rows - prefix * texts + prefix)) / (double)doc_rows);
+}
+
 /* ---- texts through a layer ------------------------------------------------------------------------------------------- */
 
 KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t layer, kalm_error *err)
@@ -508,7 +523,6 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
 {
     kalm_context *c = k->c;
     int last = layer + 1 == k->p->c.shape.side[KALM__DECODER].layers;
-    float common = kalm__rounded(sqrtf(kalm__rounded(1.0f / (float)k->texts.count)));
     size_t at = 0, i, j, hidden = k->p->c.shape.hidden_size;
     while (at < k->texts.count) {
         kalm__decoding d;
@@ -518,7 +532,7 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         kalm__calibrate_batch(k, &d, &at);
         memcpy(c->memory.x, x, d.batch.rows * hidden * sizeof(float));
         for (i = 0; i < d.batch.seqs; i++)
-            for (j = 0; j < c->memory.seqs[i].count; j++) k->root[c->memory.seqs[i].row + j] = j < k->prefix ? common : 1.0f;
+            for (j = 0; j < c->memory.seqs[i].count; j++) k->root[c->memory.seqs[i].row + j] = kalm__prompt_root(j, k->prefix, k->texts.count);
         kalm__layer_begin(&r, c, KALM__DECODER, layer, d.batch.rows, d.batch.seqs);
         r.watch = kalm__calibrate_watch;
         r.watcher = k;
@@ -561,11 +575,10 @@ KALM__FN kalm_result kalm__calibrate_layer(kalm__calibration *k, uint32_t side, 
     for (i = 0; i < KALM__SEEN; i++) kalm__moments_clear(&k->seen[i], kalm__cols32(l->matrix[seen_by[i]].cols));
     if (!r && !layer) r = kalm__load_tokens(k, side, err);
     if (!r && !layer && side == KALM__DECODER) {
-        size_t prompts = k->first[1][k->texts.count] - k->prefix * k->texts.count + k->prefix;
         free(k->x[KALM__ENCODER]);
         k->x[KALM__ENCODER] = NULL;
         for (i = 0; i < k->texts.count; i++) rows += k->docs[i]->info.rows;
-        k->doc_weight = kalm__rounded_double((double)(KALM__DOCUMENT_SHARE * prompts) / (double)rows);
+        k->doc_weight = kalm__document_weight(k->first[1][k->texts.count], k->texts.count, k->prefix, rows);
     }
     if (!r) r = side == KALM__ENCODER ? kalm__calibrate_encoder(k, layer, err) : kalm__calibrate_decoder(k, layer, err);
     for (i = 0; i < KALM__SEEN && !r; i++) {

@@ -1,8 +1,9 @@
 # amalgamate.awk - expand the spine into one header, which goes to standard output:
 #     awk -f src/amalgamate.awk src/kalm_rerank_in.h > kalm_rerank.h
 # Each quoted #include (its # in column 1) is replaced by a banner and the file, where it is met first; a
-# *_template.h each time, but with its comments only where it is met first. Include guards are left out, since no part is met
-# twice. All else passes as it is, comments too. The output depends on the sources alone.
+# *_template.h each time, but with its comments only where it is met first. Of an include guard only the #define is left, so
+# that a program that includes a part behind the header, as tests do, does not get it twice. All else passes as it is, comments
+# too. The output depends on the sources alone.
 
 function folder(path)
 {
@@ -46,7 +47,7 @@ function expand(path, depth,    line, name, n, again, guard, last, held)
         sub(/\r$/, "", line)
         if (again && (line = bare(line)) == "") continue
         if (line == "#ifndef " guard || line == "#define " guard) {
-            guarded[path]++
+            if (guarded[path]++) print line
             continue
         }
         if (held) { print last; held = 0 }
