@@ -165,6 +165,7 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
 bench: $(B)/kalm-bench $(B)/tiny.kalm $(B)/bench/made
 	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json $(BENCH) $(BENCH_MODELS)
+	@CC='$(CC)' AWK='$(AWK)' sh tests/size.sh $(B)
 $(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-quantize $(B)/kalm-random-checkpoint
 	@mkdir -p $(B)/bench
 	$(B)/kalm-random-checkpoint nano $(B)/bench/checkpoint --quiet

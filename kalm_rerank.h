@@ -4983,6 +4983,7 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__TOTAL
 #undef KALM__ZERO
 #undef KALM__QUANTISED
+/* ---- more of src/ops.h ---- */
 
 /* e^x for x <= 87, the same as in every table. */
 KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
@@ -5549,6 +5550,7 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__TOTAL
 #undef KALM__ZERO
 #undef KALM__QUANTISED
+/* ---- more of src/ops.h ---- */
 #endif
 
 /* ---- AVX-512 ---- */
@@ -5969,6 +5971,7 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__TOTAL
 #undef KALM__ZERO
 #undef KALM__QUANTISED
+/* ---- more of src/ops.h ---- */
 #endif
 
 /* ---- begin src/embedding.h ---- */

@@ -70,6 +70,7 @@ function expand(path, depth,    line, name, n, again, guard, last, held)
         done[name] = 1
         print "/* ---- begin " name " ---- */"
         expand(name, depth + 1)
+        if (name ~ /_template\.h$/) print "/* ---- more of " path " ---- */"
     }
     if (status < 0) fail("cannot read " path)
     if (n == 0) fail(path " is empty")

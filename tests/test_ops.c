@@ -1,5 +1,6 @@
 /* test_ops.c - the float work between matmuls: every table that this machine can run against the scalar one, to the bit, for
-   all lengths and tails; the scalar one against doubles; and exact.h against libm. Says in the log which tables ran. */
+   all lengths and tails, and between unreadable pages; the scalar one against doubles; and exact.h against libm. Says in the log which tables ran. */
+#include "guard.h"
 #define KALM__EVEX_VNNI                /* see config.h */
 #include "../src/kernel_sets.h"
 #include "../src/ops.h"
@@ -107,6 +108,42 @@ static void check_not_numbers(const kalm__ops *ops)
     CHECK(q[33] == 77 && w[33] == 77 * 257);
 }
 
+/* Every operation on buffers of exactly the length that it is promised, beside an unreadable page. */
+static void check_guards(const kalm__ops *ops, size_t n)
+{
+    size_t bytes = n * sizeof(float), even = n / 2 * 2;
+    buffer a = take(bytes, 4), b = take(bytes, 4), c = take(bytes, 4), one = take(4, 4), turn = take(even * 4, 4);
+    buffer other = take(even * 4, 4), out = take(even * 4, 4), bytes8 = take(n, 1), words = take(2 * n, 2);
+    buffer line = take(64, 1), row = take(16, 1);
+    float *p = (float *)(void *)a.data, *q = (float *)(void *)b.data, *r = (float *)(void *)c.data, *most = (float *)(void *)one.data;
+    float *t = (float *)(void *)turn.data, *u = (float *)(void *)other.data, *v = (float *)(void *)out.data, sum = 0;
+    const int8_t *inputs = (const int8_t *)row.data;
+    fill(p, n, 1.0f), fill(q, n, 1.0f), fill(r, n, 1.0f), fill(t, even, 1.0f), fill(u, even, 1.0f);
+    ops->rms_norm(p, q, r, n, 1e-6f);
+    ops->add_norm(p, q, r, n, 1e-6f);
+    if (even) {
+        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, t);
+        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, NULL);
+        ops->turn(v, t, u, even / 2);
+    }
+    ops->geglu(p, q, r, n);
+    sum += ops->exp_sum(p, n, ops->row_max(p, n));
+    sum += ops->exp_weigh(p, n, 1.0f, q, most);
+    sum += ops->sum_below(p, n, 0.5f, most);
+    ops->scale_add(p, 0.5f, q, n);
+    ops->scale_row(p, q, 0.5f, n);
+    sum += ops->dot(p, q, n);
+    ops->hadamard(p, n);
+    sum += ops->quantise((int8_t *)bytes8.data, q, n);
+    sum += ops->quantise_int16((int16_t *)(void *)words.data, q, n, 2896.0f);
+    ops->rounding_loss(p, q, n);
+    ops->interleave(line.data, inputs, inputs, inputs, inputs);
+    ops->add_split16(p, q, 0.5f, 0.5f, r, q, 1.0f, n);
+    ops->add_split16(p, NULL, 0.5f, 0.5f, NULL, q, 1.0f, n);
+    CHECK(sum - sum == 0.0f);          /* finite; that it got here is what is tested */
+    give(a), give(b), give(c), give(one), give(turn), give(other), give(out), give(bytes8), give(words), give(line), give(row);
+}
+
 /* fmax makes a vector reduction that gcc 12 for ARM stumbles over */
 static double larger(double a, double b) { return a > b ? a : b; }
 static double error_of(double is, double should) { return fabs(is - should) / (fabs(should) + 1e-30); }
@@ -187,6 +224,8 @@ int main(void)
         last = ops;
         printf(" that of %s", set->name);
         check_not_numbers(ops);
+        for (n = 1; n <= 100; n++)
+            for (guard_front = 0; guard_front < 2; guard_front++) check_guards(ops, n);
         for (n = 1; n <= 140; n++) check_table(set->name, ops, n, n % 3 ? 1.0f : 1e-3f);
         for (n = 256; n <= 1090; n += 139) check_table(set->name, ops, n, n % 2 ? 30.0f : 1e-6f);
     }
