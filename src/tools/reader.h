@@ -310,7 +310,10 @@ KALM__FN void reader_end(reader *r)
 /* n bytes are done with: count the lines in them. */
 KALM__FN void reader_take(reader *r, size_t n)
 {
-    const char *p = r->buffer + r->from, *end = p + n, *at;
+    const char *p, *end, *at;
+    if (!n) return;                    /* of an empty file there is no buffer */
+    p = r->buffer + r->from;
+    end = p + n;
     while ((at = (const char *)memchr(p, '\n', (size_t)(end - p))) != NULL) {
         r->lines++;
         r->column = 0;
