@@ -3,7 +3,8 @@
    It is valid C: tests include it; `make header` expands it into kalm_rerank.h. */
 /* ---- begin src/manual.h ---- */
 /*
-kalm_rerank.h - rank passages against a query with KaLM-Reranker-V1, on any CPU, from one file of C99.
+kalm_rerank.h - a library in one file of C99: it ranks passages of text by how well they answer a query, with the neural
+network KaLM-Reranker-V1, on any CPU.
 
 In ONE .c or .cpp file write
 
@@ -44,31 +45,33 @@ THE FIRST PROGRAM
 
 HOW IT WORKS, AND WHAT TO KEEP
 
-The model reads a passage and a query in two halves. The encoder reads the passage alone and leaves one row of numbers
-for every `ratio` tokens: that is a kalm_doc, and it is the same for every query. The decoder reads instruction and
-query, looks at the rows, and answers yes or no. So a program that meets its passages before its queries does the
-greater part of the work beforehand:
+The model has two halves. The encoder reads a passage alone and leaves one row of numbers for every `ratio` tokens (words
+and parts of words): that is a kalm_doc, and it is the same for every query. The decoder reads an instruction and the
+query, attends to the rows, and answers yes or no. So a program that has its passages before its queries does the greater
+part of the work beforehand:
 
     once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
     at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
     each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
 
-kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to look at.
+kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to attend to. The
+model was trained for this, which its authors call Matryoshka embedding pooling (MEP). docs/MODEL.md says exactly what is
+computed, and explains the words.
 
 
 TWO NUMBERS
 
-A result carries both and names them. `score` is P(yes), from 0 to 1: show it, compare it with a threshold. `margin`
-is the difference of the two logits, unbounded: score = 1 / (1 + exp(-margin)). Both order alike, but near 0 and 1 the
-score runs out of digits, so kalm_sort looks at the margin. Apply no sigmoid to a score.
+A kalm_score has two. `margin` is the logit of "yes" minus the logit of "no", of any size. `score` is the probability of
+"yes" that follows, 1 / (1 + exp(-margin)), from 0 to 1: show it, compare it with a threshold. Both order documents alike,
+but near 0 and 1 many margins round to the same score, so kalm_sort looks at the margin. A score needs no further sigmoid.
 
 
 RULES
 
   - Zero is the default: memset an option struct to 0 (or pass NULL for all of it) and set what you want to change.
-  - Functions return KALM_OK, which is 0, or a code; kalm_error (NULL is allowed) has a sentence that names the file,
-    tensor, byte or token. What could not be made is NULL. Nothing is half done.
-  - Nothing is printed, nothing ends the process, no environment is read, there is no global state.
+  - Functions return KALM_OK, which is 0, or the code of an error; kalm_error (NULL is allowed) then has a sentence that
+    names the file, tensor, byte or token. What could not be made is NULL. No call leaves half of its work behind.
+  - The library prints nothing, never ends the process, reads no environment variable and has no global state.
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
     at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer.
   - After fork the child may use and free all that its parent made, except contexts that other threads were using at that
@@ -77,16 +80,18 @@ RULES
   - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
     same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
     by rounding alone.
-  - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
-    (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
+  - Texts are UTF-8; ill-formed bytes count as U+FFFD. A document or query that is too long is cut, and kalm_score.cut says
+    which of the two was. Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
+  - Scores are finite numbers. Where the numbers of a document outgrow 32-bit floats, as they may with a damaged or hostile
+    model or document, the call fails with KALM_OVERFLOW.
   - Model files, document bytes and stored states may come from strangers: every count, offset and length is checked before
     use, and a context with cache_bytes finds what it keeps by comparing bytes, never by a checksum alone. Whatever the bytes
     are, a call returns a result or an error and touches no memory but its own.
   - Checksums and the model's fingerprint are against accidents: a bad disk, a cut download, the wrong model. They are no
-    signatures. Anybody can make a document, a state or a model that carries the checksum or the fingerprint of another, with
-    numbers that give whatever scores he likes. Where that matters, keep the bytes where strangers cannot write, or sign them.
-    kalm_model_verify compares a model's checksums, for damage that still makes sense.
+    signatures: anybody can make a document, a state or a model that carries the checksum or fingerprint of another and gives
+    whatever scores its maker wants. Where that matters, keep the bytes where strangers cannot write, or sign them.
+    kalm_model_verify finds damage that opening cannot see, by comparing the model's checksums.
 
 
 SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)
@@ -110,7 +115,8 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
 PLATFORMS
 
 C99, C11, C17, C++11 to C++20. Instruction sets are chosen when a context is made, from those that the machine has: no
--m flags are needed, one binary fits all machines of a kind. kalm_kernels lists them, kalm_config.kernels picks one.
+-m flags are needed, and one binary serves all machines of an architecture. kalm_kernels lists them,
+kalm_config.kernels picks one.
 
 
 HOW TO READ THIS FILE
@@ -119,7 +125,14 @@ It is generated from parts, each of which opens with what it is for: look for "-
 and carry their contracts; the code follows in teaching order, from bytes to scores. The licence (MIT) is at the end.
 */
 /* ---- begin src/api.h ---- */
-/* api.h - the public declarations. What a user may call, with shapes, units, ownership and errors. */
+/* api.h - what a program may call: types, functions, and for each its shapes, units, ownership, threads and errors.
+
+   For every function that returns kalm_result:
+     - KALM_OK is 0. Anything else is an error: outputs are then NULL, zero or empty, and *err (NULL is allowed) has the code and
+       a sentence. KALM_BAD_ARGUMENT and KALM_NO_MEMORY are possible everywhere; other codes are named at the function.
+     - Pointers to inputs are read during the call and not kept, unless it says "borrowed".
+   Threads: a model and its documents do not change once they are made, so any number of threads may use them at the same
+   time. A context is for one call at a time. */
 #ifndef KALM_RERANK_H
 #define KALM_RERANK_H
 
@@ -144,7 +157,8 @@ and carry their contracts; the code follows in teaching order, from bytes to sco
 extern "C" {
 #endif
 
-/* Of the compiled implementation: (major << 16) | (minor << 8) | patch. */
+/* The version of the compiled implementation, (major << 16) | (minor << 8) | patch: may differ from the macros above where
+   the program links a library of another version. */
 KALM_API uint32_t kalm_version(void);
 
 /* ---- results ---- */
@@ -152,46 +166,48 @@ KALM_API uint32_t kalm_version(void);
 typedef enum kalm_result {
     KALM_OK = 0,
     KALM_BAD_ARGUMENT,                 /* a NULL where none is allowed, an option out of range, ...          */
-    KALM_NO_MEMORY,                    /* the allocator said no; the text says for how many bytes            */
+    KALM_NO_MEMORY,                    /* the allocator returned NULL; the text says for how many bytes      */
     KALM_CANNOT_READ,                  /* the file is missing, or the system refused to read or map it       */
-    KALM_BAD_FILE,                     /* not a model or document, damaged, or cut short                     */
-    KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
-    KALM_MISMATCH,                     /* a document that other weights made                                 */
+    KALM_BAD_FILE,                     /* not a model, document or state, or damaged, or cut short           */
+    KALM_BAD_VERSION,                  /* well-formed, but in a format that this version does not read       */
+    KALM_MISMATCH,                     /* a document or state that was made by another model, or a state that was
+                                          made for another document or instruction                           */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
     KALM_CANCELLED,                    /* a callback asked to stop                                           */
     KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
                                           document. The text names the document                              */
 } kalm_result;
 
-/* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
-   8000". Nothing to free. */
+/* What went wrong, in one sentence for a person. It names the file, tensor, byte, document or token: "tensor encoder.3.q ends
+   at byte 8812, the file has 8000". UTF-8, ends with NUL, no full stop; nothing to free. */
 typedef struct kalm_error {
     kalm_result code;
     char        text[248];
 } kalm_error;
 
-/* ---- small things ---- */
+/* ---- texts, tokens, memory ---- */
 
-#define KALM_NUL ((size_t)-1)          /* as a length: the text ends at its NUL                              */
+#define KALM_NUL ((size_t)-1)          /* as the size of a text: it ends at its NUL                          */
 typedef struct kalm_text {
-    const char *data;                  /* UTF-8; NULL is the empty text, or "default" in an option           */
-    size_t      size;                  /* bytes, or KALM_NUL                                                 */
+    const char *data;                  /* UTF-8; NULL: the empty text, or the default where it is an option  */
+    size_t      size;                  /* in bytes, or KALM_NUL                                              */
 } kalm_text;
 
 typedef struct kalm_ids {
-    const int32_t *data;               /* token ids                                                          */
+    const int32_t *data;               /* [count] token ids, each from 0 to vocabulary - 1                   */
     size_t         count;
 } kalm_ids;
 
-/* Both functions or neither. alloc returns NULL on failure; release gets the size back, so an arena or a fixed buffer
-   is three lines. The library calls them from the thread that called it, never from its own workers. */
+/* Where memory comes from. Set both functions or neither. `alloc` returns NULL when it has no memory, else `size` bytes that
+   are aligned as malloc aligns; `release` gets the same size back, so it need not keep it. Both are called on the thread that
+   called the library. */
 typedef struct kalm_allocator {
     void *(*alloc)(void *user, size_t size);
     void  (*release)(void *user, void *ptr, size_t size);
     void   *user;
 } kalm_allocator;
 
-/* kalm_config.load */
+/* kalm_config.load: how kalm_model_open takes a file into memory. */
 #define KALM_LOAD_MAP  0u              /* the file becomes part of the address space: opening costs nothing, processes share the
                                           memory, and only what is used is read. The file must then stay as it is: if it is
                                           cut short, or its network file system goes away, the next look at a lost page ends
@@ -200,64 +216,69 @@ typedef struct kalm_allocator {
                                           one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
                                           write to and for network file systems                              */
 
-/* How to set up a model or a context. A model reads `allocator` and `load` alone. */
+/* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
     uint32_t       threads;            /* default: one per core that this process may use, within its mask of
                                           cores and its limit of processor time (cgroup); 1: never starts one */
-    /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
-       Default: threads of the library's own. `count` is at most `threads`. */
+    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads,
+       and return when all have returned. `count` is at most `threads`. Default: the context has threads of its own. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
-    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
+    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most what the encoder reads */
     uint32_t       max_query_tokens;   /* longer queries are cut; default 512, at most what the decoder reads */
-    size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
-                                          instruction; default: none                                         */
+    size_t         cache_bytes;        /* memory for what the decoder computed for documents, kept from one query to the next
+                                          with the same instruction: see kalm_cache_info. Default: none is kept */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
     uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
 } kalm_config;
 
-#define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of
-                                          the prompt, as the published code has it; default: they are those characters
-                                          and nothing more */
+/* A flag: the model's control words, such as "<end_of_turn>", act as such where they stand in the texts of a call, as they do
+   in the published code. Without it they are the characters that they are written with, and no text can end the prompt it
+   stands in. */
+#define KALM_PARSE_CONTROL 2u
 
 /* The bits of kalm_score.cut. A text is cut at kalm_config.max_doc_tokens or max_query_tokens; two documents, or two queries,
    that are equal up to there get equal scores. */
 #define KALM_CUT_DOCUMENT 1u           /* only the beginning of the document was read                        */
 #define KALM_CUT_QUERY    2u           /* only the beginning of the query was read                           */
 
+/* The model answers "yes" or "no" to whether a document meets the query. */
 typedef struct kalm_score {
     uint32_t index;                    /* of the document in the call's array                                */
     uint32_t cut;                      /* 0, or KALM_CUT_DOCUMENT, KALM_CUT_QUERY or both                    */
-    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
-    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+    float    margin;                   /* logit of "yes" minus logit of "no"; finite, of any size            */
+    float    score;                    /* probability of "yes" among the two, 1 / (1 + exp(-margin)): 0 to 1 */
 } kalm_score;
 
-/* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
+/* Options of a call. Zero, or NULL for all of it, is the default. kalm_encode reads `ratio` and `bits`; functions that score
+   read the rest; both read `flags` and the callbacks. Callbacks run on the thread that made the call and must not use its
+   context. */
 typedef struct kalm_params {
-    uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
-                                          Twice the ratio: half the bytes to keep, half the rows to attend to */
-    uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
+    uint32_t  ratio;                   /* tokens to a document row, 1 or more; default 4. The model was trained so that the mean
+                                          of neighbouring rows stands for them (Matryoshka embedding pooling, MEP): twice the
+                                          ratio is half the bytes to keep and half the rows to look at, for some quality */
+    uint32_t  bits;                    /* of each number that a document keeps: 32, 16 or 8; default 16      */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
-    kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
-    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of work, and
-                                          at least once in 64 KB of text that is tokenised (then with the same `done` as
-                                          before); units are layers x documents; non-zero: stop, KALM_CANCELLED */
+    kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
+    int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
+                                          that are done and that there are, and at least once in 64 KB of text that is
+                                          tokenised, with the same `done` as before. Non-zero: stop with KALM_CANCELLED */
     void     *progress_user;
-    int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
-                                          score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
+    int     (*on_score)(void *user, const kalm_score *score);     /* called with each score once, as
+                                          batches are done. Non-zero: stop with KALM_CANCELLED               */
     void     *on_score_user;
-    uint32_t  prefix_tokens;           /* kalm_rerank_ids: how many of the prompt's first tokens come again with other
-                                          queries, for the cache; default none. Texts find this by themselves */
-    uint32_t  coarse_ratio;            /* kalm_rerank_top: a first pass over all documents at this coarser ratio  */
-    uint32_t  coarse_keep;             /* documents that pass it; default: 4 x top_k                         */
+    uint32_t  prefix_tokens;           /* kalm_rerank_ids with cache_bytes: how many tokens at the start of the prompt are the
+                                          same for other queries; default none. Where queries are texts this is found out */
+    uint32_t  coarse_ratio;            /* kalm_rerank_top: the ratio of a first pass over all documents; default: no such pass */
+    uint32_t  coarse_keep;             /* how many documents pass it; default: 4 x top_k                     */
 } kalm_params;
 
 /* ---- kernels ---- */
 
-/* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
-   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. "avx512bf16" stands behind
-   "avx512vnni" though it is faster with bf16 weights: it rounds activations to bf16, so only who asks for it gets it. */
+/* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
+   ("avx512vnni", "avx2", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
+   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
 KALM_API const char *kalm_kernels(size_t i);
 
 /* ---- model ---- */
@@ -265,152 +286,167 @@ KALM_API const char *kalm_kernels(size_t i);
 typedef struct kalm_model kalm_model;
 typedef struct kalm_model_info {
     const char *name;                  /* as the converter wrote it; lives as long as the model              */
-    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone      */
-    uint32_t    vocabulary, layers, width;   /* ids, layers a side, floats in a document row                 */
-    uint32_t    max_tokens;            /* longest passage                                                    */
+    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone     */
+    uint32_t    vocabulary;            /* token ids are below it                                             */
+    uint32_t    layers;                /* of the encoder                                                     */
+    uint32_t    width;                 /* numbers in a document row                                          */
+    uint32_t    max_tokens;            /* of a document: what the encoder reads                              */
     int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
-    int32_t     yes_id, no_id;         /* the answer tokens                                                  */
+    int32_t     yes_id, no_id;         /* the tokens of the two answers                                      */
     uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
-    uint64_t    fingerprint;           /* documents carry it                                                 */
+    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
-/* Map the file at `path` (UTF-8) and check it: header, directory, every tensor inside the file. Takes milliseconds:
-   weights are paged in as they are used. The file must not shrink while the model is open. */
+/* Open the model file at `path` (UTF-8) and check it: header, sections, and that every tensor lies inside of the file. Takes
+   milliseconds: weights are read as they are used, or at once with KALM_LOAD_READ. A mapped file must not change while the
+   model is open. Errors: KALM_CANNOT_READ, KALM_BAD_FILE, KALM_BAD_VERSION. */
 KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err);
 #endif
 
-/* The same from memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed until
-   kalm_model_close and must be aligned to 64 bytes. */
+/* The same from `size` bytes in memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed
+   until kalm_model_close and is aligned to 64 bytes. */
 KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config,
                                             kalm_model **model, kalm_error *err);
 
-/* Close after the model's last context; its documents may live on. NULL is allowed. */
+/* Close a model after its last context was freed. Its documents may live on. NULL is allowed. */
 KALM_API void kalm_model_close(kalm_model *model);
 KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info);
 
-/* Read the whole file and compare every section with its checksum; opening does not, to stay fast. */
+/* Read the whole file and compare every section with its checksum, which opening leaves out to stay fast. Finds accidents,
+   not forgeries. Error: KALM_BAD_FILE. */
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err);
 
 /* ---- tokenizer ---- */
 
-/* Token ids of a text alone, no begin mark added; flags: 0 or KALM_PARSE_CONTROL. Writes the first `capacity` ids and
-   sets *count to how many there are: capacity 0 asks for the size. Ill-formed UTF-8 counts as one U+FFFD for each
-   maximal ill-formed part, as browsers and Python have it. Threads: any, at the same time. */
+/* The token ids of a text, with nothing added before or behind. Writes the first `capacity` of them to ids and sets *count to
+   how many there are, so capacity 0 (ids may be NULL) asks for the size. flags: 0 or KALM_PARSE_CONTROL. Ill-formed UTF-8
+   counts as one U+FFFD for each maximal ill-formed part, as in browsers and Python. Error: KALM_BAD_FILE where the
+   tokenizer's tables turn out damaged. */
 KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags,
                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err);
 
-/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity`
-   bytes, no NUL, and sets *size to how many there are. */
+/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity` bytes,
+   with no NUL, and sets *size to how many there are. */
 KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count,
                                      char *text, size_t capacity, size_t *size, kalm_error *err);
 
-/* The bytes of one token as the vocabulary has it, maybe part of a character; data == NULL for an id the vocabulary
-   lacks. Lives as long as the model. */
+/* The bytes of one token as the vocabulary has them, which may be a part of a character; data is NULL for an id that the
+   vocabulary lacks. They live as long as the model. */
 KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
 
 /* ---- context ---- */
 
-/* The working memory and the threads of one caller at a time: one context per calling thread. */
+/* The working memory and the threads of one caller. Make one for each thread that calls the library. */
 typedef struct kalm_context kalm_context;
 
-/* Takes the working memory for `config` and starts all the threads the context will ever use. Jobs allocate the
-   documents they return, and what tokenising long texts needs while it runs. */
+/* Take the working memory that `config` asks for, and start the context's threads. Later calls allocate the documents that
+   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS. */
 KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
                                       kalm_context **ctx, kalm_error *err);
-KALM_API void        kalm_context_free(kalm_context *ctx);
+KALM_API void        kalm_context_free(kalm_context *ctx);       /* NULL is allowed */
 
-/* The bytes kalm_context_new will ask the allocator for, in one block: the exact working memory of such a context, threads'
-   stacks apart. What jobs allocate comes on top: documents they return, cache_bytes, and while a call lasts a few bytes for
-   each byte of the text being tokenised (tokenizer/text.h has the bounds). */
+/* How many bytes kalm_context_new will ask the allocator for, in one block: all of the context's working memory but the
+   stacks of its threads. Later calls allocate what kalm_context_new names; tokenising takes a few bytes for each byte of the
+   text while it lasts (tokenizer/text.h has the bounds). Errors as kalm_context_new. */
 KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err);
 
 /* ---- documents ---- */
 
-/* An encoded document is its bytes: position-independent, readable on every machine, and, made by quantised weights, the
-   same whichever machine made them. Keep them in a file, a database row, IndexedDB. */
+/* A document as the encoder leaves it: rows of numbers that stand for its text. It is its bytes, to be kept in a file, a
+   database or anywhere: they hold no pointers, any machine reads them, and with q8 and q4 weights every machine makes the
+   same ones. */
 typedef struct kalm_doc kalm_doc;
 typedef struct kalm_doc_info {
-    uint32_t tokens;                   /* of the text, its prefix included                                   */
-    uint32_t tokens_used;              /* fewer when the text was cut at max_doc_tokens                      */
-    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), of `width` numbers of `bits`     */
+    uint32_t tokens;                   /* of the text, with the words before it ("<Document>: ")             */
+    uint32_t tokens_used;              /* fewer where the text was cut at max_doc_tokens                     */
+    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), each of `width` numbers of `bits` bits */
     uint64_t fingerprint;              /* of the model that made it                                          */
 } kalm_doc_info;
 
-/* Encode `count` texts. docs[i] is NULL for each one not made (all of them when the call fails). Texts are packed into
-   common batches, so one call with many is faster than many calls with one; the bytes are the same either way. */
+/* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
+   computed in common batches, so one call with many texts is faster than many calls with one; the bytes are the same either
+   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED. */
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
                                  const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
-/* The same from token ids, which must be the whole input of the encoder ("<Document>: " included). */
+/* The same from token ids, which are the whole input of the encoder, the words before a document included. */
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count,
                                      const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
-/* What to store. The pointer lives as long as the document. */
+/* The bytes of a document, *size of them, to store. They live as long as the document. docs/FORMAT.md describes them. */
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
 
-/* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
-   document, be aligned to 4 and not change: a mapped file of a million opens at no cost. (Bytes that change all the same give
-   meaningless scores, and no worse: sizes are those that were checked here.) Allocates with the model's allocator. */
+/* A document from stored bytes, which are checked against `model`. They are copied; with the flag KALM_BORROW they are not,
+   must outlive the document, are aligned to 4 bytes, and must not change: a mapped file of a million documents opens without
+   copying. (Bytes that change all the same give meaningless scores and no worse: every size that is used was checked here.)
+   Memory comes from the model's allocator. Errors: KALM_BAD_FILE, KALM_BAD_VERSION, KALM_MISMATCH. */
 #define KALM_BORROW 1u
 KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
                                    kalm_doc **doc, kalm_error *err);
 
-/* The document at a coarser ratio, a multiple of its own, without encoding again: the mean of the means, weighted by
-   their tokens; differs from encoding at that ratio by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. */
+/* A document with fewer rows, made of one with more, without encoding again. `ratio` is a multiple of the document's own;
+   each new row is the mean of the old ones that it covers, weighted by their tokens, and differs from encoding at that ratio
+   by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
+   KALM_OVERFLOW. */
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err);
 
 KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info);
-KALM_API void kalm_doc_free(kalm_doc *doc);
+KALM_API void kalm_doc_free(kalm_doc *doc);          /* NULL is allowed */
 
 /* ---- reranking ---- */
 
-/* Score every document against the query: scores[i] is that of docs[i], and never NaN: where a document's numbers overflow,
-   the call fails with KALM_OVERFLOW and names the document. */
+/* Score `count` documents against a query: scores[i] is that of docs[i]. The bits of a score do not depend on which other
+   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED; scores are then all zero.
+   */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* The same with the decoder's whole input as token ids (prompt, query and closing included). */
+/* The same where the decoder's whole input is given as token ids: system text, instruction, query and what closes the prompt.
+   At most max_query_tokens + 512 of them; more is an error, nothing is cut. */
 KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
+/* Encode texts, score them and forget them, 64 at a time, so that memory does not grow with `count`. params.bits is 32 unless
+   it is set, since nothing is kept. scores[i] is that of texts[i]. */
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* The best `top_k`, sorted: *found of them, at most top_k, into scores [top_k]. With params.coarse_ratio, a multiple of
-   every document's ratio, all documents are scored at that ratio first and the best coarse_keep again at their own: the
-   scores that come back are exactly those of a full run, but a document that the first pass ranks too low is missed.
-   on_score hears of the last pass alone. */
+/* The best `top_k` documents, best first, into scores [top_k]; *found is how many there are. With params.coarse_ratio, a
+   multiple of every document's ratio, all documents are scored at that ratio first, and the best params.coarse_keep of them
+   again at their own (a cascade): each score that comes back is that of a full run, but a good document that the first pass
+   ranks too low is missed. on_score is told of the last pass alone. */
 KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                      size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
                                      kalm_error *err);
 
-/* What cache_bytes keeps between queries: for each document and instruction the keys and values of its rows and of the
-   prompt up to the query, in every layer. The next query with that instruction runs its own tokens only; scores are the
-   same bits as without. Least recently used go first. */
+/* The cache of a context with cache_bytes. For each pair of document and instruction it keeps a state: the decoder's keys and
+   values, in every layer, of the document's rows and of the prompt up to the query. The next query with the same instruction
+   then runs only its own tokens through the decoder, and its scores are the same bits as without. A state takes about 20
+   times the document's bytes; the least recently used go first. */
 typedef struct kalm_cache_info {
-    uint64_t hits, misses, dropped;    /* documents found, not found, removed to make room, since the context was made */
-    size_t   documents, bytes, limit;  /* held now; of cache_bytes                                            */
+    uint64_t hits, misses, dropped;    /* states found, made, and removed to make room, since the context was made */
+    size_t   documents, bytes, limit;  /* states held now; the memory they take, of cache_bytes              */
 } kalm_cache_info;
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
 KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
-/* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
-   fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
-   (capacity 0 asks). The context needs cache_bytes for it. About 20 times the document's own bytes: keep it for the few
-   documents that are asked for all the time. */
+/* The state of a document for the instruction of `params`, as bytes to store, so that another process starts with it. It is
+   computed where the cache does not have it. *size is set to how many bytes it takes, and they are written if `capacity` is
+   no less (capacity 0, with data NULL, asks). The context needs cache_bytes that hold a state, else KALM_NO_MEMORY. Errors:
+   KALM_MISMATCH. */
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err);
 
-/* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without; with float weights, where the same kernel set saved it. A state is as good as who wrote it: its checksums
-   are against accidents, and forged numbers give forged scores, but nothing worse. */
+/* Put stored bytes of a state into the cache, after checking them against model, document and instruction; `data` is copied.
+   Scores are the same bits as without it, with float weights on the kernel set that saved it. The checksums inside are
+   against accidents: a forged state gives forged scores, and no worse. Errors: KALM_BAD_FILE, KALM_BAD_VERSION,
+   KALM_MISMATCH. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 
-/* Best first; equal margins keep the order of their index. */
+/* Sort scores [count] by margin, largest first; equal margins are in order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);
 
 #ifdef __cplusplus
@@ -5975,13 +6011,13 @@ static const kalm__ops KALM__V(table) = {
 #endif
 
 /* ---- begin src/embedding.h ---- */
-/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
-   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
-   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
+/* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
+   where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
+   sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
    (quantize/codecs.h).
 
-   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
-   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
+   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any alignment.
+   B = hidden rounded up to 32, n = hidden. Little-endian:
 
      f32         float  [n]
      f16, bf16   uint16 [n]
@@ -9372,8 +9408,10 @@ KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, cons
 enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 
 /* ---- begin src/rotary.h ---- */
-/* rotary.h - cosines and sines of rotary positions. Position p = 64 a + b is the rotation by 64 a after that by b, so two
-   short tables, computed in double precision, serve any position: 64 + positions / 64 rows instead of one a position. */
+/* rotary.h - rotary position embedding: a token's place in its text enters attention by rotating pairs of a query's or key's
+   numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
+   position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
+   every position: 64 + positions / 64 rows in place of one for each. */
 #define KALM__ROTARY_H
 
 
@@ -9382,13 +9420,13 @@ enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 typedef struct kalm__rotary {
     float  theta, factor;              /* angle = position / factor * theta^(-2 i / head_dim) */
     size_t head_dim, positions;
-    float *residual, *coarse;              /* [64], [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
+    float *fine, *coarse;              /* [64] and [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
 } kalm__rotary;
 
 KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
 {
     size_t row = kalm__mul(r->head_dim, sizeof(float));
-    r->residual = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
+    r->fine = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
     r->coarse = (float *)kalm__take(a, kalm__mul((r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, row));
 }
 
@@ -9410,26 +9448,26 @@ KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows
 
 KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 {
-    kalm__rotary_rows(r, r->residual, KALM__ROTARY_FINE, 1);
+    kalm__rotary_rows(r, r->fine, KALM__ROTARY_FINE, 1);
     kalm__rotary_rows(r, r->coarse, (r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, KALM__ROTARY_FINE);
 }
 
 /* out [head_dim]: the cosines of position p, then its sines. */
 KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    ops->turn(out, r->residual + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
               r->head_dim / 2);
 }
 
 /* ---- begin src/keys.h ---- */
-/* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys and
-   then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a matrix
-   whose outputs are the keys, values as one whose inputs are the keys.
+/* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys
+   and then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a
+   matrix whose outputs are the keys, values as one whose inputs are the keys.
 
-   Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are int8
-   in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at ratio 4 /
-   32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12 bits .9945 /
-   .9933; encoder: no difference. */
+   Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are
+   int8 in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at
+   ratio 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12
+   bits .9945 / .9933; encoder: no difference. */
 #define KALM__KEYS_H
 
 
@@ -9617,9 +9655,9 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 
    Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
-   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits the
-   many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from .994 to
-   .983 on the tiny model.
+   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits
+   the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
+   .994 to .983 on the tiny model.
 
    A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
@@ -9696,8 +9734,8 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
 }
 
 /* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
-   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that takes
-   nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
+   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that
+   takes nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
 KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
 {
     float steps = 2047.0f, all, tail;
@@ -9732,8 +9770,8 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
     memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
-/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum yet,
-   the last one divides by the total and leaves the results in place. */
+/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum
+   yet, the last one divides by the total and leaves the results in place. */
 KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
                                size_t query, size_t kv_head, int first, int last)
 {
@@ -10214,7 +10252,8 @@ KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 }
 
 /* ---- begin src/model.h ---- */
-/* model.h - an open model: the file, its layers, its texts. Immutable once open, so any number of contexts share it. */
+/* model.h - an open model: the file, its layers, its texts. It does not change once it is open, so any number of contexts
+   share it. */
 #define KALM__MODEL_H
 
 
@@ -10271,11 +10310,10 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 
 /* ---- begin src/state.h ---- */
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
-   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the
-   instruction alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing
-   everything again.
-   This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one context.
-   It does not know how states are computed.
+   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
+   alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
+   again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
+   context. It does not know how states are computed.
 
    Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
    choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
@@ -10380,8 +10418,8 @@ KALM__FN kalm__state *kalm__state_find(kalm__cache *c, const kalm__state_key *ke
     return s;
 }
 
-/* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many. Returns
-   0 when these are all pinned. */
+/* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many.
+   Returns 0 when these are all pinned. */
 KALM__FN int kalm__state_limit_twins(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
 {
     kalm__state *s, *oldest = NULL;    /* a bucket's chain begins with the state that was made last */
@@ -10486,29 +10524,33 @@ KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data,
 }
 
 /* ---- begin src/context.h ---- */
-/* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
-   context is made; the plan that hands the pieces out also tells the size beforehand. */
+/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is taken in
+   one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
+   only counts, which is how kalm_context_bytes knows the size. */
 #define KALM__CONTEXT_H
 
 
 enum {
-    KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
+    KALM__CHUNK = 256,                 /* rows taken through a layer together, so that their activations stay in the
+                                          processor's cache */
     KALM__PROMPT_ROOM = 512,           /* tokens of a prompt beside its query */
     KALM__PROMPT_ROWS = 1024           /* rows of prompts run together, where documents are longer than that */
 };
 
-/* One text on its way through a stack. */
+/* A sequence: one text on its way through the encoder, or one prompt beside its document through the decoder. */
 typedef struct kalm__seq {
     size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
     size_t     position;               /* of the first of them */
-    kalm__keys self, cross;            /* packed keys and values of the layer at hand */
-    size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
+    kalm__keys self, cross;            /* keys and values of the layer at hand: of its own tokens, of its document's rows */
+    size_t     place, cross_place;     /* where those lie in memory.self and memory.cross: how many keys of other sequences have
+                                          room before them */
     size_t     item;                   /* which text or document of the caller's it is */
     size_t     tokens;                 /* of a text that is encoded: before it was cut */
     kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
-/* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
+/* Rows [row, row + count) of one sequence that stand in one chunk. Attention is done in tasks; `task` is the number of the
+   first. */
 typedef struct kalm__part {
     size_t seq, row, count, task;
 } kalm__part;
@@ -10516,16 +10558,17 @@ typedef struct kalm__part {
 typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
-    void   *acts_doc;                  /* document rows, in two planes, packed for the decoder's k, v */
-    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows`,
-                                          or prompt_rows */
+    void   *acts_doc;                  /* document rows and their rounding losses, packed for the decoder's k, v */
+    unsigned char *self;               /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
+                                          prompt_rows in the decoder */
     unsigned char *cross;              /* the same of document rows */
-    float  *q, *attended;              /* [chunk][heads * head_dim] */
-    float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
-    float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
-    float  *residual;                      /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
-                                          planes of its residual rows (matmul.h) */
+    float  *q, *attended;              /* [chunk][heads * head_dim]: queries, and what attention gives */
+    float  *first_q;                   /* the same: layer 0's queries, which all documents of a query share */
+    float  *h;                         /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
+                                          head_dim]: keys and values of a chunk before they are stored */
+    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
+    float  *residual;                  /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
+                                          of its residual rows (matmul.h) behind them */
     void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
@@ -10553,8 +10596,8 @@ struct kalm_context {
     kalm__cache    cache;
 };
 
-/* How a layer attends: beside quantised weights with keys of bytes in the encoder, of words in the decoder (attention.h has
-   the measurements; a prompt's attention is a twentieth of its work, a passage's a seventh). */
+/* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
+   measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
 KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
 {
     const kalm__stack *s = &f->stack[side];
@@ -10566,7 +10609,7 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
     return h;
 }
 
-/* Largest packing of `rows` rows among a stack's matrices first..last. */
+/* The most bytes that `rows` rows take, packed for any of the matrices first ... last of a stack. */
 KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, int first, int last, size_t rows)
 {
     size_t most = 0;
@@ -10752,9 +10795,10 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
      x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
      x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and values
-   of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step
-   (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
+   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
+   values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
+   step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
+   tiles.
 
    A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
 #define KALM__LAYER_H
@@ -10780,8 +10824,8 @@ typedef struct kalm__layer_run {
     void              *watcher;
 } kalm__layer_run;
 
-/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as a
-   second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
+   a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
 typedef struct kalm__chunk {
     size_t row0, n;
     kalm__residual residual;
@@ -10791,8 +10835,8 @@ typedef struct kalm__chunk {
 typedef struct kalm__step {
     const float *from;                 /* [n][width]: what a matrix gave, or the residual stream */
     size_t       width;
-    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream, which
-                                          then go on in their place; NULL: not */
+    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream,
+                                          which then go on in their place; NULL: not */
     const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
     int          rotate;               /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
     const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
@@ -10832,8 +10876,8 @@ typedef struct kalm__step_task {
     size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. Rows
-   that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache.
+   Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
    memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
@@ -10872,8 +10916,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
     if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the chunk and
-   the rounding losses of its residual rows. */
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the
+   chunk and the rounding losses of its residual rows. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
     const kalm__backend *m = &r->c->backend;
@@ -10917,9 +10961,9 @@ KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
     (void)kalm__run_step(r, &all, &s, KALM__T_Q);
 }
 
-/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model, Kendall
-   tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924 without these,
-   .9932 / .9906 without both. */
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model,
+   Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
+   without these, .9932 / .9906 without both. */
 KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
     const kalm__memory *m = &r->c->memory;
@@ -11124,8 +11168,8 @@ KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float and
-   quantised matrices in one layer. */
+/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float
+   and quantised matrices in one layer. */
 KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
 {
     return n > chunk->n ? &chunk->residual : NULL;
@@ -11151,7 +11195,8 @@ KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk
     n = kalm__run_step(r, chunk, &into_o, KALM__T_O);
     kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
-    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp, kalm__step_residual(chunk, n));
+    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp,
+                kalm__step_residual(chunk, n));
     n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
     kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     (void)kalm__run_step(r, chunk, &into_stream, -1);
@@ -11189,8 +11234,8 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 }
 
 /* ---- begin src/documents.h ---- */
-/* documents.h - an encoded document is its bytes: how they lie, how rows are written and read, what is checked when they
-   come back from a stranger. Knows nothing of how rows are computed or used.
+/* documents.h - an encoded document is its bytes. This part says how they lie, writes and reads rows, and checks bytes that
+   come from a stranger. It does not know how rows are computed or used.
 
    HEADER, 64 bytes, little-endian
       0   4  "KDOC"                   4   4  version, 1
@@ -11414,7 +11459,9 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 }
 
 /* ---- begin src/encoder.h ---- */
-/* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
+/* encoder.h - from the tokens of texts to documents: a batch of texts goes through the encoder's layers, and the rows that
+   come out are pooled, `ratio` of them to one row of the document (Matryoshka embedding pooling, MEP: the plain mean). Also
+   what calls of the user have in common: progress and the numbering of documents. */
 #define KALM__ENCODER_H
 
 
@@ -11444,11 +11491,12 @@ KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *
     return KALM_OK;
 }
 
+/* Sequences that go through a stack together, their rows one behind the other. */
 typedef struct kalm__batch {
     kalm_context *c;
-    size_t        rows, seqs;
-    size_t        limit;               /* rows it may have: the context's rows or prompt_rows */
-    size_t        self_room;           /* capacity handed out in memory.self */
+    size_t        rows, seqs;          /* so far; the sequences are in memory.seqs */
+    size_t        limit;               /* rows it may have: the context's rows, or prompt_rows in the decoder */
+    size_t        self_room;           /* room for keys that is handed out in memory.self, in keys */
     const int32_t *ids;                /* [rows] */
 } kalm__batch;
 
@@ -11484,8 +11532,8 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
     for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
-/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the final
-   norm. */
+/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the
+   final norm. */
 KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
@@ -11511,7 +11559,8 @@ typedef struct kalm__pooling {
     unsigned char *rows;
 } kalm__pooling;
 
-/* Row i of a document: the plain mean of the normed rows of its group. */
+/* Row i of a document: the mean of the rows [i * ratio, (i + 1) * ratio) of the text, as far as it goes, each normed first.
+   */
 KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__pooling *p = (const kalm__pooling *)arg;
@@ -11564,15 +11613,15 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 }
 
 /* ---- begin src/decoder.h ---- */
-/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the margin.
-   In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one softmax
-   (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
+/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the
+   margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
+   softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
 
-   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last layer
-   only the last token is read, so only it has a query.
+   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
+   layer only the last token is read, so only it has a query.
 
-   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
-   which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
+   warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
 #define KALM__DECODER_H
 
 
@@ -11592,8 +11641,8 @@ typedef struct kalm__decoding {
 
 /* ---- document rows ---- */
 
-/* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
-   sequences, each starting at cross.count rows behind the one before. */
+/* The sequence that document row i of the batch belongs to, and which row of its document it is: rows are numbered through,
+   one document behind the other in the order of the sequences. */
 KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
 {
     const kalm__seq *q = d->c->memory.seqs;
@@ -11605,8 +11654,9 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
     return q;
 }
 
-/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. All that is known of a document
-   passes through these few rows, so beside quantised weights they go in two planes. */
+/* Read rows of documents, rotate them where the matrices want that, and pack them: once for the keys and values of all
+   layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
+   packed twice, the second time what rounding lost the first time (two-term quantisation). */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -11679,6 +11729,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
+    const kalm__backend *b = &d->c->backend;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
     kalm__doc_chunk chunk;
     chunk.d = d;
@@ -11688,8 +11739,8 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = chunk.row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
+            kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
+            kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
     }
@@ -11705,8 +11756,8 @@ KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
-/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence gets its
-   rows of the residual stream. */
+/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence
+   gets its rows of the residual stream. */
 KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
@@ -11720,9 +11771,9 @@ KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *
     }
 }
 
-/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the prompt
-   is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed, and queries
-   computed for each. */
+/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the
+   prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
+   and queries computed for each. */
 KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__layer_run prompt = *r;
@@ -11755,7 +11806,7 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
     kalm__pack_inputs(r);
 }
 
-/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
+/* margin and score from the last row (docs/MODEL.md); logits[2], when not NULL, gets yes and no. Returns
    0 when numbers have overflowed on the way. */
 KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
 {
@@ -11797,8 +11848,8 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
     return bytes;
 }
 
-/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of the
-   prompt's first `prefix` tokens as the result. */
+/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of
+   the prompt's first `prefix` tokens as the result. */
 KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
 {
     kalm__keys kept;
@@ -11892,8 +11943,8 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 }
 
 /* ---- begin src/scoring.h ---- */
-/* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins become
-   scores. The forward passes themselves stand in decoder.h. */
+/* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins
+   become scores. The forward passes themselves stand in decoder.h. */
 #define KALM__SCORING_H
 
 
@@ -11990,8 +12041,8 @@ KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_do
     return key;
 }
 
-/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
-   computed once. */
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one
+   state, computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
                                         kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
 {
@@ -12066,8 +12117,8 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *promp
 }
 
 /* ---- begin src/rerank.h ---- */
-/* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
-   API: encode many texts, score many documents, or both. */
+/* rerank.h - from the caller's texts to token ids as the model was trained to see them (docs/MODEL.md), the checks of what
+   the caller gave, and encoding any number of texts in batches. */
 #define KALM__RERANK_H
 
 
@@ -12132,7 +12183,8 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, k
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count,
+                                 err);
 }
 
 /* The whole prompt around a query that is short enough: the first `capacity` ids, and how many there are. */
@@ -12198,7 +12250,8 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *p
     return kalm__check_ids(c, "prompt", 0, ids, n, err);
 }
 
-/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt. */
+/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt.
+   */
 KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
     kalm_result r;
@@ -12207,7 +12260,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
     r = kalm__prompt_ids(c, query, job, prompt, err);
     if (r) return r;
     if (!prompt->tokens)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty and the model file has no text around it");
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty, and so is the model's text around it");
     if (prompt->tokens > c->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
                           prompt->tokens, c->max_prompt);
@@ -12221,11 +12274,13 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
 
 /* ---- encode ---- */
 
-/* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
+/* What is to be encoded: texts, or token ids where texts is NULL. */
 typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
 } kalm__passages;
+
+/* Token ids of passage i into ids[0..room); *count is how many it has, which may be more. */
 
 KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
                                       size_t room, size_t *count, kalm_error *err)

@@ -1,4 +1,11 @@
-/* api.h - the public declarations. What a user may call, with shapes, units, ownership and errors. */
+/* api.h - what a program may call: types, functions, and for each its shapes, units, ownership, threads and errors.
+
+   For every function that returns kalm_result:
+     - KALM_OK is 0. Anything else is an error: outputs are then NULL, zero or empty, and *err (NULL is allowed) has the code and
+       a sentence. KALM_BAD_ARGUMENT and KALM_NO_MEMORY are possible everywhere; other codes are named at the function.
+     - Pointers to inputs are read during the call and not kept, unless it says "borrowed".
+   Threads: a model and its documents do not change once they are made, so any number of threads may use them at the same
+   time. A context is for one call at a time. */
 #ifndef KALM_RERANK_H
 #define KALM_RERANK_H
 
@@ -23,7 +30,8 @@
 extern "C" {
 #endif
 
-/* Of the compiled implementation: (major << 16) | (minor << 8) | patch. */
+/* The version of the compiled implementation, (major << 16) | (minor << 8) | patch: may differ from the macros above where
+   the program links a library of another version. */
 KALM_API uint32_t kalm_version(void);
 
 /* ---- results ------------------------------------------------------------------------------------------------- */
@@ -31,46 +39,48 @@ KALM_API uint32_t kalm_version(void);
 typedef enum kalm_result {
     KALM_OK = 0,
     KALM_BAD_ARGUMENT,                 /* a NULL where none is allowed, an option out of range, ...          */
-    KALM_NO_MEMORY,                    /* the allocator said no; the text says for how many bytes            */
+    KALM_NO_MEMORY,                    /* the allocator returned NULL; the text says for how many bytes      */
     KALM_CANNOT_READ,                  /* the file is missing, or the system refused to read or map it       */
-    KALM_BAD_FILE,                     /* not a model or document, damaged, or cut short                     */
-    KALM_BAD_VERSION,                  /* well-formed, but of a format this version does not read            */
-    KALM_MISMATCH,                     /* a document that other weights made                                 */
+    KALM_BAD_FILE,                     /* not a model, document or state, or damaged, or cut short           */
+    KALM_BAD_VERSION,                  /* well-formed, but in a format that this version does not read       */
+    KALM_MISMATCH,                     /* a document or state that was made by another model, or a state that was
+                                          made for another document or instruction                           */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
     KALM_CANCELLED,                    /* a callback asked to stop                                           */
     KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
                                           document. The text names the document                              */
 } kalm_result;
 
-/* One sentence for a person that names the offending thing: "tensor encoder.3.wq ends at byte 8812, the file has
-   8000". Nothing to free. */
+/* What went wrong, in one sentence for a person. It names the file, tensor, byte, document or token: "tensor encoder.3.q ends
+   at byte 8812, the file has 8000". UTF-8, ends with NUL, no full stop; nothing to free. */
 typedef struct kalm_error {
     kalm_result code;
     char        text[248];
 } kalm_error;
 
-/* ---- small things -------------------------------------------------------------------------------------------- */
+/* ---- texts, tokens, memory ------------------------------------------------------------------------------------- */
 
-#define KALM_NUL ((size_t)-1)          /* as a length: the text ends at its NUL                              */
+#define KALM_NUL ((size_t)-1)          /* as the size of a text: it ends at its NUL                          */
 typedef struct kalm_text {
-    const char *data;                  /* UTF-8; NULL is the empty text, or "default" in an option           */
-    size_t      size;                  /* bytes, or KALM_NUL                                                 */
+    const char *data;                  /* UTF-8; NULL: the empty text, or the default where it is an option  */
+    size_t      size;                  /* in bytes, or KALM_NUL                                              */
 } kalm_text;
 
 typedef struct kalm_ids {
-    const int32_t *data;               /* token ids                                                          */
+    const int32_t *data;               /* [count] token ids, each from 0 to vocabulary - 1                   */
     size_t         count;
 } kalm_ids;
 
-/* Both functions or neither. alloc returns NULL on failure; release gets the size back, so an arena or a fixed buffer
-   is three lines. The library calls them from the thread that called it, never from its own workers. */
+/* Where memory comes from. Set both functions or neither. `alloc` returns NULL when it has no memory, else `size` bytes that
+   are aligned as malloc aligns; `release` gets the same size back, so it need not keep it. Both are called on the thread that
+   called the library. */
 typedef struct kalm_allocator {
     void *(*alloc)(void *user, size_t size);
     void  (*release)(void *user, void *ptr, size_t size);
     void   *user;
 } kalm_allocator;
 
-/* kalm_config.load */
+/* kalm_config.load: how kalm_model_open takes a file into memory. */
 #define KALM_LOAD_MAP  0u              /* the file becomes part of the address space: opening costs nothing, processes share the
                                           memory, and only what is used is read. The file must then stay as it is: if it is
                                           cut short, or its network file system goes away, the next look at a lost page ends
@@ -79,64 +89,69 @@ typedef struct kalm_allocator {
                                           one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
                                           write to and for network file systems                              */
 
-/* How to set up a model or a context. A model reads `allocator` and `load` alone. */
+/* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
     uint32_t       threads;            /* default: one per core that this process may use, within its mask of
                                           cores and its limit of processor time (cgroup); 1: never starts one */
-    /* Your job system: call task(arg, i) once for every i below `count`, on any threads, and return when all are done.
-       Default: threads of the library's own. `count` is at most `threads`. */
+    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads,
+       and return when all have returned. `count` is at most `threads`. Default: the context has threads of its own. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
-    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most the model's limit  */
+    uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most what the encoder reads */
     uint32_t       max_query_tokens;   /* longer queries are cut; default 512, at most what the decoder reads */
-    size_t         cache_bytes;        /* decoder state kept per document for the next query with the same
-                                          instruction; default: none                                         */
+    size_t         cache_bytes;        /* memory for what the decoder computed for documents, kept from one query to the next
+                                          with the same instruction: see kalm_cache_info. Default: none is kept */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
     uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
 } kalm_config;
 
-#define KALM_PARSE_CONTROL 2u          /* flag: "<end_of_turn>" and its like, found in the texts of users, are marks of
-                                          the prompt, as the published code has it; default: they are those characters
-                                          and nothing more */
+/* A flag: the model's control words, such as "<end_of_turn>", act as such where they stand in the texts of a call, as they do
+   in the published code. Without it they are the characters that they are written with, and no text can end the prompt it
+   stands in. */
+#define KALM_PARSE_CONTROL 2u
 
 /* The bits of kalm_score.cut. A text is cut at kalm_config.max_doc_tokens or max_query_tokens; two documents, or two queries,
    that are equal up to there get equal scores. */
 #define KALM_CUT_DOCUMENT 1u           /* only the beginning of the document was read                        */
 #define KALM_CUT_QUERY    2u           /* only the beginning of the query was read                           */
 
+/* The model answers "yes" or "no" to whether a document meets the query. */
 typedef struct kalm_score {
     uint32_t index;                    /* of the document in the call's array                                */
     uint32_t cut;                      /* 0, or KALM_CUT_DOCUMENT, KALM_CUT_QUERY or both                    */
-    float    margin;                   /* logit of "yes" minus that of "no": unbounded                       */
-    float    score;                    /* P(yes) = 1 / (1 + exp(-margin)), 0 to 1                            */
+    float    margin;                   /* logit of "yes" minus logit of "no"; finite, of any size            */
+    float    score;                    /* probability of "yes" among the two, 1 / (1 + exp(-margin)): 0 to 1 */
 } kalm_score;
 
-/* How to do one job. kalm_encode reads `ratio` and `bits`, kalm_rerank the two texts, both the other fields. */
+/* Options of a call. Zero, or NULL for all of it, is the default. kalm_encode reads `ratio` and `bits`; functions that score
+   read the rest; both read `flags` and the callbacks. Callbacks run on the thread that made the call and must not use its
+   context. */
 typedef struct kalm_params {
-    uint32_t  ratio;                   /* tokens pooled into one document row (MEP), any number from 1; default 4.
-                                          Twice the ratio: half the bytes to keep, half the rows to attend to */
-    uint32_t  bits;                    /* of each number a document keeps: 32, 16 or 8; default 16           */
+    uint32_t  ratio;                   /* tokens to a document row, 1 or more; default 4. The model was trained so that the mean
+                                          of neighbouring rows stands for them (Matryoshka embedding pooling, MEP): twice the
+                                          ratio is half the bytes to keep and half the rows to look at, for some quality */
+    uint32_t  bits;                    /* of each number that a document keeps: 32, 16 or 8; default 16      */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
-    kalm_text system, instruction;     /* default (NULL data): the model's own sentences                     */
-    int     (*progress)(void *user, size_t done, size_t total);   /* on the calling thread, after every layer of work, and
-                                          at least once in 64 KB of text that is tokenised (then with the same `done` as
-                                          before); units are layers x documents; non-zero: stop, KALM_CANCELLED */
+    kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
+    int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
+                                          that are done and that there are, and at least once in 64 KB of text that is
+                                          tokenised, with the same `done` as before. Non-zero: stop with KALM_CANCELLED */
     void     *progress_user;
-    int     (*on_score)(void *user, const kalm_score *score);     /* kalm_rerank and its like: on the calling thread, each
-                                          score once, as batches are done; non-zero: stop, KALM_CANCELLED    */
+    int     (*on_score)(void *user, const kalm_score *score);     /* called with each score once, as
+                                          batches are done. Non-zero: stop with KALM_CANCELLED               */
     void     *on_score_user;
-    uint32_t  prefix_tokens;           /* kalm_rerank_ids: how many of the prompt's first tokens come again with other
-                                          queries, for the cache; default none. Texts find this by themselves */
-    uint32_t  coarse_ratio;            /* kalm_rerank_top: a first pass over all documents at this coarser ratio  */
-    uint32_t  coarse_keep;             /* documents that pass it; default: 4 x top_k                         */
+    uint32_t  prefix_tokens;           /* kalm_rerank_ids with cache_bytes: how many tokens at the start of the prompt are the
+                                          same for other queries; default none. Where queries are texts this is found out */
+    uint32_t  coarse_ratio;            /* kalm_rerank_top: the ratio of a first pass over all documents; default: no such pass */
+    uint32_t  coarse_keep;             /* how many documents pass it; default: 4 x top_k                     */
 } kalm_params;
 
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
 
-/* The i-th kernel set this build can run on this machine, best first ("avx512vnni", "avx2", ...); the last is
-   "scalar", then NULL. Tests put each in kalm_config.kernels: there is no global switch. "avx512bf16" stands behind
-   "avx512vnni" though it is faster with bf16 weights: it rounds activations to bf16, so only who asks for it gets it. */
+/* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
+   ("avx512vnni", "avx2", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
+   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
 KALM_API const char *kalm_kernels(size_t i);
 
 /* ---- model --------------------------------------------------------------------------------------------------- */
@@ -144,152 +159,167 @@ KALM_API const char *kalm_kernels(size_t i);
 typedef struct kalm_model kalm_model;
 typedef struct kalm_model_info {
     const char *name;                  /* as the converter wrote it; lives as long as the model              */
-    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone      */
-    uint32_t    vocabulary, layers, width;   /* ids, layers a side, floats in a document row                 */
-    uint32_t    max_tokens;            /* longest passage                                                    */
+    const char *weights;               /* "f32", "f16", "bf16", "q8", "q4", or "none": a tokenizer alone     */
+    uint32_t    vocabulary;            /* token ids are below it                                             */
+    uint32_t    layers;                /* of the encoder                                                     */
+    uint32_t    width;                 /* numbers in a document row                                          */
+    uint32_t    max_tokens;            /* of a document: what the encoder reads                              */
     int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
-    int32_t     yes_id, no_id;         /* the answer tokens                                                  */
+    int32_t     yes_id, no_id;         /* the tokens of the two answers                                      */
     uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
-    uint64_t    fingerprint;           /* documents carry it                                                 */
+    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
-/* Map the file at `path` (UTF-8) and check it: header, directory, every tensor inside the file. Takes milliseconds:
-   weights are paged in as they are used. The file must not shrink while the model is open. */
+/* Open the model file at `path` (UTF-8) and check it: header, sections, and that every tensor lies inside of the file. Takes
+   milliseconds: weights are read as they are used, or at once with KALM_LOAD_READ. A mapped file must not change while the
+   model is open. Errors: KALM_CANNOT_READ, KALM_BAD_FILE, KALM_BAD_VERSION. */
 KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config, kalm_model **model, kalm_error *err);
 #endif
 
-/* The same from memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed until
-   kalm_model_close and must be aligned to 64 bytes. */
+/* The same from `size` bytes in memory: an asset linked into the program, a buffer that JavaScript filled. `data` is borrowed
+   until kalm_model_close and is aligned to 64 bytes. */
 KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config,
                                             kalm_model **model, kalm_error *err);
 
-/* Close after the model's last context; its documents may live on. NULL is allowed. */
+/* Close a model after its last context was freed. Its documents may live on. NULL is allowed. */
 KALM_API void kalm_model_close(kalm_model *model);
 KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info);
 
-/* Read the whole file and compare every section with its checksum; opening does not, to stay fast. */
+/* Read the whole file and compare every section with its checksum, which opening leaves out to stay fast. Finds accidents,
+   not forgeries. Error: KALM_BAD_FILE. */
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err);
 
 /* ---- tokenizer ----------------------------------------------------------------------------------------------- */
 
-/* Token ids of a text alone, no begin mark added; flags: 0 or KALM_PARSE_CONTROL. Writes the first `capacity` ids and
-   sets *count to how many there are: capacity 0 asks for the size. Ill-formed UTF-8 counts as one U+FFFD for each
-   maximal ill-formed part, as browsers and Python have it. Threads: any, at the same time. */
+/* The token ids of a text, with nothing added before or behind. Writes the first `capacity` of them to ids and sets *count to
+   how many there are, so capacity 0 (ids may be NULL) asks for the size. flags: 0 or KALM_PARSE_CONTROL. Ill-formed UTF-8
+   counts as one U+FFFD for each maximal ill-formed part, as in browsers and Python. Error: KALM_BAD_FILE where the
+   tokenizer's tables turn out damaged. */
 KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint32_t flags,
                                    int32_t *ids, size_t capacity, size_t *count, kalm_error *err);
 
-/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity`
-   bytes, no NUL, and sets *size to how many there are. */
+/* The text of token ids, as Hugging Face decodes them (special tokens kept, no clean-up). Writes the first `capacity` bytes,
+   with no NUL, and sets *size to how many there are. */
 KALM_API kalm_result kalm_detokenize(const kalm_model *model, const int32_t *ids, size_t count,
                                      char *text, size_t capacity, size_t *size, kalm_error *err);
 
-/* The bytes of one token as the vocabulary has it, maybe part of a character; data == NULL for an id the vocabulary
-   lacks. Lives as long as the model. */
+/* The bytes of one token as the vocabulary has them, which may be a part of a character; data is NULL for an id that the
+   vocabulary lacks. They live as long as the model. */
 KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
 
 /* ---- context ------------------------------------------------------------------------------------------------- */
 
-/* The working memory and the threads of one caller at a time: one context per calling thread. */
+/* The working memory and the threads of one caller. Make one for each thread that calls the library. */
 typedef struct kalm_context kalm_context;
 
-/* Takes the working memory for `config` and starts all the threads the context will ever use. Jobs allocate the
-   documents they return, and what tokenising long texts needs while it runs. */
+/* Take the working memory that `config` asks for, and start the context's threads. Later calls allocate the documents that
+   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS. */
 KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
                                       kalm_context **ctx, kalm_error *err);
-KALM_API void        kalm_context_free(kalm_context *ctx);
+KALM_API void        kalm_context_free(kalm_context *ctx);       /* NULL is allowed */
 
-/* The bytes kalm_context_new will ask the allocator for, in one block: the exact working memory of such a context, threads'
-   stacks apart. What jobs allocate comes on top: documents they return, cache_bytes, and while a call lasts a few bytes for
-   each byte of the text being tokenised (tokenizer/text.h has the bounds). */
+/* How many bytes kalm_context_new will ask the allocator for, in one block: all of the context's working memory but the
+   stacks of its threads. Later calls allocate what kalm_context_new names; tokenising takes a few bytes for each byte of the
+   text while it lasts (tokenizer/text.h has the bounds). Errors as kalm_context_new. */
 KALM_API kalm_result kalm_context_bytes(const kalm_model *model, const kalm_config *config, size_t *bytes, kalm_error *err);
 
 /* ---- documents ----------------------------------------------------------------------------------------------- */
 
-/* An encoded document is its bytes: position-independent, readable on every machine, and, made by quantised weights, the
-   same whichever machine made them. Keep them in a file, a database row, IndexedDB. */
+/* A document as the encoder leaves it: rows of numbers that stand for its text. It is its bytes, to be kept in a file, a
+   database or anywhere: they hold no pointers, any machine reads them, and with q8 and q4 weights every machine makes the
+   same ones. */
 typedef struct kalm_doc kalm_doc;
 typedef struct kalm_doc_info {
-    uint32_t tokens;                   /* of the text, its prefix included                                   */
-    uint32_t tokens_used;              /* fewer when the text was cut at max_doc_tokens                      */
-    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), of `width` numbers of `bits`     */
+    uint32_t tokens;                   /* of the text, with the words before it ("<Document>: ")             */
+    uint32_t tokens_used;              /* fewer where the text was cut at max_doc_tokens                     */
+    uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), each of `width` numbers of `bits` bits */
     uint64_t fingerprint;              /* of the model that made it                                          */
 } kalm_doc_info;
 
-/* Encode `count` texts. docs[i] is NULL for each one not made (all of them when the call fails). Texts are packed into
-   common batches, so one call with many is faster than many calls with one; the bytes are the same either way. */
+/* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
+   computed in common batches, so one call with many texts is faster than many calls with one; the bytes are the same either
+   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED. */
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
                                  const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
-/* The same from token ids, which must be the whole input of the encoder ("<Document>: " included). */
+/* The same from token ids, which are the whole input of the encoder, the words before a document included. */
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count,
                                      const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
-/* What to store. The pointer lives as long as the document. */
+/* The bytes of a document, *size of them, to store. They live as long as the document. docs/FORMAT.md describes them. */
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size);
 
-/* A document from stored bytes, checked against `model`. The bytes are copied, or with KALM_BORROW must outlive the
-   document, be aligned to 4 and not change: a mapped file of a million opens at no cost. (Bytes that change all the same give
-   meaningless scores, and no worse: sizes are those that were checked here.) Allocates with the model's allocator. */
+/* A document from stored bytes, which are checked against `model`. They are copied; with the flag KALM_BORROW they are not,
+   must outlive the document, are aligned to 4 bytes, and must not change: a mapped file of a million documents opens without
+   copying. (Bytes that change all the same give meaningless scores and no worse: every size that is used was checked here.)
+   Memory comes from the model's allocator. Errors: KALM_BAD_FILE, KALM_BAD_VERSION, KALM_MISMATCH. */
 #define KALM_BORROW 1u
 KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, size_t size, uint32_t flags,
                                    kalm_doc **doc, kalm_error *err);
 
-/* The document at a coarser ratio, a multiple of its own, without encoding again: the mean of the means, weighted by
-   their tokens; differs from encoding at that ratio by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. */
+/* A document with fewer rows, made of one with more, without encoding again. `ratio` is a multiple of the document's own;
+   each new row is the mean of the old ones that it covers, weighted by their tokens, and differs from encoding at that ratio
+   by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
+   KALM_OVERFLOW. */
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err);
 
 KALM_API void kalm_doc_get_info(const kalm_doc *doc, kalm_doc_info *info);
-KALM_API void kalm_doc_free(kalm_doc *doc);
+KALM_API void kalm_doc_free(kalm_doc *doc);          /* NULL is allowed */
 
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
-/* Score every document against the query: scores[i] is that of docs[i], and never NaN: where a document's numbers overflow,
-   the call fails with KALM_OVERFLOW and names the document. */
+/* Score `count` documents against a query: scores[i] is that of docs[i]. The bits of a score do not depend on which other
+   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED; scores are then all zero.
+   */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* The same with the decoder's whole input as token ids (prompt, query and closing included). */
+/* The same where the decoder's whole input is given as token ids: system text, instruction, query and what closes the prompt.
+   At most max_query_tokens + 512 of them; more is an error, nothing is cut. */
 KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids prompt, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* Encode, score and forget, a batch at a time: memory does not grow with `count`. */
+/* Encode texts, score them and forget them, 64 at a time, so that memory does not grow with `count`. params.bits is 32 unless
+   it is set, since nothing is kept. scores[i] is that of texts[i]. */
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err);
 
-/* The best `top_k`, sorted: *found of them, at most top_k, into scores [top_k]. With params.coarse_ratio, a multiple of
-   every document's ratio, all documents are scored at that ratio first and the best coarse_keep again at their own: the
-   scores that come back are exactly those of a full run, but a document that the first pass ranks too low is missed.
-   on_score hears of the last pass alone. */
+/* The best `top_k` documents, best first, into scores [top_k]; *found is how many there are. With params.coarse_ratio, a
+   multiple of every document's ratio, all documents are scored at that ratio first, and the best params.coarse_keep of them
+   again at their own (a cascade): each score that comes back is that of a full run, but a good document that the first pass
+   ranks too low is missed. on_score is told of the last pass alone. */
 KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                      size_t top_k, const kalm_params *params, kalm_score *scores, size_t *found,
                                      kalm_error *err);
 
-/* What cache_bytes keeps between queries: for each document and instruction the keys and values of its rows and of the
-   prompt up to the query, in every layer. The next query with that instruction runs its own tokens only; scores are the
-   same bits as without. Least recently used go first. */
+/* The cache of a context with cache_bytes. For each pair of document and instruction it keeps a state: the decoder's keys and
+   values, in every layer, of the document's rows and of the prompt up to the query. The next query with the same instruction
+   then runs only its own tokens through the decoder, and its scores are the same bits as without. A state takes about 20
+   times the document's bytes; the least recently used go first. */
 typedef struct kalm_cache_info {
-    uint64_t hits, misses, dropped;    /* documents found, not found, removed to make room, since the context was made */
-    size_t   documents, bytes, limit;  /* held now; of cache_bytes                                            */
+    uint64_t hits, misses, dropped;    /* states found, made, and removed to make room, since the context was made */
+    size_t   documents, bytes, limit;  /* states held now; the memory they take, of cache_bytes              */
 } kalm_cache_info;
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info);
 KALM_API void kalm_context_clear_cache(kalm_context *ctx);
 
-/* What the cache keeps for one document and the instruction of `params`, as bytes to store beside the document, so that a
-   fresh process starts warm: computed if it is not there. Writes it when `capacity` has room and sets *size to what it takes
-   (capacity 0 asks). The context needs cache_bytes for it. About 20 times the document's own bytes: keep it for the few
-   documents that are asked for all the time. */
+/* The state of a document for the instruction of `params`, as bytes to store, so that another process starts with it. It is
+   computed where the cache does not have it. *size is set to how many bytes it takes, and they are written if `capacity` is
+   no less (capacity 0, with data NULL, asks). The context needs cache_bytes that hold a state, else KALM_NO_MEMORY. Errors:
+   KALM_MISMATCH. */
 KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, void *data,
                                      size_t capacity, size_t *size, kalm_error *err);
 
-/* Put stored state into the cache, checked against model, document and instruction; `data` is copied. Scores are the same
-   bits as without; with float weights, where the same kernel set saved it. A state is as good as who wrote it: its checksums
-   are against accidents, and forged numbers give forged scores, but nothing worse. */
+/* Put stored bytes of a state into the cache, after checking them against model, document and instruction; `data` is copied.
+   Scores are the same bits as without it, with float weights on the kernel set that saved it. The checksums inside are
+   against accidents: a forged state gives forged scores, and no worse. Errors: KALM_BAD_FILE, KALM_BAD_VERSION,
+   KALM_MISMATCH. */
 KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, const kalm_params *params, const void *data,
                                      size_t size, kalm_error *err);
 
-/* Best first; equal margins keep the order of their index. */
+/* Sort scores [count] by margin, largest first; equal margins are in order of their index. */
 KALM_API void kalm_sort(kalm_score *scores, size_t count);
 
 #ifdef __cplusplus

@@ -5,9 +5,9 @@
 
    Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
-   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits the
-   many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from .994 to
-   .983 on the tiny model.
+   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits
+   the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
+   .994 to .983 on the tiny model.
 
    A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
@@ -87,8 +87,8 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
 }
 
 /* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
-   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that takes
-   nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
+   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that
+   takes nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
 KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
 {
     float steps = 2047.0f, all, tail;
@@ -123,8 +123,8 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
     memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
-/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum yet,
-   the last one divides by the total and leaves the results in place. */
+/* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum
+   yet, the last one divides by the total and leaves the results in place. */
 KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
                                size_t query, size_t kv_head, int first, int last)
 {

@@ -1,5 +1,6 @@
-/* context.h - the working memory of one caller and the machine it runs on. Everything is taken in one block when the
-   context is made; the plan that hands the pieces out also tells the size beforehand. */
+/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is taken in
+   one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
+   only counts, which is how kalm_context_bytes knows the size. */
 #ifndef KALM__CONTEXT_H
 #define KALM__CONTEXT_H
 
@@ -14,23 +15,26 @@
 #include "model.h"
 
 enum {
-    KALM__CHUNK = 256,                 /* rows taken through a layer together: their activations stay in the cache */
+    KALM__CHUNK = 256,                 /* rows taken through a layer together, so that their activations stay in the
+                                          processor's cache */
     KALM__PROMPT_ROOM = 512,           /* tokens of a prompt beside its query */
     KALM__PROMPT_ROWS = 1024           /* rows of prompts run together, where documents are longer than that */
 };
 
-/* One text on its way through a stack. */
+/* A sequence: one text on its way through the encoder, or one prompt beside its document through the decoder. */
 typedef struct kalm__seq {
     size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
     size_t     position;               /* of the first of them */
-    kalm__keys self, cross;            /* packed keys and values of the layer at hand */
-    size_t     place, cross_place;     /* capacity that other sequences have before them in memory.self and memory.cross */
+    kalm__keys self, cross;            /* keys and values of the layer at hand: of its own tokens, of its document's rows */
+    size_t     place, cross_place;     /* where those lie in memory.self and memory.cross: how many keys of other sequences have
+                                          room before them */
     size_t     item;                   /* which text or document of the caller's it is */
     size_t     tokens;                 /* of a text that is encoded: before it was cut */
     kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
-/* A piece of a sequence whose queries stand in one chunk, and the attention tasks made of it. */
+/* Rows [row, row + count) of one sequence that stand in one chunk. Attention is done in tasks; `task` is the number of the
+   first. */
 typedef struct kalm__part {
     size_t seq, row, count, task;
 } kalm__part;
@@ -38,16 +42,17 @@ typedef struct kalm__part {
 typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
-    void   *acts_doc;                  /* document rows, in two planes, packed for the decoder's k, v */
-    unsigned char *self;               /* packed keys and values of all sequences, capacities adding up to `rows`,
-                                          or prompt_rows */
+    void   *acts_doc;                  /* document rows and their rounding losses, packed for the decoder's k, v */
+    unsigned char *self;               /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
+                                          prompt_rows in the decoder */
     unsigned char *cross;              /* the same of document rows */
-    float  *q, *attended;              /* [chunk][heads * head_dim] */
-    float  *first_q;                   /* the same: layer 0's queries, shared by all documents of a query */
-    float  *h;                         /* [chunk][mlp], or keys and values of a chunk before they are packed */
-    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden] */
-    float  *residual;                      /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows and the second
-                                          planes of its residual rows (matmul.h) */
+    float  *q, *attended;              /* [chunk][heads * head_dim]: queries, and what attention gives */
+    float  *first_q;                   /* the same: layer 0's queries, which all documents of a query share */
+    float  *h;                         /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
+                                          head_dim]: keys and values of a chunk before they are stored */
+    float  *y;                         /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
+    float  *residual;                  /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
+                                          of its residual rows (matmul.h) behind them */
     void   *acts;                      /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
     kalm__seq  *seqs;                  /* [rows / KEY_STEP] */
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
@@ -75,8 +80,8 @@ struct kalm_context {
     kalm__cache    cache;
 };
 
-/* How a layer attends: beside quantised weights with keys of bytes in the encoder, of words in the decoder (attention.h has
-   the measurements; a prompt's attention is a twentieth of its work, a passage's a seventh). */
+/* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
+   measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
 KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
 {
     const kalm__stack *s = &f->stack[side];
@@ -88,7 +93,7 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
     return h;
 }
 
-/* Largest packing of `rows` rows among a stack's matrices first..last. */
+/* The most bytes that `rows` rows take, packed for any of the matrices first ... last of a stack. */
 KALM__FN size_t kalm__acts_room(const kalm__stack *s, const kalm__kernels *k, int first, int last, size_t rows)
 {
     size_t most = 0;

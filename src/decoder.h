@@ -1,12 +1,12 @@
-/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the margin.
-   In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one softmax
-   (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
+/* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the
+   margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
+   softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
 
-   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last layer
-   only the last token is read, so only it has a query.
+   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
+   layer only the last token is read, so only it has a query.
 
-   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens; warm,
-   which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
+   warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
@@ -31,8 +31,8 @@ typedef struct kalm__decoding {
 
 /* ---- document rows ----------------------------------------------------------------------------------------------------- */
 
-/* The sequence that document row i of the batch belongs to: documents' rows are numbered through in the order of the
-   sequences, each starting at cross.count rows behind the one before. */
+/* The sequence that document row i of the batch belongs to, and which row of its document it is: rows are numbered through,
+   one document behind the other in the order of the sequences. */
 KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
 {
     const kalm__seq *q = d->c->memory.seqs;
@@ -44,8 +44,9 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
     return q;
 }
 
-/* Read rows of documents, rotate, pack: the same for the keys and values of all layers. All that is known of a document
-   passes through these few rows, so beside quantised weights they go in two planes. */
+/* Read rows of documents, rotate them where the matrices want that, and pack them: once for the keys and values of all
+   layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
+   packed twice, the second time what rounding lost the first time (two-term quantisation). */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -118,6 +119,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
+    const kalm__backend *b = &d->c->backend;
     size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
     kalm__doc_chunk chunk;
     chunk.d = d;
@@ -127,8 +129,8 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
         for (plane = 0; plane < d->planes; plane++) {
             float *out = m->h + plane * d->c->chunk * 2 * all;
             size_t row = chunk.row0 + plane * d->second;
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
-            kalm__linear(&d->c->backend, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
+            kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
+            kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
         }
         kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
     }
@@ -144,8 +146,8 @@ KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
-/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence gets its
-   rows of the residual stream. */
+/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence
+   gets its rows of the residual stream. */
 KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
@@ -159,9 +161,9 @@ KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *
     }
 }
 
-/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the prompt
-   is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed, and queries
-   computed for each. */
+/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the
+   prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
+   and queries computed for each. */
 KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__layer_run prompt = *r;
@@ -194,7 +196,7 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
     kalm__pack_inputs(r);
 }
 
-/* margin and score from the last row (MODEL.md, Decoder); logits[2], when not NULL, gets yes and no. Returns
+/* margin and score from the last row (docs/MODEL.md); logits[2], when not NULL, gets yes and no. Returns
    0 when numbers have overflowed on the way. */
 KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
 {
@@ -236,8 +238,8 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
     return bytes;
 }
 
-/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of the
-   prompt's first `prefix` tokens as the result. */
+/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of
+   the prompt's first `prefix` tokens as the result. */
 KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
 {
     kalm__keys kept;

@@ -1,5 +1,5 @@
-/* documents.h - an encoded document is its bytes: how they lie, how rows are written and read, what is checked when they
-   come back from a stranger. Knows nothing of how rows are computed or used.
+/* documents.h - an encoded document is its bytes. This part says how they lie, writes and reads rows, and checks bytes that
+   come from a stranger. It does not know how rows are computed or used.
 
    HEADER, 64 bytes, little-endian
       0   4  "KDOC"                   4   4  version, 1

@@ -1,10 +1,10 @@
-/* embedding.h - the embedding table as it lies in the file: one row a token, found by its number, so that a text of n
-   tokens touches n rows of a table that is most of a small model. Reading a row is all this part knows; the factor
-   sqrt(hidden) and the end-of-image vector are the model's business (model.h), choosing scales the converter's
+/* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
+   where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
+   sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
    (quantize/codecs.h).
 
-   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any
-   alignment. B = hidden rounded up to 32, n = hidden. Little-endian:
+   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any alignment.
+   B = hidden rounded up to 32, n = hidden. Little-endian:
 
      f32         float  [n]
      f16, bf16   uint16 [n]

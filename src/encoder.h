@@ -1,4 +1,6 @@
-/* encoder.h - token ids to document rows: a batch of texts through the encoder's layers, then pooled (MEP). */
+/* encoder.h - from the tokens of texts to documents: a batch of texts goes through the encoder's layers, and the rows that
+   come out are pooled, `ratio` of them to one row of the document (Matryoshka embedding pooling, MEP: the plain mean). Also
+   what calls of the user have in common: progress and the numbering of documents. */
 #ifndef KALM__ENCODER_H
 #define KALM__ENCODER_H
 
@@ -32,11 +34,12 @@ KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *
     return KALM_OK;
 }
 
+/* Sequences that go through a stack together, their rows one behind the other. */
 typedef struct kalm__batch {
     kalm_context *c;
-    size_t        rows, seqs;
-    size_t        limit;               /* rows it may have: the context's rows or prompt_rows */
-    size_t        self_room;           /* capacity handed out in memory.self */
+    size_t        rows, seqs;          /* so far; the sequences are in memory.seqs */
+    size_t        limit;               /* rows it may have: the context's rows, or prompt_rows in the decoder */
+    size_t        self_room;           /* room for keys that is handed out in memory.self, in keys */
     const int32_t *ids;                /* [rows] */
 } kalm__batch;
 
@@ -72,8 +75,8 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
     for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
-/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the final
-   norm. */
+/* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the
+   final norm. */
 KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
     kalm_context *c = b->c;
@@ -99,7 +102,8 @@ typedef struct kalm__pooling {
     unsigned char *rows;
 } kalm__pooling;
 
-/* Row i of a document: the plain mean of the normed rows of its group. */
+/* Row i of a document: the mean of the rows [i * ratio, (i + 1) * ratio) of the text, as far as it goes, each normed first.
+   */
 KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__pooling *p = (const kalm__pooling *)arg;

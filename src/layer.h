@@ -3,9 +3,10 @@
      x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
      x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and values
-   of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step
-   (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or tiles.
+   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
+   values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
+   step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
+   tiles.
 
    A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
 #ifndef KALM__LAYER_H
@@ -34,8 +35,8 @@ typedef struct kalm__layer_run {
     void              *watcher;
 } kalm__layer_run;
 
-/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as a
-   second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
+   a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
 typedef struct kalm__chunk {
     size_t row0, n;
     kalm__residual residual;
@@ -45,8 +46,8 @@ typedef struct kalm__chunk {
 typedef struct kalm__step {
     const float *from;                 /* [n][width]: what a matrix gave, or the residual stream */
     size_t       width;
-    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream, which
-                                          then go on in their place; NULL: not */
+    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream,
+                                          which then go on in their place; NULL: not */
     const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
     int          rotate;               /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
     const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
@@ -86,8 +87,8 @@ typedef struct kalm__step_task {
     size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. Rows
-   that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache.
+   Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
    memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
@@ -126,8 +127,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
     if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the chunk and
-   the rounding losses of its residual rows. */
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the
+   chunk and the rounding losses of its residual rows. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
     const kalm__backend *m = &r->c->backend;
@@ -171,9 +172,9 @@ KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
     (void)kalm__run_step(r, &all, &s, KALM__T_Q);
 }
 
-/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model, Kendall
-   tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924 without these,
-   .9932 / .9906 without both. */
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model,
+   Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
+   without these, .9932 / .9906 without both. */
 KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
     const kalm__memory *m = &r->c->memory;
@@ -378,8 +379,8 @@ KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float and
-   quantised matrices in one layer. */
+/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float
+   and quantised matrices in one layer. */
 KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
 {
     return n > chunk->n ? &chunk->residual : NULL;
@@ -405,7 +406,8 @@ KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk
     n = kalm__run_step(r, chunk, &into_o, KALM__T_O);
     kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
-    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp, kalm__step_residual(chunk, n));
+    kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp,
+                kalm__step_residual(chunk, n));
     n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
     kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     (void)kalm__run_step(r, chunk, &into_stream, -1);

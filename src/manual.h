@@ -1,5 +1,6 @@
 /*
-kalm_rerank.h - rank passages against a query with KaLM-Reranker-V1, on any CPU, from one file of C99.
+kalm_rerank.h - a library in one file of C99: it ranks passages of text by how well they answer a query, with the neural
+network KaLM-Reranker-V1, on any CPU.
 
 In ONE .c or .cpp file write
 
@@ -40,31 +41,33 @@ THE FIRST PROGRAM
 
 HOW IT WORKS, AND WHAT TO KEEP
 
-The model reads a passage and a query in two halves. The encoder reads the passage alone and leaves one row of numbers
-for every `ratio` tokens: that is a kalm_doc, and it is the same for every query. The decoder reads instruction and
-query, looks at the rows, and answers yes or no. So a program that meets its passages before its queries does the
-greater part of the work beforehand:
+The model has two halves. The encoder reads a passage alone and leaves one row of numbers for every `ratio` tokens (words
+and parts of words): that is a kalm_doc, and it is the same for every query. The decoder reads an instruction and the
+query, attends to the rows, and answers yes or no. So a program that has its passages before its queries does the greater
+part of the work beforehand:
 
     once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
     at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
     each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
 
-kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to look at.
+kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to attend to. The
+model was trained for this, which its authors call Matryoshka embedding pooling (MEP). docs/MODEL.md says exactly what is
+computed, and explains the words.
 
 
 TWO NUMBERS
 
-A result carries both and names them. `score` is P(yes), from 0 to 1: show it, compare it with a threshold. `margin`
-is the difference of the two logits, unbounded: score = 1 / (1 + exp(-margin)). Both order alike, but near 0 and 1 the
-score runs out of digits, so kalm_sort looks at the margin. Apply no sigmoid to a score.
+A kalm_score has two. `margin` is the logit of "yes" minus the logit of "no", of any size. `score` is the probability of
+"yes" that follows, 1 / (1 + exp(-margin)), from 0 to 1: show it, compare it with a threshold. Both order documents alike,
+but near 0 and 1 many margins round to the same score, so kalm_sort looks at the margin. A score needs no further sigmoid.
 
 
 RULES
 
   - Zero is the default: memset an option struct to 0 (or pass NULL for all of it) and set what you want to change.
-  - Functions return KALM_OK, which is 0, or a code; kalm_error (NULL is allowed) has a sentence that names the file,
-    tensor, byte or token. What could not be made is NULL. Nothing is half done.
-  - Nothing is printed, nothing ends the process, no environment is read, there is no global state.
+  - Functions return KALM_OK, which is 0, or the code of an error; kalm_error (NULL is allowed) then has a sentence that
+    names the file, tensor, byte or token. What could not be made is NULL. No call leaves half of its work behind.
+  - The library prints nothing, never ends the process, reads no environment variable and has no global state.
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
     at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer.
   - After fork the child may use and free all that its parent made, except contexts that other threads were using at that
@@ -73,16 +76,18 @@ RULES
   - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
     same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
     by rounding alone.
-  - Texts are UTF-8; ill-formed bytes count as U+FFFD. Texts that are too long are cut, and the result says so
-    (kalm_score.cut). Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
+  - Texts are UTF-8; ill-formed bytes count as U+FFFD. A document or query that is too long is cut, and kalm_score.cut says
+    which of the two was. Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
+  - Scores are finite numbers. Where the numbers of a document outgrow 32-bit floats, as they may with a damaged or hostile
+    model or document, the call fails with KALM_OVERFLOW.
   - Model files, document bytes and stored states may come from strangers: every count, offset and length is checked before
     use, and a context with cache_bytes finds what it keeps by comparing bytes, never by a checksum alone. Whatever the bytes
     are, a call returns a result or an error and touches no memory but its own.
   - Checksums and the model's fingerprint are against accidents: a bad disk, a cut download, the wrong model. They are no
-    signatures. Anybody can make a document, a state or a model that carries the checksum or the fingerprint of another, with
-    numbers that give whatever scores he likes. Where that matters, keep the bytes where strangers cannot write, or sign them.
-    kalm_model_verify compares a model's checksums, for damage that still makes sense.
+    signatures: anybody can make a document, a state or a model that carries the checksum or fingerprint of another and gives
+    whatever scores its maker wants. Where that matters, keep the bytes where strangers cannot write, or sign them.
+    kalm_model_verify finds damage that opening cannot see, by comparing the model's checksums.
 
 
 SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API: for all files)
@@ -106,7 +111,8 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
 PLATFORMS
 
 C99, C11, C17, C++11 to C++20. Instruction sets are chosen when a context is made, from those that the machine has: no
--m flags are needed, one binary fits all machines of a kind. kalm_kernels lists them, kalm_config.kernels picks one.
+-m flags are needed, and one binary serves all machines of an architecture. kalm_kernels lists them,
+kalm_config.kernels picks one.
 
 
 HOW TO READ THIS FILE

@@ -1,4 +1,5 @@
-/* model.h - an open model: the file, its layers, its texts. Immutable once open, so any number of contexts share it. */
+/* model.h - an open model: the file, its layers, its texts. It does not change once it is open, so any number of contexts
+   share it. */
 #ifndef KALM__MODEL_H
 #define KALM__MODEL_H
 

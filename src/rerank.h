@@ -1,5 +1,5 @@
-/* rerank.h - texts to tokens as the model was trained to see them (MODEL.md, Text to tokens), and the jobs of the public
-   API: encode many texts, score many documents, or both. */
+/* rerank.h - from the caller's texts to token ids as the model was trained to see them (docs/MODEL.md), the checks of what
+   the caller gave, and encoding any number of texts in batches. */
 #ifndef KALM__RERANK_H
 #define KALM__RERANK_H
 
@@ -70,7 +70,8 @@ KALM__FN kalm_result kalm__document_ids(const kalm_context *c, kalm_text text, k
     kalm__piece pieces[2];
     pieces[0] = kalm__one_piece(c->model->file.string[KALM__STRING_DOCUMENT], 1);
     pieces[1] = kalm__one_piece(text, 0);
-    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count, err);
+    return kalm__tokenize_pieces(&c->model->file.tokenizer, &c->alloc, &ask, pieces, 2, job->params->flags, ids, capacity, count,
+                                 err);
 }
 
 /* The whole prompt around a query that is short enough: the first `capacity` ids, and how many there are. */
@@ -136,7 +137,8 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *p
     return kalm__check_ids(c, "prompt", 0, ids, n, err);
 }
 
-/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt. */
+/* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt.
+   */
 KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
     kalm_result r;
@@ -145,7 +147,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
     r = kalm__prompt_ids(c, query, job, prompt, err);
     if (r) return r;
     if (!prompt->tokens)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty and the model file has no text around it");
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens: the query is empty, and so is the model's text around it");
     if (prompt->tokens > c->max_prompt)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
                           prompt->tokens, c->max_prompt);
@@ -159,11 +161,13 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
 
 /* ---- encode ---------------------------------------------------------------------------------------------------------- */
 
-/* Token ids of document i into ids[0..room): *count is how many the text has. From a text or from the caller's ids. */
+/* What is to be encoded: texts, or token ids where texts is NULL. */
 typedef struct kalm__passages {
     const kalm_text *texts;
     const kalm_ids  *ids;
 } kalm__passages;
+
+/* Token ids of passage i into ids[0..room); *count is how many it has, which may be more. */
 
 KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
                                       size_t room, size_t *count, kalm_error *err)

@@ -1,5 +1,7 @@
-/* rotary.h - cosines and sines of rotary positions. Position p = 64 a + b is the rotation by 64 a after that by b, so two
-   short tables, computed in double precision, serve any position: 64 + positions / 64 rows instead of one a position. */
+/* rotary.h - rotary position embedding: a token's place in its text enters attention by rotating pairs of a query's or key's
+   numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
+   position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
+   every position: 64 + positions / 64 rows in place of one for each. */
 #ifndef KALM__ROTARY_H
 #define KALM__ROTARY_H
 
@@ -12,13 +14,13 @@
 typedef struct kalm__rotary {
     float  theta, factor;              /* angle = position / factor * theta^(-2 i / head_dim) */
     size_t head_dim, positions;
-    float *residual, *coarse;              /* [64], [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
+    float *fine, *coarse;              /* [64] and [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
 } kalm__rotary;
 
 KALM__FN void kalm__rotary_plan(kalm__rotary *r, kalm__arena *a)
 {
     size_t row = kalm__mul(r->head_dim, sizeof(float));
-    r->residual = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
+    r->fine = (float *)kalm__take(a, kalm__mul(KALM__ROTARY_FINE, row));
     r->coarse = (float *)kalm__take(a, kalm__mul((r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, row));
 }
 
@@ -40,14 +42,14 @@ KALM__FN void kalm__rotary_rows(const kalm__rotary *r, float *table, size_t rows
 
 KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 {
-    kalm__rotary_rows(r, r->residual, KALM__ROTARY_FINE, 1);
+    kalm__rotary_rows(r, r->fine, KALM__ROTARY_FINE, 1);
     kalm__rotary_rows(r, r->coarse, (r->positions + KALM__ROTARY_FINE - 1) / KALM__ROTARY_FINE, KALM__ROTARY_FINE);
 }
 
 /* out [head_dim]: the cosines of position p, then its sines. */
 KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    ops->turn(out, r->residual + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
               r->head_dim / 2);
 }
 

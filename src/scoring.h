@@ -1,5 +1,5 @@
-/* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins become
-   scores. The forward passes themselves stand in decoder.h. */
+/* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins
+   become scores. The forward passes themselves stand in decoder.h. */
 #ifndef KALM__SCORING_H
 #define KALM__SCORING_H
 
@@ -99,8 +99,8 @@ KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_do
     return key;
 }
 
-/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one state,
-   computed once. */
+/* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one
+   state, computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
                                         kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
 {

@@ -1,9 +1,8 @@
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
-   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the
-   instruction alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing
-   everything again.
-   This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one context.
-   It does not know how states are computed.
+   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
+   alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
+   again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
+   context. It does not know how states are computed.
 
    Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
    choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
@@ -110,8 +109,8 @@ KALM__FN kalm__state *kalm__state_find(kalm__cache *c, const kalm__state_key *ke
     return s;
 }
 
-/* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many. Returns
-   0 when these are all pinned. */
+/* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many.
+   Returns 0 when these are all pinned. */
 KALM__FN int kalm__state_limit_twins(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
 {
     kalm__state *s, *oldest = NULL;    /* a bucket's chain begins with the state that was made last */
