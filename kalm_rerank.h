@@ -730,13 +730,13 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #define KALM__ASSERT_SIZE(name, condition) typedef char kalm__assert_##name[(condition) ? 1 : -1]
 
 /* ---- begin src/base.h ---- */
-/* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
+/* base.h - what every part uses: error messages, checked sizes, little-endian numbers, 16-bit floats, the hash, allocation. */
 #define KALM__BASE_H
 
 
 /* ---- errors ---- */
 
-/* A formatter of our own: the core must not need stdio. The letters:
+/* A small formatter, because the library must not need stdio. Its letters:
      %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
      %X uint64_t in 16 hex digits   %c int, one character   %% percent
      %q const char*, size_t: that many bytes, cut at 60, all but printable ASCII as '?' */
@@ -810,7 +810,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
     }
 }
 
-/* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
+/* Fill in *err, which may be NULL, and return the code, so that a failing line reads `return kalm__fail(...)`. */
 KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *pattern, ...)
 {
     if (err) {
@@ -837,10 +837,10 @@ KALM__FN void kalm__no_error(kalm_error *err)
 
 /* ---- sizes ---- */
 
-/* Saturating: an overflow becomes SIZE_MAX, which no allocator grants and no bound admits. */
+/* Products and sums that stay at SIZE_MAX where they would overflow. kalm__alloc refuses that size, and no bound admits it. */
 KALM__INLINE size_t kalm__mul(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
 KALM__INLINE size_t kalm__add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
-/* a rounded up to a multiple of b; saturating as well */
+/* a rounded up to a multiple of b, or SIZE_MAX where that would overflow */
 KALM__INLINE size_t kalm__round_up(size_t a, size_t b) { return a > SIZE_MAX - (b - 1) ? SIZE_MAX : (a + b - 1) / b * b; }
 KALM__INLINE size_t kalm__min(size_t a, size_t b) { return a < b ? a : b; }
 KALM__INLINE size_t kalm__max(size_t a, size_t b) { return a > b ? a : b; }
@@ -1001,7 +1001,7 @@ KALM__FN void kalm__default_release(void *user, void *ptr, size_t size)
     (void)user, (void)size;
     KALM_FREE(ptr);
 }
-/* The allocator of a config; *ok is 0 when only one of its two functions is given. */
+/* The allocator of a config, or the default one. *ok becomes 0 when only one of its two functions is given. */
 KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
 {
     kalm_allocator a;
@@ -1027,8 +1027,8 @@ KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
     if (ptr) a->release(a->user, ptr, size ? size : 1);
 }
 
-/* One block cut into 64-byte aligned pieces. With base NULL it only counts, so the same code that hands the pieces out
-   first tells how much to ask for. */
+/* One block of memory cut into pieces that are aligned to 64 bytes. Code that lays something out runs twice: first with base
+   NULL, which only counts how much is needed, then with a block of that size. */
 typedef struct kalm__arena {
     unsigned char *base;
     size_t         taken, size;
@@ -1041,7 +1041,7 @@ KALM__FN void *kalm__take(kalm__arena *a, size_t size)
     return a->base && a->taken <= a->size ? a->base + at : NULL;
 }
 
-/* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */
+/* The pointer rounded up to a multiple of 64. A block of size + 63 bytes has room for `size` bytes from there. */
 KALM__INLINE unsigned char *kalm__align64(void *p)
 {
     return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64;
@@ -1054,7 +1054,7 @@ KALM__FN kalm_text kalm__text(const char *s)
     t.size = s ? strlen(s) : 0;
     return t;
 }
-/* A caller's text with KALM_NUL resolved; NULL data is the empty text. */
+/* A caller's text with its length: KALM_NUL is replaced by strlen, and NULL data is the empty text. */
 KALM__FN kalm_text kalm__resolve(kalm_text t)
 {
     if (!t.data) t.size = 0;
@@ -1605,7 +1605,8 @@ KALM__FN unsigned kalm__group_cores(const char *root)
         names++;
         if (names == group) version = 2;
         for (i = 0; names + i + 3 <= group; i++)
-            if ((!i || names[i - 1] == ',') && !memcmp(names + i, "cpu", 3) && (names + i + 3 == group || names[i + 3] == ',')) version = 1;
+            if ((!i || names[i - 1] == ',') && !memcmp(names + i, "cpu", 3) && (names + i + 3 == group || names[i + 3] == ','))
+                version = 1;
         if (!version) continue;
         mount = version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
         w.at = path;
@@ -9893,12 +9894,12 @@ typedef struct kalm__section {
     uint64_t             size, offset, checksum;
 } kalm__section;
 
-/* One layer's weights; norms hold 1 + w. */
+/* The weights of one layer. */
 typedef struct kalm__layer {
     kalm__matrix matrix[KALM__T_DOWN + 1];          /* KALM__T_Q ... KALM__T_DOWN */
-    const float *norm[KALM__T_LAYER_KINDS];         /* KALM__T_Q_NORM ... KALM__T_POST_MLP; matrices' places unused */
-    int          rotated[KALM__T_DOWN + 1];         /* inputs go through the rotation first (ops.h) */
-    int          full;                              /* full attention; else sliding */
+    const float *norm[KALM__T_LAYER_KINDS];         /* KALM__T_Q_NORM ... KALM__T_POST_MLP hold 1 + w; lower indices are unused */
+    int          rotated[KALM__T_DOWN + 1];         /* 1: the matrix takes rotated inputs (kalm__hadamard in ops.h) */
+    int          full;                              /* 1: full attention; 0: a sliding window */
 } kalm__layer;
 
 /* One side of the model. */
@@ -9977,7 +9978,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* The fingerprint that the header must carry: over the entries of all sections but STRINGS. */
+/* The fingerprint that the header must have: the hash of the section table without the entry of STRINGS. */
 KALM__FN uint64_t kalm__table_fingerprint(const unsigned char *table, uint32_t count)
 {
     unsigned char kept[KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
@@ -10069,7 +10070,7 @@ KALM__FN kalm_result kalm__read_strings(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* Bytes a tensor's data must have. */
+/* The bytes that a tensor's data must have. */
 KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
 {
     uint32_t what = t->kind % 32;
@@ -10078,7 +10079,7 @@ KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
     return (uint64_t)t->rows * t->cols * 4;
 }
 
-/* Put a checked tensor where it belongs. */
+/* Let the model point to a tensor that has been checked. */
 KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 {
     kalm__stack *s = &f->stack[t->kind / 32];
@@ -10092,7 +10093,7 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
         m->rows = t->rows;
         m->cols = t->cols;
         m->data = data;
-        if (kalm__is_quantised(t->type)) {                   /* others have neither, and nobody checked the offsets */
+        if (kalm__is_quantised(t->type)) {                   /* the offsets of other types are not checked */
             const void *vscale = f->data + t->scale, *vsum = f->data + t->sum;
             m->scale = (const float *)vscale;
             m->sum = (const int32_t *)vsum;
@@ -10141,7 +10142,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
     return KALM_OK;
 }
 
-/* Layers are laid out by the caller: f->stack[i].layers have room for shape.side[i].layers. */
+/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [shape.side[i].layers]. */
 KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 {
     const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -10174,7 +10175,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
                 if (what <= KALM__T_DOWN ? !l->matrix[what].data : !l->norm[what])
                     return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing",
                                       kalm__tensor_name(name, KALM__KIND(side, what), layer));
-            /* one row of activations serves q, k and v, and one serves gate and up */
+            /* a row is packed once for q, k and v together, and once for gate and up */
             if (l->matrix[KALM__T_Q].type != l->matrix[KALM__T_K].type || l->matrix[KALM__T_Q].type != l->matrix[KALM__T_V].type ||
                 l->rotated[KALM__T_Q] != l->rotated[KALM__T_K] || l->rotated[KALM__T_Q] != l->rotated[KALM__T_V] ||
                 l->matrix[KALM__T_GATE].type != l->matrix[KALM__T_UP].type ||
@@ -10183,7 +10184,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
                                   layer, side ? "decoder" : "encoder");
             l->full = k->shape.full[layer];
         }
-        /* document rows are packed once for the k and v of all decoder layers */
+        /* document rows are packed once for k and v of all layers of the decoder */
         if (side == KALM__DECODER)
             for (layer = 1; layer < k->shape.layers; layer++)
                 if (k->layers[layer].matrix[KALM__T_K].type != k->layers[0].matrix[KALM__T_K].type ||
@@ -10203,7 +10204,8 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* First half of opening: all but the tensors, whose layers need memory. data must be aligned to 64. */
+/* The first half of opening a file: everything but the tensors, for whose layers the caller needs memory first. data must be
+   aligned to 64 bytes and stay where it is. Costs no more than the small sections: weights are not read. */
 KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t size, kalm_error *err)
 {
     kalm_result r;
@@ -10238,7 +10240,7 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
     return r;
 }
 
-/* Compare every section with its checksum. */
+/* Compare every section with its hash in the section table. Reads the whole file. */
 KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 {
     static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS" };

@@ -1,15 +1,17 @@
-/* calibrate.h - kalm-quantize --calibrate: what the inputs of every matrix look like, from texts run through the model layer
-   by layer while the file is made. Holds one layer of weights and the residual rows of all texts, whatever the model's depth.
+/* calibrate.h - kalm-quantize --calibrate: learns what the inputs of every matrix look like by running texts through the model,
+   layer by layer, while the file is made. It holds one layer of weights and the rows of all texts between two layers, however
+   deep the model is.
 
-   A layer is first coded in q8, as the plan rotates it, and texts go through it in the engine's own layer code, which tells
-   of each row that a matrix is about to see (layer.h, watch); their second moments (moments.h) then say how the layer is coded
-   for the file (compensate.h). Beside quantised weights the engine gives the same bits on every machine, so the file depends on
-   checkpoint, texts, options and the version of this alone.
+   For each layer: its weights are coded in q8, rotated as the plan says, and the texts go through it in the engine's own code,
+   which reports every row that a matrix is about to multiply (watch in layer.h). The second moments of those rows (moments.h)
+   then decide how the layer is rounded for the file (compensate.h). With q8 weights the engine gives the same bits on every
+   machine, so the file depends only on the checkpoint, the texts, the options and the version of this program.
 
-   Each text is a document; its query makes a prompt that reads it, at ratios 1 to 32 in turn. Rows are not equal:
-     - the tokens that all prompts begin with count once, not once a prompt;
-     - k and v of the decoder see document rows too, and all that is known of a document passes through those few: together
-       they weigh KALM__DOCUMENT_SHARE times the prompts' rows.
+   Each text is encoded as a document, and its query makes a prompt that reads it, at ratios 1 to 32 in turn. Not every row counts
+   the same:
+     - the tokens that all prompts have in common at their beginning count once in all, not once for each prompt;
+     - k and v of the decoder also multiply document rows. There are few of them, and everything that the decoder learns of a
+       document passes through them, so together they weigh KALM__DOCUMENT_SHARE times as much as the prompts' rows.
 
    Measured on the bundled model, 150 queries x 50 candidates: Kendall's tau to f32 and mean change of a margin, means over
    ratios 1 to 32. 256 texts; descriptions of software, which the queries ask for, with their first words as queries:
@@ -72,7 +74,8 @@ enum {
 };
 #define KALM__DAMPING 0.01             /* of the mean second moment */
 
-/* Kinds of inputs that have moments of their own. */
+/* The kinds of rows whose moments are kept apart: inputs of q (in the encoder, of k and v too), of k and v, of o, of gate and up,
+   and of down. */
 enum { KALM__OBSERVED_Q, KALM__OBSERVED_KV, KALM__SEEN_O, KALM__SEEN_MLP, KALM__SEEN_DOWN, KALM__SEEN };
 
 typedef struct kalm__calibration {
@@ -102,7 +105,7 @@ typedef struct kalm__calibration {
     int            observe_q, observe_kv;      /* whether rows packed for q, k and v count for q, and for k and v */
 } kalm__calibration;
 
-/* Which moments matrix `what` is coded by. */
+/* The moments of the rows that matrix `what` of a side multiplies. */
 KALM__FN kalm__moments *kalm__calibrate_moments(kalm__calibration *k, uint32_t side, uint32_t what)
 {
     switch (what) {
@@ -136,7 +139,7 @@ KALM__FN void kalm__calibrate_end(kalm__calibration *k)
 
 /* ---- from the checkpoint ------------------------------------------------------------------------------------------- */
 
-/* All units of an item, coded as `type`, to `out`. */
+/* One unit of a tensor, coded. */
 KALM__FN void kalm__load_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__lot *b = (const kalm__lot *)arg;
@@ -168,7 +171,7 @@ KALM__FN kalm_result kalm__load_item(const kalm__calibration *k, const kalm__ite
     return KALM_OK;
 }
 
-/* The layer's matrices in q8, otherwise as the plan has them. */
+/* Code the matrices of a layer in q8, rotated as in the plan, into the model that the texts go through. */
 KALM__FN kalm_result kalm__load_layer(const kalm__calibration *k, uint32_t side, uint32_t layer, kalm_error *err)
 {
     size_t i;
@@ -216,7 +219,7 @@ KALM__FN kalm_result kalm__load_token(const kalm__calibration *k, uint32_t side,
     return KALM_OK;
 }
 
-/* x of all tokens of a side. */
+/* The rows that enter the first layer of a side: k->x[side]. */
 KALM__FN kalm_result kalm__load_tokens(kalm__calibration *k, uint32_t side, kalm_error *err)
 {
     size_t tokens = k->first[side][k->texts.count], hidden = k->p->c.shape.hidden_size, padded = kalm__cols32(hidden), i;
@@ -239,7 +242,7 @@ KALM__FN kalm_result kalm__load_tokens(kalm__calibration *k, uint32_t side, kalm
 
 /* ---- beginning ----------------------------------------------------------------------------------------------------- */
 
-/* Everything that the model points to, in one block. */
+/* Lay out what the model points to, in one block; `vectors` gets the place of the norms. */
 KALM__FN void kalm__calibrate_plan(kalm__calibration *k, kalm__arena *a, float **vectors)
 {
     const kalm__shape *m = &k->p->c.shape;
@@ -265,7 +268,7 @@ KALM__FN void kalm__calibrate_plan(kalm__calibration *k, kalm__arena *a, float *
     *vectors = (float *)kalm__take(a, kalm__mul(numbers, sizeof(float)));
 }
 
-/* The model: shape, vectors, and the same places for the matrices of all layers of a side. */
+/* Make the model. All layers of a side point to the same matrices, those of the layer at hand. */
 KALM__FN kalm_result kalm__calibrate_model(kalm__calibration *k, kalm_error *err)
 {
     kalm__file *f = &k->model.file;
@@ -319,7 +322,7 @@ KALM__FN kalm_result kalm__calibrate_model(kalm__calibration *k, kalm_error *err
     return KALM_OK;
 }
 
-/* Texts and queries as ids. */
+/* Tokenise the texts and make the prompts: k->ids, k->first and k->prefix. */
 KALM__FN kalm_result kalm__calibrate_ids(kalm__calibration *k, kalm_error *err)
 {
     size_t n = k->texts.count, side, i, count = 0;
@@ -351,7 +354,8 @@ KALM__FN kalm_result kalm__calibrate_ids(kalm__calibration *k, kalm_error *err)
     return r ? r : kalm__prefix_ids(k->c, &job, &k->prefix, err);
 }
 
-/* k->texts and what follows them in the struct are set, the rest is zero. p and crew: stay alive. To be ended in any case. */
+/* The caller has set k->texts, tokenizer, tokenizer_size, strings and kernels; the rest is zero. p and crew must stay alive.
+   kalm__calibrate_end is due even after a failure. */
 KALM__FN kalm_result kalm__calibrate_begin(kalm__calibration *k, const kalm__plan *p, kalm__crew *crew, kalm_error *err)
 {
     const kalm__shape *m = &p->c.shape;
@@ -398,7 +402,7 @@ typedef struct kalm__observation {
     int          rotated;
 } kalm__observation;
 
-/* Rows [16 i, ...) into the rows that wait. */
+/* Sixteen rows on their way into the moments: normalised, rotated and weighted as the matrix will see them. */
 KALM__FN void kalm__observe_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__observation *s = (const kalm__observation *)arg;
@@ -429,7 +433,7 @@ KALM__FN void kalm__observe(kalm__observation *s, kalm__moment_work *w, size_t r
     }
 }
 
-/* What the engine tells: rows of the batch that matrix `what` is about to see. */
+/* The engine calls this with the rows of a batch that matrix `what` is about to multiply. */
 KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
     kalm__calibration *k = (kalm__calibration *)watcher;
@@ -565,7 +569,8 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
     return KALM_OK;
 }
 
-/* All that is to be known before the matrices of a layer are coded. Layers come in order, the encoder's first. */
+/* Run the texts through a layer and factor the moments of its matrices. To be called for each layer in order, the encoder's
+   first, before its matrices are coded. */
 KALM__FN kalm_result kalm__calibrate_layer(kalm__calibration *k, uint32_t side, uint32_t layer, kalm_error *err)
 {
     const kalm__layer *l = &k->model.file.stack[side].layers[layer];

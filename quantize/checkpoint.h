@@ -1,13 +1,13 @@
-/* checkpoint.h - a Hugging Face T5Gemma2 checkpoint understood: config.json in its old and new spellings becomes a
-   kalm__shape, and each tensor that such a model has is found by its name and checked. What is missing, left over or
-   contradictory is refused with its name, because a wrong guess would only show as bad rankings. Reads no weights.
+/* checkpoint.h - understands a Hugging Face checkpoint of a T5Gemma2 model: config.json, in its old and new spellings, becomes a
+   kalm__shape, and each tensor of such a model is found by its name and checked. What is missing, left over or contradictory is
+   refused by its name, because a wrong guess would only show as bad rankings. Reads no weights.
 
-   Taken from config.json: (side = encoder.text_config, decoder)
+   Taken from config.json, where side stands for encoder.text_config and for decoder:
      side.{vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
      max_position_embeddings, sliding_window, rms_norm_eps, query_pre_attn_scalar, hidden_activation}
-     side.layer_types, or side.sliding_window_pattern: every n-th layer is full (6 where neither is given)
-     side.rope_parameters.{sliding_attention, full_attention}.{rope_type, rope_theta, factor}, or the older
-     side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of full layers
+     side.layer_types, or else side.sliding_window_pattern = n: every n-th layer has full attention (6 where neither is given)
+     side.rope_parameters.{sliding_attention, full_attention}.{rope_type, rope_theta, factor}, or in older files
+     side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of layers with full attention
      decoder.final_logit_softcapping, tie_word_embeddings (true where not given), eoi_token_index (also in encoder) */
 #ifndef KALM__CHECKPOINT_H
 #define KALM__CHECKPOINT_H
@@ -65,7 +65,8 @@ KALM__FN void kalm__checkpoint_end(kalm__checkpoint *c)
 
 /* ---- config.json ------------------------------------------------------------------------------------------------- */
 
-/* An object of the file and its name in errors ("decoder.", "" at the top). The first error stays. */
+/* An object of config.json, and its name in errors: "decoder.", or "" for the whole file. After the first error the functions
+   below do nothing, so that callers look at `result` once. */
 typedef struct kalm__config_at {
     const kalm__json *j;
     uint32_t          node;
@@ -74,7 +75,8 @@ typedef struct kalm__config_at {
     kalm_result       result;
 } kalm__config_at;
 
-/* "config.json:12:7: decoder.head_dim must be ..." at node i, or at the object where i is 0; key NULL: the object. */
+/* Report "config.json:12:7: decoder.head_dim must be ...", with the place of node i, or of the object where i is 0. key NULL: the
+   error is about the object itself. */
 KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key, const char *what)
 {
     char text[220];
@@ -86,7 +88,7 @@ KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key
     at->result = kalm__json_fail_node(at->j, i ? i : at->node, at->err, text);
 }
 
-/* Python would take the last of two members with one name, other readers the first. */
+/* Refuse two members of one name: Python would take the last, other readers the first. */
 KALM__FN void kalm__config_unique(kalm__config_at *at)
 {
     uint32_t i, k;
@@ -104,7 +106,7 @@ KALM__FN void kalm__config_unique(kalm__config_at *at)
         }
 }
 
-/* An object inside `up`; node 0 where there is none, or null. */
+/* The object `key` of `up`. Its node is 0 where there is none, or null. */
 KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const char *key, const char *name)
 {
     kalm__config_at at = *up;
@@ -117,7 +119,7 @@ KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const ch
     return at;
 }
 
-/* The node of a member that is there and not null; else 0. */
+/* The node of a member, or 0 where it is missing or null. */
 KALM__FN uint32_t kalm__config_member(const kalm__config_at *at, const char *key)
 {
     uint32_t i = at->result ? 0 : kalm__json_get(at->j, at->node, key);
@@ -155,7 +157,8 @@ KALM__FN int kalm__config_bool(kalm__config_at *at, const char *key, int otherwi
     return type == KALM__JSON_TRUE;
 }
 
-/* One rotary setting: {"rope_type": "default" or "linear", "rope_theta": ..., "factor": ...}; theta may stay as it is. */
+/* One rotary setting: {"rope_type": "default" or "linear", "rope_theta": ..., "factor": ...}. Without with_theta, rope_theta is
+   not read. */
 KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *theta, float *factor)
 {
     uint32_t type = kalm__config_member(rope, "rope_type");
@@ -203,7 +206,7 @@ KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_
     at->result = rope.result;
 }
 
-/* One side of the model. full: [layers], allocated here. */
+/* Read one side of the model. *full [layers] is allocated here. */
 KALM__FN kalm_result kalm__config_side(kalm__config_at *at, kalm__side *s, uint32_t *vocabulary, uint32_t *hidden,
                                        uint8_t **full)
 {
@@ -268,7 +271,7 @@ KALM__FN kalm_result kalm__config_side(kalm__config_at *at, kalm__side *s, uint3
     return at->result;
 }
 
-/* config.json into c->shape, c->full and c->tied. */
+/* Read config.json into c->shape, c->full and c->tied. */
 KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, size_t size, kalm_error *err)
 {
     kalm__json *j = &c->json;
@@ -335,8 +338,8 @@ KALM__FN const char *kalm__source_name(uint32_t what)
     return names[what];
 }
 
-/* The tensor `name`, checked: dims is 1 or 2; NULL and *r set when it is not as the config has it. Missing: NULL, and
-   *r set if `needed`. */
+/* The tensor `name`, with `dims` dimensions: [rows][cols], or [cols]. Returns NULL and sets *r when its type or shape is not what
+   config.json makes it. Where there is none, returns NULL, and sets *r if it is needed. */
 KALM__FN kalm__st_tensor *kalm__checkpoint_tensor(kalm__checkpoint *c, const char *name, uint32_t dims, uint64_t rows,
                                                   uint64_t cols, int needed, kalm_result *r, kalm_error *err)
 {
@@ -465,7 +468,8 @@ KALM__FN kalm_result kalm__checkpoint_tensors(kalm__checkpoint *c, kalm_error *e
     return r;
 }
 
-/* Everything about the checkpoint in `dir` except its weights and its tokenizer. To be ended in any case. */
+/* Read all about the checkpoint in folder `dir` but its weights and its tokenizer. kalm__checkpoint_end is due even after a
+   failure. */
 KALM__FN kalm_result kalm__checkpoint_read(kalm__checkpoint *c, const char *dir, kalm_error *err)
 {
     char *path;

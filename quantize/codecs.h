@@ -1,13 +1,15 @@
-/* codecs.h - floats to the bytes of the model file: panels of matrices and rows of the embedding table, in every type.
-   How scales are chosen is decided here and nowhere else; where the numbers lie is drawn in blocks.h, kernels.h and
-   embedding.h. Converter only: nothing here runs when a model does.
+/* codecs.h - turns floats into the bytes of the model file, in every type: panels of matrices, and rows of the embedding table.
+   How scales are chosen is decided here and nowhere else; where the bytes lie is drawn in blocks.h, kernels.h and embedding.h.
+   Only the converter uses this; nothing here runs when a model does.
 
-   Scales minimise the squared error of the weights, row by row:
-     q8   the largest weight of a row becomes +-127; then the scale is set to what fits the rounded row best.
-     q4   every group of 32 gets the step that fits it best; the row's scale is that of the widest group, or less where
-          that serves the others more; each multiplier is searched, and the scale fitted to the result.
-   Where texts say what the inputs look like, compensate.h stands in for the rows of q8 and q4.
-   Rounding is to nearest, ties to even, and sums have one order: the file does not depend on the threads that made it. */
+   Scales are chosen so that the squared error of the weights is small, row by row:
+     q8   The largest weight of a row becomes 127 or -127 and the others are rounded; then the scale is the one that fits the
+          rounded row best, by least squares.
+     q4   Every group of 32 weights gets the step that fits it best. The row's scale is that of the group with the widest step, or
+          less where that helps the others more than it hurts this one. Then each group's multiplier is chosen among three, and
+          the scale is fitted to the result as for q8.
+   Where texts say what the inputs look like (--calibrate), compensate.h takes the place of the rows of q8 and q4 here.
+   Rounding is to the nearest, ties to even, and sums are taken in one order, so no byte depends on the threads. */
 #ifndef KALM__CODECS_H
 #define KALM__CODECS_H
 
@@ -16,7 +18,7 @@
 #include "../src/embedding.h"
 #include "../src/blocks.h"
 
-/* What rounding did to some weights: both sums of squares. */
+/* What rounding did to some weights: the sum of squares of the changes, and that of the weights. */
 typedef struct kalm__loss {
     double change, weight;
 } kalm__loss;
@@ -28,7 +30,7 @@ KALM__INLINE void kalm__count_loss(kalm__loss *loss, float before, float after)
     loss->weight += (double)before * (double)before;
 }
 
-/* Nearest integer, ties to even, of |x| < 2^22: the addition pushes the fraction out of the mantissa. */
+/* The nearest integer, ties to even, for |x| < 2^22. Adding 1.5 * 2^23 leaves no room for a fraction in a float's 24 bits. */
 KALM__INLINE float kalm__nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 KALM__INLINE float kalm__clamp(float x, float low, float high)
@@ -48,8 +50,8 @@ KALM__FN float kalm__largest(const float *w, size_t n)
     return m;
 }
 
-/* The largest weight that kalm__encode_panel takes: what rounds to a finite number; for q8 and q4 far more than a weight
-   may be, and little enough that sums and squares stay finite. */
+/* The largest weight that kalm__encode_panel takes. For float types it is the largest that rounds to a finite number; for q8 and
+   q4 it is far above any sensible weight, and small enough that sums and squares stay finite. */
 KALM__FN float kalm__largest_weight(uint32_t type)
 {
     switch (type) {
@@ -60,12 +62,12 @@ KALM__FN float kalm__largest_weight(uint32_t type)
     }
 }
 
-/* Weights below this count as zero: steps must stay far from subnormal numbers. */
+/* Rows and groups whose weights are all below this count as zeros, so that no step is a subnormal number. */
 #define KALM__TINY_WEIGHT 1e-30f
 
 /* ---- 8 bits ---------------------------------------------------------------------------------------------------- */
 
-/* q [cols] from w [cols]; returns the scale, 0 for a row of zeros. */
+/* One row: q [cols] from w [cols]. Returns the scale, 0 for a row of zeros. */
 KALM__FN float kalm__q8_row(const float *w, size_t cols, int8_t *q)
 {
     float m = kalm__largest(w, cols), inverse;
@@ -87,8 +89,8 @@ KALM__FN float kalm__q8_row(const float *w, size_t cols, int8_t *q)
 
 /* ---- 4 bits ---------------------------------------------------------------------------------------------------- */
 
-/* The magnitude of the codebook nearest to a >= 0, counted up from the smallest: branches would hinder vectors. The
-   numbers are those of kalm__q4_codebook, and the middles between them. */
+/* The magnitude in kalm__q4_codebook that is nearest to a >= 0. Written as a sum over the steps between magnitudes, each taken
+   when a is above the middle of its two: a search with branches would keep the compiler from using vectors. */
 KALM__INLINE float kalm__q4_nearest(float a)
 {
     return 6.0f + (a > 12.0f ? 12.0f : 0.0f) + (a > 24.5f ? 13.0f : 0.0f) + (a > 38.0f ? 14.0f : 0.0f)
@@ -96,8 +98,9 @@ KALM__INLINE float kalm__q4_nearest(float a)
            + (a > 112.5f ? 29.0f : 0.0f);
 }
 
-/* Sums over 32 weights that are to become step * codebook: of squared errors, and *along, *square from which a better
-   step follows (along / square). Eight partial sums in a fixed order, so that a compiler may use vectors. */
+/* The sum of squared errors if 32 weights w become step * (a value of the codebook). Also what a better step follows from: with
+   l the chosen values, *along = sum of (w / step) l and *square = sum of l^2, and step * along / square fits best. Each sum is
+   eight partial sums in a fixed order, so that a compiler may use vectors. */
 KALM__FN float kalm__q4_cost(const float *w, float step, float *along, float *square)
 {
     float e[8], wl[8], ll[8], inverse = 1.0f / step;
@@ -115,8 +118,8 @@ KALM__FN float kalm__q4_cost(const float *w, float step, float *along, float *sq
     return (((e[0] + e[4]) + (e[1] + e[5])) + ((e[2] + e[6]) + (e[3] + e[7]))) * step * step;
 }
 
-/* The step that serves 32 weights best, or 0 when they are zeros: four beginnings, rounding and fitting in turns; the best
-   of them goes on for two turns more. */
+/* The step that fits 32 weights best, or 0 when they are zeros. From four starting steps, rounding and fitting alternate twice;
+   the best of them goes on for two rounds more. */
 KALM__FN float kalm__q4_step(const float *w)
 {
     static const float begin[4] = { 0.80f, 0.88f, 0.96f, 1.06f };
@@ -138,14 +141,14 @@ KALM__FN float kalm__q4_step(const float *w)
     return best;
 }
 
-/* The 16 values of a group with multiplier m: kalm__q4_value never falls. */
+/* The 16 values that a nibble can stand for in a group with multiplier m, in rising order. */
 KALM__FN void kalm__q4_levels(unsigned m, float *level)
 {
     unsigned v;
     for (v = 0; v < 16; v++) level[v] = (float)kalm__q4_value(v, m);
 }
 
-/* nibble [32]: the levels nearest to x [32], counted rather than searched for; returns the sum of squared differences. */
+/* nibble [32]: the levels nearest to x [32], found by counting the middles below x. Returns the sum of squared differences. */
 KALM__FN float kalm__q4_choose(const float *x, const float *level, uint8_t *nibble)
 {
     int32_t count[KALM__GROUP];
@@ -164,11 +167,12 @@ KALM__FN float kalm__q4_choose(const float *x, const float *level, uint8_t *nibb
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-/* Steps [groups] of a row of groups * 32 weights, and the scale: the step that stands for multiplier 64; 0 for a row of
-   zeros. */
+/* The best step of each group of a row of groups * 32 weights, and, returned, the scale of the row: the step that multiplier 64
+   stands for. 0 for a row of zeros. */
 KALM__FN float kalm__q4_scale(const float *w, size_t groups, float *steps)
 {
-    /* The widest group has multiplier 64. A smaller scale clips it and gives the others finer steps. */
+    /* With the first scale the group of the widest step has multiplier 64. A smaller scale clips that group, and the multipliers
+       of the others come closer to the steps that fit them. */
     static const float tries[4] = { 1.0f, 0.85f, 0.7f, 0.55f };
     const float most = (float)KALM__Q4_MAX_MULTIPLIER;
     float top = 0, mean = 0, scale, along, square;
@@ -197,8 +201,8 @@ KALM__FN float kalm__q4_scale(const float *w, size_t groups, float *steps)
     return scale;
 }
 
-/* One row: nibbles [cols32], m [cols32 / 32] multipliers; w [cols32] with zeros behind column `cols`; steps [cols32 / 32]
-   is scratch. Returns the scale, 0 for a row of zeros. */
+/* One row: nibbles [cols32] and multipliers m [cols32 / 32] from w [cols32], which is zeros behind column `cols`. steps
+   [cols32 / 32] is scratch. Returns the scale, 0 for a row of zeros. */
 KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t *m, float *steps)
 {
     const float most = (float)KALM__Q4_MAX_MULTIPLIER;
@@ -237,8 +241,8 @@ KALM__FN float kalm__q4_row(const float *w, size_t cols, int8_t *nibble, uint8_t
 
 /* ---- panels ---------------------------------------------------------------------------------------------------- */
 
-/* A q8 or q4 panel as it lies, and its sums, from q [16][cols32] (q8 values, or q4 nibbles), m [16][groups] and scale [16];
-   the loss is that against rows [16][cols32]. */
+/* Write a q8 or q4 panel, and sum [16], from q [16][cols32] (q8 values, or q4 nibbles), multipliers m [16][groups] and scale
+   [16]. *loss: against the weights, rows [16][cols32]. */
 KALM__FN void kalm__lay_panel(uint32_t type, const float *rows, size_t cols, const int8_t *q, const uint8_t *m,
                               unsigned char *panel, const float *scale, int32_t *sum, kalm__loss *loss)
 {
@@ -273,7 +277,7 @@ KALM__FN void kalm__lay_panel(uint32_t type, const float *rows, size_t cols, con
     }
 }
 
-/* Bytes that kalm__encode_panel needs to work in. */
+/* Bytes of working memory that kalm__encode_panel needs. */
 KALM__FN size_t kalm__encode_scratch(size_t cols)
 {
     size_t c = kalm__cols32(cols);
@@ -281,8 +285,8 @@ KALM__FN size_t kalm__encode_scratch(size_t cols)
                                                           kalm__mul(c / KALM__GROUP, 4)));
 }
 
-/* One panel of `type` from rows [16][cols32] of floats, zeros behind the last row and column. panel:
-   kalm__panel_bytes(type, cols) bytes; scale and sum [16] are written for q8 and q4; scratch is 4-byte aligned. */
+/* Code one panel of `type` from rows [16][cols32] of floats, which are zeros behind the last row and column. panel:
+   kalm__panel_bytes(type, cols) bytes. scale [16] and sum [16] are written for q8 and q4. scratch: 4-byte aligned. */
 KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, unsigned char *panel, float *scale,
                                  int32_t *sum, kalm__loss *loss, void *scratch)
 {
@@ -320,8 +324,9 @@ KALM__FN void kalm__encode_panel(uint32_t type, const float *rows, size_t cols, 
 
 /* ---- rows of the embedding table --------------------------------------------------------------------------------- */
 
-/* One row of kalm__embedding_row_bytes(type, hidden) from w [round_up(hidden, 32)], zeros behind the last; work has the
-   same size and gets what the row reads back as. 0 when a number, or a scale in f16, becomes infinite. */
+/* Code one row of the table, kalm__embedding_row_bytes(type, hidden) bytes, from w [hidden rounded up to 32], which is zeros
+   behind the last number. work: of the same size, gets what the row reads back as. Returns 0 when a number, or a scale in f16,
+   would be infinite. */
 KALM__FN int kalm__encode_row(uint32_t type, const float *w, size_t hidden, unsigned char *row, float *work, kalm__loss *loss)
 {
     size_t padded = kalm__round_up(hidden, KALM__EMBEDDING_BLOCK), blocks = padded / KALM__EMBEDDING_BLOCK, b, i;

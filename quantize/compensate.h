@@ -1,15 +1,19 @@
-/* compensate.h - q8 and q4 panels for inputs that are known: input by input, each weight is rounded with what the rounding
-   of the inputs before it is going to change in the output already taken off. Stands beside kalm__encode_panel of codecs.h,
-   which knows nothing of inputs; writes the same bytes as that does, with other numbers in them.
+/* compensate.h - panels of q8 and q4 weights for inputs whose statistics are known. Weights are rounded input by input, and each
+   weight first takes over what the rounding errors before it would change in the output, as far as its input can make up for
+   them. The bytes are those that kalm__encode_panel of codecs.h writes for unknown inputs, with other numbers in them.
 
-   A row w becomes v. What a calibration text sees of the difference is (w - v) H (w - v)^T, with H the second moments of the
-   inputs, H = (I + U) D (I + U)^T (moments.h). That is the sum over k of D[k] e[k]^2, where
-       e[k] = t[k] - v[k],    t[k] = w[k] + sum over j < k of (w[j] - v[j]) U[j][k],
-   so once the inputs before k are done nothing is left to choose for k but the v[k] nearest to t[k]. For q4 the multiplier of a
-   group is chosen when the group is reached, by the sum of D e^2 within it; the scale of the row is that of codecs.h. (Published
-   as GPTQ, arXiv 2210.17323, and in this form as LDLQ, arXiv 2307.13304.)
+   Let a row of weights w be rounded to v, and H be the second moments of the inputs (moments.h). The squared change of the
+   output, summed over the calibration rows, is (w - v) H (w - v)^T. With H = (I + U) D (I + U)^T it becomes the sum over k of
+   D[k] e[k]^2, where
 
-   What it does to the order, and what was tried beside it, stands in calibrate.h. */
+       e[k] = t[k] - v[k],      t[k] = w[k] + sum over j < k of (w[j] - v[j]) U[j][k].
+
+   t[k] depends only on inputs before k. So taking the inputs in order, the best that can be done for input k is to round t[k]
+   instead of w[k]. For q4 the multiplier of a group of 32 inputs is chosen when the group is reached, as the one with the least
+   sum of D e^2 in the group; the scale of the row is chosen as codecs.h does. (Published as GPTQ, arXiv 2210.17323, and in this
+   form as LDLQ, arXiv 2307.13304.)
+
+   What it gains, and what was tried beside it, stands in calibrate.h. */
 #ifndef KALM__COMPENSATE_H
 #define KALM__COMPENSATE_H
 
@@ -26,19 +30,20 @@ KALM__FN size_t kalm__compensate_scratch(size_t cols)
     return kalm__add(kalm__mul(kalm__cols32(cols), KALM__PANEL * sizeof(float)), kalm__encode_scratch(cols));
 }
 
-/* What inputs of one group do to each other, and of a row what is to be coded of it. */
+/* A group of 32 inputs of one row: what is to be rounded, and how the inputs depend on each other. */
 typedef struct kalm__group {
-    float u[KALM__GROUP][KALM__GROUP];             /* u[i][j]: U of inputs j < i of the group */
-    float d[KALM__GROUP];
+    float u[KALM__GROUP][KALM__GROUP];             /* u[i][j] = U[j][i], for inputs j < i of the group */
+    float d[KALM__GROUP];              /* D */
     float w[KALM__GROUP];              /* the weights */
-    float t[KALM__GROUP];              /* t[k] above, as far as the groups before go */
+    float t[KALM__GROUP];              /* t above with the errors of earlier groups, not yet with those of this one */
 } kalm__group;
 
-/* x [32][16]: for the 16 rows, what the errors e [inputs before][16] of the groups before group g ask of its inputs. */
+/* x [32][16]: for each input of group g and each of 16 rows, the sum over inputs j of earlier groups of e[j] U[j][input], where
+   e [inputs][16] holds the errors w - v of the inputs so far. */
 KALM__FN void kalm__feedback(const kalm__moments *f, size_t g, const float *e, float *x)
 {
     size_t first = kalm__moment_first(f, g * KALM__GROUP), i, j, r;
-    for (i = 0; i < KALM__GROUP; i += 2) {         /* two inputs at a time, since e is read for both */
+    for (i = 0; i < KALM__GROUP; i += 2) {         /* two inputs at a time, so that e is read once for both */
         const double *u = kalm__moment_row(f, g * KALM__GROUP + i), *v = kalm__moment_row(f, g * KALM__GROUP + i + 1);
         float a[KALM__PANEL], b[KALM__PANEL];
         for (r = 0; r < KALM__PANEL; r++) a[r] = b[r] = 0;
@@ -55,7 +60,7 @@ KALM__FN void kalm__feedback(const kalm__moments *f, size_t g, const float *e, f
     }
 }
 
-/* t[i] with the errors of the inputs before i in the group. */
+/* t of input i, with the errors of the inputs before it in its group. */
 KALM__INLINE float kalm__group_target(const kalm__group *p, const float *error, size_t i)
 {
     float t = p->t[i];
@@ -64,7 +69,7 @@ KALM__INLINE float kalm__group_target(const kalm__group *p, const float *error, 
     return t;
 }
 
-/* The group of q4 with multiplier m: nibbles and errors [32] of it; returns the sum of D e^2. */
+/* Round a q4 group with multiplier m: its nibbles [32] and errors w - v [32]. Returns the sum of D e^2. */
 KALM__FN float kalm__group_q4(const kalm__group *p, float scale, unsigned m, int8_t *nibble, float *error)
 {
     float level[16], middle[15], inverse = 1.0f / scale, loss = 0;
@@ -83,7 +88,7 @@ KALM__FN float kalm__group_q4(const kalm__group *p, float scale, unsigned m, int
     return loss;
 }
 
-/* Group of q4: nibbles [32], errors [32]; returns its multiplier. */
+/* Round a q4 group with the best of three multipliers around the one that fits its step. Returns the multiplier. */
 KALM__FN uint8_t kalm__group_search(const kalm__group *p, float scale, int8_t *nibble, float *error)
 {
     const float most = (float)KALM__Q4_MAX_MULTIPLIER;
@@ -116,14 +121,14 @@ KALM__FN void kalm__group_q8(const kalm__group *p, float scale, int8_t *q, float
     size_t i;
     for (i = 0; i < KALM__GROUP; i++) {
         float x = kalm__group_target(p, error, i) * inverse, v = kalm__nearest(kalm__clamp(x, -127.0f, 127.0f));
-        if (!(v >= -127.0f)) v = 0;    /* no number */
+        if (!(v >= -127.0f)) v = 0;    /* a NaN */
         q[i] = (int8_t)v;
         error[i] = p->w[i] - scale * v;
     }
 }
 
-/* As kalm__encode_panel, q8 or q4; f: factored and usable, of kalm__cols32(cols) inputs. scratch:
-   kalm__compensate_scratch(cols) bytes, 4-byte aligned. */
+/* As kalm__encode_panel, for q8 or q4. f: usable factors of kalm__cols32(cols) inputs. scratch: kalm__compensate_scratch(cols)
+   bytes, 4-byte aligned. */
 KALM__FN void kalm__compensate_panel(uint32_t type, const float *rows, size_t cols, const kalm__moments *f, unsigned char *panel,
                                      float *scale, int32_t *sum, kalm__loss *loss, void *scratch)
 {
@@ -154,7 +159,7 @@ KALM__FN void kalm__compensate_panel(uint32_t type, const float *rows, size_t co
             memcpy(error, p.w, sizeof error);
             for (i = 0; i < KALM__GROUP; i++) {
                 p.t[i] = p.w[i] + x[i * KALM__PANEL + r];
-                if (!(fabsf(p.t[i]) <= 1e15f)) p.t[i] = p.w[i];    /* what kalm__q4_step may see */
+                if (!(fabsf(p.t[i]) <= 1e15f)) p.t[i] = p.w[i];    /* the limit of kalm__q4_step; a NaN fails too */
             }
             if (scale[r] <= 0) {
             } else if (type == KALM__Q8) kalm__group_q8(&p, scale[r], q + r * cols32 + at, error);

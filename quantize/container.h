@@ -1,5 +1,5 @@
-/* container.h - the model file around its tensors: the small sections, header, table and checksums, written under a
-   temporary name that becomes the right one when the library has opened the result. */
+/* container.h - writes the model file around its tensors: the small sections, the header, the section table and the hashes. The
+   file has a temporary name (sink.h) until the library has opened the result. */
 #ifndef KALM__CONTAINER_H
 #define KALM__CONTAINER_H
 
@@ -13,10 +13,10 @@
 #include "../src/tools/sink.h"
 #include "stream.h"
 
-/* A section on its way into the file. */
+/* A section of the file to be. */
 typedef struct kalm__out_section {
     uint64_t       offset, size, hash;
-    unsigned char *data;               /* owned; NULL: absent, or the weights, which are on the disk */
+    unsigned char *data;               /* owned; NULL: there is none, or it is WEIGHTS, which is never in memory as a whole */
 } kalm__out_section;
 
 KALM__FN kalm_result kalm__out_section_shape(kalm__out_section *s, const kalm__shape *m, kalm_error *err)
@@ -107,8 +107,8 @@ KALM__FN kalm_result kalm__out_section_tensors(kalm__out_section *s, const kalm_
     return KALM_OK;
 }
 
-/* Give every section its place; returns the size of the file. The prompt comes last, so that no offset, and so no
-   fingerprint, depends on it. */
+/* Give every section its place. Returns the size of the file. The prompt's texts come last, so that no other section's offset,
+   and so not the fingerprint, depends on them. */
 KALM__FN uint64_t kalm__out_section_places(kalm__out_section *sections, uint32_t *count)
 {
     static const int order[5] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
@@ -127,7 +127,7 @@ KALM__FN uint64_t kalm__out_section_places(kalm__out_section *sections, uint32_t
     return size;
 }
 
-/* All that lies before the weights, in `front`, which is zeros. */
+/* Write all that lies before the weights into `front`, which holds zeros. */
 KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t count, uint64_t file_size, unsigned char *front)
 {
     unsigned char *at = front + KALM__HEADER_BYTES;

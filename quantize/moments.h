@@ -1,13 +1,14 @@
-/* moments.h - second moments of the rows that a matrix sees: H[i][j] = sum over rows x of x[i] x[j], and their factors
-   H = (I + U) D (I + U)^T with U strictly upper triangular, from which compensate.h reads how the error of one input is made
-   up for by others. Knows nothing of weights.
+/* moments.h - what the rows that a matrix multiplies look like: their second moments H[i][j] = sum over rows x of x[i] x[j], and
+   the factors H = (I + U) D (I + U)^T, where U is strictly upper triangular and D diagonal. From the factors compensate.h reads
+   how the rounding error of one input can be made up for by others. This part knows nothing of weights.
 
-   Only the lower triangle is kept, in doubles, row behind row: 420 MB for 10240 inputs. A matrix of more inputs has blocks of
-   10240 along the diagonal and nothing beside them.
+   H is symmetric, so only its lower triangle is kept: doubles, row behind row, 420 MB for 10240 inputs. For a matrix with more
+   inputs only blocks of 10240 along the diagonal are kept, and moments between inputs of different blocks count as zero.
 
-   The products are those of the kernel set on words: 256 rows at a time each input's values are whole numbers up to 2896
-   with one scale, their sums are exact, and all that follows is one IEEE operation after another in one order. So the moments
-   are the same bits on every machine, with every set and any number of threads, and come as fast as the set multiplies words. */
+   The sums are made by the engine's product of int16 matrices: of 256 rows at a time each input's 256 values are quantised with
+   one scale to integers of at most 2896, whose products add up exactly in 32 bits. Everything after that is one IEEE operation
+   behind another in a fixed order. So the moments have the same bits on every machine, with every kernel set and any number of
+   threads, at the speed of the set's matrix products. */
 #ifndef KALM__MOMENTS_H
 #define KALM__MOMENTS_H
 
@@ -21,7 +22,7 @@
 enum {
     KALM__MOMENT_ROWS = 256,           /* rows multiplied together */
     KALM__MOMENT_BLOCK = 10240,        /* a multiple of KALM__FACTOR_BLOCK */
-    KALM__MOMENT_TILE = 64,            /* rows of H that a task computes, rounded up to what the set can cut ... */
+    KALM__MOMENT_TILE = 64,            /* rows of H that a task computes, rounded up to the kernel set's step ... */
     KALM__MOMENT_PANELS = 16,          /* ... and how many panels of 16 columns at a time */
     KALM__FACTOR_BLOCK = 32,           /* columns eliminated together */
     KALM__FACTOR_STRIP = 64            /* rows that a task eliminates them from */
@@ -29,20 +30,20 @@ enum {
 
 typedef struct kalm__moments {
     size_t cols, block;                /* cols: a multiple of 32; block: columns of a block */
-    size_t room;                       /* numbers that h holds */
-    size_t fill;                       /* rows that wait in `rows` */
+    size_t room;                       /* numbers that h has room for */
+    size_t fill;                       /* rows in `rows` that are not yet in h */
     float  *rows;                      /* [MOMENT_ROWS][cols] */
-    double *h;                         /* of row i: H[i][first .. i], first being where its block begins. Once factored:
-                                          U[first .. i - 1][i], D[i] */
-    int    usable;                     /* 0: no factor, because the rows were zeros or no numbers */
+    double *h;                         /* row i holds H[first][i] ... H[i][i], where `first` is the first input of its block.
+                                          After kalm__moments_factor: U[first][i] ... U[i - 1][i], then D[i] */
+    int    usable;                     /* 1: h holds factors. 0: it does not, or the rows were all zeros or not numbers */
 } kalm__moments;
 
 KALM__INLINE size_t kalm__triangle(size_t n) { return n % 2 ? kalm__mul((n + 1) / 2, n) : kalm__mul(n / 2, n + 1); }
 
-/* Where the block of column i begins. */
+/* The first input of the block that input i is in. */
 KALM__INLINE size_t kalm__moment_first(const kalm__moments *m, size_t i) { return i / m->block * m->block; }
 
-/* The kept part of row i. */
+/* Row i of h: see there. */
 KALM__INLINE double *kalm__moment_row(const kalm__moments *m, size_t i)
 {
     return m->h + i / m->block * kalm__triangle(m->block) + kalm__triangle(i % m->block);
@@ -60,7 +61,7 @@ KALM__FN void kalm__moments_end(kalm__moments *m)
     memset(m, 0, sizeof *m);
 }
 
-/* Room for up to `most` columns. To be ended in any case. */
+/* Get memory for rows of up to `most` numbers. kalm__moments_end is due even after a failure. */
 KALM__FN kalm_result kalm__moments_begin(kalm__moments *m, size_t most, size_t block, kalm_error *err)
 {
     size_t bytes = kalm__add(kalm__mul(kalm__moments_room(most, block), sizeof(double)),
@@ -75,7 +76,7 @@ KALM__FN kalm_result kalm__moments_begin(kalm__moments *m, size_t most, size_t b
     return KALM_OK;
 }
 
-/* Forget everything; from now on of rows of `cols` numbers. */
+/* Start anew, for rows of `cols` numbers. */
 KALM__FN void kalm__moments_clear(kalm__moments *m, size_t cols)
 {
     m->cols = cols;
@@ -86,14 +87,14 @@ KALM__FN void kalm__moments_clear(kalm__moments *m, size_t cols)
 
 /* ---- summing ------------------------------------------------------------------------------------------------------ */
 
-/* What the products are made in; one for all moments. */
+/* Working memory of the products. One serves all moments, one after the other. */
 typedef struct kalm__moment_work {
     const kalm__backend *backend;
-    const kalm__moments *m;            /* at hand */
+    const kalm__moments *m;            /* those being summed */
     size_t   tile;                     /* rows of H that a task computes */
-    float   *turned;                   /* [cols][MOMENT_ROWS] */
-    void    *block, *acts;             /* of `turned` */
-    int16_t *panels;                   /* [cols / 16][MOMENT_ROWS / 2][16][2], the same numbers */
+    float   *turned;                   /* [cols][MOMENT_ROWS]: the rows, transposed */
+    void    *block, *acts;             /* the same as activations of the product */
+    int16_t *panels;                   /* the same as its matrix, [cols / 16][MOMENT_ROWS / 2][16][2] */
     float   *scale;                    /* [cols rounded up to 16] */
     float   *y;                        /* [threads][tile][MOMENT_PANELS * 16] */
     unsigned char *scratch;            /* [threads][scratch_size] */
@@ -106,7 +107,8 @@ KALM__FN void kalm__moment_work_end(kalm__moment_work *w)
     memset(w, 0, sizeof *w);
 }
 
-/* Room for up to `most` columns, a multiple of 32. machine: stays alive. To be ended in any case. */
+/* Get memory for rows of up to `most` numbers, a multiple of 32. backend: must stay alive. kalm__moment_work_end is due even
+   after a failure. */
 KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__backend *backend, size_t most, kalm_error *err)
 {
     const kalm__kernels *k = backend->kernels;
@@ -134,7 +136,7 @@ KALM__FN kalm_result kalm__moment_work_begin(kalm__moment_work *w, const kalm__b
     return KALM_OK;
 }
 
-/* Panel i: its 16 inputs' values side by side, then as words. */
+/* Transpose the values of 16 inputs, and quantise each input's to int16: panel i. */
 KALM__FN void kalm__moment_rotate_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
@@ -160,7 +162,7 @@ KALM__FN void kalm__moment_pack_task(void *arg, size_t i, unsigned worker)
                kalm__min(step, w->m->cols - first), w->turned + first * KALM__MOMENT_ROWS, KALM__MOMENT_ROWS);
 }
 
-/* Rows [i * tile, ...) of H, as far as they are kept. */
+/* Add to rows [i * tile, (i + 1) * tile) of H what the waiting rows give; only the kept part is computed. */
 KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
@@ -196,7 +198,7 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
     }
 }
 
-/* Sum the rows that wait. */
+/* Add the waiting rows to H; missing ones of the 256 count as zeros. */
 KALM__FN void kalm__moments_flush(kalm__moments *m, kalm__moment_work *w)
 {
     size_t step = KALM__ROW_STEP;
@@ -213,11 +215,12 @@ KALM__FN void kalm__moments_flush(kalm__moments *m, kalm__moment_work *w)
 
 typedef struct kalm__elimination {
     const kalm__moments *m;
-    size_t origin, low, high;          /* columns [low, high) of the block that begins at `origin` go out of those before */
+    size_t origin, low, high;          /* in the block that begins at input `origin`, subtract what columns [low, high) explain
+                                          from all columns before them */
 } kalm__elimination;
 
-/* Rows of one strip: H[i][j] -= sum over c of U[i][c] D[c] U[j][c], eight j at a time, so that a tile of U stays in the
-   first-level cache, and two rows at a time. */
+/* For the rows i of one strip: H[i][j] -= sum over c of U[i][c] D[c] U[j][c]. Eight j at a time, so that their part of U stays in
+   the first-level cache, and two rows i at a time, so that it is read once for both. */
 KALM__FN void kalm__eliminate_task(void *arg, size_t strip, unsigned worker)
 {
     const kalm__elimination *e = (const kalm__elimination *)arg;
@@ -247,8 +250,8 @@ KALM__FN void kalm__eliminate_task(void *arg, size_t strip, unsigned worker)
     }
 }
 
-/* H + damping * (mean of its diagonal) * I into factors, in place. The damping is what keeps a matrix from leaning on inputs
-   that hardly ever vary; it also makes every D at least that large, so that there is no division by zero. */
+/* Replace H by the factors of H + damping * (mean of H's diagonal) * I. Without the damping, errors would be shifted to inputs
+   that hardly ever vary in the calibration texts, and then vary elsewhere. It also keeps every D above zero. */
 KALM__FN void kalm__moments_factor(kalm__moments *m, kalm__pool *pool, double damping)
 {
     double mean = 0, least;

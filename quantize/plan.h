@@ -1,5 +1,5 @@
-/* plan.h - which tensors a model file gets, of which type, in which order and where; decides and reads nothing. What is
-   rotated is decided here (see ops.h for why). */
+/* plan.h - decides what the model file will hold: which tensors, of which type, in which order and where, and which of them are
+   rotated (ops.h says why). Reads no weights. */
 #ifndef KALM__PLAN_H
 #define KALM__PLAN_H
 
@@ -14,13 +14,13 @@ enum { KALM__ITEM_VECTOR, KALM__ITEM_HEAD, KALM__ITEM_MATRIX, KALM__ITEM_TABLE }
 enum { KALM__TABLE_ROWS = 256 };       /* rows of a table coded at a time: always a multiple of 64 bytes */
 
 typedef struct kalm__item {
-    kalm__tensor           t;          /* offsets count from the begin of the weights until the file is laid out */
+    kalm__tensor           t;          /* its offsets count from the beginning of the weights, not of the file */
     int                    what;       /* KALM__ITEM_... */
     const kalm__st_tensor *from;
-    uint32_t               rotate_out;   /* head size, where V's rows are rotated head by head; else 0 */
-    uint32_t               rotate_in;    /* the same for O's columns, so that the two rotations cancel */
+    uint32_t               rotate_out; /* of V: head_dim; each head's rows are rotated. Else 0 */
+    uint32_t               rotate_in;  /* of O: head_dim; each head's columns are rotated, which undoes V's. Else 0 */
     uint64_t               bytes;      /* in the file: data, scales and sums, padded to 64 */
-    size_t                 units;      /* tasks it is coded in, see stream.h */
+    size_t                 units;      /* tasks that it is coded in, see units.h */
 } kalm__item;
 
 typedef struct kalm__plan {
@@ -72,8 +72,8 @@ KALM__FN void kalm__plan_item(kalm__plan *p, int what, uint32_t kind, uint32_t l
     p->source_bytes += what == KALM__ITEM_HEAD ? 0 : from->size;
 }
 
-/* Small vectors first, so that opening a model touches few pages of them; then the layers in the order of use, then the
-   tables. The checkpoint's ties are resolved (ties.h). */
+/* The items in the order of the file: the vectors, which together fill few pages; then the matrices, layer by layer as they are
+   used; then the tables. The checkpoint's ties have been resolved (ties.h). */
 KALM__FN kalm_result kalm__plan_make(kalm__plan *p, uint32_t weights, uint32_t embedding, kalm_error *err)
 {
     const kalm__shape *m = &p->c.shape;

@@ -1,10 +1,10 @@
 /* kalm-random-checkpoint - a checkpoint with random weights in the Hugging Face layout, of any shape, for tests and
    benchmarks that the real checkpoints cannot serve. Streams: Large (14 GB) needs a few megabytes of memory.
 
-   Every tensor has a random stream of its own, seeded by its name, so the numbers depend on seed and names alone. Scales
-   are those a trained model keeps its activations in order with: matrices N(0, 1 / inputs), so that unit rows stay unit
-   rows, norms 1 + N(0, 0.2), the table N(0, 1 / hidden), so that rows times sqrt(hidden) are unit rows. Queries and keys
-   get norms of about 1.7, so that attention prefers some keys and margins depend on the document. */
+   Every tensor has a random stream of its own, seeded by its name, so its numbers depend on the seed and the name alone. The
+   scales keep activations in the range that a trained model has: matrices are N(0, 1 / inputs), so that rows of unit variance
+   give rows of unit variance; norms are 1 + N(0, 0.2); the table is N(0, 1 / hidden), and its rows are multiplied by
+   sqrt(hidden). The norms of queries and keys are about 1.7, so that attention prefers some keys and margins depend on the document. */
 #include "../src/tools/files.h"
 #include "../src/base.h"
 #include "../src/tools/options.h"

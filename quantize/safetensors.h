@@ -1,9 +1,9 @@
-/* safetensors.h - the directory of a checkpoint: which tensor lies where, in one file or in shards with an index. It reads
-   headers, never weights, believes nothing it reads, and knows no model (checkpoint.h does).
+/* safetensors.h - the list of a checkpoint's tensors: which lies where, in one file or in several (shards) with an index. Reads
+   headers, never weights, trusts nothing that it reads, and knows no model (checkpoint.h does).
 
      file:   u64 n, little-endian | n bytes of JSON, padded with spaces | data
      JSON:   { "name": { "dtype": "BF16", "shape": [640, 2048], "data_offsets": [begin, end] }, "__metadata__": {...} }
-             offsets count from the first byte of the data; the tensors cover the data without hole or overlap
+             offsets count from the first byte of the data; the tensors cover the data without gaps or overlaps
      index:  model.safetensors.index.json: { "weight_map": { "name": "model-00001-of-00002.safetensors", ... } } */
 #ifndef KALM__SAFETENSORS_H
 #define KALM__SAFETENSORS_H
@@ -30,7 +30,7 @@ typedef struct kalm__st_tensor {
     uint32_t    dims;
     uint64_t    shape[KALM__MAX_DIMS];
     uint64_t    begin, size;           /* in the file, in bytes */
-    uint32_t    used;                  /* for the reader: which tensors have been asked for */
+    uint32_t    used;                  /* checkpoint.h sets it for tensors that it has a place for */
 } kalm__st_tensor;
 
 typedef struct kalm__st_shard {
@@ -70,7 +70,7 @@ KALM__FN void kalm__st_end(kalm__st *st)
     memset(st, 0, sizeof *st);
 }
 
-/* A name as errors show it, in `to` of 100 bytes; real ones have up to 80. */
+/* Copy a name as errors show it to `to`, which has room for 100 bytes; real names have up to 80. */
 KALM__FN const char *kalm__st_show(char *to, const char *name, size_t size)
 {
     size_t n = kalm__min(size, 96), i;
@@ -160,7 +160,7 @@ KALM__FN kalm_result kalm__st_member_shape(kalm__st_tensor *t, const kalm__json 
     return KALM_OK;
 }
 
-/* One member of a header: the tensor called `key`, described by node `value`. data: bytes behind the header. */
+/* Add one tensor of a header: it is called `key` and described by node `value`. data: the bytes behind the header. */
 KALM__FN kalm_result kalm__st_member(kalm__st *st, const kalm__json *j, uint32_t key, uint32_t value, uint64_t data_at,
                                      uint64_t data, uint32_t shard, kalm_error *err)
 {
@@ -201,8 +201,8 @@ KALM__FN kalm_result kalm__st_member(kalm__st *st, const kalm__json *j, uint32_t
     return KALM_OK;
 }
 
-/* Add the tensors of one file to the directory. `text` is its JSON header of n bytes and stays with the shard; the file
-   has file_size bytes in all. */
+/* Add the tensors of one file, whose JSON header is `text` [n]. The names point into it, so it stays with the shard. The file has
+   file_size bytes in all. */
 KALM__FN kalm_result kalm__st_header(kalm__st *st, uint32_t shard, const char *name, const char *text, size_t n,
                                      uint64_t file_size, kalm_error *err)
 {
@@ -302,7 +302,7 @@ KALM__FN kalm__st_tensor *kalm__st_find(const kalm__st *st, const char *name, si
     return NULL;
 }
 
-/* Sort by name; refuse two of one name. */
+/* Sort the tensors by name, and refuse two of one name. */
 KALM__FN kalm_result kalm__st_sort(kalm__st *st, kalm_error *err)
 {
     size_t i;
@@ -316,7 +316,7 @@ KALM__FN kalm_result kalm__st_sort(kalm__st *st, kalm_error *err)
     return KALM_OK;
 }
 
-/* Does the index agree with the files? map: node of weight_map. */
+/* Check that the index and the files agree. map: the node of weight_map. */
 KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *j, uint32_t map, kalm_error *err)
 {
     char shown[100];
@@ -379,7 +379,8 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
     return r;
 }
 
-/* The directory of the checkpoint in `dir`: the index where there is one, else the single file. To be ended in any case. */
+/* Read the list of the checkpoint in folder `dir`: by its index where it has one, else from its single file. kalm__st_end is due
+   even after a failure. */
 KALM__FN kalm_result kalm__st_read(kalm__st *st, const char *dir, kalm_error *err)
 {
     char *path = kalm__join_path(dir, KALM__ST_INDEX);

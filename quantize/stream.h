@@ -1,6 +1,6 @@
-/* stream.h - all tensors from the checkpoint to the file, a lot of rows at a time: threads code the rows of one lot while
-   one of them writes the lot before, so memory does not grow with the model. Sums of errors are taken in the order of the
-   rows: the file does not depend on the number of threads. */
+/* stream.h - brings all tensors from the checkpoint into the file, a lot of rows at a time: threads code the rows of one lot
+   while one of them writes the lot before it, so memory does not grow with the model. Rounding errors are summed in the order of
+   the rows: no byte of the file depends on the number of threads. */
 #ifndef KALM__STREAM_H
 #define KALM__STREAM_H
 
@@ -14,12 +14,12 @@
 #include "../src/tools/sink.h"
 #include "units.h"
 
-/* The section of the weights as it grows. */
+/* The section WEIGHTS while it is written. */
 typedef struct kalm__output {
     kalm__sink     sink;
     kalm__hasher   hash;
     uint64_t       at;                 /* in the file */
-    unsigned char *pending;            /* coded, not written */
+    unsigned char *pending;            /* coded, and not yet written */
     size_t         pending_size;
     kalm_result    result;
     kalm_error     err;
@@ -34,13 +34,13 @@ KALM__FN void kalm__output_flush(kalm__output *w)
     w->pending_size = 0;
 }
 
-/* A lot and the output that the one before it waits for. */
+/* A lot to code, and where the one before it is written. */
 typedef struct kalm__lot_job {
     kalm__lot     lot;
     kalm__output *w;
 } kalm__lot_job;
 
-/* Task 0 of a lot writes the one before, the others code. */
+/* Task 0 writes the lot before, each of the others codes one unit. */
 KALM__FN void kalm__lot_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__lot_job *b = (const kalm__lot_job *)arg;

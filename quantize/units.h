@@ -1,5 +1,5 @@
-/* units.h - a tensor of the checkpoint cut into what one task codes: its floats read and widened, rotated where the plan
-   says so, and given to codecs.h. Writes nothing. */
+/* units.h - cuts a tensor of the checkpoint into units, each of which is one task: reads a unit's numbers, widens them to float,
+   rotates them where the plan says so, and has codecs.h or compensate.h code them. Writes nothing. */
 #ifndef KALM__UNITS_H
 #define KALM__UNITS_H
 
@@ -16,14 +16,14 @@
 
 /* ---- coding one unit -----------------------------------------------------------------------------------------------
 
-   A UNIT is what one task codes: a panel of a matrix, 256 rows of a table, a whole vector. A LOT is the units of one
-   tensor that are in memory at a time. */
+   A UNIT is what one task codes: a panel of 16 rows of a matrix, 256 rows of a table, or a whole vector. A LOT is as many units
+   of one tensor as are in memory at a time. */
 
-/* What one thread works in. */
+/* Working memory of one thread. */
 typedef struct kalm__space {
     unsigned char *raw;
-    float         *block, *rows;       /* block: V's heads before their rotation; rows: what is coded */
-    float         *turn;               /* [head_dim] */
+    float         *block, *rows;       /* block: rows before V's rotation, or of a table; rows: what is coded */
+    float         *turn;               /* [head_dim]: one row of the rotation */
     void          *scratch;
 } kalm__space;
 
@@ -35,7 +35,7 @@ typedef struct kalm__unit_result {
     uint64_t   row, col;               /* of what is wrong */
 } kalm__unit_result;
 
-/* The threads and what each works in. */
+/* The threads, and the working memory of each. */
 typedef struct kalm__crew {
     kalm__pool         pool;
     kalm__worker       workers[KALM__MAX_THREADS];
@@ -103,7 +103,8 @@ KALM__FN kalm_result kalm__crew_begin(kalm__crew *s, const kalm__plan *p, unsign
     return KALM_OK;
 }
 
-/* n rows of the tensor from `row` on, as floats, rows `stride` apart with zeros behind them; 0: the result says why. */
+/* Read n rows of the tensor from `row` on as floats, `stride` apart, with zeros behind each row. Returns 0 on failure, and *r
+   says why. */
 KALM__FN int kalm__unit_read(const kalm__lot *b, kalm__space *s, size_t row, size_t n, float *out, size_t stride,
                              kalm__unit_result *r)
 {
@@ -127,7 +128,8 @@ KALM__FN int kalm__unit_read(const kalm__lot *b, kalm__space *s, size_t row, siz
     return 1;
 }
 
-/* Rows [row, row + n) of a matrix as they are to be coded: [16][cols32], rotated where the item says so. */
+/* Rows [row, row + n) of a matrix into s->rows [16][cols32], ready to be coded: rotated where the item says so, zeros elsewhere.
+   Returns 0 on failure, and *r says why. */
 KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, size_t n, kalm__unit_result *r)
 {
     const kalm__item *it = b->it;
@@ -135,7 +137,8 @@ KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, siz
     memset(s->rows + n * cols32, 0, (KALM__PANEL - n) * cols32 * sizeof *s->rows);
     if (!it->rotate_out) {
         if (!kalm__unit_read(b, s, row, n, s->rows, cols32, r)) return 0;
-    } else {                           /* row i of a head becomes sum over k of R[i][k] row k: only k of its block count */
+    } else {                           /* row i of a head becomes the sum over k of R[i][k] * row k, R being the rotation, which
+                                          mixes blocks of at most KALM__ROTATION rows: only those k are read */
         size_t dim = it->rotate_out, low = row - row % dim % KALM__ROTATION, high = row + n;
         high += KALM__ROTATION - 1;    /* blocks end at a multiple of 64 within the head, or with it */
         if (high > it->t.rows) high = it->t.rows;

@@ -1,4 +1,4 @@
-/* base.h - what every part leans on: the error record, checked sizes, little-endian readers, hashing, allocation. */
+/* base.h - what every part uses: error messages, checked sizes, little-endian numbers, 16-bit floats, the hash, allocation. */
 #ifndef KALM__BASE_H
 #define KALM__BASE_H
 
@@ -7,7 +7,7 @@
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-/* A formatter of our own: the core must not need stdio. The letters:
+/* A small formatter, because the library must not need stdio. Its letters:
      %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
      %X uint64_t in 16 hex digits   %c int, one character   %% percent
      %q const char*, size_t: that many bytes, cut at 60, all but printable ASCII as '?' */
@@ -81,7 +81,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
     }
 }
 
-/* Fill *err (which may be NULL) and hand the code back, so that a failing line reads `return kalm__fail(...)`. */
+/* Fill in *err, which may be NULL, and return the code, so that a failing line reads `return kalm__fail(...)`. */
 KALM__FN kalm_result kalm__fail(kalm_error *err, kalm_result code, const char *pattern, ...)
 {
     if (err) {
@@ -108,10 +108,10 @@ KALM__FN void kalm__no_error(kalm_error *err)
 
 /* ---- sizes --------------------------------------------------------------------------------------------------- */
 
-/* Saturating: an overflow becomes SIZE_MAX, which no allocator grants and no bound admits. */
+/* Products and sums that stay at SIZE_MAX where they would overflow. kalm__alloc refuses that size, and no bound admits it. */
 KALM__INLINE size_t kalm__mul(size_t a, size_t b) { return b && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
 KALM__INLINE size_t kalm__add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
-/* a rounded up to a multiple of b; saturating as well */
+/* a rounded up to a multiple of b, or SIZE_MAX where that would overflow */
 KALM__INLINE size_t kalm__round_up(size_t a, size_t b) { return a > SIZE_MAX - (b - 1) ? SIZE_MAX : (a + b - 1) / b * b; }
 KALM__INLINE size_t kalm__min(size_t a, size_t b) { return a < b ? a : b; }
 KALM__INLINE size_t kalm__max(size_t a, size_t b) { return a > b ? a : b; }
@@ -272,7 +272,7 @@ KALM__FN void kalm__default_release(void *user, void *ptr, size_t size)
     (void)user, (void)size;
     KALM_FREE(ptr);
 }
-/* The allocator of a config; *ok is 0 when only one of its two functions is given. */
+/* The allocator of a config, or the default one. *ok becomes 0 when only one of its two functions is given. */
 KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
 {
     kalm_allocator a;
@@ -298,8 +298,8 @@ KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
     if (ptr) a->release(a->user, ptr, size ? size : 1);
 }
 
-/* One block cut into 64-byte aligned pieces. With base NULL it only counts, so the same code that hands the pieces out
-   first tells how much to ask for. */
+/* One block of memory cut into pieces that are aligned to 64 bytes. Code that lays something out runs twice: first with base
+   NULL, which only counts how much is needed, then with a block of that size. */
 typedef struct kalm__arena {
     unsigned char *base;
     size_t         taken, size;
@@ -312,7 +312,7 @@ KALM__FN void *kalm__take(kalm__arena *a, size_t size)
     return a->base && a->taken <= a->size ? a->base + at : NULL;
 }
 
-/* Pointer rounded up to 64 bytes: a block of size + 63 always holds an aligned one. */
+/* The pointer rounded up to a multiple of 64. A block of size + 63 bytes has room for `size` bytes from there. */
 KALM__INLINE unsigned char *kalm__align64(void *p)
 {
     return (unsigned char *)p + (64 - ((uintptr_t)p & 63)) % 64;
@@ -325,7 +325,7 @@ KALM__FN kalm_text kalm__text(const char *s)
     t.size = s ? strlen(s) : 0;
     return t;
 }
-/* A caller's text with KALM_NUL resolved; NULL data is the empty text. */
+/* A caller's text with its length: KALM_NUL is replaced by strlen, and NULL data is the empty text. */
 KALM__FN kalm_text kalm__resolve(kalm_text t)
 {
     if (!t.data) t.size = 0;

@@ -122,7 +122,8 @@ KALM__FN unsigned kalm__group_cores(const char *root)
         names++;
         if (names == group) version = 2;
         for (i = 0; names + i + 3 <= group; i++)
-            if ((!i || names[i - 1] == ',') && !memcmp(names + i, "cpu", 3) && (names + i + 3 == group || names[i + 3] == ',')) version = 1;
+            if ((!i || names[i - 1] == ',') && !memcmp(names + i, "cpu", 3) && (names + i + 3 == group || names[i + 3] == ','))
+                version = 1;
         if (!version) continue;
         mount = version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
         w.at = path;

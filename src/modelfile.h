@@ -15,12 +15,12 @@ typedef struct kalm__section {
     uint64_t             size, offset, checksum;
 } kalm__section;
 
-/* One layer's weights; norms hold 1 + w. */
+/* The weights of one layer. */
 typedef struct kalm__layer {
     kalm__matrix matrix[KALM__T_DOWN + 1];          /* KALM__T_Q ... KALM__T_DOWN */
-    const float *norm[KALM__T_LAYER_KINDS];         /* KALM__T_Q_NORM ... KALM__T_POST_MLP; matrices' places unused */
-    int          rotated[KALM__T_DOWN + 1];         /* inputs go through the rotation first (ops.h) */
-    int          full;                              /* full attention; else sliding */
+    const float *norm[KALM__T_LAYER_KINDS];         /* KALM__T_Q_NORM ... KALM__T_POST_MLP hold 1 + w; lower indices are unused */
+    int          rotated[KALM__T_DOWN + 1];         /* 1: the matrix takes rotated inputs (kalm__hadamard in ops.h) */
+    int          full;                              /* 1: full attention; 0: a sliding window */
 } kalm__layer;
 
 /* One side of the model. */
@@ -99,7 +99,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* The fingerprint that the header must carry: over the entries of all sections but STRINGS. */
+/* The fingerprint that the header must have: the hash of the section table without the entry of STRINGS. */
 KALM__FN uint64_t kalm__table_fingerprint(const unsigned char *table, uint32_t count)
 {
     unsigned char kept[KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
@@ -191,7 +191,7 @@ KALM__FN kalm_result kalm__read_strings(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* Bytes a tensor's data must have. */
+/* The bytes that a tensor's data must have. */
 KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
 {
     uint32_t what = t->kind % 32;
@@ -200,7 +200,7 @@ KALM__FN uint64_t kalm__tensor_bytes(const kalm__tensor *t)
     return (uint64_t)t->rows * t->cols * 4;
 }
 
-/* Put a checked tensor where it belongs. */
+/* Let the model point to a tensor that has been checked. */
 KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
 {
     kalm__stack *s = &f->stack[t->kind / 32];
@@ -214,7 +214,7 @@ KALM__FN void kalm__bind_tensor(kalm__file *f, const kalm__tensor *t)
         m->rows = t->rows;
         m->cols = t->cols;
         m->data = data;
-        if (kalm__is_quantised(t->type)) {                   /* others have neither, and nobody checked the offsets */
+        if (kalm__is_quantised(t->type)) {                   /* the offsets of other types are not checked */
             const void *vscale = f->data + t->scale, *vsum = f->data + t->sum;
             m->scale = (const float *)vscale;
             m->sum = (const int32_t *)vsum;
@@ -263,7 +263,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
     return KALM_OK;
 }
 
-/* Layers are laid out by the caller: f->stack[i].layers have room for shape.side[i].layers. */
+/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [shape.side[i].layers]. */
 KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 {
     const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -296,7 +296,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
                 if (what <= KALM__T_DOWN ? !l->matrix[what].data : !l->norm[what])
                     return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing",
                                       kalm__tensor_name(name, KALM__KIND(side, what), layer));
-            /* one row of activations serves q, k and v, and one serves gate and up */
+            /* a row is packed once for q, k and v together, and once for gate and up */
             if (l->matrix[KALM__T_Q].type != l->matrix[KALM__T_K].type || l->matrix[KALM__T_Q].type != l->matrix[KALM__T_V].type ||
                 l->rotated[KALM__T_Q] != l->rotated[KALM__T_K] || l->rotated[KALM__T_Q] != l->rotated[KALM__T_V] ||
                 l->matrix[KALM__T_GATE].type != l->matrix[KALM__T_UP].type ||
@@ -305,7 +305,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
                                   layer, side ? "decoder" : "encoder");
             l->full = k->shape.full[layer];
         }
-        /* document rows are packed once for the k and v of all decoder layers */
+        /* document rows are packed once for k and v of all layers of the decoder */
         if (side == KALM__DECODER)
             for (layer = 1; layer < k->shape.layers; layer++)
                 if (k->layers[layer].matrix[KALM__T_K].type != k->layers[0].matrix[KALM__T_K].type ||
@@ -325,7 +325,8 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* First half of opening: all but the tensors, whose layers need memory. data must be aligned to 64. */
+/* The first half of opening a file: everything but the tensors, for whose layers the caller needs memory first. data must be
+   aligned to 64 bytes and stay where it is. Costs no more than the small sections: weights are not read. */
 KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t size, kalm_error *err)
 {
     kalm_result r;
@@ -360,7 +361,7 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
     return r;
 }
 
-/* Compare every section with its checksum. */
+/* Compare every section with its hash in the section table. Reads the whole file. */
 KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 {
     static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS" };
