@@ -12357,6 +12357,10 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
         if (docs[i]->info.fingerprint != c->model->file.fingerprint)
             return kalm__fail(err, KALM_MISMATCH, "document %z was made by model %X, this one is %X", i, docs[i]->info.fingerprint,
                               c->model->file.fingerprint);
+        /* a forged model file can carry the fingerprint of another */
+        if (docs[i]->info.width != c->model->file.shape.hidden_size)
+            return kalm__fail(err, KALM_MISMATCH, "document %z has rows of %u numbers, this model has %u", i, docs[i]->info.width,
+                              c->model->file.shape.hidden_size);
         if (docs[i]->info.rows > c->rows)
             return kalm__fail(err, KALM_BAD_ARGUMENT, "document %z has %u rows, this context takes %z (max_doc_tokens)", i,
                               docs[i]->info.rows, c->rows);

@@ -768,6 +768,10 @@ static void test_document_refusals(void)
     doc->info.fingerprint ^= 1;
     REFUSED(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &score, &err), KALM_MISMATCH, "document 0");
     doc->info.fingerprint ^= 1;
+    /* one of a model of another width whose file was forged to carry the same fingerprint */
+    doc->info.width += 64;
+    REFUSED(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &score, &err), KALM_MISMATCH, "rows of 256 numbers");
+    doc->info.width -= 64;
     kalm_doc_free(doc);
     free(bytes);
     kalm_context_free(ctx);
