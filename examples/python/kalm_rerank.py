@@ -262,7 +262,7 @@ def _listed(name, value):
 # ---- the engine: who may be inside the C library, and when -------------------------------------------------------------
 
 _POLL = 0.05           # seconds between two looks at what does not wake a waiting thread
-_GRACE = 0.05          # seconds that an interrupted call waits for the library to stop; then the helper thread is left to it
+_GRACE = 0.03          # seconds that an interrupted call waits for the library to stop; then the helper thread is left to it
 _LONG_TEXT = 1 << 16   # bytes: a shorter text is tokenized in less than 10 ms
 
 _engines = weakref.WeakSet()
