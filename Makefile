@@ -60,7 +60,7 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -79,6 +79,7 @@ help:
 	@echo 'make install       header, commands, manual pages, shared library, pkg-config and CMake files to PREFIX=$(PREFIX)'
 	@echo 'make dist          build/kalm_rerank-$(VERSION).tar.gz, and the data of the tests in another;  man: packaging/man from --help'
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
+	@echo 'make sqlite        $(B)/kalm.so, reranking inside SQLite: examples/sqlite/README.md'
 	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
@@ -187,6 +188,11 @@ $(B)/libkalm_rerank.so: kalm_rerank.h | $(B)/tmp
 # Only where the linker knows names of shared libraries; before 1.0 a minor version may change the interface.
 SHARED_LINK = $(if $(filter Linux FreeBSD,$(shell uname -s)),-Wl$(comma)-soname$(comma)$(SONAME))
 comma := ,
+# The extension for SQLite, see examples/sqlite.
+sqlite: $(B)/kalm.so
+$(B)/kalm.so: examples/sqlite/kalm_sqlite.c kalm_rerank.h | $(B)/tmp
+	@echo '  CC  kalm.so'
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC $(shell pkg-config --cflags sqlite3) -I. -o $@ $< $(LDFLAGS) $(LIBS)
 # The manual pages are kept, so that an install runs nothing: it may be for another machine.
 man: all
 	@sh packaging/man.sh $(B) $(filter-out first,$(TOOLS))
