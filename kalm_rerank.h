@@ -2448,8 +2448,8 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 /* ---- begin tokenizer/vocab.h ---- */
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
    We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
-   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
-   and no algorithm.
+   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
+   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm.
 
    THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
    tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
@@ -2535,13 +2535,19 @@ enum {                                 /* flags */
     KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
     KALM__TOK_KNOWN     = 32767,       /* in version 1                                                               */
     KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone           */
-    KALM__TOK_KNOWN2    = 65535        /* in version 2                                                               */
+    KALM__TOK_WHITE     = 1 << 16,     /* words are what any white space separates                                    */
+    KALM__TOK_COLLAPSE  = 1 << 17,     /* runs of spaces become one space                                            */
+    KALM__TOK_TRIM_LEFT = 1 << 18,     /* leading white space goes                                                   */
+    KALM__TOK_TRIM_RIGHT = 1 << 19,    /* trailing white space goes                                                  */
+    KALM__TOK_KNOWN2    = (1 << 20) - 1          /* in version 2                                                     */
 };
 
 enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
 
 enum {
-    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
+    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE,
+    KALM__KIND_LEFT = 8,               /* added to the others, in version 2 alone: the token takes the white space to its */
+    KALM__KIND_RIGHT = 16              /* left or right */
 };
 
 enum {                                 /* when an added token is found in a text */
@@ -2864,6 +2870,324 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
     o->after_unknown = 1;
 }
 
+/* ---- begin tokenizer/normal.h ---- */
+/* normal.h - normalisation: a text, or a stretch of one, into inner form (bpe.h says what that is). Ill-formed UTF-8, literal
+   U+2581, Unicode normal forms, rules of a charsmap, and what Hugging Face's Unigram tokenizers do with white space. What
+   SentencePiece does with a whole text is in text.h, because user-defined symbols take part in it. */
+#define KALM__NORMAL_H
+
+#if defined(KALM_UTF8PROC)
+#  include <utf8proc.h>
+#endif
+
+#define KALM__LOCAL_TEXT 1024
+#define KALM__GROWTH_STEPS 8           /* a byte that a rule puts in costs so many steps, so that no file makes a text more
+                                          than 64 times as long; NFKC makes one at most 11 times as long */
+
+/* A buffer that is on the stack while it is short. */
+typedef struct kalm__buffer {
+    const kalm_allocator *alloc;
+    unsigned char        *data;
+    size_t                size, room;
+    unsigned char         local[KALM__LOCAL_TEXT];
+} kalm__buffer;
+
+KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
+{
+    b->alloc = alloc;
+    b->data = b->local;
+    b->size = 0;
+    b->room = sizeof b->local;
+}
+KALM__FN void kalm__buffer_end(kalm__buffer *b)
+{
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+}
+/* Room for `more` bytes behind what is there. */
+KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
+{
+    size_t wanted = kalm__add(b->size, more);
+    unsigned char *bigger;
+    if (wanted <= b->room) return KALM_OK;
+    wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
+    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
+    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
+    memcpy(bigger, b->data, b->size);
+    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
+    b->data = bigger;
+    b->room = wanted;
+    return KALM_OK;
+}
+
+/* ---- UTF-8 ---- */
+
+/* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
+KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
+{
+    unsigned c = p[0], low = 0x80, high = 0xbf;
+    int need, i;
+    if (c < 0x80) return 1;
+    if (c < 0xc2 || c > 0xf4) return -1;
+    if (c < 0xe0) need = 2;
+    else if (c < 0xf0) {
+        need = 3;
+        if (c == 0xe0) low = 0xa0;
+        else if (c == 0xed) high = 0x9f;
+    } else {
+        need = 4;
+        if (c == 0xf0) low = 0x90;
+        else if (c == 0xf4) high = 0x8f;
+    }
+    for (i = 1; i < need; i++) {
+        if ((size_t)i >= n || p[i] < low || p[i] > high) return -i;
+        low = 0x80, high = 0xbf;
+    }
+    return need;
+}
+
+KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
+{
+    return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
+}
+
+/* Bytes behind what is there, every U+2581 as a space where the vocabulary escapes spaces. */
+KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *bytes, size_t n, int escape, kalm_error *err)
+{
+    kalm_result r = kalm__buffer_room(out, n, err);
+    size_t k;
+    if (r) return r;
+    if (!escape || !memchr(bytes, 0xe2, n)) {
+        memcpy(out->data + out->size, bytes, n);
+        out->size += n;
+        return KALM_OK;
+    }
+    for (k = 0; k < n;)
+        if (kalm__is_escaped_space(bytes + k, n - k)) {
+            out->data[out->size++] = ' ';
+            k += 3;
+        } else out->data[out->size++] = bytes[k++];
+    return KALM_OK;
+}
+
+/* ---- Hugging Face, BPE ---- */
+
+#if defined(KALM_UTF8PROC)
+/* text[0 .. n), well-formed, into a Unicode normal form. */
+KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
+                                       kalm_error *err)
+{
+    static const int forms[4] = {
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+    };
+    utf8proc_uint8_t *made = NULL;
+    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
+                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
+    kalm_result r;
+    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
+    r = kalm__buffer_room(out, (size_t)size, err);
+    if (r == KALM_OK) {
+        memcpy(out->data + out->size, made, (size_t)size);
+        out->size += (size_t)size;
+    }
+    free(made);                        /* utf8proc takes it from malloc */
+    return r;
+}
+#endif
+
+/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
+KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
+                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
+{
+    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
+    size_t i = 0;
+    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
+    if (r) return r;
+    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
+        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
+        out->data[out->size++] = ' ';
+    while (i < n) {
+        int k = kalm__utf8(text + i, n - i);
+        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
+        if (k < 0) {
+            out->data[out->size++] = 0xef;
+            out->data[out->size++] = 0xbf;
+            out->data[out->size++] = 0xbd;
+            i += (size_t)-k;
+        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
+            out->data[out->size++] = ' ';
+            i += 3;
+        } else
+            for (; k; k--) out->data[out->size++] = text[i++];
+    }
+#if defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL) {
+        kalm__buffer form;
+        kalm__buffer_begin(&form, out->alloc);
+        r = kalm__normal_form(t, out->data, out->size, &form, err);
+        out->size = 0;
+        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
+        if (r == KALM_OK) {
+            memcpy(out->data, form.data, form.size);
+            out->size = form.size;
+        }
+        kalm__buffer_end(&form);
+    }
+#endif
+    return r;
+}
+
+/* ---- rules ---- */
+
+/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
+   of the trie that were looked at. */
+KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
+{
+    const unsigned char *rules = t->part[KALM__SEC_RULES];
+    uint32_t at = 0, unit;
+    size_t i, found = 0;
+    if (!t->rule_units) return 0;
+    unit = kalm__u32(rules);
+    at ^= unit >> 10 << ((unit & 512u) >> 6);
+    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
+    for (i = 0; i < n; i++) {
+        at ^= text[i];
+        if (at >= t->rule_units) break;
+        unit = kalm__word(rules, at);
+        if ((unit & 0x800000ffu) != text[i]) break;
+        at ^= unit >> 10 << ((unit & 512u) >> 6);
+        if (unit & 256u) {
+            uint32_t value = at < t->rule_units ? kalm__word(rules, at) & 0x7fffffffu : KALM__TOK_NONE;
+            if (value < t->size[KALM__SEC_TEXTS]) {
+                *with = (const char *)t->part[KALM__SEC_TEXTS] + value;
+                found = i + 1;
+            }
+        }
+    }
+    *steps += i;
+    return found;
+}
+
+/* Text that a rule puts in, which begins at `with` in the texts: its bytes, or SIZE_MAX where it has no end. */
+KALM__FN size_t kalm__rule_bytes(const kalm__tokenizer *t, const char *with)
+{
+    size_t left = t->size[KALM__SEC_TEXTS] - (size_t)((const unsigned char *)(const void *)with - t->part[KALM__SEC_TEXTS]);
+    const void *end = memchr(with, 0, kalm__min(left, (size_t)KALM__RULE_MOST + 1));
+    return end ? (size_t)((const char *)end - with) : SIZE_MAX;
+}
+
+/* ---- Hugging Face, Unigram ---- */
+
+/* Bytes of the white space character (Unicode's property White_Space) at p; 0: none. n > 0. */
+KALM__FN unsigned kalm__white_bytes(const unsigned char *p, size_t n)
+{
+    unsigned c;
+    if (*p < 0x80) return *p == ' ' || (*p >= 9 && *p <= 13);
+    if (n >= 2 && *p == 0xc2) return p[1] == 0x85 || p[1] == 0xa0 ? 2 : 0;
+    if (n < 3 || *p < 0xe1 || *p > 0xe3) return 0;
+    c = (unsigned)(*p & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
+    return c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000
+         ? 3 : 0;
+}
+
+/* Does a mark that joins the character before it begin at p? Of two or three bytes, which is all that matters below. */
+KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
+{
+    static const unsigned short ranges[][2] = {
+        { 0x300, 0x36f }, { 0x483, 0x489 }, { 0x591, 0x5bd }, { 0x5bf, 0x5bf }, { 0x5c1, 0x5c2 }, { 0x5c4, 0x5c5 },
+        { 0x5c7, 0x5c7 }, { 0x610, 0x61a }, { 0x64b, 0x65f }, { 0x670, 0x670 }, { 0x6d6, 0x6dc }, { 0x6df, 0x6e4 }, { 0x6e7, 0x6e8 },
+        { 0x6ea, 0x6ed },
+        { 0x711, 0x711 }, { 0x730, 0x74a }, { 0x7a6, 0x7b0 }, { 0x7eb, 0x7f3 }, { 0x1ab0, 0x1aff }, { 0x1dc0, 0x1dff },
+        { 0x200c, 0x200d }, { 0x20d0, 0x20f0 }, { 0x302a, 0x302f }, { 0x3099, 0x309a }, { 0xfe00, 0xfe0f }, { 0xfe20, 0xfe2f }
+    };
+    unsigned c = *p, i;
+    int bytes = kalm__utf8(p, n);
+    if (bytes == 2) c = (c & 31) << 6 | (unsigned)(p[1] & 63);
+    else if (bytes == 3) c = (c & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
+    else return 0;
+    for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i][0] && c <= ranges[i][1]) return 1;
+    return 0;
+}
+
+/* The part of text[0 .. n) that Hugging Face's "Precompiled" normalizer replaces as a whole: how many bytes, and by what. It
+   looks at a grapheme of fewer than six bytes, and takes the shortest rule that begins there for all of it; else at one
+   character. Graphemes are a character and the marks behind it, and CR LF. */
+KALM__FN kalm_result kalm__precompiled_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t *took,
+                                          const unsigned char **with, size_t *size, size_t *steps, kalm_error *err)
+{
+    int k = kalm__utf8(text, n);
+    size_t whole, one, found = 0, tries;
+    const char *rule = NULL;
+    *with = text;
+    *took = *size = (size_t)(k < 0 ? -k : k);
+    if (k < 0) {
+        *with = (const unsigned char *)"\xef\xbf\xbd";
+        *size = 3;
+        return KALM_OK;
+    }
+    if (!t->rule_units) return KALM_OK;
+    one = whole = (size_t)k;
+    if (*text == '\r' && n > 1 && text[1] == '\n') whole = 2;
+    else while (whole < n && whole < 6 && kalm__joins_before(text + whole, n - whole)) whole += kalm__char_bytes(text + whole);
+    for (tries = 0; tries < 2 && !found; tries++) {
+        size_t most = tries ? one : whole, i;
+        if (most >= 6) continue;
+        for (i = 1; i <= most && !found; i++) found = kalm__rule_at(t, text, i, &rule, steps) == i ? most : 0;
+        if (whole == one) break;
+    }
+    if (!found) return KALM_OK;
+    *took = found;
+    *with = (const unsigned char *)(const void *)rule;
+    *size = kalm__rule_bytes(t, rule);
+    if (*size == SIZE_MAX) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
+    *steps += KALM__GROWTH_STEPS * *size;
+    return KALM_OK;
+}
+
+/* One stretch between added tokens into inner form, by the rules of Hugging Face's Unigram tokenizers: the charsmap, then
+   white space, then the prefix. Appended to out. */
+KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
+                                         kalm__buffer *out, kalm__meter *meter, kalm_error *err)
+{
+    int white = (t->flags & KALM__TOK_WHITE) != 0, collapse = (t->flags & KALM__TOK_COLLAPSE) != 0, space = 0;
+    int prefix = (t->flags & KALM__TOK_PREFIX) && (first || !(t->flags & KALM__TOK_FIRST));
+    int left = (t->flags & KALM__TOK_TRIM_LEFT) != 0;
+    size_t i = 0, begin = out->size, kept = out->size;       /* kept: where the last that is no white space ends */
+    kalm_result r;
+    while (i < n) {
+        const unsigned char *with;
+        size_t took, size, steps = 1, k, bytes;
+        r = kalm__precompiled_at(t, text + i, n - i, &took, &with, &size, &steps, err);
+        if (!r) r = kalm__meter_add(meter, steps, err);
+        if (!r) r = kalm__buffer_room(out, kalm__mul(size + 1, 2), err);
+        if (r) return r;
+        i += took;
+        for (k = 0; k < size; k += bytes) {
+            const unsigned char *p = with + k;
+            unsigned gap = kalm__white_bytes(p, size - k);
+            int escaped = kalm__is_escaped_space(p, size - k);
+            bytes = gap ? gap : kalm__min(kalm__char_bytes(p), size - k);
+            if (gap && white) {        /* separates words, whatever it is */
+                space = 1;
+                continue;
+            }
+            if (gap && left && kept == begin && out->size == begin) continue;
+            if (*p == ' ' && collapse && space) continue;
+            if ((out->size == begin ? prefix : white && space) && !escaped && *p != ' ') out->data[out->size++] = ' ';
+            space = *p == ' ';
+            if (escaped) out->data[out->size++] = ' ';
+            else {
+                memcpy(out->data + out->size, p, bytes);
+                out->size += bytes;
+            }
+            if (!gap) kept = out->size;
+        }
+    }
+    if (t->flags & KALM__TOK_TRIM_RIGHT) out->size = kept;
+    return KALM_OK;
+}
+
 /* ---- begin tokenizer/bpe.h ---- */
 /* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
    normalisation or ill-formed text: text.h hands it stretches in "inner form".
@@ -3153,7 +3477,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
-                if (size < 2 || id >= t->tokens) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if (size < 2 || id >= t->tokens)
+                    return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
                 if ((r = kalm__meter_add(&e->out->meter, size, e->out->err)) != KALM_OK) return r;
                 kalm__ids_put(e->out, id);
                 pos += size;
@@ -3326,7 +3651,8 @@ typedef struct kalm__unigram_place {
 } kalm__unigram_place;
 
 /* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
-KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum, uint32_t piece, int spm)
+KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum,
+                                      uint32_t piece, int spm)
 {
     int better;
     while (*furthest < end) {
@@ -3458,9 +3784,6 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
    irregular (bpe.h); a short text without such a stretch allocates nothing. */
 #define KALM__TEXT_H
 
-#if defined(KALM_UTF8PROC)
-#  include <utf8proc.h>
-#endif
 
 typedef struct kalm__piece {
     kalm_text text;
@@ -3473,76 +3796,7 @@ typedef struct kalm__zone {
     int    trusted;
 } kalm__zone;
 
-#define KALM__LOCAL_TEXT 1024
 #define KALM__LOCAL_ZONES 16
-#define KALM__GROWTH_STEPS 8           /* a byte that a rule puts in costs so many steps, so that no file makes a text more
-                                          than 64 times as long; NFKC makes one at most 11 times as long */
-
-/* A buffer that is on the stack while it is short. */
-typedef struct kalm__buffer {
-    const kalm_allocator *alloc;
-    unsigned char        *data;
-    size_t                size, room;
-    unsigned char         local[KALM__LOCAL_TEXT];
-} kalm__buffer;
-
-KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
-{
-    b->alloc = alloc;
-    b->data = b->local;
-    b->size = 0;
-    b->room = sizeof b->local;
-}
-KALM__FN void kalm__buffer_end(kalm__buffer *b)
-{
-    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-}
-/* Room for `more` bytes behind what is there. */
-KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
-{
-    size_t wanted = kalm__add(b->size, more);
-    unsigned char *bigger;
-    if (wanted <= b->room) return KALM_OK;
-    wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
-    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
-    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
-    memcpy(bigger, b->data, b->size);
-    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-    b->data = bigger;
-    b->room = wanted;
-    return KALM_OK;
-}
-
-/* ---- UTF-8 ---- */
-
-/* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
-KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
-{
-    unsigned c = p[0], low = 0x80, high = 0xbf;
-    int need, i;
-    if (c < 0x80) return 1;
-    if (c < 0xc2 || c > 0xf4) return -1;
-    if (c < 0xe0) need = 2;
-    else if (c < 0xf0) {
-        need = 3;
-        if (c == 0xe0) low = 0xa0;
-        else if (c == 0xed) high = 0x9f;
-    } else {
-        need = 4;
-        if (c == 0xf0) low = 0x90;
-        else if (c == 0xf4) high = 0x8f;
-    }
-    for (i = 1; i < need; i++) {
-        if ((size_t)i >= n || p[i] < low || p[i] > high) return -i;
-        low = 0x80, high = 0xbf;
-    }
-    return need;
-}
-
-KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
-{
-    return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
-}
 
 /* ---- added tokens ---- */
 
@@ -3574,101 +3828,6 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
 }
 
 /* ---- normalisation ---- */
-
-#if defined(KALM_UTF8PROC)
-/* text[0 .. n), well-formed, into a Unicode normal form. */
-KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
-                                       kalm_error *err)
-{
-    static const int forms[4] = {
-        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
-    };
-    utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
-                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
-    kalm_result r;
-    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
-    r = kalm__buffer_room(out, (size_t)size, err);
-    if (r == KALM_OK) {
-        memcpy(out->data + out->size, made, (size_t)size);
-        out->size += (size_t)size;
-    }
-    free(made);                        /* utf8proc takes it from malloc */
-    return r;
-}
-#endif
-
-/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
-KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
-{
-    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
-    size_t i = 0;
-    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
-    if (r) return r;
-    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
-        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
-        out->data[out->size++] = ' ';
-    while (i < n) {
-        int k = kalm__utf8(text + i, n - i);
-        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
-        if (k < 0) {
-            out->data[out->size++] = 0xef;
-            out->data[out->size++] = 0xbf;
-            out->data[out->size++] = 0xbd;
-            i += (size_t)-k;
-        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
-            out->data[out->size++] = ' ';
-            i += 3;
-        } else
-            for (; k; k--) out->data[out->size++] = text[i++];
-    }
-#if defined(KALM_UTF8PROC)
-    if (t->flags & KALM__TOK_NORMAL) {
-        kalm__buffer form;
-        kalm__buffer_begin(&form, out->alloc);
-        r = kalm__normal_form(t, out->data, out->size, &form, err);
-        out->size = 0;
-        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
-        if (r == KALM_OK) {
-            memcpy(out->data, form.data, form.size);
-            out->size = form.size;
-        }
-        kalm__buffer_end(&form);
-    }
-#endif
-    return r;
-}
-
-/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
-   of the trie that were looked at. */
-KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
-{
-    const unsigned char *rules = t->part[KALM__SEC_RULES];
-    uint32_t at = 0, unit;
-    size_t i, found = 0;
-    if (!t->rule_units) return 0;
-    unit = kalm__u32(rules);
-    at ^= unit >> 10 << ((unit & 512u) >> 6);
-    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
-    for (i = 0; i < n; i++) {
-        at ^= text[i];
-        if (at >= t->rule_units) break;
-        unit = kalm__word(rules, at);
-        if ((unit & 0x800000ffu) != text[i]) break;
-        at ^= unit >> 10 << ((unit & 512u) >> 6);
-        if (unit & 256u) {
-            uint32_t value = at < t->rule_units ? kalm__word(rules, at) & 0x7fffffffu : KALM__TOK_NONE;
-            if (value < t->size[KALM__SEC_TEXTS]) {
-                *with = (const char *)t->part[KALM__SEC_TEXTS] + value;
-                found = i + 1;
-            }
-        }
-    }
-    *steps += i;
-    return found;
-}
 
 /* How many bytes at text[0 .. n) SentencePiece's rules leave as they are: ASCII with single spaces in it, where neither a
    rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
@@ -3705,11 +3864,10 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
     if (part->take) return KALM_OK;
     part->take = kalm__rule_at(t, text + i, n - i, &with, steps);
     if (part->take) {
-        size_t left = t->size[KALM__SEC_TEXTS] - (size_t)((const unsigned char *)with - t->part[KALM__SEC_TEXTS]);
-        const void *end = memchr(with, 0, kalm__min(left, (size_t)KALM__RULE_MOST + 1));
-        if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
-        part->with = (const unsigned char *)with;
-        part->size = (size_t)((const char *)end - with);
+        part->with = (const unsigned char *)(const void *)with;
+        part->size = kalm__rule_bytes(t, with);
+        if (part->size == SIZE_MAX)
+            return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
         *steps += KALM__GROWTH_STEPS * part->size;
         return KALM_OK;
     }
@@ -3719,25 +3877,6 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
         part->with = (const unsigned char *)"\xef\xbf\xbd";
         part->size = 3;
     }
-    return KALM_OK;
-}
-
-/* Bytes behind what is there, every U+2581 as a space where the vocabulary escapes spaces. */
-KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *bytes, size_t n, int escape, kalm_error *err)
-{
-    kalm_result r = kalm__buffer_room(out, n, err);
-    size_t k;
-    if (r) return r;
-    if (!escape || !memchr(bytes, 0xe2, n)) {
-        memcpy(out->data + out->size, bytes, n);
-        out->size += n;
-        return KALM_OK;
-    }
-    for (k = 0; k < n;)
-        if (kalm__is_escaped_space(bytes + k, n - k)) {
-            out->data[out->size++] = ' ';
-            k += 3;
-        } else out->data[out->size++] = bytes[k++];
     return KALM_OK;
 }
 
@@ -3824,10 +3963,29 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char
     if (!n) return KALM_OK;
     if (plain) return kalm__cut_stretch(c, text, n);
     kalm__buffer_begin(&inner, c->out.alloc);
-    r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+    r = c->out.t->model == KALM__MODEL_BPE ? kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err)
+                                           : kalm__stretch_rules(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
     if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
+}
+
+/* Added token `id` stands at text[pos], *size bytes; what is before it since `start` ends at *end. Some tokens of Hugging
+   Face's take the white space to their left or right as well. */
+KALM__FN void kalm__added_spaces(const kalm__tokenizer *t, uint32_t id, const unsigned char *text, size_t start, size_t *end,
+                                 size_t pos, size_t n, size_t *size)
+{
+    unsigned kind = t->part[KALM__SEC_KINDS][id], bytes;
+    if (kind & KALM__KIND_LEFT)
+        while (*end > start) {
+            size_t back = *end - 1;
+            while (back > start && *end - back < 3 && (text[back] & 0xc0) == 0x80) back--;
+            bytes = kalm__white_bytes(text + back, *end - back);
+            if (bytes != *end - back) break;
+            *end = back;
+        }
+    if (kind & KALM__KIND_RIGHT)
+        while (pos + *size < n && (bytes = kalm__white_bytes(text + pos + *size, n - pos - *size)) != 0) *size += bytes;
 }
 
 /* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
@@ -3836,7 +3994,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
     const kalm__tokenizer *t = c->out.t;
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
-    int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
+    int changes = !normalized && ((t->flags & KALM__TOK_PREFIX) || t->model != KALM__MODEL_BPE), plain = !changes;
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
@@ -3849,7 +4007,9 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
             if ((r = kalm__meter_add(&c->out.meter, steps, c->out.err)) != KALM_OK) return r;
             steps = 0;
             if (size) {
-                r = kalm__tokenize_stretch(c, text + start, pos - start, plain, start == 0);
+                size_t end = pos;
+                if (c->out.t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
+                r = kalm__tokenize_stretch(c, text + start, end - start, plain, start == 0);
                 if (r) return r;
                 if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);
                 kalm__ids_put(&c->out, id);

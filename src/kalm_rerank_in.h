@@ -39,6 +39,7 @@
 /* Text to tokens and back. */
 #include "../tokenizer/vocab.h"
 #include "../tokenizer/ids.h"
+#include "../tokenizer/normal.h"
 #include "../tokenizer/bpe.h"
 #include "../tokenizer/unigram.h"
 #include "../tokenizer/text.h"

@@ -15,7 +15,7 @@ BEGIN {
                   "platform format blocks recognise;" \
                   "threads mapping cores cpu kernels tokenizer/vocab;" \
                   "embedding ops tokenizer/ids;" \
-                  "tokenizer/bpe tokenizer/unigram;" \
+                  "tokenizer/bpe tokenizer/unigram tokenizer/normal;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
                   "kernels_tiles;" \

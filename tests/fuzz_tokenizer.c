@@ -100,6 +100,15 @@ static const char toy_json[] =
     "\"a\": 2, \"<b>\": 3, \"<eot>\": 4, \"b\": 5, \"ab\": 6, \"\xe2\x96\x81\xe2\x96\x81\": 7, \"\\u0061ba\": 8, \"<0x41>\": 9, \"\xc3\xa9\": 10}, "
     "\"merges\": [[\"\xe2\x96\x81\", \"\xe2\x96\x81\"], \"ab a\", [\"a\", \"b\"]]}}";
 
+static const char unigram_json[] =
+    "{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true}, {\"id\": 7, \"content\": \"<mask>\", \"lstrip\": true, \"rstrip\": "
+    "true}], \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\", \"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": "
+    "{\"Regex\": \" {2,}\"}, \"content\": \" \"}]}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": "
+    "\"always\"}, \"decoder\": {\"type\": \"Metaspace\"}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81\", "
+    "-3], [\"a\", -2.5], [\"b\", -2.5], [\"\xe2\x96\x81" "a\", -4], [\"ab\", -3e0], [\"the\", -1]]}}";
+
+enum { SOURCES = 7 };
+
 static char random_text[4096];
 static size_t make_text(uint64_t *state)
 {
@@ -133,16 +142,22 @@ int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 3000, round, blobs = 0, files = 0;
     uint64_t state = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
-    unsigned char *source[3], *blob[3];
-    size_t size[3], blob_size[3], i, base;
+    static const char *const paths[SOURCES] = {
+        NULL, "examples/tiny/tokenizer.model", "examples/tiny/tokenizer.json", NULL, "tests/spm/unigram_rules.model",
+        "tests/spm/word_plain.model", "tests/spm/unigram_plain.model"
+    };
+    unsigned char *source[SOURCES], *blob[SOURCES];
+    size_t size[SOURCES], blob_size[SOURCES], i, base;
     kalm_allocator a;
     kalm_error err;
     a.alloc = small_alloc, a.release = small_release, a.user = NULL;
     source[0] = (unsigned char *)malloc(sizeof toy_json);
     memcpy(source[0], toy_json, size[0] = sizeof toy_json - 1);
-    source[1] = test_read_file("examples/tiny/tokenizer.model", &size[1]);
-    source[2] = test_read_file("examples/tiny/tokenizer.json", &size[2]);
-    for (i = 0; i < 3; i++) {
+    source[3] = (unsigned char *)malloc(sizeof unigram_json);
+    memcpy(source[3], unigram_json, size[3] = sizeof unigram_json - 1);
+    for (i = 0; i < SOURCES; i++)
+        if (paths[i]) source[i] = test_read_file(paths[i], &size[i]);
+    for (i = 0; i < SOURCES; i++) {
         if (!CHECK(source[i] != NULL)) return test_end();
         if (!CHECKF(!kalm__import_tokenizer("fuzz", source[i], size[i], &a, &blob[i], &blob_size[i], &err), "%s", err.text)) return test_end();
     }
@@ -155,7 +170,7 @@ int main(int argc, char **argv)
         memcpy(text, random_text, n);
         text[n] = 0;
         /* a blob: its header, or anything in it; all of a small one, its borders too */
-        which = round % 4 == 3 ? which : (size_t)(test_random(&state) % 3);
+        which = round % 4 == 3 ? which : (size_t)(test_random(&state) % SOURCES);
         cut = test_random(&state) % 8 ? blob_size[which] : (size_t)(test_random(&state) % blob_size[which]);
         copy = (unsigned char *)malloc(cut + 1);
         memcpy(copy, blob[which], cut);
@@ -164,21 +179,23 @@ int main(int argc, char **argv)
         if (cut > 384 && test_random(&state) % 8) {        /* past the door: a header that is right */
             memcpy(copy, blob[which], 384);
             kalm__put_u32(copy + 24, kalm__u32(blob[which] + 24) ^ (uint32_t)(test_random(&state) % 2048));
+            if (copy[7] == '2' && test_random(&state) % 4 == 0)
+                kalm__put_u32(copy + 24, kalm__u32(copy + 24) ^ (uint32_t)(test_random(&state) % 32) << 15);
         }
         blobs += (unsigned long)use_blob(copy, cut, text, n);
         free(copy);
         /* a file */
-        which = round % 16 == 0 ? 2 : round % 16 == 8 ? 1 : 0;
+        which = round % 16 == 0 ? 2 : round % 16 == 8 ? 1 : round % 3 ? 0 : 3 + (size_t)(test_random(&state) % (SOURCES - 3));
         cut = test_random(&state) % 8 ? size[which] : (size_t)(test_random(&state) % size[which]);
         copy = (unsigned char *)malloc(cut + 1);
         memcpy(copy, source[which], cut);
-        mutate(copy, cut, which ? 8 : 2, &state);
+        mutate(copy, cut, which && which != 3 ? 8 : 2, &state);
         files += (unsigned long)use_file((const char *)copy, cut, text, n);
         free(copy);
         free(text);
     }
     live = base;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < SOURCES; i++) {
         kalm__release(&a, blob[i], blob_size[i]);
         free(source[i]);
     }

@@ -670,8 +670,8 @@ static void test_refusals(void)
     refuses("", "no pieces");
     refuses("hello", "no tokenizer");
     refuses("{}", "no \"model\"");
-    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}", "t:1:21: the model is not BPE");
-    refuses("{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", "not BPE");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}", "is empty");
+    refuses("{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", "neither BPE nor Unigram");
     refuses("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "neither all byte tokens nor");
     refuses("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 0}, \"merges\": []}}", "two tokens have this id");
     refuses("{\"model\": {\"vocab\": {\"a\": 0, \"a\": 1}, \"merges\": []}}", "there twice");

@@ -288,7 +288,8 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
-                if (size < 2 || id >= t->tokens) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
+                if (size < 2 || id >= t->tokens)
+                    return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's runs are damaged");
                 if ((r = kalm__meter_add(&e->out->meter, size, e->out->err)) != KALM_OK) return r;
                 kalm__ids_put(e->out, id);
                 pos += size;

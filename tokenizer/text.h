@@ -18,11 +18,9 @@
 #ifndef KALM__TEXT_H
 #define KALM__TEXT_H
 
+#include "normal.h"
 #include "bpe.h"
 #include "unigram.h"
-#if defined(KALM_UTF8PROC)
-#  include <utf8proc.h>
-#endif
 
 typedef struct kalm__piece {
     kalm_text text;
@@ -35,76 +33,7 @@ typedef struct kalm__zone {
     int    trusted;
 } kalm__zone;
 
-#define KALM__LOCAL_TEXT 1024
 #define KALM__LOCAL_ZONES 16
-#define KALM__GROWTH_STEPS 8           /* a byte that a rule puts in costs so many steps, so that no file makes a text more
-                                          than 64 times as long; NFKC makes one at most 11 times as long */
-
-/* A buffer that is on the stack while it is short. */
-typedef struct kalm__buffer {
-    const kalm_allocator *alloc;
-    unsigned char        *data;
-    size_t                size, room;
-    unsigned char         local[KALM__LOCAL_TEXT];
-} kalm__buffer;
-
-KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
-{
-    b->alloc = alloc;
-    b->data = b->local;
-    b->size = 0;
-    b->room = sizeof b->local;
-}
-KALM__FN void kalm__buffer_end(kalm__buffer *b)
-{
-    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-}
-/* Room for `more` bytes behind what is there. */
-KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
-{
-    size_t wanted = kalm__add(b->size, more);
-    unsigned char *bigger;
-    if (wanted <= b->room) return KALM_OK;
-    wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
-    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
-    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
-    memcpy(bigger, b->data, b->size);
-    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-    b->data = bigger;
-    b->room = wanted;
-    return KALM_OK;
-}
-
-/* ---- UTF-8 --------------------------------------------------------------------------------------------------- */
-
-/* Length of the character at p, 1 .. 4, or minus the length of the maximal ill-formed part. n > 0. */
-KALM__INLINE int kalm__utf8(const unsigned char *p, size_t n)
-{
-    unsigned c = p[0], low = 0x80, high = 0xbf;
-    int need, i;
-    if (c < 0x80) return 1;
-    if (c < 0xc2 || c > 0xf4) return -1;
-    if (c < 0xe0) need = 2;
-    else if (c < 0xf0) {
-        need = 3;
-        if (c == 0xe0) low = 0xa0;
-        else if (c == 0xed) high = 0x9f;
-    } else {
-        need = 4;
-        if (c == 0xf0) low = 0x90;
-        else if (c == 0xf4) high = 0x8f;
-    }
-    for (i = 1; i < need; i++) {
-        if ((size_t)i >= n || p[i] < low || p[i] > high) return -i;
-        low = 0x80, high = 0xbf;
-    }
-    return need;
-}
-
-KALM__INLINE int kalm__is_escaped_space(const unsigned char *p, size_t n)
-{
-    return n >= 3 && p[0] == 0xe2 && p[1] == 0x96 && p[2] == 0x81;
-}
 
 /* ---- added tokens -------------------------------------------------------------------------------------------- */
 
@@ -136,101 +65,6 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
 }
 
 /* ---- normalisation -------------------------------------------------------------------------------------------- */
-
-#if defined(KALM_UTF8PROC)
-/* text[0 .. n), well-formed, into a Unicode normal form. */
-KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
-                                       kalm_error *err)
-{
-    static const int forms[4] = {
-        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
-    };
-    utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
-                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
-    kalm_result r;
-    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
-    r = kalm__buffer_room(out, (size_t)size, err);
-    if (r == KALM_OK) {
-        memcpy(out->data + out->size, made, (size_t)size);
-        out->size += (size_t)size;
-    }
-    free(made);                        /* utf8proc takes it from malloc */
-    return r;
-}
-#endif
-
-/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
-KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
-{
-    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
-    size_t i = 0;
-    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
-    if (r) return r;
-    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
-        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
-        out->data[out->size++] = ' ';
-    while (i < n) {
-        int k = kalm__utf8(text + i, n - i);
-        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
-        if (k < 0) {
-            out->data[out->size++] = 0xef;
-            out->data[out->size++] = 0xbf;
-            out->data[out->size++] = 0xbd;
-            i += (size_t)-k;
-        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
-            out->data[out->size++] = ' ';
-            i += 3;
-        } else
-            for (; k; k--) out->data[out->size++] = text[i++];
-    }
-#if defined(KALM_UTF8PROC)
-    if (t->flags & KALM__TOK_NORMAL) {
-        kalm__buffer form;
-        kalm__buffer_begin(&form, out->alloc);
-        r = kalm__normal_form(t, out->data, out->size, &form, err);
-        out->size = 0;
-        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
-        if (r == KALM_OK) {
-            memcpy(out->data, form.data, form.size);
-            out->size = form.size;
-        }
-        kalm__buffer_end(&form);
-    }
-#endif
-    return r;
-}
-
-/* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
-   of the trie that were looked at. */
-KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
-{
-    const unsigned char *rules = t->part[KALM__SEC_RULES];
-    uint32_t at = 0, unit;
-    size_t i, found = 0;
-    if (!t->rule_units) return 0;
-    unit = kalm__u32(rules);
-    at ^= unit >> 10 << ((unit & 512u) >> 6);
-    if (n > KALM__WALK_MOST) n = KALM__WALK_MOST;
-    for (i = 0; i < n; i++) {
-        at ^= text[i];
-        if (at >= t->rule_units) break;
-        unit = kalm__word(rules, at);
-        if ((unit & 0x800000ffu) != text[i]) break;
-        at ^= unit >> 10 << ((unit & 512u) >> 6);
-        if (unit & 256u) {
-            uint32_t value = at < t->rule_units ? kalm__word(rules, at) & 0x7fffffffu : KALM__TOK_NONE;
-            if (value < t->size[KALM__SEC_TEXTS]) {
-                *with = (const char *)t->part[KALM__SEC_TEXTS] + value;
-                found = i + 1;
-            }
-        }
-    }
-    *steps += i;
-    return found;
-}
 
 /* How many bytes at text[0 .. n) SentencePiece's rules leave as they are: ASCII with single spaces in it, where neither a
    rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
@@ -267,11 +101,10 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
     if (part->take) return KALM_OK;
     part->take = kalm__rule_at(t, text + i, n - i, &with, steps);
     if (part->take) {
-        size_t left = t->size[KALM__SEC_TEXTS] - (size_t)((const unsigned char *)with - t->part[KALM__SEC_TEXTS]);
-        const void *end = memchr(with, 0, kalm__min(left, (size_t)KALM__RULE_MOST + 1));
-        if (!end) return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
-        part->with = (const unsigned char *)with;
-        part->size = (size_t)((const char *)end - with);
+        part->with = (const unsigned char *)(const void *)with;
+        part->size = kalm__rule_bytes(t, with);
+        if (part->size == SIZE_MAX)
+            return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's rules are damaged: one has no end");
         *steps += KALM__GROWTH_STEPS * part->size;
         return KALM_OK;
     }
@@ -281,25 +114,6 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
         part->with = (const unsigned char *)"\xef\xbf\xbd";
         part->size = 3;
     }
-    return KALM_OK;
-}
-
-/* Bytes behind what is there, every U+2581 as a space where the vocabulary escapes spaces. */
-KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *bytes, size_t n, int escape, kalm_error *err)
-{
-    kalm_result r = kalm__buffer_room(out, n, err);
-    size_t k;
-    if (r) return r;
-    if (!escape || !memchr(bytes, 0xe2, n)) {
-        memcpy(out->data + out->size, bytes, n);
-        out->size += n;
-        return KALM_OK;
-    }
-    for (k = 0; k < n;)
-        if (kalm__is_escaped_space(bytes + k, n - k)) {
-            out->data[out->size++] = ' ';
-            k += 3;
-        } else out->data[out->size++] = bytes[k++];
     return KALM_OK;
 }
 
@@ -386,10 +200,29 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char
     if (!n) return KALM_OK;
     if (plain) return kalm__cut_stretch(c, text, n);
     kalm__buffer_begin(&inner, c->out.alloc);
-    r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+    r = c->out.t->model == KALM__MODEL_BPE ? kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err)
+                                           : kalm__stretch_rules(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
     if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;
+}
+
+/* Added token `id` stands at text[pos], *size bytes; what is before it since `start` ends at *end. Some tokens of Hugging
+   Face's take the white space to their left or right as well. */
+KALM__FN void kalm__added_spaces(const kalm__tokenizer *t, uint32_t id, const unsigned char *text, size_t start, size_t *end,
+                                 size_t pos, size_t n, size_t *size)
+{
+    unsigned kind = t->part[KALM__SEC_KINDS][id], bytes;
+    if (kind & KALM__KIND_LEFT)
+        while (*end > start) {
+            size_t back = *end - 1;
+            while (back > start && *end - back < 3 && (text[back] & 0xc0) == 0x80) back--;
+            bytes = kalm__white_bytes(text + back, *end - back);
+            if (bytes != *end - back) break;
+            *end = back;
+        }
+    if (kind & KALM__KIND_RIGHT)
+        while (pos + *size < n && (bytes = kalm__white_bytes(text + pos + *size, n - pos - *size)) != 0) *size += bytes;
 }
 
 /* text[0 .. n) in its zones; by SentencePiece's rules it is normalised already. */
@@ -398,7 +231,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
     const kalm__tokenizer *t = c->out.t;
     const unsigned char *begins = t->part[KALM__SEC_FIRST];
     int escape = (t->flags & KALM__TOK_ESCAPE) != 0, normalized = (t->flags & KALM__TOK_SPM) != 0;
-    int changes = !normalized && (t->flags & KALM__TOK_PREFIX), plain = !changes;
+    int changes = !normalized && ((t->flags & KALM__TOK_PREFIX) || t->model != KALM__MODEL_BPE), plain = !changes;
     size_t pos = 0, start = 0, steps = 0;
     kalm_result r;
     while (pos < n) {
@@ -411,7 +244,9 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
             if ((r = kalm__meter_add(&c->out.meter, steps, c->out.err)) != KALM_OK) return r;
             steps = 0;
             if (size) {
-                r = kalm__tokenize_stretch(c, text + start, pos - start, plain, start == 0);
+                size_t end = pos;
+                if (c->out.t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
+                r = kalm__tokenize_stretch(c, text + start, end - start, plain, start == 0);
                 if (r) return r;
                 if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);
                 kalm__ids_put(&c->out, id);

@@ -289,8 +289,8 @@ static void info(const state *s, size_t size)
     static const char *const forms[4] = { "NFC", "NFKC", "NFD", "NFKD" };
     static const char *const models[KALM__MODELS] = { "BPE", "unigram", "word" };
     const kalm__tokenizer *t = &s->t;
-    uint32_t i, kinds[6] = { 0, 0, 0, 0, 0, 0 };
-    for (i = 0; i < t->tokens; i++) kinds[t->part[KALM__SEC_KINDS][i] % 6]++;
+    uint32_t i, kinds[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
+    for (i = 0; i < t->tokens; i++) kinds[t->part[KALM__SEC_KINDS][i] & 7]++;
     printf("rules          %s\n", t->flags & KALM__TOK_SPM ? "SentencePiece" : "Hugging Face");
     printf("model          %s\n", models[t->model]);
     printf("ids            %lu, %lu of them without a token\n", (unsigned long)t->tokens, (unsigned long)kinds[KALM__KIND_NONE]);

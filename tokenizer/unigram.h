@@ -112,7 +112,8 @@ typedef struct kalm__unigram_place {
 } kalm__unigram_place;
 
 /* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
-KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum, uint32_t piece, int spm)
+KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum,
+                                      uint32_t piece, int spm)
 {
     int better;
     while (*furthest < end) {

@@ -1,7 +1,7 @@
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
    We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
-   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h, unigram.h, text.h and decode.h read them. This part knows the tables
-   and no algorithm.
+   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
+   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm.
 
    THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
    tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
@@ -89,13 +89,19 @@ enum {                                 /* flags */
     KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
     KALM__TOK_KNOWN     = 32767,       /* in version 1                                                               */
     KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone           */
-    KALM__TOK_KNOWN2    = 65535        /* in version 2                                                               */
+    KALM__TOK_WHITE     = 1 << 16,     /* words are what any white space separates                                    */
+    KALM__TOK_COLLAPSE  = 1 << 17,     /* runs of spaces become one space                                            */
+    KALM__TOK_TRIM_LEFT = 1 << 18,     /* leading white space goes                                                   */
+    KALM__TOK_TRIM_RIGHT = 1 << 19,    /* trailing white space goes                                                  */
+    KALM__TOK_KNOWN2    = (1 << 20) - 1          /* in version 2                                                     */
 };
 
 enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
 
 enum {
-    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE
+    KALM__KIND_TEXT, KALM__KIND_BYTE, KALM__KIND_CONTROL, KALM__KIND_UNKNOWN, KALM__KIND_UNUSED, KALM__KIND_NONE,
+    KALM__KIND_LEFT = 8,               /* added to the others, in version 2 alone: the token takes the white space to its */
+    KALM__KIND_RIGHT = 16              /* left or right */
 };
 
 enum {                                 /* when an added token is found in a text */
