@@ -18,6 +18,7 @@ typedef struct ev_data {
     kalm_text     *doc_text;           /* [docs.count] data NULL: not picked out */
     ev_qrels       qrels;
     ev_run         run;                /* the first stage: candidates, best first */
+    int            own_out;            /* candidates with the id of their query are left out */
     char           first_stage[160];   /* what it is, for people */
     ev_notes       notes;
     ev_pool        texts;
@@ -26,6 +27,7 @@ typedef struct ev_data {
 
 typedef struct ev_limits {             /* 0: all */
     uint32_t queries, depth;
+    int      same_ids;                 /* leave out candidates whose id is that of the query */
     uint32_t shard, shards;            /* every shards-th query from number `shard` (from 1) on */
 } ev_limits;
 
@@ -239,14 +241,34 @@ EV__FN void ev_pick_texts(ev_data *d)
                    judged);
 }
 
+/* In ArguAna and Quora the queries are documents of the corpus, under the same ids, and BEIR's and MTEB's code leaves each
+   query's own document out of its results. */
+EV__FN int ev__leaves_own_out(const ev_source *s)
+{
+    return s->layout == EV_BEIR && (strcmp(s->name, "arguana") == 0 || strcmp(s->name, "quora") == 0);
+}
+
 /* Everything up to the candidates: judgements, queries. The first stage comes next (eval_first.h). */
 EV__FN void ev_load_queries(ev_data *d, const ev_source *s, const ev_limits *l)
 {
     memset(d, 0, sizeof *d);
     d->source = *s;
+    d->own_out = l->same_ids || ev__leaves_own_out(s);
     ev_read_qrels(&d->qrels, &d->queries, &d->docs, s->qrels, &d->notes);
     ev_qrels_finish(&d->qrels, d->queries.count, s->qrels, &d->notes);
     ev__choose_queries(d, l);
+}
+
+EV__FN void ev__leave_own_out(ev_data *d, const char *path)
+{
+    size_t i, n = 0;
+    for (i = 0; i < d->run.count; i++) {
+        kalm_text q = d->queries.id[d->run.at[i].query], doc = d->docs.id[d->run.at[i].doc];
+        if (ev_compare_ids(q.data, q.size, doc.data, doc.size) == 0)
+            ev_notice(&d->notes, path, d->run.at[i].line, "the candidate has the id of its query; it is left out, as in BEIR's code");
+        else d->run.at[n++] = d->run.at[i];
+    }
+    d->run.count = n;
 }
 
 /* Drops the candidates of queries that are not ranked: how many others have none is noted. */
@@ -260,6 +282,7 @@ EV__FN void ev_finish_run(ev_data *d, size_t depth, const char *path)
     for (i = 0; i < d->run.count; i++)
         if (used[d->run.at[i].query]) d->run.at[n++] = d->run.at[i];
     d->run.count = n;
+    if (d->own_out) ev__leave_own_out(d, path);
     ev_run_finish(&d->run, d->queries.count, &d->docs, depth, path, &d->notes);
     for (i = 0; i < d->uses; i++) without += d->run.first[d->use[i]] == d->run.first[d->use[i] + 1];
     ev_notice_many(&d->notes, path, 0, "a judged query has no candidates; it takes no part, as in trec_eval", without);

@@ -363,7 +363,7 @@ EV__FN void ev_first_stage(ev_data *d, ev_first kind, const ev_bm25_settings *bm
         sprintf(d->first_stage, "BM25 (k1 %g, b %g) of the candidates that come with the data", bm25->k1, bm25->b);
     } else {
         path = d->source.corpus[0];
-        ev_bm25(d, bm25, depth ? depth : 100, 0);
+        ev_bm25(d, bm25, (depth ? depth : 100) + (d->own_out ? 1 : 0), 0);
         sprintf(d->first_stage, "BM25 (k1 %g, b %g) of the corpus", bm25->k1, bm25->b);
     }
     ev_finish_run(d, depth, path);

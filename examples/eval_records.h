@@ -259,6 +259,12 @@ EV__FN kalm_text ev__one_line(kalm_text t)
     return t;
 }
 
+/* Does a topic begin at p? "<topics>", which is around all of them, is none. */
+EV__FN int ev__topic_at(const char *p, const char *end)
+{
+    return end - p >= 7 && memcmp(p, "<top", 4) == 0 && memcmp(p, "<topics", 7) != 0;
+}
+
 /* <top> <num> Number: 301 <title> words </top>, or <topic number="1"> <query> or <title> words </topic>; the title is the
    query. */
 EV__FN void ev_read_topics(const char *path, ev_notes *notes, ev_query_call *call, void *user)
@@ -270,11 +276,12 @@ EV__FN void ev_read_topics(const char *path, ev_notes *notes, ev_query_call *cal
         kalm_text id = { NULL, 0 }, text;
         at = (const char *)memchr(at, '<', (size_t)(end - at));
         if (!at) break;
-        if (memcmp(at, "<top", 4) != 0) {
+        if (!ev__topic_at(at, end)) {
             at++;
             continue;
         }
-        for (stop = at + 4; stop < end && (end - stop < 5 || memcmp(stop, "</top", 5) != 0); stop++) {}
+        for (stop = at + 4; stop < end; stop++)            /* up to its end, or where the next one begins */
+            if (*stop == '<' && ((end - stop >= 5 && memcmp(stop, "</top", 5) == 0) || ev__topic_at(stop, end))) break;
         text = ev__between(at, stop, " number=\"");
         if (text.data && text.data - at < 40) {
             id = text;

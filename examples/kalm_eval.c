@@ -120,6 +120,8 @@ static const cmd_option table[] = {
     CMD_TEXT("--topics", "FILE", options, where.queries, "the queries: JSON Lines, tab-separated or TREC topics"),
     CMD_TEXT("--qrels", "FILE", options, where.qrels, "the judgements"),
     CMD_NUMBER("--queries", "N", options, limits.queries, 1, UINT32_MAX, "the first N judged queries alone"),
+    CMD_FLAG("--no-same-id", options, limits.same_ids, "leave out candidates whose id is that of the query, as BEIR's code does (always "
+             "so for arguana and quora)"),
     CMD_HEADING("The first stage"),
     CMD_CHOICE("--first", "auto|run|candidates|bm25", options, first,
                "what is reranked: a run, the candidates that come with the data, or the best of BM25 (default: the first of "

@@ -119,6 +119,18 @@ rank trec --run run.json
 says "TREC layout"
 figures trec.figures
 same right trec.figures
+# topics as XML has them, and without an end
+printf '<topics task="x">\n<topic number="7">\n<query>play chess against the computer</query>\n</topic>\n<topic number="8"> <title>look at photos\n' > trec/topics.txt
+rank trec --run run.json
+figures trec.figures
+same right trec.figures
+# the query's own document
+mkdir -p own/arguana/qrels && corpus > own/arguana/corpus.jsonl && run_lines | sed 's/^7/1/; s/^8/2/' > own/arguana/bm25.run
+queries | sed 's/"7"/"1"/; s/"8"/"2"/' > own/arguana/queries.jsonl
+printf '1\t5\t1\n2\t3\t1\n' > own/arguana/qrels/test.tsv
+rank own/arguana
+says "id of its query"
+says "2 queries with 8 candidates"
 mkdir -p Dialogue/Set/one Dialogue/Set/two
 corpus | sed 's/"_id"/"_id": "wrong", "id"/' > Dialogue/Set/corpus.jsonl
 printf '{"id": "a_7_x", "text": "play chess against the computer"}\n' > Dialogue/Set/one/queries.jsonl
