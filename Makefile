@@ -200,5 +200,8 @@ targets: $(B)/kalm-rerank $(B)/kalm-quantize
 	@CC='$(CC)' sh tests/targets.sh $(B)
 dist: header
 	@VERSION='$(VERSION)' sh packaging/dist.sh
+# fuzzing, injected faults, soak, static analysis, coverage
+include tests/nets.mk
+
 clean:
 	rm -rf build tags
