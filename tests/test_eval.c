@@ -1,5 +1,8 @@
 /* test_eval.c - the parts of kalm-eval that need no model: measures worked out by hand, tests of significance, fields of lines,
    the reader of lines, sets of ids. */
+#include "../src/tools/files.h"
+#define KALM_RERANK_IMPLEMENTATION
+#include "../src/kalm_rerank_in.h"     /* the parts, as the commands are built on them; command.h finds them included */
 #include "../examples/eval_trec.h"
 #include "test.h"
 
