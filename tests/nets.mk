@@ -25,6 +25,10 @@ build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildca
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
 build/fuzz/fuzz: $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)
+# the short bout of make test: the library's and the converter's targets, on the parts, since it reaches into both
+$(B)/tests/fuzz: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS) | $(B)/tests $(B)/tmp
+	@echo '  CC  fuzz'
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) -Isrc/parts -o $@ $< $(LDFLAGS) $(LIBS)
 fuzz-static: build/fuzz/fuzz
 fuzz: build/fuzz/fuzz
 	SET='$(SET)' bash tests/fuzz/many.sh $(CORES) $(TIME) $(FUZZ)
