@@ -158,6 +158,9 @@
 #  elif defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
 #    define KALM__NEON 1
 #  endif
+#  if defined(__riscv_v) && defined(__riscv_v_intrinsic) && !defined(KALM__RVV)
+#    define KALM__RVV 1
+#  endif
 #  if defined(__wasm_simd128__)
 #    define KALM__WASM 1
 #    if defined(__wasm_relaxed_simd__) && __clang_major__ >= 16         /* earlier ones speak a draft */
@@ -189,6 +192,9 @@
 #endif
 #ifndef KALM__NEON64
 #  define KALM__NEON64 0
+#endif
+#ifndef KALM__RVV
+#  define KALM__RVV 0
 #endif
 #ifndef KALM__WASM
 #  define KALM__WASM 0

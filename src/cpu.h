@@ -21,6 +21,8 @@
 #  endif
 #elif KALM__WASM_RELAXED
 #  include <wasm_simd128.h>
+#elif KALM__RVV && defined(__linux__)
+#  include <sys/auxv.h>
 #endif
 
 /* Bits of kalm__cpu_features(). */
@@ -32,6 +34,7 @@ enum {
     KALM__CPU_DOTPROD    = 32,
     KALM__CPU_I8MM       = 64,
     KALM__CPU_AVX512BF16 = 128,
+    KALM__CPU_RVV        = 8,          /* RISC-V's vectors, 1.0                                                */
     KALM__CPU_SDOT       = 256,        /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull             */
     KALM__CPU_VNNI       = 512,        /* it is vpdpbusd                                                       */
     KALM__CPU_VNNI8      = 1024        /* it is vpdpbssd                                                       */
@@ -126,6 +129,15 @@ KALM__FN unsigned kalm__cpu_features(void)
 #    endif
 #  endif
     return found;
+}
+#elif KALM__RVV
+KALM__FN unsigned kalm__cpu_features(void)
+{
+#  if defined(__linux__)
+    return getauxval(16) >> ('V' - 'A') & 1 ? KALM__CPU_RVV : 0;        /* AT_HWCAP has a bit for each letter */
+#  else
+    return KALM__CPU_RVV;              /* compiled for it */
+#  endif
 }
 #elif KALM__NEON
 KALM__FN unsigned kalm__cpu_features(void) { return KALM__CPU_NEON; }   /* compiled for it, so it is there */

@@ -56,6 +56,7 @@
 #include "kernels_avx512.h"
 #include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
+#include "kernels_rvv.h"
 #include "kernels_wasm.h"
 #include "kernels_wasm_relaxed.h"
 #include "kernel_sets.h"

@@ -10,6 +10,7 @@
 #include "kernels_avx512.h"
 #include "kernels_avx512bf16.h"
 #include "kernels_neon.h"
+#include "kernels_rvv.h"
 #include "kernels_wasm.h"
 #include "kernels_wasm_relaxed.h"
 
@@ -39,6 +40,9 @@ static const kalm__set_entry kalm__set_table[] = {
     { KALM__CPU_DOTPROD, &kalm__kernels_dotprod },
 #  endif
     { KALM__CPU_NEON, &kalm__kernels_neon },
+#endif
+#if KALM__RVV
+    { KALM__CPU_RVV, &kalm__kernels_rvv },
 #endif
 #if KALM__WASM_RELAXED
     { KALM__CPU_SDOT, &kalm__kernels_wasmdot },
