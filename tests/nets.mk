@@ -56,3 +56,10 @@ soak: $(B)/soak $(B)/tiny.kalm
 static:
 	@mkdir -p $(B)/tmp
 	@GCC='$(GCC)' CLANG='$(FUZZ_CLANG)' sh tests/static.sh $(B) $(TOOL)
+
+# ---- coverage ----
+.PHONY: coverage
+# make coverage: every test at -O0 with counters, then lines and branches by file (gcovr). About three times make test.
+coverage:
+	$(MAKE) config=coverage test
+	sh tests/coverage.sh build/coverage
