@@ -341,7 +341,8 @@ KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
 typedef struct kalm_context kalm_context;
 
 /* Take the working memory that `config` asks for, and start the context's threads. Later calls allocate the documents that
-   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS. */
+   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS;
+   KALM_BAD_FILE where scales or the weights of a norm are impossible. */
 KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
                                       kalm_context **ctx, kalm_error *err);
 KALM_API void        kalm_context_free(kalm_context *ctx);       /* NULL is allowed */
@@ -890,6 +891,22 @@ KALM__INLINE void kalm__put_f32(void *p, float f)
 	uint32_t u;
 	memcpy(&u, &f, 4);
 	kalm__put_u32(p, u);
+}
+
+/* Not infinite and not NaN. By the bits of the number: comparisons may be folded away where a compiler is told that all
+   numbers are finite. */
+KALM__INLINE int kalm__is_finite(float x)
+{
+	uint32_t u;
+	memcpy(&u, &x, 4);
+	return (u & 0x7f800000u) != 0x7f800000u;
+}
+KALM__INLINE float kalm__not_a_number(void)
+{
+	uint32_t u = 0x7fc00000u;
+	float x;
+	memcpy(&x, &u, 4);
+	return x;
 }
 
 /* ---- half precisions ---- */
@@ -4872,10 +4889,13 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 }
 #undef KALM__STEP
 
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
+   large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-	return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
+	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
+	if (!kalm__is_finite(mean)) return kalm__not_a_number();
+	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
@@ -5482,7 +5502,9 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 #undef KALM__STEP
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-	return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
+	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
+	if (!kalm__is_finite(mean)) return kalm__not_a_number();
+	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
 }
 #define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
@@ -5903,7 +5925,9 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 #undef KALM__STEP
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-	return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
+	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
+	if (!kalm__is_finite(mean)) return kalm__not_a_number();
+	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
 }
 #define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
@@ -9939,8 +9963,9 @@ KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece,
 	}
 }
 
-/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. */
-KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. Returns 0 where
+   one has numbers that are not finite, which no int8 or int16 can say. */
+KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
 										 const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
 {
 	size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
@@ -9948,6 +9973,7 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
 	int16_t words[KALM__MAX_HEAD_DIM];
 	void *bytes = words;
 	int8_t *q = (int8_t *)bytes;
+	int finite = 1;
 	for (i = first; i < first + n; i++, k += stride) {
 		unsigned char *panel = piece + i / 16 * kalm__panel_bytes(h->type, dim) + i % 16 * 4;
 		if (h->type == KALM__Q8) {
@@ -9962,21 +9988,25 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
 			for (d = dim; d < wide; d++) words[d] = 0;
 			for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
 		}
+		finite &= kalm__is_finite(((float *)scale)[i]) && kalm__is_finite(k[0]);
 	}
+	return finite;
 }
 
 /* The same with values. Four keys lie together: a whole line of them is written where all four are at hand. */
-KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
 										   const kalm__key_parts *part, size_t first, size_t n, const float *v, size_t stride)
 {
 	int8_t q[4][KALM__MAX_HEAD_DIM];
 	void *scale = piece + part->value_scale;
 	size_t i = first, j, d, lane, some, dim = h->head_dim, channels = kalm__round_up(dim, 16);
+	int finite = 1;
 	for (; i < first + n; i += some) {
 		unsigned char *line = piece + part->value + i / 4 * 64;
 		some = kalm__min(4 - i % 4, first + n - i);
 		for (j = 0; j < some; j++, v += stride) {
 			((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
+			finite &= kalm__is_finite(((float *)scale)[i + j]) && kalm__is_finite(v[0]);
 			for (d = dim; d < channels; d++) q[j][d] = 0;
 		}
 		for (d = 0; d < channels; d += 16, line += part->value_panel) {
@@ -9986,23 +10016,29 @@ KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops
 					for (lane = 0; lane < 16; lane++) line[lane * 4 + i % 4 + j] = (unsigned char)q[j][d + lane];
 		}
 	}
+	return finite;
 }
 
 /* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-   first + n - 1. kalm__end_keys follows once all are in. */
-KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
+   first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
+   place (ops_template.h), a product infinity in some, and int8 would hide either. */
+KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
 							   const float *k, const float *v, size_t stride)
 {
 	kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-	size_t head;
+	size_t head, i;
+	int finite = 1;
 	for (head = 0; head < h->kv_heads; head++, k += h->head_dim, v += h->head_dim) {
 		unsigned char *piece = keys->data + head * part.size;
-		if (h->type == KALM__F32) kalm__store_float_keys(h, piece, &part, first, n, k, v, stride);
-		else {
-			kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
-			kalm__store_quantised_values(h, ops, piece, &part, first, n, v, stride);
+		if (h->type == KALM__F32) {
+			kalm__store_float_keys(h, piece, &part, first, n, k, v, stride);
+			for (i = 0; i < n; i++) finite &= kalm__is_finite(k[i * stride]);
+		} else {
+			finite &= kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
+			finite &= kalm__store_quantised_values(h, ops, piece, &part, first, n, v, stride);
 		}
 	}
+	return finite;
 }
 
 /* The kernels multiply quantised values in whole groups of 32 keys. Zero the places behind the last key up to the end of its
@@ -10969,6 +11005,8 @@ typedef struct kalm__memory {
 	kalm__state **states;  /* [rows / KEY_STEP]: of the documents decoded together */
 	kalm__part *parts;  /* [chunk] */
 	uint32_t   *row_seq;  /* [rows]: the sequence a row belongs to */
+	uint8_t    *overflow;  /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
+                                          or queries have outgrown floats */
 	int32_t    *ids;  /* [rows]: tokens of the texts at hand */
 	int32_t    *prompt;  /* [rows]: tokens of the prompt of this call */
 	unsigned char *scratch;
@@ -11080,11 +11118,45 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
 	m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
 	m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
+	m->overflow = (uint8_t *)kalm__take(a, kalm__mul(rows, 2));
 	m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
 	m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
 	c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
 	m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));
 	m->scratch_size = scratch;
+}
+
+/* The first of n weights that is beyond 2^30 or no number; n where there is none. */
+KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
+{
+	uint32_t i = 0;
+	while (i < n && (kalm__u32(w + i) & 0x7fffffffu) <= 0x4e800000u) i++;
+	return i;
+}
+
+/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. One of extraordinary size
+   (published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
+   would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
+   found. */
+KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
+{
+	char name[32];
+	uint32_t l, what;
+	int side;
+	for (side = 0; side < 2; side++)
+		for (l = 0; l < f->stack[side].shape.layers; l++)
+			for (what = 0; what < KALM__T_LAYER_KINDS; what++) {
+				const kalm__layer *layer = &f->stack[side].layers[l];
+				int gain = what >= KALM__T_Q_NORM;
+				const float *w = gain ? layer->norm[what] : layer->matrix[what].scale;
+				uint32_t n = !gain ? layer->matrix[what].rows : what <= KALM__T_K_NORM ? f->stack[side].shape.head_dim
+																					   : f->shape.hidden_size;
+				uint32_t bad = w ? kalm__impossible(w, n) : n;
+				if (bad < n)
+					return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
+									  gain ? "weight" : "the scale of row", bad, kalm__tensor_name(name, KALM__KIND(side, what), l));
+			}
+	return KALM_OK;
 }
 
 /* The sizes a config asks for, checked; *threads is how many workers there will be. */
@@ -11094,6 +11166,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
 	const kalm__shape *s = &model->file.shape;
 	uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
 	int side, ok;
+	kalm_result result;
 	memset(c, 0, sizeof *c);
 	c->model = model;
 	c->alloc = kalm__allocator(config, &ok);
@@ -11120,6 +11193,8 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
 	c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
 	c->chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
 	c->cache.limit = config ? config->cache_bytes : 0;
+	result = kalm__check_weights(&model->file, err);
+	if (result) return result;
 	*threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if KALM__THREADS == KALM__THREADS_NONE
 	if (!config || !config->parallel) *threads = 1;
@@ -11411,7 +11486,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 				if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
 			}
 		}
-		kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all);
+		if (!kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
 	}
 }
 
@@ -11462,6 +11537,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 		kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
 		for (h = 0; h < s->heads; h++, q += dim) {
 			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+			if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
 			if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
 		}
 	}
@@ -11666,14 +11742,6 @@ KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
 	if (bits == 32) return width * 4;
 	if (bits == 16) return width * 2;
 	return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
-}
-
-/* By the bits of a number: comparisons may be folded away where a compiler is told that all numbers are finite. */
-KALM__INLINE int kalm__is_finite(float x)
-{
-	uint32_t u;
-	memcpy(&u, &x, 4);
-	return (u & 0x7f800000u) != 0x7f800000u;
 }
 
 #define KALM__NOT_FINITE ((uint16_t)0x7e00u)  /* a half that is none */
@@ -11886,6 +11954,19 @@ KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *
 	return KALM_OK;
 }
 
+/* The same, where no row of the batch at hand has overflowed: else the document is named. */
+KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, size_t documents, kalm_error *err)
+{
+	const kalm__memory *m = &r->c->memory;
+	const void *found = memchr(m->overflow, 1, r->rows);
+	if (found) {
+		size_t row = (size_t)((const uint8_t *)found - m->overflow);
+		return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
+						  kalm__job_number(j, m->seqs[m->row_seq[row]].item));
+	}
+	return kalm__job_step(j, documents, err);
+}
+
 /* Sequences that go through a stack together, their rows one behind the other. */
 typedef struct kalm__batch {
 	kalm_context *c;
@@ -11934,6 +12015,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
 	kalm_context *c = b->c;
 	kalm_result result = KALM_OK;
 	uint32_t l;
+	memset(c->memory.overflow, 0, c->rows);
 	kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
 	for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
 		kalm__layer_run r;
@@ -11941,7 +12023,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
 		kalm__place_keys(&r);
 		kalm__layer_keys(&r, b->seqs);
 		kalm__layer_rows(&r, NULL);
-		result = kalm__job_step(job, b->seqs, err);
+		result = kalm__layer_end(&r, job, b->seqs, err);
 	}
 	return result;
 }
@@ -12116,7 +12198,8 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 				if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
 			}
 		}
-		kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
+		if (!kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
+			d->c->memory.overflow[d->c->rows + chunk->row0 + k] = 1;
 	}
 }
 
@@ -12140,14 +12223,18 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
 		kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
 	}
 	for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
+	for (i = 0; i < d->doc_rows; i++)  /* an overflow of a document is one of its sequence */
+		if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &plane)->row] = 1;
 }
 
 /* ---- the first layer and the last ---- */
 
+/* The prompt as rows of the residual stream, and no overflow so far. */
 KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
 {
 	const kalm__file *f = &d->c->model->file;
 	size_t i;
+	memset(d->c->memory.overflow, 0, 2 * d->c->rows);
 	for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
@@ -12191,13 +12278,14 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
 	for (i = 0; i < r->seqs; i++) {
 		kalm__seq *q = &m->seqs[i];
 		size_t last = q->row + q->count - 1;
+		m->overflow[i] = memchr(m->overflow + q->row, 1, q->count) != NULL;
 		memmove(m->x + i * hidden_size, m->x + last * hidden_size, hidden_size * sizeof(float));
 		q->position += q->count - 1;
 		q->count = 1;
 		q->row = i;
 		m->row_seq[i] = (uint32_t)i;
 	}
-	r->rows = r->seqs;
+	r->rows = r->seqs;  /* rows behind these are no longer looked at */
 	kalm__pack_inputs(r);
 }
 
@@ -12275,7 +12363,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
 		if (l + 1 == layers) kalm__keep_last_rows(&r);
 		else if (l == 0) shared = kalm__prompt_queries(d, &r);
 		kalm__layer_rows(&r, shared);
-		result = kalm__job_step(job, r.seqs, err);
+		result = kalm__layer_end(&r, job, r.seqs, err);
 	}
 	return result;
 }
@@ -12305,7 +12393,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
 		} else kalm__layer_keys(&r, r.seqs);
 		if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
 		if (l + 1 < layers) kalm__layer_rows(&r, shared);
-		result = kalm__job_step(job, 0, err);  /* the caller counts documents that are scored */
+		result = kalm__layer_end(&r, job, 0, err);  /* the caller counts documents that are scored */
 	}
 	return result;
 }
@@ -12332,7 +12420,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 		if (l + 1 == layers) kalm__keep_last_rows(&r);
 		else if (l == 0) shared = kalm__prompt_queries(d, &r);
 		kalm__layer_rows(&r, shared);
-		result = kalm__job_step(job, r.seqs, err);
+		result = kalm__layer_end(&r, job, r.seqs, err);
 	}
 	return result;
 }

@@ -214,7 +214,8 @@ KALM_API kalm_text kalm_token_bytes(const kalm_model *model, int32_t id);
 typedef struct kalm_context kalm_context;
 
 /* Take the working memory that `config` asks for, and start the context's threads. Later calls allocate the documents that
-   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS. */
+   they return, what cache_bytes allows, and memory for long texts while they are tokenised. Errors: KALM_NO_KERNELS;
+   KALM_BAD_FILE where scales or the weights of a norm are impossible. */
 KALM_API kalm_result kalm_context_new(const kalm_model *model, const kalm_config *config,
                                       kalm_context **ctx, kalm_error *err);
 KALM_API void        kalm_context_free(kalm_context *ctx);       /* NULL is allowed */

@@ -157,6 +157,22 @@ KALM__INLINE void kalm__put_f32(void *p, float f)
     kalm__put_u32(p, u);
 }
 
+/* Not infinite and not NaN. By the bits of the number: comparisons may be folded away where a compiler is told that all
+   numbers are finite. */
+KALM__INLINE int kalm__is_finite(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (u & 0x7f800000u) != 0x7f800000u;
+}
+KALM__INLINE float kalm__not_a_number(void)
+{
+    uint32_t u = 0x7fc00000u;
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
 /* ---- half precisions ------------------------------------------------------------------------------------------- */
 
 KALM__INLINE float kalm__from_bf16(uint16_t h)

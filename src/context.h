@@ -58,6 +58,8 @@ typedef struct kalm__memory {
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
+    uint8_t    *overflow;              /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
+                                          or queries have outgrown floats */
     int32_t    *ids;                   /* [rows]: tokens of the texts at hand */
     int32_t    *prompt;                /* [rows]: tokens of the prompt of this call */
     unsigned char *scratch;
@@ -169,11 +171,45 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->states = (kalm__state **)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->states));
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
     m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
+    m->overflow = (uint8_t *)kalm__take(a, kalm__mul(rows, 2));
     m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
     m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
     c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
     m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));
     m->scratch_size = scratch;
+}
+
+/* The first of n weights that is beyond 2^30 or no number; n where there is none. */
+KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
+{
+    uint32_t i = 0;
+    while (i < n && (kalm__u32(w + i) & 0x7fffffffu) <= 0x4e800000u) i++;
+    return i;
+}
+
+/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. One of extraordinary size
+   (published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
+   would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
+   found. */
+KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
+{
+    char name[32];
+    uint32_t l, what;
+    int side;
+    for (side = 0; side < 2; side++)
+        for (l = 0; l < f->stack[side].shape.layers; l++)
+            for (what = 0; what < KALM__T_LAYER_KINDS; what++) {
+                const kalm__layer *layer = &f->stack[side].layers[l];
+                int gain = what >= KALM__T_Q_NORM;
+                const float *w = gain ? layer->norm[what] : layer->matrix[what].scale;
+                uint32_t n = !gain ? layer->matrix[what].rows : what <= KALM__T_K_NORM ? f->stack[side].shape.head_dim
+                                                                                       : f->shape.hidden_size;
+                uint32_t bad = w ? kalm__impossible(w, n) : n;
+                if (bad < n)
+                    return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
+                                      gain ? "weight" : "the scale of row", bad, kalm__tensor_name(name, KALM__KIND(side, what), l));
+            }
+    return KALM_OK;
 }
 
 /* The sizes a config asks for, checked; *threads is how many workers there will be. */
@@ -183,6 +219,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     const kalm__shape *s = &model->file.shape;
     uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
     int side, ok;
+    kalm_result result;
     memset(c, 0, sizeof *c);
     c->model = model;
     c->alloc = kalm__allocator(config, &ok);
@@ -209,6 +246,8 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
     c->chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
     c->cache.limit = config ? config->cache_bytes : 0;
+    result = kalm__check_weights(&model->file, err);
+    if (result) return result;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
 #if KALM__THREADS == KALM__THREADS_NONE
     if (!config || !config->parallel) *threads = 1;

@@ -111,7 +111,8 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
                 if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
             }
         }
-        kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all);
+        if (!kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
+            d->c->memory.overflow[d->c->rows + chunk->row0 + k] = 1;
     }
 }
 
@@ -135,14 +136,18 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
         kalm__parallel(&d->c->pool, (chunk.n + 15) / 16, kalm__store_docs_task, &chunk);
     }
     for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
+    for (i = 0; i < d->doc_rows; i++)  /* an overflow of a document is one of its sequence */
+        if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &plane)->row] = 1;
 }
 
 /* ---- the first layer and the last -------------------------------------------------------------------------------------- */
 
+/* The prompt as rows of the residual stream, and no overflow so far. */
 KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
 {
     const kalm__file *f = &d->c->model->file;
     size_t i;
+    memset(d->c->memory.overflow, 0, 2 * d->c->rows);
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
@@ -186,13 +191,14 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
     for (i = 0; i < r->seqs; i++) {
         kalm__seq *q = &m->seqs[i];
         size_t last = q->row + q->count - 1;
+        m->overflow[i] = memchr(m->overflow + q->row, 1, q->count) != NULL;
         memmove(m->x + i * hidden_size, m->x + last * hidden_size, hidden_size * sizeof(float));
         q->position += q->count - 1;
         q->count = 1;
         q->row = i;
         m->row_seq[i] = (uint32_t)i;
     }
-    r->rows = r->seqs;
+    r->rows = r->seqs;               /* rows behind these are no longer looked at */
     kalm__pack_inputs(r);
 }
 
@@ -270,7 +276,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
         if (l + 1 == layers) kalm__keep_last_rows(&r);
         else if (l == 0) shared = kalm__prompt_queries(d, &r);
         kalm__layer_rows(&r, shared);
-        result = kalm__job_step(job, r.seqs, err);
+        result = kalm__layer_end(&r, job, r.seqs, err);
     }
     return result;
 }
@@ -300,7 +306,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
         } else kalm__layer_keys(&r, r.seqs);
         if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
         if (l + 1 < layers) kalm__layer_rows(&r, shared);
-        result = kalm__job_step(job, 0, err);        /* the caller counts documents that are scored */
+        result = kalm__layer_end(&r, job, 0, err);        /* the caller counts documents that are scored */
     }
     return result;
 }
@@ -327,7 +333,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
         if (l + 1 == layers) kalm__keep_last_rows(&r);
         else if (l == 0) shared = kalm__prompt_queries(d, &r);
         kalm__layer_rows(&r, shared);
-        result = kalm__job_step(job, r.seqs, err);
+        result = kalm__layer_end(&r, job, r.seqs, err);
     }
     return result;
 }

@@ -40,14 +40,6 @@ KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
     return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
 }
 
-/* By the bits of a number: comparisons may be folded away where a compiler is told that all numbers are finite. */
-KALM__INLINE int kalm__is_finite(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    return (u & 0x7f800000u) != 0x7f800000u;
-}
-
 #define KALM__NOT_FINITE ((uint16_t)0x7e00u)     /* a half that is none */
 
 /* A row of numbers that are not finite (infinite, or no number at all) is written as such, for kalm__doc_overflow to find. */

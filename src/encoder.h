@@ -34,6 +34,19 @@ KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *
     return KALM_OK;
 }
 
+/* The same, where no row of the batch at hand has overflowed: else the document is named. */
+KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, size_t documents, kalm_error *err)
+{
+    const kalm__memory *m = &r->c->memory;
+    const void *found = memchr(m->overflow, 1, r->rows);
+    if (found) {
+        size_t row = (size_t)((const uint8_t *)found - m->overflow);
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
+                          kalm__job_number(j, m->seqs[m->row_seq[row]].item));
+    }
+    return kalm__job_step(j, documents, err);
+}
+
 /* Sequences that go through a stack together, their rows one behind the other. */
 typedef struct kalm__batch {
     kalm_context *c;
@@ -82,6 +95,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
     kalm_context *c = b->c;
     kalm_result result = KALM_OK;
     uint32_t l;
+    memset(c->memory.overflow, 0, c->rows);
     kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
     for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
         kalm__layer_run r;
@@ -89,7 +103,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b->seqs);
         kalm__layer_rows(&r, NULL);
-        result = kalm__job_step(job, b->seqs, err);
+        result = kalm__layer_end(&r, job, b->seqs, err);
     }
     return result;
 }

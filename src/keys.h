@@ -87,8 +87,9 @@ KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece,
     }
 }
 
-/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. */
-KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+/* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. Returns 0 where
+   one has numbers that are not finite, which no int8 or int16 can say. */
+KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
                                          const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
 {
     size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
@@ -96,6 +97,7 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
     int16_t words[KALM__MAX_HEAD_DIM];
     void *bytes = words;
     int8_t *q = (int8_t *)bytes;
+    int finite = 1;
     for (i = first; i < first + n; i++, k += stride) {
         unsigned char *panel = piece + i / 16 * kalm__panel_bytes(h->type, dim) + i % 16 * 4;
         if (h->type == KALM__Q8) {
@@ -110,21 +112,25 @@ KALM__FN void kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *
             for (d = dim; d < wide; d++) words[d] = 0;
             for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
         }
+        finite &= kalm__is_finite(((float *)scale)[i]) && kalm__is_finite(k[0]);
     }
+    return finite;
 }
 
 /* The same with values. Four keys lie together: a whole line of them is written where all four are at hand. */
-KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
+KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
                                            const kalm__key_parts *part, size_t first, size_t n, const float *v, size_t stride)
 {
     int8_t q[4][KALM__MAX_HEAD_DIM];
     void *scale = piece + part->value_scale;
     size_t i = first, j, d, lane, some, dim = h->head_dim, channels = kalm__round_up(dim, 16);
+    int finite = 1;
     for (; i < first + n; i += some) {
         unsigned char *line = piece + part->value + i / 4 * 64;
         some = kalm__min(4 - i % 4, first + n - i);
         for (j = 0; j < some; j++, v += stride) {
             ((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
+            finite &= kalm__is_finite(((float *)scale)[i + j]) && kalm__is_finite(v[0]);
             for (d = dim; d < channels; d++) q[j][d] = 0;
         }
         for (d = 0; d < channels; d += 16, line += part->value_panel) {
@@ -134,23 +140,29 @@ KALM__FN void kalm__store_quantised_values(const kalm__heads *h, const kalm__ops
                     for (lane = 0; lane < 16; lane++) line[lane * 4 + i % 4 + j] = (unsigned char)q[j][d + lane];
         }
     }
+    return finite;
 }
 
 /* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-   first + n - 1. kalm__end_keys follows once all are in. */
-KALM__FN void kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
+   first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
+   place (ops_template.h), a product infinity in some, and int8 would hide either. */
+KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
                                const float *k, const float *v, size_t stride)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t head;
+    size_t head, i;
+    int finite = 1;
     for (head = 0; head < h->kv_heads; head++, k += h->head_dim, v += h->head_dim) {
         unsigned char *piece = keys->data + head * part.size;
-        if (h->type == KALM__F32) kalm__store_float_keys(h, piece, &part, first, n, k, v, stride);
-        else {
-            kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
-            kalm__store_quantised_values(h, ops, piece, &part, first, n, v, stride);
+        if (h->type == KALM__F32) {
+            kalm__store_float_keys(h, piece, &part, first, n, k, v, stride);
+            for (i = 0; i < n; i++) finite &= kalm__is_finite(k[i * stride]);
+        } else {
+            finite &= kalm__store_quantised_keys(h, ops, piece, &part, first, n, k, stride);
+            finite &= kalm__store_quantised_values(h, ops, piece, &part, first, n, v, stride);
         }
     }
+    return finite;
 }
 
 /* The kernels multiply quantised values in whole groups of 32 keys. Zero the places behind the last key up to the end of its

@@ -227,7 +227,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
                 if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
             }
         }
-        kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all);
+        if (!kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
     }
 }
 
@@ -278,6 +278,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
         kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
         for (h = 0; h < s->heads; h++, q += dim) {
             ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
             if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
         }
     }

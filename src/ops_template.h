@@ -121,10 +121,13 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 }
 #undef KALM__STEP
 
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (MODEL.md, Encoder). */
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
+   large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
 {
-    return kalm__over(1.0f, kalm__root(kalm__plus(kalm__over(KALM__V(dot)(x, x, n), (float)n), eps)));
+    float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
+    if (!kalm__is_finite(mean)) return kalm__not_a_number();
+    return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */

@@ -1208,6 +1208,58 @@ static void test_empty_prompt(void)
     free(block);
 }
 
+/* Each tensor in turn with every weight, or every scale, of the largest finite size or not finite at all: an error that names a document
+   or the tensor, and no scores that look like scores. (A row of the embedding table is of ordinary size whatever its scale, and the
+   vector of images is not used.) */
+static void test_overflow(void)
+{
+    static const uint32_t huge[] = { 0x7f7fffffu, 0xff7fffffu, 0x7f800000u, 0x7fc00000u };
+    size_t size = 0, at, count, k, h;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *table = section(p, KALM__SECTION_TENSORS), *keep = (unsigned char *)malloc(size);
+    kalm_config config = zero_config();
+    kalm_text text = text_of("a text of several words"), query = text_of("words");
+    kalm_error err;
+    uint32_t i;
+    for (i = 0, count = 0; i < kalm__u32(p + 12); i++)
+        if (kalm__u32(p + 64 + 32 * i) == KALM__SECTION_TENSORS) count = (size_t)kalm__u64(p + 64 + 32 * i + 16) / KALM__TENSOR_BYTES;
+    CHECK(count > 50);
+    config.threads = 1;
+    config.max_doc_tokens = config.max_query_tokens = 64;
+    memcpy(keep, p, size);
+    for (at = 0; at < count; at++) {
+        kalm__tensor t;
+        char name[32];
+        size_t first, n;
+        kalm__read_tensor(&t, table + at * KALM__TENSOR_BYTES);
+        if (t.kind % 32 == KALM__T_EMBED || t.kind % 32 == KALM__T_EOI || (t.layer && t.layer + 1 < 4)) continue;
+        kalm__tensor_name(name, t.kind, t.layer);
+        first = (size_t)(t.scale ? t.scale : t.offset);
+        n = t.scale ? t.rows : (size_t)t.rows * t.cols;
+        for (h = at % 3; h < 4; h += 3) {
+            kalm_model *m = NULL;
+            kalm_context *ctx = NULL;
+            kalm_score s;
+            kalm_result r;
+            for (k = 0; k < n; k++) kalm__put_u32(p + first + 4 * k, huge[h]);
+            CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+            r = kalm_context_new(m, &config, &ctx, &err);
+            if (r) CHECKF(r == KALM_BAD_FILE && strstr(err.text, name), "%s: %s", name, err.text);
+            else {
+                r = kalm_rerank_texts(ctx, query, &text, 1, NULL, &s, &err);
+                CHECKF(r == KALM_OVERFLOW && strstr(err.text, "document 0"), "%s, weights of bits %08lx: result %d, margin %g", name,
+                       (unsigned long)huge[h], (int)r, (double)s.margin);
+                CHECK(s.score <= 0.0f && s.margin <= 0.0f && s.margin >= 0.0f);
+            }
+            kalm_context_free(ctx);
+            kalm_model_close(m);
+            memcpy(p + first, keep + first, 4 * n);
+        }
+    }
+    free(keep);
+    free(block);
+}
+
 /* A callback stops the tokenising of long texts, and it is asked often enough. */
 static void test_cancel_tokenising(void)
 {
@@ -1279,6 +1331,7 @@ int main(void)
     test_cut();
     test_limits();
     test_empty_prompt();
+    test_overflow();
     test_documents();
     test_damage();
     test_memory();

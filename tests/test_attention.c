@@ -34,9 +34,9 @@ static void make(size_t cross, size_t self, size_t position, size_t left, size_t
         for (h = 0; h < KV; h++)
             for (d = 0; d < DIM; d++) p.k[h * DIM + d] = d ? 0.0f : 12.0f, p.v[h * DIM + d] = d ? 0.0f : 1.0f;
     }
-    if (shape == FAR) {                /* all scores have 200 in common, and the first half of the keys -200: e^x of either is none */
+    if (shape == FAR) {                /* scores near -200, then 200, then -200 again: e^x of either is no float */
         for (i = 0; i < MOST; i++)
-            for (h = 0; h < KV; h++) p.k[(i * KV + h) * DIM] = i < (cross + self) / 2 ? -20.0f : 20.0f;
+            for (h = 0; h < KV; h++) p.k[(i * KV + h) * DIM] = i * 3 / (cross + self) == 1 ? 20.0f : -20.0f;
         for (q = 0; q < QUERIES; q++)
             for (h = 0; h < HEADS; h++) p.q[q * ROW + h * DIM] = 10.0f;
     }
@@ -73,7 +73,7 @@ static void put(const kalm__heads *h, const kalm__ops *ops, kalm__keys *keys, si
     memcpy(k, p.k + first * KV * DIM, count * KV * DIM * sizeof *k);
     for (i = 0; i < count * KV && h->type == KALM__Q8; i++) ops->hadamard(k + i * DIM, DIM);
     for (i = 0; i < count; i += 7)     /* in pieces, as rows come */
-        kalm__store_keys(h, ops, keys, i, kalm__min(7, count - i), k + i * KV * DIM, p.v + (first + i) * KV * DIM, KV * DIM);
+        (void)kalm__store_keys(h, ops, keys, i, kalm__min(7, count - i), k + i * KV * DIM, p.v + (first + i) * KV * DIM, KV * DIM);
     kalm__end_keys(h, keys);
     free(k);
 }
