@@ -55,7 +55,7 @@ one() {
         binaries=
         for test in $tests; do case $test in *.sh) binaries="$binaries all" ;; *) binaries="$binaries build/tests/$test" ;; esac; done
         # a mistake that does not compile is caught as well
-        timeout 300 make -s build/kalm-quantize build/tiny.kalm build/kalm-rerank $binaries CFLAGS="-O1 -w" || exit 3
+        timeout 300 make -s build/kalm-quantize build/tiny.kalm build/kalm-rerank build/kalm-random-checkpoint build/kalm-eval $binaries CFLAGS="-O1 -w" || exit 3
         for test in $tests; do
             case $test in
             *.sh) timeout 300 sh "tests/$test" build ;;

@@ -39,9 +39,11 @@ static ssize_t test_read(int fd, void *to, size_t n)
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static size_t live;                    /* bytes that the allocator has given out */
+static long calls, fail_at;            /* the allocation that fails; 0: none */
 static void *count_alloc(void *user, size_t size)
 {
     (void)user;
+    if (++calls == fail_at) return NULL;
     live += size;
     return malloc(size);
 }
@@ -172,6 +174,41 @@ static void test_load(void)
     free(file);
 }
 
+/* Every allocation fails once, in either way of opening, up to a context that has ranked. */
+static void test_no_memory(void)
+{
+    uint32_t load;
+    for (load = KALM_LOAD_MAP; load <= KALM_LOAD_READ; load++) {
+        long n;
+        int done = 0;
+        for (n = 1; !done && CHECK(n < 100); n++) {
+            kalm_model *m = NULL;
+            kalm_context *c = NULL;
+            kalm_error err;
+            kalm_config config;
+            kalm_result r;
+            memset(&config, 0, sizeof config);
+            config.threads = 1;
+            config.allocator.alloc = count_alloc;
+            config.allocator.release = count_release;
+            config.load = load;
+            calls = 0;
+            fail_at = n;
+            r = kalm_model_open(TINY, &config, &m, &err);
+            CHECK(!r == (m != NULL));
+            if (!r) r = kalm_context_new(m, &config, &c, &err);
+            CHECK(!r == (c != NULL));
+            if (r) CHECKF(r == KALM_NO_MEMORY && strstr(err.text, "no memory"), "allocation %d: %d, %s", (int)n, (int)r, err.text);
+            done = !r && calls < n;
+            kalm_context_free(c);
+            kalm_model_close(m);
+            CHECKF(live == 0, "allocation %d: %d bytes are lost", (int)n, (int)live);
+        }
+        CHECK(n > (load == KALM_LOAD_READ ? 3 : 2));
+    }
+    fail_at = 0;
+}
+
 /* ---- cores --------------------------------------------------------------------------------------------------------- */
 
 #if defined(__linux__)
@@ -282,6 +319,7 @@ int main(void)
     CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
     test_refused();
     test_load();
+    test_no_memory();
     test_groups();
     test_mask();
     CHECK(run("rm -rf " TMP) == 0);
