@@ -365,14 +365,16 @@ static void table_collection(const options *o, const ev_source *source, const cm
         return;
     }
     asked.instruction = choose_instruction(o, source);
-    asked.label = !asked.instruction.text ? "default" : o->instruction || o->instructions ? "given" : "published";
+    /* one label for all tasks of a benchmark, so that its mean is over all of them; a task without an instruction has the default */
+    asked.label = o->instruction || o->instructions ? "given"
+                : source->layout == EV_LMEB || source->layout == EV_MIRACL ? "published" : "default";
     ev_say_source(stderr, &d, asked.instruction.origin);
     ev_print_notes(stderr, &d.notes);
     ev_write_queries(o->tables, &d);
     for (i = 0; i < a->words; i++) {
         if (kalm__directory_exists(a->word[i])) continue;
         table_job(o, &d, a->word[i], &asked);
-        if (o->both && asked.instruction.text) {
+        if (o->both && strcmp(asked.label, "default")) {
             ev_asked plain;
             plain.label = "default";
             plain.instruction.text = NULL;
