@@ -310,7 +310,7 @@ EV__FN void ev__bm25_passes(ev__bm25 *b, const ev_bm25_settings *s, int within)
         }
         cmd_progress_end(&p);
         ev_records_end(&r);
-        if (!docs) die("%s: no document could be read", d->source.corpus[0]);
+        if (docs == 0) die("%s: no document could be read", d->source.corpus[0]);
     }
 }
 
