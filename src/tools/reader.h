@@ -275,6 +275,7 @@ KALM__FN int reader_begin(reader *r, const char *path, int format)
     r->format = format;
     r->fd = -1;
     r->strict_utf8 = 1;
+    r->buffer = (char *)cmd_alloc(r->room = 64);   /* grows; it is never NULL, and nothing is added to NULL */
     if (!*path) return reader_bad(r, "the name of a file is empty"), 0;
     if (kalm__directory_exists(path)) return reader_bad(r, "it is a directory, not a file"), 0;
 #if defined(_WIN32)
