@@ -723,7 +723,7 @@ static void test_document_refusals(void)
 {
     static const struct { unsigned at; uint32_t value; kalm_result want; const char *word; } fault[] = {
         { 4, 2, KALM_BAD_VERSION, "version 2" }, { 8, 12345, KALM_MISMATCH, "model" }, { 20, 0, KALM_BAD_FILE, "rows" },
-        { 20, 1000000, KALM_BAD_FILE, "rows" },  { 24, 0, KALM_BAD_FILE, "rows" },     { 28, 7, KALM_BAD_FILE, "rows" },
+        { 20, 1000000, KALM_BAD_FILE, "rows" },  { 16, 1, KALM_BAD_FILE, "rows" },  { 24, 0, KALM_BAD_FILE, "rows" },     { 28, 7, KALM_BAD_FILE, "rows" },
         { 32, 191, KALM_BAD_FILE, "191" },       { 32, 193, KALM_BAD_FILE, "193" },    { 36, 0, KALM_BAD_FILE, "bits" },
         { 36, 16, KALM_BAD_FILE, "bytes" },      { 36, 31, KALM_BAD_FILE, "bits" },    { 64, 0x7f800000u, KALM_BAD_FILE, "row 0" },
         { 64, 0xff800000u, KALM_BAD_FILE, "row 0" }, { 64 + 191 * 4, 0x7fc00000u, KALM_BAD_FILE, "row 0" },
@@ -804,6 +804,82 @@ static void test_rounding_of_rows(void)
             }
         }
     }
+    /* 16 bits end at 65504: numbers beyond are clipped, on either side, and infinity stays what it is */
+    {
+        static const float far_out[6] = { 65504.0f, -65504.0f, 65520.0f, -65520.0f, 3e38f, -3e38f };
+        memset(row, 0, sizeof row);
+        memcpy(row, far_out, sizeof far_out);
+        doc.info.bits = 16;
+        kalm__doc_write_row(bytes + KALM__DOC_HEADER, row, WIDTH, 16);
+        kalm__doc_read_row(&doc, 0, back);
+        for (i = 0; i < 6; i++) CHECKF(fabsf(back[i]) == 65504.0f && (back[i] < 0) == (i & 1), "%g came back as %g", (double)row[i], (double)back[i]);
+    }
+}
+
+/* A document whose tokens fill its last row, one that has a token more, and one that has a token less. */
+static void test_full_last_row(void)
+{
+    kalm_context *ctx = context(NULL);
+    kalm_params p = zero_params();
+    static int32_t ids[32];
+    kalm_ids some;
+    kalm_error err;
+    size_t i;
+    for (i = 0; i < 32; i++) ids[i] = (int32_t)(40 + i);
+    some.data = ids;
+    p.ratio = 4;
+    for (some.count = 7; some.count <= 9; some.count++) {
+        kalm_doc *doc = NULL, *again = NULL;
+        kalm_doc_info info;
+        size_t size;
+        const void *bytes;
+        CHECK(kalm_encode_ids(ctx, &some, 1, &p, &doc, &err) == KALM_OK);
+        bytes = kalm_doc_bytes(doc, &size);
+        CHECKF(kalm_doc_open(model, bytes, size, 0, &again, &err) == KALM_OK, "%u tokens: %s", (unsigned)some.count, err.text);
+        kalm_doc_get_info(again, &info);
+        CHECK(info.rows == (some.count + 3) / 4);
+        kalm_doc_free(again);
+        kalm_doc_free(doc);
+    }
+    kalm_context_free(ctx);
+}
+
+/* A prompt of exactly as many tokens as the context takes, by its text, and one token more. */
+static void test_prompt_border(void)
+{
+    kalm_config config = zero_config();
+    kalm_params p = zero_params();
+    kalm_text text = text_of("short"), query = text_of("q");
+    static char instruction[4096];
+    kalm_error err;
+    kalm_score s;
+    kalm_context *ctx;
+    int over = 0, taken = 0;
+    size_t words, most;
+    config.max_query_tokens = 4;
+    ctx = context(&config);
+    most = ctx->max_prompt;
+    for (words = most - 120; words < most + 20; words++) {
+        kalm__job job;
+        kalm__prompt prompt;
+        kalm_result r;
+        size_t i;
+        for (i = 0; i < words; i++) memcpy(instruction + 2 * i, " a", 2);
+        p.instruction.data = instruction;
+        p.instruction.size = 2 * words;
+        kalm__job_begin(&job, &p, 0, 0);
+        r = kalm__take_prompt(ctx, query, &job, &prompt, &err);
+        if (prompt.tokens < most || prompt.tokens > most + 1) continue;
+        if (prompt.tokens == most) {
+            taken++;
+            CHECK(r == KALM_OK && kalm_rerank_texts(ctx, query, &text, 1, &p, &s, &err) == KALM_OK);
+        } else {
+            over++;
+            REFUSED(kalm_rerank_texts(ctx, query, &text, 1, &p, &s, &err), KALM_BAD_ARGUMENT, "max_query_tokens");
+        }
+    }
+    CHECKF(taken && over, "%d and %d prompts at the border", taken, over);
+    kalm_context_free(ctx);
 }
 
 /* Words like "<end_of_turn>" in documents, instructions, system texts and queries are characters, unless the caller says that they
@@ -1328,6 +1404,8 @@ int main(void)
     test_rounding_of_rows();
     test_marks();
     test_borders();
+    test_full_last_row();
+    test_prompt_border();
     test_cut();
     test_limits();
     test_empty_prompt();
