@@ -10,7 +10,8 @@ dir=$build/tmp/static.$$
 mkdir -p "$dir"
 # every source that is compiled into a command; the header is in each
 sources='examples/kalm_rerank.c examples/kalm_index.c examples/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
-flags="-std=c99 -Isrc/parts $(pkg-config --exists sqlite3 2> /dev/null && echo -DHAVE_SQLITE3)"
+defines="-Isrc/parts $(pkg-config --exists sqlite3 2> /dev/null && echo -DHAVE_SQLITE3)"
+flags="-std=c99 $defines"
 failed=0 passed=0
 
 # findings of one tool as "file:line<TAB>check<TAB>message", each once
@@ -23,8 +24,8 @@ findings() {
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-zA-Z0-9.]*\)\]$/\1\t\3\t\2/p' ;;
     tidy) for s in $sources; do ${CLANG_TIDY:-clang-tidy} --quiet "$s" -- $flags 2> /dev/null; done |
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-z0-9.,-]*\)\]$/\1\t\3\t\2/p' ;;
-    cppcheck) for s in $sources; do cppcheck --quiet --enable=warning,portability --std=c99 $flags --max-configs=1 --suppress=missingIncludeSystem \
-        --template='{file}:{line}	{id}	{message}' "$s" 2>&1; done | grep '	' ;;
+    cppcheck) for s in $sources; do cppcheck --quiet --enable=warning,portability --std=c99 $defines --max-configs=1 --suppress=missingIncludeSystem \
+        --template='{file}:{line}	{id}	{message}' "$s" 2>&1; done | sed 's/^cppcheck: error/cppcheck:0\terror\t&/' | grep '	' ;;
     esac | while IFS='	' read -r place check message; do
         file=${place%:*} line=${place##*:}
         path=$(realpath --relative-to=. "$file" 2> /dev/null || echo "$file")
