@@ -11038,7 +11038,8 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
 	h.heads = s->shape.heads;
 	h.kv_heads = s->shape.kv_heads;
 	h.head_dim = s->shape.head_dim;
-	h.type = !kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type) ? KALM__F32 : side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+	h.type = KALM__F32;
+	if (kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type)) h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
 	return h;
 }
 
@@ -11154,7 +11155,8 @@ KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 				uint32_t bad = w ? kalm__impossible(w, n) : n;
 				if (bad < n)
 					return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
-									  gain ? "weight" : "the scale of row", bad, kalm__tensor_name(name, KALM__KIND(side, what), l));
+									  gain ? "weight" : "the scale of row", bad,
+									  kalm__tensor_name(name, KALM__KIND(side, what), l));
 			}
 	return KALM_OK;
 }
@@ -12005,7 +12007,8 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 	const kalm__batch *b = (const kalm__batch *)arg;
 	size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden_size = b->c->model->file.shape.hidden_size;
 	(void)worker;
-	for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
+	for (; first < end; first++)
+		kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
 /* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the

@@ -91,7 +91,8 @@ KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t l
     h.heads = s->shape.heads;
     h.kv_heads = s->shape.kv_heads;
     h.head_dim = s->shape.head_dim;
-    h.type = !kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type) ? KALM__F32 : side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+    h.type = KALM__F32;
+    if (kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type)) h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
     return h;
 }
 
@@ -207,7 +208,8 @@ KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
                 uint32_t bad = w ? kalm__impossible(w, n) : n;
                 if (bad < n)
                     return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
-                                      gain ? "weight" : "the scale of row", bad, kalm__tensor_name(name, KALM__KIND(side, what), l));
+                                      gain ? "weight" : "the scale of row", bad,
+                                      kalm__tensor_name(name, KALM__KIND(side, what), l));
             }
     return KALM_OK;
 }

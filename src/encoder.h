@@ -85,7 +85,8 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
     const kalm__batch *b = (const kalm__batch *)arg;
     size_t first = i * 16, end = kalm__min(first + 16, b->rows), hidden_size = b->c->model->file.shape.hidden_size;
     (void)worker;
-    for (; first < end; first++) kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
+    for (; first < end; first++)
+        kalm__embed(&b->c->model->file, KALM__ENCODER, b->ids[first], b->c->memory.x + first * hidden_size);
 }
 
 /* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the

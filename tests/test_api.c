@@ -777,7 +777,8 @@ static void test_document_refusals(void)
     kalm_context_free(ctx);
 }
 
-/* Numbers of 8 bits: off by half a step at most, groups of 64 with a scale each; of 16 bits: by half a unit of the last place. */
+/* Numbers of 8 bits: off by half a step at most, groups of 64 with a scale each; of 16 bits: by half a unit of the last
+   place. */
 static void test_rounding_of_rows(void)
 {
     enum { WIDTH = 150 };
@@ -882,8 +883,8 @@ static void test_prompt_border(void)
     kalm_context_free(ctx);
 }
 
-/* Words like "<end_of_turn>" in documents, instructions, system texts and queries are characters, unless the caller says that they
-   are marks. */
+/* Words like "<end_of_turn>" in documents, instructions, system texts and queries are characters, unless the caller says that
+   they are marks. */
 static int has_token(const int32_t *ids, size_t n, int32_t id)
 {
     int found = 0;
@@ -1284,9 +1285,9 @@ static void test_empty_prompt(void)
     free(block);
 }
 
-/* Each tensor in turn with every weight, or every scale, of the largest finite size or not finite at all: an error that names a document
-   or the tensor, and no scores that look like scores. (A row of the embedding table is of ordinary size whatever its scale, and the
-   vector of images is not used.) */
+/* Each tensor in turn with every weight, or every scale, of the largest finite size or not finite at all: an error that names
+   a document or the tensor, and no scores that look like scores. (A row of the embedding table is of ordinary size whatever
+   its scale, and the vector of images is not used.) */
 static void test_overflow(void)
 {
     static const uint32_t huge[] = { 0x7f7fffffu, 0xff7fffffu, 0x7f800000u, 0x7fc00000u };

@@ -1,6 +1,6 @@
 /* test_attention.c - attention by itself: kalm__attend on every kernel set and kind of keys against softmax in doubles, with
-   weights of every shape (alike, a few large ones, one that takes nearly everything while the rest decides), windows, document
-   rows, several heads to a kv head; quantised results the same bits on every set. */
+   weights of every shape (alike, a few large ones, one that takes nearly everything while the rest decides), windows,
+   document rows, several heads to a kv head; quantised results the same bits on every set. */
 #define KALM__EVEX_VNNI                /* see config.h */
 #include "../src/kernel_sets.h"
 #include "../src/attention.h"
@@ -34,9 +34,11 @@ static void make(size_t cross, size_t self, size_t position, size_t left, size_t
         for (h = 0; h < KV; h++)
             for (d = 0; d < DIM; d++) p.k[h * DIM + d] = d ? 0.0f : 12.0f, p.v[h * DIM + d] = d ? 0.0f : 1.0f;
     }
-    if (shape == FAR) {                /* scores near -200, then 200, then -200 again: e^x of either is no float */
-        for (i = 0; i < MOST; i++)
-            for (h = 0; h < KV; h++) p.k[(i * KV + h) * DIM] = i * 3 / (cross + self) == 1 ? 20.0f : -20.0f;
+    if (shape == FAR) {                /* e^x of these scores is no float: 200 falling to -200, and -200, 200, -200 again */
+        for (i = 0; i < MOST; i++) {
+            p.k[i * KV * DIM] = 20.0f - 40.0f * (float)i / (float)(cross + self);
+            p.k[(i * KV + 1) * DIM] = i * 3 / (cross + self) == 1 ? 20.0f : -20.0f;
+        }
         for (q = 0; q < QUERIES; q++)
             for (h = 0; h < HEADS; h++) p.q[q * ROW + h * DIM] = 10.0f;
     }

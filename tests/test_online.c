@@ -269,8 +269,8 @@ static uint64_t unmix(uint64_t lane, uint64_t after)
     return ((after ^ after >> 29 ^ after >> 58) * inverse(KALM__HASH_A)) ^ lane;
 }
 
-/* A document of `rows` rows, one a token, with any numbers in them and with the checksum that the caller wants: the checksum has an
-   inverse, so the last eight bytes can be computed from it. The caller frees the bytes. */
+/* A document of `rows` rows, one a token, with any numbers in them and with the checksum that the caller wants: the checksum
+   has an inverse, so the last eight bytes can be computed from it. The caller frees the bytes. */
 static unsigned char *forged(const kalm_doc *like, uint32_t rows, unsigned salt, uint64_t checksum, size_t *size)
 {
     size_t n = KALM__DOC_HEADER + (size_t)rows * kalm__doc_row_bytes(like->info.width, like->info.bits), i, last;
@@ -318,8 +318,8 @@ static void rank_these(kalm_context *ctx, const kalm_doc *const *these, size_t n
     CHECKF(kalm_rerank(ctx, str(queries[0]), these, n, NULL, scores, &err) == KALM_OK, "%s", err.text);
 }
 
-/* Documents with one checksum: a real one and forged ones with as many rows, many more, and fewer. Each has its own state: looked up
-   one after the other, all in one call, and saved. */
+/* Documents with one checksum: a real one and forged ones with as many rows, many more, and fewer. Each has its own state:
+   looked up one after the other, all in one call, and saved. */
 static void forged_documents(void)
 {
     enum { FORGED = 7 };
@@ -406,8 +406,8 @@ static void repeated_documents(void)
     kalm_context_free(plain);
 }
 
-/* The bytes of a borrowed document must not change. If they do all the same, nothing is found that is no longer true, and what was
-   checked when the document was opened goes on to hold. */
+/* The bytes of a borrowed document must not change. If they do all the same, nothing is found that is no longer true, and
+   what was checked when the document was opened goes on to hold. */
 static void borrowed_bytes_change(void)
 {
     kalm_context *plain = context(1, 0, NULL), *ctx = context(1, (size_t)1 << 26, NULL);
@@ -484,8 +484,8 @@ static void reused_address(void)
 
 /* ---- longer prompts and larger calls ---- */
 
-/* Prompts around a chunk's 256 rows, of which layer 0's queries are no longer kept for all documents; heads of 256, as published. The
-   same bits alone, in a batch, and from kept state of any length. */
+/* Prompts around a chunk's 256 rows, of which layer 0's queries are no longer kept for all documents; heads of 256, as
+   published. The same bits alone, in a batch, and from kept state of any length. */
 static void long_prompts(const char *weights)
 {
     enum { SOME = 5 };
