@@ -414,7 +414,7 @@ static int make_tables(const options *o, const cmd_args *a)
     ev_source *source = NULL;
     size_t count = 0, models = 0, i, k;
     for (i = 0; i < a->words; i++) {
-        if (kalm__directory_exists(a->word[i])) ev_find_sources(a->word[i], &o->where, 4, &source, &count);
+        if (kalm__directory_exists(a->word[i])) ev_find_sources(a->word[i], &o->where, 6, &source, &count);
         else models++;
     }
     if (!models) die_usage("--tables needs a model");

@@ -218,6 +218,7 @@ static void test_set(void)
     for (i = 1; i < 20000; i++)
         if (!CHECK(strcmp(s.id[order[i - 1]].data, s.id[order[i]].data) < 0)) break;
     free(order);
+    ev_set_end(&s);
 }
 
 int main(void)
