@@ -164,7 +164,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
-    m->residual = (float *)kalm__take(a, kalm__mul(KALM__MAX_RESIDUAL + KALM__ROW_STEP,
+    m->residual = (float *)kalm__take(a, kalm__mul((size_t)KALM__MAX_RESIDUAL + KALM__ROW_STEP,
                                                kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
@@ -246,7 +246,7 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
-    c->chunk = KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
+    c->chunk = (size_t)KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
     c->cache.limit = config ? config->cache_bytes : 0;
     result = kalm__check_weights(&model->file, err);
     if (result) return result;

@@ -15,6 +15,7 @@ float expf(float x);
 float fabsf(float x);
 float floorf(float x);
 float fmaf(float x, float y, float z);
+double sqrt(double x);
 float sqrtf(float x);
 float tanhf(float x);
 #ifdef __cplusplus

@@ -8,6 +8,7 @@ typedef void *HANDLE;
 typedef void *LPVOID;
 typedef unsigned long DWORD;
 typedef int BOOL;
+typedef size_t DWORD_PTR;
 typedef wchar_t WCHAR;
 typedef union { struct { DWORD LowPart; long HighPart; } u; long long QuadPart; } LARGE_INTEGER;
 typedef struct { DWORD dwPageSize, dwNumberOfProcessors; } SYSTEM_INFO;
@@ -28,6 +29,7 @@ typedef struct { void *opaque; } CONDITION_VARIABLE;
 #define ERROR_PATH_NOT_FOUND 3
 #define ERROR_ACCESS_DENIED 5
 #define PAGE_READONLY 2
+#define FILE_TYPE_DISK 1
 #define FILE_MAP_READ 4
 
 int MultiByteToWideChar(unsigned page, DWORD flags, const char *from, int n, WCHAR *to, int room);
@@ -35,6 +37,10 @@ HANDLE CreateFileW(const WCHAR *name, DWORD access, DWORD share, void *security,
 DWORD GetLastError(void);
 BOOL GetFileSizeEx(HANDLE file, LARGE_INTEGER *size);
 BOOL CloseHandle(HANDLE h);
+BOOL ReadFile(HANDLE file, void *to, DWORD size, DWORD *got, void *overlapped);
+DWORD GetFileType(HANDLE file);
+HANDLE GetCurrentProcess(void);
+BOOL GetProcessAffinityMask(HANDLE process, DWORD_PTR *mask, DWORD_PTR *machine);
 HANDLE CreateFileMappingW(HANDLE file, void *security, DWORD protect, DWORD high, DWORD low, const WCHAR *name);
 void *MapViewOfFile(HANDLE map, DWORD access, DWORD high, DWORD low, size_t size);
 BOOL UnmapViewOfFile(const void *p);
