@@ -660,6 +660,29 @@ static void refuses(const char *json, const char *why)
     CHECK(live_bytes == 0);
 }
 
+/* A SentencePiece model of the given pieces: "type score text" each. Type 1 normal, 2 unknown, 4 user-defined, 5 unused. */
+static size_t spm_file(unsigned char *out, unsigned model_type, const char *const *pieces, size_t count)
+{
+    size_t n = 0, i;
+    for (i = 0; i < count; i++) {
+        float score = (float)(pieces[i][1] - '0');
+        size_t size = strlen(pieces[i] + 2);
+        uint32_t bits;
+        memcpy(&bits, &score, 4);
+        out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)(size + 9);
+        out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)size;
+        memcpy(out + n, pieces[i] + 2, size);
+        n += size;
+        out[n++] = 2 << 3 | 5;
+        kalm__put_u32(out + n, bits);
+        n += 4;
+        out[n++] = 3 << 3, out[n++] = (unsigned char)(pieces[i][0] - '0');
+    }
+    out[n++] = 2 << 3 | 2, out[n++] = 2, out[n++] = 3 << 3, out[n++] = (unsigned char)model_type;
+    out[n++] = 3 << 3 | 2, out[n++] = 4, out[n++] = 3 << 3, out[n++] = 0, out[n++] = 4 << 3, out[n++] = 0;   /* no prefix, no trimming */
+    return n;
+}
+
 static void test_refusals(void)
 {
     size_t size, k, cut;
@@ -688,6 +711,40 @@ static void test_refusals(void)
             "\"added_tokens\": [{\"id\": 0, \"content\": \"b\"}]}", "disagree");
     refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []},"
             "\"added_tokens\": [{\"id\": 1, \"content\": \"b\", \"lstrip\": true}]}", "lstrip");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}", "a piece is not");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", \"b\"]]}}", "a piece is not");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1], [\"a\", -1]]}}", "there twice");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 1, \"vocab\": [[\"a\", -1]]}}", "unk_id is no id");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"NFKC\"}}", "in a Unigram");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Precompiled\"}}", "no charsmap");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Precompiled\", "
+            "\"precompiled_charsmap\": \"*\"}}", "not base64");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"normalizer\": {\"type\": \"Precompiled\", "
+            "\"precompiled_charsmap\": \"AAAA\"}}", "precompiled_charsmap is damaged");
+    refuses("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}, \"pre_tokenizer\": {\"type\": \"Sequence\", "
+            "\"pretokenizers\": []}}", "WhitespaceSplit and Metaspace");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Metaspace\", "
+            "\"replacement\": \"\xe2\x96\x81\"}}", "splits words");
+    {   /* a charsmap whose trie is a circle, one whose text is too long */
+        unsigned char file[3000];
+        static const char *const pieces[] = { "20<unk>", "11a" };
+        size_t pieces_size = spm_file(file, 1, pieces, 2), endless_one;
+        for (endless_one = 0; endless_one < 2; endless_one++) {
+            size_t at = pieces_size, map = 4 + 4 * 256 + (endless_one ? 2 : 1500);
+            unsigned char *trie;
+            file[at++] = 3 << 3 | 2, file[at++] = (unsigned char)((map + 3) & 127) | 128, file[at++] = (unsigned char)((map + 3) >> 7);
+            file[at++] = 2 << 3 | 2, file[at++] = (unsigned char)(map & 127) | 128, file[at++] = (unsigned char)(map >> 7);
+            trie = file + at + 4;
+            memset(file + at, 'x', map);
+            kalm__put_u32(file + at, 4 * 256);
+            for (k = 0; k < 256; k++) kalm__put_u32(trie + 4 * k, 0x80000000u);
+            kalm__put_u32(trie, 0);
+            if (endless_one) kalm__put_u32(trie + 4 * 'a', 'a' | (unsigned)'a' << 10);     /* its child is itself: 97 ^ 97 ^ 97 */
+            file[at + map - 1] = 0;
+            CHECK(kalm__import_tokenizer("t", file, at + map, &a, &blob, &size, &err) == KALM_BAD_FILE);
+            CHECKF(strstr(err.text, endless_one ? "replaces more than" : "puts in more than") != NULL, "%s", err.text);
+        }
+    }
     /* files of no bytes, and fields of every wire type where a message should be: no arithmetic on NULL (UBSan) */
     CHECK(kalm__import_tokenizer("t", NULL, 0, &a, &blob, &size, &err) == KALM_BAD_FILE);
     refuses("\x08\x01", "no pieces");
@@ -824,6 +881,150 @@ static void hostile_change(tok *k, unsigned what, uint64_t *state)
         if (test_random(state) % 2) for (; bytes; bytes--) b[at++] = (unsigned char)test_random(state);
         else for (i = 0; i < 200; i++) b[at + test_random(state) % bytes] = b[at + test_random(state) % bytes];
     }
+}
+
+/* Tokens that come apart in a hundred steps through full buckets: more work than any tokenizer needs, so the text is refused. */
+static void test_too_many_steps(void)
+{
+    tok k;
+    unsigned char *b;
+    char *text = (char *)malloc(100000);
+    kalm_allocator a = counting();
+    kalm_error err;
+    kalm_text t;
+    uint64_t state = 3;
+    size_t i, count;
+    if (!CHECK(tok_open(&k, "examples/tiny/tokenizer.json"))) return;
+    hostile_change(&k, 6, &state);
+    b = k.blob;
+    for (i = 0; i < k.t.symbols; i++)
+        kalm__put_u64(b + (k.t.part[KALM__SEC_SPLITS] - b) + 8 * i, (uint64_t)(i ? i - 1 : 0) * 0x100001u | (uint64_t)(i % 250) << 40);
+    for (i = 0; i < 100000; i++) text[i] = (char)('a' + test_random(&state) % 26);
+    t.data = text, t.size = 100000;
+    CHECK(!kalm__tokenizer_open(&k.t, k.blob, k.size, &err));
+    CHECK(kalm__tokenize(&k.t, &a, NULL, t, 0, NULL, 0, &count, &err) == KALM_BAD_FILE && strstr(err.text, "more than"));
+    t.size = 3;                        /* a short text is allowed the base, whatever the tables */
+    (void)kalm__tokenize(&k.t, &a, NULL, t, 0, NULL, 0, &count, &err);
+    free(text);
+    tok_close(&k);
+}
+
+/* Numbers that are the last allowed one, and the first that is not. */
+static void test_borders(void)
+{
+    tok k;
+    kalm__tokenizer t;
+    kalm_allocator a = counting();
+    kalm_error err;
+    kalm_text text = kalm__text("a <b> the\n\xf0\x9f\xa7\xbf");
+    unsigned char *whole, *b;
+    size_t n, i;
+    char out[64];
+    int32_t id;
+    static const struct { unsigned at; uint32_t allowed, refused; } header[] = { { 36, 8, 7 }, { 36, 24, 25 }, { 32, 255, 256 }, { 28, 0, 0 } };
+    if (!CHECK(tok_open(&k, "examples/tiny/tokenizer.json"))) return;
+    b = k.blob;
+    whole = (unsigned char *)malloc(k.size);
+    memcpy(whole, b, k.size);
+    /* what the tables say of ids: one below the count is an id, the count is none */
+    for (i = 0; i < 2; i++) {
+        memcpy(b, whole, k.size);
+        for (n = 0; n < 256; n++) kalm__put_u32(b + (k.t.part[KALM__SEC_BYTES] - b) + 4 * n, k.t.tokens - 1 + (uint32_t)i);
+        CHECK(!kalm__tokenize(&k.t, &a, NULL, kalm__text("\xf0\x9f\xa7\xbf"), 0, ids_of, 100, &n, &err));
+        CHECKF(i ? n == (k.t.unknown != KALM__TOK_NONE) : n == 4 && ids_of[0] == (int32_t)k.t.tokens - 1, "%lu ids", (unsigned long)n);
+    }
+    for (i = 0; i < 3; i++) {          /* every value of a trie is the last symbol, the count, the count of tokens */
+        unsigned section = i < 2 ? KALM__SEC_TRIE : KALM__SEC_ADDED;
+        unsigned char *p = b + (k.t.part[section] - b);
+        memcpy(b, whole, k.size);
+        for (n = 0; n < k.t.size[section] / 4; n++)
+            if (kalm__u32(p + 4 * n) > 0x80000000u) kalm__put_u32(p + 4 * n, 0x80000000u | (i < 2 ? k.t.symbols - 1 + (uint32_t)i : k.t.tokens));
+        id = (int32_t)kalm__tokenize(&k.t, &a, NULL, text, KALM_PARSE_CONTROL, ids_of, 100, &n, &err);
+        CHECKF(i == 1 ? id == KALM_BAD_FILE : i == 2 ? id == KALM_OK : id == KALM_OK || id == KALM_BAD_FILE, "%u: %s", (unsigned)i, err.text);
+        for (; id == KALM_OK && n; n--) CHECK(ids_of[n - 1] >= 0 && (uint32_t)ids_of[n - 1] < k.t.tokens);
+    }
+    memcpy(b, whole, k.size);
+    for (i = 0; i < 4; i++) {
+        memcpy(b, whole, k.size);
+        kalm__put_u32(b + header[i].at, i == 3 ? k.t.tokens - 1 : header[i].allowed);
+        id = (int32_t)kalm__tokenizer_open(&t, b, k.size, &err);       /* another size of a section may be refused still */
+        CHECK(id == KALM_OK || strstr(err.text, "section"));
+        kalm__put_u32(b + header[i].at, i == 3 ? k.t.tokens : header[i].refused);
+        CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "cannot be"));
+    }
+    for (i = 0; i < KALM__TOK_SECTIONS; i++) {   /* a section that ends at the end, and one byte behind it */
+        memcpy(b, whole, k.size);
+        kalm__put_u64(b + 64 + 16 * i, k.size - k.t.size[i]);
+        CHECK(!kalm__tokenizer_open(&t, b, k.size, &err) || i == KALM__SEC_TEXTS);
+        kalm__put_u64(b + 64 + 16 * i, k.size - k.t.size[i] + 1);
+        CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "ends at byte"));
+        kalm__put_u64(b + 64 + 16 * i, UINT64_MAX - 3);
+        CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "ends at byte"));
+    }
+    memcpy(b, whole, k.size);
+    kalm__put_u32(b + (k.t.part[KALM__SEC_STARTS] - b) + 4 * 9, kalm__u32(k.t.part[KALM__SEC_STARTS] + 4 * 8) + KALM__TOKEN_MOST);
+    CHECK(kalm__token_bytes(&k.t, 8).size == KALM__TOKEN_MOST);
+    kalm__put_u32(b + (k.t.part[KALM__SEC_STARTS] - b) + 4 * 9, kalm__u32(k.t.part[KALM__SEC_STARTS] + 4 * 8) + KALM__TOKEN_MOST + 1);
+    CHECK(!kalm__token_bytes(&k.t, 8).data && !kalm__token_bytes(&k.t, (int32_t)k.t.tokens).data && !kalm__token_bytes(&k.t, -1).data);
+    CHECK(kalm__token_bytes(&k.t, (int32_t)k.t.tokens - 1).data != NULL);
+    id = (int32_t)k.t.tokens;
+    CHECK(!kalm__detokenize(&k.t, &id, 1, out, sizeof out, &n, &err) && n == 0);
+    memcpy(b, whole, k.size);
+    free(whole);
+    tok_close(&k);
+    if (!CHECK(tok_open(&k, "examples/tiny/tokenizer.model"))) return;
+    id = (int32_t)k.t.tokens - 1;      /* SentencePiece: an id that is none is an error */
+    CHECK(!kalm__detokenize(&k.t, &id, 1, out, sizeof out, &n, &err));
+    id++;
+    CHECK(kalm__detokenize(&k.t, &id, 1, out, sizeof out, &n, &err) == KALM_BAD_ARGUMENT && strstr(err.text, "is not in the vocabulary"));
+    tok_close(&k);
+}
+
+/* Texts without a cut in which the last token decides how those before it fall, 5,000 and 9,000 bytes back. */
+static void test_long_way_back(void)
+{
+    static const char json[] = "{\"model\": {\"type\": \"BPE\", \"unk_token\": \"<u>\", \"vocab\": {\"<u>\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"aa\": 4}, "
+                               "\"merges\": [\"a b\", \"a a\"]}}";
+    char *text = (char *)malloc(20000);
+    size_t n, i;
+    tok k;
+    if (!CHECK(tok_from(&k, "back", json, strlen(json)))) return;
+    memset(text, 'a', 14002);
+    text[5000] = 'b';
+    text[14001] = 'b';                 /* a^5000 b a^9000 b */
+    n = encode(&k, text, 14002, 0);
+    CHECKF(n == 2499 + 2 + 4499 + 2, "%lu ids", (unsigned long)n);
+    for (i = 0; i < n; i++) CHECK(ids_of[i] == (i < 2499 ? 4 : i == 2499 ? 1 : i == 2500 ? 3 : i < 7000 ? 4 : i == 7000 ? 1 : 3));
+    for (i = 0; i < 4; i++) {          /* memory for that, refused */
+        kalm_allocator a = counting();
+        kalm_error err;
+        kalm_text t;
+        t.data = text, t.size = 14002;
+        calls_left = (long)i;
+        if (kalm__tokenize(&k.t, &a, NULL, t, 0, ids_of, 10, &n, &err)) CHECK(err.code == KALM_NO_MEMORY && err.text[0]);
+        calls_left = -1;
+    }
+    free(text);
+    tok_close(&k);
+    CHECK(live_bytes == 0);
+}
+
+/* Unused pieces of a BPE model are made by merging and taken apart again, to characters that need not be pieces. Ids as
+   SentencePiece gives them. */
+static void test_unused(void)
+{
+    static const char *const pieces[] = { "20<unk>", "11a", "11b", "13c", "59ab", "58abc", "17ca", "56xy", "55abca", "41<b>" };
+    static const int32_t parts[] = { 1, 2, 3 }, again[] = { 1, 2, 3, 1 }, unknown[] = { 0, 1, 0 }, twice[] = { 1, 2, 1, 2 }, user[] = { 1, 9, 2 };
+    unsigned char file[400];
+    size_t size = spm_file(file, 2, pieces, sizeof pieces / sizeof *pieces);
+    tok k;
+    if (!CHECK(tok_from(&k, "unused", file, size))) return;
+    CHECK(encodes_to(&k, "abc", 0, parts, 3));
+    CHECK(encodes_to(&k, "abab", 0, twice, 4));
+    CHECK(encodes_to(&k, "xyaxy", 0, unknown, 3));
+    CHECK(encodes_to(&k, "a<b>b", 0, user, 3));
+    CHECK(encodes_to(&k, "abca", 0, again, 4));
+    tok_close(&k);
 }
 
 static void test_hostile(void)
@@ -968,6 +1169,10 @@ int main(int argc, char **argv)
     test_tiny();
     test_policy();
     test_limits();
+    test_too_many_steps();
+    test_borders();
+    test_long_way_back();
+    test_unused();
     test_hostile();
     test_cancel();
     test_refusals();

@@ -12,31 +12,33 @@ KALM__FN uint32_t kalm__import_rule_base(const unsigned char *rules, uint32_t at
     return at ^ (unit >> 10 << ((unit & 512u) >> 6));
 }
 
+#define KALM__RULE_ON_THE_WAY 255      /* a unit that the walk below has entered and not left */
+
 /* The bytes of the longest rule, or KALM__TOK_NONE: longer than the library follows one, or endless. A depth-first walk that
-   visits each unit once; longest[at] is 1 + the longest way down from unit `at`, 0 before its visit. */
+   visits each unit once; longest[at] is 0 before its visit, and 1 + the longest way down from it afterwards. */
 KALM__FN uint32_t kalm__import_longest_rule(const unsigned char *rules, uint32_t units, unsigned char *longest)
 {
-    uint32_t at[KALM__WALK_MOST + 1], base[KALM__WALK_MOST + 1], next[KALM__WALK_MOST + 1], depth = 0;
-    at[0] = 0, base[0] = kalm__import_rule_base(rules, 0), next[0] = 1;
-    longest[0] = 1;
+    uint32_t at[KALM__WALK_MOST + 1], base[KALM__WALK_MOST + 1], next[KALM__WALK_MOST + 1], best[KALM__WALK_MOST + 1];
+    uint32_t depth = 0, child = 0;     /* best: bytes of the longest way down that is known */
     for (;;) {
-        uint32_t child;
-        if (next[depth] == 256) {
-            if (!depth) return longest[0] - 1u;
-            depth--;
-            if (longest[at[depth + 1]] >= longest[at[depth]]) longest[at[depth]] = (unsigned char)(longest[at[depth + 1]] + 1);
-            continue;
+        at[depth] = child, base[depth] = kalm__import_rule_base(rules, child), next[depth] = 1, best[depth] = 0;
+        longest[child] = KALM__RULE_ON_THE_WAY;
+        for (;;) {                     /* to the next child that nobody has visited, up again where there is none */
+            uint32_t down = 0;
+            if (next[depth] == 256) {
+                if (!depth) return best[0];
+                down = best[depth] + 1;
+                longest[at[depth--]] = (unsigned char)down;
+            } else {
+                child = base[depth] ^ next[depth]++;
+                if (child >= units || (kalm__word(rules, child) & 0x800000ffu) != next[depth] - 1) continue;
+                down = longest[child]; /* another way may have been here: ends are shared */
+                if (!down) break;
+            }
+            if (down == KALM__RULE_ON_THE_WAY || depth + down > KALM__WALK_MOST) return KALM__TOK_NONE;
+            if (down > best[depth]) best[depth] = down;
         }
-        child = base[depth] ^ next[depth]++;
-        if (child >= units || (kalm__word(rules, child) & 0x800000ffu) != next[depth] - 1) continue;
-        if (longest[child] && longest[child] + depth <= KALM__WALK_MOST) {       /* seen, by another way: ends are shared */
-            if (longest[child] >= longest[at[depth]]) longest[at[depth]] = (unsigned char)(longest[child] + 1);
-            continue;
-        }
-        if (longest[child] || depth == KALM__WALK_MOST) return KALM__TOK_NONE;
-        depth++;
-        at[depth] = child, base[depth] = kalm__import_rule_base(rules, child), next[depth] = 1;
-        longest[child] = 1;
+        if (++depth > KALM__WALK_MOST) return KALM__TOK_NONE;
     }
 }
 
