@@ -59,7 +59,7 @@ static:
 
 # ---- coverage ----
 .PHONY: coverage
-# make coverage: every test at -O0 with counters, then lines and branches by file (gcovr). About three times make test.
+# make coverage: every test at -O0 with counters, then lines and branches by file. About three times make test.
 coverage:
 	$(MAKE) config=coverage test
-	sh tests/coverage.sh build/coverage
+	python3 tests/coverage.py build/coverage
