@@ -106,8 +106,8 @@ const cancelled = (signal) => new KalmError('CANCELLED', 'the work was cancelled
 export function within(ms, name, promise, signal) {
     let timer, abort
     const stop = new Promise((_, reject) => {
-        if (ms > 0) timer = setTimeout(() => reject(Object.assign(new KalmError('CANNOT_READ', `${name}: no answer within ${ms / 1000} s`),
-            { timeout: true })), ms)
+        const late = new KalmError('CANNOT_READ', `${name}: no answer within ${ms / 1000} s`)
+        if (ms > 0) timer = setTimeout(() => reject(Object.assign(late, { timeout: true })), ms)
         abort = () => reject(cancelled(signal))
         if (signal?.aborted) abort()
         else signal?.addEventListener?.('abort', abort)
@@ -127,7 +127,7 @@ export function timeoutOf(options) {
 
 /* ---- the module ---- */
 
-/* Written out one by one, so that bundlers see each file: the module; for threads, Emscripten's script and that of its Workers. */
+/* The module; for threads, Emscripten's script and that of its Workers. Written out, so that bundlers see each file. */
 const FILES = {
     'plain': { wasm: () => new URL('./dist/kalm_rerank-plain.wasm', import.meta.url) },
     'simd': { wasm: () => new URL('./dist/kalm_rerank-simd.wasm', import.meta.url) },
@@ -160,7 +160,7 @@ function compile(url) {
     const key = String(url)
     if (!compiled.has(key)) {
         const promise = fetchBytes(url).then((bytes) => WebAssembly.compile(bytes).catch((cause) => {
-            throw new KalmError('BAD_FILE', `${url}: this is no WebAssembly module that the engine can run: ${cause.message}`, cause)
+            throw new KalmError('BAD_FILE', `${url}: no WebAssembly module that the engine can run: ${cause.message}`, cause)
         }))
         promise.catch(() => compiled.delete(key))
         compiled.set(key, promise)
@@ -185,8 +185,9 @@ async function instantiate({ name, threads }, options, host) {
     const { wasm, assets, signal } = options
     const timeout = timeoutOf(options)
     const progress = (done, total) => host.progress ? host.progress(done, total) : 0
+    const base = async () => globalThis.location?.href ?? (await nodeFunctions()).baseURL()
     const address = wasm === undefined || wasm === null ? addressOf(name, 'wasm', assets)
-        : typeof wasm === 'string' || wasm instanceof URL ? new URL(wasm, globalThis.location?.href ?? (await nodeFunctions()).baseURL()) : null
+        : typeof wasm === 'string' || wasm instanceof URL ? new URL(wasm, await base()) : null      /* null: the module itself */
     const module = wasm instanceof WebAssembly.Module ? wasm
         : address === null ? await WebAssembly.compile(wasm)
         : await within(timeout, address.href, compile(address), signal)
@@ -197,14 +198,16 @@ async function instantiate({ name, threads }, options, host) {
         instance.exports._initialize()
         return { exports: instance.exports, memory: instance.exports.memory, stop() {} }
     }
-    return startThreads(module, threads, addressOf(name, 'script', assets), addressOf(name, 'worker', assets), progress, timeout, signal)
+    return startThreads(module, threads, addressOf(name, 'script', assets), addressOf(name, 'worker', assets), progress, timeout,
+        signal)
 }
 
 /* The same with Workers for threads, by Emscripten's script at `script`. */
 async function startThreads(module, threads, script, worker, progress, timeout, signal) {
     const factory = await within(timeout, script.href, loadScript(script), signal)
     if (isNode) await fetchBytes(worker)                   /* a missing file is an error here; there it would end the process */
-    const file = isNode ? (await nodeFunctions()).pathOf(worker) : (await within(timeout, worker.href, ownOrigin(worker), signal)).href
+    const file = isNode ? (await nodeFunctions()).pathOf(worker)
+        : (await within(timeout, worker.href, ownOrigin(worker), signal)).href
     const found = { stop() {} }
     const settings = {
         kalmProgress: progress,
@@ -565,7 +568,8 @@ export class Kalm {
                 if (thrown.length) throw thrown[0]
                 if (!this.#open) this.#need()
                 if (error instanceof KalmError)    /* the library counts from the slice's first */
-                    error.message = error.message.replace(/\b(document|text) (\d+)\b/, (_, what, i) => `${what} ${first + Number(i)}`)
+                    error.message = error.message.replace(/\b(document|text) (\d+)\b/,
+                        (_, what, i) => `${what} ${first + Number(i)}`)
                 throw error
             } finally {
                 this.#host.progress = null

@@ -1,8 +1,9 @@
-/* kalm_wasm.c - the functions that kalm.mjs calls. One instance of the WebAssembly module is one model and one context;
-   loading another model makes another instance, so that its memory goes back to the system with it (a WebAssembly
-   memory grows and never shrinks). Texts, numbers and pointers only: what they mean to JavaScript is kalm.mjs's.
+/* kalm_wasm.c - the functions that kalm.mjs calls in the WebAssembly module. One instance of the module holds one model and one
+   context. Another model gets another instance, because a WebAssembly memory grows and never shrinks: only when the whole
+   instance is dropped does its memory go back to the system. The functions take and return numbers and addresses in that memory;
+   kalm.mjs checks the numbers and puts the texts there.
 
-   Every function that can fail returns 0 or a kalm_result; kalm_wasm_error() then tells the sentence. */
+   Every function that can fail returns 0 or a kalm_result; kalm_wasm_error() then has the sentence. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

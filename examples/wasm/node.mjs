@@ -12,10 +12,10 @@ export const cores = () => typeof os.availableParallelism === 'function' ? os.av
 
 export const readFile = (url) => fs.readFile(url)
 
-/* { name, size, chunks } of the file at a path or file: URL. */
+/* { size, chunks } of the file at a path or file: URL; the size of what is no plain file is not known. */
 export async function openPath(path) {
     const stat = await fs.stat(path)
-    if (!stat.isFile() && stat.size === 0 && stat.isDirectory()) throw Object.assign(new Error('it is a folder'), { code: 'EISDIR' })
+    if (stat.isDirectory()) throw Object.assign(new Error('it is a folder'), { code: 'EISDIR' })
     return { size: stat.isFile() ? stat.size : undefined, chunks: createReadStream(path, { highWaterMark: 1 << 20 }) }
 }
 

@@ -121,7 +121,7 @@ export class KalmWorker {
         if (progress) return this.#calls.get(id)?.onProgress?.(progress)
         this.#settle(id, (call) => {
             if (!error) return call.resolve(result)
-            if (!error.code) return call.reject(error.name === 'TypeError' ? new TypeError(error.message) : new Error(error.message))
+            if (!error.code) return call.reject(new (error.name === 'TypeError' ? TypeError : Error)(error.message))
             call.reject(new KalmError(error.code, error.message, error.code === 'CANCELLED' ? call.signal?.reason : undefined))
         })
     }

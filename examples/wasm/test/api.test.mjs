@@ -199,6 +199,16 @@ for (const [name, build] of BUILDS) describe(name, () => {
             assert.deepEqual([cut, cutDocument, cutQuery], cuts)
         }
         own.free()
+        const memory = async (cacheBytes) => {
+            const cached = await Kalm.load(tinyPath, { ...build, cacheBytes })
+            const docs = await cached.encode(passages().map((text) => text.repeat(4)), { ratio: 1 })
+            const first = await margins('q', docs, {}, cached)
+            assert.deepEqual(await margins('q', docs, {}, cached), first)
+            const { memory } = cached.info
+            cached.free()
+            return memory
+        }
+        assert.ok(await memory(1 << 26) > await memory(0))
     })
 
     test('progress may throw, call, and free', async () => {
