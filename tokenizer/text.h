@@ -1,20 +1,22 @@
-/* text.h - from text to token ids: ill-formed bytes, added tokens and who may write them, normalisation; the merging of
-   what lies between is bpe.h's.
+/* text.h - from a text to token ids, the whole way: added tokens and who may write them, SentencePiece's normalisation of a
+   whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens.
 
-   Hugging Face's rules (the default): added tokens are found in the raw text, leftmost first, of those that start at one
-   place the longest; each stretch between them is brought into inner form and merged alone.
-   SentencePiece's rules (KALM__TOK_SPM): the whole text is normalised first, user-defined symbols are found after that.
+   HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
+   at one place the longest. Each stretch between them is normalised and cut alone.
+   SENTENCEPIECE'S RULES (KALM__TOK_SPM). The whole text is normalised first, where user-defined symbols stay as they are.
+   Then BPE and char cut at those symbols, unigram finds them by their scores, and word takes whole words only.
 
    ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
 
-   TEXT IS TEXT. A text comes in pieces, each trusted (the template) or not (a document, a query). In what is not trusted,
-   added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; nor where such a
-   mark would only arise from both sides of a border. Others ("\n\n", "<b>") are found anywhere, across borders too. With
-   KALM_PARSE_CONTROL every border and every difference is forgotten.
+   TEXT IS TEXT. A text comes in pieces; each is trusted (the template) or not (a document, a query). In what is not trusted,
+   added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; neither is such a
+   token found where it would only arise from both sides of a border between pieces. Other added tokens ("\n\n", "<b>") are
+   found anywhere, across borders too. With KALM_PARSE_CONTROL a text is treated as if it were all trusted, except that
+   control symbols of SentencePiece (class TEMPLATE) stay the template's.
 
-   MEMORY: the copy of a text that came in several pieces, or is normalised, or of a stretch that has ill-formed bytes or a
-   literal U+2581: at most 3 bytes for one, from the allocator if beyond 1 KB. 8 KB of stack, 11 KB where a token is
-   irregular (bpe.h); a short text without such a stretch allocates nothing. */
+   MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
+   literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
+   stack. A short text without such a stretch allocates nothing. */
 #ifndef KALM__TEXT_H
 #define KALM__TEXT_H
 
