@@ -2822,7 +2822,7 @@ KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt
 {
 	m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
 	m->steps = 0;
-	m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes >> 48 ? (uint64_t)1 << 48 : (uint64_t)bytes);
+	m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * (uint64_t)bytes;  /* no text has 2^54 bytes */
 	m->pause = KALM__STEPS_BETWEEN;
 }
 
@@ -9703,7 +9703,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
-enum { KALM__MAX_RESIDUAL = 32 };
+enum { KALM__MAX_RESIDUAL = KALM__ACTS_STEP };  /* a chunk is cut at multiples of it, so fewer could leave no row */
 typedef struct kalm__residual {
 	size_t count, at;
 	size_t row[KALM__MAX_RESIDUAL];

@@ -60,7 +60,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
-enum { KALM__MAX_RESIDUAL = 32 };
+enum { KALM__MAX_RESIDUAL = KALM__ACTS_STEP };     /* a chunk is cut at multiples of it, so fewer could leave no row */
 typedef struct kalm__residual {
     size_t count, at;
     size_t row[KALM__MAX_RESIDUAL];

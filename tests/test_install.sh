@@ -121,7 +121,7 @@ fi
 if [ "$(git rev-parse --show-toplevel 2>&1)" = "$PWD" ]; then
     expect "make dist" make -s dist
     name=kalm_rerank-$version
-    expect "the archive is small" test "$(wc -c < "build/$name.tar.gz")" -lt 1500000
+    expect "the archive is small" test "$(wc -c < "build/$name.tar.gz")" -lt 2500000
     mkdir "$dir/dist"
     expect "unpack" tar -xzf "build/$name.tar.gz" -C "$dir/dist"
     expect "the archive has this header" sh -c "git diff --quiet HEAD -- kalm_rerank.h && cmp kalm_rerank.h '$dir/dist/$name/kalm_rerank.h' || ! git diff --quiet HEAD -- kalm_rerank.h"

@@ -109,7 +109,7 @@ for word in and or not xor bitand bitor compl and_eq or_eq not_eq xor_eq bool tr
     printf '#ifndef __cplusplus\n#define %s leak_of_%s @\n#endif\n' $word $word
 done >> "$dir/hostile.h"
 # The system's own headers come first: some spell attributes as they like, and typedef uint. (The intrinsics are in hostile.c.)
-sed -n 's/^#[ ]*include \(<.*>\).*/\1/p' kalm_rerank.h | sort -u | grep -vE 'intrin|windows|cpuid|neon|wasm|riscv|sysctl|process' |
+sed -n 's/^#[ ]*include \(<.*>\).*/\1/p' kalm_rerank.h | sort -u | grep -vE 'intrin|windows|cpuid|neon|wasm|riscv|sysctl|process|utf8proc' |
     while read -r name; do printf '#if __has_include(%s)\n#  include %s\n#endif\n' "$name" "$name"; done > "$dir/system.h"
 cat > "$dir/hostile.c" <<'END'
 #ifdef __has_include

@@ -705,6 +705,58 @@ static void best_and_callbacks(void)
     kalm_context_free(ctx);
 }
 
+/* Quantised models give the same bits on every machine, so the margins themselves can be written down: any change of what the engine
+   computes, however small, shows here. Where a change is meant, the failing lines print the new bits; say why in the commit. */
+static void margins_to_the_bit(void)
+{
+    static const uint32_t want[2][DOCS] = { PINNED };
+    static char long_instruction[1600];
+    const char *instruction[2];
+    const char *set;
+    size_t i, k, n;
+    for (i = 0; i < 300; i++) strcat(long_instruction, i % 3 ? " word" : " photo");      /* a prompt longer than a chunk of 256 rows */
+    instruction[0] = NULL;
+    instruction[1] = long_instruction;
+    for (n = 0; (set = kalm_kernels(n)) != NULL; n++)
+        for (k = 0; k < 2; k++) {
+            kalm_context *ctx = context(1 + (unsigned)k, 0, set);
+            kalm_score got[DOCS];
+            rank(ctx, "program to retouch photos", instruction[k], DOCS, got);
+            for (i = 0; i < DOCS; i++) {
+                uint32_t bits;
+                memcpy(&bits, &got[i].margin, 4);
+                CHECKF(bits == want[k][i], "%s, instruction %u, document %u: 0x%08lxu", set, (unsigned)k, (unsigned)i, (unsigned long)bits);
+            }
+            kalm_context_free(ctx);
+        }
+}
+
+/* More prompts in the last layer's chunk than it takes residual rows for: each scores as it does alone. */
+static void many_prompts_in_a_chunk(void)
+{
+    enum { MANY = 90 };
+    const kalm_doc *many[MANY];
+    kalm_score together[MANY], alone[DOCS];
+    kalm_config config;
+    kalm_context *wide = NULL;
+    kalm_error err;
+    size_t i;
+    memset(&config, 0, sizeof config);
+    config.threads = 1;
+    config.max_query_tokens = 7000;
+    config.cache_bytes = (size_t)1 << 30;
+    CHECKF(kalm_context_new(model, &config, &wide, &err) == KALM_OK, "%s", err.text);
+    if (!wide) return;
+    for (i = 0; i < MANY; i++) many[i] = docs[i % DOCS];
+    CHECKF(kalm_rerank(wide, str("mail"), many, MANY, NULL, together, &err) == KALM_OK, "%s", err.text);
+    for (i = 0; i < DOCS; i++)
+        CHECKF(kalm_rerank(wide, str("mail"), &many[i], 1, NULL, &alone[i], &err) == KALM_OK, "%s", err.text);
+    for (i = 0; i < MANY; i++)
+        CHECKF(!memcmp(&together[i].margin, &alone[i % DOCS].margin, 4), "prompt %u: %.9g together, %.9g alone", (unsigned)i,
+               (double)together[i].margin, (double)alone[i % DOCS].margin);
+    kalm_context_free(wide);
+}
+
 int main(void)
 {
     kalm_error err;
@@ -733,6 +785,8 @@ int main(void)
     long_prompts("q8");
     long_prompts("f32");
     crowd();
+    margins_to_the_bit();
+    many_prompts_in_a_chunk();
     best_and_callbacks();
     for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     kalm_model_close(model);

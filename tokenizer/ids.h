@@ -29,7 +29,7 @@ KALM__FN void kalm__meter_begin(kalm__meter *m, const kalm__interrupt *interrupt
 {
     m->interrupt = interrupt && interrupt->call ? interrupt : NULL;
     m->steps = 0;
-    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * ((uint64_t)bytes >> 48 ? (uint64_t)1 << 48 : (uint64_t)bytes);
+    m->most = KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * (uint64_t)bytes;       /* no text has 2^54 bytes */
     m->pause = KALM__STEPS_BETWEEN;
 }
 
