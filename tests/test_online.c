@@ -709,7 +709,13 @@ static void best_and_callbacks(void)
    computes, however small, shows here. Where a change is meant, the failing lines print the new bits; say why in the commit. */
 static void margins_to_the_bit(void)
 {
-    static const uint32_t want[2][DOCS] = { PINNED };
+    static const uint32_t want[2][DOCS] = {
+        { 0xc0d0574eu, 0xc0f13c41u, 0xbfe9e7bau, 0xc0f57c3au, 0xc0fbe976u, 0xbfa3bd80u,
+          0xc0d5904eu, 0xc05bd336u, 0xc0dd3deeu, 0xc0922455u, 0xc05df7cau, 0xc0b369cbu,
+          0xc04dd91cu, 0xc05cb329u, 0xc086a562u, 0xc0304db5u, 0xc0a57dcau, 0xc0859080u },
+        { 0xbfd5bbb0u, 0xc09fb56du, 0xc0c85975u, 0xc0fc1ceeu, 0xc1085df1u, 0xc0bfec16u,
+          0xc0ee4844u, 0xc0f4d5b1u, 0xc10b1a8du, 0xc0fa2cb2u, 0xc0dd81c0u, 0xc105c7b6u,
+          0xc109a914u, 0xc1071b8eu, 0xc0eeabf8u, 0xc0f9b0b8u, 0xc0edd88du, 0xc0cbf7a4u } };
     static char long_instruction[1600];
     const char *instruction[2];
     const char *set;
