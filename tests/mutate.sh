@@ -35,9 +35,12 @@ if [ -n "$list" ]; then
     exit
 fi
 
+# A tree of its own for each job. Where that does not build before there is a mistake in it, nothing would be said by a build that fails.
 tree() {
     mkdir -p "$1"
     tar cf - --exclude=./build --exclude=./.git . | tar xf - -C "$1"
+    (cd "$1" && make -s build/kalm-quantize build/tiny.kalm build/kalm-rerank build/kalm-random-checkpoint build/kalm-eval CFLAGS="-O1 -w") > "$1.log" 2>&1 ||
+        { echo "the tree itself does not build: $1.log"; touch "$build/broken"; }
 }
 
 # one LINE-NUMBER: tries it in a tree that no other job uses
@@ -47,7 +50,7 @@ one() {
     while ! mkdir "$build/lock.$slot" 2> /dev/null; do slot=$(((slot + 1) % (jobs + 1))); done
     dir=$build/tree.$slot log=$build/log.$number
     [ -e "$dir/Makefile" ] || tree "$dir"
-    cp "$file" "$dir/$file.kept"
+    [ ! -e "$build/broken" ] || { rmdir "$build/lock.$slot"; return; }
     OLD=$old NEW=$new awk 'BEGIN { old = ENVIRON["OLD"]; new = ENVIRON["NEW"] }
         !done && (at = index($0, old)) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); done = 1 } { print }' "$file" > "$dir/$file"
     (
@@ -67,7 +70,7 @@ one() {
     3) caught="does not build" ;;
     4) caught=$(tail -n 1 "$log") ;;
     esac
-    cp "$file" "$dir/$file" && rm -f "$dir/$file.kept"
+    cp "$file" "$dir/$file"
     rmdir "$build/lock.$slot"
     if [ -n "$caught" ]; then printf 'caught\t%s\t%s\t%s\n' "$file" "$old" "$caught"
     elif [ -n "$why" ]; then printf 'allowed\t%s\t%s\t%s\n' "$file" "$old" "$why"
@@ -75,7 +78,8 @@ one() {
 }
 export -f one tree
 export build chosen jobs
-rm -rf "$build"/lock.* "$build"/log.*
+rm -rf "$build"/lock.* "$build"/log.* "$build"/tree.* "$build/broken"
 seq "$(wc -l < "$chosen")" | xargs -P "$jobs" -I{} bash -c 'one {}' | tee "$build/result"
+[ ! -e "$build/broken" ] || { cat "$build"/tree.*.log; echo "0 passed, 1 failed"; exit 1; }
 awk -F'\t' -v stale="$stale" '$1 == "caught" { c++ } $1 == "allowed" { a++ } $1 == "ALIVE" { l++ }
     END { printf "%d caught, %d alive for a reason, %d alive, %d that stand no more\n", c, a, l, stale; printf "%d passed, %d failed\n", c + a, l + stale; exit l + stale > 0 }' "$build/result"

@@ -376,8 +376,8 @@ static void test_json_rules(void)
         "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, {\"type\": "
         "\"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, \"content\": \"\xe2\x96\x81\"}]}, \"pre_tokenizer\": {\"type\": \"Metaspace\", "
         "\"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\"}",
-        "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": \"Metaspace\", \"replacement\": "
-        "\"\xe2\x96\x81\", \"add_prefix_space\": true}]}"
+        ("\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": \"Metaspace\", \"replacement\": "
+         "\"\xe2\x96\x81\", \"add_prefix_space\": true}]}")
     };
     /* 0 <unk>, 1 U+2581, 2 a, 3 b, 4 U+2581 a, 5 ab, 6 a U+2581 */
     static const char *const texts[] = { "ab", " a  b ", "a\tb", "xxa xx", "", "  ", "a b" };

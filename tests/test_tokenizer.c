@@ -1033,7 +1033,7 @@ static void test_hostile(void)
         "examples/tiny/tokenizer.json", "examples/tiny/tokenizer.model", "tests/spm/unigram_plain.model", "tests/spm/unigram_rules.model",
         "tests/spm/word_plain.model"
     };
-    static const char *const texts[] = { "a", "ab \n<b> the", "\xef\xbc\xa1" "a\xcc\x81 " };
+    static const char *const texts[] = { "a", "ab \n<b> the", ("\xef\xbc\xa1" "a\xcc\x81 ") };
     enum { SIZE = 15000 };
     char *text = (char *)malloc(2 * SIZE + 64);
     uint64_t state = 11;
