@@ -8,7 +8,7 @@
 #include <math.h>
 
 enum { DIM = 64, HEADS = 4, KV = 2, GROUP = HEADS / KV, MOST = 700, QUERIES = 20, ROW = HEADS * DIM };
-enum { ALIKE, MIXED, SHARP, SINK, FAR, SHAPES };
+enum { ALIKE, MIXED, SHARP, SINK, DISTANT, SHAPES };
 static const char *const shapes[] = { "alike", "mixed", "sharp", "sink", "far" };
 
 typedef struct problem {
@@ -34,7 +34,7 @@ static void make(size_t cross, size_t self, size_t position, size_t left, size_t
         for (h = 0; h < KV; h++)
             for (d = 0; d < DIM; d++) p.k[h * DIM + d] = d ? 0.0f : 12.0f, p.v[h * DIM + d] = d ? 0.0f : 1.0f;
     }
-    if (shape == FAR) {                /* e^x of these scores is no float: 200 falling to -200, and -200, 200, -200 again */
+    if (shape == DISTANT) {                /* e^x of these scores is no float: 200 falling to -200, and -200, 200, -200 again */
         for (i = 0; i < MOST; i++) {
             p.k[i * KV * DIM] = 20.0f - 40.0f * (float)i / (float)(cross + self);
             p.k[(i * KV + 1) * DIM] = i * 3 / (cross + self) == 1 ? 20.0f : -20.0f;
@@ -121,7 +121,7 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
 /* Errors relative to the size of the result, root mean square: about twice what is found. */
 static double bound(uint32_t type, int shape)
 {
-    if (shape == FAR) return type == KALM__F32 ? 1e-4 : 1.0;         /* scores of 200 leave less to what tells keys apart */
+    if (shape == DISTANT) return type == KALM__F32 ? 1e-4 : 1.0;         /* scores of 200 leave less to what tells keys apart */
     if (type == KALM__F32) return 2e-6;
     return type == KALM__Q8 ? 0.03 : 0.009;
 }
@@ -135,7 +135,7 @@ static void check(size_t cross, size_t self, size_t position, size_t left, size_
     for (shape = 0; shape < SHAPES; shape++) {
         uint64_t kept = state;
         make(cross, self, position, left, right, shape);
-        if (shape == FAR) state = kept;    /* the other shapes' numbers stay those that the bounds were found with */
+        if (shape == DISTANT) state = kept;    /* the other shapes' numbers stay those that the bounds were found with */
         for (t = 0; t < 3; t++) {
             const kalm__kernels *set;
             for (k = 0; (set = kalm__kernel_set(k)) != NULL; k++) {
