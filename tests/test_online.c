@@ -716,7 +716,7 @@ static void margins_to_the_bit(void)
         { 0xbfd5bbb0u, 0xc09fb56du, 0xc0c85975u, 0xc0fc1ceeu, 0xc1085df1u, 0xc0bfec16u,
           0xc0ee4844u, 0xc0f4d5b1u, 0xc10b1a8du, 0xc0fa2cb2u, 0xc0dd81c0u, 0xc105c7b6u,
           0xc109a914u, 0xc1071b8eu, 0xc0eeabf8u, 0xc0f9b0b8u, 0xc0edd88du, 0xc0cbf7a4u } };
-    static char long_instruction[1600];
+    static char long_instruction[2400];
     const char *instruction[2];
     const char *set;
     size_t i, k, n;
