@@ -131,7 +131,7 @@ $(B)/tmp $(B)/tests:
 
 # ---- tests. Each is built once: those that include kalm_rerank.h on the generated header, as a user has it, the others on the
 # parts that they name; the commands above are built on the spine. (Coverage is counted by parts.)
-TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c)))
+TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c tests/fuzz_tokenizer.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
 # these do not look at what config builds, or bring a library of their own under it
 SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
