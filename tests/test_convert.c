@@ -822,6 +822,110 @@ static void test_shapes(void)
     }
 }
 
+/* ---- a single weight -------------------------------------------------------------------------------------------------- */
+
+/* Score a document of six tokens for a prompt of five by the model in `bytes`. */
+static kalm_result score_bytes(const unsigned char *bytes, size_t size, kalm_score *score)
+{
+    static const int32_t words[] = { 7, 20, 3, 60, 33, 12 }, asked[] = { 2, 41, 9, 4, 17 };
+    kalm_model *m = NULL;
+    kalm_context *ctx = NULL;
+    kalm_doc *doc = NULL;
+    kalm_config config;
+    kalm_params params;
+    kalm_ids text, prompt;
+    kalm_error err;
+    kalm_result r;
+    memset(&config, 0, sizeof config);
+    memset(&params, 0, sizeof params);
+    memset(score, 0, sizeof *score);
+    config.threads = 1;
+    config.max_doc_tokens = config.max_query_tokens = 16;
+    params.bits = 32;
+    text.data = words, text.count = 6;
+    prompt.data = asked, prompt.count = 5;
+    r = kalm_model_open_memory(bytes, size, NULL, &m, &err);
+    if (!r) r = kalm_context_new(m, &config, &ctx, &err);
+    if (!r) r = kalm_encode_ids(ctx, &text, 1, &params, &doc, &err);
+    if (!r) r = kalm_rerank_ids(ctx, prompt, (const kalm_doc *const *)&doc, 1, &params, score, &err);
+    kalm_doc_free(doc);
+    kalm_context_free(ctx);
+    kalm_model_close(m);
+    return r;
+}
+
+/* One weight of each tensor in turn, of a million or more. Every product of matrices but the last is normed, so that the margin
+   has a limit as the weight grows: each larger weight gives that limit, or KALM_OVERFLOW where it no longer fits into a float;
+   never a finite margin that is another. (Of decoder.norm and the head the margin grows with the weight.) A weight that is
+   infinite or no number is always an error. */
+static void test_single_weight(void)
+{
+    static const struct { const char *name; uint32_t type; } kinds[] = { { "f32", KALM__F32 }, { "f16", KALM__F16 }, { "bf16", KALM__BF16 } };
+    static const float large[] = { 1e6f, 1e10f, 1e15f, 1e18f, 1e20f, 1e30f, 3.4028235e38f };       /* then infinity, NaN */
+    unsigned i, k, h, overflowed = 0, scored = 0;
+    for (i = 0; i < 3; i++) {
+        size_t size, at, count = 0;
+        unsigned char *file, *bytes, *block, *table = NULL;
+        CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --weights %s" IDS, kinds[i].name) == 0);
+        file = test_read_file(TMP "/other.kalm", &size);
+        if (!CHECK(file != NULL)) return;
+        block = (unsigned char *)malloc(size + 64);
+        bytes = kalm__align64(block);
+        memcpy(bytes, file, size);
+        free(file);
+        for (k = 0; k < kalm__u32(bytes + 12); k++) {
+            const unsigned char *e = bytes + 64 + 32 * k;
+            if (kalm__u32(e) != KALM__SECTION_TENSORS) continue;
+            table = bytes + kalm__u64(e + 8);
+            count = (size_t)kalm__u64(e + 16) / KALM__TENSOR_BYTES;
+        }
+        for (at = 0; at < count; at++) {
+            kalm__tensor t;
+            char name[32];
+            size_t width, place;
+            uint32_t what;
+            kalm__read_tensor(&t, table + at * KALM__TENSOR_BYTES);
+            kalm__tensor_name(name, t.kind, t.layer);
+            what = t.kind % 32;
+            width = t.type == KALM__F32 ? 4 : 2;
+            if (what == KALM__T_EMBED || what == KALM__T_EOI || (i && t.type == KALM__F32)) continue;
+            for (place = 0; place < 3; place++) {
+                unsigned char *p = bytes + t.offset + (size_t)t.size / 2 * place / width * width - (place == 2 ? width : 0), keep[4];
+                float limit = 0.0f;
+                memcpy(keep, p, width);
+                for (h = 0; h < 9; h++) {
+                    kalm_score s;
+                    kalm_result r;
+                    uint32_t bits = h == 7 ? 0x7f800000u : 0x7fc00000u;
+                    if (h < 7) memcpy(&bits, &large[h], 4);
+                    if (t.type == KALM__F32) kalm__put_u32(p, bits);
+                    else {                             /* half: 60000, then infinity */
+                        uint32_t half = t.type == KALM__BF16 ? bits >> 16 : h == 0 ? 0x7b53u : h == 7 ? 0x7c00u : 0x7e00u;
+                        if (t.type == KALM__F16 && h > 0 && h < 7) continue;
+                        p[0] = (unsigned char)half;
+                        p[1] = (unsigned char)(half >> 8);
+                    }
+                    r = score_bytes(bytes, size, &s);
+                    overflowed += r == KALM_OVERFLOW;
+                    if (h >= 7) CHECKF(r == KALM_OVERFLOW || r == KALM_BAD_FILE, "%s %s, place %u, %s: result %d", kinds[i].name, name,
+                                       (unsigned)place, h == 7 ? "infinite" : "no number", (int)r);
+                    else if (r) CHECKF(r == KALM_OVERFLOW || (r == KALM_BAD_FILE && what >= KALM__T_Q_NORM), "%s %s: result %d", kinds[i].name, name, (int)r);
+                    else if (what < KALM__T_LAYER_KINDS || t.kind == KALM__T_NORM) {
+                        scored++;
+                        if (!h) limit = s.margin;
+                        CHECKF(fabsf(s.margin - limit) <= 2e-2f * (1.0f + fabsf(limit)), "%s %s, place %u: margin %g with a weight of %g, %g with 1e6",
+                               kinds[i].name, name, (unsigned)place, (double)s.margin, (double)large[h], (double)limit);
+                    }
+                    if (r) CHECK(s.margin <= 0.0f && s.margin >= 0.0f);
+                }
+                memcpy(p, keep, width);
+            }
+        }
+        free(block);
+    }
+    CHECKF(overflowed > 400 && scored > 200, "%u overflowed, %u did not", overflowed, scored);
+}
+
 static void test_golden(const char *folder)
 {
     DIR *d = opendir(folder);
@@ -858,6 +962,7 @@ int main(int argc, char **argv)
     test_answers_and_tokenizer();
     test_equal();
     test_shapes();
+    test_single_weight();
     test_golden(argc > 1 ? argv[1] : "tests/golden");
     test_remains();
     CHECK(run("rm -rf " TMP) == 0);
