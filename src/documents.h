@@ -107,13 +107,16 @@ KALM__FN int kalm__all_finite(const unsigned char *p, size_t count, int halves)
     const uint64_t above = halves ? 0x8000800080008000u : 0x8000000080000000u;
     size_t bytes = count * (halves ? 2 : 4), i = 0, k;
     uint64_t bad = 0;
-    for (; i + 8 <= bytes; i += 8) bad |= ((kalm__u64(p + i) & exponent) + one) & above;
+    for (; i + 32 <= bytes; i += 32)
+        bad |= ((kalm__u64(p + i) & exponent) + one) | ((kalm__u64(p + i + 8) & exponent) + one) |
+               ((kalm__u64(p + i + 16) & exponent) + one) | ((kalm__u64(p + i + 24) & exponent) + one);
+    for (; i + 8 <= bytes; i += 8) bad |= (kalm__u64(p + i) & exponent) + one;
     if (i < bytes) {
         uint64_t last = 0;
         for (k = i; k < bytes; k++) last |= (uint64_t)p[k] << (k - i) * 8;
-        bad |= ((last & exponent) + one) & above;
+        bad |= (last & exponent) + one;
     }
-    return bad == 0;
+    return (bad & above) == 0;
 }
 
 /* The first row with a number that is not finite; info->rows where there is none. */

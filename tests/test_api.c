@@ -1343,6 +1343,59 @@ static void test_overflow(void)
     free(block);
 }
 
+/* Rows with one number that is infinite or none, at each place of rows of 1 to 70 numbers, among the largest finite ones; what lies
+   behind the row does not matter. And a document with such a row is refused by its number. */
+static void test_finite(void)
+{
+    static const uint32_t bad[2][4] = { { 0x7f800000u, 0xff800000u, 0x7f800001u, 0xffc00000u }, { 0x7c00u, 0xfc00u, 0x7c01u, 0xfe00u } };
+    unsigned char row[70 * 4 + 4], *bytes, *copy;
+    size_t count, at, size = 0, first;
+    int halves;
+    unsigned b;
+    kalm_context *ctx = context(NULL);
+    kalm_text text = text_of(documents[5]);
+    kalm_params p = zero_params();
+    kalm_doc *doc = NULL, *other = NULL;
+    kalm_doc_info info;
+    kalm_error err;
+    for (halves = 0; halves < 2; halves++)
+        for (count = 1; count <= 70; count++) {
+            size_t width = halves ? 2 : 4;
+            for (at = 0; at <= count; at++) {
+                if (halves) {
+                    row[2 * at] = 0xff;
+                    row[2 * at + 1] = at % 2 ? 0x7b : 0xfb;
+                } else kalm__put_u32(row + 4 * at, at % 2 ? 0x7f7fffffu : 0xff7fffffu);
+            }
+            memset(row + count * width, 0xff, width);
+            CHECKF(kalm__all_finite(row, count, halves), "%d, %u numbers", halves, (unsigned)count);
+            for (at = 0; at < count; at++) {
+                unsigned char keep[4], hostile[4];
+                memcpy(keep, row + at * width, width);
+                kalm__put_u32(hostile, bad[halves][(at + count) % 4]);
+                memcpy(row + at * width, hostile, width);
+                CHECKF(!kalm__all_finite(row, count, halves), "%d, number %u of %u", halves, (unsigned)at, (unsigned)count);
+                memcpy(row + at * width, keep, width);
+            }
+        }
+    for (b = 8; b <= 32; b *= 2) {
+        p.bits = b;
+        CHECK(kalm_encode(ctx, &text, 1, &p, &doc, &err) == KALM_OK);
+        kalm_doc_get_info(doc, &info);
+        copy = (unsigned char *)malloc(kalm__doc_row_bytes(info.width, b) * info.rows + 64);
+        bytes = (unsigned char *)memcpy(copy, kalm_doc_bytes(doc, &size), kalm__doc_row_bytes(info.width, b) * info.rows + 64);
+        first = size - kalm__doc_row_bytes(info.width, b);
+        if (b == 32) kalm__put_u32(bytes + first + 4 * 77, 0x7f800000u);
+        else bytes[first + (b == 8 ? 4 : 2 * 191)] = 0, bytes[first + (b == 8 ? 4 : 2 * 191) + 1] = 0x7c;
+        kalm__put_u64(bytes + 40, kalm__doc_checksum(bytes, size));
+        CHECK(kalm_doc_open(model, bytes, size, 0, &other, &err) == KALM_BAD_FILE && !other);
+        CHECKF((uint32_t)strtoul(err.text + 4, NULL, 10) == info.rows - 1 && strstr(err.text, "not finite"), "%u bits: %s", b, err.text);
+        free(copy);
+        kalm_doc_free(doc);
+    }
+    kalm_context_free(ctx);
+}
+
 /* A callback stops the tokenising of long texts, and it is asked often enough. */
 static void test_cancel_tokenising(void)
 {
@@ -1417,6 +1470,7 @@ int main(void)
     test_limits();
     test_empty_prompt();
     test_overflow();
+    test_finite();
     test_documents();
     test_damage();
     test_memory();
