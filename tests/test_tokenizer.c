@@ -3,11 +3,16 @@
      - tests/tokenizer_cases.jsonl: texts of our own, ids of Hugging Face tokenizers 0.23.2 for examples/tiny
      - ../shared/tokenizer, where it is there: SentencePiece models, and KaLM's own tokenizer if it lies at
        build/tokenizer/kalm/tokenizer.json (tests/tokenizer_oracle/README.md says how to get it)
+     - tests/cut_cases.jsonl: queries and documents that are cut, scored
      - what users may not write, borders between texts, memory that runs out, broken files */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
 #include "test.h"
+
+#ifndef TEST_BUILD
+#  define TEST_BUILD "build"
+#endif
 
 /* ---- an allocator that counts, and fails at the n-th call ------------------------------------------------------------ */
 
@@ -435,15 +440,10 @@ static void test_tiny(void)
 static void test_shared(const char *folder)
 {
     static const char *const models[] = { "bpe1k_identity", "bpe4k_nmt_nfkc", "unigram1k" };
-    static const char *const files[] = { "cases.jsonl", "kalm_variant.jsonl", "invalid_utf8.jsonl", "decode.jsonl", "truncation.jsonl" };
-    static const char bytes[] = "0123456789abcdef";
     char path[512];
     tok k;
     cases c;
     size_t i;
-    unsigned char *data;
-    kalm_allocator a = counting();
-    kalm_error err;
     for (i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/spm/%s.model", folder, models[i]);
         if (!tok_open(&k, path)) {
@@ -458,7 +458,20 @@ static void test_shared(const char *folder)
         }
         tok_close(&k);
     }
-    data = test_read_file("build/tokenizer/kalm/tokenizer.json", NULL);
+}
+
+/* KaLM's own tokenizer, where get.sh has fetched it: the cases of `folder` that are there, and our own of queries that are cut. */
+static void test_kalm(const char *folder)
+{
+    static const char *const files[] = { "cases.jsonl", "kalm_variant.jsonl", "invalid_utf8.jsonl", "decode.jsonl", "truncation.jsonl" };
+    static const char bytes[] = "0123456789abcdef";
+    char path[512];
+    tok k;
+    cases c;
+    size_t i;
+    kalm_allocator a = counting();
+    kalm_error err;
+    unsigned char *data = test_read_file("build/tokenizer/kalm/tokenizer.json", NULL);
     if (!data) {
         printf("not there: build/tokenizer/kalm/tokenizer.json, so no cases of KaLM's own tokenizer\n");
         return;
@@ -467,8 +480,11 @@ static void test_shared(const char *folder)
     if (!tok_open(&k, "build/tokenizer/kalm/tokenizer.json")) return;
     CHECKF(k.size < 16000000, "the blob has %lu bytes", (unsigned long)k.size);
     for (i = 0; i < 5; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        if (!CHECK(cases_open(&c, path))) continue;
+        snprintf(path, sizeof path, "%s/%s", i == 4 ? "tests/tokenizer_oracle" : folder, files[i]);
+        if (!cases_open(&c, path)) {
+            CHECKF(i < 4, "not there: %s", path);
+            continue;
+        }
         while (cases_next(&c)) {
             kalm_text text = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, i == 2 ? "hex" : i == 4 ? "query" : "text"));
             if (i == 0) check_ids(&k, &c, path, text, "ids");
@@ -508,6 +524,77 @@ static void test_shared(const char *folder)
         }
     }
     tok_close(&k);
+}
+
+/* Queries and documents that are cut, through the interface: tests/cut_cases.jsonl has the ids that Hugging Face's tokenizers give for
+   what is left (tokenizer_oracle/cuts.js). A cut query scores as the golden prompt does, to the bit; a cut document has the rows of the
+   golden ids. */
+static void test_cuts(void)
+{
+    static const uint32_t limits[] = { 1, 2, 3, 5, 13, 38, 64 };
+    static const char path[] = "tests/cut_cases.jsonl";
+    kalm_model *model = NULL;
+    kalm_params params;
+    kalm_text some = kalm__text("some document to be ranked");
+    kalm_error err;
+    size_t i, queries = 0, documents = 0, all = 0;
+    cases c;
+    memset(&params, 0, sizeof params);
+    params.flags = KALM_PARSE_CONTROL;
+    params.bits = 32;
+    if (!CHECKF(kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err) == KALM_OK, "%s", err.text)) return;
+    for (i = 0; i < sizeof limits / sizeof *limits; i++) {
+        kalm_config config;
+        kalm_context *ctx = NULL;
+        kalm_doc *doc = NULL;
+        memset(&config, 0, sizeof config);
+        config.threads = 1;
+        config.max_query_tokens = limits[i];
+        config.max_doc_tokens = limits[i] + 8;
+        CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
+        CHECKF(kalm_encode(ctx, &some, 1, &params, &doc, &err) == KALM_OK, "%s", err.text);
+        if (!CHECK(cases_open(&c, path))) return;
+        while (cases_next(&c)) {
+            kalm_text text = kalm__json_text(&c.j, kalm__json_get(&c.j, 0, "text"));
+            double most = 0, tokens = 0, document_tokens = 0;
+            kalm_doc *cut = NULL, *golden = NULL;
+            kalm_doc_info info;
+            kalm_score got, want;
+            kalm_ids ids;
+            kalm__json_double(&c.j, kalm__json_get(&c.j, 0, "most"), &most);
+            kalm__json_double(&c.j, kalm__json_get(&c.j, 0, "tokens"), &tokens);
+            kalm__json_double(&c.j, kalm__json_get(&c.j, 0, "document_tokens"), &document_tokens);
+            if ((uint32_t)most != limits[i]) continue;
+            all++;
+            ids.data = want_ids;
+            ids.count = cases_ids(&c, "prompt", want_ids);
+            CHECKF(kalm_rerank(ctx, text, (const kalm_doc *const *)&doc, 1, &params, &got, &err) == KALM_OK, "%s", err.text);
+            CHECKF(kalm_rerank_ids(ctx, ids, (const kalm_doc *const *)&doc, 1, &params, &want, &err) == KALM_OK, "%s", err.text);
+            CHECKF(!memcmp(&got.margin, &want.margin, sizeof got.margin), "%s line %u: the cut query scores %g, its golden prompt %g", path, c.line,
+                   (double)got.margin, (double)want.margin);
+            CHECKF(got.cut == (tokens > most ? KALM_CUT_QUERY : 0), "%s line %u: cut is %u", path, c.line, (unsigned)got.cut);
+            queries += got.cut != 0;
+            ids.count = cases_ids(&c, "document", want_ids);
+            CHECKF(kalm_encode(ctx, &text, 1, &params, &cut, &err) == KALM_OK, "%s", err.text);
+            CHECKF(kalm_encode_ids(ctx, &ids, 1, &params, &golden, &err) == KALM_OK, "%s", err.text);
+            if (cut && golden) {
+                size_t size, other;
+                const char *a = (const char *)kalm_doc_bytes(cut, &size), *b = (const char *)kalm_doc_bytes(golden, &other);
+                kalm_doc_get_info(cut, &info);
+                CHECKF(size == other && !memcmp(a + 64, b + 64, size - 64), "%s line %u: other rows", path, c.line);
+                CHECKF(info.tokens == (uint32_t)document_tokens && info.tokens_used == ids.count, "%s line %u: %u tokens, %u used", path, c.line,
+                       (unsigned)info.tokens, (unsigned)info.tokens_used);
+                documents += info.tokens_used < info.tokens;
+            }
+            kalm_doc_free(cut);
+            kalm_doc_free(golden);
+        }
+        kalm_doc_free(doc);
+        kalm_context_free(ctx);
+    }
+    CHECKF(all == 64 && queries > 40 && documents >= 40, "%lu cases, %lu queries and %lu documents are cut", (unsigned long)all, (unsigned long)queries,
+           (unsigned long)documents);
+    kalm_model_close(model);
 }
 
 /* ---- text is text ---------------------------------------------------------------------------------------------------- */
@@ -1176,6 +1263,8 @@ int main(int argc, char **argv)
     test_hostile();
     test_cancel();
     test_refusals();
+    test_cuts();
     test_shared(argc > 1 ? argv[1] : "../shared/tokenizer");
+    test_kalm(argc > 1 ? argv[1] : "../shared/tokenizer");
     return test_end();
 }
