@@ -58,7 +58,7 @@ EV__FN void ev_json_values(json_out *j, const ev_settings *s, const double *valu
         char name[32];
         ev_measure_name(s->measure[i], 0, name);
         json_key(j, name);
-        json_real(j, value[i], 9);
+        json_float(j, value[i], 9);
     }
     json_close(j);
 }

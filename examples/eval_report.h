@@ -119,7 +119,7 @@ EV__FN void ev__json_own(json_out *j, const double *mean)
 {
     static const char *const keys[EV_OWN_MEASURES] = { "ndcg10", "mrr10", "first", "recall10" };
     size_t i;
-    for (i = 0; i < EV_OWN_MEASURES; i++) json_key(j, keys[i]), json_real(j, mean[i], 7);
+    for (i = 0; i < EV_OWN_MEASURES; i++) json_key(j, keys[i]), json_float(j, mean[i], 7);
 }
 
 EV__FN void ev__report_head(const ev_report *r, const ev_ranked *m, uint32_t bits, int compared)
@@ -158,13 +158,13 @@ EV__FN int ev__report_row(ev_report *r, const ev_ranked *m, size_t k, const ev_r
         json_key(&r->out, "ratio"), json_uint(&r->out, r->kind[k].ratio);
         ev__json_own(&r->out, mean);
         json_key(&r->out, "measures"), ev_json_values(&r->out, r->s, mean);
-        json_key(&r->out, "doc_bytes"), json_real(&r->out, bytes, 7);
-        json_key(&r->out, "rank_seconds"), json_real(&r->out, m->rank_seconds[k], 6);
+        json_key(&r->out, "doc_bytes"), json_float(&r->out, bytes, 7);
+        json_key(&r->out, "rank_seconds"), json_float(&r->out, m->rank_seconds[k], 6);
         if (limits) {
-            json_key(&r->out, "delta_ndcg10"), json_real(&r->out, delta, 6);
-            json_key(&r->out, "tau"), json_real(&r->out, c.tau, 7);
-            json_key(&r->out, "max_margin_change"), json_real(&r->out, c.most, 6);
-            json_key(&r->out, "mean_margin_change"), json_real(&r->out, c.mean, 6);
+            json_key(&r->out, "delta_ndcg10"), json_float(&r->out, delta, 6);
+            json_key(&r->out, "tau"), json_float(&r->out, c.tau, 7);
+            json_key(&r->out, "max_margin_change"), json_float(&r->out, c.most, 6);
+            json_key(&r->out, "mean_margin_change"), json_float(&r->out, c.mean, 6);
             json_key(&r->out, "within_limits"), json_bool(&r->out, !worse);
         }
         json_close(&r->out);
@@ -194,7 +194,7 @@ EV__FN int ev_report_ranking(ev_report *r, const ev_ranked *m, uint32_t bits, co
         json_key(&r->out, "weights"), json_text(&r->out, kalm__text(m->weights));
         json_key(&r->out, "kernels"), json_text(&r->out, kalm__text(m->kernels));
         json_key(&r->out, "documents"), json_uint(&r->out, m->documents);
-        json_key(&r->out, "encode_seconds"), json_real(&r->out, m->encode_seconds, 6);
+        json_key(&r->out, "encode_seconds"), json_float(&r->out, m->encode_seconds, 6);
         json_key(&r->out, "ratios"), json_open(&r->out, '[');
     } else ev__report_head(r, m, bits, limits != NULL);
     for (k = 0; k < r->kinds; k++) ok &= ev__report_row(r, m, k, first, limits);

@@ -472,7 +472,7 @@ EV__FN void ev__json_layout(json_out *j, const ev_tables *t, const char *layout)
         if (!ev_tried(r, layout, s)) continue;
         json_newline(j), json_open(j, '{');
         ev__json_system(j, &r->system[s]);
-        if (c.documents) json_key(j, "bytes_per_document"), json_real(j, c.bytes / (double)c.documents, 7);
+        if (c.documents) json_key(j, "bytes_per_document"), json_float(j, c.bytes / (double)c.documents, 7);
         json_key(j, "data"), json_open(j, '{');
         for (d = 0; d < r->datas; d++) {
             if (strcmp(r->data[d].layout, layout) || !r->data[d].cell[s].value) continue;
@@ -486,10 +486,10 @@ EV__FN void ev__json_layout(json_out *j, const ev_tables *t, const char *layout)
         json_key(j, "all_queries"), ev_json_values(j, r->s, mean);
         if (s != t->baseline) {
             ev_test test = ev_against(t, layout, s, 0);
-            json_key(j, "difference"), json_real(j, test.difference, 9);
-            json_key(j, "low"), json_real(j, test.low, 9);
-            json_key(j, "high"), json_real(j, test.high, 9);
-            json_key(j, "p"), json_real(j, test.p, 9);
+            json_key(j, "difference"), json_float(j, test.difference, 9);
+            json_key(j, "low"), json_float(j, test.low, 9);
+            json_key(j, "high"), json_float(j, test.high, 9);
+            json_key(j, "p"), json_float(j, test.p, 9);
         }
         json_close(j);
     }
@@ -520,7 +520,7 @@ EV__FN void ev__quality_json(const ev_tables *t)
             json_key(&j, "name"), json_text(&j, kalm__text(rows[k].name));
             json_key(&j, "source"), json_text(&j, kalm__text("arXiv 2606.22807"));
             json_key(&j, "version"), json_text(&j, kalm__text(rows[k].version));
-            json_key(&j, "nDCG@10"), json_real(&j, rows[k].mean / 100, 7);
+            json_key(&j, "nDCG@10"), json_float(&j, rows[k].mean / 100, 7);
             json_close(&j);
         }
         json_close(&j);

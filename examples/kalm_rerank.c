@@ -177,9 +177,9 @@ static void print_json(const options *o, const cmd_texts *texts, const kalm_scor
             json_uint(&j, o->window[i]);
         }
         json_key(&j, "score");
-        json_real(&j, (double)s->score, 9);
+        json_float(&j, (double)s->score, 9);
         json_key(&j, "margin");
-        json_real(&j, (double)s->margin, 9);
+        json_float(&j, (double)s->margin, 9);
         json_key(&j, "cut");
         json_bool(&j, s->cut != 0);
         json_key(&j, "cut_document");

@@ -144,14 +144,14 @@ static void write_json(void)
         json_key(&j, "threads");
         json_uint(&j, g->threads);
         json_key(&j, "value");
-        json_real(&j, g->value, 6);
+        json_float(&j, g->value, 6);
         json_key(&j, "unit");
         json_text(&j, kalm__text(g->unit));
         json_key(&j, "peak");
-        if (g->peak > 0) json_real(&j, g->peak, 6);
+        if (g->peak > 0) json_float(&j, g->peak, 6);
         else json_raw(&j, "null");
         json_key(&j, "ratio");
-        if (g->ratio > 0) json_real(&j, g->ratio, 4);
+        if (g->ratio > 0) json_float(&j, g->ratio, 4);
         else json_raw(&j, "null");
         json_close(&j);
     }

@@ -297,7 +297,7 @@ static void test_json_out(void)
     json_key(&j, "c");
     json_bool(&j, 1);
     json_key(&j, "d");
-    json_real(&j, zero / zero, 9);
+    json_float(&j, zero / zero, 9);
     json_close(&j);
     json_newline(&j);
     json_open(&j, '[');
@@ -305,9 +305,9 @@ static void test_json_out(void)
     json_newline(&j);
     json_close(&j);
     json_key(&j, "e");
-    json_real(&j, 0.1, 9);
+    json_float(&j, 0.1, 9);
     json_key(&j, "f");
-    json_real(&j, 1 / zero, 9);
+    json_float(&j, 1 / zero, 9);
     json_close(&j);
     fclose(f);
     got = test_read_file(TMP, &n);

@@ -106,7 +106,7 @@ KALM__FN void json_uint(json_out *j, uint64_t v)
 }
 
 /* With as many digits as tell apart all floats (9) or doubles (17), or fewer. */
-KALM__FN void json_real(json_out *j, double v, int digits)
+KALM__FN void json_float(json_out *j, double v, int digits)
 {
     json__before(j, 0);
     if (v - v >= 0) fprintf(j->f, "%.*g", digits, v);      /* inf - inf is NaN, and no comparison with NaN holds */
