@@ -11,6 +11,7 @@
 #define EVAL_FIRST_H
 
 #include "eval_data.h"
+#include "terms.h"
 
 typedef enum ev_first { EV_FIRST_AUTO, EV_FIRST_RUN, EV_FIRST_CANDIDATES, EV_FIRST_BM25 } ev_first;
 
@@ -18,107 +19,11 @@ typedef struct ev_bm25_settings { double k1, b; } ev_bm25_settings;
 
 /* ---- terms ---------------------------------------------------------------------------------------------------- */
 
-typedef void ev_term_call(void *user, const char *term, size_t size);
-
-/* Scripts in which words are not parted by spaces. */
-EV__FN int ev__no_spaces(uint32_t c)
-{
-    return (c >= 0x0e00 && c < 0x1000) || (c >= 0x1780 && c < 0x1800) || (c >= 0x3040 && c < 0x3100)
-        || (c >= 0x3400 && c < 0xa000)
-        || (c >= 0xf900 && c < 0xfb00) || (c >= 0x20000 && c < 0x32000);
-}
-
-EV__FN int ev__letter(uint32_t c)
-{
-    if (c < 0x80) return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
-    if (c < 0xc0) return c == 0xaa || c == 0xb5 || c == 0xba;
-    return c != 0xd7 && c != 0xf7 && !(c >= 0x2000 && c < 0x2070) && !(c >= 0x20a0 && c < 0x20d0) && !(c >= 0x2190 && c < 0x2c00)
-        && !(c >= 0x2e00 && c < 0x3040) && !(c >= 0xfe10 && c < 0xfe70) && !(c >= 0xff00 && c < 0xff10) && c != 0xfffd
-        && c != 0x060c && c != 0x061b && c != 0x061f && c != 0x06d4 && c != 0x0964 && c != 0x0965;
-}
-
-EV__FN uint32_t ev__lower(uint32_t c)
-{
-    if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
-    if ((c >= 0xc0 && c <= 0xde && c != 0xd7) || (c >= 0x391 && c <= 0x3a9) || (c >= 0x410 && c <= 0x42f)) return c + 32;
-    if (c >= 0x400 && c <= 0x40f) return c + 80;
-    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x1e00 && c <= 0x1eff)
-         || (c >= 0x460 && c <= 0x4ff)) && !(c & 1))
-        return c + 1;
-    return c;
-}
-
-EV__FN size_t ev__put_utf8(uint32_t c, char *to)
-{
-    if (c < 0x80) return to[0] = (char)c, 1;
-    if (c < 0x800) return to[0] = (char)(0xc0 | c >> 6), to[1] = (char)(0x80 | (c & 63)), 2;
-    if (c < 0x10000) {
-        to[0] = (char)(0xe0 | c >> 12), to[1] = (char)(0x80 | (c >> 6 & 63)), to[2] = (char)(0x80 | (c & 63));
-        return 3;
-    }
-    to[0] = (char)(0xf0 | c >> 18), to[1] = (char)(0x80 | (c >> 12 & 63));
-    return to[2] = (char)(0x80 | (c >> 6 & 63)), to[3] = (char)(0x80 | (c & 63)), 4;
-}
-
-EV__FN uint32_t ev__get_utf8(const char *p, size_t left, size_t *size)
-{
-    const unsigned char *b = (const unsigned char *)p;
-    *size = kalm__json_utf8(b, left);
-    switch (*size) {
-    case 1: return b[0];
-    case 2: return (uint32_t)(b[0] & 31) << 6 | (b[1] & 63);
-    case 3: return (uint32_t)(b[0] & 15) << 12 | (uint32_t)(b[1] & 63) << 6 | (b[2] & 63);
-    case 4: return (uint32_t)(b[0] & 7) << 18 | (uint32_t)(b[1] & 63) << 12 | (uint32_t)(b[2] & 63) << 6 | (b[3] & 63);
-    default: *size = 1; return 0xfffd;
-    }
-}
-
-/* Calls for each term of a text. A term is cut at 64 bytes, so that none can be long. */
-EV__FN void ev_terms(kalm_text t, ev_term_call *call, void *user)
-{
-    char word[72], pair[8];
-    size_t i = 0, n = 0, size, last = 0, ahead;
-    while (i <= t.size) {
-        unsigned char plain = i < t.size ? (unsigned char)t.data[i] : 0x80;
-        uint32_t c;
-        if (plain < 0x80 && ev__letter(plain)) {           /* most of most texts */
-            if (n < 64) word[n++] = (char)(plain >= 'A' && plain <= 'Z' ? plain + 32 : plain);
-            i++;
-            last = 0;
-            continue;
-        }
-        c = i < t.size ? ev__lower(ev__get_utf8(t.data + i, t.size - i, &size)) : ' ';
-        if (i == t.size) size = 1;
-        i += size;
-        if (ev__letter(c) && !ev__no_spaces(c)) {
-            if (n < 64) n += ev__put_utf8(c, word + n);
-            last = 0;
-            continue;
-        }
-        if (n) call(user, word, n);
-        n = 0;
-        if (!ev__letter(c)) {
-            last = 0;
-            continue;
-        }
-        size = ev__put_utf8(c, pair + last);
-        if (last) {
-            call(user, pair, last + size);
-            memmove(pair, pair + last, size);
-        } else if (i >= t.size || !ev__no_spaces(ev__get_utf8(t.data + i, t.size - i, &ahead))) call(user, pair, size);
-        last = size;
-    }
-}
-
 /* Lucene's English stop words. They are the first members of the set of terms, so that one look-up finds both. */
 EV__FN uint32_t ev__add_stop_words(ev_set *terms)
 {
-    static const char *const words[] = { "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into",
-                                        "is", "it",
-                                         "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these",
-                                         "they", "this", "to", "was", "will", "with" };
     uint32_t i;
-    for (i = 0; i < sizeof words / sizeof *words; i++) ev_add(terms, kalm__text(words[i]));
+    for (i = 0; terms_stop_words[i]; i++) ev_add(terms, kalm__text(terms_stop_words[i]));
     return i;
 }
 
@@ -144,11 +49,12 @@ typedef struct ev__bm25 {
     uint32_t  query;                   /* whose terms are being read */
 } ev__bm25;
 
-EV__FN void ev__query_term(void *user, const char *term, size_t size)
+EV__FN void ev__query_term(void *user, const char *term, size_t size, size_t from, size_t to)
 {
     ev__bm25 *b = (ev__bm25 *)user;
     kalm_text t;
     uint32_t i;
+    (void)from, (void)to;
     t.data = term;
     t.size = size;
     i = ev_add(&b->terms, t);
@@ -159,11 +65,12 @@ EV__FN void ev__query_term(void *user, const char *term, size_t size)
     b->pairs[b->pair_count++] = b->query;
 }
 
-EV__FN void ev__doc_term(void *user, const char *term, size_t size)
+EV__FN void ev__doc_term(void *user, const char *term, size_t size, size_t from, size_t to)
 {
     ev__bm25 *b = (ev__bm25 *)user;
     kalm_text t;
     uint32_t i;
+    (void)from, (void)to;
     t.data = term;
     t.size = size;
     i = ev_find(&b->terms, t);
@@ -181,7 +88,7 @@ EV__FN void ev__bm25_begin(ev__bm25 *b, ev_data *d, size_t depth)
     b->stops = ev__add_stop_words(&b->terms);
     for (i = 0; i < d->uses; i++) {
         b->query = d->use[i];
-        ev_terms(d->query_text[d->use[i]], ev__query_term, b);
+        terms_of(d->query_text[d->use[i]], 0, ev__query_term, b);
     }
     n = b->terms.count;
     b->df = (uint64_t *)cmd_alloc(n * sizeof *b->df);
@@ -289,8 +196,8 @@ EV__FN void ev__bm25_passes(ev__bm25 *b, const ev_bm25_settings *s, int within)
         while (ev_next_record(&r, &record)) {
             ev_corpus_step(&r, &p);
             b->touches = b->length = 0;
-            ev_terms(record.title, ev__doc_term, b);
-            ev_terms(record.text, ev__doc_term, b);
+            terms_of(record.title, 0, ev__doc_term, b);
+            terms_of(record.text, 0, ev__doc_term, b);
             if (!pass) {
                 docs++;
                 lengths += (double)b->length;

@@ -156,7 +156,7 @@ KALM__FN const char *verify_text(whole_text *w, const store_row *r)
     if (w->next == w->windows) {
         all.data = w->text;
         all.size = w->size;
-        store_write_hash(hash, content_hash(r->title, all));
+        store_write_hash(hash, fill_hash(r->title, all));
         if (memcmp(hash, r->hash.data, 16) != 0) return "its text is not what was encoded";
     }
     return lacking ? "the text before it lacks windows" : NULL;

@@ -3,6 +3,7 @@
    and merges. */
 #include "../src/tools/command.h"
 #include "store.h"
+#include "store_fill.h"
 #include "corpus.h"
 #include "index_options.h"
 #include "index_encode.h"
@@ -10,18 +11,6 @@
 #include "index_change.h"
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
-
-static int is_model(const char *path)
-{
-    char head[8];
-    kalm__input f;
-    kalm_error err;
-    int is;
-    if (kalm__input_open(&f, path, &err)) return 0;
-    is = f.size >= 8 && kalm__input_read(&f, 0, head, 8) && memcmp(head, KALM__MAGIC, 8) == 0;
-    kalm__input_close(&f);
-    return is;
-}
 
 static void act(cmd_args *a, int action, const char *value)
 {
@@ -63,8 +52,8 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one; the environment variable "
              "KALM_KERNELS says the same)"),
-    CMD_NUMBER("--batch", "N", options, batch, 1, 1u << 20, "documents stored at a time (default 64): at most so many are encoded "
-               "again after a kill"),
+    CMD_NUMBER("--batch", "N", options, batch, 1, 1u << 20, "documents stored at a time (default 64): at most twice so many are "
+               "encoded again after a kill"),
     CMD_FLAG("--quiet", options, quiet, "no progress, no summary"),
     CMD_HEADING("What else can be done with a store"),
     CMD_CALL("--info", NULL, act_info, "what the store holds"),
@@ -109,7 +98,7 @@ static void read_options(options *o, int argc, char **argv)
     /* of --merge A STORE B C: words behind the store are stores as well */
     end = o->action == DO_MERGE ? kalm__min(a.words, kalm__max(o->others, 1)) : a.words;
     for (k = end; k < a.words; k++) o->word[o->words++] = a.word[k];
-    if (o->action == DO_ENCODE || (end > 1 && is_model(a.word[0]))) {
+    if (o->action == DO_ENCODE || (end > 1 && cmd_is_model(a.word[0]))) {
         if (!end) die_usage("no model");
         o->model = a.word[i++];
     }
@@ -119,7 +108,7 @@ static void read_options(options *o, int argc, char **argv)
         while (i < end) o->word[o->words++] = a.word[i++];
     if (i < end) die_usage("what is %s for?", a.word[i]);
     cmd_args_end(&a);
-    if (is_model(o->store)) die_usage("%s is a model, not a store", o->store);
+    if (cmd_is_model(o->store)) die_usage("%s is a model, not a store", o->store);
 }
 
 int main(int argc, char **argv)

@@ -41,6 +41,34 @@ static const char store_documents_table[] =
     "    UNIQUE (key, window)\n"
     ")";
 
+/* What kalm-search adds (search_schema.h), all of it or none: the files that the documents come from, and the words to find them by.
+   The words' table is SQLite's full-text index, FTS5, which keeps it in four tables of its own. */
+static const char store_files_table[] =
+    "CREATE TABLE search_files (\n"
+    "    path      BLOB PRIMARY KEY NOT NULL,   -- from the root, in the bytes of the system\n"
+    "    size      INTEGER NOT NULL,            -- of the file, in bytes\n"
+    "    modified  INTEGER NOT NULL,            -- in nanoseconds since 1970; 0: look at its bytes next time\n"
+    "    hash      TEXT NOT NULL,               -- of its bytes\n"
+    "    documents INTEGER NOT NULL,            -- how many it gave\n"
+    "    note      TEXT NOT NULL                -- why it or a part of it was left out; else empty\n"
+    ") WITHOUT ROWID";
+static const char store_sources_table[] =
+    "CREATE TABLE search_sources (\n"
+    "    path      BLOB PRIMARY KEY NOT NULL    -- the files and folders that were named\n"
+    ") WITHOUT ROWID";
+static const char store_words_table[] =
+    "CREATE VIRTUAL TABLE search_words USING fts5(words, content='', tokenize='ascii')";
+enum { STORE_SEARCH_TABLES = 7 };
+static const struct { const char *name, *sql; } store_search_tables[STORE_SEARCH_TABLES] = {
+    { "search_files", store_files_table },
+    { "search_sources", store_sources_table },
+    { "search_words", store_words_table },
+    { "search_words_data", "CREATE TABLE 'search_words_data'(id INTEGER PRIMARY KEY, block BLOB)" },
+    { "search_words_idx", "CREATE TABLE 'search_words_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID" },
+    { "search_words_docsize", "CREATE TABLE 'search_words_docsize'(id INTEGER PRIMARY KEY, sz BLOB)" },
+    { "search_words_config", "CREATE TABLE 'search_words_config'(k PRIMARY KEY, v) WITHOUT ROWID" }
+};
+
 typedef struct store_meta {
     char     model[128], weights[16], fingerprint[17];
     uint32_t width, ratio, bits, max_doc_tokens, split, overlap;   /* split 0: no windows */
@@ -50,6 +78,7 @@ typedef struct store {
     sqlite3    *db;
     const char *path;
     store_meta  meta;
+    int         searched;              /* kalm-search made it: it has the tables above */
     char       *why;                   /* [STORE_WHY] what is wrong with a row goes here; NULL: it ends the command */
 } store;
 
@@ -255,7 +284,7 @@ KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t r
 
 /* ---- the schema ------------------------------------------------------------------------------------------------------ */
 
-/* `sql` without comments, white space and quotes round names, and without IF NOT EXISTS, which some tools write; to be freed. */
+/* `sql` without comments, white space and double quotes round names, and without IF NOT EXISTS, which some tools write; to be freed. */
 KALM__FN char *store_bare_sql(const char *sql)
 {
     char *bare = (char *)cmd_alloc(strlen(sql) + 1);
@@ -279,14 +308,23 @@ KALM__FN int store_same_sql(const char *sql, const char *ours)
     return same;
 }
 
-/* Nothing but our two tables, as we make them, and the index that SQLite makes for one. */
-KALM__FN void store_check_schema(const store *s)
+/* Which of kalm-search's tables this is, or -1. */
+KALM__FN int store_search_table(const char *name)
+{
+    int i;
+    for (i = 0; i < STORE_SEARCH_TABLES; i++)
+        if (!strcmp(name, store_search_tables[i].name)) return i;
+    return -1;
+}
+
+/* Nothing but our two tables, as we make them, and the index that SQLite makes for one; and maybe kalm-search's. */
+KALM__FN void store_check_schema(store *s)
 {
     sqlite3_stmt *q = store_prepare(s, "SELECT type, name, tbl_name, sql FROM sqlite_master");
-    int tables = 0;
+    int tables = 0, searched = 0;
     while (store_step(s, q)) {
         const char *part[4];
-        int i;
+        int i, of_search;
         for (i = 0; i < 4; i++) {
             part[i] = (const char *)sqlite3_column_text(q, i);
             if (!part[i]) part[i] = "";
@@ -302,11 +340,20 @@ KALM__FN void store_check_schema(const store *s)
             tables |= documents + 1;
             continue;
         }
+        of_search = strcmp(part[0], "table") ? -1 : store_search_table(part[1]);
+        if (of_search >= 0) {
+            if (!store_same_sql(part[3], store_search_tables[of_search].sql))
+                die("%s: its table %s is not as kalm-search makes it", s->path, part[1]);
+            searched |= 1 << of_search;
+            continue;
+        }
         die("%s has %s %s '%s', which kalm-index did not make: only its own tables are read", s->path,
             strchr("aeiou", *part[0]) ? "an" : "a", store_shown(kalm__text(part[0])), store_shown(kalm__text(part[1])));
     }
     sqlite3_finalize(q);
     if (tables != 3) die("%s: its tables are not there", s->path);
+    if (searched && searched != (1 << STORE_SEARCH_TABLES) - 1) die("%s lacks some of the tables of kalm-search", s->path);
+    s->searched = searched != 0;
     q = store_prepare(s, "PRAGMA encoding");
     if (!store_step(s, q) || strcmp((const char *)sqlite3_column_text(q, 0), "UTF-8") != 0)
         die("%s: its texts are not kept as UTF-8", s->path);
@@ -402,7 +449,10 @@ KALM__FN int same_file(const char *a, const char *b)
 
 /* ---- open, create, close ------------------------------------------------------------------------------------------- */
 
-enum { STORE_READ, STORE_WRITE, STORE_CREATE };   /* CREATE: a file that is missing or empty becomes an empty database */
+enum {
+    STORE_READ, STORE_WRITE, STORE_CREATE,     /* CREATE: a file that is missing or empty becomes an empty database */
+    STORE_SEARCH = 4                   /* a flag, with the others: by kalm-search, which keeps its words beside the documents */
+};
 
 /* SQLite asks every thousand steps of a statement, and while another command holds a lock: shall it go on? */
 KALM__FN int store_ask(void *user)
@@ -485,9 +535,12 @@ KALM__FN void store_recover(const store *s, const char *file)
 /* 1: the store is there and s->meta read; 0: an empty database, for store_create (STORE_CREATE alone). */
 KALM__FN int store_open(store *s, const char *path, int how)
 {
-    int flags = how == STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    int for_search = (how & STORE_SEARCH) != 0, flags;
     int64_t application, version;
-    char *file = store_file_name(path, how);
+    char *file;
+    how &= ~STORE_SEARCH;
+    flags = how == STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    file = store_file_name(path, how);
     memset(s, 0, sizeof *s);
     s->path = path;
     if (!file) die("no memory for a path");
@@ -504,6 +557,8 @@ KALM__FN int store_open(store *s, const char *path, int how)
         store_check_schema(s);
         store_read_meta(s);
         store_check_numbers(s);
+        if (s->searched && !for_search && how != STORE_READ)
+            die("%s was made by kalm-search, which alone writes to it: another would leave its index of words behind", path);
         return 1;
     }
     if (application || version || store_number(s, "SELECT count(*) FROM sqlite_master"))

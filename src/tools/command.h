@@ -88,6 +88,19 @@ KALM__FN kalm_text cmd_join_title(kalm_text title, kalm_text text)
     return text;
 }
 
+/* Is it a model file, by its first bytes? */
+KALM__FN int cmd_is_model(const char *path)
+{
+    char head[8];
+    kalm__input f;
+    kalm_error err;
+    int is;
+    if (kalm__input_open(&f, path, &err)) return 0;
+    is = f.size >= 8 && kalm__input_read(&f, 0, head, 8) && memcmp(head, KALM__MAGIC, 8) == 0;
+    kalm__input_close(&f);
+    return is;
+}
+
 /* The format that a file's name says. */
 KALM__FN int cmd_format_of(const char *path)
 {
