@@ -60,7 +60,7 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite postgres postgres-install postgres-test targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -81,6 +81,7 @@ help:
 	@echo 'make dist          build/kalm_rerank-$(VERSION).tar.gz, and the data of the tests in another;  man: packaging/man from --help'
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
 	@echo 'make sqlite        $(B)/kalm.so, reranking inside SQLite: examples/sqlite/README.md'
+	@echo 'make postgres      $(B)/postgres/kalm.so, reranking inside PostgreSQL: examples/postgres/README.md;  postgres-test'
 	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
@@ -194,6 +195,17 @@ sqlite: $(B)/kalm.so
 $(B)/kalm.so: examples/sqlite/kalm_sqlite.c kalm_rerank.h | $(B)/tmp
 	@echo '  CC  kalm.so'
 	$(Q)$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC $(shell pkg-config --cflags sqlite3) -I. -o $@ $< $(LDFLAGS) $(LIBS)
+# The extension for PostgreSQL, see examples/postgres: built by the server's own rules (PGXS), so with the server's flags.
+PGXS_MAKE = MAKEFLAGS= $(MAKE) $(if $(V),,-s) -C $(B)/postgres -f $(CURDIR)/examples/postgres/Makefile PG_CONFIG=$(call quoted,$(PG_CONFIG))
+PG_CONFIG ?= pg_config
+postgres: kalm_rerank.h
+	@mkdir -p $(B)/postgres
+	$(Q)$(PGXS_MAKE)
+postgres-install: postgres
+	$(Q)$(PGXS_MAKE) install DESTDIR=$(call quoted,$(DESTDIR))
+# Starts a server of its own; needs PostgreSQL 15 and its headers (postgresql-15, postgresql-server-dev-15).
+postgres-test: postgres $(B)/tiny.kalm $(B)/kalm-rerank
+	@sh tests/postgres.sh $(B)
 # The manual pages are kept, so that an install runs nothing: it may be for another machine.
 man: all
 	@sh packaging/man.sh $(B) $(filter-out first,$(TOOLS))
