@@ -11911,6 +11911,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 	info->bits = kalm__u32(p + 36);
 	if (info->fingerprint != fingerprint)
 		return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
+	if (kalm__u64(p + 48) || kalm__u64(p + 56))
+		return kalm__fail(err, KALM_BAD_FILE, "bytes 48 to 63 of the document's header are not zero");
 	if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
 		return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
 						  info->bits, width);
@@ -13349,6 +13351,8 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
 		r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
 	else if (size != need)
 		r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
+	else if (kalm__u64(p + 56))
+		r = kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the state's header are not zero");
 	else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
 		r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
 	else if (s->fresh) {

@@ -163,6 +163,8 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
         r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
     else if (size != need)
         r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
+    else if (kalm__u64(p + 56))
+        r = kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the state's header are not zero");
     else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
         r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
     else if (s->fresh) {

@@ -613,7 +613,7 @@ static void state_refusals(void)
 {
     static const struct { unsigned at; kalm_result want; } fault[] = { { 4, KALM_BAD_VERSION }, { 8, KALM_MISMATCH }, { 15, KALM_MISMATCH },
         { 16, KALM_MISMATCH }, { 23, KALM_MISMATCH }, { 24, KALM_MISMATCH }, { 31, KALM_MISMATCH }, { 32, KALM_MISMATCH },
-        { 36, KALM_MISMATCH }, { 39, KALM_MISMATCH }, { 40, KALM_MISMATCH }, { 47, KALM_MISMATCH } };
+        { 36, KALM_MISMATCH }, { 39, KALM_MISMATCH }, { 40, KALM_MISMATCH }, { 47, KALM_MISMATCH }, { 56, KALM_BAD_FILE }, { 63, KALM_BAD_FILE } };
     kalm_context *ctx = context(1, (size_t)1 << 26, NULL), *fresh = context(1, (size_t)1 << 26, NULL);
     kalm_cache_info info;
     kalm_error err;
