@@ -182,7 +182,7 @@ EV__FN void ev_cost_curve(const char *out, const char *path, const kalm_config *
     ev_string what = { NULL, 0, 0 };
     size_t rows;
     memset(&w, 0, sizeof w);
-    ev_check(kalm_model_open(path, NULL, &w.model, &err), &err);
+    ev_check(kalm_model_open(path, config, &w.model, &err), &err);
     kalm_model_get_info(w.model, &info);
     while (longest > 64 && longest + EV_PROMPT > info.max_tokens) longest /= 2;
     w.most = longest + EV_PROMPT;

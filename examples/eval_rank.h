@@ -415,7 +415,7 @@ EV__FN void ev__begin_work(ev__work *w, ev_ranked *out, const ev_data *d, ev_job
     w->d = d;
     w->job = job;
     w->out = out;
-    ev_check(kalm_model_open(job->path, NULL, &w->model, &err), &err);
+    ev_check(kalm_model_open(job->path, &job->config, &w->model, &err), &err);
     ev_check(kalm_context_new(w->model, &job->config, &w->ctx, &err), &err);
     kalm_model_get_info(w->model, &info);
     sprintf(out->name, "%.60s", info.name);

@@ -341,7 +341,7 @@ EV__FN void ev_run_finish(ev_run *r, size_t queries, const ev_set *docs, size_t 
     if (r->count) qsort(r->at, r->count, sizeof *r->at, ev__by_query_doc);
     for (i = 0; i < r->count; i++) {
         if (kept && r->at[kept - 1].query == r->at[i].query && r->at[kept - 1].doc == r->at[i].doc) {
-            ev_notice(notes, path, kalm__max(r->at[i].line, r->at[kept - 1].line),
+            ev_notice(notes, path, r->at[i].line > r->at[kept - 1].line ? r->at[i].line : r->at[kept - 1].line,
                       "the document stands twice for its query; it counts once, with the better score");
             continue;
         }

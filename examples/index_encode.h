@@ -216,7 +216,7 @@ KALM__FN int run_encode(const options *o)
         if (isatty(0)) die_usage("no input");
         corpus_take(&j.in, "-");
     }
-    if (kalm_model_open(o->model, NULL, &j.model, &err)) return cmd_failed(&err);
+    if (kalm_model_open(o->model, &o->config, &j.model, &err)) return cmd_failed(&err);
     kalm_model_get_info(j.model, &info);
     if (!info.has_tokenizer) die("%s holds no tokenizer: texts cannot be encoded", o->model);
     if (!store_open(&j.s, o->store, STORE_CREATE)) {

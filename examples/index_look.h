@@ -176,7 +176,7 @@ KALM__FN int run_verify(const options *o)
     memset(&whole, 0, sizeof whole);
     store_open(&s, o->store, STORE_READ);
     if (o->model) {
-        if (kalm_model_open(o->model, NULL, &model, &err)) return cmd_failed(&err);
+        if (kalm_model_open(o->model, &o->config, &model, &err)) return cmd_failed(&err);
         kalm_model_get_info(model, &info);
         store_demand(&s, o->model, &info);
     }

@@ -145,6 +145,8 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_NUMBER("--memory", "MB", options, memory, 1, 1u << 20, "for encoded documents (default 512)"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
+    CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away "
+             "meanwhile, as on a network; without it the file is mapped, and processes share it"),
     CMD_HEADING("Comparisons"),
     CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: "
                                                        "delta "

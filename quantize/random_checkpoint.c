@@ -55,7 +55,8 @@ static const cmd_program program = {
     "decoder_kv_heads= decoder_head_dim= decoder_window= full_every= (6) positions= scalar= (query_pre_attn_scalar) softcap= "
     "(0: none)",
     table, sizeof table / sizeof *table,
-    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage, 128 + the number of the signal that "
+    "interrupted it.",
     NULL
 };
 
@@ -509,5 +510,5 @@ int main(int argc, char **argv)
     kalm__no_error(&err);
     r = generate(&o, &err);
     if (r) say("%s", err.text);
-    return r ? EXIT_FAILED : EXIT_OK;
+    return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? EXIT_FAILED : EXIT_OK;
 }

@@ -26,7 +26,7 @@ static double bench__now(void)
    it made. The sources are irregular bytes, so that the power drawn, and with it the clock, is a real one. */
 
 /* 256 bytes: irregular as bytes, small and finite as floats (the top byte of each is 0x3c or 0xbc). */
-static const unsigned char *bench__sources(void)
+KALM__FN const unsigned char *bench__sources(void)
 {
     static KALM__ALIGNED(64) unsigned char bytes[256];
     uint32_t seed = 1;

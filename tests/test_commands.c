@@ -282,6 +282,21 @@ static double margin_of(const char *options)
     return results ? num(nth(results, 0), "margin") : 0;
 }
 
+/* With --read the model's file may be emptied as soon as it has been read: a map of it would end the command with SIGBUS. The
+   documents come from a pipe that is silent until then. */
+static void test_read(void)
+{
+    if (run("test -r /proc/self/io") != 0) {
+        printf("not tried: no /proc/self/io tells how far a file has been read\n");
+        return;
+    }
+    EXPECT(0, "cp " MODEL " " FILE_A " && rm -f " FILE_B " && mkfifo " FILE_B " && { " RERANK " " FILE_A " chess --read --threads 1 < " FILE_B
+              " & pid=$!; exec 3> " FILE_B "; n=0; until [ \"$(sed -n 's/^rchar: //p' /proc/$pid/io)\" -gt $(wc -c < " FILE_A ") ]; do "
+              "sleep 0.02; n=$((n + 1)); [ $n -lt 3000 ] || break; done; : > " FILE_A "; echo 'a game of chess' >&3; exec 3>&-; wait $pid; } 2>&1");
+    SAYS("a game of chess");
+    EXPECT(0, "rm -f " FILE_A " " FILE_B);
+}
+
 static void test_options(void)
 {
     double margin = margin_of(""), scalar;
@@ -295,6 +310,7 @@ static void test_options(void)
     scalar = margin_of("--kernels scalar");
     CHECKF(fabs(scalar - margin) < 0.02, "scalar %g, best %g", scalar, margin);
     CHECK(margin_of("KALM_KERNELS=scalar") == scalar);
+    CHECK(margin_of("--read") == margin);
     EXPECT(0, RERANK " --version");
     SAYS("kalm-rerank 0.");
     list = strstr(out, "first:");
@@ -428,6 +444,7 @@ int main(void)
     test_documents();
     test_table();
     test_options();
+    test_read();
     test_every_command();
     test_demo();
     test_first();

@@ -595,8 +595,9 @@ static void test_command_line(void)
 
 /* ---- what is left behind ------------------------------------------------------------------------------------------- */
 
-/* Start a long conversion, wait for its temporary file, send a signal. */
-static void interrupt_with(int number)
+/* Start a long conversion, wait for its temporary file, send a signal. at_once: the time in which it may end in order is over when it
+   gets the signal (SIGTERM: of signals that wait together the one with the larger number is handled first). */
+static void interrupt_with(int number, int at_once)
 {
     pid_t child = fork();
     int status = 0, seen = 0, i;
@@ -613,7 +614,13 @@ static void interrupt_with(int number)
         nanosleep(&ms, NULL);
         seen = count_files(TMP, "out.kalm.tmp-");
     }
+    if (at_once) {
+        kill(child, SIGSTOP);
+        while (waitpid(child, &status, WUNTRACED) < 0 && errno == EINTR) {}
+        kill(child, SIGALRM);
+    }
     kill(child, number);
+    if (at_once) kill(child, SIGCONT);
     CHECK(waitpid(child, &status, 0) == child);
     CHECKF(seen == 1, "signal %d: the temporary file never came", number);
     CHECKF(WIFEXITED(status) && WEXITSTATUS(status) == 128 + number, "signal %d: status %x", number, (unsigned)status);
@@ -692,9 +699,10 @@ static void test_left_over(void)
 static void test_remains(void)
 {
     CHECK(run("rm -rf " TMP "/long && " RANDOM " nano layers=3 vocabulary=2000 --quiet " TMP "/long") == 0);
-    interrupt_with(SIGINT);
-    interrupt_with(SIGTERM);
-    interrupt_with(SIGHUP);
+    interrupt_with(SIGINT, 0);
+    interrupt_with(SIGTERM, 0);
+    interrupt_with(SIGHUP, 0);
+    interrupt_with(SIGTERM, 1);
     test_left_over();
     CHECK(run(QUANTIZE " " BASE " " TMP "/no/such/folder/out.kalm --quiet" IDS) == 1
           && strstr(said, "cannot create " TMP "/no/such/folder/out.kalm.tmp-") && strstr(said, "No such file or directory"));

@@ -39,6 +39,7 @@
 #else
 #  include <sys/ioctl.h>
 #  include <sys/statvfs.h>
+#  include <sys/time.h>
 #  include <unistd.h>
 #endif
 
@@ -278,12 +279,53 @@ KALM__FN int kalm__terminal_width(void)
 #endif
 }
 
-/* Set by SIGINT, SIGTERM and SIGHUP; the converter looks at it between two blocks and cleans up. */
+/* Set by SIGINT, SIGTERM and SIGHUP. A command that writes files looks at it between two blocks, ends in order and says so. Where
+   that takes longer than 60 ms (a large matrix is being factored, a disk is slow) it ends all the same: its temporary files are
+   removed, and the exit status is the same, 128 + the signal's number. Windows has no such timer: there it ends at its next look. */
 static volatile sig_atomic_t kalm__interrupted;
+
+/* Temporary files that must not stay behind; sink.h enters and removes them. */
+enum { KALM__UNFINISHED = 4 };
+static const char *volatile kalm__unfinished[KALM__UNFINISHED];
+
+#if !defined(_WIN32)
+/* In a signal handler: only calls that may be made there. */
+KALM__FN void kalm__remove_unfinished(void)
+{
+    int i;
+    for (i = 0; i < KALM__UNFINISHED; i++) {
+        const char *path = kalm__unfinished[i];
+        if (path) unlink(path);
+    }
+}
+
+KALM__FN void kalm__end_at_once(int number)
+{
+    static const char farewell[] = "interrupted\n";
+    ssize_t written;
+    (void)number;
+    kalm__remove_unfinished();
+    written = write(2, farewell, sizeof farewell - 1);
+    (void)written;
+    _exit(128 + (int)kalm__interrupted);
+}
+
+/* SIGALRM after 60 ms. */
+KALM__FN void kalm__set_alarm(void)
+{
+    struct itimerval t;
+    memset(&t, 0, sizeof t);
+    t.it_value.tv_usec = 60000;
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+#endif
 
 KALM__FN void kalm__on_signal(int number)
 {
     kalm__interrupted = number;
+#if !defined(_WIN32)
+    kalm__set_alarm();
+#endif
 }
 
 KALM__FN void kalm__catch_signals(void)
@@ -294,8 +336,10 @@ KALM__FN void kalm__catch_signals(void)
 #else
     struct sigaction a;
     memset(&a, 0, sizeof a);
-    a.sa_handler = kalm__on_signal;
     sigemptyset(&a.sa_mask);
+    a.sa_handler = kalm__end_at_once;
+    sigaction(SIGALRM, &a, NULL);
+    a.sa_handler = kalm__on_signal;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGHUP, &a, NULL);

@@ -8,9 +8,6 @@
 
 #include "files.h"
 #include "messages.h"
-#if !defined(_WIN32)
-#  include <sys/time.h>
-#endif
 
 enum { CMD_LEAVE_AT_ONCE, CMD_END_IN_ORDER };
 
@@ -20,7 +17,11 @@ static size_t cmd__farewell_size;
 
 KALM__FN void cmd__leave(int number)
 {
-    ssize_t written = write(2, cmd__farewell, (unsigned)cmd__farewell_size);
+    ssize_t written;
+#if !defined(_WIN32)
+    kalm__remove_unfinished();
+#endif
+    written = write(2, cmd__farewell, (unsigned)cmd__farewell_size);
     (void)number, (void)written;
     _exit(EXIT_INTERRUPTED);
 }
@@ -30,12 +31,7 @@ KALM__FN void cmd__on_signal(int number)
     kalm__interrupted = number;
     if (cmd__ending == CMD_LEAVE_AT_ONCE) cmd__leave(number);
 #if !defined(_WIN32)
-    {
-        struct itimerval t;
-        memset(&t, 0, sizeof t);
-        t.it_value.tv_usec = 80000;
-        setitimer(ITIMER_REAL, &t, NULL);
-    }
+    kalm__set_alarm();
 #endif
 }
 

@@ -109,6 +109,23 @@ KALM__FN void kalm__remove_left_overs(const char *path)
 }
 #endif
 
+/* While a temporary file is there a signal removes it (files.h). */
+KALM__FN void kalm__unfinished_add(const char *path)
+{
+    int i;
+    for (i = 0; i < KALM__UNFINISHED; i++)
+        if (!kalm__unfinished[i]) {
+            kalm__unfinished[i] = path;
+            return;
+        }
+}
+KALM__FN void kalm__unfinished_end(const char *path)
+{
+    int i;
+    for (i = 0; i < KALM__UNFINISHED; i++)
+        if (kalm__unfinished[i] == path) kalm__unfinished[i] = NULL;
+}
+
 /* A new temporary file, open and locked; -1 and errno on failure. */
 KALM__FN int kalm__create_temporary(char *name, const char *path)
 {
@@ -179,12 +196,14 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
         s->path = s->temporary = NULL;
         return r;
     }
+    kalm__unfinished_add(s->temporary);
 #if !defined(_WIN32)
     /* Who may read the old file may read the new one, and nobody else. */
     if (there && fchmod(s->fd, st.st_mode & 0777)) {
         kalm_result r = kalm__fail(err, KALM_CANNOT_READ, "cannot give %s the permissions of the old file: %s",
                                    kalm__shown(s->temporary), kalm__os_error());
         kalm__remove_file(s->temporary);
+        kalm__unfinished_end(s->temporary);
         close(s->fd);
         s->fd = -1;
         free(s->path);
@@ -201,7 +220,10 @@ KALM__FN void kalm__sink_abandon(kalm__sink *s)
 {
     if (s->fd >= 0) close(s->fd);
     s->fd = -1;
-    if (s->temporary) kalm__remove_file(s->temporary);
+    if (s->temporary) {
+        kalm__remove_file(s->temporary);
+        kalm__unfinished_end(s->temporary);
+    }
     free(s->path);
     free(s->temporary);
     s->path = s->temporary = NULL;
@@ -300,6 +322,7 @@ KALM__FN kalm_result kalm__sink_finish(kalm__sink *s, kalm_error *err)
 #if !defined(_WIN32)
     kalm__sync_folder(s->path);
 #endif
+    kalm__unfinished_end(s->temporary);
     free(s->path);
     free(s->temporary);
     s->path = s->temporary = NULL;
