@@ -121,6 +121,18 @@ $(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
 ifeq ($(SQLITE),yes)
 $(call tool_if,kalm-index,examples/kalm_index.c)
 endif
+# Search for people wants a JSON library as well; pages of HTML and mail are read where libxml2 and GMime are there.
+ifeq ($(shell pkg-config --exists libxml-2.0 2>/dev/null && echo yes),yes)
+  SEARCH_FLAGS += -DHAVE_LIBXML2 $(subst -I,-isystem ,$(shell pkg-config --cflags libxml-2.0))
+  SEARCH_LIBS += $(shell pkg-config --libs libxml-2.0)
+endif
+ifeq ($(shell pkg-config --exists gmime-3.0 2>/dev/null && echo yes),yes)
+  SEARCH_FLAGS += -DHAVE_GMIME $(subst -I,-isystem ,$(shell pkg-config --cflags gmime-3.0))
+  SEARCH_LIBS += $(shell pkg-config --libs gmime-3.0)
+endif
+ifeq ($(SQLITE)$(shell pkg-config --exists jansson 2>/dev/null && echo yes),yesyes)
+$(call tool_if,kalm-search,examples/kalm_search.c,$(SEARCH_FLAGS) $(shell pkg-config --cflags jansson),$(SEARCH_LIBS) $(shell pkg-config --libs jansson))
+endif
 $(call tool_if,kalm-eval,examples/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)

@@ -1,0 +1,179 @@
+#!/bin/sh
+# test_search.sh BUILD - kalm-search: all formats in, a re-run that reads only what changed, questions of every kind, kills, strangers'
+# files and databases.
+build=$1
+passed=0 failed=0
+if ! [ -x "$build/kalm-search" ]; then
+    echo "there is no kalm-search: libsqlite3-dev or libjansson-dev is missing"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+root=$PWD
+case $build in /*) ;; *) build=$root/$build ;; esac
+dir=$build/tmp/search.$$
+search=$build/kalm-search index=$build/kalm-index model=$build/tiny.kalm
+export ASAN_OPTIONS=detect_leaks=0                 # GMime and libxml2 keep what they made once
+mkdir -p "$dir" && cd "$dir" || exit 1
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
+# expect STATUS COMMAND...: its output in log
+expect() {
+    want=$1
+    shift
+    "$@" > log 2>&1
+    got=$?
+    if [ "$got" -eq "$want" ]; then ok; else bad "status $got instead of $want: $*"; fi
+}
+says() { if grep -q -e "$1" log; then ok; else bad "nothing says '$1'"; fi; }
+silent() { if grep -q -e "$1" log; then bad "something says '$1'"; else ok; fi; }
+equal() { if [ "$1" = "$2" ]; then ok; else bad "$3: '$1' instead of '$2'"; fi; }
+# The first result of a question is the document whose key ends in this.
+finds() { # DB QUESTION KEY
+    "$search" "$1" "$2" --json --limit 1 > log 2>&1
+    got=$(python3 -c 'import json,sys; r = json.load(open("log"))["results"]; print(r[0]["key"] if r else "nothing")' 2>&1)
+    case $got in *"$3") ok ;; *) bad "'$2' finds $got instead of $3" ;; esac
+}
+# Everything but times and numbers: two ways to one state must end in the same.
+dump() { sqlite3 "$1" "SELECT key, window, windows, start, hash, hex(title), hex(text), metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash, documents, note FROM search_files ORDER BY path"; }
+# The words are those of the documents: FTS5's own check needs the contents, so every word of a new database must be in the old one.
+words() { sqlite3 "$1" "CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v"; }
+[ -e "$model" ] || { "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm --quiet; model=$dir/tiny.kalm; }
+
+# ---- every format ----
+mkdir -p docs/deep docs/.hidden docs/mail/cur docs/mail/new docs/mail/tmp
+printf '%s\n' '# The chess engine' '' 'Stockfish is a strong chess engine that analyses positions.' '' '## Use' '' 'It needs a graphical interface.' > docs/chess.md
+printf '%s\n' '---' 'title: "Backups at night"' '---' 'BorgBackup stores deduplicated, compressed and encrypted backups of files.' > docs/deep/backup.markdown
+printf 'Vim is an improved version of the editor vi: multi level undo, syntax highlighting.\n' > docs/vim.txt
+printf '<!doctype html><html><head><title>Video &amp; sound</title><style>p { color: red }</style></head><body><script>secret()</script><p>FFmpeg converts, records and streams audio<br>and video.<ul><li>fast<li>free</ul></body></html>' > docs/page.html
+printf '%s\n' '{"_id": "pasta", "title": "Cooking", "text": "Boil the pasta in salted water for nine minutes.", "url": "https://example.org"}' \
+    '{"_id": "rice", "text": "Rinse rice until the water is clear."}' 'no JSON' '{"text": "A record without a key about gardening and tomatoes."}' > docs/food.jsonl
+printf '[{"id": 1, "text": "Wasserkocher mit Temperaturregler"}, {"id": 2, "text": "Fahrradpumpe"}]' > docs/things.json
+printf '{"name": "package", "version": "1.0"}' > docs/package.json
+cat > docs/box <<'END'
+From alice@example.org Mon Jan  1 00:00:00 2024
+From: Alice <alice@example.org>
+To: Bob <bob@example.org>
+Subject: =?utf-8?Q?Caf=C3=A9_on_Monday?=
+Date: Mon, 1 Jan 2024 10:00:00 +0000
+Message-ID: <one@example.org>
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="x"
+
+--x
+Content-Type: text/plain; charset=iso-8859-1
+Content-Transfer-Encoding: quoted-printable
+
+Let us meet at the caf=E9 to talk about the satellite launch.
+--x
+Content-Type: text/plain
+Content-Disposition: attachment; filename=a.txt
+
+attachedsecret
+--x--
+
+From carol@example.org Mon Jan  2 00:00:00 2024
+From: Carol <carol@example.org>
+Subject: Budget
+
+>From now on the zebra budget is zero.
+
+END
+printf 'From: Dave <dave@example.org>\nSubject: Holidays\nMessage-ID: <h@example.org>\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n<p>The <b>lighthouse</b> is closed in winter.</p>\n' > 'docs/mail/cur/1.a:2,S'
+cp 'docs/mail/cur/1.a:2,S' docs/mail/tmp/2
+printf 'hidden words: xylophone\n' > docs/.hidden/x.txt
+printf '\377\376M\000o\000t\000o\000r\000b\000o\000a\000t\000' > docs/utf16.txt
+printf 'text \000 with a NUL' > docs/nul.txt
+printf 'caf\351 in Latin-1' > docs/latin.txt
+printf '\177ELF' > docs/program
+printf '\n' > docs/blank.txt
+: > docs/empty.txt
+expect 3 "$search" "$model" all.db docs
+says 'docs/food.jsonl:3: '
+says 'docs/nul.txt: the text, byte 5: no text (a NUL)'
+says 'docs/latin.txt: '
+says 'docs/program: is a program'
+says '^15 files: 0 as they were, 15 read; 14 documents encoded'
+expect 0 "$index" "$model" all.db --verify
+says '^14 documents in 14 rows are whole'
+finds all.db 'chess engine' docs/chess.md
+finds all.db 'encrypted backup' docs/deep/backup.markdown
+finds all.db 'editor with undo' docs/vim.txt
+finds all.db 'convert video' docs/page.html
+finds all.db 'how long does pasta boil' docs/food.jsonl/pasta
+finds all.db 'tomatoes' docs/food.jsonl/4
+finds all.db 'Fahrradpumpe' docs/things.json/2
+finds all.db 'package 1.0' docs/package.json
+finds all.db 'satellites' docs/box/one@example.org
+finds all.db 'CAFE' docs/box/one@example.org
+finds all.db 'motorboat' docs/utf16.txt
+finds all.db 'when is the lighthouse closed' 'docs/mail/cur/1.a:2,S'
+expect 0 "$search" all.db 'zebra budget' --json
+says '"from": "Carol <carol@example.org>"'
+for word in xylophone attachedsecret secret; do
+    expect 0 "$search" all.db $word
+    says 'no passage has a word of the question'
+done
+expect 0 "$search" all.db 'satellite launch'
+says '1  0\.[0-9]*  docs/box one@example.org  Café on Monday'
+says 'talk about the \*\*satellite\*\* \*\*launch\*\*'
+says '1 of 1 candidates among 14 passages; words .* ms in all'
+expect 0 "$search" all.db 'satellite launch' --mark bold
+says "$(printf 'the \033\\[1msatellite\033\\[0m')"
+expect 0 "$search" all.db pasta --json
+python3 - > seen 2>&1 <<'END'
+import json
+a = json.load(open("log"))
+r = a["results"][0]
+assert r["path"].endswith("docs/food.jsonl") and r["id"] == "pasta" and r["title"] == "Cooking", r
+assert [r["snippet"][i:k] for i, k in r["highlights"]] == ["pasta"], r
+assert r["metadata"] == {"url": "https://example.org"} and r["passage"] == 0 and r["passages"] == 1, r
+assert 0 < r["score"] < 1 and r["bm25_rank"] == 1 and a["milliseconds"]["all"] > 0, a
+END
+equal "$(cat seen)" "" "JSON of an answer"
+expect 0 "$search" all.db --info
+says "^model  *$model (tiny"
+says "^source  *$dir/docs"
+says '^files  *15, 5 of them without text'
+
+# ---- a re-run reads only what changed ----
+touch -d '1 hour ago' docs/* docs/deep/* docs/mail/cur/*
+expect 0 "$search" all.db --update
+says '^15 files: 15 as they were; 0 documents encoded$'
+dump all.db > before
+printf '%s\n' '{"_id": "pasta", "title": "Cooking", "text": "Boil the pasta in salted water for nine minutes.", "url": "https://example.com"}' '{"_id": "soup", "text": "Soup of lentils and carrots."}' > docs/food.jsonl
+mv docs/vim.txt docs/deep/editor.txt
+rm docs/page.html
+printf 'Bees make honey from nectar.\n' > docs/bees.txt
+expect 0 "$search" all.db --update
+says '^15 files: 12 as they were, 2 read, 1 renamed; 2 documents encoded .*; 1 were there already; 3 are gone'
+finds all.db 'editor' docs/deep/editor.txt
+finds all.db 'lentils' docs/food.jsonl/soup
+expect 0 "$search" all.db 'convert audio' ; says 'no passage has a word'
+expect 0 "$search" all.db 'rinse rice' ; says 'no passage has a word'
+expect 0 "$search" all.db 'vim.txt' --json ; silent 'docs/vim.txt'
+expect 0 "$search" all.db pasta --json ; says 'example.com'
+expect 0 "$index" all.db --verify
+# the same as a database that is made now
+"$search" "$model" new.db docs > log 2>&1
+dump all.db > one; dump new.db > two
+if cmp -s one two; then ok; else bad "a database that was updated differs from a new one"; diff one two | cut -c 1-200 | head -n 5; fi
+words all.db > one; words new.db > two
+if cmp -s one two; then ok; else bad "its words differ from those of a new one"; diff one two | head -n 5; fi
+
+# ---- other commands leave it alone ----
+expect 1 "$index" "$model" all.db docs/food.jsonl
+says 'made by kalm-search, which alone writes to it'
+expect 1 "$index" all.db --delete x
+says 'made by kalm-search'
+expect 0 "$build/kalm-rerank" "$model" 'chess' --store all.db --top-k 1 --json
+says 'chess.md'
+printf '{"_id": "a", "text": "b"}\n' > one.jsonl
+"$index" "$model" plain.db one.jsonl --quiet
+expect 1 "$search" plain.db question
+says 'made by kalm-index'
+expect 1 "$search" "$model" plain.db docs
+says 'made by kalm-index'
+
+cd "$root" && rm -rf "$dir"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
