@@ -120,15 +120,15 @@ EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows,
                            const char *what)
 {
     ev_tables t;
-    char *md_path, *csv_path, *dat_path, *gp_path;
+    cmd_output md_file, csv_file, dat_file, gp_file;
     FILE *md, *csv, *dat, *gp;
     size_t i, k;
     memset(&t, 0, sizeof t);
     t.out = out;
-    md = ev_begin_file(&t, "cost_curve.md", &md_path);
-    csv = ev_begin_file(&t, "cost_curve.csv", &csv_path);
-    dat = ev_begin_file(&t, "cost_curve.dat", &dat_path);
-    gp = ev_begin_file(&t, "cost_curve.gp", &gp_path);
+    md = ev_begin_file(&md_file, &t, "cost_curve.md");
+    csv = ev_begin_file(&csv_file, &t, "cost_curve.csv");
+    dat = ev_begin_file(&dat_file, &t, "cost_curve.dat");
+    gp = ev_begin_file(&gp_file, &t, "cost_curve.gp");
     fprintf(md, "# What a query costs, by the length of passages\n\n%s. Prompts of %d tokens, of which %d follow the kept "
                 "prefix. "
             "Milliseconds a passage, measured, the best of three rounds or more.\n\"joint\" is this model's encoder over "
@@ -163,10 +163,10 @@ EV__FN void ev__write_cost(const char *out, const ev_cost_row *row, size_t rows,
                     "using 1:4 with linespoints title 'kept, ratio %lu'",
                 (unsigned long)k, (unsigned long)ratio[k], (unsigned long)k, (unsigned long)ratio[k]);
     fputc('\n', gp);
-    ev_end_file(md, md_path);
-    ev_end_file(csv, csv_path);
-    ev_end_file(dat, dat_path);
-    ev_end_file(gp, gp_path);
+    cmd_output_end(&md_file);
+    cmd_output_end(&csv_file);
+    cmd_output_end(&dat_file);
+    cmd_output_end(&gp_file);
     if (ev_have_gnuplot()) ev_draw(out, "cost_curve.gp");
 }
 

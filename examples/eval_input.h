@@ -5,6 +5,7 @@
 #define EVAL_INPUT_H
 
 #include "../src/tools/command.h"
+#include "../src/tools/output.h"
 #include "eval_stats.h"
 #ifdef HAVE_ZLIB
 #  include <zlib.h>
@@ -105,22 +106,6 @@ typedef struct ev_file {
     int         ended;
 } ev_file;
 
-EV__FN FILE *ev_fopen(const char *path, const char *mode)
-{
-#if defined(_WIN32)
-    WCHAR wide_mode[8], *wide = kalm__wide_path(path);
-    FILE *f = NULL;
-    size_t i;
-    for (i = 0; i < 7 && mode[i]; i++) wide_mode[i] = (WCHAR)mode[i];
-    wide_mode[i] = 0;
-    if (wide) f = _wfopen(wide, wide_mode);
-    free(wide);
-    return f;
-#else
-    return fopen(path, mode);
-#endif
-}
-
 EV__FN void ev_remove(const char *path)
 {
 #if defined(_WIN32)
@@ -196,7 +181,7 @@ EV__FN void ev_open(ev_file *r, const char *path, ev_notes *notes)
     r->path = path;
     r->notes = notes;
     if (kalm__directory_exists(path)) die("cannot read %s: it is a folder", path);
-    r->f = ev_fopen(path, "rb");
+    r->f = cmd_fopen(path, "rb");
     if (!r->f) die("cannot read %s: %s", path, strerror(errno));
     n = fread(magic, 1, 4, r->f);
     r->packing = n >= 2 && magic[0] == 0x1f && magic[1] == 0x8b ? EV_GZIP
@@ -372,7 +357,7 @@ typedef struct ev_set {
 /* A key that whoever made the files cannot know, so that no ids are chosen to collide. The numbers do not depend on it. */
 EV__FN void ev__random_key(uint64_t key[2])
 {
-    FILE *f = ev_fopen("/dev/urandom", "rb");
+    FILE *f = cmd_fopen("/dev/urandom", "rb");
     uint64_t state = (uint64_t)(kalm__now() * 1e9) ^ (uint64_t)(uintptr_t)key ^ (uint64_t)time(NULL) << 20;
     key[0] = ev_random(&state);
     key[1] = ev_random(&state);

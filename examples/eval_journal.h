@@ -110,7 +110,7 @@ EV__FN void ev_journal_write(ev_journal *w)
 
 EV__FN void ev_journal_open(ev_journal *w, int open_end)
 {
-    w->f = ev_fopen(w->path, "ab");
+    w->f = cmd_fopen(w->path, "ab");
     if (!w->f) die("cannot write %s: %s", w->path, strerror(errno));
     if (open_end) fputc('\n', w->f);
     memset(&w->line, 0, sizeof w->line);
@@ -148,7 +148,7 @@ EV__FN void ev__spool_put(ev_journal *w, FILE *f, kalm_text id, uint64_t text, d
 EV__FN void ev_spool_clear(ev_journal *w)
 {
     if (w->spool) fclose(w->spool);
-    w->spool = ev_fopen(w->spool_path, "wb");
+    w->spool = cmd_fopen(w->spool_path, "wb");
     if (!w->spool) die("cannot write %s: %s", w->spool_path, strerror(errno));
 }
 
@@ -159,11 +159,11 @@ typedef struct ev_kept { kalm_doc *doc; double seconds; } ev_kept;
 EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *model, const uint64_t *text_hash,
                             const unsigned char *needed, ev_kept *kept)
 {
-    FILE *f = ev_fopen(w->spool_path, "rb");
+    FILE *f = cmd_fopen(w->spool_path, "rb");
     char *fresh = (char *)cmd_alloc(strlen(w->spool_path) + 8);
     size_t count = 0;
     sprintf(fresh, "%s.new", w->spool_path);
-    w->spool = ev_fopen(fresh, "wb");
+    w->spool = cmd_fopen(fresh, "wb");
     if (!w->spool) die("cannot write %s: %s", fresh, strerror(errno));
     while (f) {
         ev__spooled h;
@@ -194,7 +194,7 @@ EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *m
     fclose(w->spool);
     ev_remove(w->spool_path);
     if (rename(fresh, w->spool_path)) die("cannot rename %s: %s", fresh, strerror(errno));
-    w->spool = ev_fopen(w->spool_path, "ab");
+    w->spool = cmd_fopen(w->spool_path, "ab");
     if (!w->spool) die("cannot write %s: %s", w->spool_path, strerror(errno));
 #else
     if (rename(fresh, w->spool_path)) die("cannot rename %s: %s", fresh, strerror(errno));

@@ -70,10 +70,10 @@ EV__FN ev_change ev_changes(const ev_data *d, const float *a, const float *b)
 
 EV__FN void ev_save_run(const char *path, const ev_data *d, const float *margin, const char *tag)
 {
-    FILE *f = ev_fopen(path, "wb");
+    cmd_output out;
+    FILE *f = cmd_output_begin(&out, path);
     ev_run run;
     size_t u, i;
-    if (!f) die("cannot write %s: %s", path, strerror(errno));
     ev_reranked(&run, d, margin);
     for (u = 0; u < d->uses; u++) {
         uint32_t q = d->use[u];
@@ -84,7 +84,7 @@ EV__FN void ev_save_run(const char *path, const ev_data *d, const float *margin,
                     d->docs.id[run.at[i].doc].data, (unsigned long)(i - run.first[q]) + 1, (double)run.at[i].score, tag);
     }
     free(run.at);
-    if (fclose(f)) die("cannot write %s: %s", path, strerror(errno));
+    cmd_output_end(&out);
 }
 
 /* The margins of a saved run, in the order of the candidates. */

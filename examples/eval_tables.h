@@ -174,19 +174,12 @@ EV__FN const char *ev_first_of(const ev_results *r, const char *layout)
 
 /* ---- files ---------------------------------------------------------------------------------------------------- */
 
-EV__FN FILE *ev_begin_file(const ev_tables *t, const char *name, char **path)
+EV__FN FILE *ev_begin_file(cmd_output *file, const ev_tables *t, const char *name)
 {
-    FILE *f;
-    *path = ev_join(t->out, name);
-    f = ev_fopen(*path, "wb");
-    if (!f) die("cannot write %s: %s", *path, strerror(errno));
-    return f;
-}
-
-EV__FN void ev_end_file(FILE *f, char *path)
-{
-    if (fflush(f) || ferror(f) || fclose(f)) die("cannot write %s: %s", path, strerror(errno));
+    char *path = ev_join(t->out, name);
+    FILE *f = cmd_output_begin(file, path);
     free(path);
+    return f;
 }
 
 /* As the papers print it: times 100, two decimals; a dash where there is no figure. */
@@ -337,8 +330,9 @@ EV__FN void ev__instruction_table(FILE *f, const ev_tables *t, const char *layou
 EV__FN void ev__quality_md(const ev_tables *t)
 {
     const ev_results *r = t->r;
-    char *path, measure[32];
-    FILE *f = ev_begin_file(t, "quality.md", &path);
+    char measure[32];
+    cmd_output file;
+    FILE *f = ev_begin_file(&file, t, "quality.md");
     size_t d, s, missing;
     ev_measure_name(r->s->measure[0], 0, measure);
     fprintf(f, "# Quality: %s, times 100\n\nMeasures are those of trec_eval. \"mean\" is over data sets, each the mean over "
@@ -372,7 +366,7 @@ EV__FN void ev__quality_md(const ev_tables *t)
             ev__main_table(f, t, layout, 1);
         }
     }
-    ev_end_file(f, path);
+    cmd_output_end(&file);
 }
 
 /* ---- CSV and JSON --------------------------------------------------------------------------------------------- */
@@ -418,8 +412,8 @@ EV__FN void ev__csv_figure(FILE *f, const ev_tables *t, const char *layout, cons
 EV__FN void ev__quality_csv(const ev_tables *t)
 {
     const ev_results *r = t->r;
-    char *path;
-    FILE *f = ev_begin_file(t, "quality.csv", &path);
+    cmd_output file;
+    FILE *f = ev_begin_file(&file, t, "quality.csv");
     size_t d, k, s, i, n;
     const ev_published *rows = ev_published_rows(&n);
     fputs("layout,data,model,weights,instruction,ratio,bits,coarse_ratio,keep,measure,queries,value,bytes_per_document,"
@@ -449,7 +443,7 @@ EV__FN void ev__quality_csv(const ev_tables *t)
                 fprintf(f, ",,,,,,,nDCG@10,,%.4f,,,,,\n", rows[k].mean / 100);
             }
     }
-    ev_end_file(f, path);
+    cmd_output_end(&file);
 }
 
 EV__FN void ev__json_system(json_out *j, const ev_system *s)
@@ -499,8 +493,8 @@ EV__FN void ev__json_layout(json_out *j, const ev_tables *t, const char *layout)
 EV__FN void ev__quality_json(const ev_tables *t)
 {
     const ev_results *r = t->r;
-    char *path;
-    FILE *f = ev_begin_file(t, "quality.json", &path);
+    cmd_output file;
+    FILE *f = ev_begin_file(&file, t, "quality.json");
     json_out j;
     size_t d, k, n;
     const ev_published *rows = ev_published_rows(&n);
@@ -527,7 +521,7 @@ EV__FN void ev__quality_json(const ev_tables *t)
         json_close(&j);
     }
     json_newline(&j), json_close(&j);
-    ev_end_file(f, path);
+    cmd_output_end(&file);
 }
 
 /* ---- cost ----------------------------------------------------------------------------------------------------- */
@@ -535,8 +529,9 @@ EV__FN void ev__quality_json(const ev_tables *t)
 EV__FN void ev__cost_files(const ev_tables *t)
 {
     const ev_results *r = t->r;
-    char *path, *csv_path, name[240];
-    FILE *f = ev_begin_file(t, "cost.md", &path), *csv = ev_begin_file(t, "cost.csv", &csv_path);
+    char name[240];
+    cmd_output file, csv_file;
+    FILE *f = ev_begin_file(&file, t, "cost.md"), *csv = ev_begin_file(&csv_file, t, "cost.csv");
     size_t d, s;
     fputs("# Cost\n\nMilliseconds a query are measured: the time of all calls that scored its candidates, documents encoded "
           "before. "
@@ -564,8 +559,8 @@ EV__FN void ev__cost_files(const ev_tables *t)
             fputc('\n', f);
         }
     }
-    ev_end_file(f, path);
-    ev_end_file(csv, csv_path);
+    cmd_output_end(&file);
+    cmd_output_end(&csv_file);
 }
 
 /* ---- charts --------------------------------------------------------------------------------------------------- */
@@ -644,15 +639,16 @@ EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw
     static const char *const names[3] = { "bytes", "time", "cascade" }, *const axes[3] = { "bytes a document", "ms a query",
                                                                                           "ms a query" };
     ev_string base = { NULL, 0, 0 }, command = { NULL, 0, 0 };
-    char *data_path, *plot_path, measure[32];
+    char measure[32];
+    cmd_output data_file, plot_file;
     FILE *data, *plot;
     ev_measure_name(t->r->s->measure[0], 0, measure);
     ev_printf(&base, "charts/quality_%s_%s", names[kind], layout);
     ev_printf(&command, "%s.dat", base.data);
-    data = ev_begin_file(t, command.data, &data_path);
+    data = ev_begin_file(&data_file, t, command.data);
     command.size = 0;
     ev_printf(&command, "%s.gp", base.data);
-    plot = ev_begin_file(t, command.data, &plot_path);
+    plot = ev_begin_file(&plot_file, t, command.data);
     fprintf(plot, "# gnuplot %s.gp, in this folder, draws %s.svg\nset terminal svg size 800,500 enhanced background 'white'\n"
             "set output '%s.svg'\nset logscale x\nset xlabel '%s'\nset ylabel '%s, times 100'\nset key outside bottom "
             "noenhanced\nset grid\n",
@@ -660,8 +656,8 @@ EV__FN void ev__chart(const ev_tables *t, const char *layout, int kind, int draw
     command.size = 0;
     ev_printf(&command, "%s.dat", base.data + 7);
     if (!ev__chart_lines(t, layout, kind, data, plot, command.data)) draw = 0;
-    ev_end_file(data, data_path);
-    ev_end_file(plot, plot_path);
+    cmd_output_end(&data_file);
+    cmd_output_end(&plot_file);
     command.size = 0;
     ev_printf(&command, "%s.gp", base.data + 7);
     if (draw) {

@@ -104,15 +104,14 @@ EV__FN void ev__query_line(ev_string *line, const ev_data *d, uint32_t q)
 /* Writes OUT/queries/DATA.jsonl, whole or not at all. */
 EV__FN void ev_write_queries(const char *out, const ev_data *d)
 {
-    ev_string path = { NULL, 0, 0 }, fresh = { NULL, 0, 0 }, line = { NULL, 0, 0 };
+    ev_string path = { NULL, 0, 0 }, line = { NULL, 0, 0 };
+    cmd_output file;
     FILE *f;
     size_t u;
     ev_printf(&path, "%.400s/queries/", out);
     ev__put_name(&path, d->source.name);
     ev_printf(&path, ".jsonl");
-    ev_printf(&fresh, "%.480s.new", path.data);
-    f = ev_fopen(fresh.data, "wb");
-    if (!f) die("cannot write %s: %s", fresh.data, strerror(errno));
+    f = cmd_output_begin(&file, path.data);
     ev_printf(&line, "{\"t\": \"data\", \"name\": ");
     ev_put_json(&line, kalm__text(d->source.name));
     ev_printf(&line, ", \"layout\": \"%s\", \"first\": ", ev_layout_name(d->source.layout));
@@ -124,12 +123,8 @@ EV__FN void ev_write_queries(const char *out, const ev_data *d)
             ev__query_line(&line, d, d->use[u]);
             ev__write_line(f, &line);
         }
-    if (fflush(f) || ferror(f) || fclose(f)) die("cannot write %s: %s", fresh.data, strerror(errno));
-#if defined(_WIN32)
-    ev_remove(path.data);
-#endif
-    if (rename(fresh.data, path.data)) die("cannot rename %s: %s", fresh.data, strerror(errno));
-    free(path.data), free(fresh.data), free(line.data);
+    cmd_output_end(&file);
+    free(path.data), free(line.data);
 }
 
 /* ---- one job -------------------------------------------------------------------------------------------------- */
@@ -238,7 +233,7 @@ EV__FN void ev_merge(const char *out, const char *const *shard, size_t shards)
                 int there = kalm__file_exists(target);
                 FILE *f;
                 if (!ev_ends_with(l.name[n], ".journal") && !ev_ends_with(l.name[n], ".jsonl")) continue;
-                f = ev_fopen(target, "ab");
+                f = cmd_fopen(target, "ab");
                 if (!f) die("cannot write %s: %s", target, strerror(errno));
                 ev__append_file(source, f, target, there);
                 if (fclose(f)) die("cannot write %s: %s", target, strerror(errno));

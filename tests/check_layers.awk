@@ -38,7 +38,7 @@ BEGIN {
                   "tools/files tools/json;" \
                   "tools/messages;" \
                   "tools/*;" \
-                  "tools/texts;" \
+                  "tools/texts tools/output;" \
                   "tools/command;" \
                   "commands;" \
                   "kalm_rerank_in", line, ";")

@@ -415,6 +415,11 @@ static void test_eval(void)
     ratios = kalm__json_get(&json, nth(kalm__json_get(&json, 0, "models"), 1), "ratios");
     if (CHECK(ratios != 0)) CHECK(num(nth(ratios, 0), "tau") == 1 && num(nth(ratios, 0), "delta_ndcg10") == 0);
     EXPECT(0, EVAL " " MODEL " examples/tiny/eval --queries 8 --depth 10 --run " FILE_A);
+    /* the old run stays where a new one cannot be written (here its size is limited); a pipe is written to as it is */
+    EXPECT(0, "cp " FILE_A " " FILE_B " && ! (ulimit -f 1; " EVAL " " MODEL " examples/tiny/eval --queries 20 --depth 20 --save-run " FILE_A
+              " 2>&1) && cmp " FILE_A " " FILE_B " && ! ls " FILE_A ".tmp-* 2> /dev/null");
+    SAYS("cannot write " FILE_A);
+    EXPECT(0, EVAL " " MODEL " examples/tiny/eval --queries 8 --depth 10 --ratio 4 --save-run /dev/stdout | grep -v : | grep ' Q0 ' | cmp - " FILE_A);
     EXPECT(0, EVAL " " MODEL " examples/tiny/eval --queries 4 --depth 10 --compare " MODEL " --min-tau 1 --max-delta 0");
     SAYS("tau");
     EXPECT(1, EVAL " " MODEL " examples/tiny/eval --queries 4 --depth 10 --compare " MODEL " --min-tau 1.5");

@@ -285,7 +285,7 @@ KALM__FN int kalm__terminal_width(void)
 static volatile sig_atomic_t kalm__interrupted;
 
 /* Temporary files that must not stay behind; sink.h enters and removes them. */
-enum { KALM__UNFINISHED = 4 };
+enum { KALM__UNFINISHED = 8 };
 static const char *volatile kalm__unfinished[KALM__UNFINISHED];
 
 #if !defined(_WIN32)

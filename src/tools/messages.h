@@ -71,6 +71,9 @@ static void die(const char *format, ...)
     cmd__print(format, args);
     va_end(args);
     fputc('\n', stderr);
+#if !defined(_WIN32)
+    kalm__remove_unfinished();         /* of sink.h, where the command was at work on a file */
+#endif
     exit(EXIT_FAILED);
 }
 
