@@ -133,6 +133,10 @@ endif
 ifeq ($(SQLITE)$(shell pkg-config --exists jansson 2>/dev/null && echo yes),yesyes)
 $(call tool_if,kalm-search,examples/kalm_search.c,$(SEARCH_FLAGS) $(shell pkg-config --cflags jansson),$(SEARCH_LIBS) $(shell pkg-config --libs jansson))
 endif
+# The server, where SQLite and both of its libraries are.
+ifeq ($(SQLITE)$(shell pkg-config --exists libmicrohttpd jansson 2>/dev/null && echo yes),yesyes)
+$(call tool_if,kalm-server,examples/kalm_server.c,$(shell pkg-config --cflags libmicrohttpd jansson),$(shell pkg-config --libs libmicrohttpd jansson))
+endif
 $(call tool_if,kalm-eval,examples/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)

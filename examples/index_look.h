@@ -35,27 +35,6 @@ KALM__FN int run_info(const options *o)
     return EXIT_OK;
 }
 
-/* The text of a document's windows, put together as they come. */
-typedef struct whole_text {
-    char   *text;                      /* owned */
-    size_t  size, room;
-    int64_t next, windows;             /* the window that comes next, of how many; windows 0: none yet */
-} whole_text;
-
-/* The next row of the document; 0: it does not go on from the one before. */
-KALM__FN int whole_add(whole_text *w, const store_row *r)
-{
-    size_t start = (size_t)r->start;
-    if (r->window == 0) w->next = 0, w->size = 0, w->windows = r->windows;
-    if (r->window != w->next || r->windows != w->windows || start > w->size || r->text.size > (size_t)INT32_MAX) return 0;
-    if (start + r->text.size + 1 > w->room) w->text = (char *)cmd_grow(w->text, w->room = (start + r->text.size + 1) * 2);
-    memcpy(w->text + start, r->text.data, r->text.size);
-    w->size = start + r->text.size;
-    w->text[w->size] = 0;
-    w->next++;
-    return 1;
-}
-
 /* One document of `key` as the input had it: a line of JSON. */
 KALM__FN void export_json(const store *s, const char *key)
 {

@@ -266,6 +266,27 @@ KALM__FN void store_read_row(const store *s, sqlite3_stmt *q, store_row *r)
     if (!s->meta.split && r->windows != 1) store_bad_row(s, r->number, "a window, in a store of texts that are not split");
 }
 
+/* The text of a document's windows, put together as they come. */
+typedef struct whole_text {
+    char   *text;                      /* owned */
+    size_t  size, room;
+    int64_t next, windows;             /* the window that comes next, of how many; windows 0: none yet */
+} whole_text;
+
+/* The next row of the document; 0: it does not go on from the one before. */
+KALM__FN int whole_add(whole_text *w, const store_row *r)
+{
+    size_t start = (size_t)r->start;
+    if (r->window == 0) w->next = 0, w->size = 0, w->windows = r->windows;
+    if (r->window != w->next || r->windows != w->windows || start > w->size || r->text.size > (size_t)INT32_MAX) return 0;
+    if (start + r->text.size + 1 > w->room) w->text = (char *)cmd_grow(w->text, w->room = (start + r->text.size + 1) * 2);
+    memcpy(w->text + start, r->text.data, r->text.size);
+    w->size = start + r->text.size;
+    w->text[w->size] = 0;
+    w->next++;
+    return 1;
+}
+
 /* Metadata must be a JSON object: it is printed as it is. */
 KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t row)
 {

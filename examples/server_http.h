@@ -1,0 +1,762 @@
+/* server_http.h - HTTP: libmicrohttpd's threads read requests and write answers here; nothing in this file computes. A request
+   that is to be computed is suspended, given to the queue (server_queue.h), and goes on when its job is finished.
+
+   libmicrohttpd does not look at a suspended connection, and its time-out starts anew with every byte. So the program's main thread
+   calls http_watch ten times a second: a client that hung up loses its place in the queue, and one that sends or takes its bytes too
+   slowly is cut off. */
+#ifndef KALM_SERVER_HTTP_H
+#define KALM_SERVER_HTTP_H
+
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include "server_queue.h"
+#include "server_log.h"
+
+typedef enum place { AT_NONE, AT_RERANK, AT_SCORE, AT_DOCUMENTS, AT_HEALTH, AT_MODELS, AT_METRICS, AT_INFO } place;
+
+static const struct { const char *name; place at; const char *methods; } http_places[] = {
+    { "rerank", AT_RERANK, "POST" }, { "reranking", AT_RERANK, "POST" }, { "score", AT_SCORE, "POST" },
+    { "documents", AT_DOCUMENTS, "GET, HEAD, POST, DELETE" }, { "health", AT_HEALTH, "GET, HEAD" },
+    { "models", AT_MODELS, "GET, HEAD" }, { "metrics", AT_METRICS, "GET, HEAD" }, { "info", AT_INFO, "GET, HEAD" }
+};
+
+/* An open connection, from accept to close. */
+typedef enum peer_state { PEER_READING, PEER_WORKING, PEER_WRITING, PEER_IDLE } peer_state;
+typedef struct peer {
+    struct peer *before, *after;
+    int          fd, cut;              /* cut: it was told to go */
+    peer_state   state;
+    double       since;                /* of the state */
+    size_t       bytes;                /* that were read or are to be written in this state */
+} peer;
+
+typedef struct server {
+    const server_options *o;
+    kalm_model_info   info;
+    server_queue      queue;
+    kept_store        kept;
+    server_metrics    metrics;
+    server_log        log;
+    struct MHD_Daemon *daemon;
+    char            **key;             /* [keys] what Authorization may carry; keys 0: anything */
+    size_t            keys;
+    double            started;
+    uint64_t          seed, requests;  /* of request ids */
+    pthread_mutex_t   lock;            /* of what follows */
+    peer             *peers;
+    struct exchange  *working;         /* suspended: their jobs are in the queue or the store */
+    size_t            connections, exchanges, body_bytes;
+    int               draining;
+} server;
+
+/* One request and its answer. */
+typedef struct exchange {
+    server        *s;
+    peer          *peer;
+    struct MHD_Connection *c;
+    struct exchange *before, *after;   /* in server.working */
+    place          at;
+    const char    *name;               /* of the place, for metrics */
+    char           method[12], path[256], id[40];
+    char           client[160];        /* who asks, in lower case: see form_of_body */
+    int            form;               /* that the path names; -1: none */
+    const char    *rest;               /* of the path: a document's id; in `whole` */
+    char          *whole;              /* a copy of the path, owned */
+    char          *body;               /* [size], owned */
+    size_t         size, room;
+    int            started;            /* the body is read, the job begun */
+    int            cors;               /* a page of an allowed origin asks */
+    job            j;
+    double         arrived;
+    size_t         sent;
+} exchange;
+
+/* What may be done at a place. */
+KALM__FN const char *http__methods(place at)
+{
+    size_t i;
+    for (i = 0; i < sizeof http_places / sizeof *http_places; i++)
+        if (http_places[i].at == at) return http_places[i].methods;
+    return "GET, HEAD, POST";
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------------------------- */
+
+KALM__FN enum MHD_Result http_send(exchange *e, int status, char *body, size_t size, const char *type)
+{
+    enum MHD_Result r;
+    char text[32];
+    struct MHD_Response *response = MHD_create_response_from_buffer(size, body, MHD_RESPMEM_MUST_FREE);
+    int draining;
+    if (!response) {
+        free(body);
+        return MHD_NO;
+    }
+    MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, "X-Request-Id", e->id);
+    if (e->j.retry_after > 0 || status == 503) {
+        snprintf(text, sizeof text, "%.0f", e->j.retry_after > 1 ? e->j.retry_after + 0.5 : 1.0);
+        MHD_add_response_header(response, "Retry-After", text);
+    }
+    if (status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+    if (status == 405 || !strcmp(e->method, "OPTIONS"))
+        MHD_add_response_header(response, "Allow", http__methods(e->at));
+    if (e->cors) {
+        MHD_add_response_header(response, "Access-Control-Allow-Origin", e->s->o->allow_origin);
+        MHD_add_response_header(response, "Vary", "Origin");
+        MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type");
+        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, DELETE");
+    }
+    pthread_mutex_lock(&e->s->lock);
+    draining = e->s->draining;
+    if (e->peer) e->peer->state = PEER_WRITING, e->peer->since = kalm__now(), e->peer->bytes = size;
+    pthread_mutex_unlock(&e->s->lock);
+    if (draining) MHD_add_response_header(response, "Connection", "close");
+    e->sent = size;
+    e->j.status = status;
+    r = MHD_queue_response(e->c, (unsigned)status, response);
+    MHD_destroy_response(response);
+    return r;
+}
+
+KALM__FN enum MHD_Result http_send_error(exchange *e, int status)
+{
+    char *body = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&body, &size);
+    const form *f = e->j.form ? e->j.form : e->form >= 0 ? &forms[e->form] : NULL;
+    if (!to) return MHD_NO;
+    form_print_error(f, status, e->j.why, to);
+    if (fclose(to)) return MHD_NO;
+    return http_send(e, status, body, size, "application/json");
+}
+
+KALM__FN enum MHD_Result http_send_ranking(exchange *e)
+{
+    char *body = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&body, &size);
+    uint32_t *order = (uint32_t *)malloc((e->j.count + 1) * sizeof *order);
+    int failed = 1;
+    if (to && order) {
+        form_order(&e->j, order);
+        form_print_ranking(&e->j, e->id, e->s->info.name, order, to);
+    }
+    free(order);
+    if (to) failed = fclose(to);
+    if (!failed && order) return http_send(e, 200, body, size, "application/json");
+    free(body);
+    return MHD_NO;
+}
+
+/* ---- what needs no queue ---------------------------------------------------------------------------------------------------------- */
+
+KALM__FN uint32_t http__doc_tokens(const server *s)
+{
+    return s->o->config.max_doc_tokens ? s->o->config.max_doc_tokens : (uint32_t)kalm__min(1024, s->info.max_tokens);
+}
+
+KALM__FN void http__print_health(server *s, FILE *to)
+{
+    json_out out;
+    size_t waiting;
+    pthread_mutex_lock(&s->queue.lock);
+    waiting = s->queue.waiting;
+    pthread_mutex_unlock(&s->queue.lock);
+    json_begin(&out, to);
+    json_open(&out, '{');
+    json_key(&out, "status"), json_text(&out, kalm__text(s->draining ? "draining" : "ok"));
+    json_key(&out, "model"), json_text(&out, kalm__text(s->info.name));
+    json_key(&out, "queue"), json_uint(&out, waiting);
+    json_key(&out, "uptime_seconds"), json_float(&out, kalm__now() - s->started, 6);
+    json_close(&out);
+}
+
+KALM__FN void http__print_models(server *s, FILE *to)
+{
+    json_out out;
+    json_begin(&out, to);
+    json_open(&out, '{');
+    json_key(&out, "object"), json_text(&out, kalm__text("list"));
+    json_key(&out, "data"), json_open(&out, '[');
+    json_open(&out, '{');
+    json_key(&out, "id"), json_text(&out, kalm__text(s->info.name));
+    json_key(&out, "object"), json_text(&out, kalm__text("model"));
+    json_key(&out, "created"), json_uint(&out, (uint64_t)time(NULL) - (uint64_t)(kalm__now() - s->started));
+    json_key(&out, "owned_by"), json_text(&out, kalm__text("kalm"));
+    json_key(&out, "weights"), json_text(&out, kalm__text(s->info.weights));
+    json_key(&out, "max_doc_tokens"), json_uint(&out, http__doc_tokens(s));
+    json_close(&out);
+    json_close(&out);
+    json_close(&out);
+}
+
+/* As text-embeddings-inference has it, for clients that ask before they begin. */
+KALM__FN void http__print_info(server *s, FILE *to)
+{
+    char version[32];
+    json_out out;
+    snprintf(version, sizeof version, "%d.%d.%d", KALM_VERSION_MAJOR, KALM_VERSION_MINOR, KALM_VERSION_PATCH);
+    json_begin(&out, to);
+    json_open(&out, '{');
+    json_key(&out, "model_id"), json_text(&out, kalm__text(s->info.name));
+    json_key(&out, "model_dtype"), json_text(&out, kalm__text(s->info.weights));
+    json_key(&out, "model_type"), json_raw(&out, "{\"reranker\": {\"id2label\": {\"0\": \"yes\"}, \"label2id\": {\"yes\": 0}}}");
+    json_key(&out, "max_concurrent_requests"), json_uint(&out, s->o->queue);
+    json_key(&out, "max_input_length"), json_uint(&out, http__doc_tokens(s));
+    json_key(&out, "max_batch_tokens"), json_uint(&out, s->o->tokens);
+    json_key(&out, "max_client_batch_size"), json_uint(&out, s->o->documents);
+    json_key(&out, "auto_truncate"), json_bool(&out, 1);
+    json_key(&out, "version"), json_text(&out, kalm__text(version));
+    json_close(&out);
+}
+
+KALM__FN void http__print_metrics(server *s, FILE *to)
+{
+    metrics_now n;
+    memset(&n, 0, sizeof n);
+    pthread_mutex_lock(&s->lock);
+    n.connections = s->connections;
+    n.body_bytes = s->body_bytes;
+    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_lock(&s->queue.lock);
+    n.waiting = s->queue.waiting;
+    n.cache_bytes = s->queue.cache.bytes;
+    n.cache_limit = s->queue.cache.limit;
+    n.cache_states = s->queue.cache.documents;
+    n.cache_dropped = s->queue.cache.dropped;
+    pthread_mutex_unlock(&s->queue.lock);
+    pthread_mutex_lock(&s->log.lock);
+    n.log_dropped = s->log.dropped;
+    pthread_mutex_unlock(&s->log.lock);
+    n.queue_limit = s->o->queue;
+    n.started = s->started;
+    n.model = s->info.name;
+    n.weights = s->info.weights;
+    metrics_print(&s->metrics, &n, to);
+}
+
+KALM__FN enum MHD_Result http__page(exchange *e)
+{
+    char *body = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&body, &size);
+    server *s = e->s;
+    if (!to) return MHD_NO;
+    if (e->at == AT_HEALTH) http__print_health(s, to);
+    else if (e->at == AT_MODELS) http__print_models(s, to);
+    else if (e->at == AT_INFO) http__print_info(s, to);
+    else http__print_metrics(s, to);
+    if (fclose(to)) return MHD_NO;
+    return http_send(e, e->at == AT_HEALTH && s->draining ? 503 : 200, body, size,
+                     e->at == AT_METRICS ? "text/plain; version=0.0.4" : "application/json");
+}
+
+/* ---- from a request to its job --------------------------------------------------------------------------------------------------------- */
+
+/* The documents of POST /v1/documents: an array of {id, text, title, metadata}, or arrays ids, texts and metadata. */
+KALM__FN int http__read_documents(exchange *e)
+{
+    job *j = &e->j;
+    json_t *list = json_member(j->body, "documents"), *ids = json_member(j->body, "ids"), *texts = json_member(j->body, "texts");
+    json_t *metadatas = json_member(j->body, "metadata"), *seen, *v, *metadata;
+    size_t i, n = json_array_size(list ? list : ids);
+    char *dump;
+    if (!metadatas) metadatas = json_member(j->body, "metadatas");
+    j->kind = JOB_ADD;
+    if (!list && (!ids || !texts)) return job_fail(j, 400, "documents must be an array of {\"id\", \"text\"}, or ids and texts two arrays");
+    if (!form__count(j, list ? list : ids, list ? "documents" : "ids", e->s->o->documents)) return 0;
+    if (!list && (json_array_size(texts) != n || (metadatas && json_array_size(metadatas) != n)))
+        return job_fail(j, 400, "ids, texts and metadata must be arrays of the same length");
+    if (!form__rooms(j, 0, n)) return 0;
+    if (!list && !form_take_keys(j, ids, "ids")) return 0;
+    seen = json_object();
+    for (i = 0; i < n && !j->status; i++) {
+        job_document *d = &j->doc[i];
+        const char *at = list ? "documents" : "texts";
+        json_t *one = json_array_get(list ? list : texts, i), *text = list ? json_object_get(one, "text") : one;
+        if (list) {
+            v = json_object_get(one, "id");
+            if (!json_is_string(v) || !json_string_length(v) || memchr(json_string_value(v), 0, json_string_length(v)))
+                job_fail(j, 400, "documents[%lu] needs an \"id\": a string with no NUL in it, and not empty", (unsigned long)i);
+            else d->key = json_string_text(v);
+            v = json_object_get(one, "title");
+            if (v && !json_is_null(v) && !json_is_string(v)) job_fail(j, 400, "the title of documents[%lu] must be a string", (unsigned long)i);
+            else if (json_is_string(v)) d->title = json_string_text(v);
+        }
+        metadata = list ? json_object_get(one, "metadata") : json_array_get(metadatas, i);
+        if (!json_is_string(text)) job_fail(j, 400, "%s[%lu] needs a text", at, (unsigned long)i);
+        else if (memchr(json_string_value(text), 0, json_string_length(text)) || memchr(d->title.data ? d->title.data : "", 0, d->title.size))
+            job_fail(j, 400, "%s[%lu] has a NUL in its text, which cannot be kept", at, (unsigned long)i);
+        else d->text = json_string_text(text);
+        if (metadata && !json_is_null(metadata) && !json_is_object(metadata))
+            job_fail(j, 400, "the metadata of %s[%lu] must be an object", at, (unsigned long)i);
+        d->metadata = kalm__text("{}");
+        if (!j->status && json_is_object(metadata)) {
+            dump = json_dumps(metadata, JSON_COMPACT);
+            d->metadata = dump ? job_keep(j, dump, strlen(dump)) : d->metadata;
+            free(dump);
+            if (!d->metadata.data) job_fail(j, 503, "there is no memory for the documents");
+        }
+        if (j->status) break;
+        if (json_object_get(seen, d->key.data)) job_fail(j, 400, "the id '%.120s' is there twice", d->key.data);
+        json_object_set_new(seen, d->key.data, json_true());
+    }
+    json_decref(seen);
+    return !j->status;
+}
+
+/* The one document that the path names, or those of the body's ids. */
+KALM__FN int http__read_keys(exchange *e)
+{
+    job *j = &e->j;
+    json_t *ids;
+    j->kind = JOB_DELETE;
+    if (*e->rest) {
+        if (!form__rooms(j, 0, 1)) return 0;
+        j->doc[0].key = kalm__text(e->rest);
+        return 1;
+    }
+    ids = json_member(j->body, "ids");
+    return ids ? form__count(j, ids, "ids", e->s->o->documents) && form__rooms(j, 0, json_array_size(ids)) && form_take_keys(j, ids, "ids")
+               : job_fail(j, 400, "say which: DELETE /v1/documents/ID, or a body {\"ids\": [...]}");
+}
+
+KALM__FN int http__read_list(exchange *e)
+{
+    const char *limit = MHD_lookup_connection_value(e->c, MHD_GET_ARGUMENT_KIND, "limit");
+    const char *after = MHD_lookup_connection_value(e->c, MHD_GET_ARGUMENT_KIND, "after");
+    char *end;
+    job *j = &e->j;
+    j->kind = *e->rest ? JOB_GET : JOB_LIST;
+    j->list_limit = 100;
+    if (!form__rooms(j, 0, *e->rest != 0)) return 0;
+    if (*e->rest) j->doc[0].key = kalm__text(e->rest);
+    if (limit) {
+        unsigned long n = strtoul(limit, &end, 10);
+        if (*limit < '0' || *limit > '9' || *end || !n || n > 1000) return job_fail(j, 400, "limit must be a whole number from 1 to 1000");
+        j->list_limit = n;
+    }
+    if (after) {
+        long long n = strtoll(after, &end, 10);
+        if (*after < '0' || *after > '9' || *end || n > STORE_LAST_NUMBER) return job_fail(j, 400, "after must be the \"last\" of another answer");
+        j->list_after = n;
+    }
+    return 1;
+}
+
+KALM__FN int http__parse(exchange *e)
+{
+    job *j = &e->j;
+    json_error_t err;
+    size_t most = (size_t)e->s->o->documents * 64 + 10000;
+    if (!e->size) return job_fail(j, 400, "the body is empty: it must be a JSON object");
+    if (json_tidy(e->body, e->size) > most) return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
+    j->body = json_loadb(e->body, e->size, JSON_ALLOW_NUL, &err);
+    if (!j->body) return job_fail(j, 400, "the body is no JSON: line %d, column %d: %s", err.line, err.column, err.text);
+    if (!json_is_object(j->body)) return job_fail(j, 400, "the body must be a JSON object");
+    return 1;
+}
+
+/* 0: e->j.status says what is wrong. */
+KALM__FN int http__read_job(exchange *e)
+{
+    server *s = e->s;
+    job *j = &e->j;
+    int post = !strcmp(e->method, "POST"), good;
+    j->arrived = e->arrived;
+    j->limit = e->arrived + s->o->timeout;
+    j->owner = e;
+    if (e->at == AT_DOCUMENTS && !s->queue.kept) return job_fail(j, 404, "this server keeps no documents: it was started without --store");
+    if (e->at == AT_DOCUMENTS && (post || e->method[0] == 'D') && s->kept.read_only)
+        return job_fail(j, 403, "this server only reads its store");
+    j->form = e->at == AT_SCORE ? &forms[FORM_SCORE] : e->form >= 0 ? &forms[e->form] : &forms[FORM_ANY];
+    if (e->size || post) {
+        if (!http__parse(e)) return 0;
+        if (e->at == AT_RERANK && e->form < 0) j->form = &forms[form_of_body(j->body, e->client)];
+    }
+    if (e->at == AT_DOCUMENTS) good = post ? http__read_documents(e) : e->method[0] == 'D' ? http__read_keys(e) : http__read_list(e);
+    else good = form_read_rerank(j, s->o->documents);
+    if (good && j->by_key && !s->queue.kept) return job_fail(j, 404, "this server keeps no documents: it was started without --store");
+    return good;
+}
+
+/* The body is there: begin. */
+KALM__FN enum MHD_Result http__begin(exchange *e)
+{
+    server *s = e->s;
+    e->started = 1;
+    if (e->j.status) return http_send_error(e, e->j.status);
+    if (!strcmp(e->method, "OPTIONS")) return http_send(e, 204, NULL, 0, "text/plain");
+    if (e->at >= AT_HEALTH) return http__page(e);
+    if (!http__read_job(e)) return http_send_error(e, e->j.status ? e->j.status : 500);
+    MHD_suspend_connection(e->c);
+    pthread_mutex_lock(&s->lock);
+    if (e->peer) e->peer->state = PEER_WORKING;
+    e->before = NULL;
+    e->after = s->working;
+    if (s->working) s->working->before = e;
+    s->working = e;
+    pthread_mutex_unlock(&s->lock);
+    if (!queue_add(&s->queue, &e->j, &e->j.retry_after)) {
+        job_fail(&e->j, 503, s->draining ? "the server is ending" : "%lu requests are waiting already: try again later", (unsigned long)s->o->queue);
+        metrics_add(&s->metrics, &s->metrics.refused, 1);
+        s->queue.finished(&e->j);
+    }
+    return MHD_YES;
+}
+
+/* The job is finished, on the queue's or the store's thread: libmicrohttpd calls the handler again. */
+KALM__FN void http_finished(job *j)
+{
+    exchange *e = (exchange *)j->owner;
+    server *s = e->s;
+    pthread_mutex_lock(&s->lock);
+    if (e->before) e->before->after = e->after;
+    else s->working = e->after;
+    if (e->after) e->after->before = e->before;
+    pthread_mutex_unlock(&s->lock);
+    MHD_resume_connection(e->c);
+}
+
+KALM__FN void http_stored(job *j) { queue_finish(&((exchange *)j->owner)->s->queue, j); }
+
+/* ---- the first look at a request ------------------------------------------------------------------------------------------------------ */
+
+/* The place that the path names. Segments before it are versions and names of forms, as base URLs have them: users put /v1 there or
+   leave it out, so that clients ask for /v1/rerank, /rerank and /v1/v1/rerank. */
+KALM__FN void http__route(exchange *e)
+{
+    const char *p = e->whole;
+    size_t n, i;
+    e->form = -1;
+    e->rest = "";
+    for (;;) {
+        while (*p == '/') p++;
+        n = strcspn(p, "/");
+        if (!n) return;
+        for (i = 0; i < sizeof http_places / sizeof *http_places; i++)
+            if (strlen(http_places[i].name) == n && !memcmp(http_places[i].name, p, n)) break;
+        if (i < sizeof http_places / sizeof *http_places) break;
+        if (n == 2 && !memcmp(p, "v2", 2)) e->form = FORM_COHERE2;
+        else if (n == 2 && !memcmp(p, "v1", 2)) e->form = e->form == FORM_COHERE2 ? -1 : e->form;
+        else if (form_named(p, n) >= 0) e->form = form_named(p, n) == FORM_ANY ? -1 : form_named(p, n);
+        else if (n != 3 || memcmp(p, "api", 3) != 0) return;
+        p += n;
+    }
+    p += n;
+    e->name = http_places[i].name;
+    e->at = http_places[i].at;
+    while (*p == '/') p++;
+    e->rest = p;
+    if (e->at != AT_DOCUMENTS && *p) e->at = AT_NONE, e->name = "other";
+}
+
+KALM__FN const char *http__header(exchange *e, const char *name)
+{
+    return MHD_lookup_connection_value(e->c, MHD_HEADER_KIND, name);
+}
+
+/* Every key is compared to the end, so that the time tells nothing of where they differ. */
+KALM__FN int http__key_good(exchange *e)
+{
+    const char *given = http__header(e, "Authorization");
+    size_t k, i, n;
+    int good = 0;
+    if (!e->s->keys) return 1;
+    if (!given || strncasecmp(given, "Bearer ", 7) != 0) given = "";
+    else given += 7;
+    n = strlen(given);
+    for (k = 0; k < e->s->keys; k++) {
+        const char *key = e->s->key[k];
+        size_t size = strlen(key);
+        unsigned differ = size != n;
+        for (i = 0; i < size; i++) differ |= (unsigned)(unsigned char)(key[i] ^ given[i < n ? i : n]);
+        good |= !differ;
+    }
+    return good;
+}
+
+/* Pages of other sites must not use the server of whoever looks at them: a browser says where a request comes from. */
+KALM__FN int http__origin_good(exchange *e)
+{
+    const char *origin = http__header(e, "Origin"), *site = http__header(e, "Sec-Fetch-Site");
+    const char *allowed = e->s->o->allow_origin;
+    if (!origin && (!site || !strcmp(site, "none"))) return 1;
+    e->cors = allowed && (!strcmp(allowed, "*") || (origin && !strcmp(origin, allowed)));
+    return e->cors;
+}
+
+KALM__FN void http__client(exchange *e)
+{
+    static const char *const names[] = { "X-Fern-SDK-Name", "X-Client-Name", "User-Agent" };
+    size_t i, n = 0, k;
+    for (i = 0; i < 3; i++) {
+        const char *v = http__header(e, names[i]);
+        for (k = 0; v && v[k] && n + 2 < sizeof e->client; k++) e->client[n++] = (char)(v[k] >= 'A' && v[k] <= 'Z' ? v[k] + 32 : v[k]);
+        e->client[n++] = ' ';
+        if (n + 2 >= sizeof e->client) break;
+    }
+    e->client[n] = 0;
+}
+
+/* What can be refused before the body is read. */
+KALM__FN void http__look(exchange *e)
+{
+    server *s = e->s;
+    job *j = &e->j;
+    const char *length = http__header(e, "Content-Length"), *coding = http__header(e, "Content-Encoding");
+    http__client(e);
+    http__route(e);
+    if (e->form < 0 && (e->at == AT_RERANK || e->at == AT_NONE)) {
+        if (strstr(e->client, "voyage")) j->form = &forms[FORM_VOYAGE];
+        else if (strstr(e->client, "cohere")) j->form = &forms[FORM_COHERE1];
+    }
+    if (e->at == AT_SCORE) j->form = &forms[FORM_SCORE];
+    if (!http__origin_good(e)) job_fail(j, 403, "pages of other sites may not ask (--allow-origin)");
+    else if (!e->at) job_fail(j, 404, "there is nothing at %.160s: see /v1/rerank, /v1/documents, /health, /metrics", e->whole);
+    if (j->status) return;
+    if (strcmp(e->method, "OPTIONS") != 0 && !strstr(http__methods(e->at), e->method))
+        job_fail(j, 405, "%s takes %s", e->name, http__methods(e->at));
+    else if (e->at == AT_DOCUMENTS && *e->rest && !strcmp(e->method, "POST")) job_fail(j, 405, "POST goes to /v1/documents, the ids into the body");
+    else if (e->at != AT_HEALTH && strcmp(e->method, "OPTIONS") != 0 && !http__key_good(e))
+        job_fail(j, 401, "the API key is missing or wrong: Authorization: Bearer KEY");
+    else if (s->draining && e->at < AT_HEALTH) job_fail(j, 503, "the server is ending");
+    else if (coding && strcasecmp(coding, "identity") != 0) job_fail(j, 415, "the body may not be compressed");
+    else if (length && strtoull(length, NULL, 10) > (uint64_t)s->o->body_mb << 20)
+        job_fail(j, 413, "the body has %.40s bytes, this server takes %lu MiB", length, (unsigned long)s->o->body_mb);
+}
+
+/* A random-looking identifier, in the form of a UUID: not secret, only unlike others. */
+KALM__FN void http__id(server *s, char id[40])
+{
+    unsigned char two[16];
+    uint64_t a, b;
+    pthread_mutex_lock(&s->lock);
+    kalm__put_u64(two, s->seed);
+    kalm__put_u64(two + 8, ++s->requests);
+    pthread_mutex_unlock(&s->lock);
+    a = kalm__hash(two, 16);
+    kalm__put_u64(two, a);
+    b = kalm__hash(two, 16);
+    snprintf(id, 40, "%08lx-%04lx-4%03lx-%04lx-%012llx", (unsigned long)(a >> 32), (unsigned long)(a >> 16 & 0xffff), (unsigned long)(a & 0xfff),
+             (unsigned long)(b >> 48 & 0x3fff) | 0x8000, (unsigned long long)(b & 0xffffffffffffULL));
+}
+
+/* ---- what libmicrohttpd calls ----------------------------------------------------------------------------------------------------------- */
+
+/* Bytes of a body; beyond the limits they are read and thrown away, since the answer comes after them. 0: no more of this. */
+KALM__FN int http__upload(exchange *e, const char *data, size_t size)
+{
+    server *s = e->s;
+    size_t limit = (size_t)s->o->body_mb << 20, room = e->room;
+    int full = 0;
+    pthread_mutex_lock(&s->lock);
+    if (e->peer) e->peer->bytes += size;
+    if (e->peer && e->peer->bytes > 8 * limit) full = 1;
+    pthread_mutex_unlock(&s->lock);
+    if (full) return 0;
+    if (e->j.status) return 1;
+    if (e->size + size > limit) return job_fail(&e->j, 413, "the body has more than the %lu MiB that this server takes", (unsigned long)s->o->body_mb), 1;
+    if (e->size + size > room) {
+        char *more;
+        room = e->size + size > room * 2 ? e->size + size : room * 2;
+        room = kalm__max(room, 4096);
+        pthread_mutex_lock(&s->lock);
+        full = s->body_bytes + (room - e->room) > 8 * limit + (64u << 20);
+        if (!full) s->body_bytes += room - e->room;
+        pthread_mutex_unlock(&s->lock);
+        if (full) return job_fail(&e->j, 503, "too many requests are being read at the same time"), 1;
+        more = (char *)realloc(e->body, room);
+        if (!more) {
+            pthread_mutex_lock(&s->lock);
+            s->body_bytes -= room - e->room;
+            pthread_mutex_unlock(&s->lock);
+            return job_fail(&e->j, 503, "there is no memory for the body"), 1;
+        }
+        e->body = more;
+        e->room = room;
+    }
+    memcpy(e->body + e->size, data, size);
+    e->size += size;
+    return 1;
+}
+
+KALM__FN enum MHD_Result http_handle(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version,
+                                     const char *data, size_t *size, void **con_cls)
+{
+    server *s = (server *)cls;
+    exchange *e = (exchange *)*con_cls;
+    (void)version;
+    if (!e) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        e = (exchange *)calloc(1, sizeof *e);
+        if (e) e->whole = cmd_copy(kalm__text(url));
+        if (!e) return MHD_NO;
+        *con_cls = e;
+        e->s = s;
+        e->c = c;
+        e->peer = info ? (peer *)info->socket_context : NULL;
+        e->arrived = kalm__now();
+        e->name = "other";
+        snprintf(e->method, sizeof e->method, "%s", method);
+        snprintf(e->path, sizeof e->path, "%s", url);
+        http__id(s, e->id);
+        pthread_mutex_lock(&s->lock);
+        s->exchanges++;
+        if (e->peer && e->peer->state == PEER_IDLE) e->peer->state = PEER_READING, e->peer->since = e->arrived;
+        if (e->peer) e->peer->bytes = 0;
+        pthread_mutex_unlock(&s->lock);
+        http__look(e);
+        /* a client that waits for leave to send its body, or has much more of it than we would throw away, is told at once */
+        if (e->j.status && (http__header(e, "Expect") || e->j.status == 413)) {
+            e->started = 1;
+            return http_send_error(e, e->j.status);
+        }
+        return MHD_YES;
+    }
+    if (*size) {
+        enum MHD_Result r = http__upload(e, data, *size) ? MHD_YES : MHD_NO;
+        *size = 0;
+        return r;
+    }
+    if (!e->started) return http__begin(e);
+    if (e->j.gone) return MHD_NO;
+    if (e->j.status != 200) return http_send_error(e, e->j.status);
+    if (e->j.kind == JOB_RERANK) return http_send_ranking(e);
+    data = e->j.answer;
+    e->j.answer = NULL;
+    return http_send(e, 200, (char *)(uintptr_t)data, strlen(data), "application/json");
+}
+
+/* A line of the log: who asked what, how it ended, how long it took. Texts only where --log-text asks for them. */
+KALM__FN void http__log(exchange *e, int broken)
+{
+    char *line = NULL, when[32];
+    size_t size = 0;
+    FILE *to;
+    json_out out;
+    const job *j = &e->j;
+    if (!e->s->log.file) return;
+    to = open_memstream(&line, &size);
+    if (!to) return;
+    log_time(when);
+    json_begin(&out, to);
+    json_open(&out, '{');
+    json_key(&out, "time"), json_text(&out, kalm__text(when));
+    json_key(&out, "id"), json_text(&out, kalm__text(e->id));
+    json_key(&out, "method"), json_text(&out, kalm__text(e->method));
+    json_key(&out, "path"), json_text(&out, kalm__text(e->path));
+    if (j->form) json_key(&out, "form"), json_text(&out, kalm__text(j->form->name));
+    json_key(&out, "status"), json_uint(&out, (uint64_t)(j->gone || !j->status ? 499 : j->status));
+    if (j->count) json_key(&out, "documents"), json_uint(&out, j->count);
+    if (j->tokens) json_key(&out, "tokens"), json_uint(&out, j->tokens);
+    if (j->hits) json_key(&out, "warm"), json_uint(&out, j->hits);
+    if (j->prepared) {
+        json_key(&out, "waited_ms"), json_float(&out, j->waited * 1e3, 6);
+        json_key(&out, "computed_ms"), json_float(&out, j->computed * 1e3, 6);
+    }
+    json_key(&out, "ms"), json_float(&out, (kalm__now() - e->arrived) * 1e3, 6);
+    json_key(&out, "bytes_in"), json_uint(&out, e->size);
+    json_key(&out, "bytes_out"), json_uint(&out, e->sent);
+    if (broken) json_key(&out, "broken"), json_bool(&out, 1);
+    if (j->why[0]) json_key(&out, "error"), json_text(&out, kalm__text(j->why));
+    if (e->s->o->log_text && j->queries) json_key(&out, "query"), json_text(&out, j->query[0]);
+    json_close(&out);
+    if (!fclose(to)) log_line(&e->s->log, line, size);
+    free(line);
+}
+
+KALM__FN void http_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode why)
+{
+    server *s = (server *)cls;
+    exchange *e = (exchange *)*con_cls;
+    int status;
+    (void)c;
+    if (!e) return;
+    *con_cls = NULL;
+    status = e->j.gone || !e->j.status ? 499 : e->j.status;
+    if (e->j.gone || (!e->j.status && why != MHD_REQUEST_TERMINATED_COMPLETED_OK)) metrics_add(&s->metrics, &s->metrics.hung_up, 1);
+    metrics_request(&s->metrics, e->name, e->j.form ? e->j.form->name : "", status, kalm__now() - e->arrived,
+                    e->j.kind == JOB_RERANK && status == 200);
+    http__log(e, why != MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    pthread_mutex_lock(&s->lock);
+    s->exchanges--;
+    s->body_bytes -= e->room;
+    if (e->peer) e->peer->state = PEER_IDLE, e->peer->since = kalm__now();
+    pthread_mutex_unlock(&s->lock);
+    job_end(&e->j);
+    free(e->body);
+    free(e->whole);
+    free(e);
+}
+
+KALM__FN void http_connection(void *cls, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode what)
+{
+    server *s = (server *)cls;
+    peer *p = (peer *)*context;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+        int on = 1;
+        p = (peer *)calloc(1, sizeof *p);
+        if (!p) return;
+        p->fd = info ? info->connect_fd : -1;
+        setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        p->since = kalm__now();
+        pthread_mutex_lock(&s->lock);
+        p->after = s->peers;
+        if (s->peers) s->peers->before = p;
+        s->peers = p;
+        s->connections++;
+        pthread_mutex_unlock(&s->lock);
+        *context = p;
+        return;
+    }
+    if (!p) return;
+    pthread_mutex_lock(&s->lock);
+    if (p->before) p->before->after = p->after;
+    else s->peers = p->after;
+    if (p->after) p->after->before = p->before;
+    s->connections--;
+    pthread_mutex_unlock(&s->lock);
+    free(p);
+    *context = NULL;
+}
+
+/* ---- the watch -------------------------------------------------------------------------------------------------------------------------- */
+
+/* Seconds that a connection may stay idle, and the rate in bytes a second that it must keep beyond --read-timeout. */
+enum { HTTP_IDLE = 75, HTTP_RATE = 10000 };
+
+/* Called ten times a second: see the top. */
+KALM__FN void http_watch(server *s)
+{
+    double now = kalm__now();
+    exchange *e;
+    peer *p;
+    pthread_mutex_lock(&s->lock);
+    for (e = s->working; e; e = e->after) {
+        struct pollfd f;
+        f.fd = e->peer ? e->peer->fd : -1;
+        f.events = POLLRDHUP;
+        f.revents = 0;
+        if (e->peer && poll(&f, 1, 0) > 0 && f.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) {
+            pthread_mutex_lock(&s->queue.lock);
+            e->j.gone = 1;
+            pthread_mutex_unlock(&s->queue.lock);
+        }
+    }
+    for (p = s->peers; p; p = p->after) {
+        double may = p->state == PEER_IDLE ? HTTP_IDLE : (double)s->o->read_timeout + (double)p->bytes / HTTP_RATE;
+        if (p->cut || p->state == PEER_WORKING || now - p->since < may) continue;
+        p->cut = 1;
+        shutdown(p->fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+#endif
