@@ -41,7 +41,8 @@ for f in $tools $library; do printf 'no program of this machine\n' > "$dir/forei
 expect "an install for another machine" sh -c "DESTDIR='$dir/cross' sh packaging/install.sh '$dir/foreign' /usr $tools && cmp '$dir/foreign/kalm-rerank' '$dir/cross/usr/bin/kalm-rerank'"
 # manual pages: up to date, with a name, a date and no warnings
 expect "manual pages say what --help says (make man)" sh packaging/man.sh check "$build" kalm-rerank kalm-quantize kalm-tokenize kalm-eval \
-    kalm-bench kalm-random-checkpoint $([ ! -x "$build/kalm-index" ] || echo kalm-index) $([ ! -x "$build/kalm-search" ] || echo kalm-search)
+    kalm-bench kalm-random-checkpoint $([ ! -x "$build/kalm-index" ] || echo kalm-index) $([ ! -x "$build/kalm-search" ] || echo kalm-search) \
+    $([ ! -x "$build/kalm-server" ] || echo kalm-server)
 for page in packaging/man/*.1; do
     tool=${page##*/}
     expect "$page has a date" grep -q '^\.TH KALM-[A-Z-]* 1 "20[0-9][0-9]-[01][0-9]-[0-3][0-9]"' "$page"
