@@ -17,6 +17,7 @@
 #include "search_snippet.h"
 #include "search_query.h"
 #include "search_print.h"
+#include "search_mcp.h"
 
 static void act(cmd_args *a, int action)
 {
@@ -28,6 +29,8 @@ static void act(cmd_args *a, int action)
 static void act_update(cmd_args *a, const char *name, const char *value) { (void)name, (void)value, act(a, SEARCH_UPDATE); }
 static void act_forget(cmd_args *a, const char *name, const char *value) { (void)name, (void)value, act(a, SEARCH_FORGET); }
 static void act_info(cmd_args *a, const char *name, const char *value) { (void)name, (void)value, act(a, SEARCH_INFO); }
+
+static void act_mcp(cmd_args *a, const char *name, const char *value) { (void)name, (void)value, act(a, SEARCH_MCP); }
 
 static const cmd_option table[] = {
     CMD_HEADING("What to show"),
@@ -42,6 +45,8 @@ static const cmd_option table[] = {
     CMD_CALL("--update", NULL, act_update, "read again what changed in the files and folders that it was made of; what is gone is forgotten"),
     CMD_CALL("--forget", NULL, act_forget, "the words are files and folders that shall no longer be part of it"),
     CMD_CALL("--info", NULL, act_info, "what it holds"),
+    CMD_CALL("--mcp", NULL, act_mcp, "answer the questions of a program: the Model Context Protocol on standard input and output, with one tool, "
+             "search"),
     CMD_HEADING("How to encode; a database has one answer for all its documents, the first command's"),
     CMD_NUMBER("--split", "N", options, split, 0, 1u << 20, "texts become passages of at most N tokens, which end where paragraphs or sentences "
                "do; 0: texts stay whole (default 256)"),
@@ -56,7 +61,7 @@ static const cmd_option table[] = {
              "KALM_KERNELS says the same)"),
     CMD_NUMBER("--batch", "N", options, batch, 1, 1u << 20, "passages stored at a time (default 256): at most twice so many are encoded "
                "again after a kill"),
-    CMD_NUMBER("--cache", "MIB", options, cache_mib, 0, 1u << 20, "with - : memory for what the decoder computed for passages that come "
+    CMD_NUMBER("--cache", "MIB", options, cache_mib, 0, 1u << 20, "with - and --mcp: memory for what the decoder computed for passages that come "
                "again (default 256)"),
     CMD_FLAG("--quiet", options, quiet, "no progress, no summary")
 };
@@ -65,7 +70,7 @@ static const cmd_program program = {
     "kalm-search",
     "MODEL.kalm DB PATH...\n"
     "DB QUESTION\n"
-    "DB - | --update | --forget PATH... | --info",
+    "DB - | --update | --forget PATH... | --info | --mcp",
     "Search texts by what they say: files and folders become one database, and the model ranks what BM25 finds.\n"
     "\n"
     "The first form makes the database, or adds to it: each PATH is a folder, a text, a page of HTML, a file of JSON Lines, a mailbox or a "
@@ -109,7 +114,7 @@ static void read_options(options *o, int argc, char **argv)
     if (o->action == SEARCH_ADD && !o->words) die_usage("no file or folder to add to %s", o->database);
     if (o->action == SEARCH_ASK && !o->words) die_usage("no question");
     if (o->action == SEARCH_FORGET && !o->words) die_usage("--forget which file or folder?");
-    if ((o->action == SEARCH_UPDATE || o->action == SEARCH_INFO) && o->words) die_usage("what is %s for?", o->word[0]);
+    if ((o->action == SEARCH_UPDATE || o->action == SEARCH_INFO || o->action == SEARCH_MCP) && o->words) die_usage("what is %s for?", o->word[0]);
     if (o->candidates < o->limit) o->candidates = o->limit;
 }
 
@@ -168,9 +173,9 @@ int main(int argc, char **argv)
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = program.name;
     read_options(&o, argc, argv);
-    if (o.action == SEARCH_ASK || o.action == SEARCH_INFO) {
+    if (o.action == SEARCH_ASK || o.action == SEARCH_INFO || o.action == SEARCH_MCP) {
         cmd_catch_signals(CMD_LEAVE_AT_ONCE);
-        status = o.action == SEARCH_ASK ? run_ask(&o) : run_search_info(&o);
+        status = o.action == SEARCH_ASK ? run_ask(&o) : o.action == SEARCH_INFO ? run_search_info(&o) : run_mcp(&o);
     } else {
         cmd_catch_signals(CMD_END_IN_ORDER);
         status = o.action == SEARCH_ADD ? run_add(&u, &o) : o.action == SEARCH_UPDATE ? run_update(&u, &o) : run_forget(&u, &o);

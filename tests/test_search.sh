@@ -160,6 +160,54 @@ if cmp -s one two; then ok; else bad "a database that was updated differs from a
 words all.db > one; words new.db > two
 if cmp -s one two; then ok; else bad "its words differ from those of a new one"; diff one two | head -n 5; fi
 
+# ---- the Model Context Protocol: whatever a peer sends, the server answers and goes on ----
+cat > peer.py <<'END'
+import json, subprocess, sys
+p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def send(x): p.stdin.write(x if isinstance(x, bytes) else (json.dumps(x) + "\n").encode()); p.stdin.flush()
+def take(): return json.loads(p.stdout.readline())
+def call(method, id=1, **params): send({"jsonrpc": "2.0", "id": id, "method": method, "params": params}); return take()
+def search(**arguments): return call("tools/call", "s", name="search", arguments=arguments)
+for version, gets in (("2025-06-18",) * 2, ("2024-11-05",) * 2, ("1999-01-01", "2025-11-25")):
+    assert call("initialize", protocolVersion=version, capabilities={}, clientInfo={"name": "t", "version": "1"})["result"]["protocolVersion"] == gets
+assert call("initialize")["result"]["serverInfo"]["name"] == "kalm-search"
+send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+assert call("ping", "x") == {"jsonrpc": "2.0", "id": "x", "result": {}}
+tool, = call("tools/list")["result"]["tools"]
+assert tool["name"] == "search" and tool["inputSchema"]["required"] == ["query"]
+r = search(query="satellite launch", limit=1)
+assert r["id"] == "s" and r["result"]["structuredContent"]["results"][0]["id"] == "one@example.org", r
+assert "satellite launch" in r["result"]["content"][0]["text"] and not r["result"]["isError"]
+# wrong lines: one error each, and the next message is answered
+bad = [b"garbage\n", b"{\n", b"\xff\xfe\n", b"[]\n", b"7\n", b'"x"\n', b"null\n", b"{}\n", b'{"id": null, "method": "ping"}\n', b'{"id": [], "method": "ping"}\n',
+       b'{"id": 1.5, "method": "ping"}\n', b"[" * 100000 + b"\n", b'{"a":' * 5000 + b"\n", b'{"id": 1, "method": 5}\n', b'{"id": 1, "method": "none"}\n',
+       b'{"id": 1, "method": "ping", "params": [1]}\n', b'{"id": 1, "method": "tools/call"}\n', b'{"id": 1, "method": "tools/call", "params": {"name": "rm"}}\n',
+       b"x" * (5 << 20) + b"\n", b'{"id": 99999999999999999999999, "method": "ping"}\n', b'{"id": 1, "method": "ping"} {"id": 2}\n', b"\0\n"]
+for line in bad:
+    send(line)
+    r = take()
+    assert r["error"]["code"] in (-32700, -32600, -32601, -32602), (line[:50], r)
+    assert call("ping", 5)["id"] == 5
+# no answer: notifications, answers to what was never asked, empty lines
+for line in (b"\n", b"  \r\n", b'{"method": "none"}\n', b'{"jsonrpc": "2.0", "id": 1, "result": {}}\n', b'{"method": "notifications/cancelled", "params": {"requestId": 12}}\n',
+             b'{"method": "notifications/cancelled"}\n', b'{"method": "notifications/cancelled", "params": {"requestId": {}}}\n', b'[{"method": "x"}]\n'):
+    send(line)
+    assert call("ping", 6)["id"] == 6
+for wrong in ({}, {"query": None}, {"query": ""}, {"query": " \n"}, {"query": "a", "limit": 0}, {"query": "a", "limit": 51}, {"query": "a", "limit": "1"}, {"query": ["a"]}):
+    assert search(**wrong)["result"]["isError"], wrong
+send([{"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"jsonrpc": "2.0", "method": "x"}, 5])
+r = take()
+assert len(r) == 2 and r[0]["id"] == 1 and r[1]["error"]["code"] == -32600
+# many at once: every one is answered, in order
+for i in range(20): send({"jsonrpc": "2.0", "id": i, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "pasta %d" % i}}})
+assert [take()["id"] for i in range(20)] == list(range(20))
+for q in ('"', "a AND OR", "NEAR(x, 3)", "words : a", "x" * 1000000, "\u0000pasta", "\u4e2d\u6587", "';--", "*", "pasta*"): assert not search(query=q)["result"]["isError"], q
+# the last line needs no end
+p.stdin.write(b'{"id": 77, "method": "ping"}'); p.stdin.close()
+assert take()["id"] == 77 and p.stdout.read() == b"" and p.wait() == 0
+END
+expect 0 python3 peer.py "$search" all.db --mcp
+
 # ---- other commands leave it alone ----
 expect 1 "$index" "$model" all.db docs/food.jsonl
 says 'made by kalm-search, which alone writes to it'
