@@ -29,3 +29,17 @@ step() {
     shift
     "$@"
 }
+
+# newer_node x64|arm64: the path of npm's node for that machine, in build/; needs npm
+newer_node() {
+    local folder=build/node-$1 name=node-linux-$1@24.21.0
+    mkdir -p build
+    (
+        flock 8
+        [ -x "$folder/bin/node" ] || {
+            mkdir -p "$folder"
+            tar xzf "build/$(cd build && npm pack --silent "$name")" -C "$folder" --strip-components=1 package/bin/node
+        }
+    ) 8> build/.node-lock
+    printf '%s\n' "$PWD/$folder/bin/node"
+}

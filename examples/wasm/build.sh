@@ -1,7 +1,8 @@
 #!/bin/sh
-# build.sh - everything the page and the npm package need, into dist/: six WebAssembly modules (plain, SIMD or relaxed SIMD,
-# with threads or without) and the tiny model. Needs emcc (3.1.6 or later) and, for the tiny model, make and a C compiler.
-# With ONLY=simd (or plain, relaxed, simd-threads, plain-threads, relaxed-threads, model) that one alone.
+# build.sh - everything the page and the npm package need: into dist/ six WebAssembly modules (plain, SIMD or relaxed SIMD,
+# with threads or without) and the tiny model, into prebuilds/ the native addon for this machine and for those that a cross
+# compiler is installed for. Needs emcc (3.1.6 or later), make and a C compiler.
+# With ONLY=simd (or plain, relaxed, simd-threads, plain-threads, relaxed-threads, native, model) that one alone.
 #
 # Relaxed SIMD needs clang 16: emcc's own, or RELAXED_CLANG (clang-16) beside an older emcc; without either these two modules
 # are left out, and kalm.mjs does without.
@@ -76,6 +77,22 @@ else
 fi
 
 cp ../../LICENSE LICENSE
+cp kalm.d.mts kalm.d.cts               # the same types, for programs that use require()
+sed 's:\./kalm\.mjs:./kalm.cjs:' worker.d.mts > worker.d.cts
+
+if wanted native; then
+    others=
+    for pair in x86_64:linux-x64:x86_64-linux-gnu-gcc aarch64:linux-arm64:aarch64-linux-gnu-gcc none:linux-arm64-musl:aarch64-linux-musl-gcc; do
+        if [ "${pair%%:*}" != "$(uname -m)" ] && command -v "${pair##*:}" > /dev/null; then
+            target=${pair#*:}
+            others="$others ${target%:*}"
+        fi
+    done
+    if [ "$(uname -m)" = x86_64 ] && command -v musl-gcc > /dev/null; then others="$others linux-x64-musl"; fi
+    sh build-native.sh                 # this machine's
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$others" ] || sh build-native.sh $others
+fi
 
 if wanted model; then
     make -s -C ../.. build/kalm-quantize

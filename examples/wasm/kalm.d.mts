@@ -20,11 +20,18 @@ export type KalmSource = string | WebURL | ArrayBuffer | ArrayBufferView | Of<'B
     | AsyncIterable<Uint8Array>
 
 export interface LoadOptions {
+    /** In Node "native" is the default where the package has an addon for the machine, unless `simd`, `relaxed`, `wasm` or `assets` ask
+        for a WebAssembly module; "native" where there is none rejects with NO_KERNELS and says what was looked for. Margins and
+        documents are the same bits in both with 8-bit and 4-bit weights. */
+    backend?: 'native' | 'wasm'
+    /** Natively a path is mapped, and the file must then stay as it is; false: it is read into memory. Default true. */
+    mmap?: boolean
     /** Default: what the machine has. */
     simd?: boolean
     /** Relaxed SIMD. Default: where the machine has it and dist/ too; results are the same but for the rounding of float weights. */
     relaxed?: boolean
-    /** Default: one per core, at most 8, where memory can be shared and the caller may wait (not on a page itself); else 1. */
+    /** Default: natively one per core that the process may use; in WebAssembly one per core, at most 8, where memory can be shared and
+        the caller may wait (not on a page itself); else 1. */
     threads?: number
     /** Longer documents are cut; default 1024. */
     maxDocTokens?: number
@@ -51,7 +58,7 @@ export interface LoadOptions {
 export interface JobOptions {
     /** Marks like <end_of_turn> in the texts act on the prompt; default false: they are plain characters. */
     parseControl?: boolean
-    /** part: 0 to 1 of the work; done: documents finished, of total. */
+    /** part: 0 to 1 of the work; done: documents finished, of total. Natively once in a turn of the event loop at most. */
     onProgress?: (state: { part: number, done: number, total: number }) => void
     signal?: Signal
 }
@@ -110,10 +117,10 @@ export interface KalmInfo {
     bytes: number
     /** 16 hexadecimal digits; stored documents carry it. */
     fingerprint: string
-    build: 'relaxed' | 'simd' | 'plain' | 'relaxed-threads' | 'simd-threads' | 'plain-threads'
+    build: 'native' | 'relaxed' | 'simd' | 'plain' | 'relaxed-threads' | 'simd-threads' | 'plain-threads'
     kernels: string
     threads: number
-    /** Bytes of the WebAssembly memory now. */
+    /** Bytes of the WebAssembly memory now; natively those of the context and of a model that is not mapped. */
     memory: number
     version: string
 }
@@ -124,7 +131,7 @@ export function features(): { simd: boolean, relaxed: boolean, threads: boolean 
 /** One model. Results are the same on every machine and with any number of threads, up to the rounding of floats. */
 export class Kalm {
     private constructor()
-    /** The model streams into WebAssembly memory as it arrives; no second copy is made. */
+    /** Natively a file's path is mapped. Anything else streams into memory as it arrives; no second copy is made. */
     static load(source: KalmSource, options?: LoadOptions): Promise<Kalm>
     readonly info: KalmInfo
     /** Ids of the text alone, no begin mark added. */
@@ -139,7 +146,7 @@ export class Kalm {
     docInfo(document: Uint8Array): DocInfo
     /** The document at a coarser ratio, a multiple of its own; bits 0: those it has. */
     repool(document: Uint8Array, ratio: number, bits?: 32 | 16 | 8 | 0): Uint8Array
-    /** Compare every section of the file with its checksum; throws BAD_FILE. */
+    /** Compare every section of the file with its checksum; throws BAD_FILE. It blocks; LoadOptions.verify does not, natively. */
     verify(): void
     /** Give the memory back. Twice is fine. */
     free(): void

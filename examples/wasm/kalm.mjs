@@ -1,5 +1,6 @@
 /* kalm.mjs - kalm_rerank in browsers, Node, and anything else with WebAssembly. No dependencies, and no generated code but for
-   the builds with threads. One Kalm is one model in one WebAssembly instance; kalm.d.mts documents its methods.
+   the builds with threads. One Kalm is one model in one WebAssembly instance, or, in Node where an addon for the machine is there,
+   in native code (native.mjs); kalm.d.mts documents its methods.
 
      const kalm = await Kalm.load('nano.kalm')
      for (const { index, score } of await kalm.rerank('capital of China?', texts)) console.log(score, texts[index])
@@ -9,7 +10,7 @@
 
 const SLICE_MS = 60
 const TIMEOUT_MS = 30000               /* LoadOptions.timeout */
-const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED',
+export const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED',
     'OVERFLOW']
 const HEADER_BYTES = 64                /* of a .kalm file: its signature, then version at 8 and size at 16 (src/format.h) */
 const SIGNATURE = [0x89, 0x4b, 0x41, 0x4c, 0x4d, 0x0d, 0x0a, 0x1a]
@@ -29,7 +30,7 @@ export class KalmError extends Error {
 /* ---- arguments: checked here, because WebAssembly would let numbers wrap ---- */
 
 /* An integer from 0 to `most`; undefined and null stand for the default, 0. */
-function number(name, value, most = UINT32_MAX) {
+export function number(name, value, most = UINT32_MAX) {
     if (value === undefined || value === null) return 0
     if (typeof value !== 'number') throw new TypeError(`${name} is a number, not ${typeof value}`)
     if (!Number.isInteger(value) || value < 0 || value > most)
@@ -38,7 +39,7 @@ function number(name, value, most = UINT32_MAX) {
 }
 
 /* A string, or undefined for the default. */
-function string(name, value) {
+export function string(name, value) {
     if (value === undefined || value === null) return undefined
     if (typeof value !== 'string') throw new TypeError(`${name} is a string, not ${typeof value}`)
     return value
@@ -100,7 +101,7 @@ const build = (kind, threads) => ({ kind, threads, name: kind + (threads > 1 ? '
 
 /* ---- waiting: never longer than the caller allows ---- */
 
-const cancelled = (signal) => new KalmError('CANCELLED', 'the work was cancelled', signal?.reason)
+export const cancelled = (signal) => new KalmError('CANCELLED', 'the work was cancelled', signal?.reason)
 
 /* `promise`, or a rejection when it takes too long or the signal is aborted. name: what is waited for, an address mostly. */
 export function within(ms, name, promise, signal) {
@@ -367,6 +368,62 @@ async function* bytesOf({ name, chunks }, signal, timeout) {
     }
 }
 
+/* The whole of a model into memory, as it arrives: reserve(size) gives the place of that many bytes, put(place, bytes) fills it.
+   { at, filled }: where it begins, and how many bytes there are. */
+export async function receive(source, options, reserve, put) {
+    const { signal, onProgress } = options
+    const timeout = timeoutOf(options)
+    const opened = await openSource(source, signal, timeout)
+    let head = new Uint8Array(0), at, size = 0, filled = 0
+    const add = (chunk) => {
+        if (filled + chunk.length > size)
+            throw new KalmError('BAD_FILE', `${opened.name}: the model file says it has ${size} bytes, more than that came`)
+        put(at + filled, chunk)
+        filled += chunk.length
+    }
+    for await (const part of bytesOf(opened, signal, timeout)) {
+        let chunk = part
+        if (at === undefined) {        /* its first bytes tell whether to go on, and how much will come */
+            const joined = new Uint8Array(head.length + chunk.length)
+            joined.set(head)
+            joined.set(chunk, head.length)
+            head = joined
+            if (head.length < HEADER_BYTES) continue
+            const view = new DataView(head.buffer)
+            if (SIGNATURE.some((byte, i) => head[i] !== byte) || view.getUint32(8, true) !== VERSION) break
+            size = Number(view.getBigUint64(16, true))
+            /* no memory is asked for what cannot come; the library says what is wrong */
+            if (opened.size < size) size = opened.size
+            at = reserve(size)
+            chunk = head
+        }
+        add(chunk)
+        onProgress?.({ loaded: filled, total: size })
+        if (signal?.aborted) throw cancelled(signal)
+    }
+    if (at === undefined) {            /* too short, or not ours: the library says which */
+        size = head.length
+        at = reserve(size)
+        add(head)
+    }
+    if (signal?.aborted) throw cancelled(signal)
+    return { at, filled }
+}
+
+/* ---- native or WebAssembly ---- */
+
+/* The function that loads a model natively; null: WebAssembly is to do it. Where nobody insists the addon is taken if there is one
+   for this machine, and nothing is asked for that only WebAssembly has. */
+async function nativeOf(options) {
+    const { backend } = options
+    if (backend !== undefined && backend !== null && backend !== 'native' && backend !== 'wasm')
+        throw new KalmError('BAD_ARGUMENT', `backend is ${String(backend)}: it must be "native" or "wasm"`)
+    if (backend === 'native' && !isNode) throw new KalmError('NO_KERNELS', 'the native addon is for Node alone')
+    if (backend === 'wasm' || !isNode) return null
+    if (!backend && ['simd', 'relaxed', 'wasm', 'assets'].some((name) => options[name] !== undefined)) return null
+    return (await nodeFunctions()).nativeLoad(backend === 'native')
+}
+
 /* ---- yielding ---- */
 
 /* Let the event loop turn. Timers would wait 4 ms. */
@@ -380,9 +437,10 @@ const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) =>
         port2.postMessage(0)
     })
 
-const encoder = new TextEncoder()      /* a lone surrogate becomes one U+FFFD */
-const decoder = new TextDecoder()
-const PARSE_CONTROL = 2, CUT_DOCUMENT = 1, CUT_QUERY = 2
+export const encoder = new TextEncoder()      /* a lone surrogate becomes one U+FFFD */
+export const decoder = new TextDecoder()
+export const PARSE_CONTROL = 2
+const CUT_DOCUMENT = 1, CUT_QUERY = 2
 
 export class Kalm {
     #wasm
@@ -392,6 +450,8 @@ export class Kalm {
     #inside = false                    /* the library is at work: what is called now is called from its progress */
 
     static async load(source, options = {}) {
+        const native = await nativeOf(options)
+        if (native) return native(source, options)
         const kalm = new Kalm()
         kalm.#build = await chooseBuild(options)
         const limits = [number('maxDocTokens', options.maxDocTokens), number('maxQueryTokens', options.maxQueryTokens),
@@ -483,42 +543,8 @@ export class Kalm {
     /* ---- loading ---- */
 
     async #read(source, options, limits, kernels) {
-        const { signal, onProgress } = options
-        const timeout = timeoutOf(options)
-        const opened = await openSource(source, signal, timeout)
-        let head = new Uint8Array(0), at = 0, size = 0, filled = 0
-        const put = (chunk) => {
-            if (filled + chunk.length > size)
-                throw new KalmError('BAD_FILE', `${opened.name}: the model file says it has ${size} bytes, more than that came`)
-            this.#bytes(at + filled, chunk.length).set(chunk)
-            filled += chunk.length
-        }
-        for await (const part of bytesOf(opened, signal, timeout)) {
-            let chunk = part
-            if (!at) {                 /* its first bytes tell whether to go on, and how much will come */
-                const joined = new Uint8Array(head.length + chunk.length)
-                joined.set(head)
-                joined.set(chunk, head.length)
-                head = joined
-                if (head.length < HEADER_BYTES) continue
-                const view = new DataView(head.buffer)
-                if (SIGNATURE.some((byte, i) => head[i] !== byte) || view.getUint32(8, true) !== VERSION) break
-                size = Number(view.getBigUint64(16, true))
-                /* no memory is asked for what cannot come; the library says what is wrong */
-                if (opened.size < size) size = opened.size
-                at = this.#reserve(size)
-                chunk = head
-            }
-            put(chunk)
-            onProgress?.({ loaded: filled, total: size })
-            if (signal?.aborted) throw cancelled(signal)
-        }
-        if (!at) {                     /* too short, or not ours: the library says which */
-            size = head.length
-            at = this.#reserve(size)
-            put(head)
-        }
-        if (signal?.aborted) throw cancelled(signal)
+        const { at, filled } = await receive(source, options, (size) => this.#reserve(size),
+            (place, chunk) => this.#bytes(place, chunk.length).set(chunk))
         this.#scoped((alloc) => {
             const name = kernels ? this.#put(alloc, encoder.encode(kernels + '\0')) : 0
             this.#check(this.#wasm.exports.kalm_wasm_open(at, filled, this.#build.threads, ...limits, name))
@@ -567,9 +593,7 @@ export class Kalm {
             } catch (error) {
                 if (thrown.length) throw thrown[0]
                 if (!this.#open) this.#need()
-                if (error instanceof KalmError)    /* the library counts from the slice's first */
-                    error.message = error.message.replace(/\b(document|text) (\d+)\b/,
-                        (_, what, i) => `${what} ${first + Number(i)}`)
+                if (error instanceof KalmError) error.message = countFrom(first, error.message)
                 throw error
             } finally {
                 this.#host.progress = null
@@ -588,7 +612,7 @@ export class Kalm {
 
     tokenize(text, options = {}) {
         this.#need()
-        if (typeof text !== 'string') throw new TypeError('tokenize: the text is a string')
+        checkText(text)
         const flags = options.parseControl ? PARSE_CONTROL : 0
         return this.#scoped((alloc) => {
             const bytes = encoder.encode(text)
@@ -607,12 +631,7 @@ export class Kalm {
 
     detokenize(tokens) {
         this.#need()
-        if (typeof tokens !== 'object' || tokens === null || !Number.isInteger(tokens.length))
-            throw new TypeError('detokenize: tokens are an array of numbers')
-        for (let i = 0; i < tokens.length; i++) {
-            if (typeof tokens[i] !== 'number') throw new TypeError(`detokenize: token ${i} is ${typeof tokens[i]}, not a number`)
-            number(`token ${i}`, tokens[i], 0x7fffffff)
-        }
+        checkTokens(tokens)
         return this.#scoped((alloc) => {
             const ids = alloc(4 * tokens.length)
             new Int32Array(this.#wasm.memory.buffer, ids, tokens.length).set(tokens)
@@ -632,7 +651,7 @@ export class Kalm {
             const list = this.#putTexts(alloc, texts)
             const docs = alloc(4 * texts.length)
             this.#check(this.#wasm.exports.kalm_wasm_encode(list, texts.length, number('ratio', options.ratio),
-                number('bits', options.bits ?? defaultBits), options.parseControl ? PARSE_CONTROL : 0, docs), options.signal)
+                number('bits', options.bits) || defaultBits, options.parseControl ? PARSE_CONTROL : 0, docs), options.signal)
             return [...this.#words(docs, texts.length)]
         })
     }
@@ -729,18 +748,8 @@ export class Kalm {
 
     async rerank(query, documents, options = {}) {
         this.#need()
-        if (typeof query !== 'string') throw new TypeError('rerank: the query is a string')
-        if (!Array.isArray(documents)) throw new TypeError('rerank: documents are an array of strings and Uint8Arrays')
-        documents.forEach((d, i) => {
-            if (typeof d !== 'string' && !(d instanceof Uint8Array))
-                throw new TypeError(`rerank: document ${i} is neither a string nor a Uint8Array`)
-        })
-        number('ratio', options.ratio)
-        string('system', options.system)
-        string('instruction', options.instruction)
+        const most = checkRerank(query, documents, options)
         const total = documents.length
-        const most = options.topK === undefined || options.topK === null || options.topK === Infinity ? total
-            : number('topK', options.topK, Number.MAX_SAFE_INTEGER)
         const scores = this.#alloc(16 * total)
         try {
             await this.#slices(total, options, (first, count, phase) => {
@@ -782,13 +791,7 @@ export class Kalm {
 
     #sorted(scores, total, most) {
         this.#wasm.exports.kalm_wasm_sort(scores, total)
-        const words = this.#words(scores, 4 * total)
-        const floats = new Float32Array(words.buffer, scores, 4 * total)
-        const out = []
-        for (let i = 0; i < 4 * Math.min(total, most); i += 4)
-            out.push({ index: words[i], score: floats[i + 3], margin: floats[i + 2], cut: words[i + 1] !== 0,
-                cutDocument: !!(words[i + 1] & CUT_DOCUMENT), cutQuery: !!(words[i + 1] & CUT_QUERY) })
-        return out
+        return rankedOf(this.#wasm.memory.buffer, scores, Math.min(total, most))
     }
 
     /* ---- the rest ---- */
@@ -825,7 +828,52 @@ export class Kalm {
     }
 }
 
-function checkTexts(texts) {
+/* ---- what the methods check and make, natively too ---- */
+
+export function checkText(text) {
+    if (typeof text !== 'string') throw new TypeError('tokenize: the text is a string')
+}
+
+export function checkTokens(tokens) {
+    if (typeof tokens !== 'object' || tokens === null || !Number.isInteger(tokens.length))
+        throw new TypeError('detokenize: tokens are an array of numbers')
+    for (let i = 0; i < tokens.length; i++) {
+        if (typeof tokens[i] !== 'number') throw new TypeError(`detokenize: token ${i} is ${typeof tokens[i]}, not a number`)
+        number(`token ${i}`, tokens[i], 0x7fffffff)
+    }
+}
+
+/* How many results are wanted at most. */
+export function checkRerank(query, documents, options) {
+    if (typeof query !== 'string') throw new TypeError('rerank: the query is a string')
+    if (!Array.isArray(documents)) throw new TypeError('rerank: documents are an array of strings and Uint8Arrays')
+    documents.forEach((d, i) => {
+        if (typeof d !== 'string' && !(d instanceof Uint8Array))
+            throw new TypeError(`rerank: document ${i} is neither a string nor a Uint8Array`)
+    })
+    number('ratio', options.ratio)
+    number('bits', options.bits)
+    string('system', options.system)
+    string('instruction', options.instruction)
+    return options.topK === undefined || options.topK === null || options.topK === Infinity ? documents.length
+        : number('topK', options.topK, Number.MAX_SAFE_INTEGER)
+}
+
+/* An error of the library about a slice of the documents counts from the slice's first. */
+export const countFrom = (first, message) =>
+    message.replace(/\b(document|text) (\d+)\b/, (_, what, i) => `${what} ${first + Number(i)}`)
+
+/* `count` kalm_scores { uint32 index, uint32 cut, float margin, float score } as objects */
+export function rankedOf(buffer, at, count) {
+    const words = new Uint32Array(buffer, at, 4 * count), floats = new Float32Array(buffer, at, 4 * count)
+    return Array.from({ length: count }, (_, n) => {
+        const i = 4 * n
+        return { index: words[i], score: floats[i + 3], margin: floats[i + 2], cut: words[i + 1] !== 0,
+            cutDocument: !!(words[i + 1] & CUT_DOCUMENT), cutQuery: !!(words[i + 1] & CUT_QUERY) }
+    })
+}
+
+export function checkTexts(texts) {
     if (!Array.isArray(texts)) throw new TypeError('encode: texts are a string or an array of strings')
     texts.forEach((text, i) => {
         if (typeof text !== 'string') throw new TypeError(`encode: text ${i} is not a string`)

@@ -6,17 +6,24 @@ import * as os from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Worker, parentPort } from 'node:worker_threads'
 
+export { nativeLoad } from './native.mjs'
 export { parentPort }
 
 export const cores = () => typeof os.availableParallelism === 'function' ? os.availableParallelism() : os.cpus().length
 
 export const readFile = (url) => fs.readFile(url)
 
-/* { size, chunks } of the file at a path or file: URL; the size of what is no plain file is not known. */
-export async function openPath(path) {
+/* The size of a plain file; undefined for what is none, such as a pipe. */
+export async function sizeOf(path) {
     const stat = await fs.stat(path)
     if (stat.isDirectory()) throw Object.assign(new Error('it is a folder'), { code: 'EISDIR' })
-    return { size: stat.isFile() ? stat.size : undefined, chunks: createReadStream(path, { highWaterMark: 1 << 20 }) }
+    return stat.isFile() ? stat.size : undefined
+}
+
+/* { size, chunks } of the file at a path or file: URL; the size of what is no plain file is not known. */
+export async function openPath(path) {
+    const size = await sizeOf(path)
+    return { size, chunks: createReadStream(path, { highWaterMark: 1 << 20 }) }
 }
 
 /* A script of Emscripten's, run as CommonJS: what it exports. */

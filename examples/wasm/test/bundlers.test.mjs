@@ -87,11 +87,18 @@ test('a bundle for Node', () => {
     mkdirSync(out)
     writeFileSync(join(folder, 'program.mjs'), `
         import { Kalm } from 'kalm-rerank'
-        const kalm = await Kalm.load(process.argv[2], { threads: 2, relaxed: false })
-        console.log(kalm.info.build, (await kalm.rerank('capital of China', ['Gravity pulls.', 'The capital of China is Beijing.']))[0].index)
+        for (const options of [{}, { threads: 2, relaxed: false }]) {
+            const kalm = await Kalm.load(process.argv[2], options)
+            console.log(kalm.info.build, (await kalm.rerank('capital of China', ['Gravity pulls.', 'The capital of China is Beijing.']))[0].index)
+        }
     `)
     run(tool('esbuild'), ['program.mjs', '--bundle', '--platform=node', '--format=esm', `--outfile=${join(out, 'program.mjs')}`,
         '--log-level=warning'], folder)
-    cpSync(join(folder, 'node_modules/kalm-rerank/dist'), join(out, 'dist'), { recursive: true })
-    assert.equal(run('node', ['program.mjs', tinyPath], out), 'simd-threads 1\n')
+    for (const part of ['dist', 'prebuilds']) cpSync(join(folder, `node_modules/kalm-rerank/${part}`), join(out, part), { recursive: true })
+    assert.equal(run('node', ['program.mjs', tinyPath], out), 'native 1\nsimd-threads 1\n')
+    rmSync(join(out, 'prebuilds'), { recursive: true })
+    assert.match(run('node', ['program.mjs', tinyPath], out), /^(simd|relaxed)(-threads)? 1\nsimd-threads 1\n$/)
+    run(tool('vite'), ['build', '--ssr', 'program.mjs', '--outDir', join(folder, 'ssr'), '--logLevel', 'error'], folder)
+    assert.equal(run('node', [readdirSync(join(folder, 'ssr')).filter((name) => /^program/.test(name))[0], tinyPath], join(folder, 'ssr')),
+        'native 1\nsimd-threads 1\n')
 })

@@ -14,28 +14,32 @@ test('the packed package works where it is installed, and its types hold', () =>
     try {
         const made = install(folder)
         const names = made.files.map((file) => file.path)
-        for (const need of ['package.json', 'README.md', 'LICENSE', 'kalm.mjs', 'kalm.node.mjs', 'kalm.d.mts', 'node.mjs', 'worker.mjs', 'worker.node.mjs', 'worker.d.mts',
-            'worker-thread.mjs', ...KINDS.flatMap((b) => [b, `${b}-threads`]).map((b) => `dist/kalm_rerank-${b}.wasm`),
+        const library = process.platform === 'linux' ? 'glibc.' : ''
+        for (const need of ['package.json', 'README.md', 'LICENSE', 'kalm.mjs', 'kalm.cjs', 'kalm.node.mjs', 'kalm.d.mts', 'kalm.d.cts', 'native.mjs',
+            'node.mjs', 'worker.mjs', 'worker.cjs', 'worker.node.mjs', 'worker.d.mts', 'worker.d.cts', 'worker-thread.mjs',
+            `prebuilds/${process.platform}-${process.arch}/kalm-rerank.${library}node`, ...KINDS.flatMap((b) => [b, `${b}-threads`]).map((b) => `dist/kalm_rerank-${b}.wasm`),
             ...KINDS.flatMap((b) => ['js', 'worker.js'].map((end) => `dist/kalm_rerank-${b}-threads.${end}`))])
             assert.ok(names.includes(need), `${need} is missing`)
         assert.deepEqual(names.filter((name) => /\.kalm$|test|shots|node_modules/.test(name)), [])
-        assert.ok(made.unpackedSize < 2e6, `${made.unpackedSize} bytes`)
+        assert.ok(made.unpackedSize < 4e6, `${made.unpackedSize} bytes`)
 
         writeFileSync(join(folder, 'use.mjs'), `
             import { Kalm, KalmError } from '${made.name}'
             import { KalmWorker } from '${made.name}/worker'
-            for (const options of [{ threads: 1 }, { threads: 2 }, { simd: false, threads: 1 }]) {
+            for (const options of [{}, { backend: 'wasm', threads: 1 }, { backend: 'wasm', threads: 2 }, { simd: false, threads: 1 }]) {
                 const kalm = await Kalm.load(process.argv[2], options)
                 const [best] = await kalm.rerank('capital of China', ['Gravity pulls.', 'The capital of China is Beijing.'])
                 console.log(best.index, kalm.info.build)
-                if (options.threads === 1) kalm.free()        /* the one with threads must not keep the program alive */
+                if (options.threads === 1) kalm.free()        /* those with threads must not keep the program alive */
             }
-            const far = await KalmWorker.load(process.argv[2], { threads: 1 })
+            for (const backend of ['native', 'wasm']) {
+            const far = await KalmWorker.load(process.argv[2], { threads: 1, backend })
             console.log((await far.rerank('capital of China', ['The capital of China is Beijing.'])).length, far.info.build)
+            }
             try { await Kalm.load('nowhere.kalm') } catch (e) { console.log(e instanceof KalmError, e.code) }
         `)
         const best = parseFloat(run('node', ['-p', 'process.versions.v8'])) >= 11.4 ? 'relaxed' : 'simd'
-        assert.equal(run('node', ['use.mjs', tinyPath]), `1 ${best}\n1 ${best}-threads\n1 plain\n1 ${best}\ntrue CANNOT_READ\n`)
+        assert.equal(run('node', ['use.mjs', tinyPath]), `1 native\n1 ${best}\n1 ${best}-threads\n1 plain\n1 native\n1 ${best}\ntrue CANNOT_READ\n`)
 
         writeFileSync(join(folder, 'use.mts'), `
             import Default, { Kalm, KalmError, features, type Ranked, type KalmCode } from '${made.name}'
@@ -70,15 +74,39 @@ test('the packed package works where it is installed, and its types hold', () =>
         `)
         run('node', [tsc, '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022', 'bare.mts'])
 
-        /* CommonJS, where the engine lets it require modules (node 20.19, 22.12, or later) */
-        const [major, minor] = process.versions.node.split('.').map(Number)
-        if (major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)) {
-            writeFileSync(join(folder, 'use.cjs'), `
-                const { Kalm } = require('${made.name}')
-                Kalm.load(process.argv[2], { threads: 1, relaxed: false }).then((kalm) => console.log(kalm.info.build))
-            `)
-            assert.equal(run('node', ['--no-warnings', 'use.cjs', tinyPath]), 'simd\n')
-        }
+        /* CommonJS: the module itself where the engine can require it (node 20.19, 22.12, or later), else kalm.cjs */
+        writeFileSync(join(folder, 'use.cjs'), `
+            const { Kalm, KalmError, default: Default } = require('${made.name}')
+            const { KalmWorker } = require('${made.name}/worker')
+            const main = async () => {
+                const kalm = await Kalm.load(process.argv[2])
+                const [best] = await kalm.rerank('capital of China', ['Gravity pulls.', 'The capital of China is Beijing.'])
+                console.log(best.index, kalm.info.build, kalm instanceof Kalm, Default === Kalm)
+                await kalm.encode(['x'], { bits: 7 }).catch((error) => console.log(error instanceof KalmError, error.code, new Error('x') instanceof KalmError))
+                const far = await KalmWorker.load(process.argv[2])
+                console.log(far.info.build)
+            }
+            main()
+        `)
+        const said = '1 native true true\ntrue BAD_ARGUMENT false\nnative\n'
+        assert.equal(run('node', ['--no-warnings', 'use.cjs', tinyPath]), said)
+        writeFileSync(join(folder, 'old.cjs'), `require('module')._resolveFilename = ((old) => (name, ...rest) => name.startsWith('${made.name}')
+            ? require('path').join(__dirname, 'node_modules/${made.name}', name.endsWith('worker') ? 'worker.cjs' : 'kalm.cjs') : old(name, ...rest))(
+            require('module')._resolveFilename)\nrequire('./use.cjs')`)
+        assert.equal(run('node', ['--no-warnings', 'old.cjs', tinyPath]), said)
+        writeFileSync(join(folder, 'use.cts'), `
+            import { Kalm, KalmError, type Ranked } from '${made.name}'
+            import { KalmWorker } from '${made.name}/worker'
+            export const rank = async (): Promise<Ranked[]> => (await Kalm.load('x', { backend: 'native', mmap: false })).rerank('q', ['a'])
+            export const far = async (): Promise<string> => (await KalmWorker.load('x')).info.build
+            export const is = (error: unknown): boolean => error instanceof KalmError && error.code === 'BAD_FILE'
+            // @ts-expect-error native or wasm
+            Kalm.load('x', { backend: 'gpu' })
+        `)
+        for (const module of ['node16', 'nodenext'])
+            run('node', [tsc, '--noEmit', '--strict', '--module', module, '--target', 'es2022', '--lib', 'es2022,dom', 'use.cts'])
+        writeFileSync(join(folder, 'bundled.ts'), `import { Kalm } from '${made.name}'\nexport const load = (file: File) => Kalm.load(file)`)
+        run('node', [tsc, '--noEmit', '--strict', '--module', 'esnext', '--moduleResolution', 'bundler', '--target', 'es2022', '--lib', 'es2022,dom', 'bundled.ts'])
     } finally {
         rmSync(folder, { recursive: true, force: true })
     }
