@@ -31,7 +31,11 @@ class Server:
         e.pop("KALM_API_KEY", None) if not env else None
         self.process = subprocess.Popen([BUILD + "/kalm-server", model, "--port", "0", *args], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=e)
-        line = self.process.stdout.readline()
+        if "--log" in args and args[args.index("--log") + 1] != "-":
+            line = self.process.stderr.readline()
+            line = json.dumps({"time": "", "url": line.decode().split()[-1]}).encode() if line else line
+        else:
+            line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the server did not start: " + self.process.stderr.read().decode())
         self.log.append(line)
@@ -281,15 +285,378 @@ def test_metrics(s):
     check(s.metric("documents_total") > 100 and s.metric("tokens_total") > 1000 and s.metric("request_seconds_count") > 20, "counts grow")
 
 
+# ---- kept documents ----
+
+def index(*args, want=0):
+    r = subprocess.run([BUILD + "/kalm-index", *args], capture_output=True, text=True)
+    equal(r.returncode, want, "kalm-index %r: %s" % (args, r.stderr))
+    return r.stdout
+
+
+def from_store(store, query, keys, *options):
+    out = subprocess.run([BUILD + "/kalm-rerank", MODEL, query, "--store", store, "--keys", ",".join(keys), "--json", *options], check=True,
+                         capture_output=True)
+    return [(r["index"], r["score"]) for r in json.loads(out.stdout)["results"]]
+
+
+def test_kept():
+    store = DIR + "/kept.db"
+    s = Server("--store", store, "--warm", "64")
+    docs = [{"id": d["_id"], "title": d.get("title", ""), "text": d["text"], "metadata": {"n": i, "s": "\u00e9"}} for i, d in enumerate(CORPUS[:40])]
+    status, a = s.ask("/v1/documents", {"documents": docs})
+    equal((status, [d["status"] for d in a["data"]]), (200, ["created"] * 40), "new documents")
+    status, a = s.ask("/v1/documents", {"documents": docs[:3] + [dict(docs[3], text="another text"), {"id": "new", "text": ""}]})
+    equal([d["status"] for d in a["data"]], ["unchanged"] * 3 + ["replaced", "created"], "documents that are there")
+    docs[3]["text"] = "another text"
+    keys = [d["id"] for d in docs]
+    for options, more in (((), {}), (("--ratio", "8"), {"ratio": 8}), (("--instruction", "Find a game."), {"instruction": "Find a game."})):
+        want = from_store(store, QUERY, keys, *options)
+        for again in range(2):         # the second time from warm states
+            status, a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys, **more})
+            equal([(r["index"], r["relevance_score"]) for r in a["results"]], want, "kept documents are ranked as by kalm-rerank, %r, %d" % (options, again))
+    equal([r["document_id"] for r in a["results"]], [keys[i] for i, _ in want], "ids of results")
+    check(s.metric("cache_hits_total") >= 40 and s.metric("cache_bytes") > 0, "states stay warm")
+    # the same from a corpus that kalm-index encodes, and while the server runs
+    with open(DIR + "/corpus.jsonl", "w") as f:
+        for d in docs:
+            f.write(json.dumps({"_id": d["id"], "title": d["title"], "text": d["text"], **d["metadata"]}) + "\n")
+    index(MODEL, DIR + "/other.db", DIR + "/corpus.jsonl", "--quiet")
+    dump = "SELECT key, hash, tokens, tokens_used, title, text, hex(document) FROM documents WHERE key <> 'new' ORDER BY key"
+    sql = lambda path, q: subprocess.run(["sqlite3", path, q], capture_output=True, text=True, check=True).stdout
+    equal(sql(store, dump), sql(DIR + "/other.db", dump), "rows as kalm-index makes them")
+    equal(json.loads(sql(store, "SELECT metadata FROM documents WHERE key = '%s'" % keys[0])), {"n": 0, "s": "\u00e9"}, "metadata")
+    with open(DIR + "/more.jsonl", "w") as f:
+        f.write(json.dumps({"_id": "by-index", "text": TEXTS[50]}) + "\n")
+    index(MODEL, store, DIR + "/more.jsonl", "--quiet")
+    equal(s.ask("/v1/documents/by-index")[1]["text"], TEXTS[50], "what kalm-index added")
+    equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": ["by-index"]})[1]["results"][0]["relevance_score"], rerank_bits16(TEXTS[50], store), "its score")
+    # one, many, gone
+    status, a = s.ask("/v1/documents/" + keys[1])
+    equal((a["id"], a["text"], a["metadata"], a["windows"]), (keys[1], docs[1]["text"], docs[1]["metadata"], 1), "one document")
+    seen, after = [], 0
+    while True:
+        status, a = s.ask("/v1/documents?limit=7&after=%d" % after)
+        seen += [d["id"] for d in a["data"]]
+        after = a["last"]
+        if not a["has_more"]:
+            break
+    equal(sorted(seen), sorted(keys + ["new", "by-index"]), "the list, a part at a time")
+    status, a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:3], "return_documents": True})
+    equal({r["document_id"]: r["document"]["text"] for r in a["results"]},
+          {d["id"]: (d["title"] + " " if d["title"] else "") + d["text"] for d in docs[:3]}, "texts of kept documents")
+    equal(s.ask("/v1/documents/" + keys[1], method="DELETE")[1]["data"], [{"id": keys[1], "deleted": True}], "delete one")
+    equal(s.ask("/v1/documents/" + keys[1], method="DELETE")[0], 404, "delete it again")
+    equal(s.ask("/v1/documents/" + keys[1])[0], 404, "it is gone")
+    equal(s.ask("/v1/documents", {"ids": [keys[2], "nobody"]}, method="DELETE")[1]["data"],
+          [{"id": keys[2], "deleted": True}, {"id": "nobody", "deleted": False}], "delete some")
+    status, a = s.ask("/v2/rerank", {"query": QUERY, "document_ids": [keys[0], keys[1]]})
+    check(status == 404 and keys[1] in a["message"], "an id that is not there is named")
+    weird = "a/b ?%&#\u00e9\U0001f600"
+    equal(s.ask("/v1/documents", {"ids": [weird], "texts": ["a strange id"], "metadata": [None]})[0], 200, "a strange id")
+    from urllib.parse import quote
+    equal(s.ask("/v1/documents/" + quote(weird, safe=""))[1]["id"], weird, "it is found")
+    for body in ({"documents": []}, {"documents": [{"id": "", "text": "a"}]}, {"documents": [{"id": 1, "text": "a"}]}, {"documents": [{"id": "x"}]},
+                 {"documents": [{"id": "x", "text": "a\0b"}]}, {"documents": [{"id": "x\0y", "text": "a"}]}, {"ids": ["a"], "texts": []},
+                 {"documents": [{"id": "x", "text": "a"}, {"id": "x", "text": "b"}]}, {"documents": [{"id": "x", "text": "a", "metadata": 1}]},
+                 {"ids": ["a"], "texts": ["b"], "metadata": [{}, {}]}, {"documents": ["a"]}, {}):
+        check(s.ask("/v1/documents", body)[0] == 400, "refused: %r" % body)
+    equal(s.ask("/v1/documents/x")[0], 404, "nothing of a request that was refused")
+    equal(s.ask("/v1/documents?limit=x")[0], 400, "limit")
+    # somebody else holds the store for long: 503, and nothing else stops
+    lock = subprocess.Popen(["sqlite3", store], stdin=subprocess.PIPE, text=True)
+    lock.stdin.write("BEGIN IMMEDIATE;\n")
+    lock.stdin.flush()
+    time.sleep(0.2)
+    t = threading.Thread(target=lambda: equal(s.raw("POST", "/v1/documents", {"ids": ["late"], "texts": ["b"]})[0], 503, "a locked store"))
+    t.start()
+    equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:1]})[0], 200, "ranking from a locked store")
+    t.join()
+    lock.stdin.close()
+    lock.wait()
+    s.end()
+    index(MODEL, store, "--verify")
+    equal(sorted(f for f in os.listdir(DIR) if f.startswith("kept.db")), ["kept.db"], "one file at the end")
+    test_splits()
+    # what only reads
+    s = Server("--store", store, "--read-only")
+    equal(s.ask("/v1/documents", {"ids": ["a"], "texts": ["b"]})[0], 403, "a store that is only read")
+    equal(s.ask("/v1/documents/new")[0], 200, "it is read")
+    s.end()
+    for args, why in ((["--store", DIR], "folder"), (["--store", MODEL], "database"), (["--store", store, "--ratio", "4", "--bits", "7"], "bits"),
+                      (["--host", "nowhere.invalid"], "nowhere"), (["--prot", "1"], "did you mean"), (["--api-key-file", os.devnull], "key")):
+        r = subprocess.run([BUILD + "/kalm-server", MODEL, "--port", "0", *args], capture_output=True, text=True, timeout=60)
+        check(r.returncode in (1, 2) and why in r.stderr and r.stderr.count("\n") == 1, "%r: %d %r" % (args, r.returncode, r.stderr))
+
+
+def rerank_bits16(text, store):
+    return from_store(store, QUERY, ["by-index"])[0][1]
+
+
+def test_splits():
+    """A store of texts in windows: the best one counts."""
+    store = DIR + "/split.db"
+    long = {"_id": "long", "text": " ".join(TEXTS[60:64])}
+    with open(DIR + "/long.jsonl", "w") as f:
+        f.write(json.dumps(long) + "\n")
+    index(MODEL, store, DIR + "/long.jsonl", "--split", "64", "--overlap", "16", "--quiet")
+    s = Server("--store", store)
+    second = " ".join(TEXTS[70:73])
+    equal(s.ask("/v1/documents", {"ids": ["second", "short"], "texts": [second, "a few words"]})[0], 200, "long texts")
+    want = from_store(store, QUERY, ["long", "second", "short"])
+    a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": ["long", "second", "short"]})[1]
+    equal([(r["index"], r["relevance_score"]) for r in a["results"]], want, "windows")
+    a = s.ask("/v1/documents/second")[1]
+    check(a["text"] == second and a["windows"] > 1, "windows are put together")
+    s.end()
+    index(MODEL, store, "--verify")
+
+
+def test_kill():
+    """kill -9 while documents are added: what was answered with success is there."""
+    store = DIR + "/killed.db"
+    said = {}
+    rounds = 3 if SLOW else 8
+    for n in range(rounds):
+        s = Server("--store", store)
+
+        def add(who, answered):
+            i = 0
+            while True:
+                i += 1
+                ids = ["%d-%d-%d-%d" % (n, who, i, k) for k in range(3)] + ["shared-%d" % who]
+                texts = [random.choice(TEXTS)[:80] for _ in ids]
+                try:
+                    if s.raw("POST", "/v1/documents", {"ids": ids, "texts": texts})[0] == 200:
+                        answered.update(zip(ids, texts))
+                    else:
+                        return
+                except (OSError, http.client.HTTPException):
+                    return
+                last[who] = dict(zip(ids, texts))
+
+        last = {}
+        answers = [{} for _ in range(4)]
+        threads = [threading.Thread(target=add, args=(w, answers[w])) for w in range(4)]
+        for t in threads:
+            t.start()
+        time.sleep(random.uniform(0.05, 0.4))
+        s.process.kill()
+        s.process.wait()
+        for t in threads:
+            t.join()
+        for a in answers:
+            said.update(a)
+        s.process.stdout.close()
+        s.process.stderr.close()
+    s = Server("--store", store)
+    missing = 0
+    for key, text in said.items():
+        status, a = s.ask("/v1/documents/" + key)
+        # a shared key may have a newer text of a request whose answer was killed
+        missing += status != 200 or (a["text"] != text and not key.startswith("shared"))
+    check(missing == 0 and len(said) > 20, "%d of %d documents are lost after kill -9" % (missing, len(said)))
+    s.end()
+    index(MODEL, store, "--verify")
+    rows = subprocess.run(["sqlite3", store, "SELECT count(*) FROM documents WHERE key NOT LIKE 'shared%'"], capture_output=True, text=True).stdout
+    check(int(rows) % 3 == 0, "a request is stored whole or not at all: %s rows" % rows.strip())
+
+
+# ---- many at a time ----
+
+LONG = [t * 8 for t in TEXTS[:400]]
+
+
+def test_together(s):
+    """Requests that meet share batches, and have the scores that they have alone."""
+    asked = [({"query": "query %d" % i, "documents": TEXTS[i * 5:i * 5 + 1 + i % 5], **({"ratio": 8} if i % 7 == 3 else {})}) for i in range(24)]
+    alone = [s.ask("/v1/rerank", a)[1]["results"] for a in asked]
+    got = [None] * len(asked)
+    before = s.metric("encode_batches_shared_total")
+
+    def one(i):
+        for _ in range(3):
+            got[i] = s.ask("/v1/rerank", asked[i])[1]["results"]
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(asked))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    equal(got, alone, "scores in common batches")
+    check(s.metric("encode_batches_shared_total") > before, "batches were shared")
+
+
+def test_fair(s):
+    """A short request is not stuck behind a long one, and one whose client hangs up goes away."""
+    done = []
+    began = time.time()
+    long = threading.Thread(target=lambda: done.append((s.ask("/v1/rerank", {"query": QUERY, "documents": LONG})[0], time.time() - began)))
+    long.start()
+    time.sleep(0.2)
+    times = []
+    for _ in range(3):
+        at = time.time()
+        equal(s.ask("/v1/rerank", {"query": QUERY, "documents": DOCS[:2]})[0], 200, "a short request")
+        times.append(time.time() - at)
+    check(not done, "the long request ended before the short ones")
+    long.join()
+    equal(done[0][0], 200, "the long request")
+    check(SLOW or max(times) < done[0][1] / 2, "short %r, long %.2f" % (times, done[0][1]))
+    # hang up: the queue is empty again long before the work would be done
+    before = s.metric("documents_total")
+    hangs = []
+    for _ in range(4):
+        c = http.client.HTTPConnection(s.host, s.port)
+        c.request("POST", "/v1/rerank", json.dumps({"query": QUERY, "documents": LONG}).encode())
+        hangs.append(c)
+    time.sleep(0.3)
+    check(s.metric("queue_requests") >= 1, "they wait")
+    for c in hangs:
+        c.close()
+    until = time.time() + (60 if SLOW else 5)
+    while s.metric("queue_requests") > 0 and time.time() < until:
+        time.sleep(0.05)
+    check(s.metric("queue_requests") == 0 and s.metric("documents_total") - before < 1600, "clients that hung up leave the queue: %d documents"
+          % (s.metric("documents_total") - before))
+    check(s.metric("hung_up_total") >= 4, "they are counted")
+
+
+def test_limits():
+    with open(DIR + "/keys", "w") as f:
+        f.write("first-key\n\nsecond-key\n")
+    s = Server("--max-body", "1", "--max-documents", "50", "--max-tokens", "3000", "--queue", "3", "--timeout", "1", "--read-timeout", "1",
+               "--api-key-file", DIR + "/keys", "--connections", "40", "--allow-origin", "https://a.example")
+    key = {"Authorization": "Bearer second-key"}
+    ok = {"query": "q", "documents": ["a"]}
+    equal(s.raw("POST", "/v1/rerank", ok, key)[0], 200, "with a key")
+    equal(s.raw("POST", "/v1/rerank", ok, {"authorization": "bearer first-key"})[0], 200, "with the other key")
+    for bad in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer second-ke"}, {"Authorization": "Bearer second-keyy"},
+                {"Authorization": "second-key"}, {"Authorization": "Bearer wrong-key"}):
+        status, headers, data = s.raw("POST", "/v2/rerank", ok, bad)
+        check(status == 401 and sorted(json.loads(data)) == ["message"] and headers["www-authenticate"] == "Bearer", "no key: %r %d" % (bad, status))
+    equal(s.raw("GET", "/metrics")[0], 401, "metrics want the key")
+    equal(s.raw("GET", "/health")[0], 200, "health does not")
+    ask = lambda path, body: (lambda r: (r[0], json.loads(r[2])))(s.raw("POST", path, body, key))
+    for path, name, want in (("/v2/rerank", "documents", 400), ("/rerank", "texts", 413), ("/jina/rerank", "documents", 422)):
+        status, a = ask(path, {"query": "q", name: ["a"] * 51})
+        check(status == want and "50" in json.dumps(a), "too many documents: %d" % status)
+        status, a = ask(path, {"query": "q", name: [TEXTS[0]] * 50})
+        check(status == want and "3000" in json.dumps(a), "too many tokens: %d %r" % (status, a))
+    equal(ask("/v1/rerank", {"query": "q", "documents": ["a b " * 300000]})[0], 413, "a body that is too large")
+    c = http.client.HTTPConnection(s.host, s.port)
+    c.request("POST", "/v1/rerank", iter([b"x" * 100000] * 15), encode_chunked=True, headers=dict(key, **{"Transfer-Encoding": "chunked"}))
+    equal(c.getresponse().status, 413, "in chunks")
+    c.close()
+    # pages of the allowed origin
+    status, headers, _ = s.raw("OPTIONS", "/v1/rerank", None, {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"})
+    equal((status, headers.get("access-control-allow-origin")), (204, "https://a.example"), "a page asks whether it may")
+    equal(s.raw("POST", "/v1/rerank", ok, dict(key, Origin="https://b.example"))[0], 403, "another page may not")
+    # dawdlers: headers, a body, nothing at all; the server answers others meanwhile, and they are cut off
+    slow = []
+    for start in (b"", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nX-", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"):
+        for _ in range(5):
+            c = socket.create_connection((s.host, s.port))
+            c.sendall(start)
+            slow.append(c)
+    began = time.time()
+    while time.time() - began < 1.6:
+        for c in slow[5:]:
+            try:
+                c.send(b"a")
+            except OSError:
+                pass
+        equal(s.raw("GET", "/health")[0], 200, "health beside dawdlers")
+        time.sleep(0.2)
+    cut = 0
+    for c in slow:
+        c.settimeout(2)
+        try:
+            cut += c.recv(100)[:12] in (b"", b"HTTP/1.1 408")
+        except OSError as e:
+            cut += not isinstance(e, TimeoutError)
+        c.close()
+    equal(cut, 15, "dawdlers are cut off")
+    s.end()
+    # a full queue, and the time limit
+    s = Server("--queue", "3", "--timeout", "1")
+    answers = []
+
+    def long():
+        status, headers, data = s.raw("POST", "/v2/rerank", {"query": QUERY, "documents": LONG[:300] + LONG[:300]})
+        answers.append((status, headers.get("retry-after"), sorted(json.loads(data))))
+    threads = [threading.Thread(target=long) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    statuses = sorted(a[0] for a in answers)
+    equal((statuses.count(503) >= 4, set(statuses) <= {200, 503, 504}), (True, True), "a full queue: %r" % statuses)
+    check(all(a[1] and int(a[1]) >= 1 and a[2] == ["message"] for a in answers if a[0] == 503), "Retry-After")
+    check(504 in statuses, "the time limit: %r" % statuses)
+    equal(s.raw("POST", "/v1/rerank", ok)[0], 200, "afterwards")
+    s.end()
+
+
+def test_end():
+    """SIGTERM: what was accepted is answered."""
+    s = Server("--log", DIR + "/log")
+    got = []
+    ask = threading.Thread(target=lambda: got.append(s.raw("POST", "/v1/rerank", {"query": QUERY, "documents": LONG[:150]})))
+    idle = http.client.HTTPConnection(s.host, s.port)
+    idle.request("GET", "/health")
+    idle.getresponse().read()
+    ask.start()
+    time.sleep(0.3)
+    s.process.send_signal(signal.SIGTERM)
+    time.sleep(0.15)
+    try:
+        idle.request("GET", "/health")
+        equal(idle.getresponse().status, 503, "health of a server that ends")
+    except (OSError, http.client.HTTPException):
+        check(True, "closed")
+    try:
+        socket.create_connection((s.host, s.port), timeout=2).close()
+        check(False, "a server that ends takes connections")
+    except OSError:
+        check(True, "")
+    ask.join()
+    equal((got[0][0], len(json.loads(got[0][2])["results"]), got[0][1].get("connection", "").lower()), (200, 150, "close"), "the accepted request")
+    equal(s.process.wait(timeout=60), 0, "exit status")
+    s.process.stdout.close()
+    s.process.stderr.close()
+    with open(DIR + "/log") as f:
+        lines = [json.loads(line) for line in f]
+    equal([a["event"] for a in lines if "event" in a], ["listening", "draining", "ended"], "events of the log")
+    check(any(a.get("status") == 200 and a.get("documents") == 150 and a["computed_ms"] > 0 for a in lines), "the request in the log")
+    # a log that is moved away and opened anew
+    s = Server("--log", DIR + "/log2", "--log-text")
+    s.ask("/v1/rerank", {"query": QUERY, "documents": ["a"]})
+    time.sleep(0.1)
+    os.rename(DIR + "/log2", DIR + "/log2.1")
+    s.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    s.ask("/v1/rerank", {"query": "after", "documents": ["a"]})
+    s.end()
+    check(QUERY in open(DIR + "/log2.1").read() and "after" in open(DIR + "/log2").read(), "SIGHUP opens the log anew")
+
+
 def main():
     if not os.path.exists(MODEL):
         subprocess.run([BUILD + "/kalm-quantize", "examples/tiny", MODEL, "--quiet"], check=True)
+    random.seed()
+    s = Server("--store", DIR + "/empty.db", "--log", "-")
+    s.end(signal.SIGINT)
     s = Server()
     test_forms(s)
     test_extensions(s)
     test_errors(s)
     test_metrics(s)
+    test_together(s)
+    test_fair(s)
     s.end()
+    test_kept()
+    test_kill()
+    test_limits()
+    test_end()
     for line in s.log:
         try:
             a = json.loads(line)
