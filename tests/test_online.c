@@ -191,8 +191,9 @@ static void ids_with_prefix(void)
     kalm_ids prompt;
     kalm_params p;
     kalm_score want[DOCS], got[DOCS];
+    kalm_cache_info info;
     kalm_error err;
-    unsigned i;
+    unsigned i, times = 0;
     memset(&p, 0, sizeof p);
     for (i = 0; i < 90; i++) ids[i] = (int32_t)(20 + i * 37 % 5000);
     prompt.data = ids;
@@ -204,6 +205,9 @@ static void ids_with_prefix(void)
         same("prefix", want, got, 9);
         CHECK(kalm_rerank_ids(ctx, prompt, const_docs, 9, &p, got, &err) == KALM_OK);
         same("prefix again", want, got, 9);
+        kalm_context_get_cache(ctx, &info);
+        times++;
+        CHECKF(info.misses == 9 * times && info.hits == 9 * times, "%u misses, %u hits", (unsigned)info.misses, (unsigned)info.hits);
     }
     kalm_context_free(ctx);
     kalm_context_free(plain);
