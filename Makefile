@@ -183,7 +183,8 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 # Models of Nano's shape with random weights, made once; the checkpoint they come from is not kept. BENCH='--quick' and others.
 BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
 bench: $(B)/kalm-bench $(B)/tiny.kalm $(B)/bench/made
-	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json $(BENCH) $(BENCH_MODELS)
+	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json \
+	    --commit "$$(git describe --always --dirty 2>/dev/null || echo $(VERSION))" $(BENCH) $(BENCH_MODELS)
 	@CC='$(CC)' AWK='$(AWK)' sh tests/size.sh $(B)
 $(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-quantize $(B)/kalm-random-checkpoint
 	@mkdir -p $(B)/bench

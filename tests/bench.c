@@ -12,7 +12,7 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../src/tools/options.h"
-#include "../src/tools/json_out.h"
+#include "bench_figures.h"
 #include "bench_kernels.h"
 #include "bench_tokenizer.h"
 #if defined(__unix__) || defined(__APPLE__)
@@ -21,8 +21,8 @@
 #endif
 
 typedef struct options {
-    const char *only, *json, *tokenizer, *model[8];
-    int         models, quick, longer, shapes, csv;
+    const char *only, *json, *commit, *tokenizer, *model[8];
+    int         models, quick, longer, shapes, csv, compare;
     unsigned    threads[2], counts;    /* 1, or 1 and another */
 } options;
 
@@ -48,7 +48,10 @@ static const cmd_option table[] = {
     CMD_FLAG("--long", options, longer, "also encode_8192 and encode_32768"),
     CMD_FLAG("--shapes", options, shapes, "every shape of the matmul figures, not the worst alone"),
     CMD_FLAG("--csv", options, csv, "the table as CSV"),
-    CMD_TEXT("--json", "FILE", options, json, "where the figures go; default build/bench.json")
+    CMD_TEXT("--json", "FILE", options, json, "where the figures go; default build/bench.json"),
+    CMD_TEXT("--commit", "NAME", options, commit, "what the file says was measured"),
+    CMD_FLAG("--compare", options, compare, "measure nothing: compare two files of --json, the older one first; status 1 where a "
+             "figure is worse by more than the noise of both runs")
 };
 
 static const cmd_program program = {
@@ -57,7 +60,8 @@ static const cmd_program program = {
     "Measure how close this machine comes to what its silicon can do: matrix products, encoding, ranking.\n"
     "The first model gets all figures, the others encode_512 each; without any only the matmuls are measured.",
     table, sizeof table / sizeof *table,
-    "Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.",
+    "With --compare two files are given in place of models: kalm-bench --compare old.json new.json\n"
+    "Exit status: 0 done, 1 failed (one line on standard error says why) or worse, 2 wrong usage.",
     NULL
 };
 
@@ -69,95 +73,6 @@ static void check(kalm_result r, const kalm_error *err)
 static int wanted(const char *name)
 {
     return !opt.only || !strncmp(name, opt.only, strlen(opt.only));
-}
-
-/* ---- figures ------------------------------------------------------------------------------------------- */
-
-typedef struct figure {
-    char        name[48];
-    unsigned    threads;
-    double      value, peak, ratio;    /* no yardstick: both 0 */
-    const char *unit;
-} figure;
-
-static figure figures[512];
-static size_t figure_count;
-
-static void csv_text(const char *s)
-{
-    putchar('"');
-    for (; *s; s++) printf(*s == '"' ? "\"\"" : "%c", *s);
-    putchar('"');
-}
-
-static void report(const char *name, unsigned threads, double value, const char *unit, double peak, double ratio,
-                   const char *note)
-{
-    figure *f = &figures[figure_count];
-    if (!wanted(name)) return;
-    if (figure_count == sizeof figures / sizeof figures[0]) die("too many figures");
-    figure_count++;
-    snprintf(f->name, sizeof f->name, "%s", name);
-    f->threads = threads;
-    f->value = value;
-    f->unit = unit;
-    f->peak = peak;
-    f->ratio = ratio;
-    if (opt.csv) {
-        printf("%s,%u,%.6g,%s,", name, threads, value, unit);
-        if (peak > 0) printf("%.6g", peak);
-        putchar(',');
-        if (ratio > 0) printf("%.4f", ratio);
-        putchar(',');
-        csv_text(note);
-        putchar('\n');
-    } else {
-        printf("%-24s %3u %11.5g %-11s", name, threads, value, unit);
-        if (peak > 0) printf(" %9.5g", peak);
-        else printf(" %9s", "");
-        if (ratio > 0) printf(" %6.1f%%", 100 * ratio);
-        else printf(" %7s", "");
-        printf("  %s\n", note);
-    }
-    fflush(stdout);
-}
-
-static void heading(const char *text)
-{
-    if (!opt.csv) printf("\n%-24s %3s %11s %-11s %9s %7s  %s\n", text, "thr", "value", "unit", "peak", "ratio", "");
-}
-
-static void write_json(void)
-{
-    FILE *f = fopen(opt.json, "wb");
-    json_out j;
-    size_t i;
-    if (!f) die("cannot write %s", opt.json);
-    json_begin(&j, f);
-    json_open(&j, '[');
-    for (i = 0; i < figure_count; i++) {
-        const figure *g = &figures[i];
-        json_newline(&j);
-        json_open(&j, '{');
-        json_key(&j, "name");
-        json_text(&j, kalm__text(g->name));
-        json_key(&j, "threads");
-        json_uint(&j, g->threads);
-        json_key(&j, "value");
-        json_float(&j, g->value, 6);
-        json_key(&j, "unit");
-        json_text(&j, kalm__text(g->unit));
-        json_key(&j, "peak");
-        if (g->peak > 0) json_float(&j, g->peak, 6);
-        else json_raw(&j, "null");
-        json_key(&j, "ratio");
-        if (g->ratio > 0) json_float(&j, g->ratio, 4);
-        else json_raw(&j, "null");
-        json_close(&j);
-    }
-    json_newline(&j);
-    json_close(&j);
-    if (ferror(f) | fclose(f)) die("cannot write %s", opt.json);
 }
 
 /* ---- yardsticks of 64-bit ARM, beside those of x86 in bench_kernels.h ---------------------------------- */
@@ -213,6 +128,8 @@ static bench__peak_fn peak_of(const char *set, uint32_t type, const char **name)
 
 /* ---- measuring ----------------------------------------------------------------------------------------- */
 
+enum { PARTS = 4 };
+
 /* One thing to time, and its yardstick: a register peak, or reading the `bytes` bytes that would come next, as cold. */
 typedef struct job {
     void         (*run)(void *arg);
@@ -228,6 +145,8 @@ typedef struct job {
     double         reading, running;   /* seconds in all, where read */
     double         first;              /* seconds of the first run */
     double         processor;          /* seconds of processor time of the best run; on one thread, else 0 */
+    double         part[PARTS], part_peak[PARTS];      /* best time and best yardstick of every PARTSth round: what the figure
+                                          would have been with fewer rounds */
     long           turns;
     int            repeat;
 } job;
@@ -292,20 +211,26 @@ static void measure(job *jobs, size_t count, double seconds, int least)
         if (j->peak || j->read) (void)yardstick(j);
     }
     if (bench__now() - start > 4 * seconds + 8) least = 0;             /* a slow machine: the first run is all */
-    for (i = 0; i < count; i++) jobs[i].reading = jobs[i].running = 0;
+    for (i = 0; i < count; i++) {
+        jobs[i].reading = jobs[i].running = 0;
+        for (k = 0; k < PARTS; k++) jobs[i].part[k] = jobs[i].part_peak[k] = 0;
+    }
     start = bench__now();
     for (round = 0; round < least || (least && bench__now() - start < seconds); round++)
         for (i = 0; i < count; i++) {
             job *j = &jobs[i];
+            double *part = &j->part[round % PARTS], *part_peak = &j->part_peak[round % PARTS];
             clock_t used = clock();
             t = bench__now();
             for (k = 0; k < j->repeat; k++) j->run(j->arg);
             t = (bench__now() - t) / j->repeat;
             j->running += t;
             if (t < j->best) j->best = t;
+            if (*part <= 0 || t < *part) *part = t;
             t = (double)(clock() - used) / CLOCKS_PER_SEC / j->repeat;
             if (j->pool->size == 1 && (j->processor <= 0 || t < j->processor)) j->processor = t;
-            if (j->peak || j->read) (void)yardstick(j);
+            t = j->peak || j->read ? yardstick(j) : 1;
+            if (t > *part_peak) *part_peak = t;
         }
     for (i = 0; i < count && round; i++)
         if (jobs[i].read) {
@@ -316,6 +241,60 @@ static void measure(job *jobs, size_t count, double seconds, int least)
 
 static double rate(const job *j) { return j->work / j->best; }
 static double ratio(const job *j) { return j->best_peak > 0 ? rate(j) / j->best_peak : 0; }
+
+/* How far the figure may be off: half of what it differs between parts of the rounds, as a share; 0 if there was one part. */
+static double noise(const job *j)
+{
+    double least = 0, most = 0;
+    int k;
+    for (k = 0; k < PARTS && j->part[k] > 0 && j->part_peak[k] > 0; k++) {
+        double r = 1 / (j->part[k] * j->part_peak[k]);
+        if (!k || r < least) least = r;
+        if (!k || r > most) most = r;
+    }
+    return k > 1 ? (most - least) / (most + least) : 0;
+}
+
+/* A figure with its yardstick. */
+static void report_job(const char *name, unsigned threads, double value, const char *unit, const job *j, const char *note)
+{
+    figure f;
+    if (!wanted(name)) return;
+    memset(&f, 0, sizeof f);
+    f.threads = threads;
+    f.value = value;
+    f.unit = unit;
+    f.ratio = ratio(j);
+    f.noise = noise(j);
+    if (!strcmp(unit, "GOPS") || !strcmp(unit, "GB/s")) f.peak = j->best_peak * 1e-9;
+    add_figure(name, &f, note);
+}
+
+/* A figure without one. */
+static void report(const char *name, unsigned threads, double value, const char *unit, const char *note)
+{
+    figure f;
+    if (!wanted(name)) return;
+    memset(&f, 0, sizeof f);
+    f.threads = threads;
+    f.value = value;
+    f.unit = unit;
+    add_figure(name, &f, note);
+}
+
+/* The same of bench_kernels.h, on one thread. */
+static void report_kernels(const char *name, const bench_result *r, const char *note)
+{
+    figure f;
+    if (!wanted(name)) return;
+    memset(&f, 0, sizeof f);
+    f.threads = 1;
+    f.value = r->gops;
+    f.unit = "GOPS";
+    f.peak = r->peak;
+    f.ratio = r->ratio;
+    add_figure(name, &f, note);
+}
 
 /* Behind a note: the ratio if only the time counts that the system gave us, which tells of neighbours. */
 static void by_processor(const job *j, char *note, size_t size)
@@ -521,8 +500,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             }
             snprintf(label, sizeof label, "%s.%s", name, bench_shapes[i].name);
             if (opt.shapes)
-                report(label, opt.threads[k], rate(&jobs[k]) * 1e-9, reads ? "GB/s" : "GOPS", jobs[k].best_peak * 1e-9,
-                       ratio(&jobs[k]), "");
+                report_job(label, opt.threads[k], rate(&jobs[k]) * 1e-9, reads ? "GB/s" : "GOPS", &jobs[k], "");
         }
         for (k = 3; k < 6; k++) free(blocks[k]);
     }
@@ -534,8 +512,7 @@ static void bench_matmuls(const char *name, const char *set_name, const char *pe
             snprintf(note + strlen(note), sizeof note - strlen(note), "; %u shapes left out: too slow here",
                      (unsigned)skipped);
         by_processor(&kept[k], note, sizeof note);
-        report(name, opt.threads[k], rate(&kept[k]) * 1e-9, reads ? "GB/s" : "GOPS", kept[k].best_peak * 1e-9,
-               ratio(&kept[k]), note);
+        report_job(name, opt.threads[k], rate(&kept[k]) * 1e-9, reads ? "GB/s" : "GOPS", &kept[k], note);
     }
     for (k = 0; k < 3; k++) free(blocks[k]);
 }
@@ -560,7 +537,7 @@ static void bench_sets(void)
                 if (i + 1 == sets) scalar[t][s] = r.gops;
                 snprintf(name, sizeof name, "kernels_%s_%s.%s", set->name, type_names[t], bench_shapes[s].name);
                 snprintf(note, sizeof note, "%.1f x scalar", r.gops / scalar[t][s]);
-                report(name, 1, r.gops, "GOPS", r.peak, r.ratio, note);
+                report_kernels(name, &r, note);
             }
     }
 }
@@ -721,15 +698,15 @@ static void bench_encode(const kalm_model *model, const char *name, size_t token
         double speed = (double)tokens * (double)count / jobs[k].best;
         snprintf(note, sizeof note, "%.0f tokens/s, %.2f ms", speed, 1e3 * jobs[k].best);
         by_processor(&jobs[k], note, sizeof note);
-        report(name, opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", jobs[k].best_peak * 1e-9, ratio(&jobs[k]), note);
+        report_job(name, opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", &jobs[k], note);
         snprintf(other, sizeof other, "%s_tokens", name);
-        report(other, opt.threads[k], speed, "tokens/s", 0, 0, "");
+        report(other, opt.threads[k], speed, "tokens/s", "");
     }
     if (opt.counts == 2 && tokens <= 1024) {
         snprintf(other, sizeof other, "%s_scaling", name);
         snprintf(note, sizeof note, "from 1 to %u threads; the yardstick's %.3f", opt.threads[1],
                  jobs[0].best_peak > 0 ? jobs[1].best_peak / jobs[0].best_peak : 0.0);
-        report(other, opt.threads[1], jobs[0].best / jobs[1].best, "x", 0, 0, note);
+        report(other, opt.threads[1], jobs[0].best / jobs[1].best, "x", note);
     }
     for (k = 0; k < opt.counts; k++) kalm_context_free(e[k].ctx);
     free(ids);
@@ -828,15 +805,14 @@ static void bench_decode(const kalm_model *model)
             snprintf(note, sizeof note, "%.3f s for %u documents, %.0f rows/s%s", jobs[k].best, (unsigned)count,
                      (double)count * PROMPT / jobs[k].best, count < DOCS ? " (quick: fewer of them)" : "");
             by_processor(&jobs[k], note, sizeof note);
-            report("rerank_100x75", opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", jobs[k].best_peak * 1e-9,
-                   ratio(&jobs[k]), note);
+            report_job("rerank_100x75", opt.threads[k], rate(&jobs[k]) * 1e-9, "GOPS", &jobs[k], note);
             kalm_context_free(d[k].ctx);
             d[k].params.prefix_tokens = prefixes[k];
         }
         if (opt.counts == 2) {
             snprintf(note, sizeof note, "from 1 to %u threads; the yardstick's %.3f", opt.threads[1],
                      jobs[0].best_peak > 0 ? jobs[1].best_peak / jobs[0].best_peak : 0.0);
-            report("rerank_100x75_scaling", opt.threads[1], jobs[0].best / jobs[1].best, "x", 0, 0, note);
+            report("rerank_100x75_scaling", opt.threads[1], jobs[0].best / jobs[1].best, "x", note);
         }
     }
 
@@ -867,21 +843,21 @@ static void bench_decode(const kalm_model *model)
             if (info.documents) bytes = info.bytes / info.documents;
             snprintf(note, sizeof note, "%u rows a document%s, %.1f MB kept for it, %.0f MB of memory at most",
                      PROMPT - prefixes[k], k ? "" : " and 64 of its own", (double)bytes * 1e-6, (double)h[k].most * 1e-6);
-            report(names[k], threads, 1e3 * jobs[k].best / (double)count, "ms/doc", 0, ratio(&jobs[k]), note);
+            report_job(names[k], threads, 1e3 * jobs[k].best / (double)count, "ms/doc", &jobs[k], note);
             snprintf(note, sizeof note, "%s_bytes", names[k]);
-            report(note, threads, (double)bytes, "bytes/doc", 0, 0, "");
+            report(note, threads, (double)bytes, "bytes/doc", "");
             snprintf(note, sizeof note, "%s_memory", names[k]);
-            report(note, threads, (double)h[k].most, "bytes", 0, 0, "");
+            report(note, threads, (double)h[k].most, "bytes", "");
             snprintf(note, sizeof note, "%s_first", names[k]);
-            report(note, threads, 1e3 * jobs[k].first / (double)count, "ms/doc", 0, 0,
+            report(note, threads, 1e3 * jobs[k].first / (double)count, "ms/doc",
                    k ? "the query that fills the cache" : "");
             if (memcmp(scores[0], scores[k], count * sizeof scores[0][0])) die("scores differ with a cache: %s", names[k]);
         }
         snprintf(note, sizeof note, "estimated: %u + %u tokens through the encoder; %.0f MB of memory at most", PASSAGE,
                  PROMPT, (double)h[3].most * 1e-6);
-        report("online_joint", threads, 1e3 * jobs[3].best / JOINT, "ms/doc", 0, ratio(&jobs[3]), note);
-        report("online_gain", threads, jobs[0].best / jobs[2].best, "x", 0, 0, "plain to prefix kept; goal 3");
-        report("online_gain_joint", threads, jobs[3].best / JOINT * (double)count / jobs[2].best, "x", 0, 0,
+        report_job("online_joint", threads, 1e3 * jobs[3].best / JOINT, "ms/doc", &jobs[3], note);
+        report("online_gain", threads, jobs[0].best / jobs[2].best, "x", "plain to prefix kept; goal 3");
+        report("online_gain_joint", threads, jobs[3].best / JOINT * (double)count / jobs[2].best, "x",
                "joint reading to prefix kept; goal 10");
         for (k = 0; k < 3; k++) kalm_context_free(d[k].ctx);
         kalm_context_free(e.ctx);
@@ -928,7 +904,7 @@ static void bench_open(const char *path)
             kalm_model_close(model);
         }
         snprintf(note, sizeof note, "%.2f ms of it opening; the first time %.1f ms", 1e3 * best_open, 1e3 * first);
-        report("open_first_score", opt.threads[k], 1e3 * best, "ms", 0, 0, note);
+        report("open_first_score", opt.threads[k], 1e3 * best, "ms", note);
     }
 }
 
@@ -942,7 +918,7 @@ static void bench_memory(const kalm_model *model)
         memset(&config, 0, sizeof config);
         config.threads = opt.threads[k];
         check(kalm_context_bytes(model, &config, &bytes, &err), &err);
-        report("context_bytes", opt.threads[k], (double)bytes, "bytes", 0, 0, "a context for 1024-token documents");
+        report("context_bytes", opt.threads[k], (double)bytes, "bytes", "a context for 1024-token documents");
     }
 }
 
@@ -954,7 +930,7 @@ static void bench_rss(void)
 #  if defined(__APPLE__)
     u.ru_maxrss /= 1024;
 #  endif
-    report("peak_rss", opt.threads[opt.counts - 1], (double)u.ru_maxrss * 1024.0, "bytes", 0, 0,
+    report("peak_rss", opt.threads[opt.counts - 1], (double)u.ru_maxrss * 1024.0, "bytes",
            "until here, after encoding: mapped weights that were read included");
 #endif
 }
@@ -968,7 +944,7 @@ static void bench_doc_bytes(const kalm_model *model)
         for (k = 0; k < 3; k++) {
             snprintf(name, sizeof name, "doc_bytes_r%u_%ubit", r, bits[k]);
             report(name, 1, (double)KALM__DOC_HEADER + (double)((PASSAGE + r - 1) / r) *
-                   (double)kalm__doc_row_bytes(model->file.shape.hidden_size, bits[k]), "bytes", 0, 0, "");
+                   (double)kalm__doc_row_bytes(model->file.shape.hidden_size, bits[k]), "bytes", "");
         }
 }
 
@@ -1027,16 +1003,20 @@ static void print_load(const char *when)
 static void print_machine(void)
 {
     FILE *f = fopen("/proc/cpuinfo", "rb");
-    char line[512], *s;
+    char line[512], machine[96] = "unknown", *s;
     size_t i;
     int m;
     while (f && fgets(line, sizeof line, f))
         if ((!strncmp(line, "model name", 10) || !strncmp(line, "Hardware", 8)) && (s = strchr(line, ':')) != NULL) {
-            printf("machine: %s", s + 2);
+            snprintf(machine, sizeof machine, "%s", s + 2);
+            machine[strcspn(machine, "\n")] = 0;
             break;
         }
     if (f) fclose(f);
-    printf("cores: %u; kernel sets:", kalm__cores());
+    snprintf(figures.machine, sizeof figures.machine, "%.90s, %u cores, %s kernels", machine, kalm__cores(), kalm_kernels(0));
+    snprintf(figures.commit, sizeof figures.commit, "%s", opt.commit);
+    if (figures_csv) return;
+    printf("machine: %s\ncores: %u; kernel sets:", machine, kalm__cores());
     for (i = 0; kalm_kernels(i); i++) printf(" %s", kalm_kernels(i));
     printf("\nthreads:");
     for (i = 0; i < opt.counts; i++) printf(" %u", opt.threads[i]);
@@ -1063,6 +1043,7 @@ static void read_options(int argc, char **argv)
     cmd_args a;
     size_t i;
     opt.json = "build/bench.json";
+    opt.commit = "unknown commit";
     opt.threads[0] = 1;
     opt.threads[1] = kalm__cores() > 1 ? 2 : 1;
     cmd_parse(&a, &program, &opt, argc, argv);
@@ -1076,10 +1057,15 @@ int main(int argc, char **argv)
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = program.name;
     read_options(argc, argv);
+    if (opt.compare) {
+        if (opt.models != 2) die_usage("--compare takes two files of figures, the older one first");
+        return compare_figures(opt.model[0], opt.model[1]) ? EXIT_FAILED : EXIT_OK;
+    }
     begun = bench__now();
     time_limit = opt.quick ? 8 : 110;
-    if (opt.csv) puts("name,threads,value,unit,peak,ratio,note");
-    else print_machine();
+    figures_csv = opt.csv;
+    if (figures_csv) puts("name,threads,value,unit,peak,ratio,note");
+    print_machine();
     start_pools();
     bench_models();                    /* before the matmuls, whose buffers would count as memory of the model */
     if (opt.models) {
@@ -1109,11 +1095,11 @@ int main(int argc, char **argv)
         }
         kalm_model_close(model);
     }
-    write_json();
+    write_figures(opt.json);
     if (!opt.csv) {
         putchar('\n');
         print_load("at the end");
-        printf("%.0f seconds; %u figures in %s\n", bench__now() - begun, (unsigned)figure_count, opt.json);
+        printf("%.0f seconds; %u figures in %s\n", bench__now() - begun, (unsigned)figures.count, opt.json);
     }
     return EXIT_SUCCESS;
 }
