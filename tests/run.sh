@@ -3,6 +3,7 @@
 # seconds that it took. What a test prints is shown only where it fails (V=1: always). Ends with "N passed, N failed".
 build=$1 jobs=$2
 shift 2
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES       # a test that calls make means a plain one, not make B=... as this was started
 results=$build/tmp/results.$$
 mkdir -p "$results"
 trap 'rm -rf "$results"' EXIT

@@ -5,13 +5,14 @@
 #   - no temporary file is left
 #   - a store is whole, as kalm-index --verify has it, or was never begun; and the same command without faults completes it
 # And it is killed before every STEP-th call; then too the next run completes what was begun, and nothing is left of the killed one.
+top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$1" && pwd)
 step=${2:-1}
 dir=$build/tmp/faults.$$
 mkdir -p "$dir"
 cd "$dir" || exit 1
 passed=0 failed=0 runs=0
-${CC:-cc} -O1 -shared -fPIC -o preload.so "${SOURCE:-$build/../tests/faults/preload.c}" -ldl || { echo '0 passed, 1 failed'; exit 1; }
+${CC:-cc} -O1 -shared -fPIC -o preload.so "${SOURCE:-$top/tests/faults/preload.c}" -ldl || { echo '0 passed, 1 failed'; exit 1; }
 
 bad() {
     failed=$((failed + 1))
@@ -21,7 +22,7 @@ good() { passed=$((passed + 1)); }
 
 # ---- inputs: small, so that there are few calls ----
 "$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=8192 --quiet checkpoint &&
-cp "$build/../examples/tiny/tokenizer.model" checkpoint/ &&
+cp "$top/examples/tiny/tokenizer.model" checkpoint/ &&
 "$build/kalm-quantize" checkpoint right.kalm --weights q8 --quiet || { echo '0 passed, 1 failed'; exit 1; }
 cat > corpus.jsonl << 'END'
 {"_id": "a", "title": "one", "text": "play chess against the computer"}

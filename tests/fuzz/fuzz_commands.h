@@ -51,16 +51,18 @@ FUZZ_FN void fuzz_clean_up(void)
     rmdir(fuzz_folder);
 }
 
-/* A folder in memory where there is one, with a model of bytes and a tokenizer; once. */
+/* A folder with a model of bytes and a tokenizer; once. It lies in KALM_FUZZ_FOLDER, which many.sh makes and removes, since libFuzzer
+   ends without atexit; else in memory, where there is such a place. */
 FUZZ_FN void fuzz_enter(void)
 {
     fuzz_shape s = fuzz_some_shape(3);
+    const char *where = getenv("KALM_FUZZ_FOLDER");
     struct stat st;
     uint8_t *bytes;
     size_t size;
     if (fuzz_folder[0]) return;
-    snprintf(fuzz_folder, sizeof fuzz_folder, "%s/kalm-fuzz.%ld", stat("/dev/shm", &st) ? "/tmp" : "/dev/shm", (long)getpid());
-    if (mkdir(fuzz_folder, 0700)) fuzz_broken(__FILE__, __LINE__, "the fuzzer's own folder", "%s", fuzz_folder);
+    snprintf(fuzz_folder, sizeof fuzz_folder, "%s/kalm-fuzz.XXXXXX", where ? where : stat("/dev/shm", &st) ? "/tmp" : "/dev/shm");
+    if (!mkdtemp(fuzz_folder)) fuzz_broken(__FILE__, __LINE__, "the fuzzer's own folder", "%s", fuzz_folder);
     mkdir(fuzz_path("eval"), 0700);
     mkdir(fuzz_path("eval/qrels"), 0700);
     atexit(fuzz_clean_up);

@@ -14,6 +14,10 @@ fuzzer=${FUZZER:-build/fuzz/fuzz} corpus=${CORPUS:-build/fuzz/corpus} seeds=${SE
 logs=$corpus/logs
 mkdir -p "$logs" "$corpus/crashes"
 rm -f "$logs"/*.log
+KALM_FUZZ_FOLDER=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" kalm-fuzz.XXXXXX) || exit 1
+export KALM_FUZZ_FOLDER
+trap 'rm -rf "$KALM_FUZZ_FOLDER"' EXIT
+trap 'exit 130' INT TERM
 "$fuzzer" --seeds "$corpus/seeds" || exit 1
 if [ $# -eq 0 ]; then
     # shellcheck disable=SC2046
