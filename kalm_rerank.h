@@ -1985,36 +1985,40 @@ KALM__FN const char *kalm__type_name(uint32_t type)
 }
 
 /* ---- begin src/blocks.h ---- */
-/* blocks.h - how quantised weights lie in memory, drawn once for the kernels that read them and the converter that
-   writes them. Knows nothing of how scales are chosen (codecs.h) nor of files (format.h).
+/* blocks.h - the memory layout of quantised weights, for the kernels that read them and the converter that writes them. How the
+   scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h.
 
-   A matrix W [rows = outputs n][cols = inputs k] lies in panels of 16 outputs; rows are padded with zeros to whole
-   panels, cols to whole groups of 32 ("cols32"). A panel begins at a multiple of 64 bytes.
+   A weight matrix W has one row for each output and one column for each input: y[n] = sum over k of W[n][k] * x[k]. It is
+   stored in panels of 16 rows. The number of rows is padded with zeros to a multiple of 16, the number of columns to a
+   multiple of 32; the padded number of columns is called cols32. Every panel begins at a multiple of 64 bytes.
 
-   q8 panel: 16 * cols32 bytes, int8 in -127..127. One LINE of 64 bytes holds 4 inputs ("a k4 step") of all outputs:
+   A q8 panel has 16 * cols32 bytes, each an int8 from -127 to 127. A LINE of 64 bytes holds 4 consecutive inputs of all 16
+   outputs, which is what one dot-product instruction on a 64-byte register takes:
 
        line t:   [output 0: k = 4t, 4t+1, 4t+2, 4t+3] [output 1: the same k] ... [output 15]
 
-   q4 panel: such lines at 4.25 bits a weight. A group of 32 inputs is 8 q8 lines, kept as 4 lines of nibbles:
+   A q4 panel holds the same lines in 4.25 bits a weight. A group of 32 inputs, which is 8 lines of a q8 panel, becomes 4 lines of
+   nibbles (half bytes):
 
        nibble line t (0..3) of a group, byte b:   low nibble  -> byte b of q8 line t
                                                   high nibble -> byte b of q8 line t + 4
 
-       [cols32 / 32][4][64] nibble lines,  then [cols32 / 32][16] multipliers (one per group and output),
+       [cols32 / 32][4][64] nibble lines,  then [cols32 / 32][16] multipliers, one for each group and output,
        then zeros up to a multiple of 64 bytes
 
-   A nibble v of a group with multiplier m (1..64; 0 makes a group of zeros) stands for the q8 value
+   A nibble v in a group whose multiplier is m (1 to 64; with 0 the whole group is zero) stands for the q8 value
 
-       (m * kalm__q4_codebook[v] + 32) >> 6        the shift rounding down, as arithmetic shifts do
+       (m * kalm__q4_codebook[v] + 32) >> 6        where the shift rounds down, also below zero
 
-   so a panel unpacks to a q8 panel and sums stay whole numbers. Both kinds share one float scale per output. */
+   So a q4 panel is unpacked to a q8 panel, and products are sums of integers for both. Both have one float scale for each output,
+   which is stored apart (format.h). */
 #define KALM__BLOCKS_H
 
 
 enum {
-	KALM__PANEL = 16,  /* outputs in a panel */
-	KALM__GROUP = 32,  /* inputs in a q4 group; every K is padded to this */
-	KALM__Q4_MAX_MULTIPLIER = 64  /* m = 64 gives the codebook itself */
+	KALM__PANEL = 16,  /* rows (outputs) of a panel */
+	KALM__GROUP = 32,  /* inputs of a q4 group; columns are padded to this */
+	KALM__Q4_MAX_MULTIPLIER = 64  /* with which the values are those of the codebook */
 };
 
 typedef struct kalm__q8_line {
@@ -2032,16 +2036,18 @@ typedef struct kalm__q4_multipliers {
 } kalm__q4_multipliers;
 KALM__ASSERT_SIZE(q4_multipliers, sizeof(kalm__q4_multipliers) == 16);
 
-/* Lloyd's iteration (60 rounds) on 20,000 groups of 32 normal values, each scaled by the factor that suits it best, held
-   symmetric: relative squared error 0.0058, against 0.0059 for the best set with a level near zero, 0.0072 for 16 even
-   steps, and 0.0073 for -8..7. Rotated weights are close to normal. */
+/* The 16 values of a nibble, for weights that are normally distributed, as rotated weights nearly are. Found by Lloyd's
+   algorithm (60 rounds) on 20,000 groups of 32 normal values, each group scaled by the factor that suits it best, the values
+   kept symmetric. Their relative squared error is 0.0058; that of the best set with a value near zero is 0.0059, of 16 even
+   steps 0.0072, of the integers -8 to 7 0.0073. */
 static const int8_t kalm__q4_codebook[16] = {
 	-127, -98, -77, -60, -45, -31, -18, -6, 6, 18, 31, 45, 60, 77, 98, 127
 };
 
+/* The q8 value of a nibble. */
 KALM__INLINE int8_t kalm__q4_value(unsigned nibble, unsigned multiplier)
 {
-	/* 128 * 64 makes it positive: C99 leaves x >> 6 below zero to the compiler */
+	/* 128 * 64 is added and 128 taken off again, since C99 does not say what >> does with negative numbers */
 	int32_t v = (int32_t)multiplier * kalm__q4_codebook[nibble] + 32 + 128 * 64;
 	return (int8_t)((int32_t)((uint32_t)v >> 6) - 128);
 }
@@ -2055,7 +2061,7 @@ KALM__INLINE size_t kalm__q4_panel_bytes(size_t cols)
 	return kalm__round_up(kalm__mul(kalm__cols32(cols) / KALM__GROUP, 256 + 16), 64);
 }
 
-/* The multipliers of a q4 panel, [cols32 / 32][16] */
+/* The multipliers of a q4 panel: [cols32 / 32][16]. */
 KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t cols)
 {
 	return (const uint8_t *)panel + kalm__cols32(cols) / KALM__GROUP * sizeof(kalm__q4_lines);
@@ -3212,40 +3218,47 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 }
 
 /* ---- begin tokenizer/bpe.h ---- */
-/* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
-   normalisation or ill-formed text: text.h hands it stretches in "inner form".
+/* bpe.h - byte-pair encoding (BPE) of one stretch of text, in time linear in its length. Added tokens, normalisation and text
+   that is not valid UTF-8 are dealt with in text.h, which calls this part with stretches in "inner form".
 
-   INNER FORM. Well-formed UTF-8 in which, when the vocabulary escapes spaces, every U+2581 is written as a space (and so
-   are those in the tables). A document without a literal U+2581 is its own inner form: nothing is copied.
+   INNER FORM is valid UTF-8. Where the vocabulary writes spaces as U+2581, the inner form has plain spaces in their place (the
+   tables do as well), so that a text without a literal U+2581 is its own inner form and need not be copied.
 
-   WHAT IS COMPUTED. The definition: every character is a symbol; the adjacent pair of lowest rank is merged, the leftmost
-   of equals, until no pair can be. Call the result E(text). Doing that needs a queue and touches each character many
-   times. Two facts replace it:
+   THE DEFINITION of BPE: every character is a symbol. Of all pairs of neighbours that the merge table knows, the one of lowest
+   rank is merged into one symbol (the leftmost among equals), until no pair can be merged. The symbols that remain are the
+   tokens; call them E(text). Done literally, this needs a priority queue and visits each character many times. Two facts give
+   a faster way:
 
-   1. If E(text) = t1 .. tn then E of the text of ti .. tj is ti .. tj. No merge crossed the borders of the span, so what
-      happened inside is what happens to the span alone.
-   2. If E(ti ti+1) = ti ti+1 for all i then E(t1 .. tn) = t1 .. tn. Look at the first merge that crosses a border, that of
-      ti and ti+1: until then the two changed as they do alone, and it was the first choice of the whole text, hence of
-      the two: it would happen in E(ti ti+1) also.
+   1. Let E(text) = t1 t2 ... tn. Then for any i <= j, the text of ti ... tj alone gives ti ... tj. Reason: no merge crossed the
+      borders of that span, so inside it the same merges happen in the same order when it stands alone.
+   2. If each pair of neighbours is stable, E(text of ti and ti+1) = ti ti+1, then the whole text gives t1 ... tn. Reason: suppose
+      some merge crosses a border, and look at the first one that does, between ti and ti+1. Up to then both tokens were built as
+      they are built alone, and the merge was the best of the whole text, hence the best of the two: it would also have happened
+      in E(text of ti and ti+1).
 
-   So E(text) is the one way to cut the text into tokens of which all neighbours tolerate each other, and of each prefix
-   there is one way as well. We take the longest token that fits and is tolerated; where none is, the place is marked dead
-   (no second visit: the way there is unique) and the token before is taken shorter. Every place is a start at most once.
+   So E(text) is the only way to cut the text into tokens such that all neighbours are stable, and the same holds for each prefix
+   of the text that ends at such a cut. This gives a search from left to right: at each position take the longest token that
+   matches the text there and is stable beside the token before it. Where no token is, the position cannot be a border of tokens:
+   it is marked dead, and the token before is replaced by a shorter one. Because the way to a position is unique, a dead position
+   need not be tried again, and each position is the start of a search at most once.
 
-   WHO TOLERATES WHOM. Both tokens are taken apart again, the latest merge first (rank order; of equal ranks the left
-   token's merge came first). The two symbols that face each other at the border would have merged if their pair's rank is
-   below that of the merge that takes one of them away. This needs ranks that do not fall inside a token; for the few
-   "irregular" tokens where they do (marked in the table), the two texts are merged by the definition.
+   STABLE NEIGHBOURS. Both tokens are taken apart step by step, always undoing the merge that was made last (the one of higher
+   rank; of equal ranks the right token's, because the left token's was made first). At each step two symbols face each other
+   across the border. If the table merges that pair at a lower rank than the merge just undone, by which one of the two became a
+   part of its token, then the pair would have merged first, and the neighbours are not stable. This needs ranks that never fall
+   from the inside of a token to its outside. For the few "irregular" tokens where they do, which the table marks, the two texts
+   are merged by the definition.
 
-   CUTS. Where the bytes a, b at a border of characters stand in no token like that (`joins`), no merge crosses, and what
-   is before is final. So English is done word by word, and the memory below is bounded by the longest stretch without
-   such a place.
+   CUTS. The table `joins` says for each pair of bytes whether some token contains them side by side, the second byte beginning a
+   character. Where it says no, no merge can reach across: everything before is final and is written out. English text is thus
+   handled word by word, and the memory below is bounded by the longest stretch without such a cut.
 
-   RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
-   they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
+   RUNS OF SPACES. If the vocabulary has tokens for 2 ... N spaces, the converter proves from the merges (import_compile.h) that
+   these are formed before any other merge involves their spaces, N at a time from the left. Such runs are then counted, not
+   searched.
 
-   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
-   allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
+   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 candidate ends: 4 KB. Beyond that from the allocator,
+   4 bytes for each pending token and one bit for each byte of the stretch, and only for stretches without a cut. */
 #define KALM__BPE_H
 
 
@@ -3255,10 +3268,10 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 
 typedef struct kalm__bpe {
 	kalm__ids     *out;
-	uint32_t      *pending;  /* tokens since the last cut that may still change */
-	size_t         depth, pending_size;
-	unsigned char *dead;  /* bit i: the place i bytes behind the last cut is no border of a token */
-	size_t         dead_size;
+	uint32_t      *pending;  /* [depth] tokens since the last cut; a shorter one may still take the place of the last */
+	size_t         depth, pending_size;  /* tokens in `pending`, and how many it has room for */
+	unsigned char *dead;  /* bit i is 1: no token ends i bytes after the last cut */
+	size_t         dead_size;  /* bytes */
 	int            any_dead;
 	uint32_t       local_pending[KALM__BPE_PENDING];
 	unsigned char  local_dead[KALM__BPE_DEAD];
@@ -3282,9 +3295,10 @@ KALM__FN void kalm__bpe_end(kalm__bpe *e)
 	if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
 }
 
-/* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
-   token, or one of SentencePiece's unused pieces, which is taken apart again. A symbol is taken apart only where its parts
-   have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
+/* Write the id of a symbol that merging has produced. Three cases are not simply a token's id: a character that is no token
+   becomes byte tokens or the unknown token; a piece that SentencePiece marks as unused is split into the two symbols that it was
+   merged from, and so on. A symbol is split only if the lengths of its two parts add up to its own. So a hostile table cannot
+   make this run long: there are fewer than 2 * 255 parts, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
 	const kalm__tokenizer *t = e->out->t;
@@ -3322,13 +3336,14 @@ KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned c
 	} else kalm__bpe_emit_rare(e, symbol, text, n);
 }
 
-/* The tokens that text[0 .. n) begins with, the shortest first. */
+/* The tokens that are prefixes of a text, the shortest first. */
 typedef struct kalm__bpe_found {
-	uint32_t node[KALM__WALK_MOST];
+	uint32_t node[KALM__WALK_MOST];  /* where the walk through the trie stood */
 	unsigned char size[KALM__WALK_MOST];  /* bytes */
 } kalm__bpe_found;
 
-/* Finds them; how many. *steps grows by the units of the trie that were looked at. */
+/* Find the tokens that are prefixes of text[0 .. n); returns how many there are. *steps grows by the number of units of the trie
+   that were looked at. */
 KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f,
 								   size_t *steps)
 {
@@ -3348,7 +3363,7 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
 	return count;
 }
 
-/* The symbol that is all of text[0 .. n), or KALM__TOK_NONE. */
+/* The symbol whose text is exactly text[0 .. n), or KALM__TOK_NONE. */
 KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned char *text, size_t n)
 {
 	const unsigned char *trie = t->part[KALM__SEC_TRIE];
@@ -3360,13 +3375,15 @@ KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned cha
 	return id < t->symbols ? id : KALM__TOK_NONE;
 }
 
+/* The rank of merging two symbols, KALM__TOK_NONE if they do not merge. */
 KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
 {
 	return two[0] >= t->symbols || two[1] >= t->symbols ? KALM__TOK_NONE : kalm__pair_rank(t, two[0], two[1], steps);
 }
 
-/* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
-   at most 255 bytes. */
+/* Are two neighbouring tokens stable (see above)? This version merges their text by the definition; it is for irregular tokens.
+   text[0 .. left) is the first token, the next `right` bytes are the second; a token has at most 255 bytes. The answer is no as
+   soon as a merge crosses the border. */
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
 													   size_t right, size_t *steps)
 {
@@ -3388,7 +3405,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
 		if (rank[best] == KALM__TOK_NONE) break;
 		for (i = border = 0; i <= best; i++) border += size[i];
 		if (border == left) return 0;
-		/* The symbol that a merge makes is found by its text. */
+		/* the merged symbol is found by its text */
 		bytes = (size_t)size[best] + size[best + 1];
 		symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
 		size[best] = (unsigned char)bytes;
@@ -3403,7 +3420,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
 	return 1;
 }
 
-/* The same for two tokens that end and begin at text + left. */
+/* The same for tokens a and b in general: undo their merges one after the other and compare ranks across the border. */
 KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
 								 size_t right, size_t *steps)
 {
@@ -3413,7 +3430,7 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 	unsigned guard;
 	if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
 		return kalm__bpe_tolerates_slowly(t, text, left, right, steps);
-	for (guard = 0; guard < 512; guard++) {  /* honest tokens come apart in at most 2 x 254 steps */
+	for (guard = 0; guard < 512; guard++) {  /* tokens of a sound table come apart in at most 2 * 254 steps */
 		if (kalm__pair_rank(t, a, b, steps) < limit) return 0;
 		if (rank_a > rank_b) {
 			limit = rank_a;
@@ -3422,7 +3439,7 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 			split_a = kalm__u64(splits + 8 * (size_t)a);
 			rank_a = (uint32_t)(split_a >> 40);
 		} else {
-			if (!rank_b) return 1;  /* both are characters */
+			if (!rank_b) return 1;  /* both are single characters now */
 			limit = rank_b + 1;
 			b = (uint32_t)(split_b & 0xfffff);
 			if (b >= t->symbols) return 0;
@@ -3446,7 +3463,7 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
 	return KALM_OK;
 }
 
-/* Mark place `at` behind the last cut; `room` is how far the stretch goes. */
+/* Mark the position `at` bytes after the last cut as dead. room: bytes from the last cut to the end of the stretch. */
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at, size_t room)
 {
 	if (at / 8 >= e->dead_size) {
@@ -3465,7 +3482,7 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
 	return KALM_OK;
 }
 
-/* All that is pending is final: it begins at text and ends before text + n. */
+/* The pending tokens are final: write their ids. Their text begins at `text` and has n bytes. */
 KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 {
 	size_t i, at = 0;
@@ -3481,7 +3498,7 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 	}
 }
 
-/* Tokenise text[0 .. n), in inner form, on its own. */
+/* Tokenise text[0 .. n), which is in inner form, without regard to what stands before or after it. */
 KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
 {
 	const kalm__tokenizer *t = e->out->t;
@@ -3497,7 +3514,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 			size_t run = 2;
 			kalm__bpe_flush(e, text + base, pos - base);
 			while (pos + run < n && text[pos + run] == ' ') run++;
-			for (; run > 1; run -= size) {  /* a single space that is left begins the next word */
+			for (; run > 1; run -= size) {  /* a single space that remains belongs to the next word */
 				size = kalm__min(run, t->longest_run);
 				id = kalm__word(t->part[KALM__SEC_RUNS], size);
 				if (size < 2 || id >= t->tokens)
@@ -3523,7 +3540,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 		}
 		for (;;) {
 			size_t end, place;
-			if (!found) {  /* nothing fits here: never again this place, and the token before shorter */
+			if (!found) {  /* no token fits here: mark the position, and replace the token before by a shorter one */
 				if (!e->depth) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
 				r = kalm__bpe_mark_dead(e, pos - base, n - base);
 				if (r) return r;
@@ -4118,25 +4135,33 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
 }
 
 /* ---- begin tokenizer/decode.h ---- */
-/* decode.h - from token ids to text. Hugging Face's rules: special tokens kept, no clean-up, a run of byte tokens is one
-   unit (its text if well-formed, else U+FFFD for each of its bytes), ids out of range leave no trace. SentencePiece's rules
-   (KALM__TOK_SPM): control tokens vanish, the prefix is taken off again, a run of bytes gives its valid characters and
-   U+FFFD for each other byte, ids out of range are errors. No memory is needed. */
+/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules.
+
+   Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
+   together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
+   skipped.
+
+   Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
+   again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
+   lacks is an error.
+
+   Nothing is allocated. */
 #define KALM__DECODE_H
 
 
+/* Text of which the first `capacity` bytes are written, and all are counted. */
 typedef struct kalm__text_out {
 	char  *text;
-	size_t capacity, size;  /* size: of the whole, written or not */
+	size_t capacity, size;  /* size: of the whole text, also of what was not written */
 } kalm__text_out;
 
 KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
 {
 	if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
-	o->size = kalm__add(o->size, n);  /* SIZE_MAX where the whole has no size */
+	o->size = kalm__add(o->size, n);  /* SIZE_MAX if it is too large for a size_t */
 }
 
-/* The byte of a byte token, or -1. */
+/* The byte that a byte token stands for; -1 if the id is not one of a byte token. */
 KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
 {
 	kalm_text s;
@@ -4145,12 +4170,13 @@ KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
 	return s.size == 1 ? (unsigned char)s.data[0] : -1;
 }
 
-/* A walk over the bytes of a run of byte tokens. Ids that the vocabulary lacks are passed over. */
+/* Iterates over the bytes of ids[at .. end), which are byte tokens, and ids that the vocabulary lacks, which are skipped. */
 typedef struct kalm__byte_run {
 	const int32_t *ids;
 	size_t         at, end;
 } kalm__byte_run;
 
+/* The next byte; -1 at the end. */
 KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 {
 	while (run->at < run->end) {
@@ -4160,7 +4186,8 @@ KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 	return -1;
 }
 
-/* The next well-formed character of the run into `bytes`: its length; 0: the next byte begins none; -1: the end. */
+/* Look at the next character without moving on: its bytes go to bytes[0 .. 4), its length is returned. 0: the next bytes are not
+   valid UTF-8. -1: the end. */
 KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
 {
 	kalm__byte_run ahead = *run;
@@ -4176,7 +4203,7 @@ KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run 
 	return k < 0 ? 0 : k;
 }
 
-/* ids[from .. to) holds byte tokens and ids that the vocabulary lacks, nothing else. */
+/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. */
 KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, size_t from, size_t to, kalm__text_out *o)
 {
 	kalm__byte_run run;
@@ -4200,6 +4227,7 @@ KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, s
 	}
 }
 
+/* kalm_detokenize of api.h, for a tokenizer. */
 KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *ids, size_t count, char *text,
 									  size_t capacity, size_t *size, kalm_error *err)
 {
@@ -4618,8 +4646,8 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 typedef struct kalm__ops {
 	void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
 	void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-	void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *turn);
-	void  (*turn)(float *out, const float *a, const float *b, size_t half);
+	void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
+	void  (*add_angles)(float *out, const float *a, const float *b, size_t half);
 	void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
 	float (*row_max)(const float *x, size_t n);
 	float (*exp_sum)(float *p, size_t n, float top);
@@ -4920,14 +4948,14 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 }
 #undef KALM__FORMULA
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *turn)
+										  const float *angles)
 {
 	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
 	size_t half = dim / 2, i, n;
-	if (!turn) {
+	if (!angles) {
 		for (i = 0; i < dim; i += KALM__W)
 			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
 													  KALM__V(load_some)(gain + i, dim - i)));
@@ -4938,15 +4966,15 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 		n = half - i;
 		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
 		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(turn + i, n);
-		s = KALM__V(load_some)(turn + half + i, n);
+		c = KALM__V(load_some)(angles + i, n);
+		s = KALM__V(load_some)(angles + half + i, n);
 		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
 		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
 	}
 }
 
 /* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
 {
 	size_t i, n;
 	for (i = 0; i < half; i += KALM__W) {
@@ -5184,7 +5212,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 }
 
 static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
 	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
 	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
 	KALM__V(add_split16)
@@ -5525,11 +5553,11 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 }
 #undef KALM__FORMULA
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *turn)
+										  const float *angles)
 {
 	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
 	size_t half = dim / 2, i, n;
-	if (!turn) {
+	if (!angles) {
 		for (i = 0; i < dim; i += KALM__W)
 			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
 													  KALM__V(load_some)(gain + i, dim - i)));
@@ -5540,13 +5568,13 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 		n = half - i;
 		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
 		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(turn + i, n);
-		s = KALM__V(load_some)(turn + half + i, n);
+		c = KALM__V(load_some)(angles + i, n);
+		s = KALM__V(load_some)(angles + half + i, n);
 		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
 		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
 	}
 }
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
 {
 	size_t i, n;
 	for (i = 0; i < half; i += KALM__W) {
@@ -5754,7 +5782,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 	}
 }
 static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
 	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
 	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
 	KALM__V(add_split16)
@@ -5948,11 +5976,11 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 }
 #undef KALM__FORMULA
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *turn)
+										  const float *angles)
 {
 	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
 	size_t half = dim / 2, i, n;
-	if (!turn) {
+	if (!angles) {
 		for (i = 0; i < dim; i += KALM__W)
 			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
 													  KALM__V(load_some)(gain + i, dim - i)));
@@ -5963,13 +5991,13 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 		n = half - i;
 		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
 		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(turn + i, n);
-		s = KALM__V(load_some)(turn + half + i, n);
+		c = KALM__V(load_some)(angles + i, n);
+		s = KALM__V(load_some)(angles + half + i, n);
 		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
 		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
 	}
 }
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
 {
 	size_t i, n;
 	for (i = 0; i < half; i += KALM__W) {
@@ -6177,7 +6205,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 	}
 }
 static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
 	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
 	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
 	KALM__V(add_split16)
@@ -9797,22 +9825,22 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__product *p = (const kalm__product *)arg;
-	size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
+	size_t row, n, panel, count, width, r, tile_width = KALM__TILE_PANELS * 16;
 	unsigned char *scratch = kalm__scratch(p->backend, worker);
 	void *tile = scratch;
 	float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
 	kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
 	scratch += kalm__geglu_scratch();
 	width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-	kalm__multiply(p, 0, row, n, panel, count, gate, wide, scratch);
-	kalm__multiply(p, 1, row, n, panel, count, up, wide, scratch);
+	kalm__multiply(p, 0, row, n, panel, count, gate, tile_width, scratch);
+	kalm__multiply(p, 1, row, n, panel, count, up, tile_width, scratch);
 	if (p->residual) {
-		kalm__add_residual(p->backend, p->residual, gate, wide, width);
-		kalm__add_residual(p->backend, p->residual, up, wide, width);
+		kalm__add_residual(p->backend, p->residual, gate, tile_width, width);
+		kalm__add_residual(p->backend, p->residual, up, tile_width, width);
 		n = p->residual->at;
 	}
 	for (r = 0; r < n; r++)
-		p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+		p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * tile_width, up + r * tile_width, width);
 }
 
 /* n at most KALM__GEGLU_ROWS */
@@ -9875,7 +9903,7 @@ KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 /* out [head_dim]: the cosines of position p, then its sines. */
 KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-	ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+	ops->add_angles(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
 			  r->head_dim / 2);
 }
 
@@ -9970,10 +9998,10 @@ KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece,
 KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
 										 const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
 {
-	size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
+	size_t i, d, dim = h->head_dim, padded = kalm__round_up(dim, 32);
 	void *scale = piece + part->key_scale, *sum = piece + part->key_sum;
-	int16_t words[KALM__MAX_HEAD_DIM];
-	void *bytes = words;
+	int16_t q16[KALM__MAX_HEAD_DIM];
+	void *bytes = q16;
 	int8_t *q = (int8_t *)bytes;
 	int finite = 1;
 	for (i = first; i < first + n; i++, k += stride) {
@@ -9982,13 +10010,13 @@ KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *o
 			int32_t total = 0;
 			((float *)scale)[i] = ops->quantise(q, k, dim);
 			for (d = 0; d < dim; d++) total += q[d];
-			for (d = dim; d < wide; d++) q[d] = 0;
-			for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
+			for (d = dim; d < padded; d++) q[d] = 0;
+			for (d = 0; d < padded; d += 4) memcpy(panel + d * 16, q + d, 4);
 			((int32_t *)sum)[i] = total;
 		} else {
-			((float *)scale)[i] = ops->quantise_int16(words, k, dim, (float)kalm__int16_limit(dim));
-			for (d = dim; d < wide; d++) words[d] = 0;
-			for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
+			((float *)scale)[i] = ops->quantise_int16(q16, k, dim, (float)kalm__int16_limit(dim));
+			for (d = dim; d < padded; d++) q16[d] = 0;
+			for (d = 0; d < padded; d += 2) memcpy(panel + d * 32, q16 + d, 4);
 		}
 		finite &= kalm__is_finite(((float *)scale)[i]) && kalm__is_finite(k[0]);
 	}
@@ -10122,14 +10150,14 @@ KALM__INLINE size_t kalm__query_block(const kalm__heads *h)
 typedef struct kalm__attention_scratch {
 	float *q;  /* [rows][head_dim] */
 	float *scores;  /* [rows][KEY_BLOCK], then softmax weights */
-	float *product, *sum;  /* [rows][head_dim]: weights times values, of wide ones the low bytes */
+	float *product, *sum;  /* [rows][head_dim]: weights times values; of int16 weights the low bytes */
 	float *product_high;  /* [head_dim]: the high bytes of one row */
 	float *top, *total;  /* [rows]: running maximum, running sum */
 	float *factor;  /* [rows]: what the new maximum leaves of the sums so far */
-	float *unit, *inverse;  /* [rows]: of wide weights, and what makes them of floats */
+	float *unit, *inverse;  /* [rows]: of int16 weights: the scale, and its inverse */
 	float *ones;  /* [head_dim16] */
 	int32_t *zeros;  /* [head_dim16] */
-	uint8_t *high;  /* [rows][KEY_BLOCK]: the high bytes of wide weights */
+	uint8_t *high;  /* [rows][KEY_BLOCK]: the high bytes of int16 weights */
 	void  *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
@@ -10209,16 +10237,16 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
 {
 	const kalm__kernels *kern = a->backend->kernels;
 	size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
-	int wide = a->shape.type != KALM__F32;
+	int is_split16 = a->shape.type != KALM__F32;
 	kalm__block block = kalm__block_of(m->type, rows, m->cols, s->acts_p);
-	if (wide) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
+	if (is_split16) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
 	else kalm__pack(kern, block, 0, rows, s->scores, KALM__KEY_BLOCK);
 	kalm__multiply_block(kern, m, &block, s->product, dim, s->matmul);
 	for (r = 0; r < rows; r++) {
 		float *sum = s->sum + r * dim;
 		float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
-		int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-		a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+		int two = is_split16 && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+		a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], is_split16 ? s->unit[r] : 1.0f,
 								  two ? s->product_high : NULL, s->product + r * dim,
 								  last ? kalm__over(1.0f, s->total[r]) : 1.0f, dim);
 	}
@@ -11077,13 +11105,13 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	const kalm__kernels *k = c->backend.kernels;
 	kalm__memory *m = &c->memory;
 	const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-	size_t hidden_size = f->shape.hidden_size, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+	size_t hidden_size = f->shape.hidden_size, heads_width = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
 	uint32_t l;
 	int side, full;
 	for (side = 0; side < 2; side++) {
 		const kalm__side *s = &f->stack[side].shape;
 		kalm__attention_scratch nothing;
-		wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
+		heads_width = kalm__max(heads_width, (size_t)s->heads * s->head_dim);
 		mlp = kalm__max(mlp, s->mlp);
 		kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
 		for (l = 0; l < s->layers; l++) {
@@ -11098,7 +11126,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	}
 	row = kalm__mul(hidden_size, sizeof(float));
 	/* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-	scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
+	scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)) +
 						kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
 	scratch = kalm__round_up(scratch, 4096);
 
@@ -11108,13 +11136,13 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + KALM__ROW_STEP));
 	m->self = (unsigned char *)kalm__take(a, keys);
 	m->cross = (unsigned char *)kalm__take(a, cross);
-	m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
-	m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
-	m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+	m->q = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
+	m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
+	m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
 	m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
 	m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
 	m->residual = (float *)kalm__take(a, kalm__mul((size_t)KALM__MAX_RESIDUAL + KALM__ROW_STEP,
-											   kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
+											   kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)));
 	m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
 									  kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
 	m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));
@@ -11475,7 +11503,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 	const kalm__ops *ops = r->c->backend.ops;
 	size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
 	void *scratch = kalm__scratch(&r->c->backend, worker);
-	float *turn = (float *)scratch;
+	float *angles = (float *)scratch;
 	for (; k < end; k += n) {  /* n rows of one sequence */
 		size_t row = chunk->row0 + k;
 		const kalm__seq *q = &m->seqs[m->row_seq[row]];
@@ -11483,10 +11511,10 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 		float *keys = m->h + k * 2 * all;
 		n = kalm__min(end - k, q->row + q->count - row);
 		for (j = 0; j < n; j++) {
-			kalm__rotary_at(r->rotary, ops, at + j, turn);
+			kalm__rotary_at(r->rotary, ops, at + j, angles);
 			for (h = 0; h < s->kv_heads; h++) {
 				float *key = keys + j * 2 * all + h * dim;
-				ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
+				ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, angles);
 				if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
 			}
 		}
@@ -11533,14 +11561,14 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 	size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, t->chunk->n), h, k;
 	float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
 	void *scratch = kalm__scratch(&r->c->backend, worker);
-	float *turn = (float *)scratch;
+	float *angles = (float *)scratch;
 	for (k = first; k < end; k++) {
 		size_t row = t->chunk->row0 + k;
 		const kalm__seq *seq = &m->seqs[m->row_seq[row]];
 		float *q = t->q + k * s->heads * dim;
-		kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
+		kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), angles);
 		for (h = 0; h < s->heads; h++, q += dim) {
-			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
 			if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
 			if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
 		}

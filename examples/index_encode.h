@@ -1,11 +1,13 @@
-/* index_encode.h - kalm-index at its main work: takes the records of a corpus, passes over what the store has, and has the others
-   encoded and stored (store_fill.h). Included behind store_fill.h and corpus.h. */
+/* index_encode.h - the main work of kalm-index: it reads the records of a corpus, skips those that the store already has, and
+   hands the others to store_fill.h, which encodes and stores them. To be included after store_fill.h and corpus.h. */
 #ifndef KALM_INDEX_ENCODE_H
 #define KALM_INDEX_ENCODE_H
 
 /* ---- a job ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct seen { uint64_t key, content; } seen;   /* hashes; key 0: empty */
+/* An entry of the hash table of keys that this run has read: hashes of the key and of title and text. key 0: the entry is
+   free. */
+typedef struct seen { uint64_t key, content; } seen;
 
 typedef struct job {
     const options *o;
@@ -14,16 +16,17 @@ typedef struct job {
     kalm_context *ctx;
     corpus        in;
     fill          f;                   /* what encodes and stores */
-    seen         *slot;                /* keys of this run's input */
+    seen         *slot;                /* [slots], a power of two; `taken` of them are in use */
     size_t        slots, taken;
     sqlite3_stmt *find, *update;
-    /* figures of this run */
+    /* counts of this run, for the summary */
     size_t        stored, kept, bad, fresh_metadata;
     cmd_progress  show;
-    uint64_t      first_byte;          /* of input, when the first text went to be encoded */
+    uint64_t      first_byte;          /* how much input had been read when the first text was handed over, and when that was */
     double        first_time;
 } job;
 
+/* One line on the terminal: how far, documents and tokens a second, time left. */
 KALM__FN void show_progress(void *user)
 {
     job *j = (job *)user;
@@ -32,7 +35,7 @@ KALM__FN void show_progress(void *user)
     int n;
     if (!cmd_progress_due(&j->show)) return;
     done = fill_done(&j->f);
-    at = (double)corpus_done(&j->in) - fill_waiting(&j->f);    /* what is read and waits is not done yet */
+    at = (double)corpus_done(&j->in) - fill_waiting(&j->f);    /* what was read and is not yet encoded is not done */
     share = all > 0 ? at / all : 0;
     n = snprintf(note, sizeof note, "%.0f documents", done);
     if (j->f.seconds > 0)
@@ -42,7 +45,7 @@ KALM__FN void show_progress(void *user)
     cmd_progress_line(&j->show, !j->in.known_size ? -1 : share < 0 ? 0 : share, note, left);
 }
 
-/* Has this run's input had the key? 0: no; 1: with this content; 2: with another. */
+/* Enter a key; returns 0 if it is new to this run, 1 if it came before with the same content, 2 if with another. */
 KALM__FN int seen_before(job *j, uint64_t key, uint64_t content)
 {
     size_t at, i;
@@ -68,6 +71,7 @@ KALM__FN int seen_before(job *j, uint64_t key, uint64_t content)
     return 0;
 }
 
+/* Say what is wrong at the place that was read last, and count it; with --strict the command ends here. */
 KALM__FN void bad_input(job *j, const char *why)
 {
     cmd_progress_clear(&j->show);
@@ -83,8 +87,9 @@ KALM__FN void bad_input(job *j, const char *why)
 
 enum { NEW_TEXT, CHANGED_TEXT, KNOWN_TEXT };
 
-/* What the store has under the key of a record. A known text whose metadata changed gets the new ones here; what is to be done
-   with a changed text is the user's choice (--changed), which may end the command. */
+/* Compare a record with what the store has under its key. If only the metadata differ, they are updated here. If the text
+   differs, --changed decides: the record is encoded again (CHANGED_TEXT), or left as it is (KNOWN_TEXT), or the command ends.
+   */
 KALM__FN int look_up(job *j, const text_record *r, const char *hash)
 {
     kalm_text old, metadata;
@@ -123,7 +128,7 @@ KALM__FN int look_up(job *j, const text_record *r, const char *hash)
     return CHANGED_TEXT;
 }
 
-/* One record of the input: it is passed over, told as bad, or joins the batch, which is encoded and stored when it is full. */
+/* Deal with one record of the input: skip it, report it as bad, or hand it over to be encoded and stored. */
 KALM__FN void take_record(job *j, const text_record *r)
 {
     uint64_t content = fill_hash(r->title, r->text);
@@ -149,13 +154,15 @@ KALM__FN void take_record(job *j, const text_record *r)
         bad_input(j, "cannot be split: its tokens do not spell the text");
 }
 
+/* One sentence at the end: what was encoded, what was there already, what was left out. */
 KALM__FN void summary(const job *j)
 {
     double spent = kalm__now() - j->show.begun;
     fprintf(stderr, "%lu documents encoded", (unsigned long)j->f.encoded);
     if (j->s.meta.split) fprintf(stderr, " as %lu windows", (unsigned long)j->f.windows);
     if (j->f.encoded)
-        fprintf(stderr, " in %.1f s: %.1f/s, %.0f tokens/s", spent, (double)j->f.encoded / spent, (double)j->f.tokens / j->f.seconds);
+        fprintf(stderr, " in %.1f s: %.1f/s, %.0f tokens/s", spent, (double)j->f.encoded / spent, (double)j->f.tokens /
+        j->f.seconds);
     if (j->f.replaced) fprintf(stderr, "; %lu of them replace another text", (unsigned long)j->f.replaced);
     if (j->stored) fprintf(stderr, "; %lu were there already", (unsigned long)j->stored);
     if (j->fresh_metadata) fprintf(stderr, ", %lu of them with new metadata", (unsigned long)j->fresh_metadata);
@@ -168,6 +175,7 @@ KALM__FN void summary(const job *j)
 
 /* ---- encoding ------------------------------------------------------------------------------------------------------- */
 
+/* An option that was given must agree with what the store was made with. */
 KALM__FN void demand_number(const store *s, const char *option, int given, uint32_t wanted, uint32_t has)
 {
     if (given && wanted != has)
@@ -186,7 +194,8 @@ KALM__FN void new_meta(store_meta *m, const options *o, const kalm_model_info *i
     m->bits = o->bits ? o->bits : 16;
     m->split = o->split;
     m->overlap = o->overlap;
-    /* of windows, room for the title and for a window's tokens not being those of the whole text at its edges */
+    /* A window is encoded with its title, and at its edges it may have other tokens than the whole text has there: 256 tokens
+       of room. */
     m->max_doc_tokens = o->config.max_doc_tokens ? o->config.max_doc_tokens
                       : (uint32_t)kalm__min(kalm__max(1024, m->split ? (size_t)m->split + 256 : 0), info->max_tokens);
     if (m->max_doc_tokens > info->max_tokens)
@@ -196,6 +205,7 @@ KALM__FN void new_meta(store_meta *m, const options *o, const kalm_model_info *i
             (unsigned long)m->max_doc_tokens);
 }
 
+/* kalm-index MODEL STORE INPUT...: returns the exit status. */
 KALM__FN int run_encode(const options *o)
 {
     job j;

@@ -1,4 +1,5 @@
-/* info.h - what a .kalm file holds, printed for a person: kalm-quantize --info. */
+/* info.h - prints what a .kalm file holds, for kalm-quantize --info: shape, texts of the prompt, sections, and how much the
+   weights were changed by quantisation. */
 #ifndef KALM__INFO_H
 #define KALM__INFO_H
 
@@ -10,6 +11,7 @@
 
 static const char *const kalm__section_names[KALM__SECTION_KINDS] = { "", "shape", "strings", "tensors", "tokenizer", "weights" };
 
+/* One of the prompt's texts; control characters do not reach the terminal. */
 KALM__FN void kalm__print_text(const char *label, kalm_text t)
 {
     size_t i;
@@ -21,6 +23,7 @@ KALM__FN void kalm__print_text(const char *label, kalm_text t)
     puts("\"");
 }
 
+/* The shape of the encoder or the decoder. */
 KALM__FN void kalm__print_side(const char *name, const kalm__side *s)
 {
     uint32_t i, full = 0;
@@ -34,7 +37,8 @@ KALM__FN void kalm__print_side(const char *name, const kalm__side *s)
     putchar('\n');
 }
 
-/* Tensors of one type together: the matrices, then tables and vectors. */
+/* A line for all matrices of one type, then for embedding tables, then for vectors. The root mean square of the relative
+   change is weighted by the number of weights. */
 KALM__FN void kalm__print_totals(const kalm__file *f)
 {
     const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -66,6 +70,7 @@ KALM__FN void kalm__print_totals(const kalm__file *f)
         }
 }
 
+/* A line for each tensor (--errors). */
 KALM__FN void kalm__print_tensors(const kalm__file *f)
 {
     const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -80,6 +85,7 @@ KALM__FN void kalm__print_tensors(const kalm__file *f)
     }
 }
 
+/* All of it. errors: each tensor as well. */
 KALM__FN void kalm__print_file(const char *path, const kalm__file *f, int errors)
 {
     static const char *const strings[KALM__STRINGS] = { "name", "document", "begin", "instruct", "query", "end", "system",

@@ -167,8 +167,8 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__moment_work *w = (const kalm__moment_work *)arg;
     const kalm__moments *m = w->m;
-    size_t row0 = i * w->tile, n = kalm__min(w->tile, m->cols - row0), wide = KALM__MOMENT_PANELS * 16, panel, r, j;
-    float *y = w->y + worker * w->tile * wide;
+    size_t row0 = i * w->tile, n = kalm__min(w->tile, m->cols - row0), tile_width = KALM__MOMENT_PANELS * 16, panel, r, j;
+    float *y = w->y + worker * w->tile * tile_width;
     kalm__matrix x;
     kalm__matmul_job p;
     memset(&x, 0, sizeof x);
@@ -183,7 +183,7 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
     p.row0 = row0;
     p.n = n;
     p.y = y;
-    p.stride = wide;
+    p.stride = tile_width;
     p.scratch = w->scratch + worker * w->scratch_size;
     for (panel = kalm__moment_first(m, row0) / 16; panel * 16 < row0 + n; panel += KALM__MOMENT_PANELS) {
         size_t left = (row0 + n + 15) / 16 - panel, col0 = panel * 16;
@@ -191,9 +191,9 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
         p.panels = kalm__min(left, KALM__MOMENT_PANELS);
         kalm__matmul(w->backend->kernels, &p);
         for (r = 0; r < n; r++) {
-            size_t row = row0 + r, first = kalm__moment_first(m, row), end = kalm__min(col0 + wide, row + 1);
+            size_t row = row0 + r, first = kalm__moment_first(m, row), end = kalm__min(col0 + tile_width, row + 1);
             double *h = kalm__moment_row(m, row);
-            for (j = kalm__max(first, col0); j < end; j++) h[j - first] += (double)y[r * wide + j - col0];
+            for (j = kalm__max(first, col0); j < end; j++) h[j - first] += (double)y[r * tile_width + j - col0];
         }
     }
 }

@@ -31,11 +31,11 @@ KALM__FN int kalm__same_tensor(const kalm__st *st, const kalm__st_tensor *a, con
 {
     enum { CHUNK = 1 << 18 };          /* numbers compared at a time */
     unsigned char *raw = (unsigned char *)malloc((size_t)CHUNK * 4), *raw_b = (unsigned char *)malloc((size_t)CHUNK * 4);
-    float *wide = (float *)malloc((size_t)CHUNK * 4), *wide_b = (float *)malloc((size_t)CHUNK * 4);
+    float *floats = (float *)malloc((size_t)CHUNK * 4), *floats_b = (float *)malloc((size_t)CHUNK * 4);
     size_t a_bytes = kalm__element_bytes(a->type), b_bytes = kalm__element_bytes(b->type), n, i;
     uint64_t at, total = a->size / a_bytes;
     int same = 1;
-    if (!raw || !raw_b || !wide || !wide_b) *r = kalm__fail(err, KALM_NO_MEMORY, "no memory to compare two tensors");
+    if (!raw || !raw_b || !floats || !floats_b) *r = kalm__fail(err, KALM_NO_MEMORY, "no memory to compare two tensors");
     for (at = 0; at < total && same && !*r; at += n) {
         n = (size_t)(total - at < CHUNK ? total - at : CHUNK);
         if (!kalm__input_read(&st->shards[a->shard].source, a->begin + at * a_bytes, raw, n * a_bytes))
@@ -43,15 +43,15 @@ KALM__FN int kalm__same_tensor(const kalm__st *st, const kalm__st_tensor *a, con
         else if (!kalm__input_read(&st->shards[b->shard].source, b->begin + at * b_bytes, raw_b, n * b_bytes))
             *r = kalm__fail(err, KALM_CANNOT_READ, "tensor %s cannot be read", b->shown);
         else if (a->type != b->type || memcmp(raw, raw_b, n * a_bytes)) {
-            kalm__widen(a->type, raw, n, wide);
-            kalm__widen(b->type, raw_b, n, wide_b);
-            for (i = 0; i < n && same; i++) same = wide[i] >= wide_b[i] && wide[i] <= wide_b[i];      /* 0 equals -0 */
+            kalm__widen(a->type, raw, n, floats);
+            kalm__widen(b->type, raw_b, n, floats_b);
+            for (i = 0; i < n && same; i++) same = floats[i] >= floats_b[i] && floats[i] <= floats_b[i];      /* 0 equals -0 */
         }
     }
     free(raw);
     free(raw_b);
-    free(wide);
-    free(wide_b);
+    free(floats);
+    free(floats_b);
     return same && !*r;
 }
 

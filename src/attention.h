@@ -43,14 +43,14 @@ KALM__INLINE size_t kalm__query_block(const kalm__heads *h)
 typedef struct kalm__attention_scratch {
     float *q;                          /* [rows][head_dim] */
     float *scores;                     /* [rows][KEY_BLOCK], then softmax weights */
-    float *product, *sum;              /* [rows][head_dim]: weights times values, of wide ones the low bytes */
+    float *product, *sum;              /* [rows][head_dim]: weights times values; of int16 weights the low bytes */
     float *product_high;               /* [head_dim]: the high bytes of one row */
     float *top, *total;                /* [rows]: running maximum, running sum */
     float *factor;                     /* [rows]: what the new maximum leaves of the sums so far */
-    float *unit, *inverse;             /* [rows]: of wide weights, and what makes them of floats */
+    float *unit, *inverse;             /* [rows]: of int16 weights: the scale, and its inverse */
     float *ones;                       /* [head_dim16] */
     int32_t *zeros;                    /* [head_dim16] */
-    uint8_t *high;                     /* [rows][KEY_BLOCK]: the high bytes of wide weights */
+    uint8_t *high;                     /* [rows][KEY_BLOCK]: the high bytes of int16 weights */
     void  *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
@@ -130,16 +130,16 @@ KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_s
 {
     const kalm__kernels *kern = a->backend->kernels;
     size_t dim = a->shape.head_dim, group = a->shape.heads / a->shape.kv_heads, r;
-    int wide = a->shape.type != KALM__F32;
+    int is_split16 = a->shape.type != KALM__F32;
     kalm__block block = kalm__block_of(m->type, rows, m->cols, s->acts_p);
-    if (wide) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
+    if (is_split16) kalm__pack_split16(kern, block, s->high, s->scores, KALM__KEY_BLOCK, s->inverse);
     else kalm__pack(kern, block, 0, rows, s->scores, KALM__KEY_BLOCK);
     kalm__multiply_block(kern, m, &block, s->product, dim, s->matmul);
     for (r = 0; r < rows; r++) {
         float *sum = s->sum + r * dim;
         float *out = a->out + ((query + r / group) * a->shape.heads + kv_head * group + r % group) * dim;
-        int two = wide && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
-        a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], wide ? s->unit[r] : 1.0f,
+        int two = is_split16 && kern->multiply_high && kern->multiply_high(m, s->high + r * KALM__KEY_BLOCK, s->product_high);
+        a->backend->ops->add_split16(last ? out : sum, first ? NULL : sum, s->factor[r], is_split16 ? s->unit[r] : 1.0f,
                                   two ? s->product_high : NULL, s->product + r * dim,
                                   last ? kalm__over(1.0f, s->total[r]) : 1.0f, dim);
     }

@@ -128,13 +128,13 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     const kalm__kernels *k = c->backend.kernels;
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
-    size_t hidden_size = f->shape.hidden_size, wide = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    size_t hidden_size = f->shape.hidden_size, heads_width = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
         const kalm__side *s = &f->stack[side].shape;
         kalm__attention_scratch nothing;
-        wide = kalm__max(wide, (size_t)s->heads * s->head_dim);
+        heads_width = kalm__max(heads_width, (size_t)s->heads * s->head_dim);
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
         for (l = 0; l < s->layers; l++) {
@@ -149,7 +149,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     }
     row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
-    scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)) +
+    scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
     scratch = kalm__round_up(scratch, 4096);
 
@@ -159,13 +159,13 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->acts_doc = kalm__take(a, kalm__acts_room(dec, k, KALM__T_K, KALM__T_V, 2 * rows + KALM__ROW_STEP));
     m->self = (unsigned char *)kalm__take(a, keys);
     m->cross = (unsigned char *)kalm__take(a, cross);
-    m->q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
-    m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
-    m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, wide * sizeof(float)));
+    m->q = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
+    m->attended = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
+    m->first_q = (float *)kalm__take(a, kalm__mul(c->chunk, heads_width * sizeof(float)));
     m->h = (float *)kalm__take(a, kalm__mul(c->chunk, kalm__max(mlp, 4 * kv) * sizeof(float)));
     m->y = (float *)kalm__take(a, kalm__mul(c->chunk + KALM__MAX_RESIDUAL, row));
     m->residual = (float *)kalm__take(a, kalm__mul((size_t)KALM__MAX_RESIDUAL + KALM__ROW_STEP,
-                                               kalm__max(mlp, kalm__max(wide, hidden_size)) * sizeof(float)));
+                                               kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)));
     m->acts = kalm__take(a, kalm__max(kalm__acts_room(enc, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL),
                                       kalm__acts_room(dec, k, KALM__T_O, KALM__T_DOWN, c->chunk + KALM__MAX_RESIDUAL)));
     m->seqs = (kalm__seq *)kalm__take(a, kalm__mul(rows / KALM__KEY_STEP, sizeof *m->seqs));

@@ -92,10 +92,10 @@ KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece,
 KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
                                          const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
 {
-    size_t i, d, dim = h->head_dim, wide = kalm__round_up(dim, 32);
+    size_t i, d, dim = h->head_dim, padded = kalm__round_up(dim, 32);
     void *scale = piece + part->key_scale, *sum = piece + part->key_sum;
-    int16_t words[KALM__MAX_HEAD_DIM];
-    void *bytes = words;
+    int16_t q16[KALM__MAX_HEAD_DIM];
+    void *bytes = q16;
     int8_t *q = (int8_t *)bytes;
     int finite = 1;
     for (i = first; i < first + n; i++, k += stride) {
@@ -104,13 +104,13 @@ KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *o
             int32_t total = 0;
             ((float *)scale)[i] = ops->quantise(q, k, dim);
             for (d = 0; d < dim; d++) total += q[d];
-            for (d = dim; d < wide; d++) q[d] = 0;
-            for (d = 0; d < wide; d += 4) memcpy(panel + d * 16, q + d, 4);
+            for (d = dim; d < padded; d++) q[d] = 0;
+            for (d = 0; d < padded; d += 4) memcpy(panel + d * 16, q + d, 4);
             ((int32_t *)sum)[i] = total;
         } else {
-            ((float *)scale)[i] = ops->quantise_int16(words, k, dim, (float)kalm__int16_limit(dim));
-            for (d = dim; d < wide; d++) words[d] = 0;
-            for (d = 0; d < wide; d += 2) memcpy(panel + d * 32, words + d, 4);
+            ((float *)scale)[i] = ops->quantise_int16(q16, k, dim, (float)kalm__int16_limit(dim));
+            for (d = dim; d < padded; d++) q16[d] = 0;
+            for (d = 0; d < padded; d += 2) memcpy(panel + d * 32, q16 + d, 4);
         }
         finite &= kalm__is_finite(((float *)scale)[i]) && kalm__is_finite(k[0]);
     }

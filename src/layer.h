@@ -212,7 +212,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
     const kalm__ops *ops = r->c->backend.ops;
     size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
     void *scratch = kalm__scratch(&r->c->backend, worker);
-    float *turn = (float *)scratch;
+    float *angles = (float *)scratch;
     for (; k < end; k += n) {          /* n rows of one sequence */
         size_t row = chunk->row0 + k;
         const kalm__seq *q = &m->seqs[m->row_seq[row]];
@@ -220,10 +220,10 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
         float *keys = m->h + k * 2 * all;
         n = kalm__min(end - k, q->row + q->count - row);
         for (j = 0; j < n; j++) {
-            kalm__rotary_at(r->rotary, ops, at + j, turn);
+            kalm__rotary_at(r->rotary, ops, at + j, angles);
             for (h = 0; h < s->kv_heads; h++) {
                 float *key = keys + j * 2 * all + h * dim;
-                ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, turn);
+                ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, angles);
                 if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
             }
         }
@@ -270,14 +270,14 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
     size_t dim = s->head_dim, first = i * 16, end = kalm__min(first + 16, t->chunk->n), h, k;
     float scale = kalm__over(1.0f, kalm__root(s->query_scalar));
     void *scratch = kalm__scratch(&r->c->backend, worker);
-    float *turn = (float *)scratch;
+    float *angles = (float *)scratch;
     for (k = first; k < end; k++) {
         size_t row = t->chunk->row0 + k;
         const kalm__seq *seq = &m->seqs[m->row_seq[row]];
         float *q = t->q + k * s->heads * dim;
-        kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), turn);
+        kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), angles);
         for (h = 0; h < s->heads; h++, q += dim) {
-            ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, turn);
+            ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
             if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
             if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
         }

@@ -154,22 +154,22 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    size_t row, n, panel, count, width, r, wide = KALM__TILE_PANELS * 16;
+    size_t row, n, panel, count, width, r, tile_width = KALM__TILE_PANELS * 16;
     unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
     float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
     kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
     scratch += kalm__geglu_scratch();
     width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-    kalm__multiply(p, 0, row, n, panel, count, gate, wide, scratch);
-    kalm__multiply(p, 1, row, n, panel, count, up, wide, scratch);
+    kalm__multiply(p, 0, row, n, panel, count, gate, tile_width, scratch);
+    kalm__multiply(p, 1, row, n, panel, count, up, tile_width, scratch);
     if (p->residual) {
-        kalm__add_residual(p->backend, p->residual, gate, wide, width);
-        kalm__add_residual(p->backend, p->residual, up, wide, width);
+        kalm__add_residual(p->backend, p->residual, gate, tile_width, width);
+        kalm__add_residual(p->backend, p->residual, up, tile_width, width);
         n = p->residual->at;
     }
     for (r = 0; r < n; r++)
-        p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * wide, up + r * wide, width);
+        p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * tile_width, up + r * tile_width, width);
 }
 
 /* n at most KALM__GEGLU_ROWS */

@@ -21,8 +21,8 @@
 typedef struct kalm__ops {
     void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
     void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *turn);
-    void  (*turn)(float *out, const float *a, const float *b, size_t half);
+    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
+    void  (*add_angles)(float *out, const float *a, const float *b, size_t half);
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
     float (*exp_sum)(float *p, size_t n, float top);

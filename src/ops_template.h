@@ -150,14 +150,14 @@ KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *ga
 }
 #undef KALM__FORMULA
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); turn: the
+/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *turn)
+                                          const float *angles)
 {
     KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
     size_t half = dim / 2, i, n;
-    if (!turn) {
+    if (!angles) {
         for (i = 0; i < dim; i += KALM__W)
             KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
@@ -168,15 +168,15 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
         n = half - i;
         a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
         b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-        c = KALM__V(load_some)(turn + i, n);
-        s = KALM__V(load_some)(turn + half + i, n);
+        c = KALM__V(load_some)(angles + i, n);
+        s = KALM__V(load_some)(angles + half + i, n);
         KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
         KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
     }
 }
 
 /* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(turn)(float *out, const float *a, const float *b, size_t half)
+KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
 {
     size_t i, n;
     for (i = 0; i < half; i += KALM__W) {
@@ -414,7 +414,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 }
 
 static const kalm__ops KALM__V(table) = {
-    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(turn), KALM__V(geglu), KALM__V(row_max),
+    KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
     KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
     KALM__V(add_split16)

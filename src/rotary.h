@@ -49,7 +49,7 @@ KALM__FN void kalm__rotary_fill(const kalm__rotary *r)
 /* out [head_dim]: the cosines of position p, then its sines. */
 KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, size_t p, float *out)
 {
-    ops->turn(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
+    ops->add_angles(out, r->fine + p % KALM__ROTARY_FINE * r->head_dim, r->coarse + p / KALM__ROTARY_FINE * r->head_dim,
               r->head_dim / 2);
 }
 

@@ -60,7 +60,7 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
         BOTH("norm_rotate", even, o->norm_rotate(out, x, gain, even, 1e-6f, 0.0625f, other));
         BOTH("norm_rotate in place", even, o->norm_rotate(out, out, gain, even, 1e-6f, 0.0625f, other));
         BOTH("norm_rotate without rotation", even, o->norm_rotate(out, x, gain, even, 1e-6f, 1.0f, NULL));
-        BOTH("turn", even, o->turn(out, gain, other, even / 2));
+        BOTH("add_angles", even, o->add_angles(out, gain, other, even / 2));
     }
     BOTH("geglu", n, o->geglu(out, x, gain, n));
     top = kalm__table_scalar.row_max(x, n);
@@ -112,11 +112,11 @@ static void check_not_numbers(const kalm__ops *ops)
 static void check_guards(const kalm__ops *ops, size_t n)
 {
     size_t bytes = n * sizeof(float), even = n / 2 * 2;
-    buffer a = take(bytes, 4), b = take(bytes, 4), c = take(bytes, 4), one = take(4, 4), turn = take(even * 4, 4);
+    buffer a = take(bytes, 4), b = take(bytes, 4), c = take(bytes, 4), one = take(4, 4), angles = take(even * 4, 4);
     buffer other = take(even * 4, 4), out = take(even * 4, 4), bytes8 = take(n, 1), words = take(2 * n, 2);
     buffer line = take(64, 1), row = take(16, 1);
     float *p = (float *)(void *)a.data, *q = (float *)(void *)b.data, *r = (float *)(void *)c.data, *most = (float *)(void *)one.data;
-    float *t = (float *)(void *)turn.data, *u = (float *)(void *)other.data, *v = (float *)(void *)out.data, sum = 0;
+    float *t = (float *)(void *)angles.data, *u = (float *)(void *)other.data, *v = (float *)(void *)out.data, sum = 0;
     const int8_t *inputs = (const int8_t *)row.data;
     fill(p, n, 1.0f), fill(q, n, 1.0f), fill(r, n, 1.0f), fill(t, even, 1.0f), fill(u, even, 1.0f);
     ops->rms_norm(p, q, r, n, 1e-6f);
@@ -124,7 +124,7 @@ static void check_guards(const kalm__ops *ops, size_t n)
     if (even) {
         ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, t);
         ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, NULL);
-        ops->turn(v, t, u, even / 2);
+        ops->add_angles(v, t, u, even / 2);
     }
     ops->geglu(p, q, r, n);
     sum += ops->exp_sum(p, n, ops->row_max(p, n));
@@ -141,7 +141,7 @@ static void check_guards(const kalm__ops *ops, size_t n)
     ops->add_split16(p, q, 0.5f, 0.5f, r, q, 1.0f, n);
     ops->add_split16(p, NULL, 0.5f, 0.5f, NULL, q, 1.0f, n);
     CHECK(sum - sum == 0.0f);          /* finite; that it got here is what is tested */
-    give(a), give(b), give(c), give(one), give(turn), give(other), give(out), give(bytes8), give(words), give(line), give(row);
+    give(a), give(b), give(c), give(one), give(angles), give(other), give(out), give(bytes8), give(words), give(line), give(row);
 }
 
 /* fmax makes a vector reduction that gcc 12 for ARM stumbles over */

@@ -1,37 +1,44 @@
-/* bpe.h - byte-pair merging of one stretch of text in time linear in its length. It knows nothing of added tokens,
-   normalisation or ill-formed text: text.h hands it stretches in "inner form".
+/* bpe.h - byte-pair encoding (BPE) of one stretch of text, in time linear in its length. Added tokens, normalisation and text
+   that is not valid UTF-8 are dealt with in text.h, which calls this part with stretches in "inner form".
 
-   INNER FORM. Well-formed UTF-8 in which, when the vocabulary escapes spaces, every U+2581 is written as a space (and so
-   are those in the tables). A document without a literal U+2581 is its own inner form: nothing is copied.
+   INNER FORM is valid UTF-8. Where the vocabulary writes spaces as U+2581, the inner form has plain spaces in their place (the
+   tables do as well), so that a text without a literal U+2581 is its own inner form and need not be copied.
 
-   WHAT IS COMPUTED. The definition: every character is a symbol; the adjacent pair of lowest rank is merged, the leftmost
-   of equals, until no pair can be. Call the result E(text). Doing that needs a queue and touches each character many
-   times. Two facts replace it:
+   THE DEFINITION of BPE: every character is a symbol. Of all pairs of neighbours that the merge table knows, the one of lowest
+   rank is merged into one symbol (the leftmost among equals), until no pair can be merged. The symbols that remain are the
+   tokens; call them E(text). Done literally, this needs a priority queue and visits each character many times. Two facts give
+   a faster way:
 
-   1. If E(text) = t1 .. tn then E of the text of ti .. tj is ti .. tj. No merge crossed the borders of the span, so what
-      happened inside is what happens to the span alone.
-   2. If E(ti ti+1) = ti ti+1 for all i then E(t1 .. tn) = t1 .. tn. Look at the first merge that crosses a border, that of
-      ti and ti+1: until then the two changed as they do alone, and it was the first choice of the whole text, hence of
-      the two: it would happen in E(ti ti+1) also.
+   1. Let E(text) = t1 t2 ... tn. Then for any i <= j, the text of ti ... tj alone gives ti ... tj. Reason: no merge crossed the
+      borders of that span, so inside it the same merges happen in the same order when it stands alone.
+   2. If each pair of neighbours is stable, E(text of ti and ti+1) = ti ti+1, then the whole text gives t1 ... tn. Reason: suppose
+      some merge crosses a border, and look at the first one that does, between ti and ti+1. Up to then both tokens were built as
+      they are built alone, and the merge was the best of the whole text, hence the best of the two: it would also have happened
+      in E(text of ti and ti+1).
 
-   So E(text) is the one way to cut the text into tokens of which all neighbours tolerate each other, and of each prefix
-   there is one way as well. We take the longest token that fits and is tolerated; where none is, the place is marked dead
-   (no second visit: the way there is unique) and the token before is taken shorter. Every place is a start at most once.
+   So E(text) is the only way to cut the text into tokens such that all neighbours are stable, and the same holds for each prefix
+   of the text that ends at such a cut. This gives a search from left to right: at each position take the longest token that
+   matches the text there and is stable beside the token before it. Where no token is, the position cannot be a border of tokens:
+   it is marked dead, and the token before is replaced by a shorter one. Because the way to a position is unique, a dead position
+   need not be tried again, and each position is the start of a search at most once.
 
-   WHO TOLERATES WHOM. Both tokens are taken apart again, the latest merge first (rank order; of equal ranks the left
-   token's merge came first). The two symbols that face each other at the border would have merged if their pair's rank is
-   below that of the merge that takes one of them away. This needs ranks that do not fall inside a token; for the few
-   "irregular" tokens where they do (marked in the table), the two texts are merged by the definition.
+   STABLE NEIGHBOURS. Both tokens are taken apart step by step, always undoing the merge that was made last (the one of higher
+   rank; of equal ranks the right token's, because the left token's was made first). At each step two symbols face each other
+   across the border. If the table merges that pair at a lower rank than the merge just undone, by which one of the two became a
+   part of its token, then the pair would have merged first, and the neighbours are not stable. This needs ranks that never fall
+   from the inside of a token to its outside. For the few "irregular" tokens where they do, which the table marks, the two texts
+   are merged by the definition.
 
-   CUTS. Where the bytes a, b at a border of characters stand in no token like that (`joins`), no merge crosses, and what
-   is before is final. So English is done word by word, and the memory below is bounded by the longest stretch without
-   such a place.
+   CUTS. The table `joins` says for each pair of bytes whether some token contains them side by side, the second byte beginning a
+   character. Where it says no, no merge can reach across: everything before is final and is written out. English text is thus
+   handled word by word, and the memory below is bounded by the longest stretch without such a cut.
 
-   RUNS OF SPACES. When the vocabulary has tokens for 2 .. N spaces, the converter proves from the merges (import.h) that
-   they are made before any other merge sees their spaces, N at a time from the left; then they are counted, not searched.
+   RUNS OF SPACES. If the vocabulary has tokens for 2 ... N spaces, the converter proves from the merges (import_compile.h) that
+   these are formed before any other merge involves their spaces, N at a time from the left. Such runs are then counted, not
+   searched.
 
-   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 places a token may end: 4 KB. Beyond, from the
-   allocator: 4 bytes for each pending token and 1/8 byte for each byte of the stretch, only as long as there is no cut. */
+   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 candidate ends: 4 KB. Beyond that from the allocator,
+   4 bytes for each pending token and one bit for each byte of the stretch, and only for stretches without a cut. */
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
 
@@ -43,10 +50,10 @@
 
 typedef struct kalm__bpe {
     kalm__ids     *out;
-    uint32_t      *pending;            /* tokens since the last cut that may still change */
-    size_t         depth, pending_size;
-    unsigned char *dead;               /* bit i: the place i bytes behind the last cut is no border of a token */
-    size_t         dead_size;
+    uint32_t      *pending;            /* [depth] tokens since the last cut; a shorter one may still take the place of the last */
+    size_t         depth, pending_size;          /* tokens in `pending`, and how many it has room for */
+    unsigned char *dead;               /* bit i is 1: no token ends i bytes after the last cut */
+    size_t         dead_size;                    /* bytes */
     int            any_dead;
     uint32_t       local_pending[KALM__BPE_PENDING];
     unsigned char  local_dead[KALM__BPE_DEAD];
@@ -70,9 +77,10 @@ KALM__FN void kalm__bpe_end(kalm__bpe *e)
     if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
 }
 
-/* A symbol that merging has produced becomes ids. Nearly always it is one already; else it is a character that is no
-   token, or one of SentencePiece's unused pieces, which is taken apart again. A symbol is taken apart only where its parts
-   have its length together: then there are fewer than 2 * 255 of them, and the stack never holds more than 255. */
+/* Write the id of a symbol that merging has produced. Three cases are not simply a token's id: a character that is no token
+   becomes byte tokens or the unknown token; a piece that SentencePiece marks as unused is split into the two symbols that it was
+   merged from, and so on. A symbol is split only if the lengths of its two parts add up to its own. So a hostile table cannot
+   make this run long: there are fewer than 2 * 255 parts, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
     const kalm__tokenizer *t = e->out->t;
@@ -110,13 +118,14 @@ KALM__INLINE void kalm__bpe_emit(kalm__bpe *e, uint32_t symbol, const unsigned c
     } else kalm__bpe_emit_rare(e, symbol, text, n);
 }
 
-/* The tokens that text[0 .. n) begins with, the shortest first. */
+/* The tokens that are prefixes of a text, the shortest first. */
 typedef struct kalm__bpe_found {
-    uint32_t node[KALM__WALK_MOST];
+    uint32_t node[KALM__WALK_MOST];    /* where the walk through the trie stood */
     unsigned char size[KALM__WALK_MOST];         /* bytes */
 } kalm__bpe_found;
 
-/* Finds them; how many. *steps grows by the units of the trie that were looked at. */
+/* Find the tokens that are prefixes of text[0 .. n); returns how many there are. *steps grows by the number of units of the trie
+   that were looked at. */
 KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f,
                                    size_t *steps)
 {
@@ -136,7 +145,7 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
     return count;
 }
 
-/* The symbol that is all of text[0 .. n), or KALM__TOK_NONE. */
+/* The symbol whose text is exactly text[0 .. n), or KALM__TOK_NONE. */
 KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned char *text, size_t n)
 {
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
@@ -148,13 +157,15 @@ KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned cha
     return id < t->symbols ? id : KALM__TOK_NONE;
 }
 
+/* The rank of merging two symbols, KALM__TOK_NONE if they do not merge. */
 KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
 {
     return two[0] >= t->symbols || two[1] >= t->symbols ? KALM__TOK_NONE : kalm__pair_rank(t, two[0], two[1], steps);
 }
 
-/* Does the text of two tokens stay the two tokens? By the definition, for the irregular ones. A token's inner form has
-   at most 255 bytes. */
+/* Are two neighbouring tokens stable (see above)? This version merges their text by the definition; it is for irregular tokens.
+   text[0 .. left) is the first token, the next `right` bytes are the second; a token has at most 255 bytes. The answer is no as
+   soon as a merge crosses the border. */
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
                                                        size_t right, size_t *steps)
 {
@@ -176,7 +187,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
         if (rank[best] == KALM__TOK_NONE) break;
         for (i = border = 0; i <= best; i++) border += size[i];
         if (border == left) return 0;
-        /* The symbol that a merge makes is found by its text. */
+        /* the merged symbol is found by its text */
         bytes = (size_t)size[best] + size[best + 1];
         symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
         size[best] = (unsigned char)bytes;
@@ -191,7 +202,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
     return 1;
 }
 
-/* The same for two tokens that end and begin at text + left. */
+/* The same for tokens a and b in general: undo their merges one after the other and compare ranks across the border. */
 KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t b, const unsigned char *text, size_t left,
                                  size_t right, size_t *steps)
 {
@@ -201,7 +212,7 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
     unsigned guard;
     if (rank_a == KALM__BPE_IRREGULAR || rank_b == KALM__BPE_IRREGULAR)
         return kalm__bpe_tolerates_slowly(t, text, left, right, steps);
-    for (guard = 0; guard < 512; guard++) {      /* honest tokens come apart in at most 2 x 254 steps */
+    for (guard = 0; guard < 512; guard++) {      /* tokens of a sound table come apart in at most 2 * 254 steps */
         if (kalm__pair_rank(t, a, b, steps) < limit) return 0;
         if (rank_a > rank_b) {
             limit = rank_a;
@@ -210,7 +221,7 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
             split_a = kalm__u64(splits + 8 * (size_t)a);
             rank_a = (uint32_t)(split_a >> 40);
         } else {
-            if (!rank_b) return 1;     /* both are characters */
+            if (!rank_b) return 1;     /* both are single characters now */
             limit = rank_b + 1;
             b = (uint32_t)(split_b & 0xfffff);
             if (b >= t->symbols) return 0;
@@ -234,7 +245,7 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
     return KALM_OK;
 }
 
-/* Mark place `at` behind the last cut; `room` is how far the stretch goes. */
+/* Mark the position `at` bytes after the last cut as dead. room: bytes from the last cut to the end of the stretch. */
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at, size_t room)
 {
     if (at / 8 >= e->dead_size) {
@@ -253,7 +264,7 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
     return KALM_OK;
 }
 
-/* All that is pending is final: it begins at text and ends before text + n. */
+/* The pending tokens are final: write their ids. Their text begins at `text` and has n bytes. */
 KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
 {
     size_t i, at = 0;
@@ -269,7 +280,7 @@ KALM__FN void kalm__bpe_flush(kalm__bpe *e, const unsigned char *text, size_t n)
     }
 }
 
-/* Tokenise text[0 .. n), in inner form, on its own. */
+/* Tokenise text[0 .. n), which is in inner form, without regard to what stands before or after it. */
 KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size_t n)
 {
     const kalm__tokenizer *t = e->out->t;
@@ -285,7 +296,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
             size_t run = 2;
             kalm__bpe_flush(e, text + base, pos - base);
             while (pos + run < n && text[pos + run] == ' ') run++;
-            for (; run > 1; run -= size) {       /* a single space that is left begins the next word */
+            for (; run > 1; run -= size) {       /* a single space that remains belongs to the next word */
                 size = kalm__min(run, t->longest_run);
                 id = kalm__word(t->part[KALM__SEC_RUNS], size);
                 if (size < 2 || id >= t->tokens)
@@ -311,7 +322,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
         }
         for (;;) {
             size_t end, place;
-            if (!found) {              /* nothing fits here: never again this place, and the token before shorter */
+            if (!found) {              /* no token fits here: mark the position, and replace the token before by a shorter one */
                 if (!e->depth) return kalm__fail(e->out->err, KALM_BAD_FILE, "the tokenizer's merges contradict its tokens");
                 r = kalm__bpe_mark_dead(e, pos - base, n - base);
                 if (r) return r;

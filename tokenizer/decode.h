@@ -1,24 +1,32 @@
-/* decode.h - from token ids to text. Hugging Face's rules: special tokens kept, no clean-up, a run of byte tokens is one
-   unit (its text if well-formed, else U+FFFD for each of its bytes), ids out of range leave no trace. SentencePiece's rules
-   (KALM__TOK_SPM): control tokens vanish, the prefix is taken off again, a run of bytes gives its valid characters and
-   U+FFFD for each other byte, ids out of range are errors. No memory is needed. */
+/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules.
+
+   Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
+   together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
+   skipped.
+
+   Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
+   again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
+   lacks is an error.
+
+   Nothing is allocated. */
 #ifndef KALM__DECODE_H
 #define KALM__DECODE_H
 
 #include "text.h"
 
+/* Text of which the first `capacity` bytes are written, and all are counted. */
 typedef struct kalm__text_out {
     char  *text;
-    size_t capacity, size;             /* size: of the whole, written or not */
+    size_t capacity, size;             /* size: of the whole text, also of what was not written */
 } kalm__text_out;
 
 KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
 {
     if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
-    o->size = kalm__add(o->size, n);   /* SIZE_MAX where the whole has no size */
+    o->size = kalm__add(o->size, n);   /* SIZE_MAX if it is too large for a size_t */
 }
 
-/* The byte of a byte token, or -1. */
+/* The byte that a byte token stands for; -1 if the id is not one of a byte token. */
 KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
 {
     kalm_text s;
@@ -27,12 +35,13 @@ KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
     return s.size == 1 ? (unsigned char)s.data[0] : -1;
 }
 
-/* A walk over the bytes of a run of byte tokens. Ids that the vocabulary lacks are passed over. */
+/* Iterates over the bytes of ids[at .. end), which are byte tokens, and ids that the vocabulary lacks, which are skipped. */
 typedef struct kalm__byte_run {
     const int32_t *ids;
     size_t         at, end;
 } kalm__byte_run;
 
+/* The next byte; -1 at the end. */
 KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 {
     while (run->at < run->end) {
@@ -42,7 +51,8 @@ KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
     return -1;
 }
 
-/* The next well-formed character of the run into `bytes`: its length; 0: the next byte begins none; -1: the end. */
+/* Look at the next character without moving on: its bytes go to bytes[0 .. 4), its length is returned. 0: the next bytes are not
+   valid UTF-8. -1: the end. */
 KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
 {
     kalm__byte_run ahead = *run;
@@ -58,7 +68,7 @@ KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run 
     return k < 0 ? 0 : k;
 }
 
-/* ids[from .. to) holds byte tokens and ids that the vocabulary lacks, nothing else. */
+/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. */
 KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, size_t from, size_t to, kalm__text_out *o)
 {
     kalm__byte_run run;
@@ -82,6 +92,7 @@ KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, s
     }
 }
 
+/* kalm_detokenize of api.h, for a tokenizer. */
 KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *ids, size_t count, char *text,
                                       size_t capacity, size_t *size, kalm_error *err)
 {
