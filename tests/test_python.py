@@ -26,6 +26,7 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(TOP, "examples", "python"))
 import kalm_rerank  # noqa: E402
 from kalm_rerank import CrossEncoder, Document, KalmArgumentError, KalmError, Reranker  # noqa: E402
+from python_adapters import Adapters  # noqa: E402
 
 SITE, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 (LIBRARY,) = glob.glob(os.path.join(SITE, "kalm_rerank", "*kalm_rerank.[sd][oyl]*"))
@@ -647,7 +648,9 @@ else:
 
 
 if __name__ == "__main__":
-    result = unittest.TextTestRunner(verbosity=0).run(unittest.defaultTestLoader.loadTestsFromTestCase(Test))
+    load = unittest.defaultTestLoader.loadTestsFromTestCase
+    with Reranker(MODEL, library=LIBRARY, threads=2) as Adapters.model:
+        result = unittest.TextTestRunner(verbosity=0).run(unittest.TestSuite([load(Test), load(Adapters)]))
     bad = len(result.failures) + len(result.errors)
     print("%d passed, %d failed" % (result.testsRun - bad, bad))
     sys.exit(bad > 0)

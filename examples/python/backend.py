@@ -1,7 +1,7 @@
 """backend.py - makes the wheel: `pip wheel .` calls it, as PEP 517 says. It needs a C compiler (CC, default cc; CFLAGS and
 LDFLAGS are added) and nothing of Python but its own library.
 
-The wheel is kalm_rerank/: kalm_rerank.py as its __init__.py, the types, and the shared library that is compiled here. It is
+The wheel is kalm_rerank/: kalm_rerank.py as its __init__.py, the types, the adapters, and the shared library that is compiled here. It is
 for any Python 3 on this machine's system and processor."""
 
 import base64
@@ -19,6 +19,7 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAME = "kalm_rerank"
+ADAPTERS = ("langchain.py", "llamaindex.py", "haystack.py", "rerankers.py")
 LIBRARY = {"darwin": "libkalm_rerank.dylib", "win32": "kalm_rerank.dll"}.get(sys.platform, "libkalm_rerank.so")
 SUMMARY = "Rerank passages with KaLM-Reranker-V1 on a CPU: a C library and one Python file over it"
 
@@ -78,6 +79,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     files = [(NAME + "/__init__.py", _read("kalm_rerank.py")), (NAME + "/__init__.pyi", _read("kalm_rerank.pyi")),
              (NAME + "/py.typed", b""), (NAME + "/" + LIBRARY, _compiled()), (info + "/METADATA", _metadata()),
              (info + "/WHEEL", wheel.encode()), (info + "/LICENSE", _read("LICENSE"))]
+    files += [(NAME + "/" + name, _read("adapters/" + name)) for name in ADAPTERS]
     record = "".join("%s,sha256=%s,%d\n" % (path, base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode(), len(data))
                      for path, data in files)
     files.append((info + "/RECORD", (record + info + "/RECORD,,\n").encode()))
@@ -105,7 +107,7 @@ def build_sdist(sdist_directory, config_settings=None):
     base = "%s-%s" % (NAME, _version())
     with tarfile.open(os.path.join(sdist_directory, base + ".tar.gz"), "w:gz", format=tarfile.PAX_FORMAT) as archive:
         contents = [(name, _read(name)) for name in ("pyproject.toml", "backend.py", "kalm_rerank.py", "kalm_rerank.pyi", "README.md",
-                                                     "kalm_rerank.h", "LICENSE")]
+                                                     "kalm_rerank.h", "LICENSE") + tuple("adapters/" + one for one in ADAPTERS)]
         for name, data in contents + [("PKG-INFO", _metadata())]:
             entry = tarfile.TarInfo(base + "/" + name)
             entry.size, entry.mode = len(data), 0o644
