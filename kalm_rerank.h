@@ -262,8 +262,9 @@ typedef struct kalm_params {
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
     int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
-                                          that are done and that there are, and at least once in 64 KB of text that is
-                                          tokenised, with the same `done` as before. Non-zero: stop with KALM_CANCELLED */
+                                          that are done and that there are; and, with the same `done` as before, at least once in
+                                          64 KB of text that is tokenised, and several times in a layer that takes long (between
+                                          two products of matrices). Non-zero: stop with KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* called with each score once, as
                                           batches are done. Non-zero: stop with KALM_CANCELLED               */
@@ -2075,6 +2076,10 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
    Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
    spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
+   Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
+   have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
+   computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
+
    Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
    that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
    the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
@@ -2181,6 +2186,11 @@ typedef void (*kalm__task)(void *arg, size_t i, unsigned worker);
 
 typedef struct kalm__pool kalm__pool;
 
+/* Multiplications between two questions whether to go on: a millisecond of one core with fast kernels. */
+#ifndef KALM__ASK_AFTER
+#  define KALM__ASK_AFTER ((uint64_t)1 << 27)
+#endif
+
 typedef struct kalm__worker {
 	kalm__pool *pool;
 	unsigned    index;
@@ -2198,6 +2208,10 @@ struct kalm__pool {
 	unsigned    jobs;  /* run so far; wraps */
 	void      (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
 	void       *parallel_user;  /* the user's job system; NULL: threads of our own */
+	int       (*ask)(void *ask_user);  /* non-zero: stop; NULL: nobody is asked */
+	void       *ask_user;
+	uint64_t    work;  /* multiplications announced since the last question, see kalm__pool_announce */
+	int         stopped;  /* the answer was to stop */
 	kalm__task  task;  /* the job at hand */
 	void       *arg;
 	size_t      count;
@@ -2410,15 +2424,39 @@ KALM__FN void kalm__pool_stop(kalm__pool *p)
 #endif
 }
 
+/* From here on `ask` is asked now and then whether to go on; NULL: nobody is. */
+KALM__FN void kalm__pool_watch(kalm__pool *p, int (*ask)(void *ask_user), void *ask_user)
+{
+	p->ask = ask;
+	p->ask_user = ask_user;
+	p->work = 0;
+	p->stopped = 0;
+}
+
+/* The next job takes about so many multiplications. Small jobs need not say it. */
+KALM__INLINE void kalm__pool_announce(kalm__pool *p, size_t rows, size_t each) { p->work += (uint64_t)rows * each; }
+
+/* Is the next job to be run? */
+KALM__FN int kalm__pool_goes_on(kalm__pool *p)
+{
+	if (p->ask && !p->stopped && p->work >= KALM__ASK_AFTER) {
+		p->work = 0;
+		p->stopped = p->ask(p->ask_user) != 0;
+	}
+	return !p->stopped;
+}
+
 /* A task of the user's job system: one of our workers. */
 KALM__FN void kalm__pool_user_task(void *arg, size_t i)
 {
 	(void)kalm__pool_share((kalm__pool *)arg, (unsigned)i);
 }
 
-/* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. */
+/* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. Runs none when the
+   pool was stopped. */
 KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void *arg)
 {
+	if (!kalm__pool_goes_on(p)) return;
 	if (p->size < 2 || count < 2) {
 		size_t i;
 		for (i = 0; i < count; i++) task(arg, i, 0);
@@ -9801,6 +9839,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 	p.row0 = row0;
 	p.y = y;
 	p.stride = stride;
+	kalm__pool_announce(m->pool, n, (up ? 2 : 1) * (size_t)w->rows * w->cols);
 	kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
 }
 
@@ -11657,6 +11696,7 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
 		p->count = kalm__min(q->row + q->count, chunk->row0 + chunk->n) - row;
 		p->task = tasks;
 		tasks += (p->count + block - 1) / block * s->kv_heads;
+		kalm__pool_announce(&r->c->pool, p->count, 2 * (q->self.count + q->cross.count) * s->heads * s->head_dim);
 		row += p->count;
 	}
 	kalm__parallel(&r->c->pool, tasks, kalm__attention_task, &work);
@@ -11982,12 +12022,37 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
+/* Shall the job go on? Asked in the middle of a layer, or of a long text that is tokenised: what is done stays the same. */
+KALM__FN int kalm__ask_progress(void *user)
+{
+	const kalm__job *j = (const kalm__job *)user;
+	return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
+}
+
+/* A forward pass begins, in which the job may be stopped between two pieces of work. */
+KALM__FN void kalm__job_watch(kalm__job *j, kalm_context *c)
+{
+	kalm__pool_watch(&c->pool, j->params->progress ? kalm__ask_progress : NULL, j);
+}
+
+KALM__FN kalm_result kalm__job_cancelled(kalm_error *err)
+{
+	return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+}
+
+/* The forward pass has ended, with `result`. */
+KALM__FN kalm_result kalm__job_unwatch(kalm_context *c, kalm_result result)
+{
+	kalm__pool_watch(&c->pool, NULL, NULL);
+	return result;
+}
+
 /* One layer is done with `documents` more. */
 KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *err)
 {
 	j->done += documents;
 	if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
-		return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+		return kalm__job_cancelled(err);
 	return KALM_OK;
 }
 
@@ -11996,6 +12061,7 @@ KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, siz
 {
 	const kalm__memory *m = &r->c->memory;
 	const void *found = memchr(m->overflow, 1, r->rows);
+	if (r->c->pool.stopped) return kalm__job_cancelled(err);
 	if (found) {
 		size_t row = (size_t)((const uint8_t *)found - m->overflow);
 		return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
@@ -12053,6 +12119,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
 	kalm_context *c = b->c;
 	kalm_result result = KALM_OK;
 	uint32_t l;
+	kalm__job_watch(job, c);
 	memset(c->memory.overflow, 0, c->rows);
 	kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
 	for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
@@ -12063,7 +12130,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
 		kalm__layer_rows(&r, NULL);
 		result = kalm__layer_end(&r, job, b->seqs, err);
 	}
-	return result;
+	return kalm__job_unwatch(c, result);
 }
 
 typedef struct kalm__pooling {
@@ -12388,6 +12455,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
 {
 	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
 	kalm_result result = KALM_OK;
+	kalm__job_watch(job, d->c);
 	kalm__embed_prompt(d);
 	kalm__pack_docs(d);
 	for (l = 0; l < layers && !result; l++) {
@@ -12403,7 +12471,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
 		kalm__layer_rows(&r, shared);
 		result = kalm__layer_end(&r, job, r.seqs, err);
 	}
-	return result;
+	return kalm__job_unwatch(d->c, result);
 }
 
 /* The states of the batch's documents for the tokens of d: keys and values of all layers. */
@@ -12413,6 +12481,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
 	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
 	kalm_result result = KALM_OK;
 	size_t i;
+	kalm__job_watch(job, d->c);
 	kalm__embed_prompt(d);
 	kalm__pack_docs(d);
 	for (l = 0; l < layers && !result; l++) {
@@ -12433,7 +12502,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
 		if (l + 1 < layers) kalm__layer_rows(&r, shared);
 		result = kalm__layer_end(&r, job, 0, err);  /* the caller counts documents that are scored */
 	}
-	return result;
+	return kalm__job_unwatch(d->c, result);
 }
 
 /* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
@@ -12443,6 +12512,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
 	kalm_result result = KALM_OK;
 	size_t i;
+	kalm__job_watch(job, d->c);
 	kalm__embed_prompt(d);
 	for (l = 0; l < layers && !result; l++) {
 		kalm__layer_run r;
@@ -12460,7 +12530,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 		kalm__layer_rows(&r, shared);
 		result = kalm__layer_end(&r, job, r.seqs, err);
 	}
-	return result;
+	return kalm__job_unwatch(d->c, result);
 }
 
 /* ---- begin src/scoring.h ---- */
@@ -12681,13 +12751,7 @@ KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
 	return p;
 }
 
-/* While a long text is tokenised the progress callback is asked whether to go on; what is done stays the same. */
-KALM__FN int kalm__ask_progress(void *user)
-{
-	const kalm__job *j = (const kalm__job *)user;
-	return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
-}
-
+/* While a long text is tokenised the progress callback is asked whether to go on. */
 KALM__FN kalm__interrupt kalm__job_interrupt(kalm__job *j)
 {
 	kalm__interrupt i;

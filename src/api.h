@@ -135,8 +135,9 @@ typedef struct kalm_params {
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
     int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
-                                          that are done and that there are, and at least once in 64 KB of text that is
-                                          tokenised, with the same `done` as before. Non-zero: stop with KALM_CANCELLED */
+                                          that are done and that there are; and, with the same `done` as before, at least once in
+                                          64 KB of text that is tokenised, and several times in a layer that takes long (between
+                                          two products of matrices). Non-zero: stop with KALM_CANCELLED */
     void     *progress_user;
     int     (*on_score)(void *user, const kalm_score *score);     /* called with each score once, as
                                           batches are done. Non-zero: stop with KALM_CANCELLED               */

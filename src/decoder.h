@@ -263,6 +263,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
 {
     uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
     kalm_result result = KALM_OK;
+    kalm__job_watch(job, d->c);
     kalm__embed_prompt(d);
     kalm__pack_docs(d);
     for (l = 0; l < layers && !result; l++) {
@@ -278,7 +279,7 @@ KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_e
         kalm__layer_rows(&r, shared);
         result = kalm__layer_end(&r, job, r.seqs, err);
     }
-    return result;
+    return kalm__job_unwatch(d->c, result);
 }
 
 /* The states of the batch's documents for the tokens of d: keys and values of all layers. */
@@ -288,6 +289,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
     uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
     kalm_result result = KALM_OK;
     size_t i;
+    kalm__job_watch(job, d->c);
     kalm__embed_prompt(d);
     kalm__pack_docs(d);
     for (l = 0; l < layers && !result; l++) {
@@ -308,7 +310,7 @@ KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_
         if (l + 1 < layers) kalm__layer_rows(&r, shared);
         result = kalm__layer_end(&r, job, 0, err);        /* the caller counts documents that are scored */
     }
-    return result;
+    return kalm__job_unwatch(d->c, result);
 }
 
 /* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
@@ -318,6 +320,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
     uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
     kalm_result result = KALM_OK;
     size_t i;
+    kalm__job_watch(job, d->c);
     kalm__embed_prompt(d);
     for (l = 0; l < layers && !result; l++) {
         kalm__layer_run r;
@@ -335,7 +338,7 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
         kalm__layer_rows(&r, shared);
         result = kalm__layer_end(&r, job, r.seqs, err);
     }
-    return result;
+    return kalm__job_unwatch(d->c, result);
 }
 
 #endif

@@ -25,12 +25,37 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
+/* Shall the job go on? Asked in the middle of a layer, or of a long text that is tokenised: what is done stays the same. */
+KALM__FN int kalm__ask_progress(void *user)
+{
+    const kalm__job *j = (const kalm__job *)user;
+    return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
+}
+
+/* A forward pass begins, in which the job may be stopped between two pieces of work. */
+KALM__FN void kalm__job_watch(kalm__job *j, kalm_context *c)
+{
+    kalm__pool_watch(&c->pool, j->params->progress ? kalm__ask_progress : NULL, j);
+}
+
+KALM__FN kalm_result kalm__job_cancelled(kalm_error *err)
+{
+    return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+}
+
+/* The forward pass has ended, with `result`. */
+KALM__FN kalm_result kalm__job_unwatch(kalm_context *c, kalm_result result)
+{
+    kalm__pool_watch(&c->pool, NULL, NULL);
+    return result;
+}
+
 /* One layer is done with `documents` more. */
 KALM__FN kalm_result kalm__job_step(kalm__job *j, size_t documents, kalm_error *err)
 {
     j->done += documents;
     if (j->params->progress && j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total)))
-        return kalm__fail(err, KALM_CANCELLED, "cancelled by the progress callback");
+        return kalm__job_cancelled(err);
     return KALM_OK;
 }
 
@@ -39,6 +64,7 @@ KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, siz
 {
     const kalm__memory *m = &r->c->memory;
     const void *found = memchr(m->overflow, 1, r->rows);
+    if (r->c->pool.stopped) return kalm__job_cancelled(err);
     if (found) {
         size_t row = (size_t)((const uint8_t *)found - m->overflow);
         return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
@@ -96,6 +122,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
     kalm_context *c = b->c;
     kalm_result result = KALM_OK;
     uint32_t l;
+    kalm__job_watch(job, c);
     memset(c->memory.overflow, 0, c->rows);
     kalm__parallel(&c->pool, (b->rows + 15) / 16, kalm__embed_task, b);
     for (l = 0; l < c->model->file.stack[KALM__ENCODER].shape.layers && !result; l++) {
@@ -106,7 +133,7 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
         kalm__layer_rows(&r, NULL);
         result = kalm__layer_end(&r, job, b->seqs, err);
     }
-    return result;
+    return kalm__job_unwatch(c, result);
 }
 
 typedef struct kalm__pooling {

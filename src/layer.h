@@ -366,6 +366,7 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
         p->count = kalm__min(q->row + q->count, chunk->row0 + chunk->n) - row;
         p->task = tasks;
         tasks += (p->count + block - 1) / block * s->kv_heads;
+        kalm__pool_announce(&r->c->pool, p->count, 2 * (q->self.count + q->cross.count) * s->heads * s->head_dim);
         row += p->count;
     }
     kalm__parallel(&r->c->pool, tasks, kalm__attention_task, &work);

@@ -130,6 +130,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
+    kalm__pool_announce(m->pool, n, (up ? 2 : 1) * (size_t)w->rows * w->cols);
     kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
 }
 

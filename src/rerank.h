@@ -47,13 +47,7 @@ KALM__FN kalm__piece kalm__one_piece(kalm_text text, int trusted)
     return p;
 }
 
-/* While a long text is tokenised the progress callback is asked whether to go on; what is done stays the same. */
-KALM__FN int kalm__ask_progress(void *user)
-{
-    const kalm__job *j = (const kalm__job *)user;
-    return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
-}
-
+/* While a long text is tokenised the progress callback is asked whether to go on. */
 KALM__FN kalm__interrupt kalm__job_interrupt(kalm__job *j)
 {
     kalm__interrupt i;

@@ -5,6 +5,10 @@
    Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
    spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
+   Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
+   have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
+   computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
+
    Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
    that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
    the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
@@ -114,6 +118,11 @@ typedef void (*kalm__task)(void *arg, size_t i, unsigned worker);
 
 typedef struct kalm__pool kalm__pool;
 
+/* Multiplications between two questions whether to go on: a millisecond of one core with fast kernels. */
+#ifndef KALM__ASK_AFTER
+#  define KALM__ASK_AFTER ((uint64_t)1 << 27)
+#endif
+
 typedef struct kalm__worker {
     kalm__pool *pool;
     unsigned    index;
@@ -131,6 +140,10 @@ struct kalm__pool {
     unsigned    jobs;                  /* run so far; wraps */
     void      (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
     void       *parallel_user;         /* the user's job system; NULL: threads of our own */
+    int       (*ask)(void *ask_user);  /* non-zero: stop; NULL: nobody is asked */
+    void       *ask_user;
+    uint64_t    work;                  /* multiplications announced since the last question, see kalm__pool_announce */
+    int         stopped;               /* the answer was to stop */
     kalm__task  task;                  /* the job at hand */
     void       *arg;
     size_t      count;
@@ -343,15 +356,39 @@ KALM__FN void kalm__pool_stop(kalm__pool *p)
 #endif
 }
 
+/* From here on `ask` is asked now and then whether to go on; NULL: nobody is. */
+KALM__FN void kalm__pool_watch(kalm__pool *p, int (*ask)(void *ask_user), void *ask_user)
+{
+    p->ask = ask;
+    p->ask_user = ask_user;
+    p->work = 0;
+    p->stopped = 0;
+}
+
+/* The next job takes about so many multiplications. Small jobs need not say it. */
+KALM__INLINE void kalm__pool_announce(kalm__pool *p, size_t rows, size_t each) { p->work += (uint64_t)rows * each; }
+
+/* Is the next job to be run? */
+KALM__FN int kalm__pool_goes_on(kalm__pool *p)
+{
+    if (p->ask && !p->stopped && p->work >= KALM__ASK_AFTER) {
+        p->work = 0;
+        p->stopped = p->ask(p->ask_user) != 0;
+    }
+    return !p->stopped;
+}
+
 /* A task of the user's job system: one of our workers. */
 KALM__FN void kalm__pool_user_task(void *arg, size_t i)
 {
     (void)kalm__pool_share((kalm__pool *)arg, (unsigned)i);
 }
 
-/* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. */
+/* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. Runs none when the
+   pool was stopped. */
 KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void *arg)
 {
+    if (!kalm__pool_goes_on(p)) return;
     if (p->size < 2 || count < 2) {
         size_t i;
         for (i = 0; i < count; i++) task(arg, i, 0);

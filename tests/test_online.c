@@ -1,6 +1,7 @@
 /* test_online.c - the online path: kept decoder state changes no bit, whatever is kept, dropped or cut; the best top_k;
    scores as they come; cascades. On the bundled tiny model, with the best kernel set. */
 #define KALM_RERANK_IMPLEMENTATION
+#define KALM__ASK_AFTER 1              /* progress is asked before every product of matrices, so a call can be stopped at each */
 #include "kalm_rerank.h"
 #include "test.h"
 
@@ -122,7 +123,7 @@ static int stop(void *user, size_t done, size_t total)
     return ++calls == stop_at;
 }
 
-/* A call stopped anywhere leaves nothing half computed behind. */
+/* A call stopped anywhere, in the middle of a layer too, leaves nothing half computed behind. */
 static void stopping(void)
 {
     kalm_context *ctx = context(1, (size_t)1 << 28, NULL);
@@ -133,7 +134,7 @@ static void stopping(void)
     memset(&p, 0, sizeof p);
     rank(ctx, queries[0], NULL, DOCS, want);
     p.progress = stop;
-    for (stop_at = 1;; stop_at++) {
+    for (stop_at = 1;; stop_at += 1 + stop_at / 16) {
         kalm_context_clear_cache(ctx);
         calls = 0;
         r = kalm_rerank(ctx, str(queries[0]), const_docs, DOCS, &p, got, &err);
@@ -142,8 +143,23 @@ static void stopping(void)
         rank(ctx, queries[0], NULL, DOCS, got);
         same("after a stop", want, got, DOCS);
     }
-    CHECK(stop_at > 8);
+    CHECKF(stop_at > 100, "only %d places to stop at", stop_at);     /* 6 layers, with several products each */
     same("never stopped", want, got, DOCS);
+    for (stop_at = 1;; stop_at++) {
+        kalm_doc *doc = NULL;
+        size_t size, wanted;
+        const void *bytes;
+        calls = 0;
+        r = kalm_encode(ctx, &text[3], 1, &p, &doc, &err);
+        if (r == KALM_OK) {
+            bytes = kalm_doc_bytes(doc, &size);
+            CHECK(memcmp(kalm_doc_bytes(docs[3], &wanted), bytes, size) == 0 && size == wanted);
+            kalm_doc_free(doc);
+            break;
+        }
+        CHECK(r == KALM_CANCELLED && !doc && calls == stop_at);
+    }
+    CHECKF(stop_at > 30, "only %d places to stop at", stop_at);
     kalm_context_free(ctx);
 }
 

@@ -30,7 +30,7 @@ inside `progress`: the model waits for it to return.
 
 Ctrl-C. On the main thread the library works in a helper thread while the main thread waits, so that signal handlers run
 at once: KeyboardInterrupt, or whatever else your own handler raises, leaves the call within 100 ms. The computation
-itself stops at the end of the layer it is in.
+itself stops a few milliseconds later.
 
 Processes. After os.fork the child has a working model: it shares the weights and makes its own working memory and threads
 at its first call. A Reranker cannot be copied or pickled; a Document can, and costs its bytes.
