@@ -1,6 +1,6 @@
 /* kalm_search.c - the command kalm-search: folders, mailboxes and JSON Lines into one database, and questions to it. Here is its
    command line; the work is in parts: search_files.h lists files, search_text.h (with search_html.h, search_mail.h) takes the
-   texts out of them, search_update.h and search_add.h fill the database, search_query.h, search_snippet.h and search_print.h
+   texts out of them, search_update.h, search_add.h and search_watch.h fill the database, search_query.h, search_snippet.h and search_print.h
    answer a question, search_mcp.h answers those of a program. */
 #include "../src/tools/command.h"
 #include "store.h"
@@ -14,6 +14,7 @@
 #include "search_text.h"
 #include "search_update.h"
 #include "search_add.h"
+#include "search_watch.h"
 #include "search_snippet.h"
 #include "search_query.h"
 #include "search_print.h"
@@ -43,6 +44,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--width", "N", options, width, 20, 1000, "columns of a line (default: the terminal's)"),
     CMD_HEADING("What else can be done with a database"),
     CMD_CALL("--update", NULL, act_update, "read again what changed in the files and folders that it was made of; what is gone is forgotten"),
+    CMD_FLAG("--watch", options, watch, "with the first form or --update: stay, and take in what changes as it changes"),
     CMD_CALL("--forget", NULL, act_forget, "the words are files and folders that shall no longer be part of it"),
     CMD_CALL("--info", NULL, act_info, "what it holds"),
     CMD_CALL("--mcp", NULL, act_mcp, "answer the questions of a program: the Model Context Protocol on standard input and output, with one tool, "
@@ -70,7 +72,7 @@ static const cmd_program program = {
     "kalm-search",
     "MODEL.kalm DB PATH...\n"
     "DB QUESTION\n"
-    "DB - | --update | --forget PATH... | --info | --mcp",
+    "DB - | --update [--watch] | --forget PATH... | --info | --mcp",
     "Search texts by what they say: files and folders become one database, and the model ranks what BM25 finds.\n"
     "\n"
     "The first form makes the database, or adds to it: each PATH is a folder, a text, a page of HTML, a file of JSON Lines, a mailbox or a "
@@ -108,6 +110,8 @@ static void read_options(options *o, int argc, char **argv)
     }
     if (i == a.words) die_usage(i ? "no database" : "no database (of a model: MODEL.kalm DB PATH...)");
     o->database = a.word[i++];
+    if (o->watch && !o->action && i == a.words) o->action = SEARCH_UPDATE;
+    if (o->watch && o->action != SEARCH_ADD && o->action != SEARCH_UPDATE) die_usage("--watch goes with MODEL DB PATH... or DB --update");
     if (cmd_is_model(o->database)) die_usage("%s is a model, not a database", o->database);
     while (i < a.words) o->word[o->words++] = a.word[i++];
     cmd_args_end(&a);
@@ -179,6 +183,7 @@ int main(int argc, char **argv)
     } else {
         cmd_catch_signals(CMD_END_IN_ORDER);
         status = o.action == SEARCH_ADD ? run_add(&u, &o) : o.action == SEARCH_UPDATE ? run_update(&u, &o) : run_forget(&u, &o);
+        if (o.watch) status = run_watch(&u, &o);
         search_end_update(&u);
     }
     free((void *)o.word);
