@@ -70,7 +70,8 @@ help:
 	@echo 'make check         layers, every part alone, symbols; header and docs/ up to date'
 	@echo 'make docs          docs/FORMAT.md and docs/MAP.md from the comments of the sources'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
-	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help'
+	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
+	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
@@ -182,9 +183,11 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 	@sh examples/demo.sh $(B)
 # Models of Nano's shape with random weights, made once; the checkpoint they come from is not kept. BENCH='--quick' and others.
 BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
-bench: $(B)/kalm-bench $(B)/tiny.kalm $(B)/bench/made
+LONGEST ?= 2048
+bench: $(B)/kalm-bench $(B)/kalm-eval $(B)/tiny.kalm $(B)/bench/made
 	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json \
 	    --commit "$$(git describe --always --dirty 2>/dev/null || echo $(VERSION))" $(BENCH) $(BENCH_MODELS)
+	$(B)/kalm-eval --cost $(B)/bench/cost $(word 1,$(BENCH_MODELS)) --longest $(LONGEST)
 	@CC='$(CC)' AWK='$(AWK)' sh tests/size.sh $(B)
 $(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-quantize $(B)/kalm-random-checkpoint
 	@mkdir -p $(B)/bench
