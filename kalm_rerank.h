@@ -919,14 +919,6 @@ KALM__INLINE float kalm__from_bf16(uint16_t h)
 	memcpy(&f, &u, 4);
 	return f;
 }
-/* to nearest, ties to even; NaN stays NaN */
-KALM__INLINE uint16_t kalm__to_bf16(float f)
-{
-	uint32_t u;
-	memcpy(&u, &f, 4);
-	if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64);
-	return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
-}
 KALM__INLINE float kalm__from_f16(uint16_t h)
 {
 	uint32_t sign = (uint32_t)(h & 0x8000u) << 16, e = h >> 10 & 31u, m = h & 1023u, u;
@@ -11359,10 +11351,6 @@ typedef struct kalm__layer_run {
 	kalm__heads        heads;
 	size_t             rows, seqs;  /* of the batch: c->memory.x and c->memory.seqs */
 	int                no_residual;  /* no prompt ends in this batch, so no row is read at the end */
-	/* The converter (quantize/calibrate.h) is told of the rows of a step before matrix `what` sees them. NULL: nobody is */
-	void             (*watch)(void *watcher, const struct kalm__layer_run *r, const struct kalm__chunk *chunk,
-							  const struct kalm__step *step, int what);
-	void              *watcher;
 } kalm__layer_run;
 
 /* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
@@ -11470,7 +11458,7 @@ KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chun
 	task.residual = step->into && kalm__is_quantised(step->into->type) ? chunk->residual.count : 0;
 	task.rows = chunk->n + task.residual;
 	kalm__parallel(&r->c->pool, (chunk->n + piece - 1) / piece, kalm__step_rows, &task);
-	if (r->watch && step->into) r->watch(r->watcher, r, chunk, step, what);
+	(void)what;  /* told to the observer alone */
 	if (task.residual)
 		kalm__pack(m->kernels, kalm__block_of(step->into->type, task.rows, step->width, step->out), last, task.rows - last,
 				   r->c->memory.residual, step->width);
@@ -12394,9 +12382,9 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
 	kalm__pack_inputs(r);
 }
 
-/* margin and score from the last row (docs/MODEL.md); logits[2], when not NULL, gets yes and no. Returns
-   0 when numbers have overflowed on the way. */
-KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+/* The logits of yes and no from the last row of a prompt, x [hidden_size], capped where the model caps them (docs/MODEL.md); normed
+   [hidden_size] is room to work in. Returns 0 when numbers have overflowed on the way. */
+KALM__FN int kalm__read_logits(const kalm_context *c, const float *x, float *normed, float *yes_logit, float *no_logit)
 {
 	const kalm__file *f = &c->model->file;
 	const kalm__stack *s = &f->stack[KALM__DECODER];
@@ -12411,14 +12399,19 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
 		yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(yes, cap)));
 		no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(no, cap)));
 	}
-	score->margin = kalm__rounded(yes - no);
-	finite = finite && kalm__is_finite(score->margin);
-	score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
-	if (logits) {
-		logits[0] = yes;
-		logits[1] = no;
-	}
+	*yes_logit = yes;
+	*no_logit = no;
 	return finite;
+}
+
+/* Margin and score from the same row: margin = yes - no, score = 1 / (1 + e^-margin) (docs/MODEL.md). */
+KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score)
+{
+	float yes, no;
+	int finite = kalm__read_logits(c, x, normed, &yes, &no);
+	score->margin = kalm__rounded(yes - no);
+	score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
+	return finite && kalm__is_finite(score->margin);
 }
 
 /* ---- states ---- */
@@ -12595,7 +12588,7 @@ KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt
 		kalm_score *s = &scores[item];
 		s->index = (uint32_t)number;
 		s->cut = prompt->cut | (info->tokens_used < info->tokens ? KALM_CUT_DOCUMENT : 0);
-		if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s, NULL))
+		if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s))
 			return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: its margin is not finite", number);
 		if (p->on_score && p->on_score(p->on_score_user, s))
 			return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");

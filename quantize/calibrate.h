@@ -3,7 +3,7 @@
    deep the model is.
 
    For each layer: its weights are coded in q8, rotated as the plan says, and the texts go through it in the engine's own code,
-   which reports every row that a matrix is about to multiply (watch in layer.h). The second moments of those rows (moments.h)
+   which reports every row that a matrix is about to multiply (observe in layer.h). The second moments of those rows (moments.h)
    then decide how the layer is rounded for the file (compensate.h). With q8 weights the engine gives the same bits on every
    machine, so the file depends only on the checkpoint, the texts, the options and the version of this program.
 
@@ -434,9 +434,9 @@ KALM__FN void kalm__observe(kalm__observation *s, kalm__moment_work *w, size_t r
 }
 
 /* The engine calls this with the rows of a batch that matrix `what` is about to multiply. */
-KALM__FN void kalm__calibrate_watch(void *watcher, const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
+KALM__FN void kalm__calibrate_observe(void *observer, const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
-    kalm__calibration *k = (kalm__calibration *)watcher;
+    kalm__calibration *k = (kalm__calibration *)observer;
     unsigned i;
     for (i = 0; i < KALM__SEEN; i++) {
         kalm__observation s;
@@ -498,8 +498,8 @@ KALM__FN kalm_result kalm__calibrate_encoder(kalm__calibration *k, uint32_t laye
         }
         memcpy(c->memory.x, x, b.rows * hidden * sizeof(float));
         kalm__layer_begin(&r, c, KALM__ENCODER, layer, b.rows, b.seqs);
-        r.watch = kalm__calibrate_watch;
-        r.watcher = k;
+        r.observe = kalm__calibrate_observe;
+        r.observer = k;
         kalm__place_keys(&r);
         kalm__layer_keys(&r, b.seqs);
         kalm__layer_rows(&r, NULL);
@@ -538,8 +538,8 @@ KALM__FN kalm_result kalm__calibrate_decoder(kalm__calibration *k, uint32_t laye
         for (i = 0; i < d.batch.seqs; i++)
             for (j = 0; j < c->memory.seqs[i].count; j++) k->root[c->memory.seqs[i].row + j] = kalm__prompt_root(j, k->prefix, k->texts.count);
         kalm__layer_begin(&r, c, KALM__DECODER, layer, d.batch.rows, d.batch.seqs);
-        r.watch = kalm__calibrate_watch;
-        r.watcher = k;
+        r.observe = kalm__calibrate_observe;
+        r.observer = k;
         kalm__place_keys(&r);
         kalm__cross_keys(&d, &r);
         k->observe_q = !last;              /* of the last layer only the last row has a query */

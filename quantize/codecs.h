@@ -13,6 +13,7 @@
 #ifndef KALM__CODECS_H
 #define KALM__CODECS_H
 
+#include "bf16.h"
 #include "../src/base.h"
 #include "../src/kernels.h"
 #include "../src/embedding.h"

@@ -7,6 +7,7 @@
    sqrt(hidden). The norms of queries and keys are about 1.7, so that attention prefers some keys and margins depend on the document. */
 #include "../src/tools/files.h"
 #include "../src/base.h"
+#include "bf16.h"
 #include "../src/tools/options.h"
 #include "../src/tools/sink.h"
 #include <stdio.h>

@@ -4,7 +4,8 @@
 # *_template.h each time, but with its comments only where it is met first. Of an include guard only the #define is left, so
 # that a program that includes a part behind the header, as tests do, does not get it twice. All else passes as it is, comments
 # # too, but that below the declarations code is indented by tabs (of four columns: .editorconfig), which makes the header a
-# fourteenth smaller. The output depends on the sources alone.
+# fourteenth smaller. Lines between "/* converter: */" and "/* end of converter */" are left out: the converter and the tests, which
+# are built on the parts, need them, and no program that reranks. The output depends on the sources alone.
 
 function folder(path)
 {
@@ -68,6 +69,11 @@ function expand(path, depth,    line, name, n, again, guard, last, held)
     guard = guard_of(path)
     for (n = 0; (status = (getline line < path)) > 0; n++) {
         sub(/\r$/, "", line)
+        if (line ~ /^ *\/\* converter: \*\/$/) apart = 1
+        if (apart) {
+            if (line ~ /^ *\/\* end of converter \*\/$/) apart = 0
+            continue
+        }
         if (again && (line = bare(line)) == "") continue
         if (line == "#ifndef " guard || line == "#define " guard) {
             if (guarded[path]++) print line
@@ -97,6 +103,7 @@ function expand(path, depth,    line, name, n, again, guard, last, held)
     }
     if (status < 0) fail("cannot read " path)
     if (n == 0) fail(path " is empty")
+    if (apart) fail(path ": no \"end of converter\"")
     close(path)
 }
 

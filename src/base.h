@@ -182,14 +182,6 @@ KALM__INLINE float kalm__from_bf16(uint16_t h)
     memcpy(&f, &u, 4);
     return f;
 }
-/* to nearest, ties to even; NaN stays NaN */
-KALM__INLINE uint16_t kalm__to_bf16(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64);
-    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
-}
 KALM__INLINE float kalm__from_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, e = h >> 10 & 31u, m = h & 1023u, u;

@@ -202,9 +202,9 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
     kalm__pack_inputs(r);
 }
 
-/* margin and score from the last row (docs/MODEL.md); logits[2], when not NULL, gets yes and no. Returns
-   0 when numbers have overflowed on the way. */
-KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score, float *logits)
+/* The logits of yes and no from the last row of a prompt, x [hidden_size], capped where the model caps them (docs/MODEL.md); normed
+   [hidden_size] is room to work in. Returns 0 when numbers have overflowed on the way. */
+KALM__FN int kalm__read_logits(const kalm_context *c, const float *x, float *normed, float *yes_logit, float *no_logit)
 {
     const kalm__file *f = &c->model->file;
     const kalm__stack *s = &f->stack[KALM__DECODER];
@@ -219,14 +219,19 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
         yes = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(yes, cap)));
         no = (float)kalm__times_double((double)cap, kalm__tanh((double)kalm__over(no, cap)));
     }
-    score->margin = kalm__rounded(yes - no);
-    finite = finite && kalm__is_finite(score->margin);
-    score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
-    if (logits) {
-        logits[0] = yes;
-        logits[1] = no;
-    }
+    *yes_logit = yes;
+    *no_logit = no;
     return finite;
+}
+
+/* Margin and score from the same row: margin = yes - no, score = 1 / (1 + e^-margin) (docs/MODEL.md). */
+KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *normed, kalm_score *score)
+{
+    float yes, no;
+    int finite = kalm__read_logits(c, x, normed, &yes, &no);
+    score->margin = kalm__rounded(yes - no);
+    score->score = (float)kalm__over_double(1.0, kalm__rounded_double(1.0 + kalm__exp(-(double)score->margin)));
+    return finite && kalm__is_finite(score->margin);
 }
 
 /* ---- states ---------------------------------------------------------------------------------------------------------- */

@@ -29,10 +29,12 @@ typedef struct kalm__layer_run {
     kalm__heads        heads;
     size_t             rows, seqs;     /* of the batch: c->memory.x and c->memory.seqs */
     int                no_residual;    /* no prompt ends in this batch, so no row is read at the end */
-    /* The converter (quantize/calibrate.h) is told of the rows of a step before matrix `what` sees them. NULL: nobody is */
-    void             (*watch)(void *watcher, const struct kalm__layer_run *r, const struct kalm__chunk *chunk,
-                              const struct kalm__step *step, int what);
-    void              *watcher;
+    /* converter: */
+    /* quantize/calibrate.h is told of the rows of a step before matrix `what` multiplies them; NULL: nobody is. */
+    void             (*observe)(void *observer, const struct kalm__layer_run *r, const struct kalm__chunk *chunk,
+                                const struct kalm__step *step, int what);
+    void              *observer;
+    /* end of converter */
 } kalm__layer_run;
 
 /* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
@@ -140,7 +142,10 @@ KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chun
     task.residual = step->into && kalm__is_quantised(step->into->type) ? chunk->residual.count : 0;
     task.rows = chunk->n + task.residual;
     kalm__parallel(&r->c->pool, (chunk->n + piece - 1) / piece, kalm__step_rows, &task);
-    if (r->watch && step->into) r->watch(r->watcher, r, chunk, step, what);
+    (void)what;                        /* told to the observer alone */
+    /* converter: */
+    if (r->observe && step->into) r->observe(r->observer, r, chunk, step, what);
+    /* end of converter */
     if (task.residual)
         kalm__pack(m->kernels, kalm__block_of(step->into->type, task.rows, step->width, step->out), last, task.rows - last,
                    r->c->memory.residual, step->width);

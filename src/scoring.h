@@ -62,7 +62,7 @@ KALM__FN kalm_result kalm__decoding_scores(kalm__decoding *d, const kalm__prompt
         kalm_score *s = &scores[item];
         s->index = (uint32_t)number;
         s->cut = prompt->cut | (info->tokens_used < info->tokens ? KALM_CUT_DOCUMENT : 0);
-        if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s, NULL))
+        if (!kalm__read_margin(c, c->memory.x + i * hidden_size, c->memory.y, s))
             return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: its margin is not finite", number);
         if (p->on_score && p->on_score(p->on_score_user, s))
             return kalm__fail(err, KALM_CANCELLED, "cancelled by the score callback");

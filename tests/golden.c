@@ -321,7 +321,8 @@ static void run_set(const golden *g, const kalm_model *model, const char *weight
                     float *last = (float *)malloc(info.width * sizeof *last), logit[2];
                     kalm_score same;
                     /* the residual stream of the last token is the context's first row after a call with one document */
-                    kalm__read_margin(ctx, ctx->memory.x, last, &same, logit);
+                    kalm__read_logits(ctx, ctx->memory.x, last, &logit[0], &logit[1]);
+                    kalm__read_margin(ctx, ctx->memory.x, last, &same);
                     CHECKF(same.margin == score.margin, "%s %s: the last row gives %g", g->name, name, (double)same.margin);
                     if (expected && CHECKF(n == info.width, "%s: decoder_last_hidden has %lu numbers", g->name, (unsigned long)n)) {
                         double worst = 0;

@@ -10,6 +10,7 @@
 #else
 #  include "../src/kernel_sets.h"
 #endif
+#include "../quantize/bf16.h"
 #include "test.h"
 
 /* ---- what is multiplied -------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #define FUZZ_MODEL_BYTES_H
 
 #include "fuzz.h"
+#include "../../quantize/bf16.h"
 
 typedef struct fuzz_shape {
     uint32_t type, embed_type;
