@@ -74,6 +74,7 @@ help:
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
+	@echo 'make load          kalm-server beside the library, 1 to 500 clients, kept documents: the figures of docs/SERVER.md'
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
 	@echo 'make static        gcc -fanalyzer, clang --analyze, clang-tidy, cppcheck: clean, or a reason in tests/static.tsv'
 	@echo 'make coverage      what the tests reach of src, tokenizer, quantize'

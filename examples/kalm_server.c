@@ -89,11 +89,12 @@ static void read_options(server_options *o, int argc, char **argv)
     o->model = a.word[0];
     if (a.words > 1) die_usage("what is %s for?", a.word[1]);
     if (o->bits && o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
-    if (!o->store && (o->bits || o->read_only || cmd_given(&a, "--warm"))) die_usage("--bits, --warm and --read-only are for --store");
+    if (!o->store && (o->bits || o->read_only || cmd_given(&a, "--warm")))
+        die_usage("--bits, --warm and --read-only are for --store");
     cmd_args_end(&a);
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static void add_key(server *s, kalm_text key)
 {
@@ -102,7 +103,8 @@ static void add_key(server *s, kalm_text key)
     while (key.size && strchr(" \t", *key.data)) key.data++, key.size--;
     if (!key.size) return;
     for (i = 0; i < key.size; i++)
-        if ((unsigned char)key.data[i] <= 32 || (unsigned char)key.data[i] >= 127) die("an API key has a character that a header cannot carry");
+        if ((unsigned char)key.data[i] <= 32 || (unsigned char)key.data[i] >= 127)
+            die("an API key has a character that a header cannot carry");
     s->key = (char **)cmd_grow(s->key, (s->keys + 1) * sizeof *s->key);
     s->key[s->keys++] = cmd_copy(key);
 }
@@ -118,7 +120,7 @@ static void read_keys(server *s)
     if (!s->keys) die("%s holds no key", s->o->api_key_file);
 }
 
-/* ---- the socket ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the socket -------------------------------------------------------------------------------------------------- */
 
 /* A socket that listens, and where: "http://127.0.0.1:8080". Others on the network can reach it where *open is set. */
 static int listen_at(const server_options *o, char url[128], int *open)
@@ -155,7 +157,7 @@ static int listen_at(const server_options *o, char url[128], int *open)
     return fd;
 }
 
-/* ---- begin and end ------------------------------------------------------------------------------------------------------------------ */
+/* ---- begin and end ----------------------------------------------------------------------------------------------- */
 
 static void open_store(server *s, const kalm_model *model)
 {
@@ -226,7 +228,8 @@ static void raise_limits(const server_options *o)
     if (r.rlim_cur < o->connections + 64u) {
         r.rlim_cur = r.rlim_max < o->connections + 64u ? r.rlim_max : o->connections + 64u;
         (void)setrlimit(RLIMIT_NOFILE, &r);
-        if (r.rlim_cur < o->connections + 64u) say("the system allows %lu open files, fewer than --connections asks for", (unsigned long)r.rlim_cur);
+        if (r.rlim_cur < o->connections + 64u)
+            say("the system allows %lu open files, fewer than --connections asks for", (unsigned long)r.rlim_cur);
     }
 }
 

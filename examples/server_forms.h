@@ -53,7 +53,7 @@ static const form forms[FORMS] = {
       "text_2", "return_documents", 0, NULL, ERROR_VLLM, 400, 400 }
 };
 
-/* ---- which form ---------------------------------------------------------------------------------------------------------- */
+/* ---- which form -------------------------------------------------------------------------------------------------- */
 
 /* The form that a segment of a path names, or -1. */
 KALM__FN int form_named(const char *s, size_t n)
@@ -85,7 +85,7 @@ KALM__FN int form_of_body(const json_t *body, const char *client)
     return FORM_ANY;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 /* The sentence of a value that is not as it should be has the form's status. */
 KALM__FN int form_refuse(job *j)
@@ -114,7 +114,8 @@ KALM__FN int form__fields(job *j, const json_t *object, const json_t *fields, si
     if (!fields) {
         v = json_object_get(object, "text");
         if (!json_is_string(v))
-            return job_fail(j, 400, "%s[%lu] has no string \"text\"; rank_fields names other fields", j->form->texts, (unsigned long)at);
+            return job_fail(j, 400, "%s[%lu] has no string \"text\"; rank_fields names other fields", j->form->texts,
+                            (unsigned long)at);
         *to = json_string_text(v);
         return 1;
     }
@@ -160,7 +161,8 @@ KALM__FN int form__take_documents(job *j, const json_t *list)
         json_t *v = json_array_get(list, i);
         j->doc[i].original = v;
         if (json_is_string(v)) j->doc[i].text = json_string_text(v);
-        else if (!json_is_object(v)) return job_fail(j, 400, "%s[%lu] must be a string or an object", j->form->texts, (unsigned long)i);
+        else if (!json_is_object(v))
+            return job_fail(j, 400, "%s[%lu] must be a string or an object", j->form->texts, (unsigned long)i);
         else if (!form__fields(j, v, fields, i, &j->doc[i].text)) return 0;
     }
     return 1;
@@ -193,7 +195,8 @@ KALM__FN int form__count(job *j, const json_t *list, const char *name, size_t mo
 /* vLLM's /score: one text against many, or as many pairs; text_1 and text_2 under all the names that it has had. */
 KALM__FN int form__take_pairs(job *j, size_t most)
 {
-    static const char *const first[] = { "text_1", "data_1", "queries", "query" }, *const second[] = { "text_2", "data_2", "documents", "items" };
+    static const char *const first[] = { "text_1", "data_1", "queries", "query" };
+    static const char *const second[] = { "text_2", "data_2", "documents", "items" };
     const json_t *a = NULL, *b = NULL;
     size_t i, n, m;
     for (i = 0; i < 4 && !a; i++) a = json_member(j->body, first[i]);
@@ -206,7 +209,8 @@ KALM__FN int form__take_pairs(job *j, size_t most)
     else if (form__count(j, b, "text_2", most)) m = json_array_size(b);
     else return 0;
     if (n != 1 && n != m)
-        return job_fail(j, 400, "text_1 has %lu texts and text_2 %lu: they must be as many, or text_1 one", (unsigned long)n, (unsigned long)m);
+        return job_fail(j, 400, "text_1 has %lu texts and text_2 %lu: they must be as many, or text_1 one", (unsigned long)n,
+                        (unsigned long)m);
     if (!form__rooms(j, n, m)) return 0;
     for (i = 0; i < n; i++) {
         const json_t *v = json_is_array(a) ? json_array_get(a, i) : a;
@@ -269,7 +273,7 @@ KALM__FN int form_read_rerank(job *j, size_t most)
     return form_refuse(j);
 }
 
-/* ---- answers --------------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 KALM__FN void form__show_document(const job *j, const job_document *d, json_out *out)
 {

@@ -84,7 +84,7 @@ KALM__FN const char *http__methods(place at)
     return "GET, HEAD, POST";
 }
 
-/* ---- answers -------------------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 KALM__FN enum MHD_Result http_send(exchange *e, int status, char *body, size_t size, const char *type)
 {
@@ -153,7 +153,7 @@ KALM__FN enum MHD_Result http_send_ranking(exchange *e)
     return MHD_NO;
 }
 
-/* ---- what needs no queue ---------------------------------------------------------------------------------------------------------- */
+/* ---- what needs no queue ----------------------------------------------------------------------------------------- */
 
 KALM__FN uint32_t http__doc_tokens(const server *s)
 {
@@ -256,7 +256,7 @@ KALM__FN enum MHD_Result http__page(exchange *e)
                      e->at == AT_METRICS ? "text/plain; version=0.0.4" : "application/json");
 }
 
-/* ---- from a request to its job --------------------------------------------------------------------------------------------------------- */
+/* ---- from a request to its job ----------------------------------------------------------------------------------- */
 
 /* The documents of POST /v1/documents: an array of {id, text, title, metadata}, or arrays ids, texts and metadata. */
 KALM__FN int http__read_documents(exchange *e)
@@ -268,7 +268,8 @@ KALM__FN int http__read_documents(exchange *e)
     char *dump;
     if (!metadatas) metadatas = json_member(j->body, "metadatas");
     j->kind = JOB_ADD;
-    if (!list && (!ids || !texts)) return job_fail(j, 400, "documents must be an array of {\"id\", \"text\"}, or ids and texts two arrays");
+    if (!list && (!ids || !texts))
+        return job_fail(j, 400, "documents must be an array of {\"id\", \"text\"}, or ids and texts two arrays");
     if (!form__count(j, list ? list : ids, list ? "documents" : "ids", e->s->o->documents)) return 0;
     if (!list && (json_array_size(texts) != n || (metadatas && json_array_size(metadatas) != n)))
         return job_fail(j, 400, "ids, texts and metadata must be arrays of the same length");
@@ -285,7 +286,8 @@ KALM__FN int http__read_documents(exchange *e)
                 job_fail(j, 400, "documents[%lu] needs an \"id\": a string with no NUL in it, and not empty", (unsigned long)i);
             else d->key = json_string_text(v);
             v = json_object_get(one, "title");
-            if (v && !json_is_null(v) && !json_is_string(v)) job_fail(j, 400, "the title of documents[%lu] must be a string", (unsigned long)i);
+            if (v && !json_is_null(v) && !json_is_string(v))
+                job_fail(j, 400, "the title of documents[%lu] must be a string", (unsigned long)i);
             else if (json_is_string(v)) d->title = json_string_text(v);
         }
         metadata = list ? json_object_get(one, "metadata") : json_array_get(metadatas, i);
@@ -338,12 +340,14 @@ KALM__FN int http__read_list(exchange *e)
     if (*e->rest) j->doc[0].key = kalm__text(e->rest);
     if (limit) {
         unsigned long n = strtoul(limit, &end, 10);
-        if (*limit < '0' || *limit > '9' || *end || !n || n > 1000) return job_fail(j, 400, "limit must be a whole number from 1 to 1000");
+        if (*limit < '0' || *limit > '9' || *end || !n || n > 1000)
+            return job_fail(j, 400, "limit must be a whole number from 1 to 1000");
         j->list_limit = n;
     }
     if (after) {
         long long n = strtoll(after, &end, 10);
-        if (*after < '0' || *after > '9' || *end || n > STORE_LAST_NUMBER) return job_fail(j, 400, "after must be the \"last\" of another answer");
+        if (*after < '0' || *after > '9' || *end || n > STORE_LAST_NUMBER)
+            return job_fail(j, 400, "after must be the \"last\" of another answer");
         j->list_after = n;
     }
     return 1;
@@ -355,7 +359,8 @@ KALM__FN int http__parse(exchange *e)
     json_error_t err;
     size_t most = (size_t)e->s->o->documents * 64 + 10000;
     if (!e->size) return job_fail(j, 400, "the body is empty: it must be a JSON object");
-    if (json_tidy(e->body, e->size) > most) return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
+    if (json_tidy(e->body, e->size) > most)
+        return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
     j->body = json_loadb(e->body, e->size, JSON_ALLOW_NUL, &err);
     if (!j->body) return job_fail(j, 400, "the body is no JSON: line %d, column %d: %s", err.line, err.column, err.text);
     if (!json_is_object(j->body)) return job_fail(j, 400, "the body must be a JSON object");
@@ -371,7 +376,8 @@ KALM__FN int http__read_job(exchange *e)
     j->arrived = e->arrived;
     j->limit = e->arrived + s->o->timeout;
     j->owner = e;
-    if (e->at == AT_DOCUMENTS && !s->queue.kept) return job_fail(j, 404, "this server keeps no documents: it was started without --store");
+    if (e->at == AT_DOCUMENTS && !s->queue.kept)
+        return job_fail(j, 404, "this server keeps no documents: it was started without --store");
     if (e->at == AT_DOCUMENTS && (post || e->method[0] == 'D') && s->kept.read_only)
         return job_fail(j, 403, "this server only reads its store");
     j->form = e->at == AT_SCORE ? &forms[FORM_SCORE] : e->form >= 0 ? &forms[e->form] : &forms[FORM_ANY];
@@ -381,7 +387,8 @@ KALM__FN int http__read_job(exchange *e)
     }
     if (e->at == AT_DOCUMENTS) good = post ? http__read_documents(e) : e->method[0] == 'D' ? http__read_keys(e) : http__read_list(e);
     else good = form_read_rerank(j, s->o->documents);
-    if (good && j->by_key && !s->queue.kept) return job_fail(j, 404, "this server keeps no documents: it was started without --store");
+    if (good && j->by_key && !s->queue.kept)
+        return job_fail(j, 404, "this server keeps no documents: it was started without --store");
     return good;
 }
 
@@ -403,7 +410,8 @@ KALM__FN enum MHD_Result http__begin(exchange *e)
     s->working = e;
     pthread_mutex_unlock(&s->lock);
     if (!queue_add(&s->queue, &e->j, &e->j.retry_after)) {
-        job_fail(&e->j, 503, s->draining ? "the server is ending" : "%lu requests are waiting already: try again later", (unsigned long)s->o->queue);
+        job_fail(&e->j, 503, s->draining ? "the server is ending" : "%lu requests are waiting already: try again later",
+                 (unsigned long)s->o->queue);
         metrics_add(&s->metrics, &s->metrics.refused, 1);
         s->queue.finished(&e->j);
     }
@@ -425,7 +433,7 @@ KALM__FN void http_finished(job *j)
 
 KALM__FN void http_stored(job *j) { queue_finish(&((exchange *)j->owner)->s->queue, j); }
 
-/* ---- the first look at a request ------------------------------------------------------------------------------------------------------ */
+/* ---- the first look at a request --------------------------------------------------------------------------------- */
 
 /* The place that the path names. Segments before it are versions and names of forms, as base URLs have them: users put /v1 there or
    leave it out, so that clients ask for /v1/rerank, /rerank and /v1/v1/rerank. */
@@ -522,7 +530,8 @@ KALM__FN void http__look(exchange *e)
     if (j->status) return;
     if (strcmp(e->method, "OPTIONS") != 0 && !strstr(http__methods(e->at), e->method))
         job_fail(j, 405, "%s takes %s", e->name, http__methods(e->at));
-    else if (e->at == AT_DOCUMENTS && *e->rest && !strcmp(e->method, "POST")) job_fail(j, 405, "POST goes to /v1/documents, the ids into the body");
+    else if (e->at == AT_DOCUMENTS && *e->rest && !strcmp(e->method, "POST"))
+        job_fail(j, 405, "POST goes to /v1/documents, the ids into the body");
     else if (e->at != AT_HEALTH && strcmp(e->method, "OPTIONS") != 0 && !http__key_good(e))
         job_fail(j, 401, "the API key is missing or wrong: Authorization: Bearer KEY");
     else if (s->draining && e->at < AT_HEALTH) job_fail(j, 503, "the server is ending");
@@ -543,11 +552,11 @@ KALM__FN void http__id(server *s, char id[40])
     a = kalm__hash(two, 16);
     kalm__put_u64(two, a);
     b = kalm__hash(two, 16);
-    snprintf(id, 40, "%08lx-%04lx-4%03lx-%04lx-%012llx", (unsigned long)(a >> 32), (unsigned long)(a >> 16 & 0xffff), (unsigned long)(a & 0xfff),
-             (unsigned long)(b >> 48 & 0x3fff) | 0x8000, (unsigned long long)(b & 0xffffffffffffULL));
+    snprintf(id, 40, "%08lx-%04lx-4%03lx-%04lx-%012llx", (unsigned long)(a >> 32), (unsigned long)(a >> 16 & 0xffff),
+             (unsigned long)(a & 0xfff), (unsigned long)(b >> 48 & 0x3fff) | 0x8000, (unsigned long long)(b & 0xffffffffffffULL));
 }
 
-/* ---- what libmicrohttpd calls ----------------------------------------------------------------------------------------------------------- */
+/* ---- what libmicrohttpd calls ------------------------------------------------------------------------------------ */
 
 /* Bytes of a body; beyond the limits they are read and thrown away, since the answer comes after them. 0: no more of this. */
 KALM__FN int http__upload(exchange *e, const char *data, size_t size)
@@ -561,7 +570,10 @@ KALM__FN int http__upload(exchange *e, const char *data, size_t size)
     pthread_mutex_unlock(&s->lock);
     if (full) return 0;
     if (e->j.status) return 1;
-    if (e->size + size > limit) return job_fail(&e->j, 413, "the body has more than the %lu MiB that this server takes", (unsigned long)s->o->body_mb), 1;
+    if (e->size + size > limit) {
+        job_fail(&e->j, 413, "the body has more than the %lu MiB that this server takes", (unsigned long)s->o->body_mb);
+        return 1;
+    }
     if (e->size + size > room) {
         char *more;
         room = e->size + size > room * 2 ? e->size + size : room * 2;
@@ -680,7 +692,8 @@ KALM__FN void http_completed(void *cls, struct MHD_Connection *c, void **con_cls
     if (!e) return;
     *con_cls = NULL;
     status = e->j.gone || !e->j.status ? 499 : e->j.status;
-    if (e->j.gone || (!e->j.status && why != MHD_REQUEST_TERMINATED_COMPLETED_OK)) metrics_add(&s->metrics, &s->metrics.hung_up, 1);
+    if (e->j.gone || (!e->j.status && why != MHD_REQUEST_TERMINATED_COMPLETED_OK))
+        metrics_add(&s->metrics, &s->metrics.hung_up, 1);
     metrics_request(&s->metrics, e->name, e->j.form ? e->j.form->name : "", status, kalm__now() - e->arrived,
                     e->j.kind == JOB_RERANK && status == 200);
     http__log(e, why != MHD_REQUEST_TERMINATED_COMPLETED_OK);
@@ -727,7 +740,7 @@ KALM__FN void http_connection(void *cls, struct MHD_Connection *c, void **contex
     *context = NULL;
 }
 
-/* ---- the watch -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the watch --------------------------------------------------------------------------------------------------- */
 
 /* Seconds that a connection may stay idle, and the rate in bytes a second that it must keep beyond --read-timeout. */
 enum { HTTP_IDLE = 75, HTTP_RATE = 10000 };

@@ -38,7 +38,7 @@ typedef struct kept_store {
     int              ending;
 } kept_store;
 
-/* ---- statements: errors are the job's -------------------------------------------------------------------------------------- */
+/* ---- statements: errors are the job's ---------------------------------------------------------------------------- */
 
 /* The status of what SQLite says. */
 KALM__FN int kept__failed(const store *s, job *j)
@@ -86,7 +86,7 @@ KALM__FN int kept__good(store *s, job *j)
     return !j->status;
 }
 
-/* ---- on the queue's thread: reading ------------------------------------------------------------------------------------------- */
+/* ---- on the queue's thread: reading ------------------------------------------------------------------------------ */
 
 /* Open document i of a ranking, all its windows, behind `rows`. */
 KALM__FN void kept_open(kept_store *k, job *j, size_t i, kept_rows *rows)
@@ -209,7 +209,8 @@ KALM__FN void kept_split(kept_store *k, job *j, size_t i)
     f.s = &k->reader;
     f.model = k->model;
     f.filling = &b;
-    if (!fill_split(&f, d->text)) job_fail(j, 422, "documents[%lu] cannot be split: its tokens do not spell the text", (unsigned long)i);
+    if (!fill_split(&f, d->text))
+        job_fail(j, 422, "documents[%lu] cannot be split: its tokens do not spell the text", (unsigned long)i);
     for (n = 0; n < b.pieces && !j->status; n++) {
         kept_piece *p;
         if (j->pieces == j->piece_room) {
@@ -265,7 +266,7 @@ KALM__FN void kept_drop_pieces(job *j)
     j->pieces = j->piece_room = 0;
 }
 
-/* ---- on the store's thread: writing, and answers --------------------------------------------------------------------------------- */
+/* ---- on the store's thread: writing, and answers ----------------------------------------------------------------- */
 
 KALM__FN int kept__insert(kept_store *k, job *j, const kept_piece *p)
 {
@@ -510,7 +511,7 @@ KALM__FN void kept_add_job(kept_store *k, job *j)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* ---- begin and end: here errors end the program ------------------------------------------------------------------------------------ */
+/* ---- begin and end: here errors end the program ------------------------------------------------------------------ */
 
 /* What SQLite waits for another command's lock, in thousandths of a second. */
 enum { KEPT_PATIENCE = 5000 };

@@ -51,7 +51,7 @@ typedef struct server_queue {
     double            warmth;          /* mean of `asked` among documents that are served warm */
 } server_queue;
 
-/* ---- the ring ------------------------------------------------------------------------------------------------------------ */
+/* ---- the ring ---------------------------------------------------------------------------------------------------- */
 
 /* Behind all others: before the one whose turn is next. */
 KALM__FN void queue__link(server_queue *q, job *j)
@@ -77,7 +77,8 @@ KALM__FN void queue__unlink(server_queue *q, job *j)
     j->before = j->after = NULL;
 }
 
-/* Take a job to be computed, or for the store alone. 0: the queue is full, or the server is ending; *retry is then when to ask again, in seconds. */
+/* Take a job to be computed, or for the store alone. 0: the queue is full, or the server is ending; *retry is then when to ask
+   again, in seconds. */
 KALM__FN int queue_add(server_queue *q, job *j, double *retry)
 {
     int taken, direct = j->kind != JOB_RERANK && j->kind != JOB_ADD;
@@ -106,14 +107,20 @@ KALM__FN void queue_finish(server_queue *q, job *j)
     q->finished(j);
 }
 
-/* ---- what a slice holds ------------------------------------------------------------------------------------------------------ */
+/* ---- what a slice holds ------------------------------------------------------------------------------------------ */
 
-/* What a document costs, in units that are about a byte of text. */
-KALM__FN double queue__cost(const server_queue *q, const job *j, size_t i)
+/* What a text costs, in units that are about a byte: what will be cut costs nothing. */
+KALM__FN double queue__units(const server_queue *q, const job_document *d)
 {
     size_t most = (size_t)(q->o->config.max_doc_tokens ? q->o->config.max_doc_tokens : 1024) * 6;
+    return (double)(64 + kalm__min(d->text.size + d->title.size, most));
+}
+
+/* What a document costs, in seconds. */
+KALM__FN double queue__cost(const server_queue *q, const job *j, size_t i)
+{
     if (j->by_key) return q->per_kept;
-    return q->per_unit * (double)(64 + kalm__min(j->doc[i].text.size + j->doc[i].title.size, most));
+    return q->per_unit * queue__units(q, &j->doc[i]);
 }
 
 /* The job's next documents, as many as fit into `seconds`, at least one. Returns what they cost. */
@@ -169,7 +176,7 @@ KALM__FN void queue__gather(server_queue *q, double now)
     q->alone = q->shares && q->share[0].j == q->share[q->shares - 1].j ? q->share[0].j : NULL;
 }
 
-/* ---- computing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- computing --------------------------------------------------------------------------------------------------- */
 
 /* The library asks after every layer: shall the call go on? Where the slice is of one job, it ends with that. */
 KALM__FN int queue__progress(void *user, size_t done, size_t total)
@@ -348,8 +355,10 @@ KALM__FN void queue__run_texts(server_queue *q, slice_share *first)
 {
     slice_share *alike[SLICE_SHARES], *end = q->share + q->shares, *s;
     kalm_error err;
-    size_t count = 0, i, k, n = 0;
-    for (s = first; s < end; s++) {
+    size_t count = 1, i, k, n = 0;
+    alike[0] = first;
+    first->encoded = 1;
+    for (s = first + 1; s < end; s++) {
         if (s->encoded || s->j->status || s->j->by_key || !queue__alike(q, first, s)) continue;
         s->encoded = 1;
         alike[count++] = s;
@@ -372,7 +381,7 @@ KALM__FN void queue__run_texts(server_queue *q, slice_share *first)
     for (i = 0; i < n; i++) kalm_doc_free(q->made[i]);
 }
 
-/* ---- kept documents -------------------------------------------------------------------------------------------------------------- */
+/* ---- kept documents ---------------------------------------------------------------------------------------------- */
 
 /* Shall this document's state be kept warm? While there is room: yes. In a full cache, where each one that comes in drives another
    out: if it was asked for at least half as often as those that are there. So one request for a thousand rare documents does
@@ -406,7 +415,7 @@ KALM__FN void queue__score_rows(server_queue *q, job *j, kept_rows *rows, int wa
     queue_scores to;
     size_t i, n = 0;
     if (!rows->count || j->status) return;
-    scores = (kalm_score *)malloc(rows->count * (sizeof *scores + sizeof *docs + sizeof *to.place + sizeof *to.window));
+    scores = (kalm_score *)malloc(rows->count * (sizeof *scores + sizeof(kalm_doc *) + sizeof *to.place + sizeof *to.window));
     if (!scores) {
         job_fail(j, 503, "there is no memory for the scores of %lu documents", (unsigned long)rows->count);
         return;
@@ -485,7 +494,7 @@ KALM__FN void queue__run_added(server_queue *q, slice_share *s)
     }
 }
 
-/* ---- the thread -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
 
 KALM__FN void queue__run(server_queue *q)
 {
@@ -494,9 +503,7 @@ KALM__FN void queue__run(server_queue *q)
     size_t texts = 0, keys = 0, n = 0, i;
     for (s = q->share; s < end; s++) {
         if (!s->j->prepared) queue__prepare(q, s->j);
-        for (i = 0; i < s->count; i++)
-            if (!s->j->by_key) units += 64 + (double)kalm__min(s->j->doc[s->first + i].text.size,
-                                                               (size_t)6 * (q->o->config.max_doc_tokens ? q->o->config.max_doc_tokens : 1024));
+        for (i = 0; i < s->count && !s->j->by_key; i++) units += queue__units(q, &s->j->doc[s->first + i]);
         if (s->j->by_key) keys += s->count;
         else texts += s->count;
         n += s->count;
@@ -578,7 +585,7 @@ KALM__FN void *queue__thread(void *arg)
 /* How fast this model is on this machine, and its weights read in: two rankings of a short text, the second one timed. */
 KALM__FN void queue__try(server_queue *q)
 {
-    static const char words[] = "A short text of a few plain words stands for those that will come: it tells how long a slice of them takes.";
+    static const char words[] = "A short text of a few plain words stands for those that will come: it tells how long they take.";
     kalm_text text = kalm__text(words);
     kalm_score score;
     kalm_error err;

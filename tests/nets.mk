@@ -50,6 +50,20 @@ $(B)/soak: tests/soak.c $(PARTS) | $(B)/tmp
 soak: $(B)/soak $(B)/tiny.kalm
 	$(B)/soak $(B)/tiny.kalm $(TIME)
 
+# ---- load ----
+.PHONY: load
+# make load SECONDS=60: what kalm-server costs beside the library, many clients, 500 connections, kept documents (tests/load.c, load.sh)
+SECONDS ?= 60
+$(B)/kalm-load: tests/load.c $(PARTS) | $(B)/tmp
+	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) $(CFLAGS) -Isrc/parts -o $@ $< $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+$(B)/bench/nano-q8-tokenizer.kalm: | $(B)/kalm-quantize $(B)/kalm-random-checkpoint
+	@mkdir -p $(B)/bench
+	$(B)/kalm-random-checkpoint nano $(B)/bench/load --quiet
+	$(B)/kalm-quantize $(B)/bench/load $@ --weights q8 --tokenizer examples/tiny/tokenizer.json --name 'Nano-shaped, random' --quiet
+	rm -rf $(B)/bench/load
+load: $(B)/kalm-load $(B)/kalm-server $(B)/tiny.kalm $(B)/bench/nano-q8-tokenizer.kalm
+	@sh tests/load.sh $(B) $(SECONDS)
+
 # ---- static analysis ----
 .PHONY: static
 # make static TOOL='tidy cppcheck': gcc -fanalyzer, clang --analyze, clang-tidy and cppcheck; tests/static.sh says how findings are judged

@@ -9,7 +9,7 @@ shift
 dir=$build/tmp/static.$$
 mkdir -p "$dir"
 # every source that is compiled into a command; the header is in each
-sources='examples/kalm_rerank.c examples/kalm_index.c examples/kalm_search.c examples/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
+sources='examples/kalm_rerank.c examples/kalm_index.c examples/kalm_search.c examples/kalm_server.c examples/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
 defines="-Isrc/parts $(pkg-config --exists sqlite3 2> /dev/null && echo -DHAVE_SQLITE3) $(pkg-config --exists libxml-2.0 2> /dev/null && echo -DHAVE_LIBXML2 && pkg-config --cflags libxml-2.0) $(pkg-config --exists gmime-3.0 2> /dev/null && echo -DHAVE_GMIME && pkg-config --cflags gmime-3.0)"
 flags="-std=c99 $defines"
 failed=0 passed=0
