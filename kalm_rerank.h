@@ -174,8 +174,10 @@ typedef enum kalm_result {
                                           made for another document or instruction                           */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
     KALM_CANCELLED,                    /* a callback asked to stop                                           */
-    KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
+    KALM_OVERFLOW,                     /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
                                           document. The text names the document                              */
+    KALM_INCOMPLETE                    /* the model file is a part of a model (kalm-quantize --side) and lacks what the call
+                                          needs: the encoder to read documents, or the decoder to score them */
 } kalm_result;
 
 /* What went wrong, in one sentence for a person. It names the file, tensor, byte, document or token: "tensor encoder.3.q ends
@@ -295,7 +297,12 @@ typedef struct kalm_model_info {
     int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
     int32_t     yes_id, no_id;         /* the tokens of the two answers                                      */
     uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
-    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model */
+    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model. A part of a
+                                          model has that of the whole: they exchange documents               */
+    uint64_t    cut_vocabulary;        /* 0, or where the vocabulary lacks tokens of the whole model's (kalm-quantize
+                                          --vocabulary) a hash of it                                         */
+    int         has_encoder, has_decoder;    /* 0: a part of a model (kalm-quantize --side); without the encoder no text of a
+                                          document is read, without the decoder nothing is scored            */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
@@ -364,11 +371,13 @@ typedef struct kalm_doc_info {
     uint32_t tokens_used;              /* fewer where the text was cut at max_doc_tokens                     */
     uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), each of `width` numbers of `bits` bits */
     uint64_t fingerprint;              /* of the model that made it                                          */
+    uint64_t vocabulary;               /* that its text was read with: 0 the model's whole one, else what
+                                          kalm_model_info.cut_vocabulary is there: docs/DOCUMENTS.md         */
 } kalm_doc_info;
 
 /* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
    computed in common batches, so one call with many texts is faster than many calls with one; the bytes are the same either
-   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED. */
+   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED, KALM_INCOMPLETE. */
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
                                  const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
@@ -400,8 +409,8 @@ KALM_API void kalm_doc_free(kalm_doc *doc);          /* NULL is allowed */
 /* ---- reranking ---- */
 
 /* Score `count` documents against a query: scores[i] is that of docs[i]. The bits of a score do not depend on which other
-   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED; scores are then all zero.
-   */
+   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED, KALM_INCOMPLETE; scores
+   are then all zero. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 
@@ -1775,7 +1784,10 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
        24      8   fingerprint: hash of the section table without the entry of STRINGS. It names the model: it changes with any
                    weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
        32      8   hash of the header and the section table, taken with these eight bytes zero
-       40     24   zero
+       40      8   of a part of a model (kalm-quantize --side, --vocabulary): the fingerprint of the whole model that it was cut
+                   from. Documents carry this one, so that the parts of a model exchange them. Else 0
+       48      4   what such a part lacks, a sum: 1 the encoder, 2 the decoder, 4 tokens of the vocabulary. Else 0
+       52     12   zero
 
    SECTION TABLE, n entries of 32 bytes, in order of their type; no type comes twice
         0      4   type, 1 to 5 (below)
@@ -1796,7 +1808,12 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
       5 WEIGHTS    what the entries of TENSORS point to. The section begins at a multiple of 4096, each array in it at one of 64
 
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
-   TOKENIZER takes token ids only. */
+   TOKENIZER takes token ids only.
+
+   A PART lacks the layers, the final norm and the head of the side that it lacks; SHAPE has both sides all the same. It keeps the
+   embedding table and the vector EOI that its side uses, under their kinds in the whole. Where it lacks tokens of the vocabulary,
+   ids count those that are left, in their old order, and so do the rows of the table and the ids in SHAPE. All that it keeps has
+   the bytes that it had in the whole. */
 #define KALM__FORMAT_H
 
 
@@ -1811,6 +1828,9 @@ enum {
 	KALM__SECTION_SHAPE = 1, KALM__SECTION_STRINGS = 2, KALM__SECTION_TENSORS = 3, KALM__SECTION_TOKENIZER = 4,
 	KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
 };
+
+/* What a part of a model lacks. */
+enum { KALM__LACKS_ENCODER = 1, KALM__LACKS_DECODER = 2, KALM__LACKS_TOKENS = 4, KALM__LACKS_ALL = 7 };
 
 /* The fields of SHAPE, f(type, name), in their order in the file. The reader and the writer both walk these lists. */
 #define KALM__SHAPE_FIELDS(f) \
@@ -10394,7 +10414,7 @@ typedef struct kalm__layer {
 
 /* One side of the model. */
 typedef struct kalm__stack {
-	kalm__side     shape;
+	kalm__side     shape;  /* of what the file has: 0 layers where it lacks this side */
 	kalm__layer   *layers;  /* [shape.layers] */
 	const float   *norm;  /* [hidden] */
 	const float   *eoi;  /* [hidden]; NULL: none */
@@ -10406,7 +10426,9 @@ typedef struct kalm__stack {
 typedef struct kalm__file {
 	const unsigned char *data;
 	size_t         size;
-	uint64_t       fingerprint;
+	uint64_t       fingerprint;  /* of the whole model, where the file is a part of one: what documents carry */
+	uint64_t       vocabulary;  /* hash of the tokenizer where the vocabulary lacks tokens of the whole one; else 0 */
+	uint32_t       lacks;  /* KALM__LACKS_...; else 0 */
 	kalm__section  section[KALM__SECTION_KINDS];
 	kalm__shape    shape;
 	kalm__stack    stack[2];  /* encoder, decoder */
@@ -10465,6 +10487,22 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 				f->section[j].offset < s->offset + s->size)
 				return kalm__fail(err, KALM_BAD_FILE, "sections %u and %u of the model file overlap", j, type);
 	}
+	return KALM_OK;
+}
+
+/* What the header says of the whole that the file is a part of; the sections are read. */
+KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
+{
+	uint64_t whole = kalm__u64(f->data + 40);
+	f->lacks = kalm__u32(f->data + 48);
+	if (f->lacks > KALM__LACKS_ALL)
+		return kalm__fail(err, KALM_BAD_VERSION, "the model file lacks parts that this library does not know (%u)", f->lacks);
+	if (!f->lacks != !whole || (f->lacks & 3) == 3 || (f->lacks && !f->section[KALM__SECTION_SHAPE].data)
+		|| (f->lacks & KALM__LACKS_TOKENS && !f->section[KALM__SECTION_TOKENIZER].data))
+		return kalm__fail(err, KALM_BAD_FILE, "the model file says that it is a part of model %X and lacks parts %u, which cannot be",
+						  whole, f->lacks);
+	if (whole) f->fingerprint = whole;
+	if (f->lacks & KALM__LACKS_TOKENS) f->vocabulary = f->section[KALM__SECTION_TOKENIZER].checksum | 1;
 	return KALM_OK;
 }
 
@@ -10610,7 +10648,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
 	uint64_t scales = ((uint64_t)t->rows + 15) / 16 * 64;
 	uint32_t rows, cols, what = t->kind % 32;
 	if (!kalm__tensor_shape(&f->shape, t->kind, &rows, &cols) ||
-		t->layer >= (what < KALM__T_LAYER_KINDS ? f->shape.side[t->kind / 32].layers : 1))
+		t->layer >= (what < KALM__T_LAYER_KINDS ? f->stack[t->kind / 32].shape.layers : 1))
 		return kalm__fail(err, KALM_BAD_FILE, "the model file has a tensor of kind %u, layer %u, which no model has", t->kind,
 						  t->layer);
 	if (t->rows != rows || t->cols != cols)
@@ -10632,7 +10670,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
 	return KALM_OK;
 }
 
-/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [shape.side[i].layers]. */
+/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [f->stack[i].shape.layers]. */
 KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 {
 	const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -10659,6 +10697,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 	for (side = 0; side < 2; side++) {
 		kalm__stack *k = &f->stack[side];
 		uint32_t layer, what;
+		if (!k->shape.layers) continue;  /* a part that lacks this side */
 		for (layer = 0; layer < k->shape.layers; layer++) {
 			kalm__layer *l = &k->layers[layer];
 			for (what = 0; what < KALM__T_LAYER_KINDS; what++)
@@ -10683,8 +10722,9 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 		if (!k->norm)
 			return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing", kalm__tensor_name(name, KALM__KIND(side, KALM__T_NORM), 0));
 	}
-	if (!f->stack[KALM__ENCODER].embed) return kalm__fail(err, KALM_BAD_FILE, "tensor encoder.embed is missing");
-	if (!f->head) return kalm__fail(err, KALM_BAD_FILE, "tensor decoder.head is missing");
+	if (!f->stack[KALM__ENCODER].embed && !(f->lacks & KALM__LACKS_ENCODER && f->stack[KALM__DECODER].embed))
+		return kalm__fail(err, KALM_BAD_FILE, "tensor encoder.embed is missing");
+	if (!f->head && !(f->lacks & KALM__LACKS_DECODER)) return kalm__fail(err, KALM_BAD_FILE, "tensor decoder.head is missing");
 	if (!f->stack[KALM__DECODER].embed) {
 		f->stack[KALM__DECODER].embed = f->stack[KALM__ENCODER].embed;
 		f->stack[KALM__DECODER].embed_row = f->stack[KALM__ENCODER].embed_row;
@@ -10718,7 +10758,8 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
 		return kalm__fail(err, KALM_BAD_FILE, "the file holds neither a model nor a tokenizer");
 	if (kalm__table_fingerprint(f->data + KALM__HEADER_BYTES, kalm__u32(f->data + 12)) != f->fingerprint)
 		return kalm__fail(err, KALM_BAD_FILE, "the model file's fingerprint does not match its sections");
-	r = kalm__read_strings(f, err);
+	r = kalm__read_part(f, err);
+	if (!r) r = kalm__read_strings(f, err);
 	if (!r && f->has_tokenizer)
 		r = kalm__tokenizer_open(&f->tokenizer, f->section[KALM__SECTION_TOKENIZER].data,
 								 (size_t)f->section[KALM__SECTION_TOKENIZER].size, err);
@@ -10726,6 +10767,8 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
 		r = kalm__read_shape(f, err);
 		f->stack[0].shape = f->shape.side[0];
 		f->stack[1].shape = f->shape.side[1];
+		if (f->lacks & KALM__LACKS_ENCODER) f->stack[KALM__ENCODER].shape.layers = 0;
+		if (f->lacks & KALM__LACKS_DECODER) f->stack[KALM__DECODER].shape.layers = 0;
 	}
 	return r;
 }
@@ -10773,7 +10816,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 	if (r) return r;
 	bytes = kalm__round_up(sizeof *m, 64) + 64 + kalm__round_up(file.string[KALM__STRING_NAME].size + 1, 64);
 	for (side = 0; side < 2; side++)
-		bytes += kalm__round_up((size_t)file.shape.side[side].layers * sizeof(kalm__layer), 64);
+		bytes += kalm__round_up((size_t)file.stack[side].shape.layers * sizeof(kalm__layer), 64);
 	block = kalm__alloc(&alloc, bytes);
 	if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of an open model", bytes);
 	memset(block, 0, bytes);
@@ -10784,7 +10827,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 	a.taken = 0;
 	a.size = (size_t)((unsigned char *)block + bytes - a.base);
 	for (side = 0; side < 2; side++)
-		file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.shape.side[side].layers * sizeof(kalm__layer));
+		file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.stack[side].shape.layers * sizeof(kalm__layer));
 	m->name = (char *)kalm__take(&a, file.string[KALM__STRING_NAME].size + 1);
 	KALM_ASSERT(m->name);
 	if (file.string[KALM__STRING_NAME].size)
@@ -11142,6 +11185,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	for (side = 0; side < 2; side++) {
 		const kalm__side *s = &f->stack[side].shape;
 		kalm__attention_scratch nothing;
+		for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
+		if (!s->layers) continue;  /* a part of a model that lacks this side */
 		heads_width = kalm__max(heads_width, (size_t)s->heads * s->head_dim);
 		mlp = kalm__max(mlp, s->mlp);
 		kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
@@ -11153,7 +11198,6 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 																	  kalm__query_block(&h) * (h.heads / h.kv_heads)));
 		}
 		scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
-		for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
 	}
 	row = kalm__mul(hidden_size, sizeof(float));
 	/* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
@@ -11775,7 +11819,8 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
      24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
      32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
      40   8  kalm__hash of all bytes with this field zero
-     48  16  zero
+     48   8  the vocabulary that the text was read with: 0 the model's whole one, else kalm_model_info.cut_vocabulary
+     56   8  zero
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
@@ -11937,6 +11982,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
 	kalm__put_u32(p + 28, info->rows);
 	kalm__put_u32(p + 32, info->width);
 	kalm__put_u32(p + 36, info->bits);
+	kalm__put_u64(p + 48, info->vocabulary);
 	*rows = p + KALM__DOC_HEADER;
 	return doc;
 }
@@ -11965,6 +12011,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 	info->rows = kalm__u32(p + 28);
 	info->width = kalm__u32(p + 32);
 	info->bits = kalm__u32(p + 36);
+	info->vocabulary = kalm__u64(p + 48);
 	if (info->fingerprint != fingerprint)
 		return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
 	if (kalm__u64(p + 48) || kalm__u64(p + 56))
@@ -12164,6 +12211,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 	info.width = c->model->file.shape.hidden_size;
 	info.bits = bits;
 	info.fingerprint = c->model->file.fingerprint;
+	info.vocabulary = c->model->file.vocabulary;
 	*doc = kalm__doc_new(&c->alloc, &info, &p.rows);
 	if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
 	p.c = c;
@@ -12725,6 +12773,17 @@ KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
 	return kalm__fail(err, KALM_BAD_ARGUMENT, "this model file holds no tokenizer: give token ids");
 }
 
+/* A part of a model may lack one side. */
+KALM__FN kalm_result kalm__need_side(const kalm_model *m, int side, kalm_error *err)
+{
+	if (m->file.stack[side].shape.layers) return KALM_OK;
+	return side == KALM__ENCODER
+		 ? kalm__fail(err, KALM_INCOMPLETE, "this model file holds the decoder alone, which cannot read the text of a document: "
+					  "give documents that the whole model or its encoder has encoded")
+		 : kalm__fail(err, KALM_INCOMPLETE, "this model file holds the encoder alone, which cannot score: rank with the whole "
+					  "model or its decoder");
+}
+
 KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
 									 kalm_error *err)
 {
@@ -12859,7 +12918,6 @@ typedef struct kalm__passages {
 } kalm__passages;
 
 /* Token ids of passage i into ids[0..room); *count is how many it has, which may be more. */
-
 KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
 									  size_t room, size_t *count, kalm_error *err)
 {
@@ -13038,6 +13096,9 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
 	info->no_id = (int32_t)f->shape.no_id;
 	info->bytes = f->size;
 	info->fingerprint = f->fingerprint;
+	info->cut_vocabulary = f->vocabulary;
+	info->has_encoder = f->has_model && !(f->lacks & KALM__LACKS_ENCODER);
+	info->has_decoder = f->has_model && !(f->lacks & KALM__LACKS_DECODER);
 }
 
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
@@ -13134,6 +13195,7 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
 	KALM__NEED(ctx);
 	if (count) KALM__NEED(texts);
 	r = kalm__check_params(params, &p, err);
+	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
 	if (!r) r = kalm__need_tokenizer(ctx->model, err);
 	if (r) return r;
 	memset(&s, 0, sizeof s);
@@ -13156,6 +13218,7 @@ KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, s
 	KALM__NEED(ctx);
 	if (count) KALM__NEED(texts);
 	r = kalm__check_params(params, &p, err);
+	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
 	if (r) return r;
 	memset(&s, 0, sizeof s);
 	s.ids = texts;
@@ -13297,6 +13360,7 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
 	if (count) memset(scores, 0, count * sizeof *scores);
 	r = kalm__check_params(params, &p, err);
 	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
 	if (!r) r = kalm__need_tokenizer(ctx->model, err);
 	if (!r) r = kalm__check_docs(ctx, docs, count, err);
 	if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
@@ -13324,6 +13388,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm
 	r = kalm__check_params(params, &p, err);
 	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
 	memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);  /* callbacks cannot change it any more */
+	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
 	if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
 	if (!r) r = kalm__check_docs(ctx, docs, count, err);
 	if (r) return r;
@@ -13365,6 +13430,7 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
 	kalm_result r = kalm__check_params(params, &p, err);
 	p.progress = NULL;  /* layers x documents is no measure of this */
 	kalm__job_begin(&job, &p, 0, 0);
+	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
 	if (!r) r = kalm__need_tokenizer(ctx->model, err);
 	if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
 	if (!r) r = kalm__prefix_ids(ctx, &job, &tokens, err);
@@ -13494,6 +13560,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 	if (count) KALM__NEED(docs);
 	if (top_k) KALM__NEED(scores);
 	r = kalm__check_params(params, &p, err);
+	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
 	if (!r) r = kalm__need_tokenizer(ctx->model, err);
 	if (!r) r = kalm__check_docs(ctx, docs, count, err);
 	if (r) return r;
@@ -13544,6 +13611,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
 	if (count) KALM__NEED(scores);
 	if (count) memset(scores, 0, count * sizeof *scores);
 	r = kalm__check_params(params, &p, err);
+	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
+	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
 	if (!r) r = kalm__need_tokenizer(ctx->model, err);
 	if (!params || !params->bits) p.bits = 32;  /* nothing is kept, so nothing need be rounded */
 	kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +

@@ -229,6 +229,8 @@ KALM__FN int run_encode(const options *o)
     if (kalm_model_open(o->model, &o->config, &j.model, &err)) return cmd_failed(&err);
     kalm_model_get_info(j.model, &info);
     if (!info.has_tokenizer) die("%s holds no tokenizer: texts cannot be encoded", o->model);
+    if (info.has_decoder && !info.has_encoder)
+        die("%s holds the decoder alone, which cannot read texts: encode with the whole model or its encoder", o->model);
     if (!store_open(&j.s, o->store, STORE_CREATE)) {
         store_meta m;
         new_meta(&m, o, &info);

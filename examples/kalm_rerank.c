@@ -277,6 +277,10 @@ int main(int argc, char **argv)
 
     if (kalm_model_open(o.model, &o.config, &model, &err)) return cmd_failed(&err);
     kalm_model_get_info(model, &info);
+    if (info.has_encoder && !info.has_decoder)
+        die("%s holds the encoder alone, which cannot score: rank with the whole model or its decoder", o.model);
+    if (info.has_decoder && !info.has_encoder && !o.store)
+        die("%s holds the decoder alone, which cannot read texts: rank documents that are encoded (--store)", o.model);
     if (o.store) o.config.max_doc_tokens = store_doc_tokens(&o, &info);
     else if (!texts.count) {
         const char *from = o.documents ? o.documents : "-";

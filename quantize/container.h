@@ -127,8 +127,9 @@ KALM__FN uint64_t kalm__out_section_places(kalm__out_section *sections, uint32_t
     return size;
 }
 
-/* Write all that lies before the weights into `front`, which holds zeros. */
-KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t count, uint64_t file_size, unsigned char *front)
+/* Write all that lies before the weights into `front`, which holds zeros. whole, lacks: of a part of a model (format.h), else 0. */
+KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t count, uint64_t file_size, uint64_t whole,
+                                      uint32_t lacks, unsigned char *front)
 {
     unsigned char *at = front + KALM__HEADER_BYTES;
     unsigned i;
@@ -148,6 +149,8 @@ KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t coun
     kalm__put_u32(front + 12, count);
     kalm__put_u64(front + 16, file_size);
     kalm__put_u64(front + 24, kalm__table_fingerprint(front + KALM__HEADER_BYTES, count));
+    kalm__put_u64(front + 40, whole);
+    kalm__put_u32(front + 48, lacks);
     kalm__put_u64(front + 32, kalm__hash(front, (size_t)(at - front)));
 }
 
@@ -187,7 +190,7 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections
     if (!r && !(front = (unsigned char *)calloc(1, (size_t)weights->offset)))
         r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the header and what follows it");
     if (!r) {
-        kalm__out_section_front(sections, count, *file_size, front);
+        kalm__out_section_front(sections, count, *file_size, 0, 0, front);
         r = kalm__sink_write(&w.sink, 0, front, (size_t)weights->offset, err);
     }
     if (!r) r = kalm__sink_write(&w.sink, w.at, zeros, (size_t)(strings->offset - w.at), err);

@@ -93,6 +93,11 @@ KALM__FN void kalm__print_file(const char *path, const kalm__file *f, int errors
     unsigned i;
     printf("%s: %.1f MB, format version %u\n", path, (double)f->size / 1e6, KALM__FILE_VERSION);
     printf("fingerprint  %016llx\n", (unsigned long long)f->fingerprint);
+    if (f->lacks)
+        printf("part         of the model with this fingerprint, without%s%s%s\n",
+               f->lacks & KALM__LACKS_ENCODER ? " its encoder" : f->lacks & KALM__LACKS_DECODER ? " its decoder" : "",
+               f->lacks & KALM__LACKS_TOKENS && f->lacks != KALM__LACKS_TOKENS ? " and" : "",
+               f->lacks & KALM__LACKS_TOKENS ? " all tokens of its vocabulary" : "");
     if (f->has_tokenizer) printf("tokenizer    %u tokens\n", (unsigned)f->tokenizer.tokens);
     else printf("tokenizer    none: the file takes token ids\n");
     if (f->has_model) {
@@ -102,8 +107,8 @@ KALM__FN void kalm__print_file(const char *path, const kalm__file *f, int errors
         if (m->eoi_id != 0xffffffffu) printf(", end of image %u", (unsigned)m->eoi_id);
         if (m->softcap > 0) printf(", logits capped at %g", (double)m->softcap);
         putchar('\n');
-        kalm__print_side("encoder", &m->side[0]);
-        kalm__print_side("decoder", &m->side[1]);
+        if (!(f->lacks & KALM__LACKS_ENCODER)) kalm__print_side("encoder", &m->side[0]);
+        if (!(f->lacks & KALM__LACKS_DECODER)) kalm__print_side("decoder", &m->side[1]);
     }
     puts("texts");
     for (i = 0; i < KALM__STRINGS; i++) kalm__print_text(strings[i], f->string[i]);

@@ -18,6 +18,7 @@
 #include "../src/tools/texts.h"
 #include "container.h"
 #include "info.h"
+#include "part.h"
 #include "../src/tools/options.h"
 #include "../src/tools/progress.h"
 #include "../tokenizer/import.h"
@@ -27,8 +28,8 @@
 enum { NO_ID = 0x7fffffff };            /* an answer token that is not given */
 
 typedef struct options {
-    const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction, *calibrate;
-    uint32_t    weights, embedding, yes_id, no_id, threads;
+    const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction, *calibrate, *vocabulary, *held_out;
+    uint32_t    weights, embedding, yes_id, no_id, threads, side, tokens;
     int         errors, quiet;
 } options;
 
@@ -50,6 +51,15 @@ static const cmd_option option_table[] = {
              "rounded so that what the matrices make of them changes least"),
     CMD_NUMBER("--threads", "N", options, threads, 1, KALM__MAX_THREADS, "default: one for each core"),
     CMD_FLAG("--quiet", options, quiet, "print errors only"),
+    CMD_HEADING("A part of a model, from a checkpoint or a .kalm file"),
+    CMD_CHOICE("--side", "both|decoder|encoder", options, side, "decoder: for queries to documents that are encoded already; "
+               "encoder: to encode documents. Documents fit all parts of a model, and are the same bytes"),
+    CMD_TEXT("--vocabulary", "WHAT", options, vocabulary, "keep the tokens that texts can need, so that these are read as before, and "
+             "others in smaller pieces. WHAT: scripts by their Unicode names (latin, cyrillic, han ...; ascii), files of texts (a "
+             "line each, or JSON Lines), or several of both with commas between them"),
+    CMD_NUMBER("--tokens", "N", options, tokens, 1, 1u << 20, "with texts: of the tokens that they need keep the most frequent, so "
+               "that N stay in all; those that always stay count, and so do the parts of each"),
+    CMD_TEXT("--held-out", "FILE", options, held_out, "with --vocabulary: say how many texts of this file are read as before"),
     CMD_HEADING("Looking at a file"),
     CMD_TEXT("--info", "FILE", options, info, "print shape, sections, sizes and checksums of a .kalm file"),
     CMD_FLAG("--errors", options, errors, "with --info: also each tensor and how much rounding changed it (root mean square, "
@@ -60,6 +70,7 @@ static const cmd_option option_table[] = {
 static const cmd_program program = {
     "kalm-quantize",
     "CHECKPOINT_FOLDER OUT.kalm [options]\n"
+    "MODEL.kalm OUT.kalm [--side SIDE] [--vocabulary WHAT]\n"
     "--info FILE.kalm [--errors]\n"
     "--verify FILE.kalm",
     "Make one .kalm file from a Hugging Face checkpoint of a T5Gemma2 reranker: config.json, model.safetensors (or its "
@@ -279,6 +290,53 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
     return r;
 }
 
+/* ---- parts ------------------------------------------------------------------------------------------------------- */
+
+/* From the model file `whole` the part of it that is asked for. */
+static kalm_result take_part(const options *o, const char *whole, cmd_progress *show, kalm_error *err)
+{
+    static const uint32_t lacks[3] = { 0, KALM__LACKS_ENCODER, KALM__LACKS_DECODER };
+    kalm__part_file t;
+    uint64_t size = 0;
+    kalm_result r;
+    memset(&t, 0, sizeof t);
+    t.input = whole;
+    t.name = kalm__shown(o->input);
+    t.lacks = lacks[o->side];
+    kalm__catch_signals();
+    r = kalm__part_make(&t, o->vocabulary, o->held_out, o->tokens, o->output, show, &size, err);
+    cmd_progress_clear(show);
+    if (!r && !o->quiet) {
+        fprintf(stderr, "%s: %.1f MB, %.1f MB whole\n", o->output, (double)size / 1e6, (double)t.f->size / 1e6);
+        if (o->vocabulary)
+            fprintf(stderr, "vocabulary: %lu of %lu tokens stay\n", (unsigned long)t.vocabulary.count,
+                    (unsigned long)t.f->shape.vocabulary);
+        if (t.vocabulary.texts)
+            fprintf(stderr, "%llu of %llu texts%s%s are read as before (%.2f %%)\n", (unsigned long long)t.vocabulary.same,
+                    (unsigned long long)t.vocabulary.texts, o->held_out ? " of " : "", o->held_out ? kalm__shown(o->held_out) : "",
+                    100.0 * (double)t.vocabulary.same / (double)t.vocabulary.texts);
+    }
+    kalm__part_end(&t);
+    return r;
+}
+
+/* A part of a checkpoint: the whole goes into a temporary file first, for the part has its fingerprint. */
+static kalm_result convert_part(const options *o, cmd_progress *show, kalm_error *err)
+{
+    options whole = *o;
+    char *path = (char *)malloc(strlen(o->output) + KALM__TEMPORARY_EXTRA + 1);
+    kalm_result r;
+    if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
+    kalm__temporary_name(path, o->output, 0);
+    whole.output = path;
+    whole.quiet = 1;
+    r = convert(&whole, show, err);
+    if (!r) r = take_part(o, path, show, err);
+    kalm__remove_file(path);
+    free(path);
+    return r;
+}
+
 /* ---- looking at a file ------------------------------------------------------------------------------------------ */
 
 /* --info and --verify: the library opens the file, so that all of it has been checked. */
@@ -307,6 +365,17 @@ static kalm_result look(const options *o, kalm_error *err)
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
+/* The input is a file: its numbers stay as they are. */
+static void read_part_options(const options *o, const cmd_args *a)
+{
+    static const char *const making[] = { "--weights", "--embedding", "--tokenizer", "--yes-id", "--no-id", "--name", "--system",
+                                          "--instruction", "--calibrate" };
+    size_t i;
+    for (i = 0; i < sizeof making / sizeof *making; i++)
+        if (cmd_given(a, making[i])) die_usage("%s is for a checkpoint folder; %s is a file", making[i], kalm__shown(o->input));
+    if (!o->vocabulary && !o->side) die_usage("%s is a file: --side or --vocabulary says what part of it is wanted", kalm__shown(o->input));
+}
+
 static void read_options(options *o, int argc, char **argv)
 {
     cmd_args a;
@@ -324,6 +393,8 @@ static void read_options(options *o, int argc, char **argv)
         if (a.words < 2) die_usage("a checkpoint folder and an output file are needed");
         o->input = a.word[0];
         o->output = a.word[1];
+        if ((o->held_out || o->tokens) && !o->vocabulary) die_usage("--held-out and --tokens go with --vocabulary");
+        if (kalm__file_exists(o->input) && !kalm__directory_exists(o->input)) read_part_options(o, &a);
     }
     cmd_args_end(&a);
 }
@@ -341,7 +412,10 @@ int main(int argc, char **argv)
     cmd_progress_begin(&show, "");
     show.patience = 0;
     show.quiet = o.quiet;
-    r = o.info || o.verify ? look(&o, &err) : convert(&o, &show, &err);
+    if (o.info || o.verify) r = look(&o, &err);
+    else if (!o.vocabulary && !o.side) r = convert(&o, &show, &err);
+    else if (kalm__file_exists(o.input) && !kalm__directory_exists(o.input)) r = take_part(&o, o.input, &show, &err);
+    else r = convert_part(&o, &show, &err);
     if (r) say("%s", err.text);
     return r == KALM_CANCELLED ? 128 + (int)kalm__interrupted : r ? EXIT_FAILED : EXIT_OK;
 }

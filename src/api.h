@@ -47,8 +47,10 @@ typedef enum kalm_result {
                                           made for another document or instruction                           */
     KALM_NO_KERNELS,                   /* the kernel set asked for cannot run on this machine                */
     KALM_CANCELLED,                    /* a callback asked to stop                                           */
-    KALM_OVERFLOW                      /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
+    KALM_OVERFLOW,                     /* the numbers of a document outgrew 32-bit floats: a damaged or hostile model or
                                           document. The text names the document                              */
+    KALM_INCOMPLETE                    /* the model file is a part of a model (kalm-quantize --side) and lacks what the call
+                                          needs: the encoder to read documents, or the decoder to score them */
 } kalm_result;
 
 /* What went wrong, in one sentence for a person. It names the file, tensor, byte, document or token: "tensor encoder.3.q ends
@@ -168,7 +170,12 @@ typedef struct kalm_model_info {
     int         has_tokenizer;         /* 0: only the functions that take token ids work                     */
     int32_t     yes_id, no_id;         /* the tokens of the two answers                                      */
     uint64_t    bytes;                 /* of the file, mapped or in memory                                   */
-    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model */
+    uint64_t    fingerprint;           /* of weights, shape and vocabulary; documents carry that of their model. A part of a
+                                          model has that of the whole: they exchange documents               */
+    uint64_t    cut_vocabulary;        /* 0, or where the vocabulary lacks tokens of the whole model's (kalm-quantize
+                                          --vocabulary) a hash of it                                         */
+    int         has_encoder, has_decoder;    /* 0: a part of a model (kalm-quantize --side); without the encoder no text of a
+                                          document is read, without the decoder nothing is scored            */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
@@ -237,11 +244,13 @@ typedef struct kalm_doc_info {
     uint32_t tokens_used;              /* fewer where the text was cut at max_doc_tokens                     */
     uint32_t rows, ratio, width, bits; /* rows = ceil(tokens_used / ratio), each of `width` numbers of `bits` bits */
     uint64_t fingerprint;              /* of the model that made it                                          */
+    uint64_t vocabulary;               /* that its text was read with: 0 the model's whole one, else what
+                                          kalm_model_info.cut_vocabulary is there: docs/DOCUMENTS.md         */
 } kalm_doc_info;
 
 /* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
    computed in common batches, so one call with many texts is faster than many calls with one; the bytes are the same either
-   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED. */
+   way. A text that is longer than max_doc_tokens is cut. Errors: KALM_OVERFLOW, KALM_CANCELLED, KALM_INCOMPLETE. */
 KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count,
                                  const kalm_params *params, kalm_doc **docs, kalm_error *err);
 
@@ -273,8 +282,8 @@ KALM_API void kalm_doc_free(kalm_doc *doc);          /* NULL is allowed */
 /* ---- reranking ----------------------------------------------------------------------------------------------- */
 
 /* Score `count` documents against a query: scores[i] is that of docs[i]. The bits of a score do not depend on which other
-   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED; scores are then all zero.
-   */
+   documents are in the call, nor on threads. Errors: KALM_MISMATCH, KALM_OVERFLOW, KALM_CANCELLED, KALM_INCOMPLETE; scores
+   are then all zero. */
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err);
 

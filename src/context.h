@@ -134,6 +134,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     for (side = 0; side < 2; side++) {
         const kalm__side *s = &f->stack[side].shape;
         kalm__attention_scratch nothing;
+        for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
+        if (!s->layers) continue;      /* a part of a model that lacks this side */
         heads_width = kalm__max(heads_width, (size_t)s->heads * s->head_dim);
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
@@ -145,7 +147,6 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
                                                                       kalm__query_block(&h) * (h.heads / h.kv_heads)));
         }
         scratch = kalm__max(scratch, kalm__geglu_scratch() + kalm__matmul_room(&f->stack[side], k));
-        for (full = 0; full < 2; full++) kalm__rotary_plan(&c->rotary[side][full], a);
     }
     row = kalm__mul(hidden_size, sizeof(float));
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */

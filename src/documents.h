@@ -8,7 +8,8 @@
      24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
      32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
      40   8  kalm__hash of all bytes with this field zero
-     48  16  zero
+     48   8  the vocabulary that the text was read with: 0 the model's whole one, else kalm_model_info.cut_vocabulary
+     56   8  zero
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
@@ -173,6 +174,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
     kalm__put_u32(p + 28, info->rows);
     kalm__put_u32(p + 32, info->width);
     kalm__put_u32(p + 36, info->bits);
+    kalm__put_u64(p + 48, info->vocabulary);
     *rows = p + KALM__DOC_HEADER;
     return doc;
 }
@@ -201,6 +203,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
     info->rows = kalm__u32(p + 28);
     info->width = kalm__u32(p + 32);
     info->bits = kalm__u32(p + 36);
+    info->vocabulary = kalm__u64(p + 48);
     if (info->fingerprint != fingerprint)
         return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
     if (kalm__u64(p + 48) || kalm__u64(p + 56))

@@ -179,6 +179,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
     info.width = c->model->file.shape.hidden_size;
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
+    info.vocabulary = c->model->file.vocabulary;
     *doc = kalm__doc_new(&c->alloc, &info, &p.rows);
     if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
     p.c = c;

@@ -17,7 +17,10 @@
        24      8   fingerprint: hash of the section table without the entry of STRINGS. It names the model: it changes with any
                    weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
        32      8   hash of the header and the section table, taken with these eight bytes zero
-       40     24   zero
+       40      8   of a part of a model (kalm-quantize --side, --vocabulary): the fingerprint of the whole model that it was cut
+                   from. Documents carry this one, so that the parts of a model exchange them. Else 0
+       48      4   what such a part lacks, a sum: 1 the encoder, 2 the decoder, 4 tokens of the vocabulary. Else 0
+       52     12   zero
 
    SECTION TABLE, n entries of 32 bytes, in order of their type; no type comes twice
         0      4   type, 1 to 5 (below)
@@ -38,7 +41,12 @@
       5 WEIGHTS    what the entries of TENSORS point to. The section begins at a multiple of 4096, each array in it at one of 64
 
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
-   TOKENIZER takes token ids only. */
+   TOKENIZER takes token ids only.
+
+   A PART lacks the layers, the final norm and the head of the side that it lacks; SHAPE has both sides all the same. It keeps the
+   embedding table and the vector EOI that its side uses, under their kinds in the whole. Where it lacks tokens of the vocabulary,
+   ids count those that are left, in their old order, and so do the rows of the table and the ids in SHAPE. All that it keeps has
+   the bytes that it had in the whole. */
 #ifndef KALM__FORMAT_H
 #define KALM__FORMAT_H
 
@@ -55,6 +63,9 @@ enum {
     KALM__SECTION_SHAPE = 1, KALM__SECTION_STRINGS = 2, KALM__SECTION_TENSORS = 3, KALM__SECTION_TOKENIZER = 4,
     KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
 };
+
+/* What a part of a model lacks. */
+enum { KALM__LACKS_ENCODER = 1, KALM__LACKS_DECODER = 2, KALM__LACKS_TOKENS = 4, KALM__LACKS_ALL = 7 };
 
 /* The fields of SHAPE, f(type, name), in their order in the file. The reader and the writer both walk these lists. */
 #define KALM__SHAPE_FIELDS(f)                                                                   \

@@ -31,7 +31,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     if (r) return r;
     bytes = kalm__round_up(sizeof *m, 64) + 64 + kalm__round_up(file.string[KALM__STRING_NAME].size + 1, 64);
     for (side = 0; side < 2; side++)
-        bytes += kalm__round_up((size_t)file.shape.side[side].layers * sizeof(kalm__layer), 64);
+        bytes += kalm__round_up((size_t)file.stack[side].shape.layers * sizeof(kalm__layer), 64);
     block = kalm__alloc(&alloc, bytes);
     if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of an open model", bytes);
     memset(block, 0, bytes);
@@ -42,7 +42,7 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     a.taken = 0;
     a.size = (size_t)((unsigned char *)block + bytes - a.base);
     for (side = 0; side < 2; side++)
-        file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.shape.side[side].layers * sizeof(kalm__layer));
+        file.stack[side].layers = (kalm__layer *)kalm__take(&a, (size_t)file.stack[side].shape.layers * sizeof(kalm__layer));
     m->name = (char *)kalm__take(&a, file.string[KALM__STRING_NAME].size + 1);
     KALM_ASSERT(m->name);
     if (file.string[KALM__STRING_NAME].size)

@@ -25,7 +25,7 @@ typedef struct kalm__layer {
 
 /* One side of the model. */
 typedef struct kalm__stack {
-    kalm__side     shape;
+    kalm__side     shape;              /* of what the file has: 0 layers where it lacks this side */
     kalm__layer   *layers;             /* [shape.layers] */
     const float   *norm;               /* [hidden] */
     const float   *eoi;                /* [hidden]; NULL: none */
@@ -37,7 +37,9 @@ typedef struct kalm__stack {
 typedef struct kalm__file {
     const unsigned char *data;
     size_t         size;
-    uint64_t       fingerprint;
+    uint64_t       fingerprint;        /* of the whole model, where the file is a part of one: what documents carry */
+    uint64_t       vocabulary;         /* hash of the tokenizer where the vocabulary lacks tokens of the whole one; else 0 */
+    uint32_t       lacks;              /* KALM__LACKS_...; else 0 */
     kalm__section  section[KALM__SECTION_KINDS];
     kalm__shape    shape;
     kalm__stack    stack[2];           /* encoder, decoder */
@@ -96,6 +98,22 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
                 f->section[j].offset < s->offset + s->size)
                 return kalm__fail(err, KALM_BAD_FILE, "sections %u and %u of the model file overlap", j, type);
     }
+    return KALM_OK;
+}
+
+/* What the header says of the whole that the file is a part of; the sections are read. */
+KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
+{
+    uint64_t whole = kalm__u64(f->data + 40);
+    f->lacks = kalm__u32(f->data + 48);
+    if (f->lacks > KALM__LACKS_ALL)
+        return kalm__fail(err, KALM_BAD_VERSION, "the model file lacks parts that this library does not know (%u)", f->lacks);
+    if (!f->lacks != !whole || (f->lacks & 3) == 3 || (f->lacks && !f->section[KALM__SECTION_SHAPE].data)
+        || (f->lacks & KALM__LACKS_TOKENS && !f->section[KALM__SECTION_TOKENIZER].data))
+        return kalm__fail(err, KALM_BAD_FILE, "the model file says that it is a part of model %X and lacks parts %u, which cannot be",
+                          whole, f->lacks);
+    if (whole) f->fingerprint = whole;
+    if (f->lacks & KALM__LACKS_TOKENS) f->vocabulary = f->section[KALM__SECTION_TOKENIZER].checksum | 1;
     return KALM_OK;
 }
 
@@ -241,7 +259,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
     uint64_t scales = ((uint64_t)t->rows + 15) / 16 * 64;
     uint32_t rows, cols, what = t->kind % 32;
     if (!kalm__tensor_shape(&f->shape, t->kind, &rows, &cols) ||
-        t->layer >= (what < KALM__T_LAYER_KINDS ? f->shape.side[t->kind / 32].layers : 1))
+        t->layer >= (what < KALM__T_LAYER_KINDS ? f->stack[t->kind / 32].shape.layers : 1))
         return kalm__fail(err, KALM_BAD_FILE, "the model file has a tensor of kind %u, layer %u, which no model has", t->kind,
                           t->layer);
     if (t->rows != rows || t->cols != cols)
@@ -263,7 +281,7 @@ KALM__FN kalm_result kalm__check_tensor(const kalm__file *f, const kalm__tensor 
     return KALM_OK;
 }
 
-/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [shape.side[i].layers]. */
+/* Check every tensor and point to it. The caller has made room for the layers: f->stack[i].layers [f->stack[i].shape.layers]. */
 KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 {
     const kalm__section *s = &f->section[KALM__SECTION_TENSORS];
@@ -290,6 +308,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
     for (side = 0; side < 2; side++) {
         kalm__stack *k = &f->stack[side];
         uint32_t layer, what;
+        if (!k->shape.layers) continue;          /* a part that lacks this side */
         for (layer = 0; layer < k->shape.layers; layer++) {
             kalm__layer *l = &k->layers[layer];
             for (what = 0; what < KALM__T_LAYER_KINDS; what++)
@@ -314,8 +333,9 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
         if (!k->norm)
             return kalm__fail(err, KALM_BAD_FILE, "tensor %s is missing", kalm__tensor_name(name, KALM__KIND(side, KALM__T_NORM), 0));
     }
-    if (!f->stack[KALM__ENCODER].embed) return kalm__fail(err, KALM_BAD_FILE, "tensor encoder.embed is missing");
-    if (!f->head) return kalm__fail(err, KALM_BAD_FILE, "tensor decoder.head is missing");
+    if (!f->stack[KALM__ENCODER].embed && !(f->lacks & KALM__LACKS_ENCODER && f->stack[KALM__DECODER].embed))
+        return kalm__fail(err, KALM_BAD_FILE, "tensor encoder.embed is missing");
+    if (!f->head && !(f->lacks & KALM__LACKS_DECODER)) return kalm__fail(err, KALM_BAD_FILE, "tensor decoder.head is missing");
     if (!f->stack[KALM__DECODER].embed) {
         f->stack[KALM__DECODER].embed = f->stack[KALM__ENCODER].embed;
         f->stack[KALM__DECODER].embed_row = f->stack[KALM__ENCODER].embed_row;
@@ -349,7 +369,8 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
         return kalm__fail(err, KALM_BAD_FILE, "the file holds neither a model nor a tokenizer");
     if (kalm__table_fingerprint(f->data + KALM__HEADER_BYTES, kalm__u32(f->data + 12)) != f->fingerprint)
         return kalm__fail(err, KALM_BAD_FILE, "the model file's fingerprint does not match its sections");
-    r = kalm__read_strings(f, err);
+    r = kalm__read_part(f, err);
+    if (!r) r = kalm__read_strings(f, err);
     if (!r && f->has_tokenizer)
         r = kalm__tokenizer_open(&f->tokenizer, f->section[KALM__SECTION_TOKENIZER].data,
                                  (size_t)f->section[KALM__SECTION_TOKENIZER].size, err);
@@ -357,6 +378,8 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
         r = kalm__read_shape(f, err);
         f->stack[0].shape = f->shape.side[0];
         f->stack[1].shape = f->shape.side[1];
+        if (f->lacks & KALM__LACKS_ENCODER) f->stack[KALM__ENCODER].shape.layers = 0;
+        if (f->lacks & KALM__LACKS_DECODER) f->stack[KALM__DECODER].shape.layers = 0;
     }
     return r;
 }

@@ -94,6 +94,9 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
     info->no_id = (int32_t)f->shape.no_id;
     info->bytes = f->size;
     info->fingerprint = f->fingerprint;
+    info->cut_vocabulary = f->vocabulary;
+    info->has_encoder = f->has_model && !(f->lacks & KALM__LACKS_ENCODER);
+    info->has_decoder = f->has_model && !(f->lacks & KALM__LACKS_DECODER);
 }
 
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
@@ -190,6 +193,7 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (r) return r;
     memset(&s, 0, sizeof s);
@@ -212,6 +216,7 @@ KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, s
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
     if (r) return r;
     memset(&s, 0, sizeof s);
     s.ids = texts;

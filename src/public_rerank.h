@@ -24,6 +24,7 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
     kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
@@ -51,6 +52,7 @@ KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm
     r = kalm__check_params(params, &p, err);
     kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
     memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);      /* callbacks cannot change it any more */
+    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (r) return r;
@@ -92,6 +94,7 @@ KALM__FN kalm_result kalm__open_state(kalm_context *ctx, const kalm_doc *doc, co
     kalm_result r = kalm__check_params(params, &p, err);
     p.progress = NULL;                 /* layers x documents is no measure of this */
     kalm__job_begin(&job, &p, 0, 0);
+    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, &doc, 1, err);
     if (!r) r = kalm__prefix_ids(ctx, &job, &tokens, err);
@@ -221,6 +224,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     if (count) KALM__NEED(docs);
     if (top_k) KALM__NEED(scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
     if (r) return r;
@@ -271,6 +275,8 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     r = kalm__check_params(params, &p, err);
+    if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
+    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!params || !params->bits) p.bits = 32;       /* nothing is kept, so nothing need be rounded */
     kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +

@@ -28,6 +28,17 @@ KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
     return kalm__fail(err, KALM_BAD_ARGUMENT, "this model file holds no tokenizer: give token ids");
 }
 
+/* A part of a model may lack one side. */
+KALM__FN kalm_result kalm__need_side(const kalm_model *m, int side, kalm_error *err)
+{
+    if (m->file.stack[side].shape.layers) return KALM_OK;
+    return side == KALM__ENCODER
+         ? kalm__fail(err, KALM_INCOMPLETE, "this model file holds the decoder alone, which cannot read the text of a document: "
+                      "give documents that the whole model or its encoder has encoded")
+         : kalm__fail(err, KALM_INCOMPLETE, "this model file holds the encoder alone, which cannot score: rank with the whole "
+                      "model or its decoder");
+}
+
 KALM__FN kalm_result kalm__check_ids(const kalm_context *c, const char *what, size_t index, const int32_t *ids, size_t n,
                                      kalm_error *err)
 {
@@ -162,7 +173,6 @@ typedef struct kalm__passages {
 } kalm__passages;
 
 /* Token ids of passage i into ids[0..room); *count is how many it has, which may be more. */
-
 KALM__FN kalm_result kalm__passage_ids(const kalm_context *c, const kalm__passages *s, kalm__job *job, size_t i, int32_t *ids,
                                       size_t room, size_t *count, kalm_error *err)
 {

@@ -62,6 +62,23 @@ class Test(unittest.TestCase):
     def margins(self, texts, query=QUERY, model=None, **options):
         return [float(m) for m in (model or self.model).predict([(query, t) for t in texts], raw=True, **options)]
 
+    # ---- parts of a model ----
+
+    def test_parts_of_a_model(self):
+        texts = ["a chess program", "an image viewer"]
+        docs = self.model.encode(texts)
+        want = self.model.rank(QUERY, docs)
+        with Reranker(MODEL.replace(".kalm", "-encoder.kalm"), library=LIBRARY, threads=1) as encoder:
+            self.assertEqual([bytes(d) for d in encoder.encode(texts)], [bytes(d) for d in docs])
+            with self.assertRaisesRegex(KalmError, "encoder alone") as caught:
+                encoder.rank(QUERY, docs)
+            self.assertEqual(caught.exception.name, "INCOMPLETE")
+        with Reranker(MODEL.replace(".kalm", "-decoder.kalm"), library=LIBRARY, threads=1) as decoder:
+            self.assertEqual(decoder.rank(QUERY, docs), want)
+            for call in (lambda: decoder.encode(texts), lambda: decoder.rank(QUERY, texts)):
+                with self.assertRaisesRegex(KalmError, "decoder alone"):
+                    call()
+
     # ---- the binding is what kalm_rerank.h says ----
 
     def test_structs_are_those_of_the_header(self):

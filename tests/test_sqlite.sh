@@ -71,6 +71,15 @@ awk '/^prints$/ { on = 1; next } on && /^```$/ { if (inside) exit; inside = 1; n
 awk '/^```sql$/ { inside = 1; next } /^```$/ { inside = 0 } inside' examples/sqlite/README.md > "$dir/shown"
 sed -n '/<< END/,/^END$/p' examples/sqlite/demo.sh | sed '1d;$d;s/\$build/build/g' | cmp - "$dir/shown" && ok || bad "the README of the extension shows another demo"
 
+# ---- parts of a model ----
+for side in encoder decoder; do "$build/kalm-quantize" "$build/tiny.kalm" "$dir/$side.kalm" --side $side --quiet; done
+equal "$(sql "SELECT kalm_load('$dir/encoder.kalm')" "SELECT count(*) FROM notes WHERE kalm_encode(text, 4, 32) = document" | tail -n 1)" 40 "documents of the encoder alone"
+sql "SELECT kalm_load('$dir/decoder.kalm')" "SELECT rank, id, $ranking FROM kalm_rerank('image viewer', 'SELECT id, document FROM notes', NULL)" | sed 1d > "$dir/decoder"
+cmp "$dir/want" "$dir/decoder" && ok || bad "the decoder alone ranks otherwise"
+says "encoder alone" "SELECT kalm_load('$dir/encoder.kalm')" "SELECT kalm_score('q', document) FROM notes"
+says "decoder alone" "SELECT kalm_load('$dir/decoder.kalm')" "SELECT kalm_encode('a')"
+says "decoder alone" "SELECT kalm_load('$dir/decoder.kalm')" "SELECT * FROM kalm_rerank('q', 'SELECT id, text FROM notes', NULL)"
+
 # ---- errors have words ----
 says "no model is loaded" "SELECT kalm_load(NULL)" "SELECT kalm_score('q', 'a')"
 says "no model is loaded" "SELECT kalm_load(NULL)" "SELECT * FROM kalm_rerank('q', 'SELECT 1, 2', 1)"

@@ -74,7 +74,7 @@ class KalmArgumentError(KalmError, ValueError):
 # ---- the C library: its structs as kalm_rerank.h declares them --------------------------------------------------------
 
 _RESULTS = ["OK", "BAD_ARGUMENT", "NO_MEMORY", "CANNOT_READ", "BAD_FILE", "BAD_VERSION", "MISMATCH", "NO_KERNELS", "CANCELLED",
-            "OVERFLOW"]
+            "OVERFLOW", "INCOMPLETE"]
 _BAD_ARGUMENT, _BAD_FILE, _CANCELLED = 1, 4, 8
 _BORROW, _PARSE_CONTROL = 1, 2
 _CUT_DOCUMENT, _CUT_QUERY = 1, 2
@@ -113,13 +113,14 @@ class _ModelInfo(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("weights", ctypes.c_char_p), ("vocabulary", ctypes.c_uint32),
                 ("layers", ctypes.c_uint32), ("width", ctypes.c_uint32), ("max_tokens", ctypes.c_uint32),
                 ("has_tokenizer", ctypes.c_int), ("yes_id", ctypes.c_int32), ("no_id", ctypes.c_int32),
-                ("bytes", ctypes.c_uint64), ("fingerprint", ctypes.c_uint64), _LATER]
+                ("bytes", ctypes.c_uint64), ("fingerprint", ctypes.c_uint64), ("cut_vocabulary", ctypes.c_uint64),
+                ("has_encoder", ctypes.c_int), ("has_decoder", ctypes.c_int), _LATER]
 
 
 class _DocInfo(ctypes.Structure):
     _fields_ = [("tokens", ctypes.c_uint32), ("tokens_used", ctypes.c_uint32), ("rows", ctypes.c_uint32),
                 ("ratio", ctypes.c_uint32), ("width", ctypes.c_uint32), ("bits", ctypes.c_uint32),
-                ("fingerprint", ctypes.c_uint64), _LATER]
+                ("fingerprint", ctypes.c_uint64), ("vocabulary", ctypes.c_uint64), _LATER]
 
 
 class _CacheInfo(ctypes.Structure):

@@ -98,5 +98,8 @@ if wanted model; then
     make -s -C ../.. build/kalm-quantize
     ../../build/kalm-quantize ../tiny dist/tiny.kalm --name tiny --quiet
     ../../build/kalm-quantize ../tiny dist/tiny-f32.kalm --name tiny --weights f32 --quiet
+    # parts of it, for tests alone
+    for side in encoder decoder; do ../../build/kalm-quantize dist/tiny.kalm dist/tiny-$side.kalm --side $side --quiet; done
+    ../../build/kalm-quantize dist/tiny-decoder.kalm dist/tiny-query.kalm --vocabulary ../demo.txt --quiet
 fi
 ls -l dist

@@ -6,7 +6,7 @@ type Signal = Of<'AbortSignal'>
 
 /** The library's result codes; `message` of a KalmError is the library's sentence. */
 export type KalmCode = 'BAD_ARGUMENT' | 'NO_MEMORY' | 'CANNOT_READ' | 'BAD_FILE' | 'BAD_VERSION' | 'MISMATCH' | 'NO_KERNELS'
-    | 'CANCELLED' | 'OVERFLOW'
+    | 'CANCELLED' | 'OVERFLOW' | 'INCOMPLETE'
 
 export class KalmError extends Error {
     constructor(code: KalmCode, message: string, cause?: unknown)
@@ -111,12 +111,18 @@ export interface KalmInfo {
     width: number
     maxTokens: number
     hasTokenizer: boolean
+    /** False in a part of a model (kalm-quantize --side): encode(), and rerank() of texts, throw INCOMPLETE. */
+    hasEncoder: boolean
+    /** False in a part of a model: rerank() throws INCOMPLETE. */
+    hasDecoder: boolean
     yesId: number
     noId: number
     /** Of the model file. */
     bytes: number
     /** 16 hexadecimal digits; stored documents carry it. */
     fingerprint: string
+    /** Of a vocabulary that lacks tokens of the whole model's (kalm-quantize --vocabulary), a hash; else null. */
+    cutVocabulary: string | null
     build: 'native' | 'relaxed' | 'simd' | 'plain' | 'relaxed-threads' | 'simd-threads' | 'plain-threads'
     kernels: string
     threads: number

@@ -11,7 +11,7 @@
 const SLICE_MS = 60
 const TIMEOUT_MS = 30000               /* LoadOptions.timeout */
 export const CODES = ['OK', 'BAD_ARGUMENT', 'NO_MEMORY', 'CANNOT_READ', 'BAD_FILE', 'BAD_VERSION', 'MISMATCH', 'NO_KERNELS', 'CANCELLED',
-    'OVERFLOW']
+    'OVERFLOW', 'INCOMPLETE']
 const HEADER_BYTES = 64                /* of a .kalm file: its signature, then version at 8 and size at 16 (src/format.h) */
 const SIGNATURE = [0x89, 0x4b, 0x41, 0x4c, 0x4d, 0x0d, 0x0a, 0x1a]
 const VERSION = 1
@@ -798,12 +798,13 @@ export class Kalm {
 
     get info() {
         this.#need()
-        const w = this.#words(this.#wasm.exports.kalm_wasm_info() >>> 0, 15).slice()
+        const w = this.#words(this.#wasm.exports.kalm_wasm_info() >>> 0, 19).slice()
         const wide = (at) => BigInt(w[at]) | BigInt(w[at + 1]) << 32n
         return {
             name: this.#cText(w[0]), weights: this.#cText(w[1]), vocabulary: w[3], layers: w[4], width: w[5], maxTokens: w[6],
-            hasTokenizer: w[7] !== 0, yesId: w[8] | 0, noId: w[9] | 0, bytes: Number(wide(10)),
-            fingerprint: wide(12).toString(16).padStart(16, '0'), build: this.#build.name, kernels: this.#cText(w[2]),
+            hasTokenizer: w[7] !== 0, hasEncoder: w[15] !== 0, hasDecoder: w[16] !== 0, yesId: w[8] | 0, noId: w[9] | 0, bytes: Number(wide(10)),
+            fingerprint: wide(12).toString(16).padStart(16, '0'),
+            cutVocabulary: wide(17) ? wide(17).toString(16).padStart(16, '0') : null, build: this.#build.name, kernels: this.#cText(w[2]),
             threads: this.#build.threads, memory: this.#wasm.memory.buffer.byteLength,
             version: `${w[14] >>> 16}.${w[14] >>> 8 & 255}.${w[14] & 255}`
         }

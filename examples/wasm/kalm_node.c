@@ -32,7 +32,7 @@
 
 /* The names of kalm_result, for KalmError.code. */
 static const char *const codes[] = { "OK", "BAD_ARGUMENT", "NO_MEMORY", "CANNOT_READ", "BAD_FILE", "BAD_VERSION", "MISMATCH",
-                                     "NO_KERNELS", "CANCELLED", "OVERFLOW" };
+                                     "NO_KERNELS", "CANCELLED", "OVERFLOW", "INCOMPLETE" };
 
 typedef struct home home;
 typedef struct handle handle;
@@ -886,19 +886,24 @@ static int put_text(napi_env env, napi_value object, const char *name, const cha
 /* info(handle) -> what KalmInfo of kalm.d.mts has */
 static napi_value f_info(napi_env env, napi_callback_info info)
 {
-    napi_value argv[MOST_ARGUMENTS], o, has;
+    napi_value argv[MOST_ARGUMENTS], o, has, encoder, decoder, none;
     kalm_model_info i;
-    char print[24], version[24];
+    char print[24], cut[24], version[24];
     uint32_t v = kalm_version();
     handle *m;
     if (!arguments(env, info, 1, argv) || !(m = open_handle(env, argv[0]))) return NULL;
     kalm_model_get_info(m->model, &i);
     snprintf(print, sizeof print, "%08lx%08lx", (unsigned long)(i.fingerprint >> 32), (unsigned long)(i.fingerprint & 0xffffffffu));
+    snprintf(cut, sizeof cut, "%08lx%08lx", (unsigned long)(i.cut_vocabulary >> 32), (unsigned long)(i.cut_vocabulary & 0xffffffffu));
     snprintf(version, sizeof version, "%u.%u.%u", (unsigned)(v >> 16), (unsigned)(v >> 8 & 255), (unsigned)(v & 255));
     if (napi_create_object(env, &o) != napi_ok || !put_text(env, o, "name", i.name) || !put_text(env, o, "weights", i.weights)
         || !put_number(env, o, "vocabulary", i.vocabulary) || !put_number(env, o, "layers", i.layers)
         || !put_number(env, o, "width", i.width) || !put_number(env, o, "maxTokens", i.max_tokens)
         || napi_get_boolean(env, i.has_tokenizer != 0, &has) != napi_ok || !put(env, o, "hasTokenizer", has)
+        || napi_get_boolean(env, i.has_encoder != 0, &encoder) != napi_ok || !put(env, o, "hasEncoder", encoder)
+        || napi_get_boolean(env, i.has_decoder != 0, &decoder) != napi_ok || !put(env, o, "hasDecoder", decoder)
+        || napi_get_null(env, &none) != napi_ok
+        || !(i.cut_vocabulary ? put_text(env, o, "cutVocabulary", cut) : put(env, o, "cutVocabulary", none))
         || !put_number(env, o, "yesId", i.yes_id) || !put_number(env, o, "noId", i.no_id) || !put_number(env, o, "bytes", (double)i.bytes)
         || !put_text(env, o, "fingerprint", print) || !put_text(env, o, "build", "native") || !put_text(env, o, "kernels", m->kernels)
         || !put_number(env, o, "threads", m->threads) || !put_number(env, o, "memory", (double)m->working + (double)m->size + (double)m->cached)

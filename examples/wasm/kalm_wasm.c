@@ -92,11 +92,11 @@ void EXPORT(kalm_wasm_close)(void)
 
 int EXPORT(kalm_wasm_verify)(void) { return (int)kalm_model_verify(the_model, &the_error); }
 
-/* Fifteen words: name, weights and the best kernel set as pointers, vocabulary, layers, width, max_tokens, has_tokenizer,
-   yes_id, no_id, bytes (low, high), fingerprint (low, high), version. */
+/* Nineteen words: name, weights and the best kernel set as pointers, vocabulary, layers, width, max_tokens, has_tokenizer,
+   yes_id, no_id, bytes (low, high), fingerprint (low, high), version, has_encoder, has_decoder, cut_vocabulary (low, high). */
 const uint32_t *EXPORT(kalm_wasm_info)(void)
 {
-    static uint32_t out[15];
+    static uint32_t out[19];
     kalm_model_info info;
     memset(&info, 0, sizeof info);
     if (the_model) kalm_model_get_info(the_model, &info);
@@ -115,6 +115,10 @@ const uint32_t *EXPORT(kalm_wasm_info)(void)
     out[12] = (uint32_t)info.fingerprint;
     out[13] = (uint32_t)(info.fingerprint >> 32);
     out[14] = kalm_version();
+    out[15] = (uint32_t)info.has_encoder;
+    out[16] = (uint32_t)info.has_decoder;
+    out[17] = (uint32_t)info.cut_vocabulary;
+    out[18] = (uint32_t)(info.cut_vocabulary >> 32);
     return out;
 }
 

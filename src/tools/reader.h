@@ -86,6 +86,7 @@ KALM__FN const char *reader_kind(const unsigned char *p, size_t n)
         { "PK\x03\x04", 4, "is a ZIP archive: unpack it first" },
         { "PAR1", 4, "is a Parquet file: write its texts as JSON Lines first" },
         { "%PDF-", 5, "is a PDF file: take its text out first (pdftotext)" },
+        { "\x89" "KALM\r\n\x1a", 8, "is a model file, not a file of texts" },
         { "SQLite format 3", 16, "is a SQLite database, not a file of texts" },
         { "\x7f" "ELF", 4, "is a program, not a file of texts" },
         { "version https://git-lfs.github.com/spec/", 40, "is a pointer of Git LFS, not the file itself: git lfs pull fetches it" }

@@ -99,6 +99,25 @@ for (const [name, build] of BUILDS) describe(`${name}, ${build.threads} threads`
             if (own !== kalm) own.free()
         })
 
+    test('parts of a model: the documents and scores of the whole, and what they lack', async () => {
+        const texts = passages()
+        const docs = await kalm.encode(texts), want = await kalm.rerank(queries[0], docs)
+        const encoder = await Kalm.load(here('dist/tiny-encoder.kalm'), build)
+        assert.deepEqual([encoder.info.hasEncoder, encoder.info.hasDecoder, encoder.info.cutVocabulary], [true, false, null])
+        assert.deepEqual(await encoder.encode(texts), docs)
+        await assert.rejects(encoder.rerank(queries[0], docs), { code: 'INCOMPLETE', message: /encoder alone/ })
+        encoder.free()
+        for (const name of ['decoder', 'query']) {
+            const decoder = await Kalm.load(here(`dist/tiny-${name}.kalm`), build)
+            assert.deepEqual([decoder.info.hasEncoder, decoder.info.hasDecoder, decoder.info.fingerprint], [false, true, kalm.info.fingerprint])
+            assert.deepEqual(await decoder.rerank(name === 'query' ? 'chess' : queries[0], docs), name === 'query' ? await kalm.rerank('chess', docs) : want)
+            await assert.rejects(decoder.encode(texts), { code: 'INCOMPLETE', message: /decoder alone/ })
+            await assert.rejects(decoder.rerank(queries[0], texts), { code: 'INCOMPLETE', message: /decoder alone/ })
+            assert.equal(decoder.info.cutVocabulary !== null, name === 'query')
+            decoder.free()
+        }
+    })
+
     test('documents: stored, opened, pooled', async () => {
         const texts = passages().slice(0, 6)
         const docs = await kalm.encode(texts, { ratio: 1, bits: 32 })
