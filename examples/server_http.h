@@ -70,6 +70,7 @@ typedef struct exchange {
     size_t         size, room;
     int            started;            /* the body is read, the job begun */
     int            cors;               /* a page of an allowed origin asks */
+    int            huge;               /* the body is larger than what is read to be thrown away */
     job            j;
     double         arrived;
     size_t         sent;
@@ -518,6 +519,7 @@ KALM__FN void http__look(exchange *e)
     server *s = e->s;
     job *j = &e->j;
     const char *length = http__header(e, "Content-Length"), *coding = http__header(e, "Content-Encoding");
+    e->huge = length && strtoull(length, NULL, 10) > (uint64_t)s->o->body_mb << 23;
     http__client(e);
     http__route(e);
     if (e->form < 0 && (e->at == AT_RERANK || e->at == AT_NONE)) {
@@ -624,8 +626,9 @@ KALM__FN enum MHD_Result http_handle(void *cls, struct MHD_Connection *c, const 
         if (e->peer) e->peer->bytes = 0;
         pthread_mutex_unlock(&s->lock);
         http__look(e);
-        /* a client that waits for leave to send its body, or has much more of it than we would throw away, is told at once */
-        if (e->j.status && (http__header(e, "Expect") || e->j.status == 413)) {
+        /* The answer comes behind the body, which is read and thrown away: a client that is still sending would take an early answer
+           for a broken connection. But one that waits for leave to send is told at once, and so is one that has too much to send. */
+        if (e->j.status && (http__header(e, "Expect") || e->huge)) {
             e->started = 1;
             return http_send_error(e, e->j.status);
         }

@@ -173,7 +173,9 @@ KALM__FN void queue__gather(server_queue *q, double now)
     }
     for (j = q->ring, i = 0; i < active && used < length && room && q->shares < SLICE_SHARES; i++, j = j->after)
         if (j->next < j->count && queue__cost(q, j, j->next) <= length - used) used += queue__take(q, j, length - used, &room);
-    q->alone = q->shares && q->share[0].j == q->share[q->shares - 1].j ? q->share[0].j : NULL;
+    q->alone = q->shares ? q->share[0].j : NULL;
+    for (i = 1; i < q->shares; i++)
+        if (q->share[i].j != q->alone) q->alone = NULL;
 }
 
 /* ---- computing --------------------------------------------------------------------------------------------------- */
