@@ -163,7 +163,8 @@ KALM__FN void queue__gather(server_queue *q, double now)
     q->shares = 0;
     do {
         active++;
-        if (j->has_deadline && (j->deadline - now) / 2 < length) length = j->deadline > now ? (j->deadline - now) / 2 : 0;
+        /* a slice that a deadline cuts is lost, so there are several before it */
+        if (j->has_deadline && (j->deadline - now) / 4 < length) length = j->deadline > now ? (j->deadline - now) / 4 : 0;
         j = j->after;
     } while (j != q->ring);
     for (i = 0; i < active && q->shares < SLICE_SHARES && room && (used < length || !i); i++) {

@@ -25,5 +25,5 @@ end
 nano=$build/bench/nano-q8-tokenizer.kalm
 echo "a model of Nano's shape, q8, 100 kept documents of 256 tokens:"
 serve "$nano" --store "$dir/kept.db" --warm 400
-"$build/kalm-load" "$nano" "$url" --documents 100 --words 150 --rounds 6 --kept 400
+"$build/kalm-load" "$nano" "$url" --documents 100 --words 160 --rounds 8 --kept 400
 end

