@@ -10497,6 +10497,8 @@ KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
 	f->lacks = kalm__u32(f->data + 48);
 	if (f->lacks > KALM__LACKS_ALL)
 		return kalm__fail(err, KALM_BAD_VERSION, "the model file lacks parts that this library does not know (%u)", f->lacks);
+	if (kalm__u32(f->data + 52) || kalm__u64(f->data + 56))
+		return kalm__fail(err, KALM_BAD_FILE, "bytes 52 to 63 of the model file's header are not zero");
 	if (!f->lacks != !whole || (f->lacks & 3) == 3 || (f->lacks && !f->section[KALM__SECTION_SHAPE].data)
 		|| (f->lacks & KALM__LACKS_TOKENS && !f->section[KALM__SECTION_TOKENIZER].data))
 		return kalm__fail(err, KALM_BAD_FILE, "the model file says that it is a part of model %X and lacks parts %u, which cannot be",
@@ -12014,8 +12016,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 	info->vocabulary = kalm__u64(p + 48);
 	if (info->fingerprint != fingerprint)
 		return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
-	if (kalm__u64(p + 48) || kalm__u64(p + 56))
-		return kalm__fail(err, KALM_BAD_FILE, "bytes 48 to 63 of the document's header are not zero");
+	if (kalm__u64(p + 56))
+		return kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the document's header are not zero");
 	if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
 		return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
 						  info->bits, width);

@@ -206,8 +206,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
     info->vocabulary = kalm__u64(p + 48);
     if (info->fingerprint != fingerprint)
         return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
-    if (kalm__u64(p + 48) || kalm__u64(p + 56))
-        return kalm__fail(err, KALM_BAD_FILE, "bytes 48 to 63 of the document's header are not zero");
+    if (kalm__u64(p + 56))
+        return kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the document's header are not zero");
     if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
         return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
                           info->bits, width);

@@ -108,6 +108,8 @@ KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
     f->lacks = kalm__u32(f->data + 48);
     if (f->lacks > KALM__LACKS_ALL)
         return kalm__fail(err, KALM_BAD_VERSION, "the model file lacks parts that this library does not know (%u)", f->lacks);
+    if (kalm__u32(f->data + 52) || kalm__u64(f->data + 56))
+        return kalm__fail(err, KALM_BAD_FILE, "bytes 52 to 63 of the model file's header are not zero");
     if (!f->lacks != !whole || (f->lacks & 3) == 3 || (f->lacks && !f->section[KALM__SECTION_SHAPE].data)
         || (f->lacks & KALM__LACKS_TOKENS && !f->section[KALM__SECTION_TOKENIZER].data))
         return kalm__fail(err, KALM_BAD_FILE, "the model file says that it is a part of model %X and lacks parts %u, which cannot be",

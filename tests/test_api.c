@@ -725,7 +725,7 @@ static void test_document_refusals(void)
         { 4, 2, KALM_BAD_VERSION, "version 2" }, { 8, 12345, KALM_MISMATCH, "model" }, { 20, 0, KALM_BAD_FILE, "rows" },
         { 20, 1000000, KALM_BAD_FILE, "rows" },  { 16, 1, KALM_BAD_FILE, "rows" },  { 24, 0, KALM_BAD_FILE, "rows" },     { 28, 7, KALM_BAD_FILE, "rows" },
         { 32, 191, KALM_BAD_FILE, "191" },       { 32, 193, KALM_BAD_FILE, "193" },    { 36, 0, KALM_BAD_FILE, "bits" },
-        { 48, 1, KALM_BAD_FILE, "bytes 48 to 63" }, { 60, 1u << 31, KALM_BAD_FILE, "bytes 48 to 63" },
+        { 56, 1, KALM_BAD_FILE, "bytes 56 to 63" }, { 60, 1u << 31, KALM_BAD_FILE, "bytes 56 to 63" },
         { 36, 16, KALM_BAD_FILE, "bytes" },      { 36, 31, KALM_BAD_FILE, "bits" },    { 64, 0x7f800000u, KALM_BAD_FILE, "row 0" },
         { 64, 0xff800000u, KALM_BAD_FILE, "row 0" }, { 64 + 191 * 4, 0x7fc00000u, KALM_BAD_FILE, "row 0" },
         { 64 + 192 * 4, 0xffffffffu, KALM_BAD_FILE, "row 1" }, { 64, 0x7f7fffffu, KALM_OK, NULL }, { 64, 0x80000001u, KALM_OK, NULL } };

@@ -72,8 +72,10 @@ static void test_header(void)
     REFUSED("was cut short");
     kalm__put_u64(bytes + 16, size - 1);
     REFUSED("bytes, it has ");
-    bytes[40] = 1;                     /* sealed: the zeros are part of the checksum, and not looked at otherwise */
-    OPENS();
+    bytes[40] = 1;                     /* sealed: a part of another model (test_parts.c has the rest) that lacks nothing */
+    REFUSED("says that it is a part of model 0000000000000001 and lacks parts 0, which cannot be");
+    bytes[52] = 1;
+    REFUSED("bytes 52 to 63 of the model file's header are not zero");
     {
         kalm_model *m;
         kalm_error err;

@@ -341,6 +341,14 @@ static void test_hostile(void)
         CHECKF(kalm_model_open_memory(p, size, NULL, &model, &err) == bad[i].result && strstr(err.text, bad[i].words), "%lu: %s",
                (unsigned long)i, err.text);
     }
+    for (i = 52; i < 64; i++) {        /* what no one reads cannot differ unseen */
+        unsigned char *p = kalm__align64(at);
+        memcpy(p, bytes, size);
+        p[i] = 1;
+        memset(p + 32, 0, 8);
+        kalm__put_u64(p + 32, kalm__hash(p, 64 + 32 * (size_t)kalm__u32(p + 12)));
+        CHECK(kalm_model_open_memory(p, size, NULL, &model, &err) == KALM_BAD_FILE && strstr(err.text, "bytes 52 to 63"));
+    }
     {                                  /* another's fingerprint may be claimed, as with documents; nothing else changes */
         unsigned char *p = kalm__align64(at);
         memcpy(p, bytes, size);
