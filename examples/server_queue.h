@@ -14,9 +14,10 @@
 
 enum { SLICE_SHARES = 64, SLICE_DOCUMENTS = 128, QUEUE_ASKED = 1 << 16 };
 
-/* Seconds that a slice shall take: where others wait, and where nobody does (but may come). */
+/* Seconds that a slice shall take: where others wait, and where nobody does, but may come. Shorter ones cost more: with a model of
+   Nano's shape on two cores a slice of two texts of 256 tokens takes 7% longer for each than one of many. */
 #define SLICE_SHARED 0.2
-#define SLICE_ALONE  0.4
+#define SLICE_ALONE  0.6
 
 typedef struct slice_share {
     job   *j;
@@ -618,9 +619,7 @@ KALM__FN void queue_end(server_queue *q)
     q->ending = 1;
     pthread_cond_signal(&q->some);
     pthread_mutex_unlock(&q->lock);
-    pthread_join(q->thread, NULL);
-    pthread_cond_destroy(&q->some);
-    pthread_mutex_destroy(&q->lock);
+    pthread_join(q->thread, NULL);     /* the lock stays: jobs in the store's hands are counted until it ends as well */
 }
 
 #endif
