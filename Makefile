@@ -60,7 +60,7 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite postgres postgres-install postgres-test targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -84,6 +84,7 @@ help:
 	@echo 'make shared        $(B)/libkalm_rerank.so, for examples/python and other languages'
 	@echo 'make sqlite        $(B)/kalm.so, reranking inside SQLite: examples/sqlite/README.md'
 	@echo 'make postgres      $(B)/postgres/kalm.so, reranking inside PostgreSQL: examples/postgres/README.md;  postgres-test'
+	@echo 'make scaling       several machines on this one: Dask, PostgreSQL, nginx: docs/SCALING.md'
 	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
@@ -227,6 +228,9 @@ postgres-install: postgres
 # Starts a server of its own; needs PostgreSQL 15 and its headers (postgresql-15, postgresql-server-dev-15).
 postgres-test: postgres $(B)/tiny.kalm $(B)/kalm-rerank
 	@sh tests/postgres.sh $(B)
+# The recipes of docs/SCALING.md, small: they need python3-distributed, PostgreSQL as above, nginx.
+scaling: shared postgres $(B)/tiny.kalm $(B)/kalm-server
+	@for recipe in dask postgres nginx; do echo "$$recipe:"; sh examples/scaling/$$recipe.sh $(B) || exit 1; done
 # The manual pages are kept, so that an install runs nothing: it may be for another machine.
 man: all
 	@sh packaging/man.sh $(B) $(filter-out first,$(TOOLS))

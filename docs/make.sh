@@ -63,7 +63,7 @@ map() {
 Every part and its one job, from the first lines of the files; `make docs` writes this page. `make check` holds the direction of
 includes (`tests/check_layers.awk`).
 END
-    for folder in src src/tools tokenizer quantize examples examples/postgres examples/python examples/python/adapters examples/wasm examples/wasm/adapters tests tests/fuzz tests/mcp docs packaging .ci; do
+    for folder in src src/tools tokenizer quantize examples examples/postgres examples/python examples/python/adapters examples/scaling examples/wasm examples/scaling examples/wasm/adapters tests tests/fuzz tests/mcp docs packaging .ci; do
         ls -d "$folder" > /dev/null 2>&1 || continue
         case $folder in
         src) what='the library: the parts of `kalm_rerank.h`, in the order of the spine' ;;

@@ -49,6 +49,9 @@ expect "README: under 150 lines" sh -c 'test "$(wc -l < README.md)" -lt 150'
 for figure in 1620 970 818 777 '4\.9' '1\.5' 0.7789 0.7760 0.6889; do
     expect "README: $figure is explained" sh -c "grep -q '$figure' README.md && grep -q '$figure' docs/SPEED.md docs/QUALITY.md"
 done
+# the tables of SCALING.md are what its script makes of the measured rates
+sh examples/scaling/arithmetic.sh > "$dir/tables"
+expect "SCALING.md: the arithmetic" sh -c "test -s '$dir/tables' && test \$(grep -cFxf '$dir/tables' docs/SCALING.md) -ge \$(grep -c . '$dir/tables')"
 for page in README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md examples/*/README.md; do
     [ -f "$page" ] || continue
     for link in $(grep -o '](\([^)#: ]*\)[)#]' "$page" | sed 's/^](//; s/[)#]$//' | sort -u); do

@@ -163,9 +163,9 @@ static int sqlstate(kalm_result r)
     case KALM_MISMATCH:     return ERRCODE_INVALID_PARAMETER_VALUE;
     case KALM_CANCELLED:    return ERRCODE_QUERY_CANCELED;
     case KALM_OVERFLOW:     return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
-    case KALM_OK: break;
+    case KALM_INCOMPLETE:   return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+    default:                return ERRCODE_INTERNAL_ERROR;     /* results of options that are not used here */
     }
-    return ERRCODE_INTERNAL_ERROR;
 }
 
 /* After the library has returned: its error, or that of the interrupt, becomes the error of the statement. */

@@ -18,6 +18,8 @@ cat > "$first/schema.sql" << 'END'
 CREATE EXTENSION kalm;
 CREATE TABLE passages (id text PRIMARY KEY, body text NOT NULL, words tsvector GENERATED ALWAYS AS (to_tsvector('english', body)) STORED, document bytea);
 CREATE INDEX ON passages USING gin (words);
+-- numbers do not compress
+ALTER TABLE passages ALTER document SET STORAGE EXTERNAL;
 CREATE TEMP TABLE lines (line text);
 \copy lines FROM PROGRAM 'sed "s/[\\]/&&/g" examples/tiny/eval/corpus.jsonl'
 INSERT INTO passages SELECT line::json->>'_id', line::json->>'text' FROM lines WHERE :condition;
