@@ -187,6 +187,8 @@ static void open_model(server *s, kalm_model **model)
     if (kalm_model_open(o->model, NULL, model, &err)) exit(cmd_failed(&err));
     kalm_model_get_info(*model, &s->info);
     if (!s->info.has_tokenizer) die("%s holds no tokenizer: texts cannot be ranked", o->model);
+    if (!s->info.has_decoder) die("%s holds the encoder alone: it cannot rank", o->model);
+    if (!s->info.has_encoder && !o->store) die("%s holds the decoder alone: it ranks documents that are kept (--store)", o->model);
     if (kalm_context_new(*model, &config, &q->plain, &err)) exit(cmd_failed(&err));
     q->o = o;
     q->model = *model;

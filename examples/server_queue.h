@@ -233,7 +233,7 @@ KALM__FN void queue__failed(const job *one, job *j, const kalm_error *err)
 {
     if (err->code == KALM_CANCELLED && one) return;
     if (err->code == KALM_BAD_ARGUMENT) job_fail(j, j->form ? j->form->invalid : 400, "%s", err->text);
-    else job_fail(j, err->code == KALM_NO_MEMORY ? 503 : 500, "%s", err->text);
+    else job_fail(j, err->code == KALM_NO_MEMORY ? 503 : err->code == KALM_INCOMPLETE ? 501 : 500, "%s", err->text);
 }
 
 /* Tokens of a text; 0 where it has none. */
@@ -591,10 +591,14 @@ KALM__FN void queue__try(server_queue *q)
 {
     static const char words[] = "A short text of a few plain words stands for those that will come: it tells how long they take.";
     kalm_text text = kalm__text(words);
+    kalm_model_info info;
     kalm_score score;
     kalm_error err;
     double begun = 0;
     int i;
+    kalm_model_get_info(q->model, &info);
+    q->per_kept = 0.01;
+    if (!info.has_encoder) return;     /* kept documents alone; the first of them will tell */
     for (i = 0; i < 2; i++) {
         begun = kalm__now();
         if (kalm_rerank_texts(q->plain, text, &text, 1, NULL, &score, &err)) die("%s: %s", q->o->model, err.text);

@@ -381,6 +381,8 @@ def test_kept():
     index(MODEL, store, "--verify")
     equal(sorted(f for f in os.listdir(DIR) if f.startswith("kept.db")), ["kept.db"], "one file at the end")
     test_splits()
+    test_half()
+    test_damage()
     # what only reads
     s = Server("--store", store, "--read-only")
     equal(s.ask("/v1/documents", {"ids": ["a"], "texts": ["b"]})[0], 403, "a store that is only read")
@@ -394,6 +396,95 @@ def test_kept():
 
 def rerank_bits16(text, store):
     return from_store(store, QUERY, ["by-index"])[0][1]
+
+
+def test_half():
+    """A model file that has the decoder alone ranks what is kept."""
+    half = DIR + "/decoder.kalm"
+    subprocess.run([BUILD + "/kalm-quantize", "examples/tiny", half, "--side", "decoder", "--quiet"], check=True)
+    store = DIR + "/other.db"
+    s = Server("--store", store, "--read-only", model=half)
+    keys = [d["_id"] for d in CORPUS[:10]]
+    a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys})[1]
+    equal([(r["index"], r["relevance_score"]) for r in a["results"]], from_store(store, QUERY, keys), "ranking with the decoder alone")
+    status, a = s.ask("/v2/rerank", {"query": QUERY, "documents": DOCS})
+    check(status == 501 and "decoder alone" in a["message"], "texts with the decoder alone: %d %r" % (status, a))
+    s.end()
+
+
+def test_damage():
+    """A store that is damaged under the server, and a disk that is full: errors, and the server goes on."""
+    import resource
+    store = DIR + "/damage.db"
+    index(MODEL, store, DIR + "/corpus.jsonl", "--quiet")
+    keys = [d["_id"] for d in CORPUS[:6]]
+    s = Server("--store", store)
+    for what in ("document = 'x'", "document = substr(document, 1, 50)", "document = zeroblob(200)", "window = 'a'", "text = x'ff'", "metadata = '['", "title = 1"):
+        subprocess.run(["sqlite3", store, "CREATE TABLE IF NOT EXISTS t AS SELECT * FROM documents; UPDATE documents SET %s WHERE key = '%s'" % (what, keys[1])], check=True)
+        for path, body in (("/v1/rerank", {"query": QUERY, "document_ids": keys, "return_documents": True}), ("/v1/documents/" + keys[1], None)):
+            status, a = s.ask(path, body)
+            check(status in (200, 500), "%s: %d %r" % (what, status, a))
+        check(s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[2:]})[0] == 200, "the others, after " + what)
+        subprocess.run(["sqlite3", store, "DELETE FROM documents; INSERT INTO documents SELECT * FROM t; DROP TABLE t"], check=True)
+    equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys})[0], 200, "whole again")
+    s.end()
+    full = DIR + "/full.db"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400000, old[1]))
+    s = Server("--store", full, "--log", "-")
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    kept = []
+    for i in range(60):
+        ids = ["%d-%d" % (i, k) for k in range(4)]
+        status, a = s.ask("/v1/documents", {"ids": ids, "texts": TEXTS[i * 4:i * 4 + 4]})
+        if status == 200:
+            kept += ids
+        else:
+            check(status in (500, 507) and a["message"], "a full disk: %d %r" % (status, a))
+            break
+    check(status != 200 and len(kept) > 4, "the disk was full after %d documents" % len(kept))
+    equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": kept})[0], 200, "ranking on a full disk")
+    s.end()
+    s = Server("--store", full)
+    equal([s.ask("/v1/documents/" + k)[0] for k in kept], [200] * len(kept), "what was answered with success on a full disk")
+    s.end()
+
+
+def test_fuzz(s):
+    """Requests that are bent at random: an answer or an error, never anything else."""
+    seed = int(os.environ.get("KALM_SEED", random.randrange(1 << 30)))
+    r = random.Random(seed)
+    values = [None, True, -1, 0, 1, 2.5, 1e300, 2**63, "", "a", "\0", [], {}, ["a"], [["a"]], [None], [1], {"text": "a"}, [{"text": "a"}], [{}], "x" * 1000]
+    names = ["query", "documents", "texts", "text_1", "text_2", "top_n", "top_k", "model", "return_documents", "rank_fields", "ratio", "instruction", "system",
+             "deadline_ms", "return_margin", "max_tokens_per_doc", "document_ids", "ids", "raw_scores", "truncate", "truncation", "metadata"]
+    paths = ["/v1/rerank", "/v2/rerank", "/rerank", "/score", "/v1/documents", "/jina/rerank", "/voyage/rerank"]
+    c = http.client.HTTPConnection(s.host, s.port, timeout=60)
+    for n in range(400 if SLOW else 1000):
+        body = {"query": "a", r.choice(["documents", "texts", "document_ids", "text_2"]): ["b", "c"]}
+        for _ in range(r.randrange(4)):
+            body[r.choice(names)] = r.choice(values)
+        data = bytearray(json.dumps(body).encode())
+        for _ in range(r.choice((0, 0, 1, 3))):
+            data[r.randrange(len(data))] = r.randrange(256)
+        path = r.choice(paths)
+        c.request(r.choice(("POST", "POST", "POST", "DELETE")), path, bytes(data))
+        a = c.getresponse()
+        text = a.read()
+        try:
+            good = 200 <= a.status < 600 and a.status not in (500, 503) and json.loads(text) is not None
+        except ValueError:
+            good = False
+        if not good:
+            check(False, "seed %d: %s %r: %d %r" % (seed, path, bytes(data), a.status, text[:300]))
+    check(s.process.poll() is None, "the server lives, seed %d" % seed)
+    # bytes that are no HTTP
+    for n in range(60):
+        k = socket.create_connection((s.host, s.port))
+        k.sendall(bytes(r.randrange(256) for _ in range(r.randrange(200))) if n % 2 else
+                  b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\n" + r.choice((b"Content-Length: -1", b"Content-Length: 1\r\nContent-Length: 9",
+                  b"Transfer-Encoding: chunked\r\n\r\nzz", b"Transfer-Encoding: chunked\r\nContent-Length: 3", b"X: " + b"a" * 40000)) + b"\r\n\r\n{}")
+        k.close()
+    equal(s.raw("GET", "/health")[0], 200, "health after noise")
 
 
 def test_splits():
@@ -467,7 +558,7 @@ def test_kill():
 
 # ---- many at a time ----
 
-LONG = [t * 8 for t in TEXTS[:30 if SLOW else 300]]
+LONG = [t * 4 for t in TEXTS[:30 if SLOW else 250]]
 
 
 def test_together(s):
@@ -664,6 +755,7 @@ def main():
     test_errors(s)
     test_metrics(s)
     test_together(s)
+    test_fuzz(s)
     test_fair(s)
     s.end()
     test_kept()
