@@ -39,7 +39,7 @@ for cc in 'aarch64-linux-gnu-gcc' 'clang --target=aarch64-linux-gnu'; do
         /^[0-9a-f]+ <.*>:$/ {
             if (wanted) tell()
             name = $2; gsub(/[<>:]/, "", name); sub(/\.(constprop|isra|part).*/, "", name)
-            wanted = name ~ /^kalm__(q8|words|f32)_[0-9]x1_(dot|i8mm|neon)$/
+            wanted = name ~ /^kalm__(q8|int16|f32)_[0-9]x1_(dot|i8mm|neon)$/
             n = 0
             split("", at)
             next

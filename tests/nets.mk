@@ -71,6 +71,12 @@ static:
 	@mkdir -p $(B)/tmp
 	@GCC='$(GCC)' CLANG='$(FUZZ_CLANG)' sh tests/static.sh $(B) $(TOOL)
 
+# ---- cores that are not at hand ----
+.PHONY: bounds
+# make bounds: how fast the inner loops can be on ARM cores, by LLVM's models of them (Debian: clang-16 llvm-16 binutils-aarch64-linux-gnu)
+bounds:
+	python3 tests/loop_bounds.py $(B)
+
 # ---- coverage ----
 .PHONY: coverage
 # make coverage: every test at -O0 with counters, then lines and branches by file. About three times make test.
