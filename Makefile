@@ -60,7 +60,7 @@ endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench search-speed install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -72,6 +72,7 @@ help:
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
+	@echo 'make search-speed  kalm-index and kalm-search beside kalm_encode, and questions to 100,000 documents; SEARCH="COUNT MODEL ROUNDS"'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
 	@echo 'make load          kalm-server beside the library, 1 to 500 clients, kept documents: the figures of docs/SERVER.md'
@@ -186,6 +187,9 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 	@sh examples/demo.sh $(B)
 # Models of Nano's shape with random weights, made once; the checkpoint they come from is not kept. BENCH='--quick' and others.
 BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
+# Rates of kalm-index and kalm-search beside kalm_encode, and the time of a question: SEARCH="100000 nano 3" (documents, model, rounds).
+search-speed: $(B)/kalm-search $(B)/kalm-index $(B)/tiny.kalm $(B)/kalm-random-checkpoint $(B)/kalm-quantize
+	CC='$(CC)' sh tests/search_speed.sh $(B) $(SEARCH)
 LONGEST ?= 2048
 bench: $(B)/kalm-bench $(B)/kalm-eval $(B)/tiny.kalm $(B)/bench/made
 	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json \

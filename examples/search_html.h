@@ -54,18 +54,23 @@ KALM__FN int search_html_is(const char *name, const char *names)
 #define SEARCH_HTML_PARAGRAPHS "p h1 h2 h3 h4 h5 h6 article section blockquote table ul ol dl pre figure header footer nav main aside form"
 #define SEARCH_HTML_LINES "div br li tr dt dd hr address option caption"
 
-/* 0: the bytes are no HTML that libxml2 makes anything of. */
+/* 0: the bytes are no HTML that libxml2 makes anything of; 2: only the beginning was read, for elements lie too deep in each other. */
 KALM__FN int search_html(const char *data, size_t size, search_buffer *text, search_buffer *title)
 {
     int how = HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING | HTML_PARSE_NONET | HTML_PARSE_COMPACT;
     kalm_text all;
     htmlDocPtr doc;
     xmlNodePtr node;
+    xmlErrorPtr last;
+    int result = 1;
     all.data = data;
     all.size = size;
     if (size > INT32_MAX) return 0;
+    xmlResetLastError();
     doc = htmlReadMemory(data, (int)size, NULL, store_bad_byte(all) == size ? "UTF-8" : NULL, how);
     if (!doc) return 0;
+    last = xmlGetLastError();
+    if (last && last->code == XML_ERR_INTERNAL_ERROR) result = 2;
     node = xmlDocGetRootElement(doc);
     while (node) {
         int go_in = node->type == XML_ELEMENT_NODE || node->type == XML_DOCUMENT_NODE;
@@ -100,7 +105,7 @@ KALM__FN int search_html(const char *data, size_t size, search_buffer *text, sea
     xmlFreeDoc(doc);
     while (text->size && strchr(" \n", text->data[text->size - 1])) text->size--;
     while (title->size && title->data[title->size - 1] == ' ') title->size--;
-    return 1;
+    return result;
 }
 
 #else

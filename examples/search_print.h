@@ -11,7 +11,7 @@ KALM__FN kalm_text search_near(kalm_text path)
     size_t n;
     if (!*here && !getcwd(here, sizeof here)) strcpy(here, "/");
     n = strlen(here);
-    if (n > 1 && path.size > n + 1 && !memcmp(path.data, here, n) && path.data[n] == '/') path.data += n + 1, path.size -= n + 1;
+    if (n > 1 && path.size > 1 && path.data[1] != '/' && path.size > n + 1 && !memcmp(path.data, here, n) && path.data[n] == '/') path.data += n + 1, path.size -= n + 1;
     return path;
 }
 
@@ -101,7 +101,7 @@ KALM__FN void search_print(const search_engine *e, const options *o, double tota
         if (h->windows > 1) printf("  (passage %lld of %lld)", (long long)h->window + 1, (long long)h->windows);
         fputc('\n', stdout);
         search_make_snippet(&s, search_hit_text(h), e->term, e->terms, SEARCH_SNIPPET);
-        search_print_snippet(stdout, &s, width, 4, on, off);
+        if (s.text.size) search_print_snippet(stdout, &s, width, 4, on, off);
     }
     free(s.mark);
     if (!e->terms) fputs(e->all ? "no passage has a word of the question\n" : "the database holds no text\n", stdout);

@@ -334,7 +334,8 @@ KALM__FN void search_engine_begin(search_engine *e, const options *o, size_t cac
     if (o->instruction) e->params.instruction = kalm__text(o->instruction);
     store_exec(&e->s, "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab(main, search_words, row)");
     e->count_term = store_prepare(&e->s, "SELECT doc FROM temp.search_terms WHERE term = ?1");
-    e->match = store_prepare(&e->s, "SELECT rowid, rank FROM search_words WHERE search_words MATCH ?1 ORDER BY rank LIMIT ?2");
+    /* the function of the rank is named here: a database may say another */
+    e->match = store_prepare(&e->s, "SELECT rowid, rank FROM search_words WHERE search_words MATCH ?1 AND rank MATCH 'bm25()' ORDER BY rank LIMIT ?2");
     e->document = store_prepare(&e->s, "SELECT document FROM documents WHERE number = ?1");
     e->row = store_prepare(&e->s, "SELECT key, title, text, metadata, window, windows, start FROM documents WHERE number = ?1");
     e->file = store_prepare(&e->s, "SELECT 1 FROM search_files WHERE path = ?1");

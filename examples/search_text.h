@@ -140,8 +140,9 @@ KALM__FN void search_take_text(search_taker *to, const search_file *f, int kind)
         if (kind == SEARCH_PAGE) r.unit = 1;
         if (reader_next(&r, &record) == READ_BAD) to->bad(to->user, 0, r.why);
         else if (kind == SEARCH_PAGE) {
-            if (!search_html(record.text.data, record.text.size, &text, &title)) to->bad(to->user, 0, "no page of HTML that can be read");
-            else {
+            int page = search_html(record.text.data, record.text.size, &text, &title);
+            if (page != 1) to->bad(to->user, 0, page ? "its elements lie too deep in each other: only its beginning was read" : "no page of HTML that can be read");
+            if (page) {
                 d.text.data = text.data ? text.data : "";
                 d.text.size = text.size;
                 d.title.data = title.data ? title.data : "";

@@ -79,15 +79,19 @@ KALM__FN void search_show(void *user)
 
 /* ---- the file at hand -------------------------------------------------------------------------------------------------- */
 
-/* The file's part of the keys: its path, with %XX for bytes that are no UTF-8. */
+/* The file's part of the keys: its path. One that is no UTF-8 gets a second slash in front, which no path has, and %XX for the
+   bytes that are none and for the percent sign, so that no two files have one key. */
 KALM__FN void search_set_key(search_update *u, const char *path)
 {
-    size_t n = strlen(path), i, size;
+    kalm_text whole = kalm__text(path);
+    size_t n = whole.size, i, size;
+    int good = store_bad_byte(whole) == n;
     if (n * 3 + 2 > u->key_room) u->key = (char *)cmd_grow(u->key, u->key_room = n * 3 + 1024);
     u->key_size = 0;
+    if (!good) u->key[u->key_size++] = '/';
     for (i = 0; i < n; i += size) {
         size = kalm__json_utf8((const unsigned char *)path + i, n - i);
-        if (size) memcpy(u->key + u->key_size, path + i, size), u->key_size += size;
+        if (size && (good || path[i] != '%')) memcpy(u->key + u->key_size, path + i, size), u->key_size += size;
         else size = 1, u->key_size += (size_t)sprintf(u->key + u->key_size, "%%%02X", (unsigned char)path[i]);
     }
     u->key[u->key_size] = 0;

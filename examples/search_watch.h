@@ -104,21 +104,21 @@ KALM__FN int watch_news(search_watch *w)
     return news;
 }
 
-/* Until there is something to look at. */
+/* Until there is something to look at. What is told of the database itself, which every question touches, counts for nothing. */
 KALM__FN void watch_wait(search_watch *w)
 {
     struct pollfd p;
-    double first = 0;
-    int wait = w->fd < 0 ? WATCH_POLL : WATCH_ANYWAY;
+    double begun = kalm__now(), first = 0, last = 0, until;
     p.fd = w->fd;                      /* poll passes over -1 */
     p.events = POLLIN;
     while (!kalm__interrupted) {
-        int n = poll(&p, 1, wait);
-        if (n == 0) return;
-        if (n < 0 || !watch_news(w)) continue;
-        if (first <= 0) first = kalm__now();
-        if ((kalm__now() - first) * 1000 > WATCH_LONGEST) return;
-        wait = WATCH_SETTLE;
+        double now = kalm__now();
+        if (first > 0) until = last + WATCH_SETTLE * 1e-3 < first + WATCH_LONGEST * 1e-3 ? last + WATCH_SETTLE * 1e-3 : first + WATCH_LONGEST * 1e-3;
+        else until = begun + (w->fd < 0 ? WATCH_POLL : WATCH_ANYWAY) * 1e-3;
+        if (now >= until) return;
+        if (poll(&p, 1, (int)((until - now) * 1e3) + 1) <= 0 || !watch_news(w)) continue;
+        last = kalm__now();
+        if (first <= 0) first = last;
     }
 }
 

@@ -222,6 +222,203 @@ says 'made by kalm-index'
 expect 1 "$search" "$model" plain.db docs
 says 'made by kalm-index'
 
+# ---- names and folders of every kind ----
+mkdir -p odd/sub
+ln -s . odd/loop; ln -s ../.. odd/up; ln -s /etc/passwd odd/link.txt; ln -s ../docs odd/docs
+mkfifo odd/pipe
+printf 'A name with a newline about walnuts.\n' > 'odd/new
+line.txt'
+printf 'Hazelnuts.\n' > "$(printf 'odd/bad\377name.txt')"
+printf 'Chestnuts.\n' > "odd/sub/a file with 'quotes' \"and\" % * [x].txt"
+printf '\033[2J\033[31mAlmonds \342\200\256turned.\n' > "$(printf 'odd/esc\033[31m.txt')"
+printf 'root' > odd/-n
+expect 0 "$search" "$model" odd.db odd
+says '^5 files: 0 as they were, 5 read; 5 documents encoded'
+finds odd.db walnuts 'odd/new
+line.txt'
+finds odd.db hazelnut 'odd/bad%FFname.txt'
+equal "$(sqlite3 odd.db "SELECT substr(key, 1, 2) FROM documents WHERE key LIKE '%25name.txt' OR key LIKE '%name.txt'")" // "a key of a name that is no UTF-8"
+finds odd.db chestnut "[x].txt"
+expect 0 "$search" odd.db almond
+equal "$(tr -d '\n -~' < log | od -An -c | tr -d ' \n')" "" "bytes of a terminal's commands in an answer"
+printf 'Other hazelnuts.\n' > 'odd/bad%FFname.txt'
+expect 0 "$search" odd.db --update
+expect 0 "$search" odd.db hazelnuts; says '^ 2 '
+expect 0 "$index" odd.db --verify
+# a file becomes a folder, and a folder a file: the keys of the one are not the other's
+printf '{"_id": "b", "text": "first quince"}\n' > odd/a.jsonl
+expect 0 "$search" odd.db --update
+rm odd/a.jsonl; mkdir odd/a.jsonl; printf 'second quince\n' > odd/a.jsonl/b
+expect 0 "$search" odd.db --update
+expect 0 "$search" odd.db quince; says 'second \*\*quince'; silent first
+rm -r odd/a.jsonl; printf '{"_id": "b", "text": "third quince"}\n' > odd/a.jsonl
+expect 0 "$search" odd.db --update
+expect 0 "$search" odd.db quince; says 'third \*\*quince'; silent second
+# a source that is gone keeps its documents until it is forgotten
+mv odd away
+expect 0 "$search" odd.db --update
+says 'is not there any more; its documents stay'
+expect 0 "$search" odd.db quince; says 'third'
+mv away odd
+expect 0 "$search" "$model" odd.db docs/bees.txt odd/sub
+expect 0 "$search" odd.db --forget "$dir/odd"
+expect 0 "$search" odd.db --info; says "$dir/odd/sub"; says 'docs/bees.txt'; says '^documents  2 in 2 passages'
+expect 1 "$search" odd.db --forget nowhere; says 'has no source nowhere'
+expect 0 "$index" odd.db --verify
+# long texts become passages that end where sentences do, and the passage with the answer is found
+python3 -c 'print("\n\n".join("Paragraph %d tells of the number %d. It has a second sentence, so that it is longer." % (i, i * i) for i in range(400)))' > long.txt
+expect 0 "$search" "$model" long.db long.txt --split 100 --overlap 10
+finds long.db 'paragraph 321' long.txt
+expect 0 "$search" long.db '103041'; says '\*\*103041\*\*'; says '(passage [0-9]* of [0-9]*)'
+expect 0 "$index" long.db --verify
+equal "$(sqlite3 long.db "SELECT count(*) FROM documents WHERE window < windows - 1 AND rtrim(text, char(10)) NOT LIKE '%.'")" 0 "passages that do not end with a sentence"
+expect 1 "$search" "$model" long.db long.txt --split 50; says 'was made with --split 100, not 50'
+# pages and messages without an end
+python3 - <<'END'
+open("deep.html", "w").write("<html><body>" + "<div>" * 100000 + "x")
+open("nested.eml", "w").write("Subject: parcel\nMIME-Version: 1.0\n" + "".join('Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (i, i) for i in range(5000)))
+open("wrapped.eml", "w").write("Subject: wrapped\n" + "Content-Type: message/rfc822\n\n" * 20000)
+open("half.mbox", "w").write("From a Mon Jan 1 00:00:00 2024\nSubject: half\nContent-Type: text/plain; charset=none\nContent-Transfer-Encoding: base64\n\n####")
+END
+expect 3 timeout 20 "$search" "$model" deep.db deep.html nested.eml wrapped.eml half.mbox
+says 'deep.html: its elements lie too deep'
+finds deep.db parcel nested.eml
+
+# ---- questions of every kind reach FTS5 as words ----
+for q in '"' "'" '*' 'NEAR(a, b)' 'chess AND' 'OR OR' 'NOT chess' '(' 'words : chess' '^chess' '{words} : x' 'search_words' "x'); DROP TABLE documents; --" '-' '--' \
+    'chess -engine' '中文' 'กรุงเทพ' '😀' 'to be or not to be' 'the' "$(printf 'bad \377 bytes')" "$(printf 'chess\tengine\n')"; do
+    expect 0 "$search" all.db -- "$q" < /dev/null
+    silent 'syntax error'
+done
+head -c 1000000 /dev/zero | tr '\0' x > long.q
+(printf 'chess '; cat long.q; echo) | expect 0 "$search" all.db -; says chess.md
+python3 -c 'print(" ".join("word%d" % i for i in range(100000)), "chess")' | expect 0 timeout 20 "$search" all.db - --json
+printf 'chess engine\n\nencrypted backup\n' | "$search" all.db - > log 2>&1
+equal $? 0 "questions from standard input"; says chess.md; says backup.markdown
+for wrong in '' 'all.db' 'all.db --update x' 'all.db --mcp x' 'all.db x --watch' "$model" "$model all.db" "$model $model x" 'all.db x --limit 0' 'all.db x --bits 7' 'all.db --update --info'; do
+    expect 2 "$search" $wrong
+done
+expect 2 "$search" all.db ''
+expect 1 "$search" none.db question; says 'there is no store none.db'
+expect 1 "$search" docs question; says 'is a folder'
+expect 1 "$search" docs/vim.txt question
+expect 1 "$search" "$model" new2.db nowhere; says 'cannot read nowhere'
+equal "$(ls new2.db 2> /dev/null)" "" "a database of nothing"
+# the model has moved
+cp all.db moved.db
+sqlite3 moved.db "UPDATE meta SET value = '/nowhere/m.kalm' WHERE name = 'search_model'"
+expect 1 "$search" moved.db chess; says 'is not at /nowhere/m.kalm any more: --model FILE says where it is now'
+expect 0 "$search" moved.db chess --model "$model"
+
+# ---- strangers' databases ----
+# hostile NAME SQL WHAT-IT-SAYS
+hostile() {
+    cp all.db strange.db
+    sqlite3 strange.db "$2" > log 2>&1 || bad "$1: sqlite3 failed"
+    expect 1 "$search" strange.db chess; says "$3"
+    expect 1 "$search" strange.db --update; says "$3"
+}
+hostile trigger "CREATE TRIGGER t AFTER INSERT ON search_files BEGIN DELETE FROM documents; END" "has a trigger 't', which kalm-index did not make"
+hostile view "CREATE VIEW v AS SELECT 1" "has a view 'v'"
+hostile index "CREATE INDEX i ON search_files (hash)" "has an index 'i'"
+hostile table "CREATE VIRTUAL TABLE w USING fts5(x)" "has a table"
+hostile rank "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = replace(sql, 'ascii', 'porter') WHERE name = 'search_words'" 'search_words is not as kalm-search makes it'
+hostile files "DROP TABLE search_files; CREATE TABLE search_files (path, x AS (abs(path)))" 'search_files is not as kalm-search makes it'
+hostile lacking "DROP TABLE search_sources" 'lacks some of the tables'
+hostile words "UPDATE meta SET value = '99' WHERE name = 'search_words'" 'its index of words is of version 99'
+hostile model "UPDATE meta SET value = x'00' WHERE name = 'search_model'" 'no text'
+hostile fingerprint "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'fingerprint'" 'holds documents of the model'
+cp all.db strange.db
+sqlite3 strange.db "UPDATE search_sources SET path = CAST('relative' AS BLOB)"
+expect 1 "$search" strange.db --update; says 'a path in its table search_sources is none'
+sqlite3 strange.db "UPDATE search_sources SET path = x'2f61002f62'"
+expect 1 "$search" strange.db --update; says 'a path in its table search_sources is none'
+# damaged rows are left out of an answer and counted; words of rows that are none as well
+cp all.db strange.db
+sqlite3 strange.db "UPDATE documents SET document = x'00' WHERE key LIKE '%chess.md'"
+expect 0 "$search" strange.db 'chess engine'; says 'passages are damaged'; silent 'chess.md'
+sqlite3 strange.db "UPDATE documents SET text = CAST(x'ff' AS TEXT) WHERE key LIKE '%backup.markdown'"
+expect 0 "$search" strange.db 'encrypted backups'; says 'passages are damaged'
+sqlite3 strange.db "DELETE FROM documents WHERE key LIKE '%tomatoes%' OR text LIKE '%lentils%'"
+expect 0 "$search" strange.db lentils; says 'passages are damaged'
+# bytes changed anywhere: an answer or a sentence, never a signal
+python3 - "$search" <<'END' > log 2>&1
+import random, subprocess, sys
+random.seed(int.from_bytes(open("/dev/urandom", "rb").read(4), "little"))
+whole = open("all.db", "rb").read()
+for i in range(24):
+    b = bytearray(whole)
+    for k in range(random.choice((1, 20, 400))): b[random.randrange(100, len(b))] = random.randrange(256)
+    open("strange.db", "wb").write(b[:random.choice((len(b), len(b), random.randrange(len(b))))])
+    for args in (["chess engine that analyses"], ["--update"]):
+        r = subprocess.run([sys.argv[1], "strange.db"] + args, capture_output=True, timeout=20)
+        if r.returncode not in (0, 1, 3) or (r.returncode == 1 and not r.stderr):
+            open("strange-%d.db" % i, "wb").write(b)
+            print("status", r.returncode, args, r.stderr)
+END
+equal "$(cat log)" "" "damaged databases"
+
+# ---- killed at random moments, the files changing meanwhile ----
+mkdir many
+seed=${KALM_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
+head -n 120 "$root/examples/tiny/eval/corpus.jsonl" > many/some.jsonl
+python3 - <<'END'
+import json
+for i, line in enumerate(open("many/some.jsonl")):
+    if i < 60: open("many/%d.txt" % i, "w").write(json.loads(line)["text"] or "nothing")
+END
+k=0
+while [ $k -lt 8 ]; do
+    k=$((k + 1))
+    "$search" "$model" killed.db many --batch 4 --quiet 2> log &
+    pid=$!
+    sleep "$(awk -v seed=$((seed + k)) 'BEGIN { srand(seed); printf "%.3f", rand() * 0.25 }')"
+    kill -9 $pid 2> /dev/null
+    wait $pid 2> /dev/null
+    # what is there has its words, and can be asked
+    if [ -s killed.db ] && [ -n "$(sqlite3 killed.db "SELECT 1 FROM sqlite_master WHERE name = 'search_words'" 2> /dev/null)" ]; then
+        equal "$(sqlite3 killed.db "SELECT count(*) FROM documents WHERE number NOT IN (SELECT id FROM search_words_docsize)")" 0 "kill $k of seed $seed: passages without words"
+        expect 0 "$search" killed.db package
+    fi
+    echo "round $k" > many/changing.txt
+    mv "many/$k.txt" "many/moved-$k.txt"
+    rm -f "many/4$k.txt"
+done
+expect 0 "$search" "$model" killed.db many
+expect 0 "$index" killed.db --verify
+"$search" "$model" fresh.db many --quiet > log 2>&1
+sqlite3 killed.db "UPDATE search_files SET modified = 0"
+dump killed.db > one; dump fresh.db > two
+if cmp -s one two; then ok; else bad "a database after kills differs from a new one (seed $seed)"; diff one two | cut -c 1-200 | head -n 5; fi
+words killed.db > one; words fresh.db > two
+if cmp -s one two; then ok; else bad "its words differ from those of a new one (seed $seed)"; fi
+
+# ---- watching ----
+mkdir watched
+echo 'one apple' > watched/a.txt
+"$search" "$model" watched/db watched --watch > log 2>&1 &
+pid=$!
+# until ANSWER QUESTION: the database says so within twenty seconds
+until_says() {
+    t=0
+    while [ $t -lt 200 ]; do
+        "$search" watched/db "$2" > answer 2>&1
+        if grep -q "$1" answer; then ok; return; fi
+        sleep 0.1
+        t=$((t + 1))
+    done
+    bad "watching: '$2' does not find '$1'"
+}
+until_says a.txt apple
+mkdir watched/new; echo 'two pears' > watched/new/b.txt
+until_says new/b.txt pears
+mv watched/new watched/old; rm watched/a.txt
+until_says old/b.txt pears
+until_says 'no passage has a word' apple
+kill -TERM $pid
+wait $pid
+equal $? 130 "status of a watch that was ended"
+
 cd "$root" && rm -rf "$dir"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
