@@ -381,6 +381,7 @@ def test_kept():
     index(MODEL, store, "--verify")
     equal(sorted(f for f in os.listdir(DIR) if f.startswith("kept.db")), ["kept.db"], "one file at the end")
     test_splits()
+    test_warm()
     test_half()
     test_damage()
     # what only reads
@@ -396,6 +397,23 @@ def test_kept():
 
 def rerank_bits16(text, store):
     return from_store(store, QUERY, ["by-index"])[0][1]
+
+
+def test_warm():
+    """A full cache keeps what is asked for most: a request for many rare documents does not drive it out."""
+    s = Server("--store", DIR + "/other.db", "--read-only", "--warm", "1")
+    keys = [d["_id"] for d in CORPUS[:40]]
+    ask = lambda ids: equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": ids})[0], 200, "kept documents")
+    for _ in range(8):
+        ask(keys[:5])
+    for key in keys[5:]:
+        ask([key])
+    limit = s.metric("cache_limit_bytes")
+    check(limit == 1 << 20 and s.metric("cache_bytes") <= limit and s.metric("cache_states") < 40, "the cache is within its limit")
+    before = s.metric("cache_hits_total")
+    ask(keys[:5])
+    equal(s.metric("cache_hits_total") - before, 5, "what everybody asks for is warm after a request for many others")
+    s.end()
 
 
 def test_half():
