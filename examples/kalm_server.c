@@ -1,6 +1,6 @@
-/* kalm_server.c - the command kalm-server: rankings over HTTP, in the words of the services that programs know already. Here are its
-   command line, its beginning and its end; the work is in parts: server_http.h reads and answers, server_forms.h translates,
-   server_queue.h computes, server_kept.h keeps documents. */
+/* kalm_server.c - the command kalm-server: rankings over HTTP, in the words of the services that programs know already. Here
+   are its command line, its beginning and its end; the work is in parts: server_http.h reads and answers, server_forms.h
+   translates, server_queue.h computes, server_kept.h keeps documents. */
 #if !defined(_GNU_SOURCE)
 #  define _GNU_SOURCE                  /* POLLRDHUP: a client that hung up shows without reading */
 #endif

@@ -1,10 +1,10 @@
-/* server_forms.h - the wire forms of rerankers, as data: what a request calls its parts and what an answer is made of. A request
-   of any form becomes a job (server_job.h), and a job's answer or error is printed in the form it came in. To add a form, add
-   a row to `forms` and a line to form_of_body that tells it by.
+/* server_forms.h - the wire forms of rerankers, as data: what a request calls its parts and what an answer is made of. A
+   request of any form becomes a job (server_job.h), and a job's answer or error is printed in the form it came in. To add a
+   form, add a row to `forms` and a line to form_of_body that tells it by.
 
-   A form is told by the path (/v2/rerank, /score, or a segment that names it, /voyage/v1/rerank), by what only it has (texts, top_k),
-   by the client that says its name, and by the models that the client's service has. What is left is asked in words that Cohere's
-   v1, Jina, llama-server and vLLM have in common, and is answered with what any of them looks for. */
+   A form is told by the path (/v2/rerank, /score, or a segment that names it, /voyage/v1/rerank), by what only it has (texts,
+   top_k), by the client that says its name, and by the models that the client's service has. What is left is asked in words
+   that Cohere's v1, Jina, llama-server and vLLM have in common, and is answered with what any of them looks for. */
 #ifndef KALM_SERVER_FORMS_H
 #define KALM_SERVER_FORMS_H
 
@@ -80,7 +80,8 @@ KALM__FN int form_of_body(const json_t *body, const char *client)
         json_member(body, "max_chunks_per_doc")) return FORM_COHERE1;
     if (form__begins(model, "rerank-v") || form__begins(model, "rerank-english") || form__begins(model, "rerank-multilingual"))
         return FORM_COHERE1;
-    if (form__begins(model, "rerank-1") || form__begins(model, "rerank-2") || form__begins(model, "rerank-lite")) return FORM_VOYAGE;
+    if (form__begins(model, "rerank-1") || form__begins(model, "rerank-2") || form__begins(model, "rerank-lite"))
+        return FORM_VOYAGE;
     if (form__begins(model, "jina-")) return FORM_JINA;
     return FORM_ANY;
 }
@@ -437,8 +438,8 @@ KALM__FN const char *form__error_type(int status)
 
 KALM__FN const char *form__tei_type(int status)
 {
-    return status == 413 || status == 400 ? "Validation" : status == 422 ? "Tokenizer" : status == 503 || status == 429 ? "Overloaded"
-         : status >= 500 ? "Backend" : "Validation";
+    return status == 413 || status == 400 ? "Validation" : status == 422 ? "Tokenizer"
+         : status == 503 || status == 429 ? "Overloaded" : status >= 500 ? "Backend" : "Validation";
 }
 
 KALM__FN void form_print_error(const form *f, int status, const char *why, FILE *to)

@@ -1,9 +1,9 @@
-/* server_http.h - HTTP: libmicrohttpd's threads read requests and write answers here; nothing in this file computes. A request
-   that is to be computed is suspended, given to the queue (server_queue.h), and goes on when its job is finished.
+/* server_http.h - HTTP: libmicrohttpd's threads read requests and write answers here; nothing in this file computes. A
+   request that is to be computed is suspended, given to the queue (server_queue.h), and goes on when its job is finished.
 
-   libmicrohttpd does not look at a suspended connection, and its time-out starts anew with every byte. So the program's main thread
-   calls http_watch ten times a second: a client that hung up loses its place in the queue, and one that sends or takes its bytes too
-   slowly is cut off. */
+   libmicrohttpd does not look at a suspended connection, and its time-out starts anew with every byte. So the program's main
+   thread calls http_watch ten times a second: a client that hung up loses its place in the queue, and one that sends or takes
+   its bytes too slowly is cut off. */
 #ifndef KALM_SERVER_HTTP_H
 #define KALM_SERVER_HTTP_H
 
@@ -293,7 +293,8 @@ KALM__FN int http__read_documents(exchange *e)
         }
         metadata = list ? json_object_get(one, "metadata") : json_array_get(metadatas, i);
         if (!json_is_string(text)) job_fail(j, 400, "%s[%lu] needs a text", at, (unsigned long)i);
-        else if (memchr(json_string_value(text), 0, json_string_length(text)) || memchr(d->title.data ? d->title.data : "", 0, d->title.size))
+        else if (memchr(json_string_value(text), 0, json_string_length(text)) ||
+                 memchr(d->title.data ? d->title.data : "", 0, d->title.size))
             job_fail(j, 400, "%s[%lu] has a NUL in its text, which cannot be kept", at, (unsigned long)i);
         else d->text = json_string_text(text);
         if (metadata && !json_is_null(metadata) && !json_is_object(metadata))
@@ -325,8 +326,8 @@ KALM__FN int http__read_keys(exchange *e)
         return 1;
     }
     ids = json_member(j->body, "ids");
-    return ids ? form__count(j, ids, "ids", e->s->o->documents) && form__rooms(j, 0, json_array_size(ids)) && form_take_keys(j, ids, "ids")
-               : job_fail(j, 400, "say which: DELETE /v1/documents/ID, or a body {\"ids\": [...]}");
+    if (!ids) return job_fail(j, 400, "say which: DELETE /v1/documents/ID, or a body {\"ids\": [...]}");
+    return form__count(j, ids, "ids", e->s->o->documents) && form__rooms(j, 0, json_array_size(ids)) && form_take_keys(j, ids, "ids");
 }
 
 KALM__FN int http__read_list(exchange *e)
@@ -386,7 +387,8 @@ KALM__FN int http__read_job(exchange *e)
         if (!http__parse(e)) return 0;
         if (e->at == AT_RERANK && e->form < 0) j->form = &forms[form_of_body(j->body, e->client)];
     }
-    if (e->at == AT_DOCUMENTS) good = post ? http__read_documents(e) : e->method[0] == 'D' ? http__read_keys(e) : http__read_list(e);
+    if (e->at == AT_DOCUMENTS && post) good = http__read_documents(e);
+    else if (e->at == AT_DOCUMENTS) good = e->method[0] == 'D' ? http__read_keys(e) : http__read_list(e);
     else good = form_read_rerank(j, s->o->documents);
     if (good && j->by_key && !s->queue.kept)
         return job_fail(j, 404, "this server keeps no documents: it was started without --store");
@@ -436,8 +438,8 @@ KALM__FN void http_stored(job *j) { queue_finish(&((exchange *)j->owner)->s->que
 
 /* ---- the first look at a request --------------------------------------------------------------------------------- */
 
-/* The place that the path names. Segments before it are versions and names of forms, as base URLs have them: users put /v1 there or
-   leave it out, so that clients ask for /v1/rerank, /rerank and /v1/v1/rerank. */
+/* The place that the path names. Segments before it are versions and names of forms, as base URLs have them: users put /v1
+   there or leave it out, so that clients ask for /v1/rerank, /rerank and /v1/v1/rerank. */
 KALM__FN void http__route(exchange *e)
 {
     const char *p = e->whole;
@@ -506,7 +508,8 @@ KALM__FN void http__client(exchange *e)
     size_t i, n = 0, k;
     for (i = 0; i < 3; i++) {
         const char *v = http__header(e, names[i]);
-        for (k = 0; v && v[k] && n + 2 < sizeof e->client; k++) e->client[n++] = (char)(v[k] >= 'A' && v[k] <= 'Z' ? v[k] + 32 : v[k]);
+        for (k = 0; v && v[k] && n + 2 < sizeof e->client; k++)
+            e->client[n++] = (char)(v[k] >= 'A' && v[k] <= 'Z' ? v[k] + 32 : v[k]);
         e->client[n++] = ' ';
         if (n + 2 >= sizeof e->client) break;
     }
@@ -626,8 +629,9 @@ KALM__FN enum MHD_Result http_handle(void *cls, struct MHD_Connection *c, const 
         if (e->peer) e->peer->bytes = 0;
         pthread_mutex_unlock(&s->lock);
         http__look(e);
-        /* The answer comes behind the body, which is read and thrown away: a client that is still sending would take an early answer
-           for a broken connection. But one that waits for leave to send is told at once, and so is one that has too much to send. */
+        /* The answer comes behind the body, which is read and thrown away: a client that is still sending would take an early
+           answer for a broken connection. But one that waits for leave to send is told at once, and so is one that has too
+           much to send. */
         if (e->j.status && (http__header(e, "Expect") || e->huge)) {
             e->started = 1;
             return http_send_error(e, e->j.status);

@@ -1,6 +1,7 @@
 /* server_job.h - one request between its wire form and its computing: what is asked, in no form's words, and what came of it.
    server_forms.h makes it of JSON and prints its answer; server_queue.h computes rankings and server_kept.h keeps documents.
-   A job belongs to one of them at a time: to the HTTP thread that reads it, then to the queue or the store, then to HTTP again. */
+   A job belongs to one of them at a time: to the HTTP thread that reads it, then to the queue or the store, then to HTTP
+   again. */
 #ifndef KALM_SERVER_JOB_H
 #define KALM_SERVER_JOB_H
 

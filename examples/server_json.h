@@ -19,10 +19,10 @@ KALM__FN unsigned json__escape_value(const char *s)
     return v;
 }
 
-/* A look over JSON before it is parsed. Returns how many values it has at most, which bounds the memory that parsing takes: jansson
-   uses 100 bytes and more for an array that is two bytes long. Halves of surrogate pairs, which JavaScript and Python write as
-   "\ud83d" where a text was cut within an emoji, become U+FFFD in place, as browsers and the library have it; jansson would refuse
-   the whole request. */
+/* A look over JSON before it is parsed. Returns how many values it has at most, which bounds the memory that parsing takes:
+   jansson uses 100 bytes and more for an array that is two bytes long. Halves of surrogate pairs, which JavaScript and Python
+   write as "\ud83d" where a text was cut within an emoji, become U+FFFD in place, as browsers and the library have it;
+   jansson would refuse the whole request. */
 KALM__FN size_t json_tidy(char *s, size_t size)
 {
     size_t i = 0, values = 1;

@@ -176,7 +176,8 @@ KALM__FN void kept_texts(kept_store *k, job *j)
     }
 }
 
-/* Is document i, which is to be kept, another than the store has? doc.known says. 0: it is there as it is, nothing need be encoded. */
+/* Is document i, which is to be kept, another than the store has? doc.known says. 0: it is there as it is, nothing need be
+   encoded. */
 KALM__FN int kept_known(kept_store *k, job *j, size_t i)
 {
     store *s = &k->reader;

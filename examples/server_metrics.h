@@ -79,7 +79,8 @@ KALM__FN void metrics__latency(const server_metrics *m, FILE *f)
 {
     uint64_t sum = 0;
     size_t i;
-    fprintf(f, "# HELP kalm_request_seconds From the first byte of a ranking's request to its answer\n# TYPE kalm_request_seconds histogram\n");
+    fprintf(f, "# HELP kalm_request_seconds From the first byte of a ranking's request to its answer\n"
+               "# TYPE kalm_request_seconds histogram\n");
     for (i = 0; i < METRICS_BOUNDS; i++) {
         sum += m->bucket[i];
         fprintf(f, "kalm_request_seconds_bucket{le=\"%g\"} %llu\n", metrics_bounds[i], (unsigned long long)sum);

@@ -1,8 +1,8 @@
-/* server_queue.h - the scheduler: one thread computes, on all cores, for all requests. It works in slices of some documents that take
-   a fraction of a second, and every request that waits gets its share of the next slice: so a short request is answered after a
-   slice or two, whatever long one runs beside it. The texts of all requests in a slice are encoded in common batches, which is
-   faster than one by one and changes no bit of a score (the library promises that); each request then is scored for itself, since
-   its query is its own.
+/* server_queue.h - the scheduler: one thread computes, on all cores, for all requests. It works in slices of some documents
+   that take a fraction of a second, and every request that waits gets its share of the next slice: so a short request is
+   answered after a slice or two, whatever long one runs beside it. The texts of all requests in a slice are encoded in common
+   batches, which is faster than one by one and changes no bit of a score (the library promises that); each request then is
+   scored for itself, since its query is its own.
 
    Two contexts: `plain` for texts that come with a request, `warm` for kept documents, with a cache of decoder states. */
 #ifndef KALM_SERVER_QUEUE_H
@@ -14,8 +14,8 @@
 
 enum { SLICE_SHARES = 64, SLICE_DOCUMENTS = 128, QUEUE_ASKED = 1 << 16 };
 
-/* Seconds that a slice shall take: where others wait, and where nobody does, but may come. Shorter ones cost more: with a model of
-   Nano's shape on two cores a slice of two texts of 256 tokens takes 7% longer for each than one of many. */
+/* Seconds that a slice shall take: where others wait, and where nobody does, but may come. Shorter ones cost more: with a
+   model of Nano's shape on two cores a slice of two texts of 256 tokens takes 7% longer for each than one of many. */
 #define SLICE_SHARED 0.2
 #define SLICE_ALONE  0.6
 
@@ -155,7 +155,8 @@ KALM__FN int queue__over(const job *j, double now)
     return j->status || j->gone || (j->has_deadline && now >= j->deadline) || now >= j->limit;
 }
 
-/* Everybody's share of a slice, from the one whose turn it is on; what the short ones leave goes to the long. The lock is held. */
+/* Everybody's share of a slice, from the one whose turn it is on; what the short ones leave goes to the long. The lock is
+   held. */
 KALM__FN void queue__gather(server_queue *q, double now)
 {
     double length = q->ring->after == q->ring ? SLICE_ALONE : SLICE_SHARED, used = 0;
@@ -387,9 +388,9 @@ KALM__FN void queue__run_texts(server_queue *q, slice_share *first)
 
 /* ---- kept documents ---------------------------------------------------------------------------------------------- */
 
-/* Shall this document's state be kept warm? While there is room: yes. In a full cache, where each one that comes in drives another
-   out: if it was asked for at least half as often as those that are there. So one request for a thousand rare documents does
-   not drive out the ten that everybody asks for. */
+/* Shall this document's state be kept warm? While there is room: yes. In a full cache, where each one that comes in drives
+   another out: if it was asked for at least half as often as those that are there. So one request for a thousand rare
+   documents does not drive out the ten that everybody asks for. */
 KALM__FN int queue__warms(server_queue *q, int64_t number)
 {
     unsigned char bytes[8];

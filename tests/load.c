@@ -79,7 +79,8 @@ static void client_open(client *c, int events)
     }
 }
 
-/* Send what is left of the request, read what is there of the answer. 1: the answer is whole; 0: not yet; -1: the connection broke. */
+/* Send what is left of the request, read what is there of the answer. 1: the answer is whole; 0: not yet; -1: the connection
+   broke. */
 static int client_step(client *c, const request *r)
 {
     char scrap[65536], *end, *length;
@@ -309,8 +310,8 @@ static void run_clients(const options *o, const kalm_text *docs)
     span = kalm__now() - begun;
     memory[2] = metric("resident_bytes");
     getrusage(RUSAGE_SELF, &use);
-    printf("%lu clients, %lu documents each, %.1f s: %lu answers, %.1f/s, p50 %.2f ms, p99 %.2f ms; %lu of another status, %lu broken, %lu without "
-           "an answer; server %.1f, %.1f, %.1f MB at 1/5, 1/2, end; this program %.1f%% of a core\n", (unsigned long)o->clients,
+    printf("%lu clients, %lu documents each, %.1f s: %lu answers, %.1f/s, p50 %.2f ms, p99 %.2f ms; %lu of another status, %lu broken, "
+           "%lu without an answer; server %.1f, %.1f, %.1f MB at 1/5, 1/2, end; this program %.1f%% of a core\n", (unsigned long)o->clients,
            (unsigned long)o->documents, span, (unsigned long)answers, (double)answers / span, percentile(took, answers,
                                                                                                          0.5) * 1e3,
            percentile(took, answers, 0.99) * 1e3, (unsigned long)others, (unsigned long)broken, (unsigned long)open,
