@@ -35,22 +35,24 @@ ccs=$(seen=; compilers ${CC:-cc} gcc clang)
 cxxs=$(seen=; compilers ${CXX:-c++} g++ clang++)
 echo "compilers:" $ccs $cxxs
 
+# Each thing is compiled once: what is linked and run below is not also looked at for its syntax, and it is optimised only where the
+# optimiser's own warnings are asked for, since every other test is built with -O2.
 for cc in $ccs; do
-    for std in c99 c11 c17; do
+    for std in c11 c17; do
         expect 0 "$cc $std" $cc -std=$std $warn_c -Werror -I. -fsyntax-only $src/one.c
     done
     expect 0 "$cc gnu99" $cc -std=gnu99 $warn_c -Werror -I. -fsyntax-only $src/one.c
     expect 0 "$cc -O3" $cc -O3 -std=c99 $warn_c -Werror -I. -c $src/one.c -o "$dir/one.o"
     for static in "" -DKALM_RERANK_STATIC; do
-        expect 0 "$cc two units $static" $cc -O1 -std=c99 $static $warn_c -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
+        expect 0 "$cc two units $static" $cc -O0 -std=c99 $static $warn_c -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
         expect 0 "$cc two units $static run" "$dir/two"
     done
 done
 for cxx in $cxxs; do
-    for std in c++11 c++14 c++17 c++20; do
+    for std in c++14 c++17 c++20; do
         expect 0 "$cxx $std" $cxx -x c++ -std=$std $warn -Werror -I. -fsyntax-only $src/one.c
     done
-    expect 0 "$cxx two units" $cxx -x c++ -O1 -std=c++11 $warn -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
+    expect 0 "$cxx two units" $cxx -x c++ -O0 -std=c++11 $warn -Werror -I. $src/unit_a.c $src/unit_b.c -o "$dir/two" -lm -lpthread
     expect 0 "$cxx two units run" "$dir/two"
 done
 
@@ -72,6 +74,7 @@ for stdio in "" -DKALM_NO_STDIO; do
             lib=
             [ -n "$threads" ] || lib=-lpthread
             for cc in $ccs; do
+                [ "$cc" != "$first" ] || continue
                 expect 0 "$cc $stdio $threads $simd" $cc -std=c99 $stdio $threads $simd $warn_c -Werror -I. -fsyntax-only $src/one.c
             done
             expect 0 "$stdio $threads $simd" $first -O0 -std=c99 $stdio $threads $simd $warn_c -Werror -I. $src/one.c -o "$dir/one" -lm $lib
@@ -93,7 +96,7 @@ expect 0 "fast math allowed" $cc -std=c99 -I. -ffast-math -DKALM_ALLOW_FAST_MATH
 # copied alone into an empty folder
 mkdir "$dir/alone"
 cp kalm_rerank.h "$dir/alone/" && cp examples/first.c "$dir/alone/x.c"
-expect 0 "alone" sh -c "cd '$dir/alone' && $cc -O2 x.c -o x -lm -lpthread"
+expect 0 "alone" sh -c "cd '$dir/alone' && $cc x.c -o x -lm -lpthread"
 
 rm -rf "$dir"
 echo "$passed passed, $failed failed"

@@ -78,7 +78,7 @@ END
 if command -v pkg-config > /dev/null 2>&1; then
     expect "pkg-config" sh -c "cd '$dir' && PKG_CONFIG_PATH='$root/usr/share/pkgconfig' PKG_CONFIG_SYSROOT_DIR='$root' pkg-config --exists --print-errors 'kalm_rerank >= 0.1' &&
         export PKG_CONFIG_PATH='$root/usr/share/pkgconfig' PKG_CONFIG_SYSROOT_DIR='$root' PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 &&
-        ${CC:-cc} -O1 main.c \$(pkg-config --cflags --libs kalm_rerank) -o by-pkg-config && ./by-pkg-config"
+        ${CC:-cc} main.c \$(pkg-config --cflags --libs kalm_rerank) -o by-pkg-config && ./by-pkg-config"
 else
     echo "pkg-config is not installed: left out"
 fi
@@ -115,7 +115,7 @@ if command -v pkg-config > /dev/null 2>&1; then
 int main(void) { return kalm_version() && kalm_kernels(0) ? 0 : 1; }
 END
     expect "pkg-config for the shared library" sh -c "cd '$dir' && export PKG_CONFIG_PATH='$root/usr/lib/pkgconfig' PKG_CONFIG_SYSROOT_DIR='$root' PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 &&
-        ${CC:-cc} -O1 shared.c \$(pkg-config --cflags --libs kalm_rerank-shared) -o by-shared && LD_LIBRARY_PATH='$root/usr/lib' ./by-shared"
+        ${CC:-cc} shared.c \$(pkg-config --cflags --libs kalm_rerank-shared) -o by-shared && LD_LIBRARY_PATH='$root/usr/lib' ./by-shared"
 fi
 
 # ---- make dist: small, and what comes out builds, installs and makes the same again ----
