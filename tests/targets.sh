@@ -26,6 +26,8 @@ aarch64-a72|AArch64, Cortex-A72 (Raspberry Pi 4)|aarch64-linux-gnu-gcc|qemu-aarc
 armv7-neon|ARMv7 with NEON|arm-linux-gnueabihf-gcc -mfpu=neon|qemu-arm-static -cpu cortex-a15
 armv7|ARMv7 without NEON|arm-linux-gnueabihf-gcc -mfpu=vfpv3-d16|qemu-arm-static -cpu cortex-a9
 riscv64|RISC-V 64|riscv64-linux-gnu-gcc|qemu-riscv64-static
+riscv64-v128|RISC-V 64 with vectors of 128 bits|clang-16 --target=riscv64-linux-gnu -march=rv64gcv|qemu-riscv64-static -cpu rv64,v=true,vext_spec=v1.0,vlen=128
+riscv64-v512|RISC-V 64 with vectors of 512 bits|clang-16 --target=riscv64-linux-gnu -march=rv64gcv|qemu-riscv64-static -cpu rv64,v=true,vext_spec=v1.0,vlen=512
 s390x|s390x, big-endian|s390x-linux-gnu-gcc -fexcess-precision=fast|qemu-s390x-static
 windows|Windows, x86-64|x86_64-w64-mingw32-gcc -D__USE_MINGW_ANSI_STDIO=1|wine
 END
@@ -112,7 +114,9 @@ one_target() {
     case $info in info*) ok ;; *) bad "does not run"; return ;; esac
     sets=$(echo "$info" | cut -d' ' -f4- | sed 's/ /, /g')
     kib=$(size "$bin-library.o" 2> /dev/null | awk 'NR == 2 { print int(($1 + 1023) / 1024) }')
-    [ -n "$kib" ] || kib=$(${cc%%-gcc*}-size "$bin-library.o" | awk 'NR == 2 { print int(($1 + 1023) / 1024) }')
+    sizes=${cc%%-gcc*}-size            # of a compiler for many targets that of the target's tools
+    case $cc in *--target=*) sizes=${cc#*--target=} sizes=${sizes%% *}-size ;; esac
+    [ -n "$kib" ] || kib=$("$sizes" "$bin-library.o" | awk 'NR == 2 { print int(($1 + 1023) / 1024) }')
 
     # integer sums: the same on every set of every target
     $run "$bin-targets$exe" sums | tr -d '\r' > "$out.sums"
@@ -168,7 +172,7 @@ one_target() {
         row="same |$margins $golden_result |"
         ;;
     esac
-    echo "| $title | $($cc -dumpversion | sed 's/^/gcc /; s/-win32//') | $sets | $kib KiB | $sums | $row" >> "$dir/table.md"
+    echo "| $title | $($cc -dumpversion | sed "s/\\..*//; s/^/$(case $cc in clang*) echo clang ;; *) echo gcc ;; esac) /; s/-win32//") | $sets | $kib KiB | $sums | $row" >> "$dir/table.md"
     echo "$name: $sets; $row $(($(date +%s) - started)) s"
 }
 

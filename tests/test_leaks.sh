@@ -97,6 +97,12 @@ expect "what is defined around <windows.h> is taken back" sh -c "[ \$(grep -cE '
 grep -noE '__attribute__ *\(\( *[a-z][a-z_]*' kalm_rerank.h > "$dir/attributes"
 expect "attributes are spelt __so__" sh -c "cat '$dir/attributes'; [ ! -s '$dir/attributes' ]"
 
+# The manual lists the words in lower case that the declarations use.
+identifiers src/api.h | grep -E '^[a-z]' | grep -vE '^kalm_|^u?int[0-9]+_t$' |
+    grep -vxE 'char|const|define|defined|double|else|elif|endif|enum|extern|float|if|ifdef|ifndef|int|size_t|static|struct|typedef|unsigned|void' > "$dir/declared"
+$AWK '/^NAMES$/ { on = 1 } on && /^    [a-z]/ { for (i = 1; i <= NF; i++) print $i } /^HOW TO READ/ { exit }' kalm_rerank.h | sort > "$dir/listed"
+expect "the manual lists the words of the declarations" cmp "$dir/declared" "$dir/listed"
+
 # ---- programs ----
 
 {
