@@ -119,6 +119,22 @@ C99, C11, C17, C++11 to C++20. Instruction sets are chosen when a context is mad
 kalm_config.kernels picks one.
 
 
+NAMES
+
+Everything that this file declares or defines begins with kalm_ or KALM_, and no macro of yours is redefined or taken back.
+Macros of yours in capitals do no harm, nor do those in lower case of <windows.h>, <complex.h> and other system headers. These
+words stand in the declarations, and must not be macros in any file that includes this one:
+
+    alloc allocator arg bits bytes cache_bytes capacity coarse_keep coarse_ratio coarser code config count ctx cut data
+    doc docs documents done dropped err fingerprint flags found has_tokenizer hits i id ids index info instruction
+    kernels layers limit load margin max_doc_tokens max_query_tokens max_tokens misses model name no_id on_score
+    on_score_user parallel parallel_user params path prefix_tokens progress progress_user prompt ptr query ratio release
+    rows score scores size system task text texts threads tokens tokens_used top_k total user vocabulary weights width
+    yes_id
+
+The implementation uses about a thousand more, the names of its variables: include it before any macro in lower case is defined.
+
+
 HOW TO READ THIS FILE
 
 It is generated from parts, each of which opens with what it is for: look for "---- begin". The declarations come first
