@@ -23,6 +23,7 @@
 
 #include <limits.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
@@ -185,6 +186,15 @@ static struct backend {
     int           threads, cache;      /* what the context was made with */
 } backend;
 
+/* The SQLSTATE of a model file that cannot be opened. */
+static int file_state(const char *path, kalm_result r)
+{
+    if (r == KALM_BAD_FILE) return ERRCODE_CONFIG_FILE_ERROR;
+    if (r != KALM_CANNOT_READ) return sqlstate(r);
+    if (access(path, R_OK) == 0) return ERRCODE_IO_ERROR;
+    return errno == ENOENT ? ERRCODE_UNDEFINED_FILE : errno == EACCES ? ERRCODE_INSUFFICIENT_PRIVILEGE : ERRCODE_IO_ERROR;
+}
+
 static void close_model(void)
 {
     kalm_context_free(backend.ctx);
@@ -223,7 +233,7 @@ static void open_model(const char *path)
     if (r) {
         kalm_model_close(model);
         pfree(kept);
-        ereport(ERROR, (errcode(r == KALM_CANNOT_READ ? ERRCODE_UNDEFINED_FILE : r == KALM_BAD_FILE ? ERRCODE_CONFIG_FILE_ERROR : sqlstate(r)),
+        ereport(ERROR, (errcode(file_state(path, r)),
                         errmsg("kalm: cannot use the model file \"%s\"", path), errdetail_internal("%s.", sentence(&err))));
     }
     close_model();
