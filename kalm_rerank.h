@@ -276,7 +276,9 @@ typedef struct kalm_params {
     uint32_t  ratio;                   /* tokens to a document row, 1 or more; default 4. The model was trained so that the mean
                                           of neighbouring rows stands for them (Matryoshka embedding pooling, MEP): twice the
                                           ratio is half the bytes to keep and half the rows to look at, for some quality */
-    uint32_t  bits;                    /* of each number that a document keeps: 32, 16 or 8; default 16      */
+    uint32_t  bits;                    /* of each number that a document keeps: 32, 16, 8, 4, 3 or 2; default 16.
+                                          4, 3 and 2 need a model file with the section ROWS, which kalm-quantize
+                                          writes: kalm_model_info.transform                                  */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
     int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
@@ -319,6 +321,8 @@ typedef struct kalm_model_info {
                                           --vocabulary) a hash of it                                         */
     int         has_encoder, has_decoder;    /* 0: a part of a model (kalm-quantize --side); without the encoder no text of a
                                           document is read, without the decoder nothing is scored            */
+    uint64_t    transform;             /* hash of the section ROWS, by which rows of 4, 3 and 2 bits are written and read;
+                                          0: the file has none, and keeps rows in 32, 16 and 8 bits alone    */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
@@ -389,6 +393,7 @@ typedef struct kalm_doc_info {
     uint64_t fingerprint;              /* of the model that made it                                          */
     uint64_t vocabulary;               /* that its text was read with: 0 the model's whole one, else what
                                           kalm_model_info.cut_vocabulary is there: docs/DOCUMENTS.md         */
+    uint64_t transform;                /* bits 4, 3 and 2: that of the model file (kalm_model_info); else 0  */
 } kalm_doc_info;
 
 /* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
@@ -414,7 +419,7 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 
 /* A document with fewer rows, made of one with more, without encoding again. `ratio` is a multiple of the document's own;
    each new row is the mean of the old ones that it covers, weighted by their tokens, and differs from encoding at that ratio
-   by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
+   by rounding alone. bits: 32, 16, 8, 4, 3, 2, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
    KALM_OVERFLOW. */
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err);
@@ -1797,8 +1802,8 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
         8      4   version of the format: 1
        12      4   n, the number of sections, 1 to 16
        16      8   size of the file in bytes
-       24      8   fingerprint: hash of the section table without the entry of STRINGS. It names the model: it changes with any
-                   weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
+       24      8   fingerprint: hash of the section table without the entries of STRINGS and ROWS. It names the model: it changes
+                   with any weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
        32      8   hash of the header and the section table, taken with these eight bytes zero
        40      8   of a part of a model (kalm-quantize --side, --vocabulary): the fingerprint of the whole model that it was cut
                    from. Documents carry this one, so that the parts of a model exchange them. Else 0
@@ -1806,7 +1811,7 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
        52     12   zero
 
    SECTION TABLE, n entries of 32 bytes, in order of their type; no type comes twice
-        0      4   type, 1 to 5 (below)
+        0      4   type, 1 to 6 (below)
         4      4   zero
         8      8   offset of the section, a multiple of 64
        16      8   its size in bytes, without the padding behind it
@@ -1822,6 +1827,8 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
       3 TENSORS    an entry of 64 bytes for each tensor (kalm__tensor below), sorted by kind, then by layer
       4 TOKENIZER  described in tokenizer/vocab.h
       5 WEIGHTS    what the entries of TENSORS point to. The section begins at a multiple of 4096, each array in it at one of 64
+      6 ROWS       how rows of documents are kept in 4, 3 and 2 bits; described in rowcode.h. Documents of such rows carry the
+                   hash of this section. A file without it keeps rows in 32, 16 and 8 bits alone
 
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
    TOKENIZER takes token ids only.
@@ -1842,7 +1849,7 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
 
 enum {
 	KALM__SECTION_SHAPE = 1, KALM__SECTION_STRINGS = 2, KALM__SECTION_TENSORS = 3, KALM__SECTION_TOKENIZER = 4,
-	KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
+	KALM__SECTION_WEIGHTS = 5, KALM__SECTION_ROWS = 6, KALM__SECTION_KINDS = 7
 };
 
 /* What a part of a model lacks. */
@@ -9737,6 +9744,628 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 	return NULL;
 }
 
+/* ---- begin src/rowcode.h ---- */
+/* rowcode.h - rows of documents in 4, 3 and 2 bits a number. A row x [width] is a sum of components, chosen so that an error of
+   the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
+   rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
+   probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
+   part reads that section, and codes rows; it knows nothing of documents.
+
+   A coded row has ceil(width * bits / 8) + 1 bytes, whatever its numbers are, so any row can be read by itself: each row has a
+   step of its own, the smallest with which it fits. Any bytes are some row, so damage cannot lead astray.
+
+   Rounding is dependent quantisation (a trellis of eight states): there are two quantisers, whose levels stand for
+       0:  2 level                             1:  2 level - sign(level)
+   steps, and the parity of each level chooses the quantiser of the next component. The encoder finds the levels that cost
+   least in squared error and bits together (Viterbi's algorithm). For a given number of bits this leaves about a tenth less
+   error than rounding each component to its nearest step (measured on the bundled model, 2 bits: .419 to .470 in squares).
+
+   The entropy coder is rANS (range asymmetric numeral systems, J. Duda, arXiv 1311.2540), a number in 2^16 ... 2^24 that takes
+   in bytes. Its first value is written into three bytes, the highest first; its last value is 2^16 + s, where s says the row's
+   step: step[bits][ratio] * 2^((s - 8192) / 1024). Bytes behind the row's end count as 0.
+
+   Every machine leaves the same bytes, and reads the same numbers: products are sums of integers, and the float operations
+   between are those of exact.h and ops.h.
+
+SECTION ROWS, with b = 0, 1, 2 for 4, 3, 2 bits and r = 0 ... 5 for ratios 1, 2, up to 4, 8, 16, and above 16
+     0       4  version of the section, 1
+     4       4  width
+     8       4  heavy, 0 to 8: the first components, which vary so much that they are computed in floats
+    12       4  zero
+    16      72  f32 step[b][r]
+    88      72  u32 count[b][r], at most width: components from this one on are 0 and not written
+   160      72  i32 bias[b][r], for the encoder, which is quicker with it: see kalm__row_search
+   232      24  zero
+   256    2048  u16 start[class][quantiser][16]: where the symbols' intervals begin in 0 ... 4095, rising from 0. class is 0 to 31
+  2304    2048  u16 cost[class][quantiser][16]: bits of a symbol in units of 1/64, for the encoder
+  4352          u8 class[b][r][width]: the class, and 32 times the shift
+   then, each at a multiple of 64: f32 mean[width]; f32 T[8][width], the rows of T for heavy components; f32 T^-1[8][width], its
+   columns; T without its heavy rows and T^-1 without its heavy columns (these are zero), each as f32 scale[width rounded up to
+   16] and panels of type q16 (kernels.h)
+
+   A level v of a class with shift k has h = floor((v + 2^(k - 1)) / 2^k), or v where k is 0. Symbols 0 to 14 are h from -7 to 7;
+   15 is followed by n (4 bits), the sign of h (1 bit, set when negative) and n bits, with |h| = 7 + (1 << n | bits). The k bits
+   v + 2^(k - 1) - h 2^k follow. Bits that are not symbols are coded as such, each number at once, as the low bits of the coder's
+   number. */
+#define KALM__ROWCODE_H
+
+
+enum {
+	KALM__ROWS_VERSION = 1, KALM__ROWS_BITS = 3, KALM__ROWS_RATIOS = 6, KALM__ROWS_HEAVY = 8,
+	KALM__ROWS_CLASSES = 32, KALM__ROWS_SYMBOLS = 16,
+	KALM__ROWS_TABLES = 256,  /* where the tables begin in the section */
+	KALM__ROWS_TOTAL = 4096,  /* of the intervals of all symbols */
+	KALM__ROWS_MIDDLE = 8192,  /* the s of a row whose step is step[b][r] */
+	KALM__ROWS_OCTAVE = 1024,  /* so many s double the step */
+	KALM__ROWS_LEVEL = 32000,  /* the encoder writes no level beyond */
+	KALM__ROWS_NARROWEST = 16  /* width; fewer numbers leave no room behind the coder's own bytes */
+};
+
+typedef struct kalm__rowcode {
+	uint64_t     fingerprint;  /* hash of the section; 0: there is none */
+	uint32_t     width, heavy;
+	float        step[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	uint32_t     count[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	int32_t      bias[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	const uint16_t *start, *cost;  /* [CLASSES][2][SYMBOLS] */
+	const uint8_t *classes;  /* [BITS][RATIOS][width] */
+	const float *mean;  /* [width] */
+	const float *rows, *columns;  /* [HEAVY][width]: of T and T^-1 */
+	kalm__matrix forward, inverse;  /* T, T^-1 */
+} kalm__rowcode;
+
+/* Bytes of a row of 4, 3 or 2 bits. */
+KALM__INLINE size_t kalm__coded_row_bytes(size_t width, uint32_t bits) { return (width * bits + 7) / 8 + 1; }
+KALM__INLINE int kalm__is_coded(uint32_t bits) { return bits >= 2 && bits <= 4; }
+
+KALM__FN unsigned kalm__ratio_class(uint32_t ratio)
+{
+	unsigned c = 0;
+	while (c < KALM__ROWS_RATIOS - 1 && ratio > 1u << c) c++;
+	return c;
+}
+
+/* Where the parts of the section lie. */
+typedef struct kalm__rows_layout {
+	size_t cost, classes, mean, rows, columns, forward, inverse, size;
+	size_t scales;  /* bytes of a matrix' scales, before its panels */
+} kalm__rows_layout;
+
+KALM__FN kalm__rows_layout kalm__rows_places(size_t width)
+{
+	kalm__rows_layout l;
+	size_t line = kalm__round_up(width * sizeof(float), 64), heavy = kalm__round_up(KALM__ROWS_HEAVY * width * sizeof(float), 64);
+	size_t matrix;
+	l.scales = kalm__round_up(width, 16) * sizeof(float);
+	matrix = l.scales + kalm__round_up(width, 16) / 16 * kalm__panel_bytes(KALM__Q16, width);
+	l.cost = KALM__ROWS_TABLES + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
+	l.classes = l.cost + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
+	l.mean = kalm__round_up(l.classes + KALM__ROWS_BITS * KALM__ROWS_RATIOS * width, 64);
+	l.rows = l.mean + line;
+	l.columns = l.rows + heavy;
+	l.forward = l.columns + heavy;
+	l.inverse = l.forward + matrix;
+	l.size = l.inverse + matrix;
+	return l;
+}
+
+KALM__FN void kalm__rows_matrix(kalm__matrix *m, const unsigned char *p, size_t width, size_t scales)
+{
+	const void *scale = p;
+	memset(m, 0, sizeof *m);
+	m->type = KALM__Q16;
+	m->rows = m->cols = (uint32_t)width;
+	m->scale = (const float *)scale;
+	m->data = p + scales;
+}
+
+/* Read the section, which stays where it is, at a multiple of 64. What could lead astray is checked: sizes, and that the
+   intervals of symbols rise. Numbers that are none make rows of none, which are found where rows are used. */
+KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p, uint64_t size, uint64_t fingerprint,
+										uint32_t width, kalm_error *err)
+{
+	kalm__rows_layout l = kalm__rows_places(width);
+	const void *at;
+	unsigned b, r, i, k;
+	memset(c, 0, sizeof *c);
+	if (width < KALM__ROWS_NARROWEST)
+		return kalm__fail(err, KALM_BAD_FILE, "the model has a ROWS section for rows of %u numbers; %u are the fewest", width,
+						  (unsigned)KALM__ROWS_NARROWEST);
+	if (size >= 4 && kalm__u32(p) != KALM__ROWS_VERSION)
+		return kalm__fail(err, KALM_BAD_VERSION, "the ROWS section has version %u, this library reads %u", kalm__u32(p),
+						  (unsigned)KALM__ROWS_VERSION);
+	if (size != l.size)
+		return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has %U bytes, rows of %u numbers ask for %z", size, width, l.size);
+	c->width = kalm__u32(p + 4);
+	c->heavy = kalm__u32(p + 8);
+	if (c->width != width || c->heavy > KALM__ROWS_HEAVY)
+		return kalm__fail(err, KALM_BAD_FILE, "the ROWS section is for rows of %u numbers with %u heavy components; the model has %u",
+						  c->width, c->heavy, width);
+	for (b = 0; b < KALM__ROWS_BITS; b++)
+		for (r = 0; r < KALM__ROWS_RATIOS; r++) {
+			size_t place = 4 * (KALM__ROWS_RATIOS * b + r);
+			c->step[b][r] = kalm__f32(p + 16 + place);
+			c->count[b][r] = kalm__u32(p + 88 + place);
+			c->bias[b][r] = (int32_t)kalm__u32(p + 160 + place);
+			if (!(c->step[b][r] > 1e-12f && c->step[b][r] < 1e12f) || c->count[b][r] > width)
+				return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has an impossible step or count for %u bits", 4 - b);
+		}
+	at = p + KALM__ROWS_TABLES;
+	c->start = (const uint16_t *)at;
+	at = p + l.cost;
+	c->cost = (const uint16_t *)at;
+	for (i = 0; i < KALM__ROWS_CLASSES * 2; i++)
+		for (k = 0; k < KALM__ROWS_SYMBOLS; k++) {
+			unsigned v = c->start[i * KALM__ROWS_SYMBOLS + k], before = k ? c->start[i * KALM__ROWS_SYMBOLS + k - 1] : 0;
+			if (k ? v <= before || v >= KALM__ROWS_TOTAL : v != 0)
+				return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has impossible probabilities in class %u", i / 2);
+		}
+	c->classes = p + l.classes;
+	at = p + l.mean;
+	c->mean = (const float *)at;
+	at = p + l.rows;
+	c->rows = (const float *)at;
+	at = p + l.columns;
+	c->columns = (const float *)at;
+	kalm__rows_matrix(&c->forward, p + l.forward, width, l.scales);
+	kalm__rows_matrix(&c->inverse, p + l.inverse, width, l.scales);
+	c->fingerprint = fingerprint ? fingerprint : 1;
+	return KALM_OK;
+}
+
+/* ---- what coder and decoder share ---- */
+
+/* The state that follows a state and the parity of its level; odd states use quantiser 1. */
+static const uint8_t kalm__trellis[8][2] = { { 0, 2 }, { 5, 7 }, { 1, 3 }, { 6, 4 }, { 2, 0 }, { 4, 6 }, { 3, 1 }, { 7, 5 } };
+
+KALM__INLINE int32_t kalm__level_steps(unsigned quantiser, int32_t level)
+{
+	return 2 * level - (quantiser ? (level > 0) - (level < 0) : 0);
+}
+
+/* h of a level; see above. */
+KALM__INLINE int32_t kalm__level_high(int32_t level, unsigned shift)
+{
+	int32_t positive = level + (1 << 24) + (shift ? 1 << (shift - 1) : 0);
+	return (positive >> shift) - ((1 << 24) >> shift);
+}
+
+KALM__INLINE unsigned kalm__log2(uint32_t v)
+{
+	unsigned n = 0;
+	while (v >>= 1) n++;
+	return n;
+}
+
+KALM__FN float kalm__row_step(const kalm__rowcode *c, unsigned b, unsigned r, uint32_t s)
+{
+	double part = kalm__times_double((double)(s % KALM__ROWS_OCTAVE), 0.6931471805599453 / KALM__ROWS_OCTAVE);
+	double octave = kalm__power_of_two((int)(s / KALM__ROWS_OCTAVE) - KALM__ROWS_MIDDLE / KALM__ROWS_OCTAVE);
+	return (float)kalm__times_double(kalm__times_double((double)c->step[b][r], kalm__exp(part)), octave);
+}
+
+/* Rows that are transformed together, so that a matrix is read once for all of them. */
+enum { KALM__ROWS_TOGETHER = 16 };
+
+/* A worker's memory while it codes rows, each part at a multiple of 64. */
+typedef struct kalm__row_work {
+	float   *y;  /* [ROWS_TOGETHER][width] components */
+	void    *acts, *scratch;  /* of the products with T and T^-1 */
+	int16_t *candidate;  /* [width][2][2]: best level of each quantiser and parity */
+	uint8_t *from;  /* [width][8]: the state and parity by which a state is reached cheapest */
+	int16_t *level;  /* [width] */
+	uint8_t *state;  /* [width]: before each level */
+	unsigned char *bytes;  /* [row bytes] */
+} kalm__row_work;
+
+/* Hand out the parts from `base`, or count them where it is NULL. Returns the bytes. */
+KALM__FN size_t kalm__row_work_plan(kalm__row_work *w, void *base, const kalm__kernels *k, size_t width)
+{
+	size_t size[7], total = 0, i;
+	void *part[7];
+	size[0] = KALM__ROWS_TOGETHER * width * sizeof(float);
+	size[1] = kalm__acts_bytes(k, KALM__Q16, KALM__ROWS_TOGETHER, width);
+	size[2] = kalm__matmul_scratch(k, KALM__Q16, width);
+	size[3] = width * 4 * sizeof(int16_t);
+	size[4] = width * 8;
+	size[5] = width * sizeof(int16_t);
+	size[6] = width + kalm__coded_row_bytes(width, 4);
+	for (i = 0; i < 7; i++) {
+		part[i] = base ? (unsigned char *)base + total : NULL;
+		total = kalm__add(total, kalm__round_up(size[i], 64));
+	}
+	w->y = (float *)part[0];
+	w->acts = part[1];
+	w->scratch = part[2];
+	w->candidate = (int16_t *)part[3];
+	w->from = (uint8_t *)part[4];
+	w->level = (int16_t *)part[5];
+	w->state = (uint8_t *)part[6];
+	w->bytes = base ? w->state + width : NULL;
+	return total;
+}
+
+/* y [n][width] = x [n][width] times T or T^-1 without its heavy part. */
+KALM__FN void kalm__row_product(const kalm__kernels *k, const kalm__matrix *m, const kalm__row_work *w, float *y, const float *x,
+								size_t n)
+{
+	kalm__block block = kalm__block_of(KALM__Q16, n, m->cols, w->acts);
+	kalm__pack(k, block, 0, n, x, m->cols);
+	kalm__multiply_block(k, m, &block, y, m->cols, w->scratch);
+}
+
+/* ---- reading ---- */
+
+/* The coder's number and the bytes that it takes in. */
+typedef struct kalm__row_reader {
+	const unsigned char *at, *end;
+	uint32_t x;
+} kalm__row_reader;
+
+KALM__INLINE void kalm__row_refill(kalm__row_reader *in)
+{
+	unsigned i;
+	for (i = 0; i < 2 && in->x < 1u << 16; i++) in->x = in->x << 8 | (in->at < in->end ? *in->at++ : 0u);
+}
+
+/* n bits, at most 16 */
+KALM__INLINE uint32_t kalm__row_bits(kalm__row_reader *in, unsigned n)
+{
+	uint32_t v = in->x & ((1u << n) - 1);
+	in->x >>= n;
+	kalm__row_refill(in);
+	return v;
+}
+
+KALM__INLINE unsigned kalm__row_symbol(kalm__row_reader *in, const uint16_t *start)
+{
+	uint32_t slot = in->x & (KALM__ROWS_TOTAL - 1), size;
+	unsigned i = slot >= start[8] ? 8 : 0;
+	i += slot >= start[i + 4] ? 4u : 0u;
+	i += slot >= start[i + 2] ? 2u : 0u;
+	i += slot >= start[i + 1] ? 1u : 0u;
+	size = (i + 1 < KALM__ROWS_SYMBOLS ? start[i + 1] : (uint32_t)KALM__ROWS_TOTAL) - start[i];
+	in->x = size * (in->x >> 12) + slot - start[i];
+	kalm__row_refill(in);
+	return i;
+}
+
+/* The components of a row, from its bytes. */
+KALM__FN void kalm__row_read(const kalm__rowcode *c, unsigned b, unsigned r, const unsigned char *bytes, size_t size, float *y)
+{
+	const uint8_t *classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
+	kalm__row_reader in;
+	unsigned state = 0;
+	float step;
+	uint32_t i;
+	in.x = (uint32_t)bytes[0] << 16 | (uint32_t)bytes[1] << 8 | bytes[2];
+	in.at = bytes + 3;
+	in.end = bytes + size;
+	for (i = 0; i < c->count[b][r]; i++) {
+		unsigned quantiser = state & 1, shift = classes[i] >> 5;
+		unsigned symbol = kalm__row_symbol(&in, c->start + ((classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS);
+		int32_t level = (int32_t)symbol - 7;
+		if (symbol == KALM__ROWS_SYMBOLS - 1) {
+			unsigned n = kalm__row_bits(&in, 4);
+			int negative = kalm__row_bits(&in, 1) != 0;
+			level = 7 + (int32_t)(1u << n | kalm__row_bits(&in, n));
+			if (negative) level = -level;
+		}
+		if (shift) level = level * (1 << shift) - (1 << (shift - 1)) + (int32_t)kalm__row_bits(&in, shift);
+		y[i] = (float)kalm__level_steps(quantiser, level);
+		state = kalm__trellis[state][(uint32_t)level & 1];
+	}
+	step = kalm__row_step(c, b, r, (in.x - (1u << 16)) & 0xffffu);
+	for (i = 0; i < c->count[b][r]; i++) y[i] = kalm__times(y[i], step);
+	for (; i < c->width; i++) y[i] = 0.0f;
+}
+
+/* row += by times column j of T^-1; room: [width] */
+KALM__INLINE void kalm__add_column(const kalm__rowcode *c, const kalm__kernels *k, float *row, size_t j, float by, float *room)
+{
+	k->ops->scale_row(room, c->columns + j * c->width, by, c->width);
+	k->ops->scale_add(row, 1.0f, room, c->width);
+}
+
+/* x [n][width] from components y [n][width], n at most ROWS_TOGETHER; y is used up. */
+KALM__FN void kalm__rows_from_components(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, float *x, float *y,
+										 size_t n)
+{
+	float heavy[KALM__ROWS_TOGETHER][KALM__ROWS_HEAVY];
+	size_t i, j, width = c->width;
+	for (i = 0; i < n; i++)
+		for (j = 0; j < c->heavy; j++) {
+			heavy[i][j] = y[i * width + j];
+			y[i * width + j] = 0.0f;
+		}
+	kalm__row_product(k, &c->inverse, w, x, y, n);
+	for (i = 0; i < n; i++) {
+		k->ops->scale_add(x + i * width, 1.0f, c->mean, width);
+		for (j = 0; j < c->heavy; j++) kalm__add_column(c, k, x + i * width, j, heavy[i][j], y);
+	}
+}
+
+/* ---- writing ---- */
+
+/* y [n][width] from x [n][width], n at most ROWS_TOGETHER; x is used up. */
+KALM__FN void kalm__rows_to_components(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, float *y, float *x,
+									   size_t n)
+{
+	float heavy[KALM__ROWS_TOGETHER][KALM__ROWS_HEAVY];
+	size_t i, j, width = c->width;
+	for (i = 0; i < n; i++) {
+		float *row = x + i * width;
+		k->ops->scale_add(row, -1.0f, c->mean, width);  /* mean - x */
+		k->ops->scale_row(row, row, -1.0f, width);
+		for (j = 0; j < c->heavy; j++) heavy[i][j] = k->ops->dot(c->rows + j * width, row, width);
+		for (j = 0; j < c->heavy; j++) kalm__add_column(c, k, row, j, -heavy[i][j], y);
+	}
+	kalm__row_product(k, &c->forward, w, y, x, n);
+	for (i = 0; i < n; i++)
+		for (j = 0; j < c->heavy; j++) y[i * width + j] = heavy[i][j];
+}
+
+/* Bits of a level, in 1/64. */
+KALM__INLINE uint32_t kalm__level_cost(const uint16_t *cost, unsigned shift, int32_t level)
+{
+	int32_t high = kalm__level_high(level, shift);
+	uint32_t symbol = (uint32_t)(high + 7);
+	if (symbol < KALM__ROWS_SYMBOLS - 1) return cost[symbol] + 64 * shift;
+	return cost[KALM__ROWS_SYMBOLS - 1] + 64 * (5 + shift + kalm__log2((uint32_t)(high < 0 ? -high : high) - 7));
+}
+
+/* y / step in units of 1/32, limited to what levels can say. */
+KALM__INLINE int32_t kalm__row_fixed(float y, float inverse)
+{
+	const float most = 2.0f * 32.0f * KALM__ROWS_LEVEL;
+	float v = kalm__times(y, inverse);
+	v = v > most ? most : v >= -most ? v : -most;
+	return (int32_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
+}
+
+/* One row on its way. */
+typedef struct kalm__row_coding {
+	const kalm__rowcode *c;
+	const kalm__row_work *w;
+	const float   *y;
+	const uint8_t *classes;
+	uint32_t       count;
+	unsigned       b, r;
+	size_t         size;  /* bytes of the row */
+	uint32_t       budget;  /* its bits, in 1/64 */
+	uint32_t       s, bits;  /* once it is written: its step, and what its levels cost, in 1/64 bits. (w->level may hold
+                                          those of another step.) */
+} kalm__row_coding;
+
+KALM__FN float kalm__row_inverse(const kalm__row_coding *q, uint32_t s)
+{
+	return kalm__over(32.0f, kalm__row_step(q->c, q->b, q->r, s));
+}
+
+/* About how many bits the row takes with step s: those of quantiser 0 alone. *active: how many levels are not 0. */
+KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint32_t *active)
+{
+	float inverse = kalm__row_inverse(q, s);
+	uint32_t i, sum = 0;
+	*active = 0;
+	for (i = 0; i < q->count; i++) {
+		int32_t u = kalm__row_fixed(q->y[i], inverse);
+		int32_t level = u < 0 ? -((32 - u) / 64) : (u + 32) / 64;
+		sum += kalm__level_cost(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
+		*active += level != 0;
+	}
+	return sum;
+}
+
+/* What a bit is worth in squared error: 3/8 of a squared step; so a 64th of one counts 6 where a step's square is 1024. The least
+   error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
+enum { KALM__ROWS_LAMBDA = 6 };
+
+/* For component i: the best level of each quantiser and parity, and what it costs. */
+KALM__INLINE void kalm__row_candidates(const kalm__row_coding *q, uint32_t i, int32_t u, uint32_t best[4])
+{
+	const uint16_t *cost = q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS;
+	int16_t *level = q->w->candidate + 4 * (size_t)i;
+	unsigned shift = q->classes[i] >> 5, quantiser, e;
+	for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
+		int32_t size = u < 0 ? -u : u, low = quantiser ? (size + 32) / 64 : size / 64, two[2];
+		two[0] = u < 0 ? -low : low;
+		two[1] = u < 0 ? -low - 1 : low + 1;
+		for (e = 0; e < 2; e++) {
+			int32_t off = u - 32 * kalm__level_steps(quantiser, two[e]);
+			unsigned place = quantiser * 2 + ((uint32_t)two[e] & 1);
+			best[place] = (uint32_t)(off * off) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, two[e]);
+			level[place] = (int16_t)two[e];
+		}
+		if (low && size < 4 * 32) {  /* 0 may be cheaper than the even one of the two */
+			uint32_t zero = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, 0);
+			if (zero < best[quantiser * 2]) {
+				best[quantiser * 2] = zero;
+				level[quantiser * 2] = 0;
+			}
+		}
+	}
+}
+
+/* The levels of the row with step s, into w->level and w->state. Returns their bits, in 1/64. */
+KALM__FN uint32_t kalm__row_levels(const kalm__row_coding *q, uint32_t s)
+{
+	static const uint8_t reached[8][2] = {  /* state * 2 + parity, from which each state is reached: kalm__trellis turned */
+		{ 0, 9 }, { 4, 13 }, { 1, 8 }, { 5, 12 }, { 7, 10 }, { 2, 15 }, { 6, 11 }, { 3, 14 }
+	};
+	float inverse = kalm__row_inverse(q, s);
+	uint32_t cost[8], next[8], best[4], i, bits = 0;
+	unsigned state, end = 0;
+	for (state = 0; state < 8; state++) cost[state] = state ? 1u << 30 : 0;
+	for (i = 0; i < q->count; i++) {
+		uint8_t *from = q->w->from + 8 * (size_t)i;
+		kalm__row_candidates(q, i, kalm__row_fixed(q->y[i], inverse), best);
+		for (state = 0; state < 8; state++) {
+			unsigned a = reached[state][0], z = reached[state][1];
+			uint32_t one = cost[a >> 1] + best[a & 3], other = cost[z >> 1] + best[z & 3];
+			next[state] = one <= other ? one : other;
+			from[state] = (uint8_t)(one <= other ? a : z);
+		}
+		memcpy(cost, next, sizeof cost);
+	}
+	for (state = 1; state < 8; state++)
+		if (cost[state] < cost[end]) end = state;
+	for (; i--; ) {
+		unsigned way = q->w->from[8 * (size_t)i + end];
+		unsigned quantiser = way >> 1 & 1;
+		int32_t level = q->w->candidate[4 * (size_t)i + (quantiser * 2 + (way & 1))];
+		bits += kalm__level_cost(q->c->cost + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
+		q->w->level[i] = (int16_t)level;
+		end = way >> 1;
+		q->w->state[i] = (uint8_t)end;
+	}
+	return bits;
+}
+
+/* The coder's number and the bytes that it gives off, from the last one on. */
+typedef struct kalm__row_writer {
+	unsigned char *bytes;
+	size_t at;  /* bytes [at, size) are written; SIZE_MAX: there were too many */
+	uint32_t x;
+} kalm__row_writer;
+
+KALM__INLINE void kalm__row_give(kalm__row_writer *out, uint32_t limit)
+{
+	for (; out->x >= limit; out->x >>= 8) {
+		if (out->at == SIZE_MAX || out->at <= 3) out->at = SIZE_MAX;
+		else out->bytes[--out->at] = (unsigned char)out->x;
+	}
+}
+
+KALM__INLINE void kalm__row_put_bits(kalm__row_writer *out, uint32_t v, unsigned n)
+{
+	kalm__row_give(out, 1u << (24 - n));
+	out->x = out->x << n | v;
+}
+
+KALM__INLINE void kalm__row_put_symbol(kalm__row_writer *out, const uint16_t *start, unsigned symbol)
+{
+	uint32_t size = (symbol + 1 < KALM__ROWS_SYMBOLS ? start[symbol + 1] : (uint32_t)KALM__ROWS_TOTAL) - start[symbol];
+	kalm__row_give(out, size << 12);
+	out->x = (out->x / size << 12) + out->x % size + start[symbol];
+}
+
+/* Write the levels of w->level with step s into `to` [size]; 0 where they do not fit. */
+KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char *to)
+{
+	kalm__row_writer out;
+	uint32_t i;
+	out.bytes = q->w->bytes;
+	out.at = q->size;
+	out.x = (1u << 16) + s;
+	for (i = q->count; i--; ) {  /* what is read first is written last */
+		unsigned shift = q->classes[i] >> 5, quantiser = q->w->state[i] & 1;
+		int32_t level = q->w->level[i], high = kalm__level_high(level, shift);
+		uint32_t symbol = (uint32_t)(high + 7);
+		if (shift) kalm__row_put_bits(&out, (uint32_t)(level + (1 << (shift - 1)) - high * (1 << shift)), shift);
+		if (symbol >= KALM__ROWS_SYMBOLS - 1) {
+			uint32_t rest = (uint32_t)(high < 0 ? -high : high) - 7;
+			unsigned n = kalm__log2(rest);
+			kalm__row_put_bits(&out, rest - (1u << n), n);
+			kalm__row_put_bits(&out, high < 0, 1);
+			kalm__row_put_bits(&out, n, 4);
+			symbol = KALM__ROWS_SYMBOLS - 1;
+		}
+		kalm__row_put_symbol(&out, q->c->start + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, symbol);
+	}
+	if (out.at == SIZE_MAX) return 0;
+	memset(to, 0, q->size);
+	to[0] = (unsigned char)(out.x >> 16);
+	to[1] = (unsigned char)(out.x >> 8);
+	to[2] = (unsigned char)out.x;
+	memcpy(to + 3, out.bytes + out.at, q->size - out.at);
+	return 1;
+}
+
+KALM__FN uint32_t kalm__row_moved(int64_t s, int64_t by)
+{
+	int64_t to = s + by;
+	return to < 0 ? 0u : to > 0xfffe ? 0xfffeu : (uint32_t)to;
+}
+
+KALM__INLINE int64_t kalm__at_least(int64_t v, int64_t least) { return v < least ? least : v; }
+
+/* By how much to change s so that `over` 1/64 bits fewer are taken: a component that is not 0 loses a bit with each octave. */
+KALM__FN int64_t kalm__row_change(const kalm__row_coding *q, int64_t over, uint32_t active)
+{
+	int64_t change = over * (KALM__ROWS_OCTAVE / 64) / (int64_t)(active + q->count / 16 + 1);
+	return change > 4 * KALM__ROWS_OCTAVE ? 4 * KALM__ROWS_OCTAVE : change < -4 * KALM__ROWS_OCTAVE ? -4 * KALM__ROWS_OCTAVE : change;
+}
+
+/* A step with which the estimate, and the bias by which bits differ from it, meets the budget about. */
+KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_t bias, uint32_t *active)
+{
+	unsigned i;
+	for (i = 0; i < 4; i++) {
+		int64_t over = (int64_t)kalm__row_estimate(q, s, active) + bias - q->budget, change = kalm__row_change(q, over, *active);
+		s = kalm__row_moved(s, change);
+		if (change >= -4 && change <= 4) break;
+	}
+	return s;
+}
+
+/* Choose the step, then the levels, then write them. Up to five steps are tried, until the row is full but for a 128th: bits do
+   not fall evenly with the step. A row that no step makes fit (the model's tables are then not what kalm-quantize makes) becomes about the mean of all rows. */
+KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
+{
+	uint32_t active = 0, s = kalm__row_search(q, KALM__ROWS_MIDDLE, q->c->bias[q->b][q->r], &active), i;
+	int64_t goal = q->budget, slack = goal / 128, least = -1, most = 0xffff;  /* s that does not fit, and one that does */
+	int64_t least_bits = 0, most_bits = 0;
+	for (i = 0; i < 24; i++) {
+		int64_t bits = kalm__row_levels(q, s), next;
+		if (bits <= goal && kalm__row_put(q, s, to)) {
+			most = q->s = s;
+			most_bits = q->bits = (uint32_t)bits;
+			if (goal - bits <= slack || i >= 4) return;
+		} else {
+			least = s;
+			least_bits = bits > goal ? bits : goal + slack;  /* costs are rounded: it may be a few bits more than they say */
+		}
+		if (least + 1 >= most || (i >= 4 && most < 0xffff)) break;
+		if (least >= 0 && most < 0xffff)  /* between the two, a little nearer to what fits */
+			next = most - (most - least) * (goal - most_bits - slack / 3) / kalm__at_least(least_bits - most_bits, 1);
+		else next = (int64_t)s + kalm__row_change(q, bits - goal + slack / 2, active) + (bits > goal ? (int64_t)i * i * 64 : 0);
+		next = next <= least ? least + 1 : next >= most ? most - 1 : next;
+		s = kalm__row_moved(next, 0);
+	}
+	if (most < 0xffff) return;
+	memset(q->w->level, 0, q->count * sizeof *q->w->level);
+	memset(q->w->state, 0, q->count);
+	q->s = KALM__ROWS_MIDDLE;
+	if (!kalm__row_put(q, KALM__ROWS_MIDDLE, to)) {
+		memset(to, 0, q->size);
+		to[0] = 1;
+	}
+}
+
+KALM__FN void kalm__row_begin(kalm__row_coding *q, const kalm__rowcode *c, const kalm__row_work *w, unsigned b, unsigned r, const float *y)
+{
+	memset(q, 0, sizeof *q);
+	q->c = c;
+	q->w = w;
+	q->y = y;
+	q->b = b;
+	q->r = r;
+	q->classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
+	q->count = c->count[b][r];
+	q->size = kalm__coded_row_bytes(c->width, 4 - b);
+	q->budget = (uint32_t)(8 * q->size - 17) * 64;  /* the coder begins with 17 bits for s */
+}
+
+/* A row of components y [width] into `to` [size of a row]. */
+KALM__FN void kalm__row_code(const kalm__rowcode *c, const kalm__row_work *w, unsigned b, unsigned r, const float *y,
+							 unsigned char *to)
+{
+	kalm__row_coding q;
+	kalm__row_begin(&q, c, w, b, r, y);
+	kalm__row_write(&q, to);
+}
+
 
 /* Products among threads, and attention. */
 /* ---- begin src/matmul.h ---- */
@@ -10451,6 +11080,7 @@ typedef struct kalm__file {
 	const float   *head;  /* [2][hidden]: yes, no */
 	kalm_text      string[KALM__STRINGS];
 	kalm__tokenizer tokenizer;
+	kalm__rowcode  rows;  /* fingerprint 0: the file has none */
 	int            has_model, has_tokenizer;
 } kalm__file;
 
@@ -10524,13 +11154,14 @@ KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
 	return KALM_OK;
 }
 
-/* The fingerprint that the header must have: the hash of the section table without the entry of STRINGS. */
+/* The fingerprint that the header must have: the hash of the section table without the entries of STRINGS and ROWS. */
 KALM__FN uint64_t kalm__table_fingerprint(const unsigned char *table, uint32_t count)
 {
 	unsigned char kept[KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
 	uint32_t i, n = 0;
 	for (i = 0; i < count; i++)
-		if (kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_STRINGS)
+		if (kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_STRINGS &&
+			kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_ROWS)
 			memcpy(kept + KALM__SECTION_BYTES * n++, table + i * KALM__SECTION_BYTES, KALM__SECTION_BYTES);
 	return kalm__hash(kept, n * KALM__SECTION_BYTES);
 }
@@ -10788,13 +11419,18 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
 		if (f->lacks & KALM__LACKS_ENCODER) f->stack[KALM__ENCODER].shape.layers = 0;
 		if (f->lacks & KALM__LACKS_DECODER) f->stack[KALM__DECODER].shape.layers = 0;
 	}
+	if (!r && has[KALM__SECTION_ROWS]) {
+		const kalm__section *s = &f->section[KALM__SECTION_ROWS];
+		if (!f->has_model) return kalm__fail(err, KALM_BAD_FILE, "the model file has a section ROWS and no model");
+		r = kalm__rowcode_open(&f->rows, s->data, s->size, s->checksum, f->shape.hidden_size, err);
+	}
 	return r;
 }
 
 /* Compare every section with its hash in the section table. Reads the whole file. */
 KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 {
-	static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS" };
+	static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS", "ROWS" };
 	int i;
 	for (i = 1; i < KALM__SECTION_KINDS; i++) {
 		const kalm__section *s = &f->section[i];
@@ -11190,6 +11826,21 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
 	return most;
 }
 
+/* A task that makes or reads coded rows has so many bytes of them as floats, and one more row, at the beginning of its scratch... */
+KALM__INLINE size_t kalm__row_floats(size_t width)
+{
+	return kalm__round_up(kalm__mul(KALM__ROW_STEP, width * sizeof(float)), 64);
+}
+
+/* ... and the coder's memory (rowcode.h) behind them. */
+KALM__FN kalm__row_work kalm__context_row_work(const kalm_context *c, unsigned worker)
+{
+	kalm__row_work w;
+	size_t width = c->model->file.shape.hidden_size;
+	kalm__row_work_plan(&w, kalm__scratch(&c->backend, worker) + kalm__row_floats(width), c->backend.kernels, width);
+	return w;
+}
+
 /* Hand out (or, with a->base NULL, count) everything that lies in the context's block. */
 KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
 {
@@ -11198,6 +11849,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	kalm__memory *m = &c->memory;
 	const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
 	size_t hidden_size = f->shape.hidden_size, heads_width = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+	kalm__row_work work;
 	uint32_t l;
 	int side, full;
 	for (side = 0; side < 2; side++) {
@@ -11221,6 +11873,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	/* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
 	scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)) +
 						kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
+	if (f->rows.fingerprint)
+		scratch = kalm__max(scratch, kalm__add(kalm__row_floats(hidden_size), kalm__row_work_plan(&work, NULL, k, hidden_size)));
 	scratch = kalm__round_up(scratch, 4096);
 
 	m->x = (float *)kalm__take(a, kalm__mul(rows, row));
@@ -11831,24 +12485,25 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
    come from a stranger. It does not know how rows are computed or used.
 
    HEADER, 64 bytes, little-endian
-      0   4  "KDOC"                   4   4  version, 1
+      0   4  "KDOC"                   4   4  version: 1; 2 where bits is 4, 3 or 2
       8   8  fingerprint of the model that made it (format.h)
      16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
      24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
-     32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
+     32   4  width, numbers a row    36   4  bits of a number: 32, 16, 8, 4, 3 or 2
      40   8  kalm__hash of all bytes with this field zero
      48   8  the vocabulary that the text was read with: 0 the model's whole one, else kalm_model_info.cut_vocabulary
-     56   8  zero
+     56   8  version 2: hash of the model's section ROWS, by which the rows are read; else zero
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
      bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
+     bits 4, 3, 2   ceil(width * bits / 8) + 1 bytes, drawn in rowcode.h; the first is not zero
    All of these numbers are finite. */
 #define KALM__DOCUMENTS_H
 
 
 #define KALM__DOC_HEADER 64u
-#define KALM__DOC_VERSION 1u
+#define KALM__DOC_VERSION 2u
 #define KALM__DOC_GROUP 64u
 
 struct kalm_doc {
@@ -11859,17 +12514,25 @@ struct kalm_doc {
 	kalm_doc_info  info;
 };
 
+KALM__FN kalm_result kalm__no_rowcode(uint32_t bits, kalm_error *err)
+{
+	return kalm__fail(err, KALM_BAD_ARGUMENT, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
+					  "with this version's kalm-quantize", bits);
+}
+
 /* Bytes of a row; 0 for bits that are none. */
 KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
 {
 	if (bits == 32) return width * 4;
 	if (bits == 16) return width * 2;
+	if (kalm__is_coded(bits)) return kalm__coded_row_bytes(width, bits);
 	return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
 }
 
 #define KALM__NOT_FINITE ((uint16_t)0x7e00u)  /* a half that is none */
 
-/* A row of numbers that are not finite (infinite, or no number at all) is written as such, for kalm__doc_overflow to find. */
+/* A row of 32, 16 or 8 bits. One whose numbers are not finite (infinite, or no number at all) is written as such, for
+   kalm__doc_overflow to find. */
 KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
 {
 	size_t i, g;
@@ -11909,6 +12572,7 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
 	}
 }
 
+/* A row of a document of 32, 16 or 8 bits. */
 KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
 {
 	size_t width = doc->info.width, i;
@@ -11952,8 +12616,52 @@ KALM__FN uint32_t kalm__doc_overflow(const unsigned char *rows, const kalm_doc_i
 	size_t size = kalm__doc_row_bytes(info->width, info->bits);
 	size_t numbers = info->bits == 8 ? (info->width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP : info->width;
 	uint32_t i = 0;
+	if (kalm__is_coded(info->bits)) {  /* these say finite numbers, but for the mark of kalm__doc_write_rows */
+		while (i < info->rows && rows[i * size]) i++;
+		return i;
+	}
 	while (i < info->rows && kalm__all_finite(rows + i * size, numbers, info->bits != 32)) i++;
 	return i;
+}
+
+/* Rows of 4, 3 or 2 bits: n of them, from x [n][width], which are used up; `out` has their bytes one behind the other. Rows with
+   numbers that are not finite begin with a zero, which no other does. */
+KALM__FN void kalm__doc_write_rows(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, unsigned char *out,
+								   float *x, size_t n, uint32_t bits, uint32_t ratio)
+{
+	size_t size = kalm__coded_row_bytes(c->width, bits), i, j, some;
+	for (; n; n -= some, x += some * c->width) {
+		uint32_t finite = 0;
+		some = kalm__min(n, KALM__ROWS_TOGETHER);
+		for (i = 0; i < some; i++) {
+			const float *row = x + i * c->width;
+			for (j = 0; j < c->width && kalm__is_finite(row[j]); j++) { }
+			finite |= (uint32_t)(j == c->width) << i;
+		}
+		kalm__rows_to_components(c, k, w, w->y, x, some);
+		for (i = 0; i < some; i++, out += size) {
+			if (finite >> i & 1) kalm__row_code(c, w, 4 - bits, kalm__ratio_class(ratio), w->y + i * c->width, out);
+			else memset(out, 0, size);
+		}
+	}
+}
+
+/* n rows from `first` on into x [n][width], whatever their bits. */
+KALM__FN void kalm__doc_read_rows(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, const kalm_doc *doc,
+								  size_t first, size_t n, float *x)
+{
+	size_t width = doc->info.width, size = kalm__doc_row_bytes(width, doc->info.bits), some, i;
+	const unsigned char *p = doc->bytes + KALM__DOC_HEADER + first * size;
+	unsigned r = kalm__ratio_class(doc->info.ratio);
+	if (!kalm__is_coded(doc->info.bits)) {
+		for (i = 0; i < n; i++) kalm__doc_read_row(doc, first + i, x + i * width);
+		return;
+	}
+	for (; n; n -= some, x += some * width) {
+		some = kalm__min(n, KALM__ROWS_TOGETHER);
+		for (i = 0; i < some; i++, p += size) kalm__row_read(c, 4 - doc->info.bits, r, p, size, w->y + i * width);
+		kalm__rows_from_components(c, k, w, x, w->y, some);
+	}
 }
 
 KALM__FN void kalm__doc_release(kalm_doc *doc)
@@ -11992,7 +12700,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
 	doc->bytes = p;
 	memset(p, 0, KALM__DOC_HEADER);
 	memcpy(p, "KDOC", 4);
-	kalm__put_u32(p + 4, KALM__DOC_VERSION);
+	kalm__put_u32(p + 4, kalm__is_coded(info->bits) ? 2u : 1u);
 	kalm__put_u64(p + 8, info->fingerprint);
 	kalm__put_u32(p + 16, info->tokens);
 	kalm__put_u32(p + 20, info->tokens_used);
@@ -12001,6 +12709,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
 	kalm__put_u32(p + 32, info->width);
 	kalm__put_u32(p + 36, info->bits);
 	kalm__put_u64(p + 48, info->vocabulary);
+	kalm__put_u64(p + 56, info->transform);
 	*rows = p + KALM__DOC_HEADER;
 	return doc;
 }
@@ -12011,15 +12720,16 @@ KALM__FN void kalm__doc_seal(kalm_doc *doc, unsigned char *rows)
 	kalm__put_u64(rows - KALM__DOC_HEADER + 40, kalm__doc_checksum(doc->bytes, doc->size));
 }
 
-/* Everything a stranger's bytes must satisfy before anyone reads a row. */
+/* Everything a stranger's bytes must satisfy before anyone reads a row. transform: the hash of the model's section ROWS, 0 where it
+   has none; NULL: the model is not at hand, and any will do. */
 KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_doc_info *info, uint64_t fingerprint,
-									 uint32_t width, kalm_error *err)
+									 uint32_t width, const uint64_t *transform, kalm_error *err)
 {
 	uint64_t need;
 	uint32_t bad;
 	if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
 		return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
-	if (kalm__u32(p + 4) != KALM__DOC_VERSION)
+	if (!kalm__u32(p + 4) || kalm__u32(p + 4) > KALM__DOC_VERSION)
 		return kalm__fail(err, KALM_BAD_VERSION, "the document has format version %u, this library reads %u", kalm__u32(p + 4),
 						  KALM__DOC_VERSION);
 	info->fingerprint = kalm__u64(p + 8);
@@ -12030,13 +12740,20 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 	info->width = kalm__u32(p + 32);
 	info->bits = kalm__u32(p + 36);
 	info->vocabulary = kalm__u64(p + 48);
+	info->transform = kalm__u64(p + 56);
 	if (info->fingerprint != fingerprint)
 		return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
-	if (kalm__u64(p + 56))
+	if (kalm__u32(p + 4) == 1 && kalm__u64(p + 56))
 		return kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the document's header are not zero");
 	if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
 		return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
 						  info->bits, width);
+	if (kalm__is_coded(info->bits) != (kalm__u32(p + 4) == 2) || (!info->transform) != !kalm__is_coded(info->bits))
+		return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u", info->bits, kalm__u32(p + 4));
+	if (transform && info->transform && !*transform) return kalm__no_rowcode(info->bits, err);
+	if (transform && info->transform && info->transform != *transform)
+		return kalm__fail(err, KALM_MISMATCH, "the document's rows of %u bits were made with transform %X, the model file has %X",
+						  info->bits, info->transform, *transform);
 	if (!info->ratio || !info->tokens_used || info->tokens_used > info->tokens ||
 		info->rows != (info->tokens_used - 1) / info->ratio + 1)
 		return kalm__fail(err, KALM_BAD_FILE, "the document says %u rows of %u tokens for %u of %u tokens", info->rows,
@@ -12190,28 +12907,37 @@ typedef struct kalm__pooling {
 	kalm_context  *c;
 	const kalm__seq *seq;
 	size_t         ratio, row_bytes;
+	size_t         count, step;  /* rows of the document, and of a task: coded rows are made several at a time */
 	uint32_t       bits;
 	unsigned char *rows;
 } kalm__pooling;
 
-/* Row i of a document: the mean of the rows [i * ratio, (i + 1) * ratio) of the text, as far as it goes, each normed first.
-   */
+/* Rows [i * step, (i + 1) * step) of a document. Row j is the mean of the rows [j * ratio, (j + 1) * ratio) of the text, as far
+   as it goes, each normed first. */
 KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__pooling *p = (const kalm__pooling *)arg;
 	const kalm__file *f = &p->c->model->file;
 	const kalm__ops *ops = p->c->backend.ops;
 	const kalm__stack *s = &f->stack[KALM__ENCODER];
-	size_t hidden_size = f->shape.hidden_size, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+	size_t hidden_size = f->shape.hidden_size, at = i * p->step, n = kalm__min(p->step, p->count - at), j, k;
 	void *scratch = kalm__scratch(&p->c->backend, worker);
-	float *sum = (float *)scratch, *row = sum + hidden_size;
-	memset(sum, 0, hidden_size * sizeof(float));
-	for (k = first; k < end; k++) {
-		ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
-		ops->scale_add(sum, 1.0f, row, hidden_size);
+	float *sums = (float *)scratch, *row = sums + p->step * hidden_size;
+	for (j = 0; j < n; j++) {
+		float *sum = sums + j * hidden_size;
+		size_t first = (at + j) * p->ratio, end = kalm__min(first + p->ratio, p->seq->count);
+		memset(sum, 0, hidden_size * sizeof(float));
+		for (k = first; k < end; k++) {
+			ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+			ops->scale_add(sum, 1.0f, row, hidden_size);
+		}
+		ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
 	}
-	ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
-	kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
+	if (kalm__is_coded(p->bits)) {
+		kalm__row_work work = kalm__context_row_work(p->c, worker);
+		kalm__doc_write_rows(&f->rows, p->c->backend.kernels, &work, p->rows + at * p->row_bytes, sums, n, p->bits,
+							 (uint32_t)p->ratio);
+	} else kalm__doc_write_row(p->rows + at * p->row_bytes, sums, hidden_size, p->bits);
 }
 
 /* The document of sequence `seq` of an encoded batch into *doc; `number` is its place in the caller's array. */
@@ -12230,6 +12956,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 	info.bits = bits;
 	info.fingerprint = c->model->file.fingerprint;
 	info.vocabulary = c->model->file.vocabulary;
+	info.transform = kalm__is_coded(bits) ? c->model->file.rows.fingerprint : 0;
 	*doc = kalm__doc_new(&c->alloc, &info, &p.rows);
 	if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
 	p.c = c;
@@ -12237,7 +12964,9 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 	p.ratio = ratio;
 	p.bits = bits;
 	p.row_bytes = kalm__doc_row_bytes(info.width, bits);
-	kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
+	p.count = info.rows;
+	p.step = kalm__is_coded(bits) ? KALM__ROWS_TOGETHER : 1;
+	kalm__parallel(&c->pool, (p.count + p.step - 1) / p.step, kalm__pool_task, &p);
 	bad = kalm__doc_overflow(p.rows, &info);
 	if (bad < info.rows) {
 		kalm__doc_release(*doc);
@@ -12299,15 +13028,18 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 	const kalm__backend *m = &d->c->backend;
 	const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
 	uint32_t type = l->matrix[KALM__T_K].type;
-	size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
+	size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, n, within;
 	void *scratch = kalm__scratch(m, worker);
 	float *rows = (float *)scratch;
+	kalm__row_work work;
 	hidden_size = d->c->model->file.shape.hidden_size;
-	for (k = 0; k < count; k++) {
+	if (d->c->model->file.rows.fingerprint) work = kalm__context_row_work(d->c, worker);
+	for (k = 0; k < count; k += n) {  /* n rows of one document */
 		const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
-		kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden_size);
-		if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
+		n = kalm__min(count - k, q->cross.count - within);
+		kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
 	}
+	for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
 	if (d->planes == 1) {
 		kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
 				   rows, hidden_size);
@@ -12778,8 +13510,8 @@ KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, 
 	if (p) *out = *p;
 	if (!out->ratio) out->ratio = 4;
 	if (!out->bits) out->bits = 16;
-	if (out->bits != 32 && out->bits != 16 && out->bits != 8)
-		return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16 or 8", out->bits);
+	if (!kalm__doc_row_bytes(1, out->bits))
+		return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16, 8, 4, 3 or 2", out->bits);
 	if (out->flags & ~KALM_PARSE_CONTROL)
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "params.flags has bits that mean nothing: %u", out->flags);
 	return KALM_OK;
@@ -12991,6 +13723,7 @@ KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, 
 	size_t next = 0, i;
 	kalm_result r = KALM_OK;
 	for (i = 0; i < count; i++) docs[i] = NULL;
+	if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(job->params->bits, err);
 	while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
 	for (i = 0; r && i < count; i++) {
 		kalm__doc_release(docs[i]);
@@ -13009,6 +13742,9 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
 		if (docs[i]->info.fingerprint != c->model->file.fingerprint)
 			return kalm__fail(err, KALM_MISMATCH, "document %z was made by model %X, this one is %X", i, docs[i]->info.fingerprint,
 							  c->model->file.fingerprint);
+		if (docs[i]->info.transform && docs[i]->info.transform != c->model->file.rows.fingerprint)
+			return kalm__fail(err, KALM_MISMATCH, "the rows of document %z were made with transform %X, the model file has %X", i,
+							  docs[i]->info.transform, c->model->file.rows.fingerprint);
 		/* a forged model file can carry the fingerprint of another */
 		if (docs[i]->info.width != c->model->file.shape.hidden_size)
 			return kalm__fail(err, KALM_MISMATCH, "document %z has rows of %u numbers, this model has %u", i, docs[i]->info.width,
@@ -13117,6 +13853,7 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
 	info->cut_vocabulary = f->vocabulary;
 	info->has_encoder = f->has_model && !(f->lacks & KALM__LACKS_ENCODER);
 	info->has_decoder = f->has_model && !(f->lacks & KALM__LACKS_DECODER);
+	info->transform = f->rows.fingerprint;
 }
 
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
@@ -13267,7 +14004,8 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
 	if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
 	memset(&info, 0, sizeof info);
-	r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size, err);
+	r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size,
+						&model->file.rows.fingerprint, err);
 	if (r) return r;
 	if (flags & KALM_BORROW) {
 		d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);
@@ -13286,15 +14024,57 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 	return KALM_OK;
 }
 
+/* Memory for making coarser rows: one block. code: where rows of 4, 3 or 2 bits are read or written; else NULL. */
+typedef struct kalm__repooling {
+	void          *block;
+	size_t         size;
+	const kalm__kernels *kernels;
+	const kalm__rowcode *code;
+	float         *sum, *row;  /* [width] */
+	kalm__row_work work;
+} kalm__repooling;
+
+KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, const kalm_doc *doc, const kalm__rowcode *code)
+{
+	size_t line = kalm__round_up(doc->info.width * sizeof(float), 64);
+	unsigned char *at;
+	memset(p, 0, sizeof *p);
+	p->code = code;
+	p->kernels = kalm__pick_kernels(NULL);
+	p->size = 2 * line + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, doc->info.width) : 0);
+	p->block = kalm__alloc(&model->alloc, p->size);
+	if (!p->block) return 0;
+	at = kalm__align64(p->block);
+	p->sum = (float *)(void *)at;
+	p->row = (float *)(void *)(at + line);
+	if (code) kalm__row_work_plan(&p->work, at + 2 * line, p->kernels, doc->info.width);
+	return 1;
+}
+
+/* Row i of a document that has a row for each `step` rows of `doc`, into p->sum. */
+KALM__FN void kalm__repool_row(const kalm__repooling *p, const kalm_doc *doc, size_t step, size_t i)
+{
+	size_t width = doc->info.width, end = kalm__min((i + 1) * step, doc->info.rows), tokens = 0, k, d;
+	memset(p->sum, 0, width * sizeof *p->sum);
+	for (k = i * step; k < end; k++) {
+		size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
+		kalm__doc_read_rows(p->code, p->kernels, &p->work, doc, k, 1, p->row);
+		for (d = 0; d < width; d++) p->sum[d] = kalm__plus(p->sum[d], kalm__times(p->row[d], (float)mine));
+		tokens += mine;
+	}
+	for (d = 0; d < width; d++) p->sum[d] = kalm__over(p->sum[d], (float)tokens);
+}
+
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
 									 kalm_doc **coarser, kalm_error *err)
 {
 	kalm_doc_info info;
 	kalm_doc *out;
 	unsigned char *rows;
-	float *sum, *row;
+	kalm__repooling p;
+	const kalm__rowcode *code = NULL;
 	uint32_t bad;
-	size_t width, row_bytes, step, i, k, d;
+	size_t row_bytes, i;
 	kalm__no_error(err);
 	KALM__NEED(coarser);
 	*coarser = NULL;
@@ -13305,33 +14085,29 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);
 	info.bits = bits ? bits : info.bits;
 	if (!kalm__doc_row_bytes(info.width, info.bits))
-		return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16 or 8", bits);
-	step = ratio / info.ratio;
+		return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16, 8, 4, 3 or 2", bits);
+	if (kalm__is_coded(info.bits) || info.transform) {
+		code = &model->file.rows;
+		if (!code->fingerprint) return kalm__no_rowcode(kalm__is_coded(info.bits) ? info.bits : doc->info.bits, err);
+		if (code->width != info.width || (info.transform && info.transform != code->fingerprint))
+			return kalm__fail(err, KALM_MISMATCH, "the document's rows were made with transform %X, the model file has %X",
+							  info.transform, code->fingerprint);
+	}
+	info.transform = kalm__is_coded(info.bits) ? code->fingerprint : 0;
 	info.ratio = ratio;
 	info.rows = (info.tokens_used - 1) / ratio + 1;
-	width = info.width;
-	sum = (float *)kalm__alloc(&model->alloc, 2 * width * sizeof *sum);
-	if (!sum) return kalm__fail(err, KALM_NO_MEMORY, "no memory for two rows of %z numbers", width);
-	row = sum + width;
+	row_bytes = kalm__doc_row_bytes(info.width, info.bits);
+	if (!kalm__repool_begin(&p, model, doc, code))
+		return kalm__fail(err, KALM_NO_MEMORY, "no memory for rows of %u numbers", info.width);
 	out = kalm__doc_new(&model->alloc, &info, &rows);
-	if (!out) {
-		kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
-		return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
+	for (i = 0; out && i < info.rows; i++) {
+		kalm__repool_row(&p, doc, ratio / doc->info.ratio, i);
+		if (kalm__is_coded(info.bits))
+			kalm__doc_write_rows(code, p.kernels, &p.work, rows + i * row_bytes, p.sum, 1, info.bits, ratio);
+		else kalm__doc_write_row(rows + i * row_bytes, p.sum, info.width, info.bits);
 	}
-	row_bytes = kalm__doc_row_bytes(width, info.bits);
-	for (i = 0; i < info.rows; i++) {
-		size_t tokens = 0, end = kalm__min((i + 1) * step, doc->info.rows);
-		memset(sum, 0, width * sizeof *sum);
-		for (k = i * step; k < end; k++) {
-			size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
-			kalm__doc_read_row(doc, k, row);
-			for (d = 0; d < width; d++) sum[d] = kalm__plus(sum[d], kalm__times(row[d], (float)mine));
-			tokens += mine;
-		}
-		for (d = 0; d < width; d++) sum[d] = kalm__over(sum[d], (float)tokens);
-		kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
-	}
-	kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+	kalm__release(&model->alloc, p.block, p.size);
+	if (!out) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
 	bad = kalm__doc_overflow(rows, &info);
 	if (bad < info.rows) {
 		kalm__doc_release(out);

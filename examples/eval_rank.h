@@ -386,11 +386,10 @@ EV__FN void ev__rank_group(ev__work *w)
     w->group_count = 0;
 }
 
-/* Bytes of a document's rows as stored: see the drawing in format.h. */
+/* Bytes of a document's rows as stored: see documents.h. */
 EV__FN double ev_doc_size(uint32_t tokens, uint32_t width, ev_kind_of_rows k)
 {
-    double rows = ceil((double)tokens / (double)k.ratio), blocks = ceil((double)width / 64);
-    return 64 + rows * (k.bits == 8 ? (double)width + 2 * blocks : (double)width * k.bits / 8);
+    return 64 + ceil((double)tokens / (double)k.ratio) * (double)kalm__doc_row_bytes(width, k.bits);
 }
 
 EV__FN void ev__totals(ev__work *w)

@@ -86,7 +86,7 @@ KALM__FN size_t add_rows(const store *s, const store *other)
         window = r.window + 1 == windows ? 0 : r.window + 1;
         store_check_metadata(other, r.metadata, r.number);
         if (kalm__doc_check((const unsigned char *)r.document.data, r.document.size, &d,
-                            (uint64_t)strtoull(other->meta.fingerprint, NULL, 16), other->meta.width, &err))
+                            (uint64_t)strtoull(other->meta.fingerprint, NULL, 16), other->meta.width, NULL, &err))
             die("%s: row %lld: %s", other->path, (long long)r.number, err.text);
         store_bind(s, insert, 1, r.key);
         store_check(s, sqlite3_bind_int64(insert, 2, r.window));

@@ -117,7 +117,7 @@ KALM__FN const char *verify_document(const store *s, const kalm_model *model, co
         kalm_doc_get_info(doc, &d);
         kalm_doc_free(doc);
     } else if (kalm__doc_check((const unsigned char *)r->document.data, r->document.size, &d,
-                               (uint64_t)strtoull(s->meta.fingerprint, NULL, 16), s->meta.width, err)) {
+                               (uint64_t)strtoull(s->meta.fingerprint, NULL, 16), s->meta.width, NULL, err)) {
         return err->text;
     }
     if (d.ratio != s->meta.ratio || d.bits != s->meta.bits) return "its ratio or bits are not those of the store";

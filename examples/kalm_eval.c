@@ -6,13 +6,13 @@
 #include "eval_first.h"
 #include "eval_cost.h"
 
-enum { MAX_RATIOS = 32, MAX_COMPARISONS = 8 };
+enum { MAX_RATIOS = 32, MAX_COMPARISONS = 8, MAX_BITS = 6 };
 
 typedef struct options {
     const char   *instruction, *system, *instructions, *save_run, *tables, *merge, *baseline, *cost;
     ev_where      where;
     ev_comparison compare[MAX_COMPARISONS];
-    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[3], bit_kinds, memory, first, rounds, longest;
+    uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[MAX_BITS], bit_kinds, memory, first, rounds, longest;
     ev_limits     limits;
     double        k1, b;
     int           json, measure, both;
@@ -50,8 +50,8 @@ static void compare_run(cmd_args *a, const char *name, const char *value)
 
 static void compare_bits(cmd_args *a, const char *name, const char *value)
 {
-    uint32_t bits = cmd_number(name, value, 8, 32);
-    if (bits != 8 && bits != 16 && bits != 32) die_usage("--compare-bits must be 32, 16 or 8");
+    uint32_t bits = cmd_number(name, value, 2, 32);
+    if (!kalm__doc_row_bytes(1, bits)) die_usage("--compare-bits must be 32, 16, 8, 4, 3 or 2");
     add_comparison(a)->bits = bits;
 }
 
@@ -90,9 +90,9 @@ static void read_bits(cmd_args *a, const char *name, const char *value)
 {
     options *o = (options *)a->to;
     uint32_t i;
-    o->bit_kinds = read_list(name, value, o->bits, 3, 8, 32);
+    o->bit_kinds = read_list(name, value, o->bits, MAX_BITS, 2, 32);
     for (i = 0; i < o->bit_kinds; i++)
-        if (o->bits[i] != 8 && o->bits[i] != 16 && o->bits[i] != 32) die_usage("%s must be 32, 16 or 8", name);
+        if (!kalm__doc_row_bytes(1, o->bits[i])) die_usage("%s must be 32, 16, 8, 4, 3 or 2", name);
 }
 
 /* "2/8": the second of eight */
@@ -135,7 +135,7 @@ static const cmd_option table[] = {
     CMD_REAL("--b", "X", options, b, "of BM25 (default 0.4)"),
     CMD_HEADING("The model"),
     CMD_CALL("--ratio", "N[,N...]", read_ratios, "pooling ratios (default 4); each document is encoded once"),
-    CMD_CALL("--bits", "32|16|8", read_bits, "kept of each number of a document (default 16; --tables takes several, 32,16,8)"),
+    CMD_CALL("--bits", "32|16|8|4|3|2", read_bits, "kept of each number of a document (default 16; several, such as 16,8,4,2, with --tables, or for a table of sizes)"),
     CMD_TEXT("--instruction", "TEXT", options, instruction,
              "what makes a document a good one (default: the published one of the data set, else the model's own)"),
     CMD_TEXT("--instructions", "FILE", options, instructions,

@@ -43,7 +43,7 @@ static const cmd_option table[] = {
                "keep what is stored, or stop"),
     CMD_HEADING("How to encode; a store has one answer for all its documents, the first command's"),
     CMD_NUMBER("--ratio", "N", options, ratio, 1, 1u << 20, "tokens pooled into one row (default 4)"),
-    CMD_NUMBER("--bits", "32|16|8", options, bits, 8, 32, "kept of each number (default 16)"),
+    CMD_NUMBER("--bits", "32|16|8|4|3|2", options, bits, 2, 32, "kept of each number (default 16)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024, or what "
                "--split needs)"),
     CMD_NUMBER("--split", "N", options, split, 0, 1u << 30, "texts of more than N tokens become windows of N tokens; the best "
@@ -94,7 +94,7 @@ static void read_options(options *o, int argc, char **argv)
     cmd_parse(&a, &program, o, argc, argv);
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");
-    if (o->bits && o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
+    if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
     if (o->has_overlap && !o->has_split && !o->action && o->overlap) die_usage("--overlap is for --split");
     if (o->split && o->overlap >= o->split) die_usage("--overlap must be less than --split");
     /* of --merge A STORE B C: words behind the store are stores as well */

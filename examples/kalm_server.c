@@ -25,7 +25,7 @@ static const cmd_option table[] = {
     CMD_FLAG("--read-only", server_options, read_only, "rank from the store, change nothing; for stores of kalm-search, and several servers"),
     CMD_NUMBER("--warm", "MB", server_options, warm_mb, 0, 1u << 20, "memory for what the decoder computed for the documents asked for most "
                "(default 256)"),
-    CMD_NUMBER("--bits", "32|16|8", server_options, bits, 8, 32, "kept of each number of a document, for a new store (default 16)"),
+    CMD_NUMBER("--bits", "32|16|8|4|3|2", server_options, bits, 2, 32, "kept of each number of a document, for a new store (default 16)"),
     CMD_HEADING("What to compute"),
     CMD_NUMBER("--ratio", "N", server_options, ratio, 1, 1u << 20, "document tokens pooled into one row, where the request does not say "
                "(default 4); of a new store"),
@@ -88,7 +88,7 @@ static void read_options(server_options *o, int argc, char **argv)
     if (!a.words) die_usage("no model");
     o->model = a.word[0];
     if (a.words > 1) die_usage("what is %s for?", a.word[1]);
-    if (o->bits && o->bits != 8 && o->bits != 16 && o->bits != 32) die_usage("--bits must be 32, 16 or 8");
+    if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
     if (!o->store && (o->bits || o->read_only || cmd_given(&a, "--warm")))
         die_usage("--bits, --warm and --read-only are for --store");
     cmd_args_end(&a);

@@ -409,7 +409,7 @@ KALM__FN void store_read_meta(store *s)
     (number[i].name = n, number[i].to = &m->field, number[i].least = low, number[i].most = high)
     ROW(0, "width", width, 1, 1u << 20);
     ROW(1, "ratio", ratio, 1, 1u << 20);
-    ROW(2, "bits", bits, 8, 32);
+    ROW(2, "bits", bits, 2, 32);
     ROW(3, "max_doc_tokens", max_doc_tokens, 1, 1u << 30);
     ROW(4, "split", split, 0, 1u << 30);
     ROW(5, "overlap", overlap, 0, 1u << 30);
@@ -435,7 +435,7 @@ KALM__FN void store_read_meta(store *s)
     sqlite3_finalize(q);
     if (have != 511) die("%s: its table meta is not whole", s->path);
     if (!store_is_hash(m->fingerprint, strlen(m->fingerprint))) die("%s: the fingerprint in its table meta is none", s->path);
-    if (m->bits != 8 && m->bits != 16 && m->bits != 32) die("%s: bits in its table meta is not 32, 16 or 8", s->path);
+    if (!kalm__doc_row_bytes(1, m->bits)) die("%s: bits in its table meta is not 32, 16, 8, 4, 3 or 2", s->path);
     if (m->split > m->max_doc_tokens)
         die("%s: split in its table meta is %lu, more than max_doc_tokens, %lu", s->path, (unsigned long)m->split,
             (unsigned long)m->max_doc_tokens);

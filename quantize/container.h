@@ -9,6 +9,7 @@
 #include "../src/modelfile.h"
 #include "../src/tools/json.h"
 #include "plan.h"
+#include "rows.h"
 #include "../src/tools/progress.h"
 #include "../src/tools/sink.h"
 #include "stream.h"
@@ -107,17 +108,17 @@ KALM__FN kalm_result kalm__out_section_tensors(kalm__out_section *s, const kalm_
     return KALM_OK;
 }
 
-/* Give every section its place. Returns the size of the file. The prompt's texts come last, so that no other section's offset,
+/* Give every section its place. Returns the size of the file. The prompt's texts and ROWS come last, so that no other section's offset,
    and so not the fingerprint, depends on them. */
 KALM__FN uint64_t kalm__out_section_places(kalm__out_section *sections, uint32_t *count)
 {
-    static const int order[5] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
-                                  KALM__SECTION_WEIGHTS, KALM__SECTION_STRINGS };
+    static const int order[6] = { KALM__SECTION_SHAPE, KALM__SECTION_TENSORS, KALM__SECTION_TOKENIZER,
+                                  KALM__SECTION_WEIGHTS, KALM__SECTION_STRINGS, KALM__SECTION_ROWS };
     uint64_t size;
     unsigned i;
     for (*count = 0, i = 1; i < KALM__SECTION_KINDS; i++) *count += sections[i].size > 0;
-    size = KALM__HEADER_BYTES + *count * KALM__SECTION_BYTES;
-    for (i = 0; i < 5; i++) {
+    size = KALM__HEADER_BYTES + (*count + !sections[KALM__SECTION_ROWS].size) * KALM__SECTION_BYTES;    /* room for its entry */
+    for (i = 0; i < 6; i++) {
         kalm__out_section *one = &sections[order[i]];
         uint64_t step = order[i] == KALM__SECTION_WEIGHTS ? 4096 : 64;
         if (!one->size) continue;
@@ -154,10 +155,44 @@ KALM__FN void kalm__out_section_front(kalm__out_section *sections, uint32_t coun
     kalm__put_u64(front + 32, kalm__hash(front, (size_t)(at - front)));
 }
 
+/* Add the section ROWS to a file that is whole without it: `front` [front_size] is all before the weights. Where the model's numbers
+   overflow with harmless texts, or its rows are too narrow or wide, the file stays without it: *note then says why. */
+KALM__FN kalm_result kalm__write_rows(kalm__out_section *sections, const kalm__texts *texts, const char *kernels, kalm__sink *sink,
+                                      unsigned char *front, size_t front_size, unsigned threads, uint64_t *file_size, kalm_error *note,
+                                      kalm_error *err)
+{
+    static const unsigned char zeros[64] = { 0 };
+    kalm__out_section *rows = &sections[KALM__SECTION_ROWS];
+    kalm__rows_fit f;
+    uint64_t end = *file_size;
+    uint32_t count;
+    kalm_result r = kalm__rows_fit_file(&f, sink->temporary, texts, threads, kernels, err);
+    if (r == KALM_OVERFLOW || r == KALM_BAD_FILE) {
+        if (err) *note = *err;
+        kalm__rows_end(&f);
+        return KALM_OK;
+    }
+    if (!r) {
+        rows->size = f.at.size;
+        rows->data = f.section;
+        *file_size = kalm__out_section_places(sections, &count);
+        memset(front, 0, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES);
+        kalm__out_section_front(sections, count, *file_size, 0, 0, front);
+        r = kalm__sink_write(sink, end, zeros, (size_t)(rows->offset - end), err);
+        if (!r) r = kalm__sink_write(sink, rows->offset, rows->data, (size_t)rows->size, err);
+        if (!r) r = kalm__sink_write(sink, 0, front, front_size, err);
+        rows->data = NULL;
+    }
+    kalm__rows_end(&f);
+    return r;
+}
+
 /* The whole file. sections: SHAPE, STRINGS and perhaps TOKENIZER are filled in; the caller frees their data and that of
-   TENSORS. texts: see kalm__calibrate_begin; NULL where none are given. */
-KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections, kalm__calibration *texts, const char *output,
-                                      unsigned threads, cmd_progress *show, uint64_t *file_size, kalm_error *err)
+   TENSORS. texts: see kalm__calibrate_begin; NULL where none are given. with_rows: whether to fit the section ROWS, for which
+   `rows_texts` are used where they are given; *note says why it could not be. */
+KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections, kalm__calibration *texts, int with_rows,
+                                      const kalm__texts *rows_texts, const char *output, unsigned threads, cmd_progress *show,
+                                      uint64_t *file_size, kalm_error *note, kalm_error *err)
 {
     static const unsigned char zeros[64] = { 0 };
     kalm__streamer *s = (kalm__streamer *)malloc(sizeof *s);
@@ -165,21 +200,26 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections
     kalm__output w;
     unsigned char *front = NULL;
     uint32_t count;
-    uint64_t room;
+    uint64_t room, needed;
     kalm_result r;
     if (!s) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the threads");
     memset(&w, 0, sizeof w);
     w.sink.fd = -1;
     sections[KALM__SECTION_TENSORS].size = (uint64_t)p->count * KALM__TENSOR_BYTES;
     weights->size = p->weights_bytes;
+    kalm__no_error(note);
+    if (with_rows && !kalm__rows_possible(p->c.shape.hidden_size, note)) with_rows = 0;
+    if (with_rows) sections[KALM__SECTION_ROWS].size = kalm__rows_places(p->c.shape.hidden_size).size;
+    needed = kalm__out_section_places(sections, &count);
+    sections[KALM__SECTION_ROWS].size = 0;
     *file_size = kalm__out_section_places(sections, &count);
     r = kalm__streamer_begin(s, p, threads, err);
     if (!r && texts) r = kalm__calibrate_begin(texts, p, &s->crew, err);
     if (!r) r = kalm__sink_open(&w.sink, output, err);
     room = r ? 0 : kalm__free_space(&w.sink);
-    if (!r && *file_size > room)
+    if (!r && needed > room)
         r = kalm__fail(err, KALM_CANNOT_READ, "%s needs %U MB, the disk has %U MB left", kalm__shown(output),
-                       *file_size / 1000000 + 1, room / 1000000);
+                       needed / 1000000 + 1, room / 1000000);
     w.at = weights->offset;
     kalm__hash_begin(&w.hash);
     if (!r) r = kalm__stream(s, p, texts, &w, show, err);
@@ -195,6 +235,11 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections
     }
     if (!r) r = kalm__sink_write(&w.sink, w.at, zeros, (size_t)(strings->offset - w.at), err);
     if (!r) r = kalm__sink_write(&w.sink, strings->offset, strings->data, (size_t)strings->size, err);
+    if (!r && with_rows) {
+        cmd_progress_stage(show, "rows of 4, 3 and 2 bits");
+        r = kalm__write_rows(sections, rows_texts, getenv("KALM_KERNELS"), &w.sink, front, (size_t)weights->offset, threads,
+                             file_size, note, err);
+    }
     if (!r && kalm__interrupted) r = kalm__fail(err, KALM_CANCELLED, "interrupted");
     if (!r) r = kalm__sink_close(&w.sink, err);
     if (!r) {                          /* what the library will not open must not get the name */

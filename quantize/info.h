@@ -9,7 +9,7 @@
 #include "../src/modelfile.h"
 #include <stdio.h>
 
-static const char *const kalm__section_names[KALM__SECTION_KINDS] = { "", "shape", "strings", "tensors", "tokenizer", "weights" };
+static const char *const kalm__section_names[KALM__SECTION_KINDS] = { "", "shape", "strings", "tensors", "tokenizer", "weights", "rows" };
 
 /* One of the prompt's texts; control characters do not reach the terminal. */
 KALM__FN void kalm__print_text(const char *label, kalm_text t)

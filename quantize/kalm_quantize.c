@@ -30,7 +30,7 @@ enum { NO_ID = 0x7fffffff };            /* an answer token that is not given */
 typedef struct options {
     const char *input, *output, *info, *verify, *tokenizer, *name, *system, *instruction, *calibrate, *vocabulary, *held_out;
     uint32_t    weights, embedding, yes_id, no_id, threads, side, tokens;
-    int         errors, quiet;
+    int         errors, quiet, no_rows;
 } options;
 
 static const cmd_option option_table[] = {
@@ -46,9 +46,10 @@ static const cmd_option option_table[] = {
     CMD_TEXT("--name", "TEXT", options, name, "the name the file carries; default: that of the folder"),
     CMD_TEXT("--system", "TEXT", options, system, "the system sentence of the prompt"),
     CMD_TEXT("--instruction", "TEXT", options, instruction, "the instruction used where the user of the library gives none"),
-    CMD_TEXT("--calibrate", "FILE", options, calibrate, "for q4 and q8: texts like those that will be ranked, one a line, or "
-             "query<TAB>text, or JSON with \"text\" and perhaps \"query\". Up to 256 are run through the model, and weights are "
-             "rounded so that what the matrices make of them changes least"),
+    CMD_TEXT("--calibrate", "FILE", options, calibrate, "texts like those that will be ranked, one a line, or "
+             "query<TAB>text, or JSON with \"text\" and perhaps \"query\". Up to 256 are run through the model: q4 and q8 weights are "
+             "rounded so that what the matrices make of them changes least, and rows of 4, 3 and 2 bits are fitted to them"),
+    CMD_FLAG("--no-rows", options, no_rows, "leave out what documents of 4, 3 and 2 bits a number need; they are then refused"),
     CMD_NUMBER("--threads", "N", options, threads, 1, KALM__MAX_THREADS, "default: one for each core"),
     CMD_FLAG("--quiet", options, quiet, "print errors only"),
     CMD_HEADING("A part of a model, from a checkpoint or a .kalm file"),
@@ -250,6 +251,7 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
 {
     conversion c;
     char line[200];
+    kalm_error note;
     uint32_t embedding = o->embedding;
     uint64_t size = 0;
     const kalm__shape *m = &c.p.c.shape;
@@ -279,8 +281,11 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
 #ifdef SIGPIPE
     signal(SIGPIPE, kalm__on_signal);  /* nobody reads what is said: end in order */
 #endif
-    if (!r) r = kalm__write_file(&c.p, c.sections, o->calibrate ? &c.texts : NULL, o->output, o->threads, show, &size, err);
+    if (!r) r = kalm__write_file(&c.p, c.sections, o->calibrate && kalm__is_quantised(o->weights) ? &c.texts : NULL, !o->no_rows,
+                             o->calibrate ? &c.texts.texts : NULL, o->output, o->threads, show, &size, &note, err);
     cmd_progress_clear(show);
+    if (!r && !o->quiet && note.code)
+        fprintf(stderr, "%s: without what rows of 4, 3 and 2 bits need: %s\n", o->output, note.text);
     if (!r && !o->quiet) {
         double passed = kalm__now() - show->begun;
         fprintf(stderr, "%s: %.1f MB (weights %s, embedding %s) from %.1f MB in %.1f s\n", o->output, (double)size / 1e6,
@@ -389,7 +394,8 @@ static void read_options(options *o, int argc, char **argv)
         if (a.words || (o->info && o->verify)) die_usage("--info and --verify take one file and nothing else");
     } else {
         if (a.words > 2) die_usage("more than a folder and a file");
-        if (o->calibrate && !kalm__is_quantised(o->weights)) die_usage("--calibrate is for --weights q8 or q4");
+        if (o->calibrate && o->no_rows && !kalm__is_quantised(o->weights))
+            die_usage("--calibrate is for --weights q8 or q4, and for rows of 4, 3 and 2 bits");
         if (a.words < 2) die_usage("a checkpoint folder and an output file are needed");
         o->input = a.word[0];
         o->output = a.word[1];

@@ -133,7 +133,9 @@ typedef struct kalm_params {
     uint32_t  ratio;                   /* tokens to a document row, 1 or more; default 4. The model was trained so that the mean
                                           of neighbouring rows stands for them (Matryoshka embedding pooling, MEP): twice the
                                           ratio is half the bytes to keep and half the rows to look at, for some quality */
-    uint32_t  bits;                    /* of each number that a document keeps: 32, 16 or 8; default 16      */
+    uint32_t  bits;                    /* of each number that a document keeps: 32, 16, 8, 4, 3 or 2; default 16.
+                                          4, 3 and 2 need a model file with the section ROWS, which kalm-quantize
+                                          writes: kalm_model_info.transform                                  */
     uint32_t  flags;                   /* 0 or KALM_PARSE_CONTROL                                            */
     kalm_text system, instruction;     /* of the prompt; default (data is NULL): the model's own sentences   */
     int     (*progress)(void *user, size_t done, size_t total);   /* called after every layer of work, with layers x documents
@@ -176,6 +178,8 @@ typedef struct kalm_model_info {
                                           --vocabulary) a hash of it                                         */
     int         has_encoder, has_decoder;    /* 0: a part of a model (kalm-quantize --side); without the encoder no text of a
                                           document is read, without the decoder nothing is scored            */
+    uint64_t    transform;             /* hash of the section ROWS, by which rows of 4, 3 and 2 bits are written and read;
+                                          0: the file has none, and keeps rows in 32, 16 and 8 bits alone    */
 } kalm_model_info;
 
 #ifndef KALM_NO_STDIO
@@ -246,6 +250,7 @@ typedef struct kalm_doc_info {
     uint64_t fingerprint;              /* of the model that made it                                          */
     uint64_t vocabulary;               /* that its text was read with: 0 the model's whole one, else what
                                           kalm_model_info.cut_vocabulary is there: docs/DOCUMENTS.md         */
+    uint64_t transform;                /* bits 4, 3 and 2: that of the model file (kalm_model_info); else 0  */
 } kalm_doc_info;
 
 /* Encode `count` texts into docs [count], each to be freed with kalm_doc_free; all are NULL when the call fails. Texts are
@@ -271,7 +276,7 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 
 /* A document with fewer rows, made of one with more, without encoding again. `ratio` is a multiple of the document's own;
    each new row is the mean of the old ones that it covers, weighted by their tokens, and differs from encoding at that ratio
-   by rounding alone. bits: 32, 16, 8, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
+   by rounding alone. bits: 32, 16, 8, 4, 3, 2, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
    KALM_OVERFLOW. */
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err);

@@ -121,6 +121,21 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
     return most;
 }
 
+/* A task that makes or reads coded rows has so many bytes of them as floats, and one more row, at the beginning of its scratch... */
+KALM__INLINE size_t kalm__row_floats(size_t width)
+{
+    return kalm__round_up(kalm__mul(KALM__ROW_STEP, width * sizeof(float)), 64);
+}
+
+/* ... and the coder's memory (rowcode.h) behind them. */
+KALM__FN kalm__row_work kalm__context_row_work(const kalm_context *c, unsigned worker)
+{
+    kalm__row_work w;
+    size_t width = c->model->file.shape.hidden_size;
+    kalm__row_work_plan(&w, kalm__scratch(&c->backend, worker) + kalm__row_floats(width), c->backend.kernels, width);
+    return w;
+}
+
 /* Hand out (or, with a->base NULL, count) everything that lies in the context's block. */
 KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threads)
 {
@@ -129,6 +144,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     kalm__memory *m = &c->memory;
     const kalm__stack *enc = &f->stack[KALM__ENCODER], *dec = &f->stack[KALM__DECODER];
     size_t hidden_size = f->shape.hidden_size, heads_width = 0, mlp = 0, keys = 0, cross = 0, kv = 0, scratch = 0, row, rows = c->rows;
+    kalm__row_work work;
     uint32_t l;
     int side, full;
     for (side = 0; side < 2; side++) {
@@ -152,6 +168,8 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     /* a task that prepares rows holds them as floats, the longest being the hidden rows of the MLP; and one rotation */
     scratch = kalm__max(scratch, kalm__mul(KALM__ROW_STEP, kalm__max(mlp, kalm__max(heads_width, hidden_size)) * sizeof(float)) +
                         kalm__round_up(kalm__max(enc->shape.head_dim, dec->shape.head_dim) * sizeof(float), 64));
+    if (f->rows.fingerprint)
+        scratch = kalm__max(scratch, kalm__add(kalm__row_floats(hidden_size), kalm__row_work_plan(&work, NULL, k, hidden_size)));
     scratch = kalm__round_up(scratch, 4096);
 
     m->x = (float *)kalm__take(a, kalm__mul(rows, row));

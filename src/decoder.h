@@ -53,15 +53,18 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__backend *m = &d->c->backend;
     const kalm__layer *l = &d->c->model->file.stack[KALM__DECODER].layers[0];
     uint32_t type = l->matrix[KALM__T_K].type;
-    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, within;
+    size_t step = KALM__ROW_STEP, first = i * step, count = kalm__min(step, d->doc_rows - first), hidden_size, k, n, within;
     void *scratch = kalm__scratch(m, worker);
     float *rows = (float *)scratch;
+    kalm__row_work work;
     hidden_size = d->c->model->file.shape.hidden_size;
-    for (k = 0; k < count; k++) {
+    if (d->c->model->file.rows.fingerprint) work = kalm__context_row_work(d->c, worker);
+    for (k = 0; k < count; k += n) {   /* n rows of one document */
         const kalm__seq *q = kalm__doc_row_seq(d, first + k, &within);
-        kalm__doc_read_row(d->docs[q->item], within, rows + k * hidden_size);
-        if (l->rotated[KALM__T_K]) m->ops->hadamard(rows + k * hidden_size, hidden_size);
+        n = kalm__min(count - k, q->cross.count - within);
+        kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
     }
+    for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
     if (d->planes == 1) {
         kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
                    rows, hidden_size);

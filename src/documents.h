@@ -2,27 +2,29 @@
    come from a stranger. It does not know how rows are computed or used.
 
    HEADER, 64 bytes, little-endian
-      0   4  "KDOC"                   4   4  version, 1
+      0   4  "KDOC"                   4   4  version: 1; 2 where bits is 4, 3 or 2
       8   8  fingerprint of the model that made it (format.h)
      16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
      24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
-     32   4  width, numbers a row    36   4  bits of a number: 32, 16 or 8
+     32   4  width, numbers a row    36   4  bits of a number: 32, 16, 8, 4, 3 or 2
      40   8  kalm__hash of all bytes with this field zero
      48   8  the vocabulary that the text was read with: 0 the model's whole one, else kalm_model_info.cut_vocabulary
-     56   8  zero
+     56   8  version 2: hash of the model's section ROWS, by which the rows are read; else zero
    ROWS, each
      bits 32  float [width]
      bits 16  half  [width]          largest magnitude 65504, beyond it clipped
      bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
+     bits 4, 3, 2   ceil(width * bits / 8) + 1 bytes, drawn in rowcode.h; the first is not zero
    All of these numbers are finite. */
 #ifndef KALM__DOCUMENTS_H
 #define KALM__DOCUMENTS_H
 
 #include "base.h"
 #include "exact.h"
+#include "rowcode.h"
 
 #define KALM__DOC_HEADER 64u
-#define KALM__DOC_VERSION 1u
+#define KALM__DOC_VERSION 2u
 #define KALM__DOC_GROUP 64u
 
 struct kalm_doc {
@@ -33,17 +35,25 @@ struct kalm_doc {
     kalm_doc_info  info;
 };
 
+KALM__FN kalm_result kalm__no_rowcode(uint32_t bits, kalm_error *err)
+{
+    return kalm__fail(err, KALM_BAD_ARGUMENT, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
+                      "with this version's kalm-quantize", bits);
+}
+
 /* Bytes of a row; 0 for bits that are none. */
 KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
 {
     if (bits == 32) return width * 4;
     if (bits == 16) return width * 2;
+    if (kalm__is_coded(bits)) return kalm__coded_row_bytes(width, bits);
     return bits == 8 ? (width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP * 2 + width : 0;
 }
 
 #define KALM__NOT_FINITE ((uint16_t)0x7e00u)     /* a half that is none */
 
-/* A row of numbers that are not finite (infinite, or no number at all) is written as such, for kalm__doc_overflow to find. */
+/* A row of 32, 16 or 8 bits. One whose numbers are not finite (infinite, or no number at all) is written as such, for
+   kalm__doc_overflow to find. */
 KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
 {
     size_t i, g;
@@ -83,6 +93,7 @@ KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t wid
     }
 }
 
+/* A row of a document of 32, 16 or 8 bits. */
 KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
 {
     size_t width = doc->info.width, i;
@@ -126,8 +137,52 @@ KALM__FN uint32_t kalm__doc_overflow(const unsigned char *rows, const kalm_doc_i
     size_t size = kalm__doc_row_bytes(info->width, info->bits);
     size_t numbers = info->bits == 8 ? (info->width + KALM__DOC_GROUP - 1) / KALM__DOC_GROUP : info->width;
     uint32_t i = 0;
+    if (kalm__is_coded(info->bits)) {              /* these say finite numbers, but for the mark of kalm__doc_write_rows */
+        while (i < info->rows && rows[i * size]) i++;
+        return i;
+    }
     while (i < info->rows && kalm__all_finite(rows + i * size, numbers, info->bits != 32)) i++;
     return i;
+}
+
+/* Rows of 4, 3 or 2 bits: n of them, from x [n][width], which are used up; `out` has their bytes one behind the other. Rows with
+   numbers that are not finite begin with a zero, which no other does. */
+KALM__FN void kalm__doc_write_rows(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, unsigned char *out,
+                                   float *x, size_t n, uint32_t bits, uint32_t ratio)
+{
+    size_t size = kalm__coded_row_bytes(c->width, bits), i, j, some;
+    for (; n; n -= some, x += some * c->width) {
+        uint32_t finite = 0;
+        some = kalm__min(n, KALM__ROWS_TOGETHER);
+        for (i = 0; i < some; i++) {
+            const float *row = x + i * c->width;
+            for (j = 0; j < c->width && kalm__is_finite(row[j]); j++) { }
+            finite |= (uint32_t)(j == c->width) << i;
+        }
+        kalm__rows_to_components(c, k, w, w->y, x, some);
+        for (i = 0; i < some; i++, out += size) {
+            if (finite >> i & 1) kalm__row_code(c, w, 4 - bits, kalm__ratio_class(ratio), w->y + i * c->width, out);
+            else memset(out, 0, size);
+        }
+    }
+}
+
+/* n rows from `first` on into x [n][width], whatever their bits. */
+KALM__FN void kalm__doc_read_rows(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, const kalm_doc *doc,
+                                  size_t first, size_t n, float *x)
+{
+    size_t width = doc->info.width, size = kalm__doc_row_bytes(width, doc->info.bits), some, i;
+    const unsigned char *p = doc->bytes + KALM__DOC_HEADER + first * size;
+    unsigned r = kalm__ratio_class(doc->info.ratio);
+    if (!kalm__is_coded(doc->info.bits)) {
+        for (i = 0; i < n; i++) kalm__doc_read_row(doc, first + i, x + i * width);
+        return;
+    }
+    for (; n; n -= some, x += some * width) {
+        some = kalm__min(n, KALM__ROWS_TOGETHER);
+        for (i = 0; i < some; i++, p += size) kalm__row_read(c, 4 - doc->info.bits, r, p, size, w->y + i * width);
+        kalm__rows_from_components(c, k, w, x, w->y, some);
+    }
 }
 
 KALM__FN void kalm__doc_release(kalm_doc *doc)
@@ -166,7 +221,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
     doc->bytes = p;
     memset(p, 0, KALM__DOC_HEADER);
     memcpy(p, "KDOC", 4);
-    kalm__put_u32(p + 4, KALM__DOC_VERSION);
+    kalm__put_u32(p + 4, kalm__is_coded(info->bits) ? 2u : 1u);
     kalm__put_u64(p + 8, info->fingerprint);
     kalm__put_u32(p + 16, info->tokens);
     kalm__put_u32(p + 20, info->tokens_used);
@@ -175,6 +230,7 @@ KALM__FN kalm_doc *kalm__doc_new(const kalm_allocator *alloc, const kalm_doc_inf
     kalm__put_u32(p + 32, info->width);
     kalm__put_u32(p + 36, info->bits);
     kalm__put_u64(p + 48, info->vocabulary);
+    kalm__put_u64(p + 56, info->transform);
     *rows = p + KALM__DOC_HEADER;
     return doc;
 }
@@ -185,15 +241,16 @@ KALM__FN void kalm__doc_seal(kalm_doc *doc, unsigned char *rows)
     kalm__put_u64(rows - KALM__DOC_HEADER + 40, kalm__doc_checksum(doc->bytes, doc->size));
 }
 
-/* Everything a stranger's bytes must satisfy before anyone reads a row. */
+/* Everything a stranger's bytes must satisfy before anyone reads a row. transform: the hash of the model's section ROWS, 0 where it
+   has none; NULL: the model is not at hand, and any will do. */
 KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_doc_info *info, uint64_t fingerprint,
-                                     uint32_t width, kalm_error *err)
+                                     uint32_t width, const uint64_t *transform, kalm_error *err)
 {
     uint64_t need;
     uint32_t bad;
     if (size < KALM__DOC_HEADER || memcmp(p, "KDOC", 4) != 0)
         return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no encoded document", size);
-    if (kalm__u32(p + 4) != KALM__DOC_VERSION)
+    if (!kalm__u32(p + 4) || kalm__u32(p + 4) > KALM__DOC_VERSION)
         return kalm__fail(err, KALM_BAD_VERSION, "the document has format version %u, this library reads %u", kalm__u32(p + 4),
                           KALM__DOC_VERSION);
     info->fingerprint = kalm__u64(p + 8);
@@ -204,13 +261,20 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
     info->width = kalm__u32(p + 32);
     info->bits = kalm__u32(p + 36);
     info->vocabulary = kalm__u64(p + 48);
+    info->transform = kalm__u64(p + 56);
     if (info->fingerprint != fingerprint)
         return kalm__fail(err, KALM_MISMATCH, "the document was made by model %X, this one is %X", info->fingerprint, fingerprint);
-    if (kalm__u64(p + 56))
+    if (kalm__u32(p + 4) == 1 && kalm__u64(p + 56))
         return kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the document's header are not zero");
     if (info->width != width || !kalm__doc_row_bytes(info->width, info->bits))
         return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
                           info->bits, width);
+    if (kalm__is_coded(info->bits) != (kalm__u32(p + 4) == 2) || (!info->transform) != !kalm__is_coded(info->bits))
+        return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u", info->bits, kalm__u32(p + 4));
+    if (transform && info->transform && !*transform) return kalm__no_rowcode(info->bits, err);
+    if (transform && info->transform && info->transform != *transform)
+        return kalm__fail(err, KALM_MISMATCH, "the document's rows of %u bits were made with transform %X, the model file has %X",
+                          info->bits, info->transform, *transform);
     if (!info->ratio || !info->tokens_used || info->tokens_used > info->tokens ||
         info->rows != (info->tokens_used - 1) / info->ratio + 1)
         return kalm__fail(err, KALM_BAD_FILE, "the document says %u rows of %u tokens for %u of %u tokens", info->rows,

@@ -140,28 +140,37 @@ typedef struct kalm__pooling {
     kalm_context  *c;
     const kalm__seq *seq;
     size_t         ratio, row_bytes;
+    size_t         count, step;        /* rows of the document, and of a task: coded rows are made several at a time */
     uint32_t       bits;
     unsigned char *rows;
 } kalm__pooling;
 
-/* Row i of a document: the mean of the rows [i * ratio, (i + 1) * ratio) of the text, as far as it goes, each normed first.
-   */
+/* Rows [i * step, (i + 1) * step) of a document. Row j is the mean of the rows [j * ratio, (j + 1) * ratio) of the text, as far
+   as it goes, each normed first. */
 KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__pooling *p = (const kalm__pooling *)arg;
     const kalm__file *f = &p->c->model->file;
     const kalm__ops *ops = p->c->backend.ops;
     const kalm__stack *s = &f->stack[KALM__ENCODER];
-    size_t hidden_size = f->shape.hidden_size, first = i * p->ratio, end = kalm__min(first + p->ratio, p->seq->count), k;
+    size_t hidden_size = f->shape.hidden_size, at = i * p->step, n = kalm__min(p->step, p->count - at), j, k;
     void *scratch = kalm__scratch(&p->c->backend, worker);
-    float *sum = (float *)scratch, *row = sum + hidden_size;
-    memset(sum, 0, hidden_size * sizeof(float));
-    for (k = first; k < end; k++) {
-        ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
-        ops->scale_add(sum, 1.0f, row, hidden_size);
+    float *sums = (float *)scratch, *row = sums + p->step * hidden_size;
+    for (j = 0; j < n; j++) {
+        float *sum = sums + j * hidden_size;
+        size_t first = (at + j) * p->ratio, end = kalm__min(first + p->ratio, p->seq->count);
+        memset(sum, 0, hidden_size * sizeof(float));
+        for (k = first; k < end; k++) {
+            ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+            ops->scale_add(sum, 1.0f, row, hidden_size);
+        }
+        ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
     }
-    ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
-    kalm__doc_write_row(p->rows + i * p->row_bytes, sum, hidden_size, p->bits);
+    if (kalm__is_coded(p->bits)) {
+        kalm__row_work work = kalm__context_row_work(p->c, worker);
+        kalm__doc_write_rows(&f->rows, p->c->backend.kernels, &work, p->rows + at * p->row_bytes, sums, n, p->bits,
+                             (uint32_t)p->ratio);
+    } else kalm__doc_write_row(p->rows + at * p->row_bytes, sums, hidden_size, p->bits);
 }
 
 /* The document of sequence `seq` of an encoded batch into *doc; `number` is its place in the caller's array. */
@@ -180,6 +189,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
     info.bits = bits;
     info.fingerprint = c->model->file.fingerprint;
     info.vocabulary = c->model->file.vocabulary;
+    info.transform = kalm__is_coded(bits) ? c->model->file.rows.fingerprint : 0;
     *doc = kalm__doc_new(&c->alloc, &info, &p.rows);
     if (!*doc) return kalm__fail(err, KALM_NO_MEMORY, "no memory for document %z of %z tokens", number, seq->count);
     p.c = c;
@@ -187,7 +197,9 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
     p.ratio = ratio;
     p.bits = bits;
     p.row_bytes = kalm__doc_row_bytes(info.width, bits);
-    kalm__parallel(&c->pool, info.rows, kalm__pool_task, &p);
+    p.count = info.rows;
+    p.step = kalm__is_coded(bits) ? KALM__ROWS_TOGETHER : 1;
+    kalm__parallel(&c->pool, (p.count + p.step - 1) / p.step, kalm__pool_task, &p);
     bad = kalm__doc_overflow(p.rows, &info);
     if (bad < info.rows) {
         kalm__doc_release(*doc);

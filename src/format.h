@@ -14,8 +14,8 @@
         8      4   version of the format: 1
        12      4   n, the number of sections, 1 to 16
        16      8   size of the file in bytes
-       24      8   fingerprint: hash of the section table without the entry of STRINGS. It names the model: it changes with any
-                   weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
+       24      8   fingerprint: hash of the section table without the entries of STRINGS and ROWS. It names the model: it changes
+                   with any weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
        32      8   hash of the header and the section table, taken with these eight bytes zero
        40      8   of a part of a model (kalm-quantize --side, --vocabulary): the fingerprint of the whole model that it was cut
                    from. Documents carry this one, so that the parts of a model exchange them. Else 0
@@ -23,7 +23,7 @@
        52     12   zero
 
    SECTION TABLE, n entries of 32 bytes, in order of their type; no type comes twice
-        0      4   type, 1 to 5 (below)
+        0      4   type, 1 to 6 (below)
         4      4   zero
         8      8   offset of the section, a multiple of 64
        16      8   its size in bytes, without the padding behind it
@@ -39,6 +39,8 @@
       3 TENSORS    an entry of 64 bytes for each tensor (kalm__tensor below), sorted by kind, then by layer
       4 TOKENIZER  described in tokenizer/vocab.h
       5 WEIGHTS    what the entries of TENSORS point to. The section begins at a multiple of 4096, each array in it at one of 64
+      6 ROWS       how rows of documents are kept in 4, 3 and 2 bits; described in rowcode.h. Documents of such rows carry the
+                   hash of this section. A file without it keeps rows in 32, 16 and 8 bits alone
 
    A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
    TOKENIZER takes token ids only.
@@ -61,7 +63,7 @@
 
 enum {
     KALM__SECTION_SHAPE = 1, KALM__SECTION_STRINGS = 2, KALM__SECTION_TENSORS = 3, KALM__SECTION_TOKENIZER = 4,
-    KALM__SECTION_WEIGHTS = 5, KALM__SECTION_KINDS = 6
+    KALM__SECTION_WEIGHTS = 5, KALM__SECTION_ROWS = 6, KALM__SECTION_KINDS = 7
 };
 
 /* What a part of a model lacks. */

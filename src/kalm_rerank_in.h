@@ -60,6 +60,7 @@
 #include "kernels_wasm.h"
 #include "kernels_wasm_relaxed.h"
 #include "kernel_sets.h"
+#include "rowcode.h"
 
 /* Products among threads, and attention. */
 #include "matmul.h"

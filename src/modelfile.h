@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "recognise.h"
 #include "embedding.h"
+#include "rowcode.h"
 #include "../tokenizer/vocab.h"
 
 typedef struct kalm__section {
@@ -46,6 +47,7 @@ typedef struct kalm__file {
     const float   *head;               /* [2][hidden]: yes, no */
     kalm_text      string[KALM__STRINGS];
     kalm__tokenizer tokenizer;
+    kalm__rowcode  rows;               /* fingerprint 0: the file has none */
     int            has_model, has_tokenizer;
 } kalm__file;
 
@@ -119,13 +121,14 @@ KALM__FN kalm_result kalm__read_part(kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* The fingerprint that the header must have: the hash of the section table without the entry of STRINGS. */
+/* The fingerprint that the header must have: the hash of the section table without the entries of STRINGS and ROWS. */
 KALM__FN uint64_t kalm__table_fingerprint(const unsigned char *table, uint32_t count)
 {
     unsigned char kept[KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
     uint32_t i, n = 0;
     for (i = 0; i < count; i++)
-        if (kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_STRINGS)
+        if (kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_STRINGS &&
+            kalm__u32(table + i * KALM__SECTION_BYTES) != KALM__SECTION_ROWS)
             memcpy(kept + KALM__SECTION_BYTES * n++, table + i * KALM__SECTION_BYTES, KALM__SECTION_BYTES);
     return kalm__hash(kept, n * KALM__SECTION_BYTES);
 }
@@ -383,13 +386,18 @@ KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t siz
         if (f->lacks & KALM__LACKS_ENCODER) f->stack[KALM__ENCODER].shape.layers = 0;
         if (f->lacks & KALM__LACKS_DECODER) f->stack[KALM__DECODER].shape.layers = 0;
     }
+    if (!r && has[KALM__SECTION_ROWS]) {
+        const kalm__section *s = &f->section[KALM__SECTION_ROWS];
+        if (!f->has_model) return kalm__fail(err, KALM_BAD_FILE, "the model file has a section ROWS and no model");
+        r = kalm__rowcode_open(&f->rows, s->data, s->size, s->checksum, f->shape.hidden_size, err);
+    }
     return r;
 }
 
 /* Compare every section with its hash in the section table. Reads the whole file. */
 KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 {
-    static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS" };
+    static const char *const names[KALM__SECTION_KINDS] = { "", "SHAPE", "STRINGS", "TENSORS", "TOKENIZER", "WEIGHTS", "ROWS" };
     int i;
     for (i = 1; i < KALM__SECTION_KINDS; i++) {
         const kalm__section *s = &f->section[i];

@@ -97,6 +97,7 @@ KALM_API void kalm_model_get_info(const kalm_model *model, kalm_model_info *info
     info->cut_vocabulary = f->vocabulary;
     info->has_encoder = f->has_model && !(f->lacks & KALM__LACKS_ENCODER);
     info->has_decoder = f->has_model && !(f->lacks & KALM__LACKS_DECODER);
+    info->transform = f->rows.fingerprint;
 }
 
 KALM_API kalm_result kalm_model_verify(const kalm_model *model, kalm_error *err)
@@ -247,7 +248,8 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the borrowed bytes are not aligned to 4");
     if (!model->file.has_model) return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model");
     memset(&info, 0, sizeof info);
-    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size, err);
+    r = kalm__doc_check((const unsigned char *)data, size, &info, model->file.fingerprint, model->file.shape.hidden_size,
+                        &model->file.rows.fingerprint, err);
     if (r) return r;
     if (flags & KALM_BORROW) {
         d = (kalm_doc *)kalm__alloc(&model->alloc, sizeof *d);
@@ -266,15 +268,57 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
     return KALM_OK;
 }
 
+/* Memory for making coarser rows: one block. code: where rows of 4, 3 or 2 bits are read or written; else NULL. */
+typedef struct kalm__repooling {
+    void          *block;
+    size_t         size;
+    const kalm__kernels *kernels;
+    const kalm__rowcode *code;
+    float         *sum, *row;          /* [width] */
+    kalm__row_work work;
+} kalm__repooling;
+
+KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, const kalm_doc *doc, const kalm__rowcode *code)
+{
+    size_t line = kalm__round_up(doc->info.width * sizeof(float), 64);
+    unsigned char *at;
+    memset(p, 0, sizeof *p);
+    p->code = code;
+    p->kernels = kalm__pick_kernels(NULL);
+    p->size = 2 * line + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, doc->info.width) : 0);
+    p->block = kalm__alloc(&model->alloc, p->size);
+    if (!p->block) return 0;
+    at = kalm__align64(p->block);
+    p->sum = (float *)(void *)at;
+    p->row = (float *)(void *)(at + line);
+    if (code) kalm__row_work_plan(&p->work, at + 2 * line, p->kernels, doc->info.width);
+    return 1;
+}
+
+/* Row i of a document that has a row for each `step` rows of `doc`, into p->sum. */
+KALM__FN void kalm__repool_row(const kalm__repooling *p, const kalm_doc *doc, size_t step, size_t i)
+{
+    size_t width = doc->info.width, end = kalm__min((i + 1) * step, doc->info.rows), tokens = 0, k, d;
+    memset(p->sum, 0, width * sizeof *p->sum);
+    for (k = i * step; k < end; k++) {
+        size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
+        kalm__doc_read_rows(p->code, p->kernels, &p->work, doc, k, 1, p->row);
+        for (d = 0; d < width; d++) p->sum[d] = kalm__plus(p->sum[d], kalm__times(p->row[d], (float)mine));
+        tokens += mine;
+    }
+    for (d = 0; d < width; d++) p->sum[d] = kalm__over(p->sum[d], (float)tokens);
+}
+
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err)
 {
     kalm_doc_info info;
     kalm_doc *out;
     unsigned char *rows;
-    float *sum, *row;
+    kalm__repooling p;
+    const kalm__rowcode *code = NULL;
     uint32_t bad;
-    size_t width, row_bytes, step, i, k, d;
+    size_t row_bytes, i;
     kalm__no_error(err);
     KALM__NEED(coarser);
     *coarser = NULL;
@@ -285,33 +329,29 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);
     info.bits = bits ? bits : info.bits;
     if (!kalm__doc_row_bytes(info.width, info.bits))
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16 or 8", bits);
-    step = ratio / info.ratio;
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16, 8, 4, 3 or 2", bits);
+    if (kalm__is_coded(info.bits) || info.transform) {
+        code = &model->file.rows;
+        if (!code->fingerprint) return kalm__no_rowcode(kalm__is_coded(info.bits) ? info.bits : doc->info.bits, err);
+        if (code->width != info.width || (info.transform && info.transform != code->fingerprint))
+            return kalm__fail(err, KALM_MISMATCH, "the document's rows were made with transform %X, the model file has %X",
+                              info.transform, code->fingerprint);
+    }
+    info.transform = kalm__is_coded(info.bits) ? code->fingerprint : 0;
     info.ratio = ratio;
     info.rows = (info.tokens_used - 1) / ratio + 1;
-    width = info.width;
-    sum = (float *)kalm__alloc(&model->alloc, 2 * width * sizeof *sum);
-    if (!sum) return kalm__fail(err, KALM_NO_MEMORY, "no memory for two rows of %z numbers", width);
-    row = sum + width;
+    row_bytes = kalm__doc_row_bytes(info.width, info.bits);
+    if (!kalm__repool_begin(&p, model, doc, code))
+        return kalm__fail(err, KALM_NO_MEMORY, "no memory for rows of %u numbers", info.width);
     out = kalm__doc_new(&model->alloc, &info, &rows);
-    if (!out) {
-        kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
-        return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
+    for (i = 0; out && i < info.rows; i++) {
+        kalm__repool_row(&p, doc, ratio / doc->info.ratio, i);
+        if (kalm__is_coded(info.bits))
+            kalm__doc_write_rows(code, p.kernels, &p.work, rows + i * row_bytes, p.sum, 1, info.bits, ratio);
+        else kalm__doc_write_row(rows + i * row_bytes, p.sum, info.width, info.bits);
     }
-    row_bytes = kalm__doc_row_bytes(width, info.bits);
-    for (i = 0; i < info.rows; i++) {
-        size_t tokens = 0, end = kalm__min((i + 1) * step, doc->info.rows);
-        memset(sum, 0, width * sizeof *sum);
-        for (k = i * step; k < end; k++) {
-            size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
-            kalm__doc_read_row(doc, k, row);
-            for (d = 0; d < width; d++) sum[d] = kalm__plus(sum[d], kalm__times(row[d], (float)mine));
-            tokens += mine;
-        }
-        for (d = 0; d < width; d++) sum[d] = kalm__over(sum[d], (float)tokens);
-        kalm__doc_write_row(rows + i * row_bytes, sum, width, info.bits);
-    }
-    kalm__release(&model->alloc, sum, 2 * width * sizeof *sum);
+    kalm__release(&model->alloc, p.block, p.size);
+    if (!out) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
     bad = kalm__doc_overflow(rows, &info);
     if (bad < info.rows) {
         kalm__doc_release(out);

@@ -15,8 +15,8 @@ KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, 
     if (p) *out = *p;
     if (!out->ratio) out->ratio = 4;
     if (!out->bits) out->bits = 16;
-    if (out->bits != 32 && out->bits != 16 && out->bits != 8)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16 or 8", out->bits);
+    if (!kalm__doc_row_bytes(1, out->bits))
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16, 8, 4, 3 or 2", out->bits);
     if (out->flags & ~KALM_PARSE_CONTROL)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "params.flags has bits that mean nothing: %u", out->flags);
     return KALM_OK;
@@ -228,6 +228,7 @@ KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, 
     size_t next = 0, i;
     kalm_result r = KALM_OK;
     for (i = 0; i < count; i++) docs[i] = NULL;
+    if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(job->params->bits, err);
     while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
     for (i = 0; r && i < count; i++) {
         kalm__doc_release(docs[i]);
@@ -246,6 +247,9 @@ KALM__FN kalm_result kalm__check_docs(const kalm_context *c, const kalm_doc *con
         if (docs[i]->info.fingerprint != c->model->file.fingerprint)
             return kalm__fail(err, KALM_MISMATCH, "document %z was made by model %X, this one is %X", i, docs[i]->info.fingerprint,
                               c->model->file.fingerprint);
+        if (docs[i]->info.transform && docs[i]->info.transform != c->model->file.rows.fingerprint)
+            return kalm__fail(err, KALM_MISMATCH, "the rows of document %z were made with transform %X, the model file has %X", i,
+                              docs[i]->info.transform, c->model->file.rows.fingerprint);
         /* a forged model file can carry the fingerprint of another */
         if (docs[i]->info.width != c->model->file.shape.hidden_size)
             return kalm__fail(err, KALM_MISMATCH, "document %z has rows of %u numbers, this model has %u", i, docs[i]->info.width,

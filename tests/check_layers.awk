@@ -19,6 +19,7 @@ BEGIN {
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
                   "kernels_tiles;" \
+                  "rowcode;" \
                   "kernels_avx2;" \
                   "kernels_avx512;" \
                   "kernels_*;" \

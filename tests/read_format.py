@@ -92,11 +92,15 @@ def document(data):
     need(data[:4] == b"KDOC", "no document")
     version, _model = struct.unpack_from("<IQ", data, 4)
     tokens, used, ratio, rows, width, bits, wanted = struct.unpack_from("<6IQ", data, 16)
-    need(version == 1 and rows == -(-used // ratio), "version or rows")
+    need(version == (2 if bits < 8 else 1) and rows == -(-used // ratio), "version or rows")
     need(checksum(data[:40] + bytes(8) + data[48:]) == wanted, "checksum")
     groups = -(-width // 64)
-    row_bytes = {32: 4 * width, 16: 2 * width, 8: 2 * groups + width}[bits]
+    row_bytes = {32: 4 * width, 16: 2 * width, 8: 2 * groups + width}.get(bits) or -(-width * bits // 8) + 1
     need(len(data) == 64 + rows * row_bytes, "size")
+    if bits < 8:                           # to read these takes the model file
+        need(all(data[64 + r * row_bytes] for r in range(rows)), "a row of no numbers")
+        print("tokens", tokens, "ratio", ratio, "rows", rows, "width", width, "bits", bits, "transform %016x" % struct.unpack_from("<Q", data, 56))
+        return
     total = 0.0
     for r in range(rows):
         row = data[64 + r * row_bytes:64 + (r + 1) * row_bytes]

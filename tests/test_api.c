@@ -722,7 +722,8 @@ static void test_documents(void)
 static void test_document_refusals(void)
 {
     static const struct { unsigned at; uint32_t value; kalm_result want; const char *word; } fault[] = {
-        { 4, 2, KALM_BAD_VERSION, "version 2" }, { 8, 12345, KALM_MISMATCH, "model" }, { 20, 0, KALM_BAD_FILE, "rows" },
+        { 4, 3, KALM_BAD_VERSION, "version 3" }, { 4, 0, KALM_BAD_VERSION, "version 0" }, { 4, 2, KALM_BAD_FILE, "format version 2" },
+        { 36, 4, KALM_BAD_FILE, "format version 1" }, { 8, 12345, KALM_MISMATCH, "model" }, { 20, 0, KALM_BAD_FILE, "rows" },
         { 20, 1000000, KALM_BAD_FILE, "rows" },  { 16, 1, KALM_BAD_FILE, "rows" },  { 24, 0, KALM_BAD_FILE, "rows" },     { 28, 7, KALM_BAD_FILE, "rows" },
         { 32, 191, KALM_BAD_FILE, "191" },       { 32, 193, KALM_BAD_FILE, "193" },    { 36, 0, KALM_BAD_FILE, "bits" },
         { 56, 1, KALM_BAD_FILE, "bytes 56 to 63" }, { 60, 1u << 31, KALM_BAD_FILE, "bytes 56 to 63" },

@@ -80,27 +80,27 @@ static void test_header(void)
         kalm_model *m;
         kalm_error err;
         unsigned i;
-        for (i = 8; i < 64 + 5 * 32; i++) {        /* any bit of header and table; not sealed */
+        for (i = 8; i < 64 + 6 * 32; i++) {        /* any bit of header and table; not sealed */
             bytes[i] ^= 1;
             CHECKF(kalm_model_open_memory(bytes, size, NULL, &m, &err) && !m, "byte %u may change", i);
             fresh();
         }
         CHECK(kalm_model_open_memory(bytes, 63, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "it was cut short"));
         CHECK(kalm_model_open_memory(bytes, 64, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "it has 64: "));
-        kalm__put_u64(bytes + 16, 64 + 5 * 32 - 1);
-        CHECK(kalm_model_open_memory(bytes, 64 + 5 * 32 - 1, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "speaks of 5"));
+        kalm__put_u64(bytes + 16, 64 + 6 * 32 - 1);
+        CHECK(kalm_model_open_memory(bytes, 64 + 6 * 32 - 1, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "speaks of 6"));
         fresh();
     }
 }
 
 static void test_sections(void)
 {
-    const uint64_t table_end = 64 + 5 * 32, strings = KALM__SECTION_STRINGS;
+    const uint64_t table_end = 64 + 6 * 32, strings = KALM__SECTION_STRINGS, rows = KALM__SECTION_ROWS;
     CHECK(begin(KALM__SECTION_SHAPE) == (table_end + 63) / 64 * 64);
-    /* STRINGS is the last in the file: its end is the file's */
-    CHECK(begin(strings) + length(strings) == size);
-    kalm__put_u64(entry(strings) + 16, length(strings) + 1);
-    REFUSED("section 2 of the model file lies at byte");
+    /* ROWS is the last in the file: its end is the file's */
+    CHECK(begin(rows) + length(rows) == size);
+    kalm__put_u64(entry(rows) + 16, length(rows) + 1);
+    REFUSED("section 6 of the model file lies at byte");
     kalm__put_u64(entry(strings) + 8, size / 64 * 64 + 64);
     kalm__put_u64(entry(strings) + 16, 0);
     REFUSED("section 2 of the model file lies at byte");
@@ -118,8 +118,12 @@ static void test_sections(void)
     REFUSED("sections 2 and 3 of the model file overlap");
     kalm__put_u64(entry(KALM__SECTION_TENSORS) + 16, length(KALM__SECTION_TENSORS) + 64);      /* into what follows it */
     REFUSED("overlap");
-    kalm__put_u32(entry(KALM__SECTION_WEIGHTS), 6);
-    REFUSED("section 4 of the model file has type 6, which is unknown or out of order");
+    kalm__put_u32(entry(KALM__SECTION_WEIGHTS), 7);
+    REFUSED("section 4 of the model file has type 7, which is unknown or out of order");
+    kalm__put_u32(entry(rows), 7);
+    REFUSED("section 5 of the model file has type 7, which is unknown or out of order");
+    kalm__put_u64(entry(rows) + 16, length(rows) - 1);
+    REFUSED("the ROWS section has");
     kalm__put_u32(entry(KALM__SECTION_WEIGHTS), 4);
     REFUSED("section 4 of the model file has type 4");
     kalm__put_u32(entry(KALM__SECTION_SHAPE), 0);

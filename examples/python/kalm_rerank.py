@@ -114,13 +114,13 @@ class _ModelInfo(ctypes.Structure):
                 ("layers", ctypes.c_uint32), ("width", ctypes.c_uint32), ("max_tokens", ctypes.c_uint32),
                 ("has_tokenizer", ctypes.c_int), ("yes_id", ctypes.c_int32), ("no_id", ctypes.c_int32),
                 ("bytes", ctypes.c_uint64), ("fingerprint", ctypes.c_uint64), ("cut_vocabulary", ctypes.c_uint64),
-                ("has_encoder", ctypes.c_int), ("has_decoder", ctypes.c_int), _LATER]
+                ("has_encoder", ctypes.c_int), ("has_decoder", ctypes.c_int), ("transform", ctypes.c_uint64), _LATER]
 
 
 class _DocInfo(ctypes.Structure):
     _fields_ = [("tokens", ctypes.c_uint32), ("tokens_used", ctypes.c_uint32), ("rows", ctypes.c_uint32),
                 ("ratio", ctypes.c_uint32), ("width", ctypes.c_uint32), ("bits", ctypes.c_uint32),
-                ("fingerprint", ctypes.c_uint64), ("vocabulary", ctypes.c_uint64), _LATER]
+                ("fingerprint", ctypes.c_uint64), ("vocabulary", ctypes.c_uint64), ("transform", ctypes.c_uint64), _LATER]
 
 
 class _CacheInfo(ctypes.Structure):
@@ -538,7 +538,7 @@ class Document:
     ratio = property(lambda self: self._field("<I", 24), doc="tokens pooled into one row")
     rows = property(lambda self: self._field("<I", 28), doc="rows of numbers: tokens_used / ratio, rounded up")
     width = property(lambda self: self._field("<I", 32), doc="numbers in a row")
-    bits = property(lambda self: self._field("<I", 36), doc="bits kept of each number: 32, 16 or 8")
+    bits = property(lambda self: self._field("<I", 36), doc="bits kept of each number: 32, 16, 8, 4, 3 or 2")
     cut = property(lambda self: self.tokens_used < self.tokens, doc="True: only the beginning of the text was read")
 
     def tobytes(self):
@@ -667,7 +667,7 @@ class Reranker:
     max_doc_tokens, max_query_tokens: longer texts are cut, and the results say so. Default 1024 and 512.
     threads: default one for each core.
     ratio: document tokens pooled into one row. Default 4.
-    bits: kept of each number of an encoded document: 32, 16 or 8. Default 16.
+    bits: kept of each number of an encoded document: 32, 16, 8, 4, 3 or 2. Default 16.
     instruction, system: sentences of the prompt. Default None: the model's own.
     parse_control: marks like <end_of_turn> in texts act on the prompt. Default False: they are plain characters.
     cache_bytes: memory for what the decoder computes of a document before it reads the query, so that the next query with
@@ -819,7 +819,7 @@ class Reranker:
         return self._engine.use(work)
 
     def repool(self, doc, ratio, bits=0):
-        """The Document at a coarser ratio, a multiple of its own, without encoding again. bits: 32, 16, 8, or 0 for its own."""
+        """The Document at a coarser ratio, a multiple of its own, without encoding again. bits: 32, 16, 8, 4, 3, 2, or 0 for its own."""
         ratio, bits = _number("ratio", ratio), _number("bits", bits)
         if not isinstance(doc, Document):
             raise TypeError("a document must be a Document, not %s" % type(doc).__name__)

@@ -77,10 +77,11 @@ FUZZ_FN kalm_context *fuzz_shared_context(unsigned model, const char *set, size_
 
 /* ---- stored documents ----------------------------------------------------------------------------------------------- */
 
-FUZZ_FN void fuzz_mend_document(uint8_t *p, size_t size, uint64_t fingerprint)
+FUZZ_FN void fuzz_mend_document(uint8_t *p, size_t size, uint64_t fingerprint, uint64_t transform)
 {
     if (size < KALM__DOC_HEADER) return;
     kalm__put_u64(p + 8, fingerprint);
+    if (kalm__u32(p + 4) == 2) kalm__put_u64(p + 56, transform);
     kalm__put_u64(p + 40, kalm__doc_checksum(p, size));
 }
 
@@ -95,7 +96,7 @@ FUZZ_FN size_t fuzz_change_document(uint8_t *p, size_t size, size_t room, uint32
         if (size >= KALM__DOC_HEADER + 4) kalm__put_u32(p + KALM__DOC_HEADER + fuzz_below(random, (size - KALM__DOC_HEADER) / 4) * 4, fuzz_edge_float(random));
         return size;
     default: {                         /* other sizes, all consistent */
-        uint32_t bits = 8u << fuzz_below(random, 3), used = 1 + (uint32_t)fuzz_below(random, 40);
+        uint32_t bits = fuzz_below(random, 2) ? 8u << fuzz_below(random, 3) : 2 + (uint32_t)fuzz_below(random, 3), used = 1 + (uint32_t)fuzz_below(random, 40);
         size_t want;
         ratio = fuzz_below(random, 8) ? 1 + (uint32_t)fuzz_below(random, 8) : (uint32_t)fuzz_edge(random);
         if (fuzz_below(random, 16) == 0) used = (uint32_t)fuzz_edge(random);
@@ -109,6 +110,8 @@ FUZZ_FN size_t fuzz_change_document(uint8_t *p, size_t size, size_t room, uint32
         kalm__put_u32(p + 28, rows);
         kalm__put_u32(p + 32, width);
         kalm__put_u32(p + 36, bits);
+        kalm__put_u32(p + 4, bits < 8 ? 2 : 1);
+        kalm__put_u64(p + 56, 0);          /* mended where the version is 2 */
         want = KALM__DOC_HEADER + (size_t)rows * row;
         if (want > room) return size;
         for (; size < want; size++) p[size] = (uint8_t)(fuzz_random(random) % 60);
@@ -120,7 +123,7 @@ FUZZ_FN size_t fuzz_change_document(uint8_t *p, size_t size, size_t room, uint32
 /* Byte 0: the model. */
 static void fuzz_document_mend(uint8_t *p, size_t size)
 {
-    if (size) fuzz_mend_document(p + 1, size - 1, fuzz_get_engine(p[0])->fingerprint);
+    if (size) fuzz_mend_document(p + 1, size - 1, fuzz_get_engine(p[0])->fingerprint, fuzz_get_engine(p[0])->model->file.rows.fingerprint);
 }
 static size_t fuzz_document_change(uint8_t *p, size_t size, size_t room, uint64_t *random)
 {
@@ -198,7 +201,7 @@ static const fuzz_target fuzz_document_target = {
 
 static void fuzz_repool_mend(uint8_t *p, size_t size)
 {
-    if (size > 9) fuzz_mend_document(p + 9, size - 9, fuzz_get_engine(p[0])->fingerprint);
+    if (size > 9) fuzz_mend_document(p + 9, size - 9, fuzz_get_engine(p[0])->fingerprint, fuzz_get_engine(p[0])->model->file.rows.fingerprint);
 }
 static size_t fuzz_repool_change(uint8_t *p, size_t size, size_t room, uint64_t *random)
 {
@@ -426,7 +429,7 @@ FUZZ_FN void fuzz_play_forge(fuzz_play *play, fuzz_input *in)
     if (!like || !sum || (size = like->size) > room || !(p = (uint8_t *)malloc(room))) return;
     memcpy(p, like->bytes, size);
     while (changes--) size = fuzz_change_document(p, size, room, like->info.width, &random);
-    fuzz_mend_document(p, size, play->engine->fingerprint);
+    fuzz_mend_document(p, size, play->engine->fingerprint, play->engine->model->file.rows.fingerprint);
     if (size >= KALM__DOC_HEADER) fuzz_forge_checksum(p, size, kalm__u64(sum->bytes + 40));
     if (!kalm_doc_open(play->engine->model, p, size, 0, &doc, &err)) fuzz_play_put(play, fuzz_byte(in), doc);
     free(p);
@@ -509,7 +512,7 @@ static void fuzz_calls_one(const uint8_t *data, size_t size)
             kalm_params p;
             memset(&p, 0, sizeof p);
             p.ratio = 1 + a % 7;
-            p.bits = 8u << a / 7 % 3;
+            p.bits = a / 7 % 6 < 3 ? 8u << a / 7 % 3 : 2 + a / 7 % 3;
             t.data = (const char *)in.at;
             t.size = kalm__min(a % 40, (size_t)(in.end - in.at));
             in.at += t.size;

@@ -5,11 +5,13 @@
 
 #include "fuzz.h"
 #include "../../quantize/bf16.h"
+#include "../rows_bytes.h"
 
 typedef struct fuzz_shape {
     uint32_t type, embed_type;
     uint32_t hidden, mlp, heads, kv_heads, head_dim, layers[2], window, vocabulary, positions;
     int      eoi, untied, tokenizer, rotated;
+    int      no_rows;                  /* 1: no section ROWS */
 } fuzz_shape;
 
 /* A tokenizer with every kind of token: control, byte, user-defined, unknown, merges over several ranks. */
@@ -268,6 +270,9 @@ FUZZ_FN uint8_t *fuzz_model_bytes(const fuzz_shape *s, uint64_t seed, size_t *si
     if (s->hidden) {
         uint64_t random = seed;
         fuzz_put_tensors(&part[KALM__SECTION_TENSORS], &part[KALM__SECTION_WEIGHTS], s, &m, 0, &random);
+    }
+    if (s->hidden >= KALM__ROWS_NARROWEST && !s->no_rows) {
+        rows_bytes(fuzz_grow(&part[KALM__SECTION_ROWS], kalm__rows_places(s->hidden).size), s->hidden, seed);
     }
     for (i = 1; i < KALM__SECTION_KINDS; i++) count += part[i].size != 0;
     at = kalm__round_up(KALM__HEADER_BYTES + count * KALM__SECTION_BYTES, 64);
