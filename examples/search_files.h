@@ -12,6 +12,7 @@ typedef struct search_file {
     char   *path;                      /* from the root, owned */
     int64_t size, modified;            /* bytes; nanoseconds since 1970 */
     int     mail;                      /* in the folder cur or new of a Maildir: one message */
+    int     done;                      /* nothing is left to do for it in this pass */
 } search_file;
 
 typedef struct search_files {
@@ -71,6 +72,7 @@ KALM__FN void search_files_put(search_files *f, char *path, const struct stat *s
     one->size = (int64_t)st->st_size;
     one->modified = search_modified(st);
     one->mail = mail;
+    one->done = 0;
 }
 
 KALM__FN int search_is_folder(const char *path, const char *name)
@@ -98,7 +100,7 @@ KALM__FN void search_cannot(search_files *f, const char *path, const char *why)
 KALM__FN void search_walk(search_files *f, const char *path, int mail, int depth)
 {
     DIR *d = depth > SEARCH_DEEPEST ? NULL : opendir(path);
-    struct dirent *e;
+    struct dirent *e = NULL;
     char **inner = NULL;
     size_t inners = 0, room = 0, i;
     int maildir = !mail && search_is_maildir(path);
@@ -107,7 +109,7 @@ KALM__FN void search_walk(search_files *f, const char *path, int mail, int depth
         return;
     }
     search_list_add(&f->folder, &f->folders, &f->folder_room, path);
-    while (!kalm__interrupted && (e = readdir(d)) != NULL) {
+    while (!kalm__interrupted && (errno = 0, e = readdir(d)) != NULL) {
         struct stat st;
         char *whole;
         if (e->d_name[0] == '.') continue;
@@ -123,6 +125,7 @@ KALM__FN void search_walk(search_files *f, const char *path, int mail, int depth
         }
         free(whole);
     }
+    if (!e && errno && !kalm__interrupted) search_cannot(f, path, kalm__os_error());    /* what it did not list is not gone */
     closedir(d);
     for (i = 0; i < inners; i++) {
         const char *name = strrchr(inner[i], '/') + 1;

@@ -339,7 +339,7 @@ KALM__FN void search_engine_begin(search_engine *e, const options *o, size_t cac
     e->document = store_prepare(&e->s, "SELECT document FROM documents WHERE number = ?1");
     e->row = store_prepare(&e->s, "SELECT key, title, text, metadata, window, windows, start FROM documents WHERE number = ?1");
     e->file = store_prepare(&e->s, "SELECT 1 FROM search_files WHERE path = ?1");
-    e->passages = store_prepare(&e->s, "SELECT count(*) FROM documents");
+    e->passages = store_prepare(&e->s, "SELECT count(*) FROM search_words_docsize");
 }
 
 KALM__FN void search_engine_end(search_engine *e)

@@ -111,6 +111,19 @@ KALM__FN kalm_text search_doc_key(search_update *u, kalm_text id)
     return key;
 }
 
+/* A new file begins. */
+KALM__FN void search_unsee(search_update *u)
+{
+    if (u->slots > 4096) {             /* of a large file: no other shall clear so much */
+        free(u->seen);
+        free(u->seen_content);
+        u->seen = u->seen_content = NULL;
+        u->slots = 0;
+    }
+    if (u->slots) memset(u->seen, 0, u->slots * sizeof *u->seen);
+    u->seens = 0;
+}
+
 /* Has the file had a document of this key? 0: no, and now it has; 1: with the same content; 2: with another. content 0: only ask. */
 KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
 {
@@ -258,8 +271,7 @@ KALM__FN void search_drop_file(search_update *u, const char *path)
     size_t count, i;
     char **gone;
     search_set_key(u, path);
-    u->seens = 0;
-    if (u->slots) memset(u->seen, 0, u->slots * sizeof *u->seen);
+    search_unsee(u);
     gone = search_gone(u, &count);
     for (i = 0; i < count; i++) search_drop_key(u, kalm__text(gone[i]));
     search_list_end(gone, count);
@@ -291,7 +303,7 @@ KALM__FN void search_on_stored(void *user, uint64_t batch)
     u->endeds -= i;
 }
 
-/* A new file has the bytes of one that is gone: its documents get the new name, in one transaction. */
+/* A new file has the bytes of one that is gone: its documents get the new name, in the caller's transaction. */
 KALM__FN void search_move(search_update *u, search_missing *m, const search_file *f)
 {
     sqlite3_stmt *rename = store_prepare(&u->s, "UPDATE documents SET key = ?2 WHERE key = ?1");
@@ -302,11 +314,9 @@ KALM__FN void search_move(search_update *u, search_missing *m, const search_file
     note[0] = 0;
     search_set_key(u, m->path);
     old_size = u->key_size;
-    u->seens = 0;
-    if (u->slots) memset(u->seen, 0, u->slots * sizeof *u->seen);
+    search_unsee(u);
     keys = search_gone(u, &count);
     search_set_key(u, f->path);
-    store_exec(&u->s, "BEGIN IMMEDIATE");
     search_bind_path(&u->s, count_of, m->path);
     if (store_step(&u->s, count_of)) {
         documents = (size_t)store_int(&u->s, count_of, 0, 0, 0, INT64_MAX);
@@ -334,7 +344,6 @@ KALM__FN void search_move(search_update *u, search_missing *m, const search_file
     search_bind_path(&u->s, u->drop_file, m->path);
     store_run(&u->s, u->drop_file);
     search_put_file(u, f->path, f->size, f->modified, m->hash, documents, note);
-    store_exec(&u->s, "COMMIT");
     search_list_end(keys, count);
     sqlite3_finalize(rename);
     sqlite3_finalize(rows);
@@ -380,7 +389,7 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
     enum { HEAD = 4096 };
     char hash[17], old_hash[17], head[HEAD], note[128];
     int64_t size = 0, modified = 0;
-    size_t documents = 0, head_size, i;
+    size_t documents = 0, head_size;
     int there = search_find_file(u, f, &size, &modified, old_hash, &documents, note);
     search_ended *e;
     if (there && modified && size == f->size && modified == f->modified) {
@@ -397,13 +406,6 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
         return;
     }
     if (kalm__interrupted) return;
-    if (!there)
-        for (i = 0; i < u->missings; i++)
-            if (!u->missing[i].moved && u->missing[i].size == f->size && f->size && !strcmp(u->missing[i].hash, hash)) {
-                search_move(u, &u->missing[i], f);
-                u->file = NULL;
-                return;
-            }
     if (there && size == f->size && !strcmp(hash, old_hash)) {
         u->same_bytes++;
         e = search_end(u, f, hash);
@@ -411,8 +413,7 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
         memcpy(e->note, note, sizeof e->note);
     } else {
         u->read++;
-        u->seens = 0;
-        if (u->slots) memset(u->seen, 0, u->slots * sizeof *u->seen);
+        search_unsee(u);
         search_set_key(u, f->path);
         search_take_file(&u->taker, f, head, head_size);
         if (kalm__interrupted) return;
@@ -475,6 +476,44 @@ KALM__FN void search_find_missing(search_update *u, char **roots, size_t count)
     sqlite3_finalize(q);
 }
 
+KALM__FN int search_by_size(const void *pa, const void *pb)
+{
+    const search_missing *a = (const search_missing *)pa, *b = (const search_missing *)pb;
+    if (a->size != b->size) return a->size < b->size ? -1 : 1;
+    return strcmp(a->path, b->path);
+}
+
+/* New files with the bytes of missing ones: renamed, a hundred in a transaction. Only files of equal size are read. */
+KALM__FN void search_find_moves(search_update *u)
+{
+    size_t i, k, done = 0, head_size;
+    char hash[17], old[17], note[128], head[16];
+    if (!u->missings) return;
+    qsort(u->missing, u->missings, sizeof *u->missing, search_by_size);
+    for (i = 0; i < u->files.count && !kalm__interrupted; i++) {
+        search_file *f = &u->files.file[i];
+        size_t low = 0, high = u->missings, documents;
+        int64_t size, modified;
+        while (low < high) {           /* the first of this size */
+            size_t middle = (low + high) / 2;
+            if (u->missing[middle].size < f->size) low = middle + 1;
+            else high = middle;
+        }
+        if (!f->size || low == u->missings || u->missing[low].size != f->size) continue;
+        if (search_find_file(u, f, &size, &modified, old, &documents, note)) continue;
+        if (!search_file_hash(f, hash, head, &head_size, sizeof head) || kalm__interrupted) continue;
+        for (k = low; k < u->missings && u->missing[k].size == f->size; k++) {
+            if (u->missing[k].moved || strcmp(u->missing[k].hash, hash)) continue;
+            if (!done++) store_exec(&u->s, "BEGIN IMMEDIATE");
+            search_move(u, &u->missing[k], f);
+            f->done = 1;
+            if (done == 100) store_exec(&u->s, "COMMIT"), done = 0;
+            break;
+        }
+    }
+    if (done) store_exec(&u->s, "COMMIT");
+}
+
 /* Forget files that are gone. early: those alone in whose place, or above it, something else is now, so that its keys are free. */
 KALM__FN void search_forget_missing(search_update *u, int early)
 {
@@ -514,8 +553,9 @@ KALM__FN void search_pass(search_update *u, char **roots, size_t count)
     for (i = 0; i < u->files.count; i++) u->bytes += (uint64_t)u->files.file[i].size;
     search_find_missing(u, roots, count);
     search_forget_missing(u, 1);
+    search_find_moves(u);
     for (i = 0; i < u->files.count && !kalm__interrupted; i++) {
-        search_one_file(u, &u->files.file[i]);
+        if (!u->files.file[i].done) search_one_file(u, &u->files.file[i]);
         u->bytes_done += (uint64_t)u->files.file[i].size;
         if (!(i & 255)) search_show(u);
     }
