@@ -59,7 +59,7 @@ static const cmd_option option_table[] = {
              "others in smaller pieces. WHAT: scripts by their Unicode names (latin, cyrillic, han ...; ascii), files of texts (a "
              "line each, or JSON Lines), or several of both with commas between them"),
     CMD_NUMBER("--tokens", "N", options, tokens, 1, 1u << 20, "with texts: of the tokens that they need keep the most frequent, so "
-               "that N stay in all; those that always stay count, and so do the parts of each"),
+               "that N stay in all; those that always stay count"),
     CMD_TEXT("--held-out", "FILE", options, held_out, "with --vocabulary: say how many texts of this file are read as before"),
     CMD_HEADING("Looking at a file"),
     CMD_TEXT("--info", "FILE", options, info, "print shape, sections, sizes and checksums of a .kalm file"),

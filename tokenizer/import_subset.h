@@ -3,9 +3,11 @@
    without gaps, so that the rows of an embedding table can be cut with them. Knows nothing of model files. For the converter; no
    part of kalm_rerank.h.
 
-   WHAT HOLDS. Of a symbol that merging makes, its two parts stay as well, and so on down to characters. Then:
+   WHAT HOLDS. Of a symbol that merging makes, its two parts stay as well, and so on down to characters; where no text needs such
+   a part as a token it stays as a symbol alone, behind the tokens, and has no row in the table (vocab.h). A text that such a
+   symbol would be left of is taken apart there, to tokens. Then:
 
-   A text is tokenised as before if and only if all tokens that the whole vocabulary makes of it have stayed.
+   A text is tokenised as before if and only if all tokens that the whole vocabulary makes of it have stayed tokens.
      By merging (bpe.h): what is merged on the way to a token lies inside the token and happens there as it would if the token's text
      stood alone, so it is among the parts that stay. Each step merges the pair of lowest rank. Of the pairs that the whole
      vocabulary has, the smaller one has some, and among them the one that the whole one merges next; so both take the same step.
@@ -33,11 +35,13 @@
 
 #define KALM__SUBSET_CODES 0x110000u
 
+enum { KALM__SUBSET_SYMBOL = 1, KALM__SUBSET_TOKEN = 2 };
+
 typedef struct kalm__subset {
     const kalm__tokenizer *t;          /* the whole vocabulary; borrowed */
     kalm__import   m;                  /* its symbols: their texts, roles, and how each is made; and the memory of all this */
-    unsigned char *keep;               /* [symbols]: 1 for those that stay */
-    uint32_t       kept;               /* how many symbols those are */
+    unsigned char *keep;               /* [symbols]: KALM__SUBSET_TOKEN for those that stay, _SYMBOL where as a part of one; else 0 */
+    uint32_t       kept;               /* how many tokens stay */
     uint64_t      *used;               /* [tokens]: how often each stands in the texts */
     unsigned char *allowed;            /* bit c: character c may stand in a text of the scripts, or what a rule makes of one */
     uint32_t      *ids;                /* [tokens]: the whole's id of each token that stays, in ascending order */
@@ -122,12 +126,34 @@ KALM__FN kalm_result kalm__subset_token(kalm__subset *c, uint32_t i)
     return KALM_OK;
 }
 
-/* The characters that merges use although they are no tokens: symbols above the tokens, whose texts only the trie has. */
+/* The text of a symbol above the tokens whose parts have theirs. */
+KALM__FN kalm_result kalm__subset_join(kalm__subset *c, uint32_t s)
+{
+    const kalm__tokenizer *t = c->t;
+    uint64_t split = kalm__u64(t->part[KALM__SEC_SPLITS] + 8 * (size_t)s);
+    uint32_t left = (uint32_t)(split & 0xfffff), right = (uint32_t)(split >> 20 & 0xfffff);
+    kalm_text a, b;
+    char *text;
+    if (!(split >> 40) || left >= t->symbols || right >= t->symbols) return KALM_OK;
+    a = c->m.symbol[left].text, b = c->m.symbol[right].text;
+    if (!a.size || !b.size || a.size + b.size > 3 * 255) return KALM_OK;
+    text = (char *)kalm__import_alloc(&c->m, a.size + b.size);
+    if (!text) return KALM_NO_MEMORY;
+    memcpy(text, a.data, a.size);
+    memcpy(text + a.size, b.data, b.size);
+    c->m.symbol[s].text.data = text;
+    c->m.symbol[s].text.size = a.size + b.size;
+    return KALM_OK;
+}
+
+/* The symbols above the tokens: characters, whose texts only the trie has, and what is made on the way to tokens. */
 KALM__FN kalm_result kalm__subset_characters(kalm__subset *c)
 {
     const kalm__tokenizer *t = c->t;
+    const unsigned char *lengths = t->part[KALM__SEC_LENGTHS];
     uint32_t code, s;
-    char text[4];
+    unsigned length;
+    char text[4], room[KALM__TOKEN_MOST];
     for (code = 1; t->symbols > t->tokens && code < KALM__SUBSET_CODES; code++) {
         size_t n = kalm__json_put_utf8(text, code);
         if (code >= 0xd800 && code < 0xe000) continue;
@@ -138,9 +164,14 @@ KALM__FN kalm_result kalm__subset_characters(kalm__subset *c)
         c->m.symbol[s].text.size = n;
         if (!c->m.symbol[s].text.data) return KALM_NO_MEMORY;
     }
+    for (length = 2; t->symbols > t->tokens && length < 256; length++)       /* parts are shorter, so they have theirs by then */
+        for (s = t->tokens; s < t->symbols; s++)
+            if (lengths[s] == length && !c->m.symbol[s].text.size && kalm__subset_join(c, s)) return KALM_NO_MEMORY;
     for (s = t->tokens; s < t->symbols; s++) {
-        c->m.symbol[s].kind = KALM__KIND_NONE;
-        c->m.symbol[s].merges = c->m.symbol[s].text.size && t->part[KALM__SEC_LENGTHS][s];
+        kalm__import_symbol *symbol = c->m.symbol + s;
+        symbol->kind = KALM__KIND_NONE;
+        symbol->merges = symbol->text.size && lengths[s];
+        if (symbol->merges && kalm__subset_inner(t, symbol->text, room).size != lengths[s]) return kalm__subset_damaged(c, s);
     }
     return KALM_OK;
 }
@@ -167,33 +198,44 @@ KALM__FN kalm_result kalm__subset_parts(kalm__subset *c)
     return KALM_OK;
 }
 
-/* One symbol stays, with all that it needs. */
-KALM__FN void kalm__subset_keep(kalm__subset *c, uint32_t symbol)
+/* A symbol stays, and all parts of it down to characters: as symbols, where they are not more already. */
+KALM__FN void kalm__subset_need(kalm__subset *c, uint32_t symbol)
 {
-    const kalm__tokenizer *t = c->t;
     uint32_t stack[2 * 256], depth = 0;          /* the parts of a symbol are shorter than it, and it has at most 255 bytes */
-    char room[KALM__TOKEN_MOST];
     stack[depth++] = symbol;
     while (depth) {
         uint32_t i = stack[--depth];
         const kalm__import_symbol *s = c->m.symbol + i;
-        size_t at, n;
-        if (c->keep[i]) continue;
-        c->keep[i] = 1;
+        if (!c->keep[i]) c->keep[i] = KALM__SUBSET_SYMBOL;
+        else if (i != symbol) continue;
+        if (!s->merges || s->leaf) continue;
+        stack[depth++] = s->right;
+        stack[depth++] = s->left;
+    }
+}
+
+/* A token stays, with all that it needs; a symbol above the tokens as what it is. */
+KALM__FN void kalm__subset_keep(kalm__subset *c, uint32_t i)
+{
+    const kalm__tokenizer *t = c->t;
+    const kalm__import_symbol *s = c->m.symbol + i;
+    char room[KALM__TOKEN_MOST];
+    kalm_text inner;
+    size_t at, n;
+    if (c->keep[i] == KALM__SUBSET_TOKEN) return;
+    kalm__subset_need(c, i);
+    if (i >= t->tokens) return;
+    c->keep[i] = KALM__SUBSET_TOKEN;
+    c->kept++;
+    if (!s->piece || t->model != KALM__MODEL_UNIGRAM) return;
+    inner = kalm__subset_inner(t, s->text, room);
+    for (at = 0; at < inner.size; at += n) {
+        uint32_t one;
+        n = kalm__min(kalm__char_bytes((const unsigned char *)inner.data + at), inner.size - at);
+        one = kalm__subset_find(t->part[KALM__SEC_TRIE], t->trie_units, inner.data + at, n);
+        if (one == KALM__TOK_NONE || (one &= 0xfffffu) >= t->tokens || c->keep[one] == KALM__SUBSET_TOKEN) continue;
+        c->keep[one] = KALM__SUBSET_TOKEN;
         c->kept++;
-        if (s->merges && !s->leaf) {
-            stack[depth++] = s->right;
-            stack[depth++] = s->left;
-        } else if (s->piece && t->model == KALM__MODEL_UNIGRAM) {
-            kalm_text inner = kalm__subset_inner(t, s->text, room);
-            for (at = 0; at < inner.size; at += n) {
-                uint32_t one;
-                n = kalm__min(kalm__char_bytes((const unsigned char *)inner.data + at), inner.size - at);
-                one = kalm__subset_find(t->part[KALM__SEC_TRIE], t->trie_units, inner.data + at, n);
-                one &= 0xfffffu;
-                if (one < t->tokens && !c->keep[one]) c->keep[one] = 1, c->kept++;
-            }
-        }
     }
 }
 
@@ -364,7 +406,7 @@ KALM__FN kalm_result kalm__subset_scripts(kalm__subset *c, const unsigned char *
         const kalm__import_symbol *s = c->m.symbol + i;
         kalm_text inner;
         if (s->added) kalm__subset_keep(c, i);
-        if ((!s->merges && !s->piece) || c->keep[i]) continue;
+        if ((!s->merges && !s->piece) || c->keep[i] == KALM__SUBSET_TOKEN) continue;
         inner = kalm__subset_inner(t, s->text, room);
         if (inner.size && kalm__subset_all_allowed(c, inner.data, inner.size)) kalm__subset_keep(c, i);
     }
@@ -406,7 +448,7 @@ KALM__FN int kalm__subset_use_order(const void *a, const void *b)
     return x->times > y->times ? -1 : x->times < y->times ? 1 : x->token < y->token ? -1 : x->token > y->token;
 }
 
-/* What the texts need stays: all of it, or what they need most often, up to `most` symbols in all (0: no limit). */
+/* What the texts need stays: all of it, or what they need most often, up to `most` tokens in all (0: no limit). */
 KALM__FN kalm_result kalm__subset_used(kalm__subset *c, uint32_t most)
 {
     kalm__subset_use *use = (kalm__subset_use *)kalm__import_alloc(&c->m, kalm__mul(c->t->tokens, sizeof *use));
@@ -452,6 +494,7 @@ KALM__FN kalm_result kalm__subset_symbols(kalm__subset *c, kalm__import *to, con
         kalm__import_symbol *s = to->symbol + place[i];
         if (!c->keep[i]) continue;
         *s = c->m.symbol[i];
+        if (c->keep[i] != KALM__SUBSET_TOKEN) s->kind = KALM__KIND_NONE;
         s->left = s->right = s->rank = 0;
         if (!s->merges) continue;
         kalm__import_enter(to, place[i]);
@@ -498,11 +541,13 @@ KALM__FN kalm_result kalm__subset_finish(kalm__subset *c, unsigned char **blob, 
     c->ids = place ? (uint32_t *)kalm__import_alloc(&c->m, kalm__mul(c->t->tokens, sizeof *c->ids)) : NULL;
     if (!c->ids) return KALM_NO_MEMORY;
     kalm__import_begin(&to, c->m.name, &c->m.alloc, c->m.err);
-    for (i = 0; i < c->t->symbols; i++) {
-        if (!c->keep[i]) continue;
-        if (i < c->t->tokens) c->ids[c->tokens++] = i;
+    for (i = 0; i < c->t->tokens; i++) {
+        if (c->keep[i] != KALM__SUBSET_TOKEN) continue;
+        c->ids[c->tokens++] = i;
         place[i] = n++;
     }
+    for (i = 0; i < c->t->symbols; i++)
+        if (c->keep[i] == KALM__SUBSET_SYMBOL) place[i] = n++;
     to.tokens = c->tokens;
     to.symbols = n;
     r = kalm__subset_symbols(c, &to, place);

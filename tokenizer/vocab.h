@@ -10,8 +10,8 @@
        0   8  "KALMTOK1" or "KALMTOK2"
        8   8  size of the blob in bytes
       16   4  T, the number of tokens: ids are 0 .. T-1, T is at most 2^20
-      20   4  S, the number of symbols of merging: the T tokens, and after them the characters that merges use although the
-              vocabulary lacks them; T <= S <= 2^20. Version 2: S = T
+      20   4  S, the number of symbols of merging: the T tokens, and after them the characters, and in a vocabulary that was cut
+              the parts of tokens, that merges use although they are no tokens; T <= S <= 2^20. Version 2: S = T
       24   4  flags, KALM__TOK_... below
       28   4  id of the unknown token, or 0xffffffff
       32   4  the longest run of spaces that is one token, where the run rule of bpe.h holds; else 0
