@@ -365,8 +365,11 @@ KALM__FN void form__usage(const job *j, json_out *out)
 KALM__FN void form__meta(const job *j, json_out *out)
 {
     char warning[160];
-    size_t i, cut = 0;
-    for (i = 0; i < j->count; i++) cut += (j->doc[i].cut & KALM_CUT_DOCUMENT) != 0;
+    size_t i, cut = 0, query = 0;
+    for (i = 0; i < j->count; i++) {
+        cut += (j->doc[i].cut & KALM_CUT_DOCUMENT) != 0;
+        query |= j->doc[i].cut & KALM_CUT_QUERY;
+    }
     json_key(out, "meta");
     json_open(out, '{');
     json_key(out, "api_version");
@@ -379,11 +382,12 @@ KALM__FN void form__meta(const job *j, json_out *out)
     json_key(out, "search_units");
     json_uint(out, 1);
     json_close(out);
-    if (cut) {
+    if (cut || query) {
         snprintf(warning, sizeof warning, "of %lu documents only the beginning was read: they are too long", (unsigned long)cut);
         json_key(out, "warnings");
         json_open(out, '[');
-        json_text(out, kalm__text(warning));
+        if (cut) json_text(out, kalm__text(warning));
+        if (query) json_text(out, kalm__text("of the query only the beginning was read: it is too long"));
         json_close(out);
     }
     json_close(out);

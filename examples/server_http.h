@@ -85,6 +85,29 @@ KALM__FN const char *http__methods(place at)
     return "GET, HEAD, POST";
 }
 
+/* Is the method one of those of the place? */
+KALM__FN int http__allows(place at, const char *method)
+{
+    const char *p = http__methods(at);
+    size_t n = strlen(method);
+    while (*p) {
+        size_t size = strcspn(p, ",");
+        if (size == n && !memcmp(p, method, n)) return 1;
+        p += size;
+        p += strspn(p, ", ");
+    }
+    return 0;
+}
+
+KALM__FN int http__draining(server *s)
+{
+    int draining;
+    pthread_mutex_lock(&s->lock);
+    draining = s->draining;
+    pthread_mutex_unlock(&s->lock);
+    return draining;
+}
+
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 KALM__FN enum MHD_Result http_send(exchange *e, int status, char *body, size_t size, const char *type)
@@ -170,7 +193,7 @@ KALM__FN void http__print_health(server *s, FILE *to)
     pthread_mutex_unlock(&s->queue.lock);
     json_begin(&out, to);
     json_open(&out, '{');
-    json_key(&out, "status"), json_text(&out, kalm__text(s->draining ? "draining" : "ok"));
+    json_key(&out, "status"), json_text(&out, kalm__text(http__draining(s) ? "draining" : "ok"));
     json_key(&out, "model"), json_text(&out, kalm__text(s->info.name));
     json_key(&out, "queue"), json_uint(&out, waiting);
     json_key(&out, "uptime_seconds"), json_float(&out, kalm__now() - s->started, 6);
@@ -253,7 +276,7 @@ KALM__FN enum MHD_Result http__page(exchange *e)
     else if (e->at == AT_INFO) http__print_info(s, to);
     else http__print_metrics(s, to);
     if (fclose(to)) return MHD_NO;
-    return http_send(e, e->at == AT_HEALTH && s->draining ? 503 : 200, body, size,
+    return http_send(e, e->at == AT_HEALTH && http__draining(s) ? 503 : 200, body, size,
                      e->at == AT_METRICS ? "text/plain; version=0.0.4" : "application/json");
 }
 
@@ -360,6 +383,7 @@ KALM__FN int http__parse(exchange *e)
     job *j = &e->j;
     json_error_t err;
     size_t most = (size_t)e->s->o->documents * 64 + 10000;
+    if (e->size >= 3 && !memcmp(e->body, "\xef\xbb\xbf", 3)) memset(e->body, ' ', 3);       /* a byte order mark */
     if (!e->size) return job_fail(j, 400, "the body is empty: it must be a JSON object");
     if (json_tidy(e->body, e->size) > most)
         return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
@@ -413,7 +437,7 @@ KALM__FN enum MHD_Result http__begin(exchange *e)
     s->working = e;
     pthread_mutex_unlock(&s->lock);
     if (!queue_add(&s->queue, &e->j, &e->j.retry_after)) {
-        job_fail(&e->j, 503, s->draining ? "the server is ending" : "%lu requests are waiting already: try again later",
+        job_fail(&e->j, 503, http__draining(s) ? "the server is ending" : "%lu requests are waiting already: try again later",
                  (unsigned long)s->o->queue);
         metrics_add(&s->metrics, &s->metrics.refused, 1);
         s->queue.finished(&e->j);
@@ -533,13 +557,13 @@ KALM__FN void http__look(exchange *e)
     if (!http__origin_good(e)) job_fail(j, 403, "pages of other sites may not ask (--allow-origin)");
     else if (!e->at) job_fail(j, 404, "there is nothing at %.160s: see /v1/rerank, /v1/documents, /health, /metrics", e->whole);
     if (j->status) return;
-    if (strcmp(e->method, "OPTIONS") != 0 && !strstr(http__methods(e->at), e->method))
+    if (strcmp(e->method, "OPTIONS") != 0 && !http__allows(e->at, e->method))
         job_fail(j, 405, "%s takes %s", e->name, http__methods(e->at));
     else if (e->at == AT_DOCUMENTS && *e->rest && !strcmp(e->method, "POST"))
         job_fail(j, 405, "POST goes to /v1/documents, the ids into the body");
     else if (e->at != AT_HEALTH && strcmp(e->method, "OPTIONS") != 0 && !http__key_good(e))
         job_fail(j, 401, "the API key is missing or wrong: Authorization: Bearer KEY");
-    else if (s->draining && e->at < AT_HEALTH) job_fail(j, 503, "the server is ending");
+    else if (http__draining(s) && e->at < AT_HEALTH) job_fail(j, 503, "the server is ending");
     else if (coding && strcasecmp(coding, "identity") != 0) job_fail(j, 415, "the body may not be compressed");
     else if (length && strtoull(length, NULL, 10) > (uint64_t)s->o->body_mb << 20)
         job_fail(j, 413, "the body has %.40s bytes, this server takes %lu MiB", length, (unsigned long)s->o->body_mb);

@@ -60,6 +60,7 @@ typedef struct job {
     size_t             next;           /* documents before this one are taken up */
     size_t             done;
     int                prepared;
+    int                taken;          /* it has documents in the slice at work */
     struct job        *before, *after; /* in the queue's ring */
     struct kept_piece *piece;          /* [pieces] of JOB_ADD: encoded documents on their way into the store */
     size_t             pieces, piece_room;

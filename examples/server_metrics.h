@@ -93,6 +93,7 @@ KALM__FN void metrics__latency(const server_metrics *m, FILE *f)
 KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, FILE *f)
 {
     server_metrics c;
+    struct timespec cpu;
     size_t i;
     pthread_mutex_lock(&m->lock);
     c = *m;
@@ -124,6 +125,8 @@ KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, FILE *f)
     metrics__one(f, "cache_limit_bytes", "gauge", "Memory that they may take", (double)n->cache_limit);
     metrics__one(f, "log_dropped_total", "counter", "Lines of the log that nobody took", (double)n->log_dropped);
     metrics__one(f, "resident_bytes", "gauge", "Memory of the process", metrics__resident());
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    metrics__one(f, "cpu_seconds_total", "counter", "Processor time of the process", (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
     metrics__one(f, "uptime_seconds", "gauge", "Since the start", kalm__now() - n->started);
     fprintf(f, "# HELP kalm_model_info The model\n# TYPE kalm_model_info gauge\nkalm_model_info{name=\"");
     for (i = 0; n->model[i]; i++) {                        /* the label of a stranger's file */

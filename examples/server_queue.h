@@ -46,6 +46,7 @@ typedef struct server_queue {
     kalm_text         text[SLICE_DOCUMENTS * 2];
     kalm_doc         *made[SLICE_DOCUMENTS];           /* of share documents, in their order */
     job              *alone;           /* the only job of the slice: it may be stopped within */
+    double            looked;          /* when queue__progress last looked for jobs whose time is over */
     double            per_unit, per_kept;              /* seconds for a unit of cost of texts; for a kept document */
     uint8_t           asked[QUEUE_ASKED];              /* how often kept documents were asked for, by hash */
     uint32_t          asks;
@@ -177,22 +178,50 @@ KALM__FN void queue__gather(server_queue *q, double now)
     for (j = q->ring, i = 0; i < active && used < length && room && q->shares < SLICE_SHARES; i++, j = j->after)
         if (j->next < j->count && queue__cost(q, j, j->next) <= length - used) used += queue__take(q, j, length - used, &room);
     q->alone = q->shares ? q->share[0].j : NULL;
-    for (i = 1; i < q->shares; i++)
+    for (i = 0; i < q->shares; i++) {
+        q->share[i].j->taken = 1;
         if (q->share[i].j != q->alone) q->alone = NULL;
+    }
 }
 
 /* ---- computing --------------------------------------------------------------------------------------------------- */
 
-/* The library asks after every layer: shall the call go on? Where the slice is of one job, it ends with that. */
+/* Jobs whose time is over, or that are done, leave the ring, but for those that have documents in the slice at work. Returns
+   how many, at most SLICE_SHARES. The lock is held. */
+KALM__FN size_t queue__out(server_queue *q, double now, job **out)
+{
+    job *j = q->ring, *after;
+    size_t outs = 0, i;
+    int more = j != NULL;
+    for (; more && outs < SLICE_SHARES; j = after) {
+        after = j->after;
+        more = after != q->ring;
+        if (!j->taken && (queue__over(j, now) || j->next == j->count)) out[outs++] = j;
+    }
+    for (i = 0; i < outs; i++) queue__unlink(q, out[i]);
+    return outs;
+}
+
+KALM__FN void queue__leave(server_queue *q, job *j);
+
+/* The library asks after every layer: shall the call go on? Where the slice is of one job, it ends with that. Other jobs whose
+   deadline comes while a slice is at work are answered from here. */
 KALM__FN int queue__progress(void *user, size_t done, size_t total)
 {
     server_queue *q = (server_queue *)user;
+    job *out[SLICE_SHARES];
+    double now = kalm__now();
+    size_t outs = 0, i;
     int stop;
     (void)done, (void)total;
-    if (!q->alone) return 0;
     pthread_mutex_lock(&q->lock);
-    stop = queue__over(q->alone, kalm__now());
+    stop = q->alone && queue__over(q->alone, now);
+    if (now - q->looked > 0.005) {
+        outs = queue__out(q, now, out);
+        q->looked = now;
+    }
     pthread_mutex_unlock(&q->lock);
+    for (i = 0; i < outs; i++) queue__leave(q, out[i]);
     return stop;
 }
 
@@ -562,7 +591,7 @@ KALM__FN void queue__leave(server_queue *q, job *j)
 KALM__FN void *queue__thread(void *arg)
 {
     server_queue *q = (server_queue *)arg;
-    job *out[SLICE_SHARES], *j, *after;
+    job *out[SLICE_SHARES];
     size_t outs, i;
     double now;
     pthread_mutex_lock(&q->lock);
@@ -570,18 +599,14 @@ KALM__FN void *queue__thread(void *arg)
         while (!q->ring && !q->ending) pthread_cond_wait(&q->some, &q->lock);
         if (!q->ring) break;
         now = kalm__now();
-        for (j = q->ring, outs = 0, i = 1; i && outs < SLICE_SHARES; j = after) {
-            after = j->after;
-            i = after != q->ring;      /* before the ring changes: is this the last one? */
-            if (queue__over(j, now) || j->next == j->count) out[outs++] = j;
-        }
-        for (i = 0; i < outs; i++) queue__unlink(q, out[i]);
+        outs = queue__out(q, now, out);
         q->shares = 0;
         if (!outs && q->ring) queue__gather(q, now);
         pthread_mutex_unlock(&q->lock);
         for (i = 0; i < outs; i++) queue__leave(q, out[i]);
         if (q->shares) queue__run(q);
         pthread_mutex_lock(&q->lock);
+        for (i = 0; i < q->shares; i++) q->share[i].j->taken = 0;
     }
     pthread_mutex_unlock(&q->lock);
     return NULL;

@@ -224,7 +224,15 @@ static double percentile(double *t, size_t n, double p)
     return n ? t[at < n ? at : n - 1] : 0;
 }
 
-/* Server and library in turns: the best and the median of each. */
+/* Processor time of this process, in seconds. */
+static double cpu(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Server and library in turns: the best and the median of each, and the mean processor time, which other programs disturb less. */
 static void run_rounds(const options *o, const kalm_text *docs)
 {
     kalm_model *model;
@@ -235,6 +243,7 @@ static void run_rounds(const options *o, const kalm_text *docs)
     kalm_score *scores = (kalm_score *)cmd_alloc(o->documents * sizeof *scores);
     double *http = (double *)cmd_alloc(o->rounds * sizeof *http), *own = (double *)cmd_alloc(o->rounds * sizeof *own), best[2],
         middle[2];
+    double own_cpu = 0, server_cpu = 0;
     size_t i;
     request r, keep;
     client c;
@@ -252,20 +261,26 @@ static void run_rounds(const options *o, const kalm_text *docs)
         double begun, a, b = ask(&c, &r, 200);
         kalm_result bad;
         usleep(2000);                  /* the server's threads go to sleep, as the library's do after its call */
+        if (i == 2) server_cpu = metric("cpu_seconds_total");
+        own_cpu -= i >= 2 ? cpu() : 0;
         begun = kalm__now();
         bad = made ? kalm_rerank(ctx, query, (const kalm_doc *const *)made, o->documents, NULL, scores, &err)
                    : kalm_rerank_texts(ctx, query, docs, o->documents, NULL, scores, &err);
         a = kalm__now() - begun;
+        own_cpu += i >= 2 ? cpu() : 0;
         if (bad) exit(cmd_failed(&err));
         usleep(2000);
         if (i >= 2) own[i - 2] = a, http[i - 2] = b;
     }
+    server_cpu = metric("cpu_seconds_total") - server_cpu;
+    own_cpu /= o->rounds, server_cpu /= o->rounds - 1;     /* the first of the rounds came before the count */
     best[0] = percentile(own, o->rounds, 0), best[1] = percentile(http, o->rounds, 0);
     middle[0] = percentile(own, o->rounds, 0.5), middle[1] = percentile(http, o->rounds, 0.5);
-    printf("%lu %s, %lu rounds: library %.3f ms (median %.3f), server %.3f ms (median %.3f): +%.3f ms, %+.1f%%\n",
+    printf("%lu %s, %lu rounds: library %.3f ms (median %.3f), server %.3f ms (median %.3f): %+.3f ms, %+.1f%%; processor time %.3f and %.3f ms: %+.1f%%\n",
            (unsigned long)o->documents, o->kept ? "kept documents" : "documents", (unsigned long)o->rounds, best[0] * 1e3,
                middle[0] * 1e3,
-           best[1] * 1e3, middle[1] * 1e3, (best[1] - best[0]) * 1e3, (best[1] / best[0] - 1) * 100);
+           best[1] * 1e3, middle[1] * 1e3, (best[1] - best[0]) * 1e3, (best[1] / best[0] - 1) * 100, own_cpu * 1e3, server_cpu * 1e3,
+           (server_cpu / own_cpu - 1) * 100);
 }
 
 static void run_clients(const options *o, const kalm_text *docs)

@@ -276,6 +276,10 @@ def test_errors(s):
         equal((r.status, bool(r.read())), (200, True), "a body in chunks")
     c.close()
     equal(s.raw("HEAD", "/health")[0], 200, "HEAD")
+    for method in ("POS", "T", "GETT"):
+        equal(s.raw(method, "/v1/rerank")[0], 405, "the method " + method)
+    equal(s.raw("POST", "/v1/rerank", b'\xef\xbb\xbf{"query": "a", "documents": ["b"]}')[0], 200, "a byte order mark")
+    check("query" in s.ask("/v2/rerank", {"query": "long " * 3000, "documents": ["a"]})[1]["meta"]["warnings"][0], "a query that is cut")
     for path in ("/health", "/v1/models", "/models", "/info"):
         equal(s.ask(path)[0], 200, path)
     equal(s.ask("/v1/models")[1]["data"][0]["id"], "tiny", "the model's name")
@@ -614,6 +618,15 @@ def test_fair(s):
     long.join()
     equal(done[0][0], 200, "the long request")
     check(SLOW or max(times) < done[0][1] / 2, "short %r, long %.2f" % (times, done[0][1]))
+    # a deadline that comes while a slice of another job is at work
+    long = threading.Thread(target=lambda: s.ask("/v1/rerank", {"query": QUERY, "documents": LONG}))
+    long.start()
+    time.sleep(0.1)
+    at = time.time()
+    status, a = s.ask("/v1/rerank", {"query": QUERY, "documents": DOCS, "deadline_ms": 30})
+    equal((status, len(a["results"])), (200, 7), "a deadline beside a long request")
+    check(SLOW or time.time() - at < 1, "it is answered after %.3f s" % (time.time() - at))
+    long.join()
     # hang up: the queue is empty again long before the work would be done
     before = s.metric("documents_total")
     hangs = []
