@@ -156,7 +156,7 @@ $(B)/tmp $(B)/tests:
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c tests/fuzz_tokenizer.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
 # these do not look at what config builds, or bring a library of their own under it
-SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
+SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_packages.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
 QUICK := $(addprefix $(B)/tests/,test_api test_online test_ops test_kernels test_attention test_codecs test_tokenizer test_convert)
 WHOLE := $(if $(filter coverage,$(config)),-Isrc/parts,-I.)
 $(B)/tests/%: tests/%.c kalm_rerank.h | $(B)/tests $(B)/tmp

@@ -1,4 +1,4 @@
-/* ai-sdk.d.mts - what ai-sdk.mjs promises */
+/* ai-sdk.d.mts - what ai-sdk.mjs promises. */
 import type { RerankingModelV3 } from '@ai-sdk/provider'
 import type { Kalm, RerankOptions } from '../kalm.mjs'
 import type { KalmWorker } from '../worker.mjs'

@@ -1,4 +1,4 @@
-/* langchain.d.mts - what langchain.mjs promises */
+/* langchain.d.mts - what langchain.mjs promises. */
 import type { Callbacks } from '@langchain/core/callbacks/manager'
 import type { DocumentInterface } from '@langchain/core/documents'
 import { BaseDocumentCompressor } from '@langchain/core/retrievers/document_compressors'

@@ -1,4 +1,4 @@
-/* llamaindex.d.mts - what llamaindex.mjs promises */
+/* llamaindex.d.mts - what llamaindex.mjs promises. */
 import type { MessageContent } from '@llamaindex/core/llms'
 import type { BaseNodePostprocessor } from '@llamaindex/core/postprocessor'
 import type { NodeWithScore } from '@llamaindex/core/schema'
