@@ -11,7 +11,7 @@
 #ifndef KALM_SEARCH_UPDATE_H
 #define KALM_SEARCH_UPDATE_H
 
-/* A file whose documents are all with the encoder: what is to be written when the last of them is stored. */
+/* A row of search_files that is to be written with a batch: of a file whose last document is in it, or whose first may be. */
 typedef struct search_ended {
     uint64_t  batch;
     char     *path;
@@ -415,6 +415,9 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
         u->read++;
         search_unsee(u);
         search_set_key(u, f->path);
+        e = search_end(u, f, "0000000000000000");  /* no later than its first document: after a kill it is known whose that is, and read again */
+        e->modified = 0;
+        e->batch = u->f.batches + 1;
         search_take_file(&u->taker, f, head, head_size);
         if (kalm__interrupted) return;
         e = search_end(u, f, hash);

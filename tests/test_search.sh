@@ -378,6 +378,7 @@ while [ $k -lt 8 ]; do
     # what is there has its words, and can be asked
     if [ -s killed.db ] && [ -n "$(sqlite3 killed.db "SELECT 1 FROM sqlite_master WHERE name = 'search_words'" 2> /dev/null)" ]; then
         equal "$(sqlite3 killed.db "SELECT count(*) FROM documents WHERE number NOT IN (SELECT id FROM search_words_docsize)")" 0 "kill $k of seed $seed: passages without words"
+        equal "$(sqlite3 killed.db "SELECT count(*) FROM documents d WHERE NOT EXISTS (SELECT 1 FROM search_files WHERE CAST(path AS TEXT) = d.key OR CAST(path AS TEXT) || '/' = substr(d.key, 1, length(path) + 1))")" 0 "kill $k of seed $seed: documents of no file"
         expect 0 "$search" killed.db package
     fi
     echo "round $k" > many/changing.txt
