@@ -4,7 +4,11 @@
 
    The texts are those of --calibrate; without them, a few built-in paragraphs and as many random tokens. Measured on the bundled
    model (rows of 2 bits at ratio 4, 1500 pairs, mean change of the margin with the metric of keys): 512 descriptions like those
-   that are ranked .115, 64 of them .116; random tokens alone .139, paragraphs of a licence .132, both together .122. */
+   that are ranked .115, 64 of them .116; random tokens alone .139, paragraphs of a licence .132, both together .122.
+
+   What an error of a row costs is judged by the gradient of the margin (gradient.h). Mean change of the margin at ratio 4, 1000 pairs, 4, 3 and
+   2 bits: keys of the decoder alone, without texts .034 .063 .134; gradient, without texts .023 .046 .118; gradient and 128
+   descriptions .020 .042 .092. */
 #ifndef KALM__ROWS_H
 #define KALM__ROWS_H
 
@@ -15,6 +19,7 @@
 #include "../src/rowcode.h"
 #include "../src/tools/texts.h"
 #include "eigen.h"
+#include "gradient.h"
 #include "neutral.h"
 
 enum {
@@ -23,8 +28,11 @@ enum {
     KALM__ROWS_FIT_RATIO = 4,          /* the transform is fitted to rows of this ratio, and serves all */
     KALM__ROWS_SAMPLE = 256,           /* rows of each ratio by which classes and steps are chosen */
     KALM__ROWS_ROUNDS = 3,
+    KALM__ROWS_PAIR_TOKENS = 96,       /* of a document whose gradient is taken */
     KALM__ROWS_WIDEST = 8192           /* no section for wider rows: it would take a gigabyte */
 };
+
+#define KALM__ROWS_KEY_SHARE .1
 
 typedef struct kalm__rows_fit {
     kalm_model   *model;
@@ -220,6 +228,104 @@ KALM__FN kalm_result kalm__rows_key_metric(kalm__rows_fit *f, kalm_error *err)
         }
     }
     free(w);
+    return r;
+}
+
+/* The prompt around the first words of a text. */
+KALM__FN kalm_result kalm__rows_prompt(kalm__rows_fit *f, kalm_text query, kalm__gradient_pair *p, kalm_error *err)
+{
+    kalm_params params;
+    kalm__prompt prompt;
+    kalm__job job;
+    kalm_result r;
+    memset(&params, 0, sizeof params);
+    kalm__job_begin(&job, &params, 0, 0);
+    r = kalm__take_prompt(f->c, query, &job, &prompt, err);
+    if (r) return r;
+    p->tokens = prompt.tokens;
+    p->ids = (int32_t *)malloc(p->tokens * sizeof *p->ids);
+    if (!p->ids) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a prompt");
+    memcpy(p->ids, prompt.ids, p->tokens * sizeof *p->ids);
+    return KALM_OK;
+}
+
+KALM__FN void kalm__rows_pairs_end(kalm__gradient *g)
+{
+    size_t i;
+    for (i = 0; g->pair && i < g->pairs; i++) {
+        free(g->pair[i].ids);
+        free(g->pair[i].doc);
+        free(g->pair[i].x);
+    }
+    free(g->pair);
+}
+
+/* A document and a query beside each other: rows pooled at FIT_RATIO, and memory for the passes. */
+KALM__FN kalm_result kalm__rows_pair(kalm__rows_fit *f, kalm__gradient_pair *p, size_t doc, kalm_text query, kalm_error *err)
+{
+    const kalm_doc *d = f->doc[doc];
+    size_t n = f->width, rows = kalm__min(d->info.rows, KALM__ROWS_PAIR_TOKENS), i, k, j;
+    size_t layers = f->model->file.shape.side[KALM__DECODER].layers;
+    const unsigned char *from = d->bytes + KALM__DOC_HEADER;
+    kalm_result r = kalm__rows_prompt(f, query, p, err);
+    if (r) return r;
+    p->rows = (rows + KALM__ROWS_FIT_RATIO - 1) / KALM__ROWS_FIT_RATIO;
+    p->doc = (float *)malloc(2 * p->rows * n * sizeof(float));
+    p->x = (float *)malloc((layers + 2) * p->tokens * n * sizeof(float));
+    if (!p->doc || !p->x) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the gradient of a document");
+    p->d_doc = p->doc + p->rows * n;
+    p->dx = p->x + (layers + 1) * p->tokens * n;
+    for (i = 0; i < p->rows; i++) {
+        size_t first = i * KALM__ROWS_FIT_RATIO, end = kalm__min(first + KALM__ROWS_FIT_RATIO, rows);
+        for (k = 0; k < n; k++) {
+            double sum = 0;
+            for (j = first; j < end; j++) sum += (double)kalm__f32(from + 4 * (j * n + k));
+            p->doc[i * n + k] = (float)(sum / (double)(end - first));
+        }
+    }
+    return KALM_OK;
+}
+
+/* The metric by which errors of rows are judged, from gradients: the mean of g g^T, g the gradient of the margin by a row, over texts
+   with their own queries and with those of others; and a tenth of the metric of keys, for what the pairs do not show. Leaves f->metric
+   as it is where the work would be too much. */
+KALM__FN kalm_result kalm__rows_gradient_metric(kalm__rows_fit *f, const kalm__texts *texts, kalm_error *err)
+{
+    const kalm__side *s = &f->model->file.shape.side[KALM__DECODER];
+    size_t n = f->width, plain = texts ? f->docs : KALM__NEUTRAL, wanted = texts ? 96 : 2 * KALM__NEUTRAL, i, k, j;
+    double work = (double)s->layers * (double)n * (3.0 * s->mlp + 2.0 * (s->heads + s->kv_heads) * s->head_dim) * 3 * 90;
+    double most = (texts ? 2e13 : 2e12) / work, key_trace = 0, trace = 0;
+    float margin = 0;
+    kalm__gradient g;
+    kalm_result r = KALM_OK;
+    if (!f->model->file.has_tokenizer || most < 16) return KALM_OK;
+    if ((double)wanted > most) wanted = (size_t)most;
+    memset(&g, 0, sizeof g);
+    g.c = f->c;
+    g.pair = (kalm__gradient_pair *)calloc(wanted, sizeof *g.pair);
+    if (!g.pair) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z pairs", wanted);
+    for (; !r && g.pairs < wanted; g.pairs++) {    /* half of the queries fit */
+        size_t doc = g.pairs / 2 * plain / ((wanted + 1) / 2) % plain, other = g.pairs % 2 ? (doc + plain / 2) % plain : doc;
+        kalm_text query = texts ? texts->query[other * texts->count / plain] : kalm__first_words(kalm__text(kalm__neutral[other]));
+        r = kalm__rows_pair(f, &g.pair[g.pairs], doc, query, err);
+    }
+    if (!r) r = kalm__gradient_run(&g, &margin, err);
+    if (!r) {
+        double *x = f->small;
+        for (i = 0; i < n; i++) key_trace += f->metric[i * n + i];
+        memset(f->work, 0, n * n * sizeof *f->work);
+        for (i = 0; i < g.pairs; i++)
+            for (k = 0; k < g.pair[i].rows; k++) {
+                for (j = 0; j < n; j++) x[j] = (double)g.pair[i].d_doc[k * n + j];
+                for (j = 0; j < n; j++) kalm__add_double(f->work + j * n, x[j], x, j + 1);
+            }
+        for (i = 0; i < n; i++) trace += f->work[i * n + i];
+        if (trace > 0 && key_trace > 0 && trace < 1e300)
+            for (i = 0; i < n; i++)
+                for (j = 0; j <= i; j++)
+                    f->metric[i * n + j] = f->work[i * n + j] / trace + KALM__ROWS_KEY_SHARE * f->metric[i * n + j] / key_trace;
+    }
+    kalm__rows_pairs_end(&g);
     return r;
 }
 
@@ -576,6 +682,7 @@ KALM__FN kalm_result kalm__rows_fit_file(kalm__rows_fit *f, const char *path, co
         kalm__rows_moments(f);
         r = kalm__rows_key_metric(f, err);
     }
+    if (!r) r = kalm__rows_gradient_metric(f, texts, err);
     if (!r) r = kalm__rows_transform(f, err);
     if (!r) {
         unsigned i;
