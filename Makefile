@@ -230,7 +230,7 @@ postgres: kalm_rerank.h
 	$(Q)$(PGXS_MAKE)
 postgres-install: postgres
 	$(Q)$(PGXS_MAKE) install DESTDIR=$(call quoted,$(DESTDIR))
-# Starts a server of its own; needs PostgreSQL 15 and its headers (postgresql-15, postgresql-server-dev-15).
+# Starts a server of its own; needs PostgreSQL 15 or newer and its headers (Debian: postgresql, postgresql-server-dev-all).
 postgres-test: postgres $(B)/tiny.kalm $(B)/kalm-rerank
 	@sh tests/postgres.sh $(B)
 # The recipes of docs/SCALING.md, small: they need python3-distributed, PostgreSQL as above, nginx.

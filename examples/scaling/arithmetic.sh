@@ -7,7 +7,7 @@ exec awk -v tokens="${1:-128}" -v rate="${2:-1815}" -v ms="${3:-45}" -v warm="${
 function ceil(x) { return x == int(x) ? x : int(x) + 1 }
 # bytes of a document: docs/FORMAT.md
 function bytes(width, ratio, bits) {
-    row = bits >= 16 ? width * bits / 8 : ceil(width / 64) * 2 + width
+    row = bits >= 16 ? width * bits / 8 : bits == 8 ? ceil(width / 64) * 2 + width : ceil(width * bits / 8) + 1
     return 64 + ceil(tokens / ratio) * row
 }
 # a size in three digits or so; 1 kB is 1000 bytes
@@ -24,29 +24,25 @@ BEGIN {
     split("100 698 3209", million, " ")     # parameters beside the embedding table, which time goes with
     split("18 26 136", keys, " ")           # decoder layers times kv heads, which a state goes with
     ratios = split("1 2 4 8 16 32", ratio, " ")
-    types = split("32 16 8", bits, " ")
+    types = split("32 16 8 4 3 2", bits, " ")
     counts = split("1e6 1e8 1e10", count, " ")
     split("1 M,100 M,10 B", called, ",")
 
-    printf "Bytes of one passage of %d tokens:\n\n| ratio |", tokens
-    for (m = 1; m <= models; m++) for (t = 1; t <= types; t++) printf " %s, %d bits |", model[m], bits[t]
-    printf "\n| ---: |"
-    for (i = 1; i <= models * types; i++) printf " ---: |"
-    for (r = 1; r <= ratios; r++) {
-        printf "\n| %d |", ratio[r]
-        for (m = 1; m <= models; m++) for (t = 1; t <= types; t++) printf " %s |", size(bytes(width[m], ratio[r], bits[t]))
+    head = "ratio |"
+    for (t = 1; t <= types; t++) head = head " " bits[t] " bits |"
+    rule = "---: |"
+    for (t = 1; t <= types; t++) rule = rule " ---: |"
+    printf "Bytes of one passage of %d tokens:\n\n| model | %s\n| --- | %s", tokens, head, rule
+    for (m = 1; m <= models; m++) for (r = 1; r <= ratios; r++) {
+        printf "\n| %s | %d |", model[m], ratio[r]
+        for (t = 1; t <= types; t++) printf " %s |", size(bytes(width[m], ratio[r], bits[t]))
     }
-
-    printf "\n\nBytes of all passages, Nano (Small: 1.8 times, Large: 4 times as many):\n\n| ratio |"
-    for (n = 1; n <= counts; n++) for (t = 1; t <= types; t++) printf " %s, %d bits |", called[n], bits[t]
-    printf "\n| ---: |"
-    for (i = 1; i <= counts * types; i++) printf " ---: |"
-    for (r = 1; r <= ratios; r++) {
-        printf "\n| %d |", ratio[r]
-        for (n = 1; n <= counts; n++) for (t = 1; t <= types; t++) printf " %s |", size(count[n] * bytes(width[1], ratio[r], bits[t]))
+    printf "\n\nBytes of all passages, Nano (Small: 1.8 times, Large: 4 times as many):\n\n| passages | %s\n| --- | %s", head, rule
+    for (n = 1; n <= counts; n++) for (r = 1; r <= ratios; r++) {
+        printf "\n| %s | %d |", called[n], ratio[r]
+        for (t = 1; t <= types; t++) printf " %s |", size(count[n] * bytes(width[1], ratio[r], bits[t]))
     }
-
-    printf "\n\nTime to encode them once, at any ratio and row type (%d tokens a second on one core):\n\n", rate
+    printf "\n\nTime to encode them once, at any ratio (%d tokens a second on one core):\n\n", rate
     printf "| model | passages | core hours | one machine of 32 cores | 100 machines of 32 cores |\n| --- | ---: | ---: | ---: | ---: |"
     for (m = 1; m <= models; m++) for (n = 1; n <= counts; n++) {
         h = count[n] * tokens / rate / 3600 * million[m] / million[1]

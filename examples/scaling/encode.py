@@ -138,7 +138,7 @@ def main():
     p.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster that does the work")
     p.add_argument("--part", type=int, default=1000, metavar="N", help="documents in one part (default 1000)")
     p.add_argument("--ratio", type=int, default=4)
-    p.add_argument("--bits", type=int, default=16, choices=(32, 16, 8))
+    p.add_argument("--bits", type=int, default=16, choices=(32, 16, 8, 4, 3, 2))
     a = p.parse_args()
     if a.part < 1 or a.ratio < 1:
         p.error("--part and --ratio are 1 or more")
