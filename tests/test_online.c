@@ -628,6 +628,38 @@ static void crowd(void)
     kalm_context_free(ctx);
 }
 
+/* A state that was found stays only while it is the newest: a cache with room for one state keeps the document that was asked for
+   last, however often another was found before it. */
+static void found_states_are_dropped(void)
+{
+    kalm_context *ctx = context(1, (size_t)1 << 26, NULL);
+    kalm_cache_info info;
+    kalm_score score;
+    kalm_error err;
+    size_t most = 0, i, round;
+    for (i = 3; i < 6; i++) {          /* how large the largest state of three documents is */
+        kalm_context_clear_cache(ctx);
+        CHECK(kalm_rerank(ctx, str(queries[0]), const_docs + i, 1, NULL, &score, &err) == KALM_OK);
+        kalm_context_get_cache(ctx, &info);
+        most = kalm__max(most, (size_t)info.bytes);
+    }
+    kalm_context_free(ctx);
+    ctx = context(1, most, NULL);
+    for (round = 0; round < 2; round++)
+        for (i = 3; i < 6; i++) {
+            unsigned k;
+            for (k = 0; k < 3; k++) {
+                kalm_cache_info before;
+                kalm_context_get_cache(ctx, &before);
+                CHECK(kalm_rerank(ctx, str(queries[k % 2]), const_docs + i, 1, NULL, &score, &err) == KALM_OK);
+                kalm_context_get_cache(ctx, &info);
+                CHECKF(info.hits - before.hits == (k > 0) && info.documents == 1, "document %u, time %u: %u hits, %u kept", (unsigned)i, k,
+                       (unsigned)(info.hits - before.hits), (unsigned)info.documents);
+            }
+        }
+    kalm_context_free(ctx);
+}
+
 /* Each field of a stored state that does not fit is refused, with the checksum computed anew; and so is a wrong checksum. */
 static void state_refusals(void)
 {
@@ -808,6 +840,7 @@ int main(void)
     borrowed_bytes_change();
     reused_address();
     state_refusals();
+    found_states_are_dropped();
     long_prompts("q8");
     long_prompts("f32");
     crowd();
