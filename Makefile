@@ -79,6 +79,7 @@ help:
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
 	@echo 'make static        gcc -fanalyzer, clang --analyze, clang-tidy, cppcheck: clean, or a reason in tests/static.tsv'
 	@echo 'make coverage      what the tests reach of src, tokenizer, quantize'
+	@echo 'make valgrind      a few tests under memcheck;  m32: the tests as 32-bit programs'
 	@echo 'make bounds        what models of ARM cores say of the inner loops, beside x86 loops that were measured'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
 	@echo 'make install       header, commands, manual pages, shared library, pkg-config and CMake files to PREFIX=$(PREFIX)'

@@ -165,15 +165,28 @@ KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const 
     return finite;
 }
 
-/* The kernels multiply quantised values in whole groups of 32 keys. Zero the places behind the last key up to the end of its
-   group, so that no result depends on memory that nobody wrote. */
+/* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key up to the end of its panel: their
+   products are not looked at, but no kernel computes with memory that nobody wrote. */
+KALM__FN void kalm__end_key_panel(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t count)
+{
+    size_t bytes = kalm__panel_bytes(h->type, h->head_dim), at, lane = count % 16;
+    unsigned char *panel = piece + count / 16 * bytes;
+    if (!lane) return;
+    for (at = 0; at < bytes; at += 64) memset(panel + at + lane * 4, 0, 64 - lane * 4);
+    if (h->type == KALM__F32) return;
+    memset(piece + part->key_scale + count * 4, 0, 64 - lane * 4);
+    if (h->type == KALM__Q8) memset(piece + part->key_sum + count * 4, 0, 64 - lane * 4);
+}
+
+/* They multiply quantised values in whole groups of 32 keys: the places behind the last key up to the end of its group are zero. */
 KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     size_t head, d, i, lane;
-    if (h->type == KALM__F32) return;
     for (head = 0; head < h->kv_heads; head++) {
         unsigned char *panel = keys->data + head * part.size + part.value;
+        kalm__end_key_panel(h, keys->data + head * part.size, &part, keys->count);
+        if (h->type == KALM__F32) continue;
         for (d = 0; d < h->head_dim; d += 16, panel += part.value_panel) {
             for (i = keys->count; i % 4; i++)
                 for (lane = 0; lane < 16; lane++) panel[i / 4 * 64 + lane * 4 + i % 4] = 0;

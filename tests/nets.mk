@@ -83,3 +83,25 @@ bounds:
 coverage:
 	$(MAKE) config=coverage test
 	python3 tests/coverage.py build/coverage
+
+# ---- memcheck ----
+.PHONY: valgrind
+# make valgrind: reads of memory that nobody has written, which the sanitizers do not see. Valgrind knows AVX2 but no AVX-512, so the
+# kernel sets are avx2 and plain C. VALGRIND_TESTS names the tests, VALGRIND the tool and its options.
+VALGRIND ?= valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
+VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention
+valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(B)/kalm-rerank $(B)/tiny.kalm
+	@for t in $(VALGRIND_TESTS); do echo "$$t:"; $(VALGRIND) $(B)/tests/$$t || exit 1; done
+	@for set in avx2 scalar; do echo "kalm-rerank, $$set:"; \
+	    $(VALGRIND) $(B)/kalm-rerank $(B)/tiny.kalm 'play chess' --documents examples/demo.txt --threads 2 --kernels $$set --top-k 1 || exit 1; done
+
+# ---- 32 bits ----
+.PHONY: m32
+# make m32: the tests that are programs as 32-bit ones, by Debian's cross compiler (gcc-i686-linux-gnu), which can be installed beside
+# the others, as gcc-multilib cannot. They run on any x86-64. The commands come without SQLite and packed files.
+M32_TESTS ?= test_api test_attention test_codecs test_convert test_kernels test_modelfile test_online test_ops test_reader test_small test_spm \
+    test_threads test_tokenizer fuzz_tokenizer
+M32 = B=build/m32 CC='i686-linux-gnu-gcc -msse2 -mfpmath=sse' LDFLAGS=-static UTF8PROC= SQLITE= PACKED_FLAGS= PACKED_LIBS= HARDEN=no
+m32:
+	$(MAKE) $(M32) $(addprefix build/m32/,kalm-quantize kalm-rerank kalm-random-checkpoint tiny.kalm $(M32_TESTS:%=tests/%))
+	@sh tests/run.sh build/m32 1 $(M32_TESTS:%=build/m32/tests/%)
