@@ -713,6 +713,14 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  define KALM__WASM_RELAXED 0
 #endif
 
+/* clang 18 to 20 have a feature of its own for the wide registers of AVX-512. "avx512f" implies it, unless the build has turned it
+   off for the rest of the program, as Zig does for every feature that a processor need not have. */
+#if defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ >= 18 && __clang_major__ <= 20
+#  define KALM__AVX512F "evex512,avx512f"
+#else
+#  define KALM__AVX512F "avx512f"
+#endif
+
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 #  if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #    define KALM__BIG_ENDIAN 1
@@ -5896,7 +5904,7 @@ static const kalm__ops KALM__V(table) = {
 /* ---- AVX-512 ---- */
 
 #if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+#define KALM__VT KALM__TARGET(KALM__AVX512F ",avx512bw,avx512vl,avx512dq,avx2")
 KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
 KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
 KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
@@ -7518,7 +7526,7 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 #  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-#define KALM__512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
+#define KALM__512 KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
 
 enum {
 	KALM__512_TILE = 12,
@@ -8098,7 +8106,7 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 
 #if KALM__HAVE_AVX512BF16
 
-#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
+#define KALM__BF16_512 KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
 
 /* Sixteen floats as bf16, to nearest, ties to even */
 KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)

@@ -203,6 +203,14 @@
 #  define KALM__WASM_RELAXED 0
 #endif
 
+/* clang 18 to 20 have a feature of its own for the wide registers of AVX-512. "avx512f" implies it, unless the build has turned it
+   off for the rest of the program, as Zig does for every feature that a processor need not have. */
+#if defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ >= 18 && __clang_major__ <= 20
+#  define KALM__AVX512F "evex512,avx512f"
+#else
+#  define KALM__AVX512F "avx512f"
+#endif
+
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 #  if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #    define KALM__BIG_ENDIAN 1

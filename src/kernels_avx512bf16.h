@@ -15,7 +15,7 @@
 
 #if KALM__HAVE_AVX512BF16
 
-#define KALM__BF16_512 KALM__TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
+#define KALM__BF16_512 KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c,popcnt")
 
 /* Sixteen floats as bf16, to nearest, ties to even */
 KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)

@@ -376,7 +376,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* ---- AVX-512 ---------------------------------------------------------------------------------------------------------- */
 
 #if KALM__HAVE_AVX512
-#define KALM__VT KALM__TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2")
+#define KALM__VT KALM__TARGET(KALM__AVX512F ",avx512bw,avx512vl,avx512dq,avx2")
 KALM__FENCED(add_avx512, __m512, _mm512_add_ps)
 KALM__FENCED(sub_avx512, __m512, _mm512_sub_ps)
 KALM__FENCED(mul_avx512, __m512, _mm512_mul_ps)
