@@ -102,4 +102,6 @@ if wanted model; then
     for side in encoder decoder; do ../../build/kalm-quantize dist/tiny.kalm dist/tiny-$side.kalm --side $side --quiet; done
     ../../build/kalm-quantize dist/tiny-decoder.kalm dist/tiny-query.kalm --vocabulary ../demo.txt --quiet
 fi
+# which modules there are, so that the page asks for no other
+printf '[%s]\n' "$(ls dist/kalm_rerank-*.wasm 2> /dev/null | sed 's:.*kalm_rerank-\(.*\)\.wasm:"\1":' | paste -sd, -)" > dist/builds.json
 ls -l dist

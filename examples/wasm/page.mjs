@@ -1,12 +1,16 @@
 /* page.mjs - the page: reads its fields, asks the Worker, shows the ranking. No framework. */
 import { KalmWorker } from './worker.mjs'
-import { parseDocuments } from './documents.mjs'
+import { candidates, fileTexts, isReadable, parseDocuments, parsePasted, whatIs } from './documents.mjs'
+import { clearAll, forgetModel, keepDocuments, keepModel, keptDocuments, keptDocumentsSize, keptModel, keptModels } from './keep.mjs'
 
 const RATIOS = [1, 2, 4, 8, 16, 32]
 const SHOWN = 100                      /* results on the page */
 const KEPT_BYTES = 128 << 20           /* of documents encoded at ratio 1; beyond it they are encoded at the ratio chosen */
 const LIVE_MS = 350                    /* rank while typing, if ranking takes less */
 const PASTED_BYTES = 200000            /* longer files do not go through the text area */
+const CANDIDATES = 200                 /* of a folder's passages: so many with the query's words are ranked */
+const FOLDER_FILES = 20000, FOLDER_BYTES = 200e6   /* beyond, the rest of a folder is left out */
+const BATCH = 32                       /* passages of a folder that are read and kept at a time */
 const EXAMPLES = `GIMP is an editor for pictures. Use it to retouch photos, to draw and paint, and to convert images between many file formats.
 Darktable manages your raw photographs in a database, shows them on a light table and develops and enhances the images without touching the originals.
 Vim is an improved version of the editor vi: multi level undo, syntax highlighting, command line history, filename completion.
@@ -26,7 +30,7 @@ const $ = (id) => document.getElementById(id)
 const quiet = matchMedia('(prefers-reduced-motion: reduce)')
 
 let kalm = null
-let fileSet = null                     /* { name, texts } while a file stands in for the text area */
+let fileSet = null                     /* { name, texts, from } while a file or folder stands in for the text area; from: paths, or null */
 let job = null                         /* { stop: AbortController, ended: Promise } */
 let last = 0                           /* number of the newest wish; older ones give way */
 let lastTook = Infinity
@@ -59,7 +63,48 @@ function showWork(part) {
 
 /* ---- models ---- */
 
-async function openModel(source, name) {
+/* What the page loads models with: relaxed SIMD only where its files are there, so that no load asks for what is missing. */
+let builds
+const loadOptions = async () => {
+    builds ??= fetch('dist/builds.json').then((answer) => answer.ok ? answer.json() : [], () => [])
+    return (await builds).includes('relaxed') ? {} : { relaxed: false }
+}
+
+/* A model by its address: from what is kept, else from there, and kept while it streams in. */
+async function openAddress(text, isOwn = false) {
+    let url
+    try {
+        url = new URL(text, document.baseURI).href
+    } catch {
+        return complain(`“${text}” is no address.`)
+    }
+    const name = decodeURIComponent(url.split(/[?#]/)[0].split('/').pop() || url)
+    const opened = await openModel(async (signal) => {
+        const blob = await keptModel(url)
+        if (blob) return { source: blob }
+        let answer
+        try {
+            answer = await fetch(url, { signal })
+        } catch (error) {
+            if (error.name === 'AbortError') throw error
+            throw new Error(`${url} cannot be reached (the server may be down, or not allow other pages to read: CORS)`)
+        }
+        if (!answer.ok) throw new Error(`${url}: HTTP status ${answer.status}`)
+        if (!answer.body || isOwn) return { source: answer }
+        const [mine, theirs] = answer.body.tee()
+        return { source: mine, kept: keepModel(url, theirs) }
+    }, name, async (kept) => {
+        if (await kept === false) complain(`${name} is in use, but this browser has no room to keep it for the next visit.`)
+    }, () => forgetModel(url))
+    try {
+        if (opened && !isOwn) localStorage.setItem('model', url)
+    } catch { /* a page may be refused storage */ }
+    showKept()
+    return opened
+}
+
+/* source: what Kalm.load takes, or a function that finds it. Resolves to whether the model is in use. */
+async function openModel(source, name, settled, failed) {
     const mine = ++last
     calm()
     await endJob()
@@ -68,10 +113,12 @@ async function openModel(source, name) {
     let release
     job = { stop, ended: new Promise((resolve) => { release = resolve }) }
     say(`Loading ${name} …`)
+    let found
     try {
         const began = performance.now()
-        const loaded = await KalmWorker.load(source, {
-            signal: stop.signal,
+        found = typeof source === 'function' ? await source(stop.signal) : { source }
+        const loaded = await KalmWorker.load(found.source, {
+            ...await loadOptions(), signal: stop.signal,
             onProgress({ loaded: bytes, total }) {
                 if (performance.now() - began < 150) return
                 showWork(bytes / total)
@@ -83,6 +130,11 @@ async function openModel(source, name) {
             throw new Error(loaded.info.weights === 'none' ? 'the file holds a tokenizer alone, no model'
                 : 'the file holds no tokenizer, so it cannot read texts')
         }
+        if (!loaded.info.hasEncoder || !loaded.info.hasDecoder) {
+            loaded.free()
+            throw new Error('the file holds half a model (kalm-quantize --side); this page reads documents and ranks them')
+        }
+        if (found.kept) settled?.(found.kept)
         kalm?.free()
         kalm = loaded
         stored = new Map()
@@ -95,13 +147,53 @@ async function openModel(source, name) {
             complain(`${name} cannot be used: ${error.message}.`)
             say(kalm ? `${$('model-name').textContent} is still the model in use.` : 'No model yet: open one.')
         }
-        return
+        if (found?.kept) {             /* what came of it must not be kept; the kept one of another visit may */
+            stop.abort()
+            await found.kept
+            await failed?.()
+        } else if (error.name !== 'AbortError') await failed?.()
+        return false
     } finally {
         job = null
         showWork(null)
         release()
     }
     rank()
+    return true
+}
+
+/* ---- what is kept ---- */
+
+async function showKept() {
+    const models = await keptModels(), { count, bytes } = await keptDocumentsSize()
+    $('models').replaceChildren(...models.map(({ url, bytes: one }) => {
+        const li = document.createElement('li')
+        const name = document.createElement('span'), facts = document.createElement('span')
+        const use = document.createElement('button'), forget = document.createElement('button')
+        name.className = 'name'
+        name.textContent = decodeURIComponent(url.split(/[?#]/)[0].split('/').pop() || url)
+        name.title = url
+        facts.className = 'size'
+        facts.textContent = size(one)
+        use.type = forget.type = 'button'
+        use.className = forget.className = 'button quiet'
+        use.textContent = 'Use'
+        use.setAttribute('aria-label', `Use ${name.textContent}`)
+        use.onclick = () => openAddress(url)
+        forget.textContent = 'Forget'
+        forget.setAttribute('aria-label', `Forget ${name.textContent}`)
+        forget.onclick = async () => {
+            await forgetModel(url)
+            showKept()
+        }
+        li.append(name, facts, use, forget)
+        return li
+    }))
+    const parts = []
+    if (models.length) parts.push(`${plural(models.length, 'model')}, ${size(models.reduce((sum, m) => sum + m.bytes, 0))}`)
+    if (count) parts.push(`${plural(count, 'encoded document')}, ${size(bytes)}`)
+    $('kept').textContent = parts.length ? `Kept in this browser: ${parts.join('; ')}.` : 'Nothing is kept in this browser.'
+    $('forget').hidden = !parts.length
 }
 
 function showModel() {
@@ -116,7 +208,23 @@ function showModel() {
 /* ---- ranking ---- */
 
 const ratio = () => RATIOS[$('ratio').value]
-const texts = () => fileSet ? fileSet.texts : $('texts').value.split('\n').map((line) => line.trim()).filter(Boolean)
+const texts = () => fileSet ? fileSet.texts : parsePasted($('texts').value)
+const modelKey = () => `${kalm.info.fingerprint} ${kalm.info.cutVocabulary ?? ''}`
+
+/* Encode texts that the page has not met; what is kept of other visits is taken, and what is made is kept. */
+async function encodeFresh(fresh, options) {
+    const kept = await keptDocuments(modelKey(), storedRatio, fresh)
+    for (const [text, document] of kept) stored.set(text, document)
+    const missing = fresh.filter((text) => !kept.has(text))
+    for (let at = 0; at < missing.length; at += BATCH) {
+        const some = missing.slice(at, at + BATCH)
+        const made = await kalm.encode(some, { ratio: storedRatio, signal: options.signal,
+            onProgress: ({ part }) => options.onProgress({ part: (at + part * some.length) / missing.length }) })
+        some.forEach((text, i) => stored.set(text, made[i]))
+        await keepDocuments(modelKey(), storedRatio, some, made)
+    }
+    return missing.length
+}
 
 async function endJob() {
     while (job) {
@@ -127,11 +235,14 @@ async function endJob() {
 
 /* The newest wish wins: a running job is cancelled, and of several that wait only the last is done. */
 async function rank() {
+    if (job?.reading) return           /* a folder is read first, and then ranked */
     const mine = ++last
     await endJob()
     if (mine !== last || !kalm) return
-    const documents = texts()
     const query = $('query').value.trim()
+    const everything = texts()
+    const chosen = fileSet?.from && query ? candidates(query, everything, CANDIDATES) : everything.map((_, i) => i)
+    const documents = chosen.map((i) => everything[i])
     calm()
     if (!query || !documents.length) {
         $('list').replaceChildren()
@@ -156,10 +267,12 @@ async function rank() {
         let encoding = 0
         if (fresh.length) {
             const at = performance.now()
-            const made = await kalm.encode(fresh, { ratio: storedRatio, signal: stop.signal,
+            const made = await encodeFresh(fresh, { signal: stop.signal,
                 onProgress: progress(0, share, `Reading ${plural(fresh.length, 'document')}:`) })
-            fresh.forEach((text, i) => stored.set(text, made[i]))
-            encoding = performance.now() - at
+            if (made) {
+                encoding = performance.now() - at
+                showKept()
+            }
         }
         const at = performance.now()
         const instruction = $('instruction').value.trim() || undefined
@@ -168,8 +281,9 @@ async function rank() {
             onProgress: progress(share, 1, `Ranking ${plural(documents.length, 'document')}:`) })
         const ranking = performance.now() - at
         lastTook = performance.now() - began
-        show(ranked, documents)
-        say(plural(documents.length, 'document') + (encoding
+        show(ranked, documents, chosen.map((i) => fileSet?.from?.[i]))
+        say(plural(documents.length, 'document') + (documents.length < everything.length
+            ? ` of ${everything.length.toLocaleString('en')}, those with the query's words` : '') + (encoding
             ? ` in ${time(encoding + ranking)}: ${time(encoding)} to read ${fresh.length === documents.length ? 'them' : fresh.length}, `
             : ', read before: ')
             + `${time(ranking)} to rank${documents.length > SHOWN ? `; the best ${SHOWN} are shown` : ''}`)
@@ -205,10 +319,10 @@ function plan(documents) {
 
 /* ---- the list ---- */
 
-function show(ranked, documents) {
+function show(ranked, documents, from) {
     const list = $('list')
     const before = new Map([...list.children].map((li) => [li.dataset.text, li.getBoundingClientRect().top]))
-    const items = ranked.map((result, i) => item(result, i, documents[result.index]))
+    const items = ranked.map((result, i) => item(result, i, documents[result.index], from[result.index]))
     list.replaceChildren(...items)
     /* first ask all, then change: the page is laid out once */
     const long = items.filter((li) => li.querySelector('.text').scrollHeight > li.querySelector('.text').clientHeight + 2)
@@ -222,13 +336,15 @@ function show(ranked, documents) {
     }
 }
 
-function item({ score, margin, cut }, i, text) {
+function item({ score, margin, cut }, i, text, from) {
     const li = $('item').content.firstElementChild.cloneNode(true)
     const of = (name) => li.querySelector(`.${name}`)
     li.dataset.text = text.slice(0, 400)
     li.classList.toggle('yes', score >= 0.5)
     of('place').textContent = i + 1
     of('text').textContent = text
+    of('from').textContent = from ?? ''
+    of('from').hidden = !from
     of('meter').firstElementChild.style.width = `${100 * score}%`
     of('meter').setAttribute('aria-hidden', 'true')
     of('score').textContent = score.toFixed(3)
@@ -263,17 +379,23 @@ function showDocuments() {
         $('set-facts').textContent = plural(fileSet.texts.length, 'document')
     }
     $('count').textContent = plural(texts().length, 'document')
+    $('view-count').textContent = texts().length.toLocaleString('en')
 }
 
 async function openDocuments(file) {
     calm()
     try {
-        const found = parseDocuments(await file.text(), file.name)
+        const head = new Uint8Array(await file.slice(0, 32).arrayBuffer())
+        const is = whatIs(head, file.name)
+        if (is) throw new Error(`“${file.name}” is ${is}`)
+        const { texts: found, left } = parseDocuments(await file.text(), file.name)
         const plain = file.size <= PASTED_BYTES && found.every((text) => !text.includes('\n'))
-        fileSet = plain ? null : { name: file.name, texts: found }
+        fileSet = plain ? null : { name: file.name, texts: found, from: null }
         if (plain) $('texts').value = found.join('\n')
         showDocuments()
-        rank()
+        await rank()
+        if (left.length)
+            complain(`${plural(left.length, 'line')} of “${file.name}” left out: line ${left[0].line}, ${left[0].why}${left.length > 1 ? ', …' : ''}`)
     } catch (error) {
         complain(`${error.message}.`)
     }
@@ -283,8 +405,78 @@ async function openDocuments(file) {
 async function openAny(file) {
     const head = new Uint8Array(await file.slice(0, 8).arrayBuffer())
     const isModel = head[0] === 0x89 && String.fromCharCode(...head.subarray(1, 5)) === 'KALM'
+    const is = isModel ? null : whatIs(new Uint8Array(await file.slice(0, 32).arrayBuffer()), file.name)
+    if (is) return complain(`“${file.name}” is ${is}.`)
     if (!isModel && (/\.(txt|jsonl|ndjson|json|md|csv|tsv)$/i.test(file.name) || file.type.startsWith('text/'))) return openDocuments(file)
     return openModel(file, file.name)
+}
+
+/* A folder: its texts in passages, all of them read once, with progress; ranking then reads the query alone. */
+async function openFolder(files, name) {
+    const mine = ++last
+    calm()
+    await endJob()
+    if (mine !== last) return
+    if (!kalm) return complain('Open a model first.')
+    const stop = new AbortController()
+    let release
+    job = { stop, reading: true, ended: new Promise((resolve) => { release = resolve }) }
+    const all = [], from = []
+    let used = 0, left = 0, bytes = 0
+    try {
+        say(`Looking through ${name} …`)
+        for (const { path, file } of files) {
+            if (stop.signal.aborted) break
+            if (!isReadable(path) || bytes + file.size > FOLDER_BYTES || used >= FOLDER_FILES) {
+                left++
+                continue
+            }
+            bytes += file.size
+            const found = fileTexts(await file.text(), path)
+            if (found.length) used++
+            else left++
+            for (const text of found) all.push(text), from.push(path)
+        }
+        if (!all.length) throw new Error(`there is no text, Markdown or HTML in ${name}`)
+        fileSet = { name: `${name}: ${plural(used, 'file')}${left ? `, ${left} left out` : ''}`, texts: all, from }
+        showDocuments()
+        const { fresh } = plan(all)
+        const began = performance.now()
+        await encodeFresh(fresh, { signal: stop.signal, onProgress: ({ part }) => {
+            const took = performance.now() - began
+            showWork(part)
+            say(`Reading ${plural(fresh.length, 'passage')} of ${plural(used, 'file')}: ${percent(part)}`
+                + (took > 2000 && part > 0.02 ? `, about ${time(took / part * (1 - part))} left` : ''))
+        } })
+    } catch (error) {
+        if (error.name === 'AbortError') say('Cancelled. What was read is kept.')
+        else {
+            complain(`That did not work: ${error.message}.`)
+            say('')
+        }
+        return
+    } finally {
+        job = null
+        showWork(null)
+        release()
+        showKept()
+    }
+    rank()
+}
+
+/* Every file below a dropped folder, [{ path, file }]. */
+async function filesBelow(entry, path = entry.name, out = []) {
+    if (out.length > FOLDER_FILES) return out
+    if (entry.isFile) {
+        out.push({ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) })
+        return out
+    }
+    const reader = entry.createReader()
+    for (;;) {                         /* it gives a hundred at a time */
+        const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))
+        if (!some.length) return out
+        for (const one of some) if (!one.name.startsWith('.')) await filesBelow(one, `${path}/${one.name}`, out)
+    }
 }
 
 /* ---- what the person does ---- */
@@ -330,6 +522,29 @@ $('cancel').onclick = () => {
 $('error-close').onclick = () => {
     calm()
     $('query').focus()
+}
+for (const view of ['results', 'documents'])
+    $(`view-${view}`).onclick = () => {
+        $('columns').dataset.view = view
+        for (const other of ['results', 'documents']) $(`view-${other}`).setAttribute('aria-pressed', String(other === view))
+    }
+$('address').onsubmit = async (event) => {
+    event.preventDefault()
+    if (await openAddress($('url').value.trim())) $('url').value = ''
+}
+$('forget').onclick = async () => {
+    await clearAll()
+    try {
+        localStorage.removeItem('model')
+    } catch { /* as above */ }
+    await showKept()
+    $('url').focus()
+}
+$('texts-folder').onchange = () => {
+    const files = [...$('texts-folder').files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))
+        .filter(({ path }) => !path.split('/').some((part) => part.startsWith('.')))
+    $('texts-folder').value = ''
+    if (files.length) openFolder(files, files[0].path.split('/')[0])
 }
 $('set-close').onclick = () => {
     fileSet = null
@@ -392,12 +607,45 @@ addEventListener('drop', (event) => {
     over = 0
     $('drop').hidden = true
     const file = event.dataTransfer.files[0]
-    if (file) openAny(file)
+    const entries = [...event.dataTransfer.items ?? []].map((item) => item.webkitGetAsEntry?.()).filter(Boolean)
+    const folder = entries.find((entry) => entry.isDirectory)
+    if (folder) filesBelow(folder).then((files) => openFolder(files, folder.name), (error) => complain(`${folder.name}: ${error.message}.`))
+    else if (entries.length > 1) {
+        const files = [...event.dataTransfer.files].map((one) => ({ path: one.name, file: one }))
+        openFolder(files, plural(files.length, 'file'))
+    } else if (file) openAny(file)
 })
 
 /* ---- begin ---- */
 
-$('texts').value = EXAMPLES
-showDocuments()
-if (typeof WebAssembly === 'object') openModel(new URL('dist/tiny.kalm', document.baseURI).href, 'the tiny model')
-else complain('This browser has no WebAssembly, which the page computes with.')
+/* The page and what it computes with go to the service worker, for the next time that there is no network. */
+async function keepOffline() {
+    if (!('serviceWorker' in navigator) || !isSecureContext) return
+    try {
+        navigator.serviceWorker.onmessage = ({ data }) => {
+            if (data?.offline) document.documentElement.dataset.offline = 'ready'
+        }
+        await navigator.serviceWorker.register('service.js')
+        const worker = (await navigator.serviceWorker.ready).active
+        const build = kalm ? kalm.info.build : 'simd'
+        const names = ['', 'page.css', 'page.mjs', 'documents.mjs', 'keep.mjs', 'kalm.mjs', 'worker.mjs', 'worker-thread.mjs',
+            'dist/builds.json', 'dist/tiny.kalm', `dist/kalm_rerank-${build}.wasm`]
+        if (build.endsWith('-threads')) names.push(`dist/kalm_rerank-${build}.js`, `dist/kalm_rerank-${build}.worker.js`)
+        worker.postMessage({ files: names })
+    } catch { /* the page works without */ }
+}
+
+async function begin() {
+    $('texts').value = EXAMPLES
+    showDocuments()
+    if (typeof WebAssembly !== 'object') return complain('This browser has no WebAssembly, which the page computes with.')
+    say('Loading the tiny model …')
+    let url = null
+    try {
+        url = localStorage.getItem('model')
+        if (url && !await keptModel(url)) url = null
+    } catch { /* a page may be refused storage */ }
+    if (!url || !await openAddress(url)) await openAddress('dist/tiny.kalm', true)
+    keepOffline()
+}
+begin()

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { Kalm, KalmError, features } from '../kalm.mjs'
 import { serve } from '../serve.mjs'
-import { native, passages, queries, stretched, tiny, tinyPath, floatPath } from './common.mjs'
+import { here, native, passages, queries, stretched, tiny, tinyPath, floatPath } from './common.mjs'
 
 const BUILDS = [
     ['plain', { simd: false, threads: 1 }],

@@ -2,7 +2,8 @@
    and Chromium: CHROMIUM, or /usr/bin/chromium. SHOTS=folder keeps the pictures. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { serve } from '../serve.mjs'
@@ -135,13 +136,16 @@ test('a model by drop and by picker; bad ones give the library\'s sentence and t
         ['photo.kalm', new Uint8Array(5000).fill(7), /photo\.kalm cannot be used: not a \.kalm file: it does not begin with the KALM signature/],
         ['half.kalm', tiny().subarray(0, 2000000), /half\.kalm cannot be used: the model file says it has \d+ bytes, it has 2000000/],
         ['empty.kalm', new Uint8Array(0), /empty\.kalm cannot be used: /],
-        ['picture.png', Uint8Array.of(0x89, 80, 78, 71, 13, 10, 26, 10), /picture\.png cannot be used: not a \.kalm file/]
+        ['picture.png', Uint8Array.of(0x89, 80, 78, 71, 13, 10, 26, 10), /“picture\.png” is a picture \(PNG\), and documents are texts/],
+        ['a.pdf', Buffer.from('%PDF-1.7 and so on'), /“a\.pdf” is a PDF file\. Take its text out first/],
+        ['model.safetensors', Buffer.from([16, 0, 0, 0, 0, 0, 0, 0, 123, 125]), /safetensors.*kalm-quantize FOLDER OUT\.kalm/],
+        ['nano.gguf', Buffer.from('GGUF....'), /GGUF.*kalm-quantize/]
     ]) {
         await drop(page, name, bytes)
         await page.locator('#error').waitFor({ state: 'visible' })
-        await page.waitForFunction((n) => document.getElementById('error-text').textContent.startsWith(n), name)
+        await page.waitForFunction((n) => document.getElementById('error-text').textContent.includes(n), name)
         assert.match(await page.locator('#error-text').textContent(), text)
-        assert.match(await status(page), /still the model in use/)
+        if (/kalm$/.test(name)) assert.match(await status(page), /still the model in use/)
         if (name === 'photo.kalm') await page.screenshot({ path: join(shots, 'error.png') })
         await page.click('#error-close')
         assert.equal(await page.locator('#error').isVisible(), false)
@@ -160,10 +164,17 @@ test('documents by drop: text, JSON Lines, mistakes', async () => {
     assert.equal(await page.locator('#set').isVisible(), true)
     assert.match(await page.locator('#set').textContent(), /some\.jsonl.*15 documents/s)
     assert.match((await rows(page))[0].text, /^No\. \d+ .*\nSecond line\.$/s)
-    await drop(page, 'bad.jsonl', Buffer.from('{"text": "good"}\n{"text": 5}\n'))
+    await drop(page, 'bad.jsonl', Buffer.from('{"text": "good"}\n{"text": 5}\n{"text": "better"}\n'))
     await page.locator('#error').waitFor({ state: 'visible' })
-    assert.match(await page.locator('#error-text').textContent(), /bad\.jsonl”, line 2 has no "text"/)
-    await ranked(page, () => page.click('#set-close'))
+    assert.match(await page.locator('#error-text').textContent(), /1 line of “bad\.jsonl” left out: line 2, it has no "text"/)
+    assert.equal((await rows(page)).length, 2, 'the good ones are there')
+    await drop(page, 'worse.jsonl', Buffer.from('{"text": 5}\n'))
+    await page.waitForFunction(() => /worse/.test(document.getElementById('error-text').textContent))
+    await page.fill('#texts', 'One text\nof two lines.\n\nAnother text.\n \n\nA third.')
+    await ranked(page, () => page.click('#go'))
+    assert.deepEqual((await rows(page)).map((r) => r.text).sort(), ['A third.', 'Another text.', 'One text\nof two lines.'])
+    await page.fill('#texts', 'One.\nTwo.\n')
+    await ranked(page, () => page.click('#go'))
     assert.equal((await rows(page)).length, 2)
     await done()
 })
@@ -202,6 +213,15 @@ test('phone', async () => {
     assert.ok(await page.evaluate(() => document.querySelector('#list li').getBoundingClientRect().bottom) < 844, 'the best one is on the screen')
     await ranked(page, () => page.tap('#tries button:first-of-type'))
     assert.match((await rows(page))[0].text, /chess/i)
+    assert.equal(await page.locator('#texts').isVisible(), false)
+    assert.match(await page.locator('#view-documents').textContent(), /Documents 14/)
+    await page.tap('#view-documents')
+    assert.equal(await page.getAttribute('#view-documents', 'aria-pressed'), 'true')
+    const top = await page.evaluate(() => document.getElementById('texts').getBoundingClientRect().top)
+    assert.ok(top < 1000, `the documents lie ${top} px down`)
+    await noSideways(page)
+    await page.screenshot({ path: join(shots, 'phone-documents.png') })
+    await page.tap('#view-results')
     for (const box of await page.$$eval('button, label.button', (all) => all.map((b) => [b.textContent.trim(), b.getBoundingClientRect().height])))
         assert.ok(box[1] === 0 || box[1] >= 30, `${box[0]} is ${box[1]} pixels high`)
     await done()
@@ -318,4 +338,137 @@ test('the module API on the page itself, in each build, without a Worker', async
         assert.deepEqual(got.map((r) => [r.index, r.margin]), want.map((r) => [r.index, Math.fround(r.margin)]), 'the same bits')
     }
     await done()
+})
+
+/* ---- what is kept, and without a network ---- */
+
+/* A page on a server of its own that can be ended: { page, server, origin }. */
+async function visit(context, server, path = '/') {
+    const page = await context.newPage()
+    await page.goto(`http://127.0.0.1:${server.address().port}${path}`)
+    await ranked(page)
+    return page
+}
+
+test('a model by address: progress, kept with its size, used at the next visit, forgotten', async () => {
+    const server = await serve()
+    servers.push(server)
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
+    const page = await visit(context, server)
+    const origin = `http://127.0.0.1:${server.address().port}`
+    await page.fill('#url', `${origin}/dist/none.kalm`)
+    await page.press('#url', 'Enter')
+    await page.waitForFunction(() => /none\.kalm cannot be used: .*HTTP status 404/.test(document.getElementById('error-text').textContent))
+    await page.fill('#url', `${origin}/page.css`)
+    await page.press('#url', 'Enter')
+    await page.waitForFunction(() => /page\.css cannot be used: not a \.kalm file/.test(document.getElementById('error-text').textContent))
+    await page.fill('#url', 'http://127.0.0.1:9/x.kalm')
+    await page.press('#url', 'Enter')
+    await page.waitForFunction(() => /x\.kalm cannot be used: .*cannot be reached/.test(document.getElementById('error-text').textContent))
+    assert.equal(await page.locator('#models li').count(), 0, 'nothing bad is kept')
+    await page.fill('#url', `${origin}/dist/tiny-f32.kalm`)
+    await ranked(page, () => page.press('#url', 'Enter'))
+    await page.locator('#models li').waitFor()
+    assert.match(await page.locator('#model-facts').textContent(), /f32/)
+    assert.match(await page.locator('#models li').textContent(), /tiny-f32\.kalm\d+ MB/)
+    assert.match(await page.locator('#kept').textContent(), /1 model, \d+ MB; 28 encoded documents, \d+/)
+    await page.reload()
+    await ranked(page)
+    assert.match(await page.locator('#model-facts').textContent(), /f32/, 'the model of the last visit')
+    assert.match(await status(page), /read before/, 'and no document is read again')
+    await page.click('#forget')
+    await page.waitForFunction(() => /Nothing is kept/.test(document.getElementById('kept').textContent))
+    assert.equal(await page.locator('#models li').count(), 0)
+    await page.reload()
+    await ranked(page)
+    assert.match(await page.locator('#model-facts').textContent(), /q8/)
+    await context.close()
+})
+
+test('offline after the first visit', async () => {
+    const server = await serve()
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
+    const page = await visit(context, server)
+    await page.locator('html[data-offline=ready]').waitFor({ timeout: 30000 })
+    const online = await rows(page)
+    server.closeAllConnections?.()
+    await new Promise((resolve) => server.close(resolve))
+    await page.reload()
+    await ranked(page)
+    assert.deepEqual(await rows(page), online)
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true)
+    await ranked(page, () => page.click('#tries button:first-of-type'))
+    await context.close()
+})
+
+test('a folder: split, read once with progress, found again', async () => {
+    const { page, done } = await open()
+    const folder = mkdtempSync(join(tmpdir(), 'kalm-folder-'))
+    mkdirSync(join(folder, 'notes', 'deep'), { recursive: true })
+    writeFileSync(join(folder, 'notes', 'chess.md'), `# Chess\n\n${'You can play **chess** against the computer. '.repeat(5)}\n`)
+    writeFileSync(join(folder, 'notes', 'deep', 'page.html'), '<title>Photos</title><script>alert(1)</script><p>Retouch photos with an editor.</p>')
+    writeFileSync(join(folder, 'notes', 'many.txt'), Array.from({ length: 300 }, (_, i) => `Paragraph ${i} ${passages()[i % 15]} ${'and more of it '.repeat(20)}`).join('\n\n'))
+    writeFileSync(join(folder, 'notes', 'picture.png'), Uint8Array.of(0x89, 80, 78, 71))
+    writeFileSync(join(folder, 'notes', '.hidden.txt'), 'nobody asked for this')
+    await page.fill('#query', 'play chess against the computer')
+    await ranked(page, () => page.setInputFiles('#texts-folder', join(folder, 'notes')))
+    assert.match(await page.locator('#set').textContent(), /notes: 3 files, 1 left out/)
+    assert.match(await status(page), /200 documents of 302, those with the query's words/)
+    assert.match(await page.locator('#list li:first-child .from').textContent(), /notes\/(chess\.md|many\.txt)/)
+    const texts = (await rows(page)).map((r) => r.text)
+    assert.ok(texts.some((text) => text.startsWith('Chess\nYou can play chess against')), 'Markdown without its marks')
+    assert.ok(!texts.some((text) => /hidden|alert|nobody/.test(text)))
+    await page.fill('#query', 'retouch photos')
+    await ranked(page, () => page.press('#query', 'Enter'))
+    assert.match(await status(page), /read before/)
+    await page.reload()
+    await ranked(page)
+    await page.fill('#query', 'play chess against the computer')
+    await ranked(page, () => page.setInputFiles('#texts-folder', join(folder, 'notes')))
+    assert.match(await status(page), /read before/, 'at the next visit nothing is read again')
+    rmSync(folder, { recursive: true })
+    await done()
+})
+
+test('over file:// the page says what it needs', async () => {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await page.goto(`file://${here('index.html')}`)
+    await page.locator('#error').waitFor({ state: 'visible' })
+    assert.match(await page.locator('#error-text').textContent(), /must come from a web server.*node serve\.mjs/)
+    await context.close()
+})
+
+test('without the files of relaxed SIMD nothing is asked for that is missing', async () => {
+    const server = await serve()
+    servers.push(server)
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    const missing = []
+    page.on('response', (answer) => { if (answer.status() >= 400) missing.push(answer.url()) })
+    await page.route('**/dist/builds.json', (route) => route.fulfill({ json: ['plain', 'simd', 'plain-threads', 'simd-threads'] }))
+    await page.route('**/dist/kalm_rerank-relaxed*', (route) => route.fulfill({ status: 404, body: '' }))
+    await page.goto(`http://127.0.0.1:${server.address().port}/`)
+    await ranked(page)
+    assert.deepEqual(missing, [])
+    assert.match(await page.locator('#machine').textContent(), /WebAssembly SIMD/)
+    await context.close()
+})
+
+test('axe-core finds nothing, light and dark, desktop and phone, with results, an error and things kept', async () => {
+    const axe = readFileSync(here('node_modules/axe-core/axe.min.js'), 'utf8')
+    for (const options of [{}, { colorScheme: 'dark' }, { viewport: { width: 390, height: 844 } }]) {
+        const { page, done } = await open(options)
+        await page.evaluate(() => {
+            document.getElementById('error').hidden = false
+            document.getElementById('error-text').textContent = 'A mistake.'
+        })
+        await page.evaluate(axe)
+        for (const view of options.viewport ? ['results', 'documents'] : ['results']) {
+            if (options.viewport) await page.click(`#view-${view}`)
+            const found = await page.evaluate(async () => (await globalThis.axe.run()).violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`))
+            assert.deepEqual(found, [])
+        }
+        await done()
+    }
 })
