@@ -174,6 +174,8 @@ static void open_store(server *s, const kalm_model *model)
     if (m.max_doc_tokens > s->info.max_tokens)
         die("--max-doc-tokens is %lu, the model reads %lu", (unsigned long)m.max_doc_tokens, (unsigned long)s->info.max_tokens);
     kept_begin(&s->kept, o->store, o->model, model, o->read_only, &m);
+    if (o->bits && o->bits != s->kept.reader.meta.bits)
+        die("%s was made with --bits %lu, not %lu", o->store, (unsigned long)s->kept.reader.meta.bits, (unsigned long)o->bits);
     s->kept.metrics = &s->metrics;
     s->kept.finished = http_stored;
 }

@@ -394,6 +394,7 @@ def test_kept():
     equal(s.ask("/v1/documents/new")[0], 200, "it is read")
     s.end()
     for args, why in ((["--store", DIR], "folder"), (["--store", MODEL], "database"), (["--store", store, "--ratio", "4", "--bits", "7"], "bits"),
+                      (["--store", store, "--bits", "8"], "was made with --bits 16"), (["--bits", "8"], "for --store"),
                       (["--host", "nowhere.invalid"], "nowhere"), (["--prot", "1"], "did you mean"), (["--api-key-file", os.devnull], "key")):
         r = subprocess.run([BUILD + "/kalm-server", MODEL, "--port", "0", *args], capture_output=True, text=True, timeout=60)
         check(r.returncode in (1, 2) and why in r.stderr and r.stderr.count("\n") == 1, "%r: %d %r" % (args, r.returncode, r.stderr))
