@@ -168,7 +168,7 @@ SELECT total_bytes FROM pg_backend_memory_contexts WHERE name = 'kalm' \gset
 SELECT format('SET statement_timeout = %s; SELECT pg_temp.cancelled(%L, %s); SET statement_timeout = 0', 60 + i,
     (ARRAY['SELECT count(*) FROM kalm_rerank(''q'', ARRAY(SELECT id FROM long), ARRAY(SELECT body FROM long))',
            'SELECT sum(kalm_score(''q'', body)) FROM long', 'SELECT sum(length(kalm_encode(body))) FROM long',
-           'SELECT kalm_score(repeat(''a query of many words '', 1000000), ''a'')'])[1 + i % 4], 60 + i) FROM generate_series(1, 20) i \gexec
+           'SELECT kalm_score(repeat(''a query of many words '', 2000000), ''a'')'])[1 + i % 4], 60 + i) FROM generate_series(1, 20) i \gexec
 SELECT 'timeout', count(*), count(*) FILTER (WHERE ms < 100) > 15, round(max(ms)::numeric, 1), (SELECT total_bytes - :total_bytes FROM pg_backend_memory_contexts WHERE name = 'kalm') < 1000000 FROM took;
 SELECT kalm_score('chess', 'a game of chess') > 0;
 END
