@@ -621,6 +621,8 @@ addEventListener('drop', (event) => {
 /* The page and what it computes with go to the service worker, for the next time that there is no network. */
 async function keepOffline() {
     if (!('serviceWorker' in navigator) || !isSecureContext) return
+    /* Firefox 153 never ends the next visit of a page that has both a service worker and the headers for shared memory. */
+    if (crossOriginIsolated && /firefox/i.test(navigator.userAgent)) return
     try {
         navigator.serviceWorker.onmessage = ({ data }) => {
             if (data?.offline) document.documentElement.dataset.offline = 'ready'
