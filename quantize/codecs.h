@@ -31,8 +31,17 @@ KALM__INLINE void kalm__count_loss(kalm__loss *loss, float before, float after)
     loss->weight += (double)before * (double)before;
 }
 
-/* The nearest integer, ties to even, for |x| < 2^22. Adding 1.5 * 2^23 leaves no room for a fraction in a float's 24 bits. */
-KALM__INLINE float kalm__nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+/* The nearest integer, ties to even, for |x| < 2^22. Adding 1.5 * 2^23 leaves no room for a fraction in a float's 24 bits. Where
+   floats are computed with more (x87), the sum is stored, or the fraction would survive and later be cut off. */
+KALM__INLINE float kalm__nearest(float x)
+{
+#if KALM__WIDE_FLOATS
+    volatile float sum = x + 12582912.0f;
+    return sum - 12582912.0f;
+#else
+    return (x + 12582912.0f) - 12582912.0f;
+#endif
+}
 
 KALM__INLINE float kalm__clamp(float x, float low, float high)
 {

@@ -176,7 +176,7 @@ one_target() {
     echo "$name: $sets; $row $(($(date +%s) - started)) s"
 }
 
-golden=tests/golden/nested-f32 tests="test_kernels test_ops test_attention"
+golden=tests/golden/nested-f32 tests="test_kernels test_ops test_attention test_codecs"
 mkdir -p "$build/tmp"
 {
     echo "| target | compiler | kernel sets | library | integer sums | order | margins, f32 | margins, q8 | golden values |"
