@@ -38,7 +38,7 @@ addon() {
     case $1 in
     linux-*-musl) library=.musl ;;
     linux-*) library=.glibc extra='-include old_glibc.h' ;;
-    darwin-*) link='-bundle -undefined dynamic_lookup' ;;
+    darwin-*) link='-shared -undefined dynamic_lookup' ;;
     esac
     case $1 in
     "$this") compiler=cc ;;
