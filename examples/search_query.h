@@ -17,7 +17,6 @@ typedef struct search_hit {
     char      *key, *title, *text, *metadata;
     size_t     text_size, path_size;   /* path_size: bytes of the key that are the file's path */
     int64_t    window, windows, start;
-    size_t     others;                 /* more passages of the document among the candidates */
 } search_hit;
 
 typedef struct search_engine {
@@ -266,7 +265,6 @@ KALM__FN void search_gather(search_engine *e, search_hit *hit, size_t count, siz
             e->hit[e->hits++] = h;
             continue;
         }
-        if (k < e->hits) e->hit[k].others++;
         free(h.key), free(h.title), free(h.text), free(h.metadata);
     }
 }

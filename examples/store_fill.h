@@ -57,6 +57,7 @@ typedef struct fill {
     int           busy;                            /* `encoding` is being encoded, or waits to be stored */
     sqlite3_stmt *insert, *drop;
     volatile kalm__atomic part;                    /* of `encoding`, in 1/1000 */
+    volatile kalm__atomic stop;                    /* a signal came: for the encoder's thread */
     int           threaded;
 #if KALM__THREADS == KALM__THREADS_POSIX
     pthread_t       thread;
@@ -206,7 +207,8 @@ KALM__FN int fill_progress(void *user, size_t done, size_t total)
 {
     fill *f = (fill *)user;
     kalm__atomic_set(&f->part, total ? (uint32_t)((double)done / (double)total * 1000) : 1000);
-    if (!f->threaded && f->look) f->look(f->user);
+    if (f->threaded) return kalm__atomic_get(&f->stop) != 0;
+    if (f->look) f->look(f->user);
     return kalm__interrupted != 0;
 }
 
@@ -334,9 +336,10 @@ KALM__FN void fill_wait(fill *f)
     while (f->state == FILL_WORK) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += 100000000;
+        t.tv_nsec += 20000000;
         if (t.tv_nsec >= 1000000000) t.tv_nsec -= 1000000000, t.tv_sec++;
         pthread_cond_timedwait(&f->changed, &f->lock, &t);
+        if (kalm__interrupted) kalm__atomic_set(&f->stop, 1);
         if (f->state != FILL_WORK || !f->look) continue;
         pthread_mutex_unlock(&f->lock);
         f->look(f->user);
