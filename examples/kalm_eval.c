@@ -135,7 +135,7 @@ static const cmd_option table[] = {
     CMD_REAL("--b", "X", options, b, "of BM25 (default 0.4)"),
     CMD_HEADING("The model"),
     CMD_CALL("--ratio", "N[,N...]", read_ratios, "pooling ratios (default 4); each document is encoded once"),
-    CMD_CALL("--bits", "32|16|8|4|3|2", read_bits, "kept of each number of a document (default 16; several, such as 16,8,4,2, with --tables, or for a table of sizes)"),
+    CMD_CALL("--bits", "32|16|8|4|3|2", read_bits, "kept of each number of a document (default 16; several, such as 32,16,8,4,3,2: a table for each, compared with the first)"),
     CMD_TEXT("--instruction", "TEXT", options, instruction,
              "what makes a document a good one (default: the published one of the data set, else the model's own)"),
     CMD_TEXT("--instructions", "FILE", options, instructions,
@@ -222,7 +222,13 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     if (o->merge && !a->words) die_usage("--merge needs the folders of the shards");
     if (o->cost && a->words != 1) die_usage("--cost needs one model");
     if (!o->tables && !o->merge && !o->cost && a->words != 2) die_usage("a model and a folder are needed");
-    if (!o->tables && o->bit_kinds > 1) die_usage("--bits takes several with --tables alone");
+    for (; !o->tables && o->bit_kinds > 1; o->bit_kinds--) {       /* the first is the one that the others are compared with */
+        if (o->comparisons == MAX_COMPARISONS) die_usage("at most %d comparisons", MAX_COMPARISONS);
+        memmove(o->compare + 1, o->compare, o->comparisons++ * sizeof *o->compare);
+        memset(o->compare, 0, sizeof *o->compare);
+        o->compare->bits = o->bits[o->bit_kinds - 1];
+        o->compare->max_delta = o->compare->min_tau = -2;
+    }
     if (!o->ratios && o->cost) o->ratios = read_list("--ratio", "1,4,8,32", o->ratio, MAX_RATIOS, 1, 32);
     if (!o->ratios) o->ratio[o->ratios++] = 4;
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");

@@ -6,9 +6,9 @@
    model (rows of 2 bits at ratio 4, 1500 pairs, mean change of the margin with the metric of keys): 512 descriptions like those
    that are ranked .115, 64 of them .116; random tokens alone .139, paragraphs of a licence .132, both together .122.
 
-   What an error of a row costs is judged by the gradient of the margin (gradient.h). Mean change of the margin at ratio 4, 1000 pairs, 4, 3 and
-   2 bits: keys of the decoder alone, without texts .034 .063 .134; gradient, without texts .023 .046 .118; gradient and 128
-   descriptions .020 .042 .092. */
+   What an error of a row costs is judged by the gradient of the margin (gradient.h). Mean change of the margin at ratio 4, 1500 pairs, 4
+   and 2 bits: keys of the decoder alone, without texts (1000 pairs) .034 .134; gradient, without texts .023 .102; gradient and 256
+   descriptions .018 .082. With a damping of .02 instead of .005: .023 .124; .019 .086. */
 #ifndef KALM__ROWS_H
 #define KALM__ROWS_H
 
@@ -23,7 +23,7 @@
 #include "neutral.h"
 
 enum {
-    KALM__ROWS_TEXTS = 128,            /* of --calibrate that are used */
+    KALM__ROWS_TEXTS = 256,            /* of --calibrate that are used */
     KALM__ROWS_RANDOM = 24, KALM__ROWS_RANDOM_TOKENS = 96,
     KALM__ROWS_FIT_RATIO = 4,          /* the transform is fitted to rows of this ratio, and serves all */
     KALM__ROWS_SAMPLE = 256,           /* rows of each ratio by which classes and steps are chosen */
@@ -292,7 +292,7 @@ KALM__FN kalm_result kalm__rows_pair(kalm__rows_fit *f, kalm__gradient_pair *p, 
 KALM__FN kalm_result kalm__rows_gradient_metric(kalm__rows_fit *f, const kalm__texts *texts, kalm_error *err)
 {
     const kalm__side *s = &f->model->file.shape.side[KALM__DECODER];
-    size_t n = f->width, plain = texts ? f->docs : KALM__NEUTRAL, wanted = texts ? 96 : 2 * KALM__NEUTRAL, i, k, j;
+    size_t n = f->width, plain = texts ? f->docs : KALM__NEUTRAL, wanted = texts ? 192 : 2 * KALM__NEUTRAL, i, k, j;
     double work = (double)s->layers * (double)n * (3.0 * s->mlp + 2.0 * (s->heads + s->kv_heads) * s->head_dim) * 3 * 90;
     double most = (texts ? 2e13 : 2e12) / work, key_trace = 0, trace = 0;
     float margin = 0;
@@ -331,7 +331,7 @@ KALM__FN kalm_result kalm__rows_gradient_metric(kalm__rows_fit *f, const kalm__t
 
 /* ---- the transform ----------------------------------------------------------------------------------------------------- */
 
-/* With the metric G = A^T A, damped by a fiftieth of its mean, and the covariance S: T = U A and T^-1 = A^-1 U^T, where the rows of U
+/* With the metric G = A^T A, damped by a 200th of its mean, and the covariance S: T = U A and T^-1 = A^-1 U^T, where the rows of U
    are the eigenvectors of A S A^T (the Karhunen-Loeve transform). A = L^T, the Cholesky factor. */
 KALM__FN kalm_result kalm__rows_transform(kalm__rows_fit *f, kalm_error *err)
 {
@@ -344,7 +344,7 @@ KALM__FN kalm_result kalm__rows_transform(kalm__rows_fit *f, kalm_error *err)
     }
     for (i = 0; i < n; i++) {
         for (j = 0; j <= i; j++) g[i * n + j] *= (double)n / trace;
-        g[i * n + i] += .02;
+        g[i * n + i] += .005;
     }
     if (!kalm__cholesky(g, n)) return kalm__fail(err, KALM_BAD_FILE, "the decoder's keys have no finite metric");
     /* back = S L, work = L^T S L; below the diagonal g has L */
@@ -516,7 +516,7 @@ KALM__FN void kalm__rows_put_classes(kalm__rows_fit *f, unsigned b, unsigned r, 
     uint32_t count = 1;
     for (i = 0; i < f->width; i++) {
         classes[i] = kalm__rows_class(sigma[i]);
-        if (sigma[i] > .35) count = (uint32_t)i + 1;
+        if (sigma[i] > .5) count = (uint32_t)i + 1;
     }
     kalm__put_f32(f->section + 16 + place, (float)step);
     kalm__put_u32(f->section + 88 + place, count);
