@@ -336,7 +336,7 @@ int main(int argc, char **argv)
     queue_begin(&s.queue);
     if (s.queue.kept) kept_start(&s.kept);
     say_event(&s, "listening", url);
-    if (s.log.file != stdout) say("listens at %s", url);
+    if (!s.log.on || s.log.path) say("listens at %s", url);
     serve(&s, fd);
     kalm_context_free(s.queue.plain);
     kalm_context_free(s.queue.warm);

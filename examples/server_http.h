@@ -684,7 +684,7 @@ KALM__FN void http__log(exchange *e, int broken)
     FILE *to;
     json_out out;
     const job *j = &e->j;
-    if (!e->s->log.file) return;
+    if (!e->s->log.on) return;
     to = open_memstream(&line, &size);
     if (!to) return;
     log_time(when);

@@ -13,7 +13,8 @@ typedef struct server_log {
     pthread_mutex_t lock;
     pthread_cond_t  some;
     const char     *path;              /* of a file; NULL: standard output */
-    FILE           *file;              /* NULL: no log */
+    int             on;                /* is there a log? */
+    FILE           *file;              /* the thread's own once it runs: it is opened anew there */
     char           *buffer;            /* [LOG_ROOM] lines that wait */
     size_t          size;
     uint64_t        dropped;           /* lines */
@@ -57,6 +58,7 @@ KALM__FN void log_begin(server_log *l, const char *where)
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->some, NULL);
     if (!strcmp(where, "none")) return;
+    l->on = 1;
     l->file = stdout;
     if (strcmp(where, "-") != 0) {
         l->path = where;
@@ -69,7 +71,7 @@ KALM__FN void log_begin(server_log *l, const char *where)
 
 KALM__FN void log_line(server_log *l, const char *line, size_t size)
 {
-    if (!l->file) return;
+    if (!l->on) return;
     pthread_mutex_lock(&l->lock);
     if (l->size + size <= LOG_ROOM) {
         memcpy(l->buffer + l->size, line, size);
@@ -82,7 +84,7 @@ KALM__FN void log_line(server_log *l, const char *line, size_t size)
 /* The file was moved away (logrotate): open it anew. */
 KALM__FN void log_reopen(server_log *l)
 {
-    if (!l->file) return;
+    if (!l->on) return;
     pthread_mutex_lock(&l->lock);
     l->reopen = 1;
     pthread_cond_signal(&l->some);
@@ -91,7 +93,7 @@ KALM__FN void log_reopen(server_log *l)
 
 KALM__FN void log_end(server_log *l)
 {
-    if (l->file) {
+    if (l->on) {
         pthread_mutex_lock(&l->lock);
         l->ending = 1;
         pthread_cond_signal(&l->some);
