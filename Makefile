@@ -125,7 +125,7 @@ $(call tool_if,kalm-quantize,quantize/kalm_quantize.c)
 $(call tool_if,kalm-tokenize,tokenizer/tokenize.c)
 $(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
 ifeq ($(SQLITE),yes)
-$(call tool_if,kalm-index,examples/kalm_index.c)
+$(call tool_if,kalm-index,examples/index/kalm_index.c)
 endif
 # Search for people wants a JSON library as well; pages of HTML and mail are read where libxml2 and GMime are there.
 ifeq ($(shell pkg-config --exists libxml-2.0 2>/dev/null && echo yes),yes)
@@ -137,13 +137,13 @@ ifeq ($(shell pkg-config --exists gmime-3.0 2>/dev/null && echo yes),yes)
   SEARCH_LIBS += $(shell pkg-config --libs gmime-3.0)
 endif
 ifeq ($(SQLITE)$(shell pkg-config --exists jansson 2>/dev/null && echo yes),yesyes)
-$(call tool_if,kalm-search,examples/kalm_search.c,$(SEARCH_FLAGS) $(shell pkg-config --cflags jansson),$(SEARCH_LIBS) $(shell pkg-config --libs jansson))
+$(call tool_if,kalm-search,examples/search/kalm_search.c,$(SEARCH_FLAGS) $(shell pkg-config --cflags jansson),$(SEARCH_LIBS) $(shell pkg-config --libs jansson))
 endif
 # The server, where SQLite and both of its libraries are.
 ifeq ($(SQLITE)$(shell pkg-config --exists libmicrohttpd jansson 2>/dev/null && echo yes),yesyes)
-$(call tool_if,kalm-server,examples/kalm_server.c,$(shell pkg-config --cflags libmicrohttpd jansson),$(shell pkg-config --libs libmicrohttpd jansson))
+$(call tool_if,kalm-server,examples/server/kalm_server.c,$(shell pkg-config --cflags libmicrohttpd jansson),$(shell pkg-config --libs libmicrohttpd jansson))
 endif
-$(call tool_if,kalm-eval,examples/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
+$(call tool_if,kalm-eval,examples/eval/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)
 

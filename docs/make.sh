@@ -68,7 +68,9 @@ map() {
 Every part and its one job, from the first lines of the files; `make docs` writes this page. `make check` holds the direction of
 includes (`tests/check_layers.awk`).
 END
-    for folder in src src/tools tokenizer quantize examples examples/postgres examples/python examples/python/adapters examples/scaling examples/wasm examples/scaling examples/wasm/adapters tests tests/fuzz tests/mcp docs packaging .ci; do
+    for folder in src src/tools tokenizer quantize examples examples/eval examples/index examples/search examples/server examples/store \
+        examples/postgres examples/python examples/python/adapters examples/scaling examples/sqlite examples/wasm examples/wasm/adapters tests \
+        tests/fuzz tests/mcp docs packaging .ci; do
         ls -d "$folder" > /dev/null 2>&1 || continue
         case $folder in
         src) what='the library: the parts of `kalm_rerank.h`, in the order of the spine' ;;
@@ -77,7 +79,12 @@ END
         quantize) what='the converter from a checkpoint to a model file' ;;
         tests/fuzz) what='targets for libFuzzer and AFL++, which `make test` also runs for a moment' ;;
         .ci) what='what runs before a change is taken' ;;
-        examples) what='programs: the first one, and the commands' ;;
+        examples) what='programs: the first one, kalm-rerank, and folders for what is larger' ;;
+        examples/eval) what='the command kalm-eval' ;;
+        examples/index) what='the command kalm-index' ;;
+        examples/search) what='the command kalm-search' ;;
+        examples/server) what='the command kalm-server' ;;
+        examples/store) what='encoded documents in SQLite, which the commands share' ;;
         tests) what='tests, checks and benchmarks' ;;
         *) what= ;;
         esac

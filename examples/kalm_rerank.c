@@ -1,8 +1,8 @@
 /* kalm_rerank.c - the command kalm-rerank: documents in, a ranking out. */
 #include "../src/tools/command.h"
 #ifdef HAVE_SQLITE3
-#  include "store.h"
-#  include "store_rank.h"
+#  include "store/store.h"
+#  include "store/store_rank.h"
 #endif
 
 typedef struct options {

@@ -20,7 +20,7 @@ endif
 build/fuzz/fuzz.o: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
-build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildcard examples/*.c examples/*.h)
+build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildcard examples/*.[ch] examples/*/*.[ch])
 	@mkdir -p build/fuzz
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
 build/fuzz/fuzz: $(FUZZ_OBJECTS)

@@ -9,7 +9,7 @@ shift
 dir=$build/tmp/static.$$
 mkdir -p "$dir"
 # every source that is compiled into a command; the header is in each
-sources='examples/kalm_rerank.c examples/kalm_index.c examples/kalm_search.c examples/kalm_server.c examples/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
+sources='examples/kalm_rerank.c examples/index/kalm_index.c examples/search/kalm_search.c examples/server/kalm_server.c examples/eval/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
 defines="-Isrc/parts $(pkg-config --exists sqlite3 2> /dev/null && echo -DHAVE_SQLITE3) $(pkg-config --exists libxml-2.0 2> /dev/null && echo -DHAVE_LIBXML2 && pkg-config --cflags libxml-2.0) $(pkg-config --exists gmime-3.0 2> /dev/null && echo -DHAVE_GMIME && pkg-config --cflags gmime-3.0)"
 flags="-std=c99 $defines"
 failed=0 passed=0
@@ -18,7 +18,7 @@ failed=0 passed=0
 findings() {
     case $1 in
     # one pass over the header and the converter is enough: the analyser takes minutes
-    gcc) for s in quantize/kalm_quantize.c examples/kalm_index.c; do ${GCC:-gcc} $flags -O1 -fanalyzer -c "$s" -o "$dir/a.o" 2>&1; done |
+    gcc) for s in quantize/kalm_quantize.c examples/index/kalm_index.c; do ${GCC:-gcc} $flags -O1 -fanalyzer -c "$s" -o "$dir/a.o" 2>&1; done |
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[.*-Wanalyzer-\([a-z-]*\).*\]$/\1\t\3\t\2/p' ;;
     analyze) for s in $sources; do ${CLANG:-clang} --analyze $flags -Xclang -analyzer-output=text "$s" -o "$dir/a.plist" 2>&1; done |
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-zA-Z0-9.]*\)\]$/\1\t\3\t\2/p' ;;

@@ -3,7 +3,7 @@
 #include "../src/tools/files.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "../src/kalm_rerank_in.h"     /* the parts, as the commands are built on them; command.h finds them included */
-#include "../examples/eval_trec.h"
+#include "../examples/eval/eval_trec.h"
 #include "test.h"
 
 #ifndef TEST_BUILD

@@ -4,4 +4,4 @@
 #define _DEFAULT_SOURCE
 #include "command_world.h"
 #define main fuzz_main_eval
-#include "../../examples/kalm_eval.c"
+#include "../../examples/eval/kalm_eval.c"

@@ -4,4 +4,4 @@
 #define _DEFAULT_SOURCE
 #include "command_world.h"
 #define main fuzz_main_index
-#include "../../examples/kalm_index.c"
+#include "../../examples/index/kalm_index.c"

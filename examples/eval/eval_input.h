@@ -4,8 +4,8 @@
 #ifndef EVAL_INPUT_H
 #define EVAL_INPUT_H
 
-#include "../src/tools/command.h"
-#include "../src/tools/output.h"
+#include "../../src/tools/command.h"
+#include "../../src/tools/output.h"
 #include "eval_stats.h"
 #ifdef HAVE_ZLIB
 #  include <zlib.h>

@@ -13,7 +13,7 @@
 #define EVAL_JOURNAL_H
 
 #include "eval_data.h"
-#include "../src/tools/sink.h"
+#include "../../src/tools/sink.h"
 
 EV__FN uint64_t ev_plain_hash(const void *data, size_t size)
 {

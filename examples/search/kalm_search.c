@@ -2,10 +2,10 @@
    command line; the work is in parts: search_files.h lists files, search_text.h (with search_html.h, search_mail.h) takes the
    texts out of them, search_update.h, search_add.h and search_watch.h fill the database, search_query.h, search_snippet.h and search_print.h
    answer a question, search_mcp.h answers those of a program. */
-#include "../src/tools/command.h"
-#include "store.h"
-#include "store_fill.h"
-#include "terms.h"
+#include "../../src/tools/command.h"
+#include "../store/store.h"
+#include "../store/store_fill.h"
+#include "../store/terms.h"
 #include "search_schema.h"
 #include "search_options.h"
 #include "search_files.h"

@@ -4,9 +4,9 @@
 #if !defined(_GNU_SOURCE)
 #  define _GNU_SOURCE                  /* POLLRDHUP: a client that hung up shows without reading */
 #endif
-#include "../src/tools/command.h"
-#include "store.h"
-#include "store_fill.h"
+#include "../../src/tools/command.h"
+#include "../store/store.h"
+#include "../store/store_fill.h"
 #include "server_options.h"
 #include "server_http.h"
 #include <sys/resource.h>

@@ -1,7 +1,7 @@
 /* kalm_eval.c - the command kalm-eval: what a model's ranking is worth. It measures ready runs as trec_eval does (--measure),
    reranks the candidates of one test collection, or makes the tables of a whole folder of them (--tables). This file reads the
    command line and hands each job to its part. */
-#include "../src/tools/command.h"
+#include "../../src/tools/command.h"
 #include "eval_report.h"
 #include "eval_first.h"
 #include "eval_cost.h"

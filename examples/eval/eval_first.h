@@ -11,7 +11,7 @@
 #define EVAL_FIRST_H
 
 #include "eval_data.h"
-#include "terms.h"
+#include "../store/terms.h"
 
 typedef enum ev_first { EV_FIRST_AUTO, EV_FIRST_RUN, EV_FIRST_CANDIDATES, EV_FIRST_BM25 } ev_first;
 

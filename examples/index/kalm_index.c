@@ -1,9 +1,9 @@
 /* kalm_index.c - the command kalm-index: a corpus in, a store of encoded documents out. Here is its command line; the work is
    in parts: corpus.h reads the input, index_encode.h fills a store, index_look.h shows and checks one, index_change.h deletes
    and merges. */
-#include "../src/tools/command.h"
-#include "store.h"
-#include "store_fill.h"
+#include "../../src/tools/command.h"
+#include "../store/store.h"
+#include "../store/store_fill.h"
 #include "corpus.h"
 #include "index_options.h"
 #include "index_encode.h"
