@@ -125,12 +125,12 @@ Everything that this file declares or defines begins with kalm_ or KALM_, and no
 Macros of yours in capitals do no harm, nor do those in lower case of <windows.h>, <complex.h> and other system headers. These
 words stand in the declarations, and must not be macros in any file that includes this one:
 
-    alloc allocator arg bits bytes cache_bytes capacity coarse_keep coarse_ratio coarser code config count ctx cut data
-    doc docs documents done dropped err fingerprint flags found has_tokenizer hits i id ids index info instruction
-    kernels layers limit load margin max_doc_tokens max_query_tokens max_tokens misses model name no_id on_score
-    on_score_user parallel parallel_user params path prefix_tokens progress progress_user prompt ptr query ratio release
-    rows score scores size system task text texts threads tokens tokens_used top_k total user vocabulary weights width
-    yes_id
+    alloc allocator arg bits bytes cache_bytes capacity coarse_keep coarse_ratio coarser code config count ctx cut
+    cut_vocabulary data doc docs documents done dropped err fingerprint flags found has_decoder has_encoder
+    has_tokenizer hits i id ids index info instruction kernels layers limit load margin max_doc_tokens
+    max_query_tokens max_tokens misses model name no_id on_score on_score_user parallel parallel_user params path
+    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size system task text
+    texts threads tokens tokens_used top_k total transform user vocabulary weights width yes_id
 
 The implementation uses about a thousand more, the names of its variables: include it before any macro in lower case is defined.
 
@@ -9947,7 +9947,7 @@ KALM__INLINE unsigned kalm__log2(uint32_t v)
 
 KALM__FN float kalm__row_step(const kalm__rowcode *c, unsigned b, unsigned r, uint32_t s)
 {
-	double part = kalm__times_double((double)(s % KALM__ROWS_OCTAVE), 0.6931471805599453 / KALM__ROWS_OCTAVE);
+	double part = kalm__times_double((double)(s % KALM__ROWS_OCTAVE), 0.6931471805599453 / (double)KALM__ROWS_OCTAVE);
 	double octave = kalm__power_of_two((int)(s / KALM__ROWS_OCTAVE) - KALM__ROWS_MIDDLE / KALM__ROWS_OCTAVE);
 	return (float)kalm__times_double(kalm__times_double((double)c->step[b][r], kalm__exp(part)), octave);
 }
@@ -10125,7 +10125,7 @@ KALM__INLINE uint32_t kalm__level_cost(const uint16_t *cost, unsigned shift, int
 /* y / step in units of 1/32, limited to what levels can say. */
 KALM__INLINE int32_t kalm__row_fixed(float y, float inverse)
 {
-	const float most = 2.0f * 32.0f * KALM__ROWS_LEVEL;
+	const float most = 2.0f * 32.0f * (float)KALM__ROWS_LEVEL;
 	float v = kalm__times(y, inverse);
 	v = v > most ? most : v >= -most ? v : -most;
 	return (int32_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);

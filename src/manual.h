@@ -121,12 +121,12 @@ Everything that this file declares or defines begins with kalm_ or KALM_, and no
 Macros of yours in capitals do no harm, nor do those in lower case of <windows.h>, <complex.h> and other system headers. These
 words stand in the declarations, and must not be macros in any file that includes this one:
 
-    alloc allocator arg bits bytes cache_bytes capacity coarse_keep coarse_ratio coarser code config count ctx cut data
-    doc docs documents done dropped err fingerprint flags found has_tokenizer hits i id ids index info instruction
-    kernels layers limit load margin max_doc_tokens max_query_tokens max_tokens misses model name no_id on_score
-    on_score_user parallel parallel_user params path prefix_tokens progress progress_user prompt ptr query ratio release
-    rows score scores size system task text texts threads tokens tokens_used top_k total user vocabulary weights width
-    yes_id
+    alloc allocator arg bits bytes cache_bytes capacity coarse_keep coarse_ratio coarser code config count ctx cut
+    cut_vocabulary data doc docs documents done dropped err fingerprint flags found has_decoder has_encoder
+    has_tokenizer hits i id ids index info instruction kernels layers limit load margin max_doc_tokens
+    max_query_tokens max_tokens misses model name no_id on_score on_score_user parallel parallel_user params path
+    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size system task text
+    texts threads tokens tokens_used top_k total transform user vocabulary weights width yes_id
 
 The implementation uses about a thousand more, the names of its variables: include it before any macro in lower case is defined.
 

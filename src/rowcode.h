@@ -197,7 +197,7 @@ KALM__INLINE unsigned kalm__log2(uint32_t v)
 
 KALM__FN float kalm__row_step(const kalm__rowcode *c, unsigned b, unsigned r, uint32_t s)
 {
-    double part = kalm__times_double((double)(s % KALM__ROWS_OCTAVE), 0.6931471805599453 / KALM__ROWS_OCTAVE);
+    double part = kalm__times_double((double)(s % KALM__ROWS_OCTAVE), 0.6931471805599453 / (double)KALM__ROWS_OCTAVE);
     double octave = kalm__power_of_two((int)(s / KALM__ROWS_OCTAVE) - KALM__ROWS_MIDDLE / KALM__ROWS_OCTAVE);
     return (float)kalm__times_double(kalm__times_double((double)c->step[b][r], kalm__exp(part)), octave);
 }
@@ -375,7 +375,7 @@ KALM__INLINE uint32_t kalm__level_cost(const uint16_t *cost, unsigned shift, int
 /* y / step in units of 1/32, limited to what levels can say. */
 KALM__INLINE int32_t kalm__row_fixed(float y, float inverse)
 {
-    const float most = 2.0f * 32.0f * KALM__ROWS_LEVEL;
+    const float most = 2.0f * 32.0f * (float)KALM__ROWS_LEVEL;
     float v = kalm__times(y, inverse);
     v = v > most ? most : v >= -most ? v : -most;
     return (int32_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);

@@ -483,7 +483,7 @@ static void test_refusals(void)
     refuse(TMP "/missing.txt", "", 1, "missing.txt: No such file or directory");
     refuse(TMP, "", 1, TMP);
     write_text(BAD, "one\ntwo\n");
-    refuse(BAD, " --weights f16", 2, "--calibrate is for --weights q8 or q4");
+    refuse(BAD, " --weights f16 --no-rows", 2, "--calibrate is for --weights q8 or q4");
     refuse(BAD, " --tokenizer none --yes-id 4 --no-id 9", 1, "has no tokenizer to read the texts with: --calibrate needs one");
     CHECK(run(RANDOM " hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=64 --quiet " FEW) == 0);
     CHECK(run("cp " TINY "/tokenizer.json " FEW) == 0);

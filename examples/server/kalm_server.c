@@ -56,7 +56,7 @@ static const cmd_option table[] = {
 static const cmd_program program = {
     "kalm-server",
     "MODEL.kalm [--store STORE.db] [options]",
-    "Rank documents over HTTP. Clients of Cohere (v1 and v2), Jina, Voyage, text-embeddings-inference, llama-server and vLLM's /score "
+    "Rank documents for HTTP clients. Those of Cohere (v1 and v2), Jina, Voyage, text-embeddings-inference, llama-server and vLLM's /score "
     "are answered as they expect; point their base URL here.\n"
     "\n"
     "POST /v1/rerank, /v2/rerank, /rerank, /score; with --store POST, GET and DELETE /v1/documents, and rerank by document_ids. GET "
