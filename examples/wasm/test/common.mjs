@@ -53,7 +53,7 @@ export function hash(bytes) {
 /* The model with its weights, and what lies behind them, moved `gap` bytes further into the file (src/format.h draws the layout):
    { size, chunks() }. A whole file of `gap` zeros that nobody has to store. */
 export function stretched(model, gap) {
-    const STRINGS = 2, TENSORS = 3, WEIGHTS = 5
+    const STRINGS = 2, TENSORS = 3, WEIGHTS = 5, ROWS = 6
     const bytes = model.slice(), view = new DataView(bytes.buffer)
     const add = (at) => view.setBigUint64(at, view.getBigUint64(at, true) + BigInt(gap), true)
     const sections = Array.from({ length: view.getUint32(12, true) }, (_, i) => {
@@ -67,7 +67,7 @@ export function stretched(model, gap) {
     for (let at = tensors.offset; at < tensors.offset + tensors.size; at += 64)
         for (const field of [24, 40, 48]) if (view.getBigUint64(at + field, true)) add(at + field)
     view.setBigUint64(tensors.at + 24, hash(bytes.subarray(tensors.offset, tensors.offset + tensors.size)), true)
-    const kept = sections.filter((s) => s.type !== STRINGS).flatMap((s) => [...bytes.subarray(s.at, s.at + 32)])
+    const kept = sections.filter((s) => s.type !== STRINGS && s.type !== ROWS).flatMap((s) => [...bytes.subarray(s.at, s.at + 32)])
     view.setBigUint64(24, hash(Uint8Array.from(kept)), true)
     view.setBigUint64(32, 0n, true)
     view.setBigUint64(32, hash(bytes.subarray(0, 64 + 32 * sections.length)), true)
