@@ -48,6 +48,7 @@ reference() {
     for w in f32 q8; do
         expect "tiny model, $w" "$build/kalm-quantize" examples/tiny "$dir/$w.kalm" --weights $w || return 1
     done
+    expect "tiny model, plain" "$build/kalm-quantize" examples/tiny "$dir/plain.kalm" --weights q8 --no-rows || return 1
     expect build ${CC:-cc} -std=c99 -O2 $warn -I. tests/targets.c -o "$dir/reference" -lm -lpthread || return 1
     "$dir/reference" sums > "$dir/reference.sums"
     for w in f32 q8; do "$dir/reference" rank "$dir/$w.kalm" tests/targets.tsv scalar > "$dir/reference.$w" || return 1; done
@@ -154,10 +155,13 @@ one_target() {
         golden_result=${log%% *}
         case $log in *" passed, 0 failed") ok ;; *) bad "golden: $log"; golden_result=FAILED ;; esac
         # the commands: the same model file, the same ranking as here
-        expect "its kalm-quantize" $run "$bin-kalm-quantize$exe" examples/tiny "$out.kalm" --weights q8 &&
+        # fitting rows of 4 to 2 bits takes minutes under an emulator: two targets show that it leaves the same bytes
+        rows=--no-rows like=plain
+        case $name in i386|aarch64) rows= like=q8 ;; esac
+        expect "its kalm-quantize" $run "$bin-kalm-quantize$exe" examples/tiny "$out.kalm" --weights q8 $rows &&
             case $name in
             i386-x87) expect "a whole model file" "$build/kalm-quantize" --verify "$out.kalm" ;;    # 80-bit floats round otherwise
-            *) expect "the same bytes" cmp "$out.kalm" "$dir/q8.kalm" ;;
+            *) expect "the same bytes" cmp "$out.kalm" "$dir/$like.kalm" ;;
             esac
         rm -f "$out.kalm"
         ranks() { grep -o '"rank": [0-9]*, "index": [0-9]*' ; }
