@@ -396,7 +396,7 @@ describe('bad files', () => {
     refuse('text', new TextEncoder().encode('This is not a model. '.repeat(99)), 'BAD_FILE', /not a \.kalm file/)
     refuse('something else, large: not read to its end', never(), 'BAD_FILE', /not a \.kalm file/)
     refuse('a later version', change(8, 9), 'BAD_VERSION', /version 9/)
-    refuse('cut short', bytes.subarray(0, 5000), 'BAD_FILE', /says it has 5386350 bytes|says it has \d+ bytes, it has 5000/)
+    refuse('cut short', bytes.subarray(0, 5000), 'BAD_FILE', /says it has \d+ bytes, it has 5000/)
     refuse('a stream cut short', (async function* () { yield bytes.subarray(0, 5000) })(), 'BAD_FILE', /it has 5000/)
     refuse('one byte too many', Uint8Array.of(...bytes.subarray(0, 64), ...new Uint8Array(200)), 'BAD_FILE', /it has 264/)
     refuse('a stream of more', forever(), 'BAD_FILE', /more than that came/)

@@ -59,9 +59,9 @@ for (const ONE of [WASM, { threads: 1, backend: 'native' }]) describe(`the size 
     test('with Content-Encoding', () => loads(answer(17, bytes, { 'content-encoding': 'gzip' })))
     test('a compressed answer', () => loads(`${origin}/gzip`))
     test('too few bytes', () => assert.rejects(Kalm.load(answer(bytes.length, bytes.subarray(0, 5000)), ONE),
-        code('BAD_FILE', /says it has 5386350 bytes, it has 5000/)))
+        code('BAD_FILE', /says it has \d+ bytes, it has 5000/)))
     test('too many bytes', () => assert.rejects(Kalm.load(answer(bytes.length, Buffer.concat([bytes, Buffer.from('x')])), ONE),
-        code('BAD_FILE', /says it has 5386350 bytes, more than that came/)))
+        code('BAD_FILE', /says it has \d+ bytes, more than that came/)))
     test('by HTTP', async () => {
         await assert.rejects(Kalm.load(`${origin}/short`, ONE), code('BAD_FILE', /it has 5000/))
         await assert.rejects(Kalm.load(`${origin}/long`, ONE), code('BAD_FILE', /\/long: .*more than that came/))
