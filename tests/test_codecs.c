@@ -197,10 +197,10 @@ static void test_codebook(void)
     float a;
     unsigned v, m;
     for (a = 0; a < 140; a += 0.25f) {
-        float near = 1e9f;
+        float closest = 1e9f;
         for (v = 8; v < 16; v++)
-            if (fabsf((float)kalm__q4_codebook[v] - a) < fabsf(near - a)) near = (float)kalm__q4_codebook[v];
-        CHECKF(fabsf(kalm__q4_nearest(a) - a) <= fabsf(near - a), "nearest to %g is %g, not %g", (double)a, (double)near,
+            if (fabsf((float)kalm__q4_codebook[v] - a) < fabsf(closest - a)) closest = (float)kalm__q4_codebook[v];
+        CHECKF(fabsf(kalm__q4_nearest(a) - a) <= fabsf(closest - a), "nearest to %g is %g, not %g", (double)a, (double)closest,
                (double)kalm__q4_nearest(a));
     }
     for (m = 0; m <= KALM__Q4_MAX_MULTIPLIER; m++)
