@@ -78,8 +78,7 @@ static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
     cmd_args a;
     size_t i;
     memset(o, 0, sizeof *o);
-    o->config.kernels = getenv("KALM_KERNELS");
-    if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
+    o->config.kernels = cmd_kernels();
     cmd_parse(&a, &program, o, argc, argv);
     o->has_width = cmd_given(&a, "--width");
     if (a.words > 0) o->model = a.word[0];

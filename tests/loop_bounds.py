@@ -165,9 +165,10 @@ def main():
         measured = [f["ratio"] for f in figures if f["name"] == figure and f["threads"] == 1 and f["ratio"]]
         best = 0
         for name, loop, count in rows:
-            share = count / cycles(loop, "x86_64-linux-gnu", cpu, "+avx512vnni") / peak
+            c = cycles(loop, "x86_64-linux-gnu", cpu, "+avx512vnni")
+            share = count / c / peak
             best = max(best, share)
-            print(f"{cpu:10} {name[6:]:24} {cycles(loop, 'x86_64-linux-gnu', cpu, '+avx512vnni'):7.1f} {count:8} {100 * share:20.1f}%")
+            print(f"{cpu:10} {name[6:]:24} {c:7.1f} {count:8} {100 * share:20.1f}%")
         if measured:
             print(f"{'':10} {figure + ', ' + kernels:24} {'':7} {'':8} {100 * best:20.1f}% {100 * measured[0]:8.1f}% {measured[0] / best:17.3f}")
     print(f"{passed} passed, {failed} failed")

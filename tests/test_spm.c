@@ -7,6 +7,7 @@
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
 #include "test.h"
+#include "spm_model.h"
 
 static const char *const models[] = {
     "unigram_nfkc", "unigram_nfkc_bytes", "unigram_nfkc_suffix", "unigram_plain", "unigram_phrases", "unigram_rules",
@@ -23,40 +24,6 @@ static kalm_allocator heap(void)
     return kalm__allocator(NULL, &ok);
 }
 
-static size_t put_length(unsigned char *p, size_t n)
-{
-    size_t k = 0;
-    for (; n > 127; n >>= 7) p[k++] = (unsigned char)(n & 127) | 128;
-    p[k++] = (unsigned char)n;
-    return k;
-}
-
-/* A model file as spm_train wrote it: with its charsmap, which is kept apart. */
-static unsigned char *whole_model(const char *name, size_t *size)
-{
-    char path[256];
-    size_t map_size = 0, model_size, n;
-    unsigned char *map = NULL, *model, *all, inner[16];
-    snprintf(path, sizeof path, "tests/spm/%s.model", name);
-    model = test_read_file(path, &model_size);
-    if (!CHECKF(model != NULL, "%s", path)) return NULL;
-    if (strstr(name, "nfkc")) map = test_read_file("tests/spm/nmt_nfkc.charsmap", &map_size);
-    all = (unsigned char *)malloc(model_size + map_size + 32);
-    memcpy(all, model, *size = model_size);
-    if (map) {
-        inner[0] = 2 << 3 | 2;
-        n = 1 + put_length(inner + 1, map_size);
-        all[(*size)++] = 3 << 3 | 2;
-        *size += put_length(all + *size, n + map_size);
-        memcpy(all + *size, inner, n);
-        memcpy(all + *size + n, map, map_size);
-        *size += n + map_size;
-    }
-    free(model);
-    free(map);
-    return all;
-}
-
 typedef struct tok {
     kalm__tokenizer t;
     unsigned char  *blob;
@@ -68,7 +35,7 @@ static int tok_open(tok *k, const char *name)
     kalm_allocator a = heap();
     kalm_error err;
     size_t size = 0;
-    unsigned char *model = whole_model(name, &size);
+    unsigned char *model = spm_model(name, &size);
     int ok;
     memset(k, 0, sizeof *k);
     if (!model) return 0;
@@ -207,7 +174,7 @@ static void test_programs(const tok *k, const char *name, unsigned long lines, u
     static char line[8192];
     char command[600];
     size_t size, *begin = (size_t *)malloc((lines + 1) * sizeof *begin), model_size, in = 0, out = 0, back = 0, in_size, out_size, back_size;
-    unsigned char *model = whole_model(name, &model_size), *texts, *encoded, *decoded;
+    unsigned char *model = spm_model(name, &model_size), *texts, *encoded, *decoded;
     unsigned long i;
     FILE *f = fopen(TEST_BUILD "/tmp/spm.model", "wb");
     if (!CHECK(f != NULL && model != NULL)) return;

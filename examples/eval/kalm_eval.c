@@ -214,8 +214,7 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     o->limits.depth = 100;
     o->k1 = 0.9;
     o->b = 0.4;
-    o->config.kernels = getenv("KALM_KERNELS");
-    if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
+    o->config.kernels = cmd_kernels();
     cmd_parse(a, &program, o, argc, argv);
     if (o->measure && a->words != 2) die_usage("--measure needs a file of judgements and a run");
     if (o->tables && a->words < 2) die_usage("--tables needs folders and models");

@@ -175,23 +175,10 @@ KALM__FN void summary(const job *j)
 
 /* ---- encoding ------------------------------------------------------------------------------------------------------- */
 
-/* An option that was given must agree with what the store was made with. */
-KALM__FN void demand_number(const store *s, const char *option, int given, uint32_t wanted, uint32_t has)
-{
-    if (given && wanted != has)
-        die("%s was made with %s %lu, not %lu", s->path, option, (unsigned long)has, (unsigned long)wanted);
-}
-
 /* The settings of a new store. */
 KALM__FN void new_meta(store_meta *m, const options *o, const kalm_model_info *info)
 {
-    memset(m, 0, sizeof *m);
-    snprintf(m->model, sizeof m->model, "%s", info->name);
-    snprintf(m->weights, sizeof m->weights, "%s", info->weights);
-    store_write_hash(m->fingerprint, info->fingerprint);
-    m->width = info->width;
-    m->ratio = o->ratio ? o->ratio : 4;
-    m->bits = o->bits ? o->bits : 16;
+    store_new_meta(m, info, o->ratio, o->bits);
     m->split = o->split;
     m->overlap = o->overlap;
     /* A window is encoded with its title, and at its edges it may have other tokens than the whole text has there: 256 tokens
@@ -237,11 +224,11 @@ KALM__FN int run_encode(const options *o)
         store_create(&j.s, &m);
     }
     store_demand(&j.s, o->model, &info);
-    demand_number(&j.s, "--ratio", o->ratio != 0, o->ratio, j.s.meta.ratio);
-    demand_number(&j.s, "--bits", o->bits != 0, o->bits, j.s.meta.bits);
-    demand_number(&j.s, "--max-doc-tokens", config.max_doc_tokens != 0, config.max_doc_tokens, j.s.meta.max_doc_tokens);
-    demand_number(&j.s, "--split", o->has_split, o->split, j.s.meta.split);
-    demand_number(&j.s, "--overlap", o->has_overlap, o->overlap, j.s.meta.overlap);
+    store_demand_number(&j.s, "--ratio", o->ratio != 0, o->ratio, j.s.meta.ratio);
+    store_demand_number(&j.s, "--bits", o->bits != 0, o->bits, j.s.meta.bits);
+    store_demand_number(&j.s, "--max-doc-tokens", config.max_doc_tokens != 0, config.max_doc_tokens, j.s.meta.max_doc_tokens);
+    store_demand_number(&j.s, "--split", o->has_split, o->split, j.s.meta.split);
+    store_demand_number(&j.s, "--overlap", o->has_overlap, o->overlap, j.s.meta.overlap);
     config.max_doc_tokens = j.s.meta.max_doc_tokens;
     if (kalm_context_new(j.model, &config, &j.ctx, &err)) return cmd_failed(&err);
     store_begin_writing(&j.s);

@@ -89,8 +89,7 @@ static void read_options(options *o, int argc, char **argv)
     memset(o, 0, sizeof *o);
     o->batch = 64;
     o->word = (const char **)cmd_alloc((size_t)argc * sizeof *o->word);
-    o->config.kernels = getenv("KALM_KERNELS");
-    if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
+    o->config.kernels = cmd_kernels();
     cmd_parse(&a, &program, o, argc, argv);
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");

@@ -95,8 +95,7 @@ static void read_options(options *o, int argc, char **argv)
     o->batch = 256;
     o->cache_mib = 256;
     o->word = (const char **)cmd_alloc((size_t)argc * sizeof *o->word);
-    o->config.kernels = getenv("KALM_KERNELS");
-    if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
+    o->config.kernels = cmd_kernels();
     cmd_parse(&a, &program, o, argc, argv);
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");

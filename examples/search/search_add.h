@@ -35,23 +35,12 @@ KALM__FN void search_open_model(const store *s, const char *path, kalm_model **m
 /* The settings of a new database. */
 KALM__FN void search_new_meta(store_meta *m, const options *o, const kalm_model_info *info)
 {
-    memset(m, 0, sizeof *m);
-    snprintf(m->model, sizeof m->model, "%s", info->name);
-    snprintf(m->weights, sizeof m->weights, "%s", info->weights);
-    store_write_hash(m->fingerprint, info->fingerprint);
-    m->width = info->width;
-    m->ratio = o->ratio ? o->ratio : 4;
-    m->bits = o->bits ? o->bits : 16;
+    store_new_meta(m, info, o->ratio, o->bits);
     m->split = o->has_split ? o->split : (uint32_t)kalm__min(256, (size_t)info->max_tokens);
     m->overlap = o->overlap;
     /* room for the title, and for a passage's tokens not being those of the whole text at its edges */
     m->max_doc_tokens = (uint32_t)kalm__min((size_t)m->split + 256, info->max_tokens);
     if (m->split > m->max_doc_tokens) die("--split is %lu, the model reads %lu", (unsigned long)m->split, (unsigned long)info->max_tokens);
-}
-
-KALM__FN void search_demand_same(const store *s, const char *option, int given, uint32_t wanted, uint32_t has)
-{
-    if (given && wanted != has) die("%s was made with %s %lu, not %lu", s->path, option, (unsigned long)has, (unsigned long)wanted);
 }
 
 /* The database for writing, with its model. create: it may be new, and the model was named. */
@@ -76,10 +65,10 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
     if (!u->model) search_open_model(&u->s, path, &u->model, &info);
     kalm_model_get_info(u->model, &info);
     store_demand(&u->s, path, &info);
-    search_demand_same(&u->s, "--ratio", o->ratio != 0, o->ratio, u->s.meta.ratio);
-    search_demand_same(&u->s, "--bits", o->bits != 0, o->bits, u->s.meta.bits);
-    search_demand_same(&u->s, "--split", o->has_split, o->split, u->s.meta.split);
-    search_demand_same(&u->s, "--overlap", o->has_overlap, o->overlap, u->s.meta.overlap);
+    store_demand_number(&u->s, "--ratio", o->ratio != 0, o->ratio, u->s.meta.ratio);
+    store_demand_number(&u->s, "--bits", o->bits != 0, o->bits, u->s.meta.bits);
+    store_demand_number(&u->s, "--split", o->has_split, o->split, u->s.meta.split);
+    store_demand_number(&u->s, "--overlap", o->has_overlap, o->overlap, u->s.meta.overlap);
     config.max_doc_tokens = u->s.meta.max_doc_tokens;
     if (kalm_context_new(u->model, &config, &u->ctx, &err)) exit(cmd_failed(&err));
     store_begin_writing(&u->s);
@@ -179,6 +168,17 @@ KALM__FN int search_status(const search_update *u)
     return EXIT_INTERRUPTED;
 }
 
+/* Read the sources paths[0 .. count), which are given back, and say how it went. */
+KALM__FN int search_all(search_update *u, const options *o, char **paths, size_t count)
+{
+    search_begin_show(u, o);
+    search_pass(u, paths, count);
+    search_tidy(u);
+    search_list_end(paths, count);
+    if (!o->quiet && !kalm__interrupted) search_summary(u);
+    return search_status(u);
+}
+
 /* MODEL DB PATH... */
 KALM__FN int run_add(search_update *u, const options *o)
 {
@@ -198,12 +198,7 @@ KALM__FN int run_add(search_update *u, const options *o)
         store_run(&u->s, q);
     }
     sqlite3_finalize(q);
-    search_begin_show(u, o);
-    search_pass(u, paths, count);
-    search_tidy(u);
-    search_list_end(paths, count);
-    if (!o->quiet && !kalm__interrupted) search_summary(u);
-    return search_status(u);
+    return search_all(u, o, paths, count);
 }
 
 /* --update: all that was ever named. */
@@ -213,12 +208,7 @@ KALM__FN int run_update(search_update *u, const options *o)
     size_t count;
     search_begin_update(u, o, 0);
     paths = search_sources(&u->s, &count);
-    search_begin_show(u, o);
-    search_pass(u, paths, count);
-    search_tidy(u);
-    search_list_end(paths, count);
-    if (!o->quiet && !kalm__interrupted) search_summary(u);
-    return search_status(u);
+    return search_all(u, o, paths, count);
 }
 
 /* --forget PATH...: no longer a source; what no other source has is removed. */

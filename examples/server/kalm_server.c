@@ -82,8 +82,7 @@ static void read_options(server_options *o, int argc, char **argv)
     o->read_timeout = o->drain = 30;
     o->warm_mb = 256;
     o->log = "-";
-    o->config.kernels = getenv("KALM_KERNELS");
-    if (o->config.kernels && !*o->config.kernels) o->config.kernels = NULL;
+    o->config.kernels = cmd_kernels();
     cmd_parse(&a, &program, o, argc, argv);
     if (!a.words) die_usage("no model");
     o->model = a.word[0];
@@ -163,19 +162,12 @@ static void open_store(server *s, const kalm_model *model)
 {
     const server_options *o = s->o;
     store_meta m;
-    memset(&m, 0, sizeof m);
-    snprintf(m.model, sizeof m.model, "%s", s->info.name);
-    snprintf(m.weights, sizeof m.weights, "%s", s->info.weights);
-    store_write_hash(m.fingerprint, s->info.fingerprint);
-    m.width = s->info.width;
-    m.ratio = o->ratio ? o->ratio : 4;
-    m.bits = o->bits ? o->bits : 16;
+    store_new_meta(&m, &s->info, o->ratio, o->bits);
     m.max_doc_tokens = http__doc_tokens(s);
     if (m.max_doc_tokens > s->info.max_tokens)
         die("--max-doc-tokens is %lu, the model reads %lu", (unsigned long)m.max_doc_tokens, (unsigned long)s->info.max_tokens);
     kept_begin(&s->kept, o->store, o->model, model, o->read_only, &m);
-    if (o->bits && o->bits != s->kept.reader.meta.bits)
-        die("%s was made with --bits %lu, not %lu", o->store, (unsigned long)s->kept.reader.meta.bits, (unsigned long)o->bits);
+    store_demand_number(&s->kept.reader, "--bits", o->bits != 0, o->bits, s->kept.reader.meta.bits);
     s->kept.metrics = &s->metrics;
     s->kept.finished = http_stored;
 }

@@ -654,6 +654,25 @@ KALM__FN void store_write_hash(char *out, uint64_t h)
     sprintf(out, "%08lx%08lx", (unsigned long)(h >> 32), (unsigned long)(h & 0xffffffffu));
 }
 
+/* The settings of a new store of this model: what it is, ratio and bits (0: 4 and 16). Windows and lengths are the caller's. */
+KALM__FN void store_new_meta(store_meta *m, const kalm_model_info *info, uint32_t ratio, uint32_t bits)
+{
+    memset(m, 0, sizeof *m);
+    snprintf(m->model, sizeof m->model, "%s", info->name);
+    snprintf(m->weights, sizeof m->weights, "%s", info->weights);
+    store_write_hash(m->fingerprint, info->fingerprint);
+    m->width = info->width;
+    m->ratio = ratio ? ratio : 4;
+    m->bits = bits ? bits : 16;
+}
+
+/* An option that was given must agree with what the store was made with. */
+KALM__FN void store_demand_number(const store *s, const char *option, int given, uint32_t wanted, uint32_t has)
+{
+    if (given && wanted != has)
+        die("%s was made with %s %lu, not %lu", s->path, option, (unsigned long)has, (unsigned long)wanted);
+}
+
 /* The store must be of this model. */
 KALM__FN void store_demand(const store *s, const char *path, const kalm_model_info *info)
 {

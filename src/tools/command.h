@@ -16,6 +16,14 @@
 #include "json_out.h"
 #include "reader.h"
 
+/* The instruction set that a command uses when it is not told: what the environment variable KALM_KERNELS says; NULL, the best
+   one, where that is not set or empty. */
+KALM__FN const char *cmd_kernels(void)
+{
+    const char *name = getenv("KALM_KERNELS");
+    return name && *name ? name : NULL;
+}
+
 /* ---- texts ----------------------------------------------------------------------------------------------------------- */
 
 /* The next line of *rest without its end (LF or CRLF); 0 when there is none. */
