@@ -67,8 +67,8 @@ help:
 	@echo 'make test          every test, a line each; ends with "N passed, N failed"; V=1 shows all that they print'
 	@echo 'make check-quick   the tests that an edit is most likely to break, in under a minute'
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
-	@echo 'make check         layers, every part alone, symbols; header and docs/ up to date'
-	@echo 'make docs          docs/FORMAT.md and docs/MAP.md from the comments of the sources'
+	@echo 'make check         layers, every part alone, symbols, size, nothing unused; header and docs/ up to date'
+	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md and MAP.md from the comments of the sources'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
@@ -106,6 +106,9 @@ check: check-header
 	@$(AWK) -f tests/check_layers.awk $(PARTS)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_parts.sh $(WARN_C)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_symbols.sh
+	@[ $$(wc -c < kalm_rerank.h) -lt 593000 ] || { echo 'kalm_rerank.h has 593,000 bytes or more; sh tests/size.sh says where they are'; exit 1; }
+	$(if $(filter x86_64 aarch64 arm64,$(shell uname -m)),@for switch in '' -DKALM_NO_SIMD; do \
+	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)
 	@AWK='$(AWK)' sh docs/make.sh check
 docs:
 	@AWK='$(AWK)' sh docs/make.sh

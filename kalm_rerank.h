@@ -519,9 +519,9 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #include <math.h>
 
 /* Flags that let a compiler change what float operations give. Every operation that a result depends on is fenced (below), so
-   none of them changes a result with q8 or q4 weights (tests/test_flags.sh). They are refused nevertheless where a compiler
-   tells: with float weights sums may be made in another order, and -ffinite-math-only removes the checks for NaN, which numbers
-   from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
+	none of them changes a result with q8 or q4 weights (tests/test_flags.sh). They are refused nevertheless where a compiler
+	tells: with float weights sums may be made in another order, and -ffinite-math-only removes the checks for NaN, which numbers
+	from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
 #if !defined(KALM_ALLOW_FAST_MATH)
 #  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
 #    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH (see manual)"
@@ -583,11 +583,11 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 
 /* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
-   product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
-   before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
-   letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
-   that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
-   KALM__FENCE_V does the same to a vector. */
+	product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
+	before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
+	letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
+	that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
+	KALM__FENCE_V does the same to a vector. */
 #if defined(__FLT_EVAL_METHOD__)
 #  if __FLT_EVAL_METHOD__ != 0
 #    define KALM__WIDE_FLOATS 1
@@ -626,7 +626,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 
 /* Which families of kernels this compiler and target can build. Each function carries its own target attribute, so
-   no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
+	no -m flag is needed; what the machine can run is decided by cpu.h at run time. */
 #ifndef KALM_NO_SIMD
 #  if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #    define KALM__X86 1
@@ -679,7 +679,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  endif
 #endif
 /* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
-   only AVX-512's form of them (Ice Lake, Zen 4) run the set as well. */
+	only AVX-512's form of them (Ice Lake, Zen 4) run the set as well. */
 #ifdef KALM__EVEX_VNNI
 #  define KALM__VEX "%{evex%} "
 #else
@@ -714,7 +714,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 
 /* clang 18 to 20 have a feature of its own for the wide registers of AVX-512. "avx512f" implies it, unless the build has turned it
-   off for the rest of the program, as Zig does for every feature that a processor need not have. */
+	off for the rest of the program, as Zig does for every feature that a processor need not have. */
 #if defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ >= 18 && __clang_major__ <= 20
 #  define KALM__AVX512F "evex512,avx512f"
 #else
@@ -752,8 +752,8 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 
 /* Windows: files, threads, and on ARM what the processor can do. Without the macros min and max, which break C++, and
-   without the parts of <windows.h> that programs seldom want; the two words are taken back, for they are not ours. A program that
-   wants all of <windows.h> includes it before this header. */
+	without the parts of <windows.h> that programs seldom want; the two words are taken back, for they are not ours. A program that
+	wants all of <windows.h> includes it before this header. */
 #if defined(_WIN32)
 #  ifndef NOMINMAX
 #    define NOMINMAX
@@ -783,11 +783,11 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* ---- errors ---- */
 
 /* A small formatter, because the library must not need stdio. Its letters:
-     %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
-     %X uint64_t in 16 hex digits   %c int, one character   %% percent
-     %q const char*, size_t: that many bytes, cut at 60, all but printable ASCII as '?' */
+	  %s const char*, control characters as '?'   %d int   %u unsigned   %z size_t   %U uint64_t
+	  %X uint64_t in 16 hex digits   %c int, one character   %% percent
+	  %q const char*, size_t: that many bytes, cut at 60, all but printable ASCII as '?' */
 typedef struct kalm__writer {
-	char  *at;
+	char *at;
 	size_t room;  /* without the NUL */
 } kalm__writer;
 
@@ -933,7 +933,7 @@ KALM__INLINE void kalm__put_f32(void *p, float f)
 }
 
 /* Not infinite and not NaN. By the bits of the number: comparisons may be folded away where a compiler is told that all
-   numbers are finite. */
+	numbers are finite. */
 KALM__INLINE int kalm__is_finite(float x)
 {
 	uint32_t u;
@@ -994,8 +994,8 @@ KALM__INLINE uint16_t kalm__to_f16(float f)
 /* ---- hash ---- */
 
 /* 64-bit checksum of our own: eight lanes of multiply and xor-shift over 64-byte blocks, so that a vectorising compiler
-   or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
-   Data may come in pieces: all but the last must be multiples of 64 bytes for the same sum as in one call. */
+	or a plain loop both run at memory speed. It finds damage; it is no defence against forgery.
+	Data may come in pieces: all but the last must be multiples of 64 bytes for the same sum as in one call. */
 #define KALM__HASH_A 0x9e3779b97f4a7c15u
 #define KALM__HASH_B 0xc2b2ae3d27d4eb4fu
 typedef struct kalm__hasher {
@@ -1082,10 +1082,10 @@ KALM__FN void kalm__release(const kalm_allocator *a, void *ptr, size_t size)
 }
 
 /* One block of memory cut into pieces that are aligned to 64 bytes. Code that lays something out runs twice: first with base
-   NULL, which only counts how much is needed, then with a block of that size. */
+	NULL, which only counts how much is needed, then with a block of that size. */
 typedef struct kalm__arena {
 	unsigned char *base;
-	size_t         taken, size;
+	size_t taken, size;
 } kalm__arena;
 
 KALM__FN void *kalm__take(kalm__arena *a, size_t size)
@@ -1118,10 +1118,10 @@ KALM__FN kalm_text kalm__resolve(kalm_text t)
 
 /* ---- begin src/exact.h ---- */
 /* exact.h - arithmetic that leaves the same bits on every machine. IEEE fixes each operation; what machines differ in is
-   whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
-   flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
-   beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
-   are those of tests/test_ops.c. */
+	whether a product is rounded before it is added (fused multiply-adds), how wide floats are while computed (x87), what
+	flags like -fassociative-math allow the compiler to fold, and libm. So operations are fenced, and what a model needs of libm
+	beyond the square root stands here, in doubles: it is used a few times a document or when a context is made. The errors
+	are those of tests/test_ops.c. */
 #define KALM__EXACT_H
 
 
@@ -1153,7 +1153,7 @@ KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); 
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
 
 /* a / b. The fence makes b a number that nobody knows and that no other division has: else -freciprocal-math multiplies by
-   1 / b where b is constant, or the same in several divisions or in a loop. */
+	1 / b where b is constant, or the same in several divisions or in a loop. */
 KALM__INLINE float kalm__over(float a, float b)
 {
 #ifdef KALM__FENCE
@@ -1176,7 +1176,7 @@ KALM__INLINE double kalm__over_double(double a, double b)
 }
 
 /* The square root, correctly rounded: in doubles, since clang estimates those of floats under -funsafe-math-optimizations. A
-   double has more than twice a float's digits and two, so rounding twice gives what rounding once does. */
+	double has more than twice a float's digits and two, so rounding twice gives what rounding once does. */
 KALM__INLINE float kalm__root(float v) { return (float)kalm__rounded_double(sqrt(kalm__rounded_double((double)v))); }
 
 /* The whole number nearest to |x| < 2^51, ties to even: the addition pushes the fraction out of the mantissa. */
@@ -1234,7 +1234,7 @@ KALM__FN double kalm__log(double x)
 }
 
 /* Sine and cosine of a in 0..2^30, which larger ones count as. a = k pi/2 + r, pi/2 in three parts of which two have room
-   for k; Taylor. */
+	for k; Taylor. */
 KALM__FN void kalm__sine_cosine(double a, double *sine, double *cosine)
 {
 	static const double s[8] = {
@@ -1274,7 +1274,7 @@ KALM__FN double kalm__tanh(double z)
 
 /* ---- begin src/platform.h ---- */
 /* platform.h - the operating system's own headers, included here for the parts that need them (mapping.h, cores.h, threads.h),
-   and a hint about pages of memory. */
+	and a hint about pages of memory. */
 #define KALM__PLATFORM_H
 
 
@@ -1295,8 +1295,8 @@ KALM__FN double kalm__tanh(double z)
 #endif
 
 /* Tell the system that large pages would serve this memory well; it may ignore that. Only for working memory: for the weights,
-   advice to read ahead changed nothing measurable (cold, from disks of 40 MB and of 2 GB a second), and the pages of a mapped
-   file are not ours to choose. Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
+	advice to read ahead changed nothing measurable (cold, from disks of 40 MB and of 2 GB a second), and the pages of a mapped
+	file are not ours to choose. Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
 #if defined(__linux__) && KALM__MMAP
 #  if !defined(KALM_NO_STDIO)
 #    if !defined(MADV_NORMAL)
@@ -1317,22 +1317,22 @@ KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
 
 /* ---- begin src/mapping.h ---- */
 /* mapping.h - a model file made visible as bytes in memory: mapped by the system, or read into memory of the allocator. The only
-   part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
+	part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
 
-   Mapping costs nothing: pages come from the disk when they are first used, and processes share them. Its price is that the file
-   must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
-   ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
-   (KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
+	Mapping costs nothing: pages come from the disk when they are first used, and processes share them. Its price is that the file
+	must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
+	ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
+	(KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
 #define KALM__MAPPING_H
 
 
 /* A read-only view of a file, and how to give it back. */
 typedef struct kalm__mapping {
 	const unsigned char *data;  /* at a multiple of 64 bytes; NULL when empty */
-	size_t               size;
-	int                  mapped;  /* 1: by the system; 0: in a block of `block_size` bytes from the allocator */
-	void                *block;
-	size_t               block_size;
+	size_t size;
+	int mapped;  /* 1: by the system; 0: in a block of `block_size` bytes from the allocator */
+	void *block;
+	size_t block_size;
 } kalm__mapping;
 
 #ifndef KALM_NO_STDIO
@@ -1535,18 +1535,18 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 	memset(m, 0, sizeof *m);
 }
 #endif
-#endif /* KALM_NO_STDIO */
+#endif  /* KALM_NO_STDIO */
 
 /* ---- begin src/cores.h ---- */
 /* cores.h - how many threads a context starts when it is not told: as many as this process may use at the same time. That is not
-   the machine's number of cores where
+	the machine's number of cores where
 
-     - a mask of allowed cores is set (taskset, cpusets, SetProcessAffinityMask);
-     - a control group limits processor time, as containers do (docker --cpus): Linux tells the limit in files, cpu.max of
-       version 2 or cpu.cfs_quota_us of version 1. With more threads than that, each job would wait for threads that the
-       kernel has stopped until the next period.
+	  - a mask of allowed cores is set (taskset, cpusets, SetProcessAffinityMask);
+	  - a control group limits processor time, as containers do (docker --cpus): Linux tells the limit in files, cpu.max of
+	    version 2 or cpu.cfs_quota_us of version 1. With more threads than that, each job would wait for threads that the
+	    kernel has stopped until the next period.
 
-   A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
+	A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
 #define KALM__CORES_H
 
 
@@ -1635,7 +1635,7 @@ KALM__FN unsigned kalm__group_limit(const char *folder, int version)
 }
 
 /* The least that the group of this process and the groups around it allow, in cores; 0: no limit. root: "" (tests have a folder
-   that stands for "/"). */
+	that stands for "/"). */
 KALM__FN unsigned kalm__group_cores(const char *root)
 {
 	char text[4096], path[1024];
@@ -1721,7 +1721,7 @@ KALM__FN unsigned kalm__cores(void)
 
 /* ---- begin src/recognise.h ---- */
 /* recognise.h - what a file is that is not what it should be. People hand over what a broken download left, or another program's
-   file; a sentence that names it saves them the search. Looks at the first bytes alone, and decides nothing. */
+	file; a sentence that names it saves them the search. Looks at the first bytes alone, and decides nothing. */
 #define KALM__RECOGNISE_H
 
 
@@ -1795,56 +1795,9 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
 
 /* ---- begin src/format.h ---- */
 /* format.h - the model file, byte by byte: what the converter writes (quantize/) and the library reads in place (modelfile.h).
-   All numbers are little-endian, all offsets count from the first byte of the file unless said otherwise, and a hash is that
-   of kalm__hash (base.h). A reader can be written from this comment and the ones that it names.
-
-     byte 0            64              64 + 32 n
-     +----------------+---------------+-------+---------+-----------+---------+---------+
-     | header         | section table | SHAPE | TENSORS | TOKENIZER | WEIGHTS | STRINGS |
-     +----------------+---------------+-------+---------+-----------+---------+---------+
-                        n entries       sections, as the converter orders them; a reader finds each by its entry
-
-   HEADER, 64 bytes
-     offset  size
-        0      8   the signature 89 "KALM" 0d 0a 1a; a copy that changes line ends destroys it, so that the damage shows at once
-        8      4   version of the format: 1
-       12      4   n, the number of sections, 1 to 16
-       16      8   size of the file in bytes
-       24      8   fingerprint: hash of the section table without the entries of STRINGS and ROWS. It names the model: it changes
-                   with any weight, with the shape and the vocabulary, and not with the prompt. Documents carry it
-       32      8   hash of the header and the section table, taken with these eight bytes zero
-       40      8   of a part of a model (kalm-quantize --side, --vocabulary): the fingerprint of the whole model that it was cut
-                   from. Documents carry this one, so that the parts of a model exchange them. Else 0
-       48      4   what such a part lacks, a sum: 1 the encoder, 2 the decoder, 4 tokens of the vocabulary. Else 0
-       52     12   zero
-
-   SECTION TABLE, n entries of 32 bytes, in order of their type; no type comes twice
-        0      4   type, 1 to 6 (below)
-        4      4   zero
-        8      8   offset of the section, a multiple of 64
-       16      8   its size in bytes, without the padding behind it
-       24      8   hash of its bytes (compared by kalm_model_verify, not when a file is opened)
-
-   SECTIONS lie behind the table, do not overlap, and end within the file
-     type
-      1 SHAPE      the sizes of the model: the fields of KALM__SHAPE_FIELDS, then those of KALM__SIDE_FIELDS for the encoder, then
-                   the same for the decoder, four bytes each without gaps; then one byte for each layer, the encoder's first:
-                   1 where attention sees all positions, 0 where it sees a sliding window
-      2 STRINGS    the texts around the user's (KALM__STRING_...): for each an offset within this section and a size, u32 both,
-                   then the texts, UTF-8, without a NUL
-      3 TENSORS    an entry of 64 bytes for each tensor (kalm__tensor below), sorted by kind, then by layer
-      4 TOKENIZER  described in tokenizer/vocab.h
-      5 WEIGHTS    what the entries of TENSORS point to. The section begins at a multiple of 4096, each array in it at one of 64
-      6 ROWS       how rows of documents are kept in 4, 3 and 2 bits; described in rowcode.h. Documents of such rows carry the
-                   hash of this section. A file without it keeps rows in 32, 16 and 8 bits alone
-
-   A file without SHAPE, TENSORS and WEIGHTS is a tokenizer alone; these three come together or not at all. A file without
-   TOKENIZER takes token ids only.
-
-   A PART lacks the layers, the final norm and the head of the side that it lacks; SHAPE has both sides all the same. It keeps the
-   embedding table and the vector EOI that its side uses, under their kinds in the whole. Where it lacks tokens of the vocabulary,
-   ids count those that are left, in their old order, and so do the rows of the table and the ids in SHAPE. All that it keeps has
-   the bytes that it had in the whole. */
+	All numbers are little-endian, all offsets count from the first byte of the file unless said otherwise, and a hash is that
+	of kalm__hash (base.h). A reader can be written from the drawings here and in the parts that they name. */
+/* (The comment of src/format.h that stands here is in docs/FORMAT.md.) */
 #define KALM__FORMAT_H
 
 
@@ -1865,28 +1818,28 @@ enum { KALM__LACKS_ENCODER = 1, KALM__LACKS_DECODER = 2, KALM__LACKS_TOKENS = 4,
 
 /* The fields of SHAPE, f(type, name), in their order in the file. The reader and the writer both walk these lists. */
 #define KALM__SHAPE_FIELDS(f) \
-	f(u32, weights)  /* type of the matrices: f32 0, f16 1, bf16 2, q8 3, q4 4     */ \
-	f(u32, vocabulary)  /* number of tokens: rows of the embedding table              */ \
-	f(u32, hidden_size)  /* numbers in a row between layers, the same in both sides    */ \
-	f(u32, yes_id)  /* token whose logit counts for the document ...              */ \
-	f(u32, no_id)  /* ... and the one that counts against it                     */ \
-	f(u32, eoi_id)  /* token that has the vector EOI; 0xffffffff: none            */ \
-	f(f32, softcap)  /* final_logit_softcapping c: c tanh(logit / c); 0: none      */ \
+	f(u32, weights) /* type of the matrices: f32 0, f16 1, bf16 2, q8 3, q4 4     */ \
+	f(u32, vocabulary) /* number of tokens: rows of the embedding table              */ \
+	f(u32, hidden_size) /* numbers in a row between layers, the same in both sides    */ \
+	f(u32, yes_id) /* token whose logit counts for the document ...              */ \
+	f(u32, no_id) /* ... and the one that counts against it                     */ \
+	f(u32, eoi_id) /* token that has the vector EOI; 0xffffffff: none            */ \
+	f(f32, softcap) /* final_logit_softcapping c: c tanh(logit / c); 0: none      */ \
 	f(u32, reserved)  /* 0 */
 
 #define KALM__SIDE_FIELDS(f) \
-	f(u32, layers)  /* number of layers                                           */ \
-	f(u32, mlp)  /* width of the MLP                                           */ \
-	f(u32, heads)  /* query heads                                                */ \
-	f(u32, kv_heads)  /* key and value heads; divides heads                         */ \
-	f(u32, head_dim)  /* numbers in a head; even                                    */ \
-	f(u32, window)  /* sliding_window w, as the checkpoint has it: docs/MODEL.md  */ \
-	f(u32, max_positions)  /* longest sequence, in tokens                                */ \
-	f(f32, norm_eps)  /* of RMSNorm: x / sqrt(mean(x^2) + norm_eps)                 */ \
-	f(f32, query_scalar)  /* query_pre_attn_scalar: q k is times its power -1/2         */ \
-	f(f32, theta_sliding)  /* base of the rotary angles in sliding layers ...            */ \
-	f(f32, factor_sliding)  /* ... and what positions are divided by there                */ \
-	f(f32, theta_full)  /* the same in layers of full attention                       */ \
+	f(u32, layers) /* number of layers                                           */ \
+	f(u32, mlp) /* width of the MLP                                           */ \
+	f(u32, heads) /* query heads                                                */ \
+	f(u32, kv_heads) /* key and value heads; divides heads                         */ \
+	f(u32, head_dim) /* numbers in a head; even                                    */ \
+	f(u32, window) /* sliding_window w, as the checkpoint has it: docs/MODEL.md  */ \
+	f(u32, max_positions) /* longest sequence, in tokens                                */ \
+	f(f32, norm_eps) /* of RMSNorm: x / sqrt(mean(x^2) + norm_eps)                 */ \
+	f(f32, query_scalar) /* query_pre_attn_scalar: q k is times its power -1/2         */ \
+	f(f32, theta_sliding) /* base of the rotary angles in sliding layers ...            */ \
+	f(f32, factor_sliding) /* ... and what positions are divided by there                */ \
+	f(f32, theta_full) /* the same in layers of full attention                       */ \
 	f(f32, factor_full) \
 	f(u32, side_reserved)  /* 0 */
 
@@ -1909,31 +1862,31 @@ enum { KALM__ENCODER = 0, KALM__DECODER = 1 };
 #define KALM__SIDE_BYTES (4u * (0u KALM__SIDE_FIELDS(KALM__COUNT_FIELD)))
 
 /* The largest values that a file may have. With them no product of sizes reaches 2^63, so arithmetic on numbers from a stranger's
-   file cannot overflow once they are checked. The largest published model is far below (hidden size 2560, 34 layers). */
+	file cannot overflow once they are checked. The largest published model is far below (hidden size 2560, 34 layers). */
 enum {
 	KALM__MAX_HIDDEN = 1 << 16, KALM__MAX_MLP = 1 << 18, KALM__MAX_HEADS = 1 << 10, KALM__MAX_HEAD_DIM = 1 << 10,
 	KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
 };
 
 /* The texts around the user's, in the order of STRINGS. They stand in the file so that a model is always asked in the words that
-   it was trained with. NAME is the model's name; SYSTEM and INSTRUCTION are used where the caller gives none.
-     the encoder reads: DOCUMENT + document
-     the decoder reads: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */
+	it was trained with. NAME is the model's name; SYSTEM and INSTRUCTION are used where the caller gives none.
+	  the encoder reads: DOCUMENT + document
+	  the decoder reads: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */
 enum {
 	KALM__STRING_NAME, KALM__STRING_DOCUMENT, KALM__STRING_BEGIN, KALM__STRING_INSTRUCT, KALM__STRING_QUERY,
 	KALM__STRING_END, KALM__STRING_SYSTEM, KALM__STRING_INSTRUCTION, KALM__STRINGS
 };
 
 /* Tensors. A kind is one of these numbers for the encoder, 32 more for the decoder. Those before NORM belong to a layer; NORM,
-   EMBED, EOI and HEAD belong to a side, and their layer is 0.
-     Q, K, V, O     attention: rows are heads x head_dim (K, V: kv_heads x head_dim; O: hidden), cols the inputs
-     GATE, UP, DOWN the MLP: rows mlp, mlp, hidden
-                    These seven are matrices and lie in panels (kernels.h; q8 and q4 in blocks.h).
-     ..._NORM, PRE_..., POST_...   RMSNorm: f32 [n], 1 + the checkpoint's weight. Q_NORM and K_NORM have head_dim numbers
-     EMBED          the embedding table, [vocabulary] rows (embedding.h). The decoder has one only where it differs from the
-                    encoder's
-     EOI            f32 [hidden]: used in place of the row of eoi_id, and not scaled. The decoder's likewise
-     HEAD           f32 [2][hidden], decoder only: the rows of "yes" and "no" of the output matrix */
+	EMBED, EOI and HEAD belong to a side, and their layer is 0.
+	  Q, K, V, O     attention: rows are heads x head_dim (K, V: kv_heads x head_dim; O: hidden), cols the inputs
+	  GATE, UP, DOWN the MLP: rows mlp, mlp, hidden
+	                 These seven are matrices and lie in panels (kernels.h; q8 and q4 in blocks.h).
+	  ..._NORM, PRE_..., POST_...   RMSNorm: f32 [n], 1 + the checkpoint's weight. Q_NORM and K_NORM have head_dim numbers
+	  EMBED          the embedding table, [vocabulary] rows (embedding.h). The decoder has one only where it differs from the
+	                 encoder's
+	  EOI            f32 [hidden]: used in place of the row of eoi_id, and not scaled. The decoder's likewise
+	  HEAD           f32 [2][hidden], decoder only: the rows of "yes" and "no" of the output matrix */
 enum {
 	KALM__T_Q, KALM__T_K, KALM__T_V, KALM__T_O, KALM__T_GATE, KALM__T_UP, KALM__T_DOWN,
 	KALM__T_Q_NORM, KALM__T_K_NORM, KALM__T_PRE_ATTENTION, KALM__T_POST_ATTENTION, KALM__T_PRE_MLP, KALM__T_POST_MLP,
@@ -1942,25 +1895,11 @@ enum {
 };
 #define KALM__KIND(side, what) ((uint32_t)(side) * 32u + (uint32_t)(what))
 
-/* An entry of TENSORS, 64 bytes:
-     offset  size
-        0      4   kind
-        4      4   layer
-        8      4   type: f32 0, f16 1, bf16 2, q8 3, q4 4. Vectors and HEAD are f32
-       12      4   1: the weights are for rotated inputs, so rows go through kalm__hadamard (ops.h) before this matrix; else 0.
-                   q, k and v of a layer agree in this and in their type, and so do gate and up
-       16      4   rows: outputs of a matrix, tokens of a table, 1 of a vector
-       20      4   cols: inputs
-       24      8   offset of the data, a multiple of 64
-       32      8   size of the data in bytes: that of all panels, or rows
-       40      8   q8 and q4 matrices: offset of the scales, f32 [rows rounded up to 16]; else 0
-       48      8   q8 and q4 matrices: offset of the sums of each output's integers, int32 [rows rounded up to 16]; else 0
-       56      4   f32, for people: root mean square of what rounding changed, relative to that of the weights
-       60      4   zero */
+/* (The comment of src/format.h that stands here is in docs/FORMAT.md.) */
 typedef struct kalm__tensor {
 	uint32_t kind, layer, type, rotated, rows, cols;
 	uint64_t offset, size, scale, sum;
-	float    error;
+	float error;
 } kalm__tensor;
 
 KALM__FN void kalm__read_tensor(kalm__tensor *t, const unsigned char *p)
@@ -2030,32 +1969,8 @@ KALM__FN const char *kalm__type_name(uint32_t type)
 
 /* ---- begin src/blocks.h ---- */
 /* blocks.h - the memory layout of quantised weights, for the kernels that read them and the converter that writes them. How the
-   scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h.
-
-   A weight matrix W has one row for each output and one column for each input: y[n] = sum over k of W[n][k] * x[k]. It is
-   stored in panels of 16 rows. The number of rows is padded with zeros to a multiple of 16, the number of columns to a
-   multiple of 32; the padded number of columns is called cols32. Every panel begins at a multiple of 64 bytes.
-
-   A q8 panel has 16 * cols32 bytes, each an int8 from -127 to 127. A LINE of 64 bytes holds 4 consecutive inputs of all 16
-   outputs, which is what one dot-product instruction on a 64-byte register takes:
-
-       line t:   [output 0: k = 4t, 4t+1, 4t+2, 4t+3] [output 1: the same k] ... [output 15]
-
-   A q4 panel holds the same lines in 4.25 bits a weight. A group of 32 inputs, which is 8 lines of a q8 panel, becomes 4 lines of
-   nibbles (half bytes):
-
-       nibble line t (0..3) of a group, byte b:   low nibble  -> byte b of q8 line t
-                                                  high nibble -> byte b of q8 line t + 4
-
-       [cols32 / 32][4][64] nibble lines,  then [cols32 / 32][16] multipliers, one for each group and output,
-       then zeros up to a multiple of 64 bytes
-
-   A nibble v in a group whose multiplier is m (1 to 64; with 0 the whole group is zero) stands for the q8 value
-
-       (m * kalm__q4_codebook[v] + 32) >> 6        where the shift rounds down, also below zero
-
-   So a q4 panel is unpacked to a q8 panel, and products are sums of integers for both. Both have one float scale for each output,
-   which is stored apart (format.h). */
+	scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h. */
+/* (The comment of src/blocks.h that stands here is in docs/FORMAT.md.) */
 #define KALM__BLOCKS_H
 
 
@@ -2081,9 +1996,9 @@ typedef struct kalm__q4_multipliers {
 KALM__ASSERT_SIZE(q4_multipliers, sizeof(kalm__q4_multipliers) == 16);
 
 /* The 16 values of a nibble, for weights that are normally distributed, as rotated weights nearly are. Found by Lloyd's
-   algorithm (60 rounds) on 20,000 groups of 32 normal values, each group scaled by the factor that suits it best, the values
-   kept symmetric. Their relative squared error is 0.0058; that of the best set with a value near zero is 0.0059, of 16 even
-   steps 0.0072, of the integers -8 to 7 0.0073. */
+	algorithm (60 rounds) on 20,000 groups of 32 normal values, each group scaled by the factor that suits it best, the values
+	kept symmetric. Their relative squared error is 0.0058; that of the best set with a value near zero is 0.0059, of 16 even
+	steps 0.0072, of the integers -8 to 7 0.0073. */
 static const int8_t kalm__q4_codebook[16] = {
 	-127, -98, -77, -60, -45, -31, -18, -6, 6, 18, 31, 45, 60, 77, 98, 127
 };
@@ -2113,20 +2028,20 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 
 /* ---- begin src/threads.h ---- */
 /* threads.h - a pool of worker threads that lives as long as its context, and kalm__parallel, which runs the tasks of one
-   job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
+	job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
-   One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
-   Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
-   spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
+	One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
+	Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
+	spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
-   Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
-   have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
-   computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
+	Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
+	have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
+	computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
 
-   Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
-   that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
-   the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
-   No pthread_atfork: a handler could not be taken back when the library is unloaded. */
+	Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
+	that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
+	the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
+	No pthread_atfork: a handler could not be taken back when the library is unloaded. */
 #define KALM__THREADS_H
 
 
@@ -2211,12 +2126,12 @@ KALM__INLINE void kalm__pause(void)
 }
 
 /* Tests set these: how often a waiting thread looks again before it sleeps, and code to run at the places where the order of
-   two threads matters (see tests/test_threads.c). */
+	two threads matters (see tests/test_threads.c). */
 #ifndef KALM__SPINS
 /* About 20 microseconds: longer than the gap between two jobs of one layer, shorter than anybody notices. Where another process
-   is busy on one of two cores, two threads reach 0.93 to 1.0 of the speed of one alone (Linux 6.18). Tried: a quarter of the
-   spins for the caller (0.01 better there), for workers too (a quarter slower on an idle machine), yielding (0.03 to 0.1
-   slower). */
+	is busy on one of two cores, two threads reach 0.93 to 1.0 of the speed of one alone (Linux 6.18). Tried: a quarter of the
+	spins for the caller (0.01 better there), for workers too (a quarter slower on an idle machine), yielding (0.03 to 0.1
+	slower). */
 #  define KALM__SPINS 2000
 #endif
 #ifndef KALM__RACE
@@ -2224,7 +2139,7 @@ KALM__INLINE void kalm__pause(void)
 #endif
 
 /* One task of a job: called once for every i below the job's count. worker is below the pool's size, and no two tasks that run
-   at the same time have the same. */
+	at the same time have the same. */
 typedef void (*kalm__task)(void *arg, size_t i, unsigned worker);
 
 typedef struct kalm__pool kalm__pool;
@@ -2236,53 +2151,53 @@ typedef struct kalm__pool kalm__pool;
 
 typedef struct kalm__worker {
 	kalm__pool *pool;
-	unsigned    index;
+	unsigned index;
 #if KALM__THREADS == KALM__THREADS_POSIX
-	pthread_t   thread;
+	pthread_t thread;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
-	HANDLE      thread;
+	HANDLE thread;
 #endif
 } kalm__worker;
 
 struct kalm__pool {
-	unsigned    size;  /* workers, the calling thread (number 0) included */
-	unsigned    wanted;  /* workers asked for */
-	int         started;  /* lock, condition variables and threads exist */
-	unsigned    jobs;  /* run so far; wraps */
-	void      (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
-	void       *parallel_user;  /* the user's job system; NULL: threads of our own */
-	int       (*ask)(void *ask_user);  /* non-zero: stop; NULL: nobody is asked */
-	void       *ask_user;
-	uint64_t    work;  /* multiplications announced since the last question, see kalm__pool_announce */
-	int         stopped;  /* the answer was to stop */
-	kalm__task  task;  /* the job at hand */
-	void       *arg;
-	size_t      count;
+	unsigned size;  /* workers, the calling thread (number 0) included */
+	unsigned wanted;  /* workers asked for */
+	int started;  /* lock, condition variables and threads exist */
+	unsigned jobs;  /* run so far; wraps */
+	void (*parallel)(void *, size_t, void (*)(void *, size_t), void *);
+	void *parallel_user;  /* the user's job system; NULL: threads of our own */
+	int (*ask)(void *ask_user);  /* non-zero: stop; NULL: nobody is asked */
+	void *ask_user;
+	uint64_t work;  /* multiplications announced since the last question, see kalm__pool_announce */
+	int stopped;  /* the answer was to stop */
+	kalm__task task;  /* the job at hand */
+	void *arg;
+	size_t count;
 	kalm__worker *workers;  /* [wanted] */
-	char        pad0[64];  /* counters that all workers change have cache lines of their own */
+	char pad0[64];  /* counters that all workers change have cache lines of their own */
 	volatile kalm__atomic left;  /* tasks that nobody has taken */
-	char        pad1[64];
+	char pad1[64];
 	volatile kalm__atomic unfinished;  /* tasks that are not done */
-	char        pad2[64];
+	char pad2[64];
 	volatile kalm__atomic sleepers;  /* workers asleep, or about to be */
 	volatile kalm__atomic stop;  /* 1: workers shall end */
 #if KALM__THREADS == KALM__THREADS_POSIX
-	long        process;  /* which started the threads */
+	long process;  /* which started the threads */
 #endif
 #if KALM__THREADS == KALM__THREADS_POSIX
 	pthread_mutex_t lock;
-	pthread_cond_t  wake, done;
+	pthread_cond_t wake, done;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
-	CRITICAL_SECTION   lock;
+	CRITICAL_SECTION lock;
 	CONDITION_VARIABLE wake, done;
 #endif
 };
 
 /* Take and do tasks until none is left. Returns 1 if it finished the job's last task.
 
-   A worker that wakes late finds `left` zero, or takes a task of the next job instead. It reads task, arg and count only after
-   it has taken a task: from then on they cannot change, because the job cannot end before that task is done. So the caller
-   never has to wait for a worker that has taken nothing. */
+	A worker that wakes late finds `left` zero, or takes a task of the next job instead. It reads task, arg and count only after
+	it has taken a task: from then on they cannot change, because the job cannot end before that task is done. So the caller
+	never has to wait for a worker that has taken nothing. */
 KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker)
 {
 	int last = 0;
@@ -2316,7 +2231,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 			if (kalm__pool_share(p, w->index)) {
 				KALM__RACE();
 				/* Signalled under the lock: the caller looks at `unfinished` and falls asleep under it, so the signal cannot
-                   come between the two and be lost. */
+					come between the two and be lost. */
 				kalm__pool_lock(p);
 #if KALM__THREADS == KALM__THREADS_POSIX
 				pthread_cond_signal(&p->done);
@@ -2329,7 +2244,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 			kalm__pause();
 		} else {
 			/* First say "asleep", then look once more for a task. The caller does the reverse, publishing tasks and then looking
-               for sleepers, so at least one of the two sees the other. */
+				for sleepers, so at least one of the two sees the other. */
 			spins = 0;
 			kalm__pool_lock(p);
 			KALM__RACE();
@@ -2361,7 +2276,7 @@ KALM__FN DWORD WINAPI kalm__pool_thread(LPVOID arg)
 	return 0;
 }
 #endif
-#endif /* KALM__THREADS */
+#endif  /* KALM__THREADS */
 
 #if KALM__THREADS != KALM__THREADS_NONE
 /* Start threads until there are p->wanted workers, or the system refuses one: the pool is then smaller. */
@@ -2416,7 +2331,7 @@ KALM__FN void kalm__pool_renew(kalm__pool *p)
 #endif
 
 /* workers: [size], owned by the caller, alive until kalm__pool_stop. The pool may be smaller than `size`: without threads, or
-   where the system refuses to start one. p->size tells; results are the same. */
+	where the system refuses to start one. p->size tells; results are the same. */
 KALM__FN void kalm__pool_start(kalm__pool *p, unsigned size, kalm__worker *workers, const kalm_config *config)
 {
 	memset(p, 0, sizeof *p);
@@ -2496,7 +2411,7 @@ KALM__FN void kalm__pool_user_task(void *arg, size_t i)
 }
 
 /* Run task(arg, i, worker) for every i below count, which is less than 2^31; returns when all are done. Runs none when the
-   pool was stopped. */
+	pool was stopped. */
 KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void *arg)
 {
 	if (!kalm__pool_goes_on(p)) return;
@@ -2519,7 +2434,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 #if KALM__THREADS != KALM__THREADS_NONE
 	KALM__RACE();
 	/* Is this still the process that has the threads? Asked where it costs nothing beside waking, since only there the lock is
-       taken, and now and then besides: without its threads a pool gives right results, but slowly. */
+		taken, and now and then besides: without its threads a pool gives right results, but slowly. */
 	if (kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) kalm__pool_renew(p);
 	if (kalm__atomic_get(&p->sleepers)) {
 		kalm__pool_lock(p);
@@ -2557,99 +2472,39 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 /* Text to tokens and back. */
 /* ---- begin tokenizer/vocab.h ---- */
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
-   We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
-   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
-   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm.
-
-   THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
-   tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
-   SentencePiece's "unigram" and "word"; libraries that know version 1 alone refuse it by its number.
-
-       0   8  "KALMTOK1" or "KALMTOK2"
-       8   8  size of the blob in bytes
-      16   4  T, the number of tokens: ids are 0 .. T-1, T is at most 2^20
-      20   4  S, the number of symbols of merging: the T tokens, and after them the characters, and in a vocabulary that was cut
-              the parts of tokens, that merges use although they are no tokens; T <= S <= 2^20. Version 2: S = T
-      24   4  flags, KALM__TOK_... below
-      28   4  id of the unknown token, or 0xffffffff
-      32   4  the longest run of spaces that is one token, where the run rule of bpe.h holds; else 0
-      36   4  log2 of the number of buckets of the pair table, 8 .. 24; version 2: 0
-      40   4  KALM__MODEL_...; version 1: 0 (BPE)
-      44   4  zero
-      48   8  version 2: the score of an unknown character, a double; else 0
-      56   8  zero
-      64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
-     384   .  the sections, each at a multiple of 64, zeros between them
-
-     section   element, count        what
-      0 starts   u32 x T+1           where each token's text begins in `pool`; it ends where the next one begins
-      1 pool     bytes               the texts of the tokens, UTF-8 as published; of a byte token that one byte
-      2 kinds    u8 x T              KALM__KIND_...
-      3 trie     u32 x units         BPE: the tokens that merging can produce, by their text in inner form (see bpe.h).
-                                     Version 2: the pieces that a text may be cut into; the value is the id |
-                                     KALM__PIECE_MARK, in a vocabulary of words, where users may not write it
-      9 added    u32 x units         the added tokens; value: id | class << 24 (KALM__CLASS_...)
-                                     | 1 << 26: not in text to be normalised | 1 << 27: only there
-     10 first    u8 x 256            1: an added token begins with this byte
-     12 bytes    u32 x 256           the token of each byte, or 0xffffffff
-     14 rules    u32 x units         SentencePiece's charsmap: a Darts double array of the texts to be replaced ...
-     15 texts    bytes               ... whose values are offsets of NUL-terminated texts here; the last byte is NUL
-     17 unknown  bytes               what an unknown token decodes to under SentencePiece's rules
-
-     for BPE; empty in version 2:
-      4 lengths  u8 x S              bytes of a symbol's inner form; 0: merging never produces it
-      5 splits   u64 x S             bits 0..19 left part, 20..39 right part, 40..63 1 + rank of the merge that makes the
-                                     symbol; rank field 0: a character; 0xffffff: ranks fall on the way ("irregular")
-      6 buckets  u32 x 2^b+1         where each bucket begins in the two sections below
-      7 pairs    u32 x P             merges: what is left of the pair's hash (below) when the bucket is known
-      8 ranks    u32 x P             1 + rank of the merge
-     11 joins    bits, 256 x 256     bit 256 * a + b: byte a can stand before byte b inside a token of the trie, a ending
-                                     a character and b beginning one. Where the bit is 0 a text may be cut
-     13 runs     u32 x longest + 1   the token of a run of so many spaces (0 and 1 unused)
-     16 filter   u32 x 2^b           for each bucket the pairs that may be in it: a pair sets bits r & 31 and r >> 5 & 31,
-                                     r being what is stored of its hash
-
-     for unigram; empty otherwise:
-     18 scores   f64 x T             the score of each piece, larger is better
-
-   A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
-   it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
-   label is c and its bit 31 clear; the value of a node with bit 8 is unit base ^ 0. No text holds a NUL.
-
-   THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
-   are the bucket, the others are stored: equal means equal, there are no false hits. A bucket holds at most
-   KALM__BUCKET_MOST pairs. Most pairs that are asked for are not there, and the filter (512 KB for Gemma, which a
-   second-level cache holds) says so for 95 of 100 of them.
-
-   LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
-   make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
-   compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
-   KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
-   a text may take. The converter makes no file that exceeds these limits. */
+	We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
+	takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
+	unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm. */
+/* (The comment of tokenizer/vocab.h that stands here is in docs/FORMAT.md.) */
+/* LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
+	make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
+	compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
+	KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
+	a text may take. The converter makes no file that exceeds these limits. */
 #define KALM__VOCAB_H
 
 
 enum {  /* flags */
-	KALM__TOK_ESCAPE    = 1,  /* a space and U+2581 are the same to the vocabulary */
-	KALM__TOK_SPM       = 2,  /* SentencePiece's rules: normalise the whole text, then match the added tokens */
-	KALM__TOK_BYTES     = 4,  /* a character the vocabulary lacks becomes its bytes */
-	KALM__TOK_FUSE      = 8,  /* neighbouring unknown characters become one unknown token */
-	KALM__TOK_PREFIX    = 16,  /* a space goes before each stretch between added tokens (SPM: the text) */
-	KALM__TOK_UNLESS    = 32,  /* ... unless one is there */
-	KALM__TOK_FIRST     = 64,  /* ... and only where the stretch begins the text */
-	KALM__TOK_TRIM      = 128,  /* leading and trailing spaces go, runs of spaces become one */
-	KALM__TOK_SUFFIX    = 256,  /* SPM: the added space goes last instead */
-	KALM__TOK_UNUSED    = 512,  /* some tokens are made by merging and split again (KALM__KIND_UNUSED) */
-	KALM__TOK_STRIP     = 1024,  /* decoding takes one leading space away */
-	KALM__TOK_FORM_AT   = 12,  /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD */
-	KALM__TOK_NORMAL    = 16384,  /* a Unicode normal form is asked for (needs KALM_UTF8PROC) */
-	KALM__TOK_KNOWN     = 32767,  /* in version 1 */
-	KALM__TOK_WORDS     = 32768,  /* unigram: each word, with the space before it, is segmented alone */
-	KALM__TOK_WHITE     = 1 << 16,  /* words are what any white space separates */
-	KALM__TOK_COLLAPSE  = 1 << 17,  /* runs of spaces become one space */
+	KALM__TOK_ESCAPE = 1,  /* a space and U+2581 are the same to the vocabulary */
+	KALM__TOK_SPM = 2,  /* SentencePiece's rules: normalise the whole text, then match the added tokens */
+	KALM__TOK_BYTES = 4,  /* a character the vocabulary lacks becomes its bytes */
+	KALM__TOK_FUSE = 8,  /* neighbouring unknown characters become one unknown token */
+	KALM__TOK_PREFIX = 16,  /* a space goes before each stretch between added tokens (SPM: the text) */
+	KALM__TOK_UNLESS = 32,  /* ... unless one is there */
+	KALM__TOK_FIRST = 64,  /* ... and only where the stretch begins the text */
+	KALM__TOK_TRIM = 128,  /* leading and trailing spaces go, runs of spaces become one */
+	KALM__TOK_SUFFIX = 256,  /* SPM: the added space goes last instead */
+	KALM__TOK_UNUSED = 512,  /* some tokens are made by merging and split again (KALM__KIND_UNUSED) */
+	KALM__TOK_STRIP = 1024,  /* decoding takes one leading space away */
+	KALM__TOK_FORM_AT = 12,  /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD */
+	KALM__TOK_NORMAL = 16384,  /* a Unicode normal form is asked for (needs KALM_UTF8PROC) */
+	KALM__TOK_KNOWN = 32767,  /* in version 1 */
+	KALM__TOK_WORDS = 32768,  /* unigram: each word, with the space before it, is segmented alone */
+	KALM__TOK_WHITE = 1 << 16,  /* words are what any white space separates */
+	KALM__TOK_COLLAPSE = 1 << 17,  /* runs of spaces become one space */
 	KALM__TOK_TRIM_LEFT = 1 << 18,  /* leading white space goes */
 	KALM__TOK_TRIM_RIGHT = 1 << 19,  /* trailing white space goes */
-	KALM__TOK_KNOWN2    = (1 << 20) - 1  /* in version 2 */
+	KALM__TOK_KNOWN2 = (1 << 20) - 1  /* in version 2 */
 };
 
 enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
@@ -2684,12 +2539,12 @@ enum {
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
-	unsigned char plain[128];  /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
-                                          byte (or the end of the text) */
+	unsigned char plain[128]; /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
+			byte (or the end of the text) */
 	const unsigned char *part[KALM__TOK_SECTIONS];
-	size_t   size[KALM__TOK_SECTIONS];  /* bytes */
+	size_t size[KALM__TOK_SECTIONS];  /* bytes */
 	uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
-	double   unknown_score;
+	double unknown_score;
 	uint32_t trie_units, added_units, rule_units, pairs;
 } kalm__tokenizer;
 
@@ -2881,21 +2736,21 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 
 /* ---- begin tokenizer/ids.h ---- */
 /* ids.h - what the ways to cut a text into tokens (bpe.h, unigram.h) share: the array that the ids go to, the bound on the
-   work for a text, and what becomes of a character that the vocabulary lacks. It knows no way of cutting. */
+	work for a text, and what becomes of a character that the vocabulary lacks. It knows no way of cutting. */
 #define KALM__IDS_H
 
 
 /* A caller that may want to stop: `call` is asked on the calling thread while a long text is tokenised, at least once in
-   64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
+	64 KB of it; when it returns non-zero, tokenising ends with KALM_CANCELLED. */
 typedef struct kalm__interrupt {
-	int  (*call)(void *user);
-	void  *user;
+	int (*call)(void *user);
+	void *user;
 } kalm__interrupt;
 
 /* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
-   that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-   steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
-   refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
+	that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
+	steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
+	refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
 #define KALM__STEPS_BASE ((uint64_t)1 << 20)
 #define KALM__STEPS_PER_BYTE ((uint64_t)512)
 #define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
@@ -2933,12 +2788,12 @@ KALM__INLINE kalm_result kalm__meter_add(kalm__meter *m, size_t steps, kalm_erro
 /* The ids of one text on their way to the caller. */
 typedef struct kalm__ids {
 	const kalm__tokenizer *t;
-	const kalm_allocator  *alloc;
-	kalm_error            *err;
-	int32_t               *ids;  /* the caller's: the first `capacity` ids are written */
-	size_t                 capacity, count;  /* count: of all ids, written or not */
-	int                    after_unknown;  /* the id before is the unknown token's, and a neighbour may join it */
-	kalm__meter            meter;
+	const kalm_allocator *alloc;
+	kalm_error *err;
+	int32_t *ids;  /* the caller's: the first `capacity` ids are written */
+	size_t capacity, count;  /* count: of all ids, written or not */
+	int after_unknown;  /* the id before is the unknown token's, and a neighbour may join it */
+	kalm__meter meter;
 } kalm__ids;
 
 KALM__INLINE void kalm__ids_put(kalm__ids *o, uint32_t id)
@@ -2955,7 +2810,7 @@ KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
 }
 
 /* A character (or word) that the vocabulary lacks becomes its bytes, where there are tokens for all of them, or the unknown
-   token. A space of inner form (bpe.h) has the bytes of U+2581. */
+	token. A space of inner form (bpe.h) has the bytes of U+2581. */
 KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t n)
 {
 	static const unsigned char space[3] = { 0xe2, 0x96, 0x81 };
@@ -2982,8 +2837,8 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
 
 /* ---- begin tokenizer/normal.h ---- */
 /* normal.h - normalisation: a text, or a stretch of one, into inner form (bpe.h says what that is). Ill-formed UTF-8, literal
-   U+2581, Unicode normal forms, rules of a charsmap, and what Hugging Face's Unigram tokenizers do with white space. What
-   SentencePiece does with a whole text is in text.h, because user-defined symbols take part in it. */
+	U+2581, Unicode normal forms, rules of a charsmap, and what Hugging Face's Unigram tokenizers do with white space. What
+	SentencePiece does with a whole text is in text.h, because user-defined symbols take part in it. */
 #define KALM__NORMAL_H
 
 #if defined(KALM_UTF8PROC)
@@ -2991,15 +2846,15 @@ KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t 
 #endif
 
 #define KALM__LOCAL_TEXT 1024
-#define KALM__GROWTH_STEPS 8  /* a byte that a rule puts in costs so many steps, so that no file makes a text more
-                                          than 64 times as long; NFKC makes one at most 11 times as long */
+#define KALM__GROWTH_STEPS 8 /* a byte that a rule puts in costs so many steps, so that no file makes a text more
+		than 64 times as long; NFKC makes one at most 11 times as long */
 
 /* A buffer that is on the stack while it is short. */
 typedef struct kalm__buffer {
 	const kalm_allocator *alloc;
-	unsigned char        *data;
-	size_t                size, room;
-	unsigned char         local[KALM__LOCAL_TEXT];
+	unsigned char *data;
+	size_t size, room;
+	unsigned char local[KALM__LOCAL_TEXT];
 } kalm__buffer;
 
 KALM__FN void kalm__buffer_begin(kalm__buffer *b, const kalm_allocator *alloc)
@@ -3150,7 +3005,7 @@ KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char
 /* ---- rules ---- */
 
 /* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
-   of the trie that were looked at. */
+	of the trie that were looked at. */
 KALM__FN size_t kalm__rule_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, const char **with, size_t *steps)
 {
 	const unsigned char *rules = t->part[KALM__SEC_RULES];
@@ -3221,8 +3076,8 @@ KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
 }
 
 /* The part of text[0 .. n) that Hugging Face's "Precompiled" normalizer replaces as a whole: how many bytes, and by what. It
-   looks at a grapheme of fewer than six bytes, and takes the shortest rule that begins there for all of it; else at one
-   character. Graphemes are a character and the marks behind it, and CR LF. */
+	looks at a grapheme of fewer than six bytes, and takes the shortest rule that begins there for all of it; else at one
+	character. Graphemes are a character and the marks behind it, and CR LF. */
 KALM__FN kalm_result kalm__precompiled_at(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t *took,
 										  const unsigned char **with, size_t *size, size_t *steps, kalm_error *err)
 {
@@ -3256,7 +3111,7 @@ KALM__FN kalm_result kalm__precompiled_at(const kalm__tokenizer *t, const unsign
 }
 
 /* One stretch between added tokens into inner form, by the rules of Hugging Face's Unigram tokenizers: the charsmap, then
-   white space, then the prefix. Appended to out. */
+	white space, then the prefix. Appended to out. */
 KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
 										 kalm__buffer *out, kalm__meter *meter, kalm_error *err)
 {
@@ -3300,46 +3155,15 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 
 /* ---- begin tokenizer/bpe.h ---- */
 /* bpe.h - byte-pair encoding (BPE) of one stretch of text, in time linear in its length. Added tokens, normalisation and text
-   that is not valid UTF-8 are dealt with in text.h, which calls this part with stretches in "inner form".
+	that is not valid UTF-8 are dealt with in text.h, which calls this part with stretches in "inner form".
 
-   INNER FORM is valid UTF-8. Where the vocabulary writes spaces as U+2581, the inner form has plain spaces in their place (the
-   tables do as well), so that a text without a literal U+2581 is its own inner form and need not be copied.
+	INNER FORM is valid UTF-8. Where the vocabulary writes spaces as U+2581, the inner form has plain spaces in their place (the
+	tables do as well), so that a text without a literal U+2581 is its own inner form and need not be copied.
 
-   THE DEFINITION of BPE: every character is a symbol. Of all pairs of neighbours that the merge table knows, the one of lowest
-   rank is merged into one symbol (the leftmost among equals), until no pair can be merged. The symbols that remain are the
-   tokens; call them E(text). Done literally, this needs a priority queue and visits each character many times. Two facts give
-   a faster way:
-
-   1. Let E(text) = t1 t2 ... tn. Then for any i <= j, the text of ti ... tj alone gives ti ... tj. Reason: no merge crossed the
-      borders of that span, so inside it the same merges happen in the same order when it stands alone.
-   2. If each pair of neighbours is stable, E(text of ti and ti+1) = ti ti+1, then the whole text gives t1 ... tn. Reason: suppose
-      some merge crosses a border, and look at the first one that does, between ti and ti+1. Up to then both tokens were built as
-      they are built alone, and the merge was the best of the whole text, hence the best of the two: it would also have happened
-      in E(text of ti and ti+1).
-
-   So E(text) is the only way to cut the text into tokens such that all neighbours are stable, and the same holds for each prefix
-   of the text that ends at such a cut. This gives a search from left to right: at each position take the longest token that
-   matches the text there and is stable beside the token before it. Where no token is, the position cannot be a border of tokens:
-   it is marked dead, and the token before is replaced by a shorter one. Because the way to a position is unique, a dead position
-   need not be tried again, and each position is the start of a search at most once.
-
-   STABLE NEIGHBOURS. Both tokens are taken apart step by step, always undoing the merge that was made last (the one of higher
-   rank; of equal ranks the right token's, because the left token's was made first). At each step two symbols face each other
-   across the border. If the table merges that pair at a lower rank than the merge just undone, by which one of the two became a
-   part of its token, then the pair would have merged first, and the neighbours are not stable. This needs ranks that never fall
-   from the inside of a token to its outside. For the few "irregular" tokens where they do, which the table marks, the two texts
-   are merged by the definition.
-
-   CUTS. The table `joins` says for each pair of bytes whether some token contains them side by side, the second byte beginning a
-   character. Where it says no, no merge can reach across: everything before is final and is written out. English text is thus
-   handled word by word, and the memory below is bounded by the longest stretch without such a cut.
-
-   RUNS OF SPACES. If the vocabulary has tokens for 2 ... N spaces, the converter proves from the merges (import_compile.h) that
-   these are formed before any other merge involves their spaces, N at a time from the left. Such runs are then counted, not
-   searched.
-
-   MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 candidate ends: 4 KB. Beyond that from the allocator,
-   4 bytes for each pending token and one bit for each byte of the stretch, and only for stretches without a cut. */
+	Tokens are taken from left to right, the longest first, each of them "stable" beside the one before: merging the text of the two
+	alone gives these two. That this leaves what the definition of BPE does, which merges pairs by rank, is shown in
+	docs/TOKENIZER.md. */
+/* (The comment of tokenizer/bpe.h that stands here is in docs/TOKENIZER.md.) */
 #define KALM__BPE_H
 
 
@@ -3348,14 +3172,14 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 #define KALM__BPE_IRREGULAR 0xffffffu
 
 typedef struct kalm__bpe {
-	kalm__ids     *out;
-	uint32_t      *pending;  /* [depth] tokens since the last cut; a shorter one may still take the place of the last */
-	size_t         depth, pending_size;  /* tokens in `pending`, and how many it has room for */
+	kalm__ids *out;
+	uint32_t *pending;  /* [depth] tokens since the last cut; a shorter one may still take the place of the last */
+	size_t depth, pending_size;  /* tokens in `pending`, and how many it has room for */
 	unsigned char *dead;  /* bit i is 1: no token ends i bytes after the last cut */
-	size_t         dead_size;  /* bytes */
-	int            any_dead;
-	uint32_t       local_pending[KALM__BPE_PENDING];
-	unsigned char  local_dead[KALM__BPE_DEAD];
+	size_t dead_size;  /* bytes */
+	int any_dead;
+	uint32_t local_pending[KALM__BPE_PENDING];
+	unsigned char local_dead[KALM__BPE_DEAD];
 } kalm__bpe;
 
 KALM__FN void kalm__bpe_begin(kalm__bpe *e, kalm__ids *out)
@@ -3377,9 +3201,9 @@ KALM__FN void kalm__bpe_end(kalm__bpe *e)
 }
 
 /* Write the id of a symbol that merging has produced. Three cases are not simply a token's id: a character that is no token
-   becomes byte tokens or the unknown token; a piece that SentencePiece marks as unused is split into the two symbols that it was
-   merged from, and so on. A symbol is split only if the lengths of its two parts add up to its own. So a hostile table cannot
-   make this run long: there are fewer than 2 * 255 parts, and the stack never holds more than 255. */
+	becomes byte tokens or the unknown token; a piece that SentencePiece marks as unused is split into the two symbols that it was
+	merged from, and so on. A symbol is split only if the lengths of its two parts add up to its own. So a hostile table cannot
+	make this run long: there are fewer than 2 * 255 parts, and the stack never holds more than 255. */
 KALM__FN void kalm__bpe_emit_rare(kalm__bpe *e, uint32_t symbol, const unsigned char *text, size_t n)
 {
 	const kalm__tokenizer *t = e->out->t;
@@ -3424,7 +3248,7 @@ typedef struct kalm__bpe_found {
 } kalm__bpe_found;
 
 /* Find the tokens that are prefixes of text[0 .. n); returns how many there are. *steps grows by the number of units of the trie
-   that were looked at. */
+	that were looked at. */
 KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__bpe_found *f,
 								   size_t *steps)
 {
@@ -3463,8 +3287,8 @@ KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *tw
 }
 
 /* Are two neighbouring tokens stable (see above)? This version merges their text by the definition; it is for irregular tokens.
-   text[0 .. left) is the first token, the next `right` bytes are the second; a token has at most 255 bytes. The answer is no as
-   soon as a merge crosses the border. */
+	text[0 .. left) is the first token, the next `right` bytes are the second; a token has at most 255 bytes. The answer is no as
+	soon as a merge crosses the border. */
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
 													   size_t right, size_t *steps)
 {
@@ -3661,26 +3485,9 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 
 /* ---- begin tokenizer/unigram.h ---- */
 /* unigram.h - SentencePiece's "unigram" and "word": a normalised text is cut into pieces of the vocabulary. It knows nothing
-   of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h).
-
-   UNIGRAM. Every piece has a score, a log-probability. Of all ways to cut the text into pieces we want the one with the
-   largest sum of scores (Kudo 2018, "Subword Regularization"). Viterbi's algorithm finds it from left to right: best[p] is
-   the best sum of a cut of the first p bytes; from each character on, the trie gives all pieces that begin there, and each
-   may improve best[] at its end. A character that no piece covers alone may be an unknown token, with a score 10 below the
-   worst piece's. Of equal sums the first found stays, which is the one whose last piece is longer.
-
-   The sums are SentencePiece's to the bit, so that equals are equals here as well: its total is a float to which a score is
-   added in double precision (a user-defined symbol's score, length * best - 0.1, has digits beyond a float's), or in single
-   precision for an unknown character. Hugging Face's implementation (no KALM__TOK_SPM) sums doubles.
-
-   CUTS. Where no piece that begins before a place ends behind it, every way passes that place: the best way there is final
-   and goes out. Its sum is carried on, because rounding depends on it. So English is done word by word. For the same reason
-   the sum is carried over a symbol that text.h has found before (kalm__unigram_pass).
-
-   MEMORY. 512 places on the stack (6 KB); beyond, from the allocator: 12 bytes for each byte since the last cut, and as much
-   again while it grows.
-
-   WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
+	of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h). Of all
+	ways to cut a text the one with the largest sum of scores is found by Viterbi's algorithm, to SentencePiece's last bit. */
+/* (The comment of tokenizer/unigram.h that stands here is in docs/TOKENIZER.md.) */
 #define KALM__UNIGRAM_H
 
 
@@ -3691,12 +3498,12 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 
 typedef struct kalm__unigram {
 	kalm__ids *out;
-	double    *best;  /* [places] the best sum of a cut up to this place, which counts from the last cut */
-	uint32_t  *piece;  /* [places] the last piece of that cut: bits 0..19 id, 20..30 bytes; 0: no cut yet */
-	size_t     places;
-	double     sum;  /* of all that went out */
-	double     local_best[KALM__UNIGRAM_PLACES];
-	uint32_t   local_piece[KALM__UNIGRAM_PLACES];
+	double *best;  /* [places] the best sum of a cut up to this place, which counts from the last cut */
+	uint32_t *piece;  /* [places] the last piece of that cut: bits 0..19 id, 20..30 bytes; 0: no cut yet */
+	size_t places;
+	double sum;  /* of all that went out */
+	double local_best[KALM__UNIGRAM_PLACES];
+	uint32_t local_piece[KALM__UNIGRAM_PLACES];
 } kalm__unigram;
 
 KALM__FN void kalm__unigram_begin(kalm__unigram *u, kalm__ids *out)
@@ -3736,7 +3543,7 @@ KALM__NOINLINE KALM__FN kalm_result kalm__unigram_grow(kalm__unigram *u, size_t 
 }
 
 /* The best cut of text[0 .. n), all of it since the last cut, goes out. Each place knows the piece that ends there; they are
-   turned round in place, so that each knows the piece that begins there. */
+	turned round in place, so that each knows the piece that begins there. */
 KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, size_t n)
 {
 	uint32_t *piece = u->piece, next = piece[n], size;
@@ -3787,7 +3594,7 @@ KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furt
 }
 
 /* All pieces that begin at p->pos, and the unknown token if none of them is just the character there. Gives how furthest the walk
-   went. words, spm: the flags, constants where this is called, so that each call has its own code. */
+	went. words, spm: the flags, constants where this is called, so that each call has its own code. */
 KALM__INLINE size_t kalm__unigram_extend(kalm__unigram *u, kalm__unigram_place *p, int words, int spm)
 {
 	const kalm__tokenizer *t = u->out->t;
@@ -3864,7 +3671,7 @@ KALM__FN uint32_t kalm__word_token(const kalm__tokenizer *t, const unsigned char
 }
 
 /* The same as kalm__unigram_run for a vocabulary of words. Where spaces are not escaped, words begin at U+2581 all the same,
-   as SentencePiece has it. */
+	as SentencePiece has it. */
 KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, size_t n, int marks)
 {
 	const kalm__tokenizer *t = o->t;
@@ -3887,36 +3694,36 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
 
 /* ---- begin tokenizer/text.h ---- */
 /* text.h - from a text to token ids, the whole way: added tokens and who may write them, SentencePiece's normalisation of a
-   whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens.
+	whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens.
 
-   HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
-   at one place the longest. Each stretch between them is normalised and cut alone.
-   SENTENCEPIECE'S RULES (KALM__TOK_SPM). The whole text is normalised first, where user-defined symbols stay as they are.
-   Then BPE and char cut at those symbols, unigram finds them by their scores, and word takes whole words only.
+	HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
+	at one place the longest. Each stretch between them is normalised and cut alone.
+	SENTENCEPIECE'S RULES (KALM__TOK_SPM). The whole text is normalised first, where user-defined symbols stay as they are.
+	Then BPE and char cut at those symbols, unigram finds them by their scores, and word takes whole words only.
 
-   ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
+	ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
 
-   TEXT IS TEXT. A text comes in pieces; each is trusted (the template) or not (a document, a query). In what is not trusted,
-   added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; neither is such a
-   token found where it would only arise from both sides of a border between pieces. Other added tokens ("\n\n", "<b>") are
-   found anywhere, across borders too. With KALM_PARSE_CONTROL a text is treated as if it were all trusted, except that
-   control symbols of SentencePiece (class TEMPLATE) stay the template's.
+	TEXT IS TEXT. A text comes in pieces; each is trusted (the template) or not (a document, a query). In what is not trusted,
+	added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; neither is such a
+	token found where it would only arise from both sides of a border between pieces. Other added tokens ("\n\n", "<b>") are
+	found anywhere, across borders too. With KALM_PARSE_CONTROL a text is treated as if it were all trusted, except that
+	control symbols of SentencePiece (class TEMPLATE) stay the template's.
 
-   MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
-   literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
-   stack. A short text without such a stretch allocates nothing. */
+	MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
+	literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
+	stack. A short text without such a stretch allocates nothing. */
 #define KALM__TEXT_H
 
 
 typedef struct kalm__piece {
 	kalm_text text;
-	int       trusted;
+	int trusted;
 } kalm__piece;
 
 /* Stretches of equal trust, the last one ends the text. */
 typedef struct kalm__zone {
 	size_t end;
-	int    trusted;
+	int trusted;
 } kalm__zone;
 
 #define KALM__LOCAL_ZONES 16
@@ -3924,8 +3731,8 @@ typedef struct kalm__zone {
 /* ---- added tokens ---- */
 
 /* The longest added token at text[at] that may stand there; *id and its length, or 0. raw: the text is not normalised
-   yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. *steps grows by the
-   units of the trie that were looked at. */
+	yet; by SentencePiece's rules a token with U+2581 has one form for before and one for after that. *steps grows by the
+	units of the trie that were looked at. */
 KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *text, size_t at, size_t n,
 							   const kalm__zone *zone, int parse, int raw, uint32_t *id, size_t *steps)
 {
@@ -3953,7 +3760,7 @@ KALM__FN size_t kalm__added_at(const kalm__tokenizer *t, const unsigned char *te
 /* ---- normalisation ---- */
 
 /* How many bytes at text[0 .. n) SentencePiece's rules leave as they are: ASCII with single spaces in it, where neither a
-   rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
+	rule nor an added token begins. The text ends at `whole`, not before n. `space`: a space stands before. */
 KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char *text, size_t n, size_t whole, int space)
 {
 	int trim = (t->flags & KALM__TOK_TRIM) != 0;
@@ -3970,7 +3777,7 @@ KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char 
 
 /* One part of a text that normalisation treats as a whole. */
 typedef struct kalm__normal_part {
-	size_t               take, size;  /* bytes of the text; bytes that stand for them ... */
+	size_t take, size;  /* bytes of the text; bytes that stand for them ... */
 	const unsigned char *with;  /* ... and which */
 } kalm__normal_part;
 
@@ -4047,9 +3854,9 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
 /* What cuts a stretch into tokens, by the kind of vocabulary. */
 typedef struct kalm__cutter {
 	kalm__ids out;
-	int       parse;  /* KALM_PARSE_CONTROL */
+	int parse;  /* KALM_PARSE_CONTROL */
 	union {
-		kalm__bpe     bpe;
+		kalm__bpe bpe;
 		kalm__unigram unigram;
 	} by;
 } kalm__cutter;
@@ -4094,7 +3901,7 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char
 }
 
 /* Added token `id` stands at text[pos], *size bytes; what is before it since `start` ends at *end. Some tokens of Hugging
-   Face's take the white space to their left or right as well. */
+	Face's take the white space to their left or right as well. */
 KALM__FN void kalm__added_spaces(const kalm__tokenizer *t, uint32_t id, const unsigned char *text, size_t start, size_t *end,
 								 size_t pos, size_t n, size_t *size)
 {
@@ -4153,8 +3960,8 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
 }
 
 /* The ids of pieces that are tokenised as one text: merges and added tokens cross their borders. Writes the first
-   `capacity` ids and sets *count to how many there are. `interrupt` is asked while a long text is tokenised (bpe.h); NULL:
-   nobody is. */
+	`capacity` ids and sets *count to how many there are. `interrupt` is asked while a long text is tokenised (bpe.h); NULL:
+	nobody is. */
 KALM__FN kalm_result kalm__tokenize_pieces(const kalm__tokenizer *t, const kalm_allocator *alloc,
 										   const kalm__interrupt *interrupt, const kalm__piece *pieces, size_t n,
 										   uint32_t flags, int32_t *ids, size_t capacity, size_t *count, kalm_error *err)
@@ -4218,21 +4025,21 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
 /* ---- begin tokenizer/decode.h ---- */
 /* decode.h - token ids back to text. A tokenizer follows one of two sets of rules.
 
-   Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
-   together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
-   skipped.
+	Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
+	together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
+	skipped.
 
-   Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
-   again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
-   lacks is an error.
+	Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
+	again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
+	lacks is an error.
 
-   Nothing is allocated. */
+	Nothing is allocated. */
 #define KALM__DECODE_H
 
 
 /* Text of which the first `capacity` bytes are written, and all are counted. */
 typedef struct kalm__text_out {
-	char  *text;
+	char *text;
 	size_t capacity, size;  /* size: of the whole text, also of what was not written */
 } kalm__text_out;
 
@@ -4254,7 +4061,7 @@ KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
 /* Iterates over the bytes of ids[at .. end), which are byte tokens, and ids that the vocabulary lacks, which are skipped. */
 typedef struct kalm__byte_run {
 	const int32_t *ids;
-	size_t         at, end;
+	size_t at, end;
 } kalm__byte_run;
 
 /* The next byte; -1 at the end. */
@@ -4268,7 +4075,7 @@ KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
 }
 
 /* Look at the next character without moving on: its bytes go to bytes[0 .. 4), its length is returned. 0: the next bytes are not
-   valid UTF-8. -1: the end. */
+	valid UTF-8. -1: the end. */
 KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
 {
 	kalm__byte_run ahead = *run;
@@ -4373,8 +4180,8 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 /* Matrix products and the float work between them: one constant table for each instruction set. */
 /* ---- begin src/cpu.h ---- */
 /* cpu.h - what this machine can run. Asks the processor and, where registers must be saved by it, the system: on x86
-   CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
-   relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
+	CPUID and XCR0 both (feature bits alone crash on systems that mask AVX-512), on ARM the system; and what WebAssembly's
+	relaxed dot product is on this engine, by trying it. Says nothing about which set is best (kernel_sets.h). */
 #define KALM__CPU_H
 
 
@@ -4399,17 +4206,17 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 
 /* Bits of kalm__cpu_features(). */
 enum {
-	KALM__CPU_AVX2       = 1,  /* with FMA and F16C: every AVX2 machine but one early VIA has them */
-	KALM__CPU_AVXVNNI    = 2,  /* vpdpbusd on ymm, VEX encoded */
+	KALM__CPU_AVX2 = 1,  /* with FMA and F16C: every AVX2 machine but one early VIA has them */
+	KALM__CPU_AVXVNNI = 2,  /* vpdpbusd on ymm, VEX encoded */
 	KALM__CPU_AVX512VNNI = 4,  /* with F, BW, DQ, VL */
-	KALM__CPU_NEON       = 16,
-	KALM__CPU_DOTPROD    = 32,
-	KALM__CPU_I8MM       = 64,
+	KALM__CPU_NEON = 16,
+	KALM__CPU_DOTPROD = 32,
+	KALM__CPU_I8MM = 64,
 	KALM__CPU_AVX512BF16 = 128,
-	KALM__CPU_RVV        = 8,  /* RISC-V's vectors, 1.0 */
-	KALM__CPU_SDOT       = 256,  /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull */
-	KALM__CPU_VNNI       = 512,  /* it is vpdpbusd */
-	KALM__CPU_VNNI8      = 1024  /* it is vpdpbssd */
+	KALM__CPU_RVV = 8,  /* RISC-V's vectors, 1.0 */
+	KALM__CPU_SDOT = 256,  /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull */
+	KALM__CPU_VNNI = 512,  /* it is vpdpbusd */
+	KALM__CPU_VNNI8 = 1024  /* it is vpdpbssd */
 };
 
 #if KALM__X86
@@ -4515,7 +4322,7 @@ KALM__FN unsigned kalm__cpu_features(void)
 KALM__FN unsigned kalm__cpu_features(void) { return KALM__CPU_NEON; }  /* compiled for it, so it is there */
 #elif KALM__WASM_RELAXED
 /* acc + a . b, four products of bytes in each dword, of a with its sign; what the sign of b is, and whether pairs of products
-   saturate in 16 bits, the standard leaves to the engine. clang's header has names for relaxed instructions from 17 on. */
+	saturate in 16 bits, the standard leaves to the engine. clang's header has names for relaxed instructions from 17 on. */
 KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
 {
 #  if defined(KALM__SIGNED_DOT) || defined(KALM__UNSIGNED_DOT)  /* tests: sdot, vpdpbusd */
@@ -4536,9 +4343,9 @@ KALM__INLINE v128_t kalm__relaxed_dot(v128_t acc, v128_t a, v128_t b)
 }
 
 /* WebAssembly does not tell its processor, so two products are tried. Sums of pairs that 16 bits cannot hold tell vpdpbusd from
-   pmaddubsw, which saturates them; a negative byte tells sdot from both. Whether a signed product is ARM's or x86's, the sign of
-   a NaN that the processor makes says: x86 sets it. Only speed depends on these answers (kernels_wasm_relaxed.h checks what it
-   computes). */
+	pmaddubsw, which saturates them; a negative byte tells sdot from both. Whether a signed product is ARM's or x86's, the sign of
+	a NaN that the processor makes says: x86 sets it. Only speed depends on these answers (kernels_wasm_relaxed.h checks what it
+	computes). */
 KALM__FN unsigned kalm__cpu_features(void)
 {
 #  if defined(KALM__ALL_DOTS)  /* tests */
@@ -4561,37 +4368,8 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 
 /* ---- begin src/kernels.h ---- */
 /* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
-   which each instruction set says what it has. Knows nothing of layers or attention.
-
-   A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
-   every set reads these bytes in place from the mapped file:
-
-     f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
-     f16, bf16   panel p: uint16 [cols][16]
-     q8, q4      see blocks.h; W[n][k] = scale[n] * q[n][k] with q in -127..127
-     q16         panel p: int16 [cols32 / 2][16][2], zeros behind cols; W[n][k] = scale[n] * q[n][k] with q in
-                 +-kalm__int16_limit(cols). In memory only: keys of attention
-
-   cols32 is cols rounded up to 32. scale: float [panels * 16]; sum: int32 [panels * 16], the sum of q[n][k] over all of cols32
-   (what a set that shifts its activations to unsigned bytes subtracts; what q4 has behind cols counts too). sum only for q8 and
-   q4. Panels follow each other kalm__panel_bytes() apart unless `stride` says otherwise.
-
-   Activations are rows x [rows][cols], which are packed ("acts") in whatever form the set likes. For q8, q4 and q16 each row is
-   quantised with one scale, so that all sets hold the same integers: with L = 127, for q16 kalm__int16_limit(cols),
-       m = max|x|;  m < 2^-100: q = 0, s = 0 (L / m would overflow);  else q = nearest-even(x * (L / m)),
-       s = m * (1 / L), all in float
-   NaN or infinity in a row makes that row's results unspecified, and harms nothing else.
-   The product is y[r][n] = ((float)(sum over k of q_x * q_w) * scale[n]) * s[r], in this order: the same bits on every set.
-   Float matrices: y[r][n] = a chain of fused multiply-adds over k = 0, 1, ... from +0, so that sets with FMA agree to the bit;
-   sets without FMA (scalar, WebAssembly's "wasm", ARMv7) round the product as well.
-   A row's result never depends on the rows packed beside it.
-
-   SPLIT16 activations have 16 bits though the matrix has 8: softmax weights times values, for example. The matrix is q8, has at
-   most 256 inputs, its scales are 1 and its sums are 0; the activations are w = nearest-even(x * inverse[r]), from 0 to
-   KALM__SPLIT16_MAX, and y = (float)(sum over k of w * q_w). A set whose kernels multiply int16 packs them as int16. A set whose
-   kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
-   of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
-   add_split16 (ops_template.h) puts the two together. */
+	which each instruction set says what it has. Knows nothing of layers or attention. */
+/* (The comment of src/kernels.h that stands here is in docs/FORMAT.md.) */
 #define KALM__KERNELS_H
 
 
@@ -4602,20 +4380,20 @@ enum {
 };
 
 typedef struct kalm__matrix {
-	uint32_t       type;  /* KALM__F32 ... KALM__Q4 */
-	uint32_t       rows, cols;  /* outputs n, inputs k */
-	const void    *data;  /* panels, 64-byte aligned */
-	size_t         stride;  /* bytes from a panel to the next, a multiple of 64; 0: kalm__panel_bytes().
-                                          With it data may be a range of the inputs of a larger matrix: whole groups
-                                          of 32 of q8 (with sums of their own), any of f32, even ones of f16, bf16 */
-	const float   *scale;  /* [round_up(rows, 16)], NULL for float types */
+	uint32_t type;  /* KALM__F32 ... KALM__Q4 */
+	uint32_t rows, cols;  /* outputs n, inputs k */
+	const void *data;  /* panels, 64-byte aligned */
+	size_t stride; /* bytes from a panel to the next, a multiple of 64; 0: kalm__panel_bytes().
+			With it data may be a range of the inputs of a larger matrix: whole groups
+			of 32 of q8 (with sums of their own), any of f32, even ones of f16, bf16 */
+	const float *scale;  /* [round_up(rows, 16)], NULL for float types */
 	const int32_t *sum;  /* [round_up(rows, 16)], NULL for float types */
 } kalm__matrix;
 
 KALM__INLINE int kalm__is_quantised(uint32_t type) { return type == KALM__Q8 || type == KALM__Q4; }
 
 /* The largest L with cols * L * L < 2^31, so that no sum of products of int16 overflows: 2896 for 256 inputs. cols is at
-   most 2^21. */
+	most 2^21. */
 KALM__FN int32_t kalm__int16_limit(size_t cols)
 {
 	uint32_t below = 0x7fffffffu / (uint32_t)kalm__round_up(cols ? cols : 1, KALM__GROUP), bit, root = 0;
@@ -4646,12 +4424,12 @@ KALM__INLINE size_t kalm__panel_stride(const kalm__matrix *w)
 }
 
 /* A block: rows that are packed together, as activations for a matrix of `type` with `cols` inputs. Work on it may be cut by
-   rows, for threads or caches: a piece begins at a multiple of KALM__ACTS_STEP and ends where the next begins, or at `rows`.
-   Results do not depend on the cuts. */
+	rows, for threads or caches: a piece begins at a multiple of KALM__ACTS_STEP and ends where the next begins, or at `rows`.
+	Results do not depend on the cuts. */
 typedef struct kalm__block {
 	uint32_t type;
-	size_t   rows, cols;
-	void    *acts;  /* kalm__acts_bytes() (kernels_tiles.h), at a multiple of 64 */
+	size_t rows, cols;
+	void *acts;  /* kalm__acts_bytes() (kernels_tiles.h), at a multiple of 64 */
 } kalm__block;
 enum { KALM__ACTS_STEP = 48 };
 
@@ -4663,37 +4441,37 @@ KALM__INLINE kalm__block kalm__block_of(uint32_t type, size_t rows, size_t cols,
 }
 
 /* A product: rows [row0, row0 + n) of a block that was packed for w, times panels [panel0, panel0 + panels) of w. y[r - row0]
-   [16 * p + j - 16 * panel0], rows `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to
-   512 (a q4 panel is unpacked once a call) and panels at least 4. */
+	[16 * p + j - 16 * panel0], rows `stride` floats apart; columns at or behind w->rows are not written. Fast when n is 128 to
+	512 (a q4 panel is unpacked once a call) and panels at least 4. */
 typedef struct kalm__matmul_job {
 	const kalm__matrix *w;
-	const void         *acts;
-	size_t              rows;  /* of the block */
-	size_t              row0, n, panel0, panels;
-	float              *y;
-	size_t              stride;
-	void               *scratch;  /* kalm__matmul_scratch() bytes, at a multiple of 64 */
+	const void *acts;
+	size_t rows;  /* of the block */
+	size_t row0, n, panel0, panels;
+	float *y;
+	size_t stride;
+	void *scratch;  /* kalm__matmul_scratch() bytes, at a multiple of 64 */
 } kalm__matmul_job;
 
 /* One instruction set: its name, its operations on floats (ops.h), and how it multiplies matrices of each type (kernels_tiles.h).
-   The sets are constant tables; a context holds a pointer to one. */
+	The sets are constant tables; a context holds a pointer to one. */
 struct kalm__ops;
 struct kalm__tiles;
 struct kalm__four_rows;
 typedef struct kalm__kernels {
-	const char               *name;
-	const struct kalm__ops   *ops;
+	const char *name;
+	const struct kalm__ops *ops;
 	const struct kalm__tiles *tiles[KALM__TYPES + 1];  /* by type; NULL: plain C, kernels_scalar.h */
 	/* Pack four rows of split16 activations: the low bytes into the tile, the high ones into `high`. NULL: the set's q8 tiles
-       hold int16 and take them whole. */
+		hold int16 and take them whole. */
 	void (*pack_split16)(const struct kalm__four_rows *f);
 	/* y[w->rows] = (float)(sum of high * q_w) of one row of high bytes [KALM__SPLIT16_COLS]; 0, and y as it was, where all of
-       them are 0. NULL where pack_split16 is NULL. */
+		them are 0. NULL where pack_split16 is NULL. */
 	int (*multiply_high)(const kalm__matrix *w, const uint8_t *high, float *y);
 } kalm__kernels;
 
 /* Rows whose largest value is below this count as zero: 2^-100, far under what a float model computes with, and far
-   enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
+	enough above FLT_MIN that 127 / m is finite and m / 127 is not subnormal. */
 #define KALM__TINY_ROW 7.8886091e-31f
 
 /* The scale of a row from its largest magnitude m, and what to multiply the row by; limit: L above. */
@@ -4709,7 +4487,7 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
-   vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
+	vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
 #define KALM__OPS_H
 
 
@@ -4725,32 +4503,32 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 
 /* Contracts at the functions' definitions in ops_template.h. */
 typedef struct kalm__ops {
-	void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
-	void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-	void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
-	void  (*add_angles)(float *out, const float *a, const float *b, size_t half);
-	void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
+	void (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
+	void (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
+	void (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
+	void (*add_angles)(float *out, const float *a, const float *b, size_t half);
+	void (*geglu)(float *h, const float *gate, const float *up, size_t n);
 	float (*row_max)(const float *x, size_t n);
 	float (*exp_sum)(float *p, size_t n, float top);
 	float (*exp_weigh)(float *p, size_t n, float top, const float *scale, float *most);
 	float (*sum_below)(const float *p, size_t n, float limit, float *all);
-	void  (*scale_add)(float *y, float scale, const float *x, size_t n);
-	void  (*scale_row)(float *y, const float *x, float scale, size_t n);
+	void (*scale_add)(float *y, float scale, const float *x, size_t n);
+	void (*scale_row)(float *y, const float *x, float scale, size_t n);
 	float (*dot)(const float *x, const float *y, size_t n);
-	void  (*hadamard)(float *x, size_t n);
+	void (*hadamard)(float *x, size_t n);
 	float (*quantise)(int8_t *q, const float *x, size_t n);
 	float (*quantise_int16)(int16_t *q, const float *x, size_t n, float most);
-	void  (*rounding_loss)(float *y, const float *x, size_t n);
-	void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
-	void  (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
+	void (*rounding_loss)(float *y, const float *x, size_t n);
+	void (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
+	void (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
 					  size_t n);
 } kalm__ops;
 
 /* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
-   outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
-   rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
-   tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
-   Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
+	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
+	rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
+	tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
+	Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
 #define KALM__ROTATION 64u
 
 /* One block of n = 2^k <= 64 numbers. */
@@ -4878,52 +4656,58 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__STORE16(p, v) kalm__store16_four(p, v)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
+	every instruction set. Not a part of its own: it is included once for each set, and each time leaves one function of every
+	kind below. (In kalm_rerank.h the functions stand once, as macros: see src/amalgamate.awk.) Macros that it defines mean the
+	same in every set, those of the vocabulary are taken back at its end.
 
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
+	The vocabulary that ops.h defines for each set:
+	  KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+	  KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+	  KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+	  KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+	  KALM__MUL               rounded before it goes into a sum
+	  KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+	  KALM__BELOW(v, l)       v where it is below l, else 0
+	  KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+	  KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+	  KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+	  KALM__BITS(c, v)        the whole number c minus the bits of v
+	  KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+	  KALM__HMAX(v)           the largest lane
+	  KALM__INTERLEAVED       the table's function interleave, which may be another set's
+	  KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
 
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
+	Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+	elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+	stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
 
 /* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-	float part[KALM__W];
-	size_t i;
-	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-	return KALM__LOAD(part);
+#define KALM__T_LOAD_REST \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill) \
+{ \
+	float part[KALM__W]; \
+	size_t i; \
+	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill; \
+	return KALM__LOAD(part); \
 }
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-	float part[KALM__W];
-	size_t i;
-	KALM__STORE(part, v);
-	for (i = 0; i < n; i++) p[i] = part[i];
+#define KALM__T_STORE_REST \
+KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v) \
+{ \
+	float part[KALM__W]; \
+	size_t i; \
+	KALM__STORE(part, v); \
+	for (i = 0; i < n; i++) p[i] = part[i]; \
 }
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-	return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
+#define KALM__T_LOAD_SOME \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n) \
+{ \
+	return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p); \
 }
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-	if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-	else KALM__STORE(p, v);
+#define KALM__T_STORE_SOME \
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v) \
+{ \
+	if (n < KALM__W) KALM__V(store_rest)(p, n, v); \
+	else KALM__STORE(p, v); \
 }
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
@@ -4931,7 +4715,7 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
 /* y[i] = formula for all i below n: whole vectors, then the rest through buffers. The formula gets the macro that makes a vector of
-   p[i] and what follows. */
+	p[i] and what follows. */
 #define KALM__WHOLE(p) KALM__LOAD((p) + i)
 #define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
 #define KALM__FOR_ALL(y, formula) \
@@ -4939,291 +4723,299 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 	if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
 
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
+#define KALM__PARTS(each) KALM__JOIN(KALM__PARTS_, KALM__W)(each)
+#define KALM__PARTS_16(each) each(0) each(1)
+#define KALM__PARTS_8(each) each(0) each(1) each(2) each(3)
+#define KALM__PARTS_4(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#define KALM__TOTAL(s) KALM__JOIN(KALM__TOTAL_, KALM__W)(s)
+#define KALM__TOTAL_16(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#define KALM__TOTAL_8(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
+#define KALM__TOTAL_4(s) \
 	KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
 						KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
+#define KALM__JOIN(a, b) KALM__JOINED(a, b)
+#define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-	KALM__VF m, f, p;
-	t = KALM__MAX(t, KALM__SET(-125.0f));
-	m = KALM__ADD(t, KALM__SHIFT);
-	f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-	p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-	return KALM__SCALE2(p, m);
+	1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+#define KALM__T_EXP2 \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t) \
+{ \
+	KALM__VF m, f, p; \
+	t = KALM__MAX(t, KALM__SET(-125.0f)); \
+	m = KALM__ADD(t, KALM__SHIFT); \
+	f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT)); \
+	p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f)); \
+	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f)); \
+	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f)); \
+	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f)); \
+	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f)); \
+	return KALM__SCALE2(p, m); \
 }
 /* e^x for x <= 87 */
+#define KALM__T_EXP \
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
 
 /* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-	KALM__VF r = KALM__BITS(0x7ef311c7, v);
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+	from the bits of v, is within 12%; each of Newton's steps squares the error. */
+#define KALM__T_RECIPROCAL \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v) \
+{ \
+	KALM__VF r = KALM__BITS(0x7ef311c7, v); \
+	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
+	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
+	return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
 }
 
 /* sum of x[i] * y[i] */
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-	const float *a = x, *b = y;
-	float rest[2][32];
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest[0], a, n * sizeof(float));
-		memcpy(rest[1], b, n * sizeof(float));
-		a = rest[0], b = rest[1];
-		KALM__PARTS(KALM__STEP)
-	}
-	return KALM__TOTAL(s);
+#define KALM__DOT_STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
+#define KALM__T_DOT \
+KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n) \
+{ \
+	const float *a = x, *b = y; \
+	float rest[2][32]; \
+	KALM__PARTS(KALM__ZERO) \
+	for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__DOT_STEP) } \
+	if (n) { \
+		memset(rest, 0, sizeof rest); \
+		memcpy(rest[0], a, n * sizeof(float)); \
+		memcpy(rest[1], b, n * sizeof(float)); \
+		a = rest[0], b = rest[1]; \
+		KALM__PARTS(KALM__DOT_STEP) \
+	} \
+	return KALM__TOTAL(s); \
 }
-#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
-   large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
-	if (!kalm__is_finite(mean)) return kalm__not_a_number();
-	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
+	large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
+#define KALM__T_INVERSE_RMS \
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps) \
+{ \
+	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n); \
+	if (!kalm__is_finite(mean)) return kalm__not_a_number(); \
+	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps))); \
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
-#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
+#define KALM__RMS_NORM_FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
+#define KALM__T_RMS_NORM \
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps) \
+{ \
+	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps)); \
+	size_t i; \
+	KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA) \
 }
-#undef KALM__FORMULA
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
-#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-	size_t i;
-	KALM__FOR_ALL(x, KALM__FORMULA)
+#define KALM__ADD_NORM_FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
+#define KALM__T_ADD_NORM \
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps) \
+{ \
+	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps)); \
+	size_t i; \
+	KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA) \
 }
-#undef KALM__FORMULA
 
 /* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
-   dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *angles)
-{
-	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-	size_t half = dim / 2, i, n;
-	if (!angles) {
-		for (i = 0; i < dim; i += KALM__W)
-			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-													  KALM__V(load_some)(gain + i, dim - i)));
-		return;
-	}
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF a, b, c, s;
-		n = half - i;
-		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(angles + i, n);
-		s = KALM__V(load_some)(angles + half + i, n);
-		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-	}
+	dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
+#define KALM__T_NORM_ROTATE \
+KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, \
+										  const float *angles) \
+{ \
+	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale)); \
+	size_t half = dim / 2, i, n; \
+	if (!angles) { \
+		for (i = 0; i < dim; i += KALM__W) \
+			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r), \
+													  KALM__V(load_some)(gain + i, dim - i))); \
+		return; \
+	} \
+	for (i = 0; i < half; i += KALM__W) { \
+		KALM__VF a, b, c, s; \
+		n = half - i; \
+		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n)); \
+		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n)); \
+		c = KALM__V(load_some)(angles + i, n); \
+		s = KALM__V(load_some)(angles + half + i, n); \
+		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s))); \
+		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c))); \
+	} \
 }
 
 /* The rotation by a after that by b; each [half] cosines, then [half] sines (rotary.h). */
-KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
-{
-	size_t i, n;
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF ca, sa, cb, sb;
-		n = half - i;
-		ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-		cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-		KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-		KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-	}
+#define KALM__T_ADD_ANGLES \
+KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half) \
+{ \
+	size_t i, n; \
+	for (i = 0; i < half; i += KALM__W) { \
+		KALM__VF ca, sa, cb, sb; \
+		n = half - i; \
+		ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n); \
+		cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n); \
+		KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb))); \
+		KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb))); \
+	} \
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-	KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-	KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-	return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
+	exponential and loses no digits near zero. The constants carry -2 / ln 2. */
+#define KALM__T_GEGLU_ONE \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u) \
+{ \
+	KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f))); \
+	KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f))); \
+	return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u); \
 }
-#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-	size_t i;
-	KALM__FOR_ALL(h, KALM__FORMULA)
+#define KALM__GEGLU_FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
+#define KALM__T_GEGLU \
+KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n) \
+{ \
+	size_t i; \
+	KALM__FOR_ALL(h, KALM__GEGLU_FORMULA) \
 }
-#undef KALM__FORMULA
 
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(-INFINITY);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-	if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-	return KALM__HMAX(m);
+#define KALM__T_ROW_MAX \
+KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
+{ \
+	KALM__VF m = KALM__SET(-INFINITY); \
+	size_t i = 0; \
+	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i)); \
+	if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY)); \
+	return KALM__HMAX(m); \
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__STEP(i) \
+#define KALM__EXP_SUM_STEP(i) \
 	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
 	KALM__STORE(p + i * KALM__W, e); \
 	s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-	KALM__VF t = KALM__SET(top), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-			KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	return KALM__TOTAL(s);
+#define KALM__SUM_REST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
+#define KALM__T_EXP_SUM \
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top) \
+{ \
+	KALM__VF t = KALM__SET(top), e; \
+	float rest[32]; \
+	size_t i; \
+	KALM__PARTS(KALM__ZERO) \
+	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__EXP_SUM_STEP) } \
+	if (n) { \
+		memset(rest, 0, sizeof rest); \
+		for (i = 0; i < n; i += KALM__W) { \
+			KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t))); \
+			KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i)); \
+		} \
+		KALM__PARTS(KALM__SUM_REST) \
+	} \
+	return KALM__TOTAL(s); \
 }
-#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__STEP(i) \
+#define KALM__EXP_WEIGH_STEP(i) \
 	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
 	s##i = KALM__ADD(s##i, e); \
 	e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
 	KALM__STORE(p + i * KALM__W, e); \
 	m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-			KALM__V(store_some)(rest + i, n - i, e);
-			KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-			m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	*most = KALM__HMAX(m);
-	return KALM__TOTAL(s);
+#define KALM__T_EXP_WEIGH \
+KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most) \
+{ \
+	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e; \
+	float rest[32]; \
+	size_t i; \
+	KALM__PARTS(KALM__ZERO) \
+	for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__EXP_WEIGH_STEP) } \
+	if (n) { \
+		memset(rest, 0, sizeof rest); \
+		for (i = 0; i < n; i += KALM__W) { \
+			e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)); \
+			KALM__V(store_some)(rest + i, n - i, e); \
+			KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i))); \
+			m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i)); \
+		} \
+		KALM__PARTS(KALM__SUM_REST) \
+	} \
+	*most = KALM__HMAX(m); \
+	return KALM__TOTAL(s); \
 }
-#undef KALM__STEP
-#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
+#define KALM__ZERO_BELOW(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__SUM_BELOW_STEP(i) \
 	v = KALM__LOAD(p + i * KALM__W); \
 	s##i = KALM__ADD(s##i, v); \
 	b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-	KALM__VF l = KALM__SET(limit), v;
-	float rest[32];
-	KALM__PARTS(KALM__ZERO)
-	KALM__PARTS(KALM__ZERO2)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest, p, n * sizeof(float));
-		p = rest;
-		KALM__PARTS(KALM__STEP)
-	}
-	*all = KALM__TOTAL(s);
-	return KALM__TOTAL(b);
+#define KALM__T_SUM_BELOW \
+KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all) \
+{ \
+	KALM__VF l = KALM__SET(limit), v; \
+	float rest[32]; \
+	KALM__PARTS(KALM__ZERO) \
+	KALM__PARTS(KALM__ZERO_BELOW) \
+	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__SUM_BELOW_STEP) } \
+	if (n) { \
+		memset(rest, 0, sizeof rest); \
+		memcpy(rest, p, n * sizeof(float)); \
+		p = rest; \
+		KALM__PARTS(KALM__SUM_BELOW_STEP) \
+	} \
+	*all = KALM__TOTAL(s); \
+	return KALM__TOTAL(b); \
 }
-#undef KALM__STEP
-#undef KALM__ZERO2
 
 /* y = y * scale + x */
-#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
+#define KALM__SCALE_ADD_FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
+#define KALM__T_SCALE_ADD \
+KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n) \
+{ \
+	KALM__VF s = KALM__SET(scale); \
+	size_t i; \
+	KALM__FOR_ALL(y, KALM__SCALE_ADD_FORMULA) \
 }
-#undef KALM__FORMULA
 
 /* y = x * scale */
-#define KALM__FORMULA(at) KALM__MUL(at(x), s)
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
+#define KALM__SCALE_ROW_FORMULA(at) KALM__MUL(at(x), s)
+#define KALM__T_SCALE_ROW \
+KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n) \
+{ \
+	KALM__VF s = KALM__SET(scale); \
+	size_t i; \
+	KALM__FOR_ALL(y, KALM__SCALE_ROW_FORMULA) \
 }
-#undef KALM__FORMULA
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-	enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-	KALM__VF scale = KALM__SET(0.125f);  /* 64^-1/2 */
-	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-		KALM__VF v[KALM__COUNT];
-		size_t half, i, j;
-		for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-		for (half = 1; half < KALM__COUNT; half *= 2)
-			for (i = 0; i < KALM__COUNT; i += 2 * half)
-				for (j = i; j < i + half; j++) {
-					KALM__VF a = v[j], b = v[j + half];
-					v[j] = KALM__ADD(a, b);
-					v[j + half] = KALM__SUB(a, b);
-				}
-		for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-	}
-	kalm__hadamard_rest(x, n);
+	through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
+#define KALM__T_HADAMARD \
+KALM__VT static void KALM__V(hadamard)(float *x, size_t n) \
+{ \
+	enum { KALM__COUNT = KALM__ROTATION / KALM__W }; \
+	KALM__VF scale = KALM__SET(0.125f); /* 64^-1/2 */ \
+	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) { \
+		KALM__VF v[KALM__COUNT]; \
+		size_t half, i, j; \
+		for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale)); \
+		for (half = 1; half < KALM__COUNT; half *= 2) \
+			for (i = 0; i < KALM__COUNT; i += 2 * half) \
+				for (j = i; j < i + half; j++) { \
+					KALM__VF a = v[j], b = v[j + half]; \
+					v[j] = KALM__ADD(a, b); \
+					v[j + half] = KALM__SUB(a, b); \
+				} \
+		for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]); \
+	} \
+	kalm__hadamard_rest(x, n); \
 }
 
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(0.0f);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-	}
-	return KALM__HMAX(m);
+#define KALM__T_ABS_MAX \
+KALM__VT static float KALM__V(abs_max)(const float *x, size_t n) \
+{ \
+	KALM__VF m = KALM__SET(0.0f); \
+	size_t i = 0; \
+	for (; i < n; i += KALM__W) { \
+		KALM__VF v = KALM__V(load_some)(x + i, n - i); \
+		m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v))); \
+	} \
+	return KALM__HMAX(m); \
 }
 
 /* v * inverse to the nearest whole number within +-limit; NaN becomes one of the two. */
@@ -5231,74 +5023,107 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
 	KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
 
 /* q[i] = nearest(x[i] * 127 / max|x|), scale returned, by the rule of kernels.h. */
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int8_t part[KALM__W];
-		KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, n - i);
-	}
-	return scale;
+#define KALM__T_QUANTISE \
+KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n) \
+{ \
+	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse); \
+	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f); \
+	size_t i = 0; \
+	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit)); \
+	if (i < n) { \
+		int8_t part[KALM__W]; \
+		KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit)); \
+		memcpy(q + i, part, n - i); \
+	} \
+	return scale; \
 }
 
 /* The same as int16, up to +-most. */
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int16_t part[KALM__W];
-		KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, (n - i) * sizeof *q);
-	}
-	return scale;
+#define KALM__T_QUANTISE_INT16 \
+KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most) \
+{ \
+	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse); \
+	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most); \
+	size_t i = 0; \
+	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit)); \
+	if (i < n) { \
+		int16_t part[KALM__W]; \
+		KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit)); \
+		memcpy(q + i, part, (n - i) * sizeof *q); \
+	} \
+	return scale; \
 }
 
 /* y = what quantising x to int8 by the rule of kernels.h leaves behind: x - scale * q. */
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-	size_t i = 0;
-	if (inverse <= 0.0f) {  /* a row that counts as zero leaves nothing */
-		memset(y, 0, n * sizeof(float));
-		return;
-	}
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-	}
+#define KALM__T_ROUNDING_LOSS \
+KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n) \
+{ \
+	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse); \
+	KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale); \
+	size_t i = 0; \
+	if (inverse <= 0.0f) { /* a row that counts as zero leaves nothing */ \
+		memset(y, 0, n * sizeof(float)); \
+		return; \
+	} \
+	for (; i < n; i += KALM__W) { \
+		KALM__VF v = KALM__V(load_some)(x + i, n - i); \
+		KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s))); \
+	} \
 }
 
 /* out = (y * scale + unit * (256 * high + low)) * finish, where the inner sum is a whole number rounded once: its parts are
-   below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-										  const float *low, float finish, size_t n)
-{
-	KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(low + i, n - i);
-		if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-		v = KALM__MUL(u, v);
-		if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-		KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-	}
+	below 2^24 if there are two. high NULL: zeros; y NULL: likewise. out and y may be the same. */
+#define KALM__T_ADD_SPLIT16 \
+KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high, \
+										  const float *low, float finish, size_t n) \
+{ \
+	KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish); \
+	size_t i = 0; \
+	for (; i < n; i += KALM__W) { \
+		KALM__VF v = KALM__V(load_some)(low + i, n - i); \
+		if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v); \
+		v = KALM__MUL(u, v); \
+		if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v); \
+		KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f)); \
+	} \
 }
 
-static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
-	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-	KALM__V(add_split16)
+#define KALM__T_TABLE \
+static const kalm__ops KALM__V(table) = { \
+	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max), \
+	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), \
+	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED, \
+	KALM__V(add_split16) \
 };
 
+KALM__T_LOAD_REST
+KALM__T_STORE_REST
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
+KALM__T_EXP2
+KALM__T_EXP
+KALM__T_RECIPROCAL
+KALM__T_DOT
+KALM__T_INVERSE_RMS
+KALM__T_RMS_NORM
+KALM__T_ADD_NORM
+KALM__T_NORM_ROTATE
+KALM__T_ADD_ANGLES
+KALM__T_GEGLU_ONE
+KALM__T_GEGLU
+KALM__T_ROW_MAX
+KALM__T_EXP_SUM
+KALM__T_EXP_WEIGH
+KALM__T_SUM_BELOW
+KALM__T_SCALE_ADD
+KALM__T_SCALE_ROW
+KALM__T_HADAMARD
+KALM__T_ABS_MAX
+KALM__T_QUANTISE
+KALM__T_QUANTISE_INT16
+KALM__T_ROUNDING_LOSS
+KALM__T_ADD_SPLIT16
+KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -5320,15 +5145,6 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__BELOW
 #undef KALM__STORE8
 #undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__WHOLE
-#undef KALM__REST
-#undef KALM__FOR_ALL
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
 /* ---- more of src/ops.h ---- */
 
 /* e^x for x <= 87, the same as in every table. */
@@ -5414,7 +5230,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__STORE8(p, v) \
 	_mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi16(kalm__int16_avx2(v), _mm_setzero_si128()))
 #define KALM__STORE16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), kalm__int16_avx2(v))
-#endif /* KALM__X86 */
+#endif  /* KALM__X86 */
 
 /* ---- NEON ---- */
 
@@ -5530,344 +5346,34 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* What the target has of these: none, or one. */
 #ifdef KALM__VF
 /* ---- begin src/ops_template.h ---- */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-	float part[KALM__W];
-	size_t i;
-	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-	return KALM__LOAD(part);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-	float part[KALM__W];
-	size_t i;
-	KALM__STORE(part, v);
-	for (i = 0; i < n; i++) p[i] = part[i];
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-	return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-	if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-	else KALM__STORE(p, v);
-}
-#define KALM__SHIFT KALM__SET(12582912.0f)
-#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-#define KALM__WHOLE(p) KALM__LOAD((p) + i)
-#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
-#define KALM__FOR_ALL(y, formula) \
-	for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
-	if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
-	KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
-						KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
-#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-	KALM__VF m, f, p;
-	t = KALM__MAX(t, KALM__SET(-125.0f));
-	m = KALM__ADD(t, KALM__SHIFT);
-	f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-	p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-	return KALM__SCALE2(p, m);
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-	KALM__VF r = KALM__BITS(0x7ef311c7, v);
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-}
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-	const float *a = x, *b = y;
-	float rest[2][32];
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest[0], a, n * sizeof(float));
-		memcpy(rest[1], b, n * sizeof(float));
-		a = rest[0], b = rest[1];
-		KALM__PARTS(KALM__STEP)
-	}
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
-	if (!kalm__is_finite(mean)) return kalm__not_a_number();
-	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
-}
-#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-	size_t i;
-	KALM__FOR_ALL(x, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *angles)
-{
-	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-	size_t half = dim / 2, i, n;
-	if (!angles) {
-		for (i = 0; i < dim; i += KALM__W)
-			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-													  KALM__V(load_some)(gain + i, dim - i)));
-		return;
-	}
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF a, b, c, s;
-		n = half - i;
-		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(angles + i, n);
-		s = KALM__V(load_some)(angles + half + i, n);
-		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-	}
-}
-KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
-{
-	size_t i, n;
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF ca, sa, cb, sb;
-		n = half - i;
-		ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-		cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-		KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-		KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-	}
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-	KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-	KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-	return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-	size_t i;
-	KALM__FOR_ALL(h, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(-INFINITY);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-	if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-	return KALM__HMAX(m);
-}
-#define KALM__STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-	KALM__VF t = KALM__SET(top), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-			KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#define KALM__STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	s##i = KALM__ADD(s##i, e); \
-	e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-			KALM__V(store_some)(rest + i, n - i, e);
-			KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-			m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	*most = KALM__HMAX(m);
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#undef KALM__LAST
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
-	v = KALM__LOAD(p + i * KALM__W); \
-	s##i = KALM__ADD(s##i, v); \
-	b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-	KALM__VF l = KALM__SET(limit), v;
-	float rest[32];
-	KALM__PARTS(KALM__ZERO)
-	KALM__PARTS(KALM__ZERO2)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest, p, n * sizeof(float));
-		p = rest;
-		KALM__PARTS(KALM__STEP)
-	}
-	*all = KALM__TOTAL(s);
-	return KALM__TOTAL(b);
-}
-#undef KALM__STEP
-#undef KALM__ZERO2
-#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-#define KALM__FORMULA(at) KALM__MUL(at(x), s)
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-	enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-	KALM__VF scale = KALM__SET(0.125f);
-	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-		KALM__VF v[KALM__COUNT];
-		size_t half, i, j;
-		for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-		for (half = 1; half < KALM__COUNT; half *= 2)
-			for (i = 0; i < KALM__COUNT; i += 2 * half)
-				for (j = i; j < i + half; j++) {
-					KALM__VF a = v[j], b = v[j + half];
-					v[j] = KALM__ADD(a, b);
-					v[j + half] = KALM__SUB(a, b);
-				}
-		for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-	}
-	kalm__hadamard_rest(x, n);
-}
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(0.0f);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-	}
-	return KALM__HMAX(m);
-}
-#define KALM__QUANTISED(v, inverse, limit) \
-	KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int8_t part[KALM__W];
-		KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, n - i);
-	}
-	return scale;
-}
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int16_t part[KALM__W];
-		KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, (n - i) * sizeof *q);
-	}
-	return scale;
-}
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-	size_t i = 0;
-	if (inverse <= 0.0f) {
-		memset(y, 0, n * sizeof(float));
-		return;
-	}
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-	}
-}
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-										  const float *low, float finish, size_t n)
-{
-	KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(low + i, n - i);
-		if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-		v = KALM__MUL(u, v);
-		if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-		KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-	}
-}
-static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
-	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-	KALM__V(add_split16)
-};
+KALM__T_LOAD_REST
+KALM__T_STORE_REST
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
+KALM__T_EXP2
+KALM__T_EXP
+KALM__T_RECIPROCAL
+KALM__T_DOT
+KALM__T_INVERSE_RMS
+KALM__T_RMS_NORM
+KALM__T_ADD_NORM
+KALM__T_NORM_ROTATE
+KALM__T_ADD_ANGLES
+KALM__T_GEGLU_ONE
+KALM__T_GEGLU
+KALM__T_ROW_MAX
+KALM__T_EXP_SUM
+KALM__T_EXP_WEIGH
+KALM__T_SUM_BELOW
+KALM__T_SCALE_ADD
+KALM__T_SCALE_ROW
+KALM__T_HADAMARD
+KALM__T_ABS_MAX
+KALM__T_QUANTISE
+KALM__T_QUANTISE_INT16
+KALM__T_ROUNDING_LOSS
+KALM__T_ADD_SPLIT16
+KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -5889,15 +5395,6 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__BELOW
 #undef KALM__STORE8
 #undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__WHOLE
-#undef KALM__REST
-#undef KALM__FOR_ALL
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
 /* ---- more of src/ops.h ---- */
 #endif
 
@@ -5953,344 +5450,34 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
 #define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
-{
-	float part[KALM__W];
-	size_t i;
-	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-	return KALM__LOAD(part);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v)
-{
-	float part[KALM__W];
-	size_t i;
-	KALM__STORE(part, v);
-	for (i = 0; i < n; i++) p[i] = part[i];
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n)
-{
-	return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p);
-}
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
-{
-	if (n < KALM__W) KALM__V(store_rest)(p, n, v);
-	else KALM__STORE(p, v);
-}
-#define KALM__SHIFT KALM__SET(12582912.0f)
-#define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
-#define KALM__WHOLE(p) KALM__LOAD((p) + i)
-#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
-#define KALM__FOR_ALL(y, formula) \
-	for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
-	if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
-	KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
-						KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
-#define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-	KALM__VF m, f, p;
-	t = KALM__MAX(t, KALM__SET(-125.0f));
-	m = KALM__ADD(t, KALM__SHIFT);
-	f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-	p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-	return KALM__SCALE2(p, m);
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
-{
-	KALM__VF r = KALM__BITS(0x7ef311c7, v);
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-	return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-}
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
-KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
-{
-	const float *a = x, *b = y;
-	float rest[2][32];
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest[0], a, n * sizeof(float));
-		memcpy(rest[1], b, n * sizeof(float));
-		a = rest[0], b = rest[1];
-		KALM__PARTS(KALM__STEP)
-	}
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
-{
-	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
-	if (!kalm__is_finite(mean)) return kalm__not_a_number();
-	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
-}
-#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
-{
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-	size_t i;
-	KALM__FOR_ALL(x, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-										  const float *angles)
-{
-	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-	size_t half = dim / 2, i, n;
-	if (!angles) {
-		for (i = 0; i < dim; i += KALM__W)
-			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
-													  KALM__V(load_some)(gain + i, dim - i)));
-		return;
-	}
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF a, b, c, s;
-		n = half - i;
-		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-		c = KALM__V(load_some)(angles + i, n);
-		s = KALM__V(load_some)(angles + half + i, n);
-		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
-	}
-}
-KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float *b, size_t half)
-{
-	size_t i, n;
-	for (i = 0; i < half; i += KALM__W) {
-		KALM__VF ca, sa, cb, sb;
-		n = half - i;
-		ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n);
-		cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n);
-		KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb)));
-		KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb)));
-	}
-}
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-	KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-	KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-	return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
-KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
-{
-	size_t i;
-	KALM__FOR_ALL(h, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(-INFINITY);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-	if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY));
-	return KALM__HMAX(m);
-}
-#define KALM__STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
-{
-	KALM__VF t = KALM__SET(top), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-			KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#define KALM__STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	s##i = KALM__ADD(s##i, e); \
-	e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
-{
-	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-	float rest[32];
-	size_t i;
-	KALM__PARTS(KALM__ZERO)
-	for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		for (i = 0; i < n; i += KALM__W) {
-			e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-			KALM__V(store_some)(rest + i, n - i, e);
-			KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-			m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
-		}
-		KALM__PARTS(KALM__LAST)
-	}
-	*most = KALM__HMAX(m);
-	return KALM__TOTAL(s);
-}
-#undef KALM__STEP
-#undef KALM__LAST
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
-	v = KALM__LOAD(p + i * KALM__W); \
-	s##i = KALM__ADD(s##i, v); \
-	b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
-KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all)
-{
-	KALM__VF l = KALM__SET(limit), v;
-	float rest[32];
-	KALM__PARTS(KALM__ZERO)
-	KALM__PARTS(KALM__ZERO2)
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
-	if (n) {
-		memset(rest, 0, sizeof rest);
-		memcpy(rest, p, n * sizeof(float));
-		p = rest;
-		KALM__PARTS(KALM__STEP)
-	}
-	*all = KALM__TOTAL(s);
-	return KALM__TOTAL(b);
-}
-#undef KALM__STEP
-#undef KALM__ZERO2
-#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
-KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-#define KALM__FORMULA(at) KALM__MUL(at(x), s)
-KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
-{
-	KALM__VF s = KALM__SET(scale);
-	size_t i;
-	KALM__FOR_ALL(y, KALM__FORMULA)
-}
-#undef KALM__FORMULA
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
-{
-	enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-	KALM__VF scale = KALM__SET(0.125f);
-	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-		KALM__VF v[KALM__COUNT];
-		size_t half, i, j;
-		for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-		for (half = 1; half < KALM__COUNT; half *= 2)
-			for (i = 0; i < KALM__COUNT; i += 2 * half)
-				for (j = i; j < i + half; j++) {
-					KALM__VF a = v[j], b = v[j + half];
-					v[j] = KALM__ADD(a, b);
-					v[j + half] = KALM__SUB(a, b);
-				}
-		for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
-	}
-	kalm__hadamard_rest(x, n);
-}
-KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
-{
-	KALM__VF m = KALM__SET(0.0f);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v)));
-	}
-	return KALM__HMAX(m);
-}
-#define KALM__QUANTISED(v, inverse, limit) \
-	KALM__MIN(KALM__MAX(KALM__NEAREST(KALM__MUL(v, inverse)), KALM__SUB(KALM__SET(0.0f), limit)), limit)
-KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(127.0f);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int8_t part[KALM__W];
-		KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, n - i);
-	}
-	return scale;
-}
-KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t n, float most)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), most, &inverse);
-	KALM__VF by = KALM__SET(inverse), limit = KALM__SET(most);
-	size_t i = 0;
-	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit));
-	if (i < n) {
-		int16_t part[KALM__W];
-		KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit));
-		memcpy(q + i, part, (n - i) * sizeof *q);
-	}
-	return scale;
-}
-KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n)
-{
-	float inverse, scale = kalm__row_scale(KALM__V(abs_max)(x, n), 127.0f, &inverse);
-	KALM__VF by = KALM__SET(inverse), s = KALM__SET(scale);
-	size_t i = 0;
-	if (inverse <= 0.0f) {
-		memset(y, 0, n * sizeof(float));
-		return;
-	}
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(x + i, n - i);
-		KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s)));
-	}
-}
-KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scale, float unit, const float *high,
-										  const float *low, float finish, size_t n)
-{
-	KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish);
-	size_t i = 0;
-	for (; i < n; i += KALM__W) {
-		KALM__VF v = KALM__V(load_some)(low + i, n - i);
-		if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v);
-		v = KALM__MUL(u, v);
-		if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v);
-		KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f));
-	}
-}
-static const kalm__ops KALM__V(table) = {
-	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
-	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
-	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-	KALM__V(add_split16)
-};
+KALM__T_LOAD_REST
+KALM__T_STORE_REST
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
+KALM__T_EXP2
+KALM__T_EXP
+KALM__T_RECIPROCAL
+KALM__T_DOT
+KALM__T_INVERSE_RMS
+KALM__T_RMS_NORM
+KALM__T_ADD_NORM
+KALM__T_NORM_ROTATE
+KALM__T_ADD_ANGLES
+KALM__T_GEGLU_ONE
+KALM__T_GEGLU
+KALM__T_ROW_MAX
+KALM__T_EXP_SUM
+KALM__T_EXP_WEIGH
+KALM__T_SUM_BELOW
+KALM__T_SCALE_ADD
+KALM__T_SCALE_ROW
+KALM__T_HADAMARD
+KALM__T_ABS_MAX
+KALM__T_QUANTISE
+KALM__T_QUANTISE_INT16
+KALM__T_ROUNDING_LOSS
+KALM__T_ADD_SPLIT16
+KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -6312,37 +5499,15 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__BELOW
 #undef KALM__STORE8
 #undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__WHOLE
-#undef KALM__REST
-#undef KALM__FOR_ALL
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED
 /* ---- more of src/ops.h ---- */
 #endif
 
 /* ---- begin src/embedding.h ---- */
 /* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
-   where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
-   sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
-   (quantize/codecs.h).
-
-   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any alignment.
-   B = hidden rounded up to 32, n = hidden. Little-endian:
-
-     f32         float  [n]
-     f16, bf16   uint16 [n]
-     q8          +-------------------+--------------------------------+
-                 | f16 scale[B / 32] | int8 q[B], zeros behind n      |    x[i] = scale[i / 32] * q[i]
-                 +-------------------+--------------------------------+
-     q4          +-------------------+--------------------------------+
-                 | f16 scale[B / 32] | uint8 q[B / 2]                 |    x[i] = scale[i / 32] * codebook[nibble(i)]
-                 +-------------------+--------------------------------+
-                 nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
-                 matrices, kalm__q4_codebook */
+	where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
+	sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
+	(quantize/codecs.h). */
+/* (The comment of src/embedding.h that stands here is in docs/FORMAT.md.) */
 #define KALM__EMBEDDING_H
 
 
@@ -6398,12 +5563,12 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_
 
 /* ---- begin src/kernels_scalar.h ---- */
 /* kernels_scalar.h - the reference kernels in plain C: the oracle of every test, and the fallback of machines without
-   vectors. Written to be read; nothing here is tuned. */
+	vectors. Written to be read; nothing here is tuned. */
 #define KALM__KERNELS_SCALAR_H
 
 
 /* Rows packed for quantised types: float scale [rows] rounded up to 64 bytes, then int16 [rows][cols32]; for float types: float
-   [rows][cols]. The scales come first in every set's activations. */
+	[rows][cols]. The scales come first in every set's activations. */
 KALM__INLINE size_t kalm__scales_bytes(size_t rows) { return kalm__round_up(kalm__mul(4, rows), 64); }
 
 /* Room for rows packed so. */
@@ -6414,7 +5579,7 @@ KALM__FN size_t kalm__acts_bytes_scalar(uint32_t type, size_t rows, size_t cols)
 }
 
 /* Nearest, ties to even, by the addition that pushes the fraction out of the mantissa; within low..limit, |v| < 2^22. NaN
-   becomes low. */
+	becomes low. */
 KALM__INLINE int16_t kalm__round_to_int16(float v, float low, float limit)
 {
 	const float shift = 12582912.0f;  /* 1.5 * 2^23 = 0x4b400000 */
@@ -6505,7 +5670,7 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 }
 
 /* acc[j] += row . weights of output j, panels of int8 or of int16. Modulo 2^32: no sum of a sane model overflows, and
-   weights come from strangers. */
+	weights come from strangers. */
 KALM__FN void kalm__sum_int8_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
 {
 	size_t k, j;
@@ -6568,13 +5733,13 @@ static const kalm__kernels kalm__kernels_scalar = {
 
 /* ---- begin src/kernels_tiles.h ---- */
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
-   tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
-   neighbours); kernels_scalar.h, which is the oracle of their tests, shares nothing with it. No instructions here.
+	tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
+	neighbours); kernels_scalar.h, which is the oracle of their tests, shares nothing with it. No instructions here.
 
-   Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
-   of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
-   step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
-   KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+	Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
+	of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
+	step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
+	KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
 #define KALM__KERNELS_TILES_H
 
 
@@ -6583,41 +5748,41 @@ static const kalm__kernels kalm__kernels_scalar = {
 /* What every tile of a call needs. */
 typedef struct kalm__tile_job {
 	const unsigned char *weights;  /* the first panel */
-	size_t               panel;  /* bytes from a panel to the next */
-	size_t               steps;  /* lines of 64 bytes in a panel */
-	const int32_t       *sum;  /* [panels * 16] of these panels, or NULL */
-	const float         *scale;  /* [panels * 16] of these panels, or NULL */
+	size_t panel;  /* bytes from a panel to the next */
+	size_t steps;  /* lines of 64 bytes in a panel */
+	const int32_t *sum;  /* [panels * 16] of these panels, or NULL */
+	const float *scale;  /* [panels * 16] of these panels, or NULL */
 	const unsigned char *acts;  /* the tile */
-	const float         *row_scale;  /* [height] */
-	size_t               height;  /* rows of the tile */
-	float               *y;  /* the tile's first row, the first panel's first output */
-	size_t               stride;  /* floats from a row of y to the next */
-	size_t               outputs;  /* valid outputs from there on, at most 16 a panel are written */
+	const float *row_scale;  /* [height] */
+	size_t height;  /* rows of the tile */
+	float *y;  /* the tile's first row, the first panel's first output */
+	size_t stride;  /* floats from a row of y to the next */
+	size_t outputs;  /* valid outputs from there on, at most 16 a panel are written */
 	const unsigned char *ahead;  /* what to prefetch, ... */
-	size_t               ahead_step;  /* ... this many bytes further at every step; may be 0 */
+	size_t ahead_step;  /* ... this many bytes further at every step; may be 0 */
 } kalm__tile_job;
 typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
 
 /* Up to four rows on their way into a tile. */
 typedef struct kalm__four_rows {
 	unsigned char *tile;
-	size_t         height, first, n;  /* rows of the tile; rows [first, first + n) of it are these, n from 1 to 4 */
-	const float   *x[4];  /* [cols] each; behind the n-th the last one again */
-	float          scale[4];
-	float          inverse[4];  /* what to multiply the rows by */
-	size_t         cols;
-	size_t         further;  /* floats from a row to the one four rows on, to prefetch */
-	uint8_t       *high;  /* pack_split16: [n][KALM__SPLIT16_COLS] */
+	size_t height, first, n;  /* rows of the tile; rows [first, first + n) of it are these, n from 1 to 4 */
+	const float *x[4];  /* [cols] each; behind the n-th the last one again */
+	float scale[4];
+	float inverse[4];  /* what to multiply the rows by */
+	size_t cols;
+	size_t further;  /* floats from a row to the one four rows on, to prefetch */
+	uint8_t *high;  /* pack_split16: [n][KALM__SPLIT16_COLS] */
 } kalm__four_rows;
 
 /* How a set multiplies matrices of one type. */
 typedef struct kalm__tiles {
 	uint8_t most;  /* rows of the highest tile: a divisor of KALM__ACTS_STEP, at most 12 */
 	uint8_t even;  /* 1: tiles are cut in pairs of rows, so only a block's last one can be odd */
-	uint8_t direct;  /* Tiles of at most so many rows are `direct`: they read a panel as it lies in
-                                          memory, from where it comes while they work; others find it in the cache.   */
-	uint8_t form;  /* the type as which direct tiles read panels: F32, Q8 or Q16. unpack makes it
-                                          of other types.                                                             */
+	uint8_t direct; /* Tiles of at most so many rows are `direct`: they read a panel as it lies in
+			memory, from where it comes while they work; others find it in the cache. */
+	uint8_t form; /* the type as which direct tiles read panels: F32, Q8 or Q16. unpack makes it
+			of other types. */
 	uint8_t prepared;  /* the type whose size the panels of other tiles have; == form: the same panels */
 	uint8_t input_bytes;  /* of a packed input */
 	uint8_t sums;  /* 1: the tiles begin from the matrix' sums */
@@ -6626,7 +5791,7 @@ typedef struct kalm__tiles {
 	void (*pack)(const kalm__four_rows *f);
 	void (*unpack)(uint32_t type, const void *panel, size_t cols, void *out);  /* NULL: no type but `form` */
 	void (*prepare)(const unsigned char *panel, size_t lines, unsigned char *out);  /* NULL: prepared == form */
-	const kalm__tile_fn *direct_tiles; /* [direct]: one panel */
+	const kalm__tile_fn *direct_tiles;  /* [direct]: one panel */
 	const kalm__tile_fn *one;  /* [most]: one panel */
 	const kalm__tile_fn *two;  /* [most]: two panels at once, or NULL */
 } kalm__tiles;
@@ -6721,7 +5886,7 @@ KALM__FN void kalm__pack(const kalm__kernels *k, kalm__block b, size_t row0, siz
 }
 
 /* Pack a whole block of split16 rows; inverse [rows]. Room: that of q8. high [rows][KALM__SPLIT16_COLS] gets the high bytes, and
-   zeros up to cols32, where the set has multiply_high. */
+	zeros up to cols32, where the set has multiply_high. */
 KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t *high, const float *x, size_t stride,
 								 const float *inverse)
 {
@@ -6733,12 +5898,12 @@ KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t 
 /* ---- products ---- */
 
 /* Direct tiles get their weights from memory, and ask for them this many bytes ahead: a page, which hardware does not look
-   beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
+	beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
 enum { KALM__FAR_AHEAD = 4096 };
 
 /* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
-   three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
-   rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
+	three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
+	rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
 KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
 {
 	size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
@@ -6886,15 +6051,15 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 /* ---- begin src/kernels_avx2.h ---- */
 /* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
 
-   avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
-   so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
-   it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
-   two multiplying ports: 21 a cycle.) A panel is widened to int16 once a call, into scratch; up to three rows are not
-   worth that and widen each line as they go.
-   avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
-   (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
-   in kernels_avx512.h.
-   In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+	avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
+	so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
+	it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
+	two multiplying ports: 21 a cycle.) A panel is widened to int16 once a call, into scratch; up to three rows are not
+	worth that and widen each line as they go.
+	avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
+	(Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
+	in kernels_avx512.h.
+	In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
 #define KALM__KERNELS_AVX2_H
 
 
@@ -6954,7 +6119,7 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
-   that the mask excludes. */
+	that the mask excludes. */
 KALM__TARGET("avx2") KALM__INLINE void kalm__store_dwords_avx2(void *out, size_t n, __m128i v)
 {
 	if (n == 4) {
@@ -6974,7 +6139,7 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 }
 
 /* Four rows as int16 into a tile: dwords of two inputs [cols32 / 2][height][2], or, for direct tiles, qwords of four inputs
-   [cols32 / 4][height][4]. */
+	[cols32 / 4][height][4]. */
 KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int direct)
 {
 	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
@@ -7102,7 +6267,7 @@ KALM__256 KALM__INLINE __m256i kalm__broadcast8_256(const unsigned char *p)
 }
 
 /* acc + two products in each dword. In asm because 12 accumulators, two weights, x and the products are just the 16
-   registers there are, and gcc 12 spills: 66% of the peak with intrinsics. */
+	registers there are, and gcc 12 spills: 66% of the peak with intrinsics. */
 KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 {
 #if defined(__GNUC__)
@@ -7144,7 +6309,7 @@ static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
 };
 
 /* Up to three rows x one q8 panel, widened line by line: four accumulators a row, each with the two halves of the sums
-   of four outputs side by side. */
+	of four outputs side by side. */
 #define KALM__256_DZERO(r) \
 	__m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256(), e##r = c##r, f##r = c##r;
 #define KALM__256_DMADD(r) \
@@ -7508,10 +6673,10 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 /* ---- begin src/kernels_avx512.h ---- */
 /* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
 
-   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
-   accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
-   A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
-   multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+	vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+	accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
+	A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
+	multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
 #define KALM__KERNELS_AVX512_H
 
 
@@ -7578,8 +6743,8 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 }
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
-   row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
-   waits. */
+	row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
+	waits. */
 KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
 	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
@@ -7615,7 +6780,7 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 }
 
 /* The same as int16, [cols32 / 2][height][2]. Of each 128-bit lane's 4 inputs of rows 0 to 3, first the two even ones of all
-   rows, then the two odd ones. */
+	rows, then the two odd ones. */
 KALM__512 KALM__FN void kalm__pack_q16_avx512(const kalm__four_rows *f)
 {
 	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
@@ -7742,7 +6907,7 @@ KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t
 }
 
 /* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
-   of the peak instead of what is below. */
+	of the peak instead of what is below. */
 KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
 {
 #if defined(__GNUC__)
@@ -7784,8 +6949,8 @@ KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
 /* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
-   enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
-   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+	enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
+	of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
 #define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
 #define KALM__512_STEP1(r) \
 	c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
@@ -8028,7 +7193,7 @@ KALM__512 KALM__FN void kalm__unpack_half_avx512(uint32_t type, const void *pane
 /* ---- q4 ---- */
 
 /* 64 bytes of levels (codebook entries in the high bytes of words) times their outputs' multipliers, rounded: see
-   blocks.h. */
+	blocks.h. */
 KALM__512 KALM__INLINE __m512i kalm__q4_line_512(__m512i nibbles, __m512i codebook, __m512i multiplier)
 {
 	const __m512i high = _mm512_set1_epi16(-256);
@@ -8064,19 +7229,19 @@ static const kalm__tiles kalm__tiles_f32_avx512 = {
 	KALM__512_TILE, 1, 0,  /* most, even, direct */
 	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
 	NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
-	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]/* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]  /* direct_tiles, one, two */
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
 	KALM__512_TILE, 1, KALM__512_DIRECT,  /* most, even, direct */
 	KALM__Q8, KALM__Q8, 1, 1,  /* form, prepared, input_bytes, sums */
 	kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
-	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]/* direct_tiles, one, two */
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]  /* direct_tiles, one, two */
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
 	KALM__512_SHORT, 1, 0,  /* most, even, direct */
 	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
 	kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
-	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]/* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]  /* direct_tiles, one, two */
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
 	"avx512vnni", &kalm__table_avx512,
@@ -8092,15 +7257,15 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 #endif
 /* ---- begin src/kernels_avx512bf16.h ---- */
 /* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
-   multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
+	multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
 
-   It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
-   change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
-   as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
-   their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
-   adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
+	It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
+	change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
+	as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
+	their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
+	adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
 
-   A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
+	A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
 #define KALM__KERNELS_AVX512BF16_H
 
 
@@ -8203,7 +7368,7 @@ static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
 	KALM__512_SHORT, 1, 0,  /* most, even, direct */
 	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
 	NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
-	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]/* direct_tiles, one, two */
+	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]  /* direct_tiles, one, two */
 };
 static const kalm__kernels kalm__kernels_avx512bf16 = {
 	"avx512bf16", &kalm__table_avx512,
@@ -8216,15 +7381,15 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 /* ---- begin src/kernels_neon.h ---- */
 /* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
 
-   dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
-   register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
-   in the loop.
-   i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
-   is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
-   neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
-   them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
-   sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
-   hides the intrinsics. */
+	dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
+	register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
+	in the loop.
+	i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
+	is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
+	neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
+	them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
+	sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
+	hides the intrinsics. */
 #define KALM__KERNELS_NEON_H
 
 
@@ -8233,9 +7398,9 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 #include <arm_neon.h>
 
 /* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
-   attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
-   its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
-   clang 7 know sdot, GCC 10 and clang 11 smmla. */
+	attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
+	its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
+	clang 7 know sdot, GCC 10 and clang 11 smmla. */
 #if KALM__NEON64
 #  if !defined(__GNUC__)
 #    define KALM__DOT
@@ -8339,7 +7504,7 @@ KALM__INLINE int16x4_t kalm__round_neon(float32x4_t x, float32x4_t inverse)
 }
 
 /* A row, eight inputs at a time, as bytes: 4 and 4 to out, `half` bytes apart, then `apart` bytes on. Of a split16 row these
-   are the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
+	are the low bytes, signed, and high gets the others, rounded accordingly; NULL for a row of bytes. */
 KALM__FN void kalm__pack_row_neon(unsigned char *out, size_t half, size_t apart, const float *x, float inverse, size_t cols,
 								  uint8_t *high)
 {
@@ -8598,12 +7763,12 @@ KALM__NEON_INT16_TILE(2, 1,
 #if KALM__NEON64
 KALM__NEON_INT16_TILE(3, 2,
 	KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
-	KALM__INT16_X(1)                  KALM__INT16_FIRST(2)
+	KALM__INT16_X(1) KALM__INT16_FIRST(2)
 					 KALM__INT16_W(1) KALM__INT16_SECOND(0)
-	KALM__INT16_X(2)                  KALM__INT16_FIRST(1) KALM__INT16_SECOND(2))
+	KALM__INT16_X(2) KALM__INT16_FIRST(1) KALM__INT16_SECOND(2))
 KALM__NEON_INT16_TILE(4, 1,
 	KALM__INT16_X(0) KALM__INT16_W(0) KALM__INT16_FIRST(0) KALM__INT16_SECOND(1)
-	KALM__INT16_X(1)                  KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
+	KALM__INT16_X(1) KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
 #endif
 
 static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
@@ -8657,26 +7822,26 @@ KALM__DOT_TILE_OF(2, 2,
 KALM__DOT_TILE_OF(3, 4,
 	KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2)
 				   KALM__DOT_W(1) KALM__DOT_ROW(0, 3)
-	KALM__DOT_X(1)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1)
+	KALM__DOT_X(1) KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1)
 				   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-	KALM__DOT_X(2)                KALM__DOT_ROW(2, 0)
+	KALM__DOT_X(2) KALM__DOT_ROW(2, 0)
 				   KALM__DOT_W(3) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3))
 KALM__DOT_TILE_OF(4, 1,
 	KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3))
 KALM__DOT_TILE_OF(5, 4,
 	KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
-	KALM__DOT_X(1)                KALM__DOT_ROW(4, 0)
+	KALM__DOT_X(1) KALM__DOT_ROW(4, 0)
 				   KALM__DOT_W(1) KALM__DOT_ROW(0, 1) KALM__DOT_ROW(1, 2) KALM__DOT_ROW(2, 3)
-	KALM__DOT_X(2)                KALM__DOT_ROW(3, 0) KALM__DOT_ROW(4, 1)
+	KALM__DOT_X(2) KALM__DOT_ROW(3, 0) KALM__DOT_ROW(4, 1)
 				   KALM__DOT_W(2) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-	KALM__DOT_X(3)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2)
+	KALM__DOT_X(3) KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2)
 				   KALM__DOT_W(3) KALM__DOT_ROW(0, 3)
-	KALM__DOT_X(4)                KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1) KALM__DOT_ROW(3, 2) KALM__DOT_ROW(4, 3))
+	KALM__DOT_X(4) KALM__DOT_ROW(1, 0) KALM__DOT_ROW(2, 1) KALM__DOT_ROW(3, 2) KALM__DOT_ROW(4, 3))
 KALM__DOT_TILE_OF(6, 2,
 	KALM__DOT_X(0) KALM__DOT_W(0) KALM__DOT_ROW(0, 0) KALM__DOT_ROW(1, 1) KALM__DOT_ROW(2, 2) KALM__DOT_ROW(3, 3)
-	KALM__DOT_X(1)                KALM__DOT_ROW(4, 0) KALM__DOT_ROW(5, 1)
+	KALM__DOT_X(1) KALM__DOT_ROW(4, 0) KALM__DOT_ROW(5, 1)
 				   KALM__DOT_W(1) KALM__DOT_ROW(0, 2) KALM__DOT_ROW(1, 3)
-	KALM__DOT_X(2)                KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
+	KALM__DOT_X(2) KALM__DOT_ROW(2, 0) KALM__DOT_ROW(3, 1) KALM__DOT_ROW(4, 2) KALM__DOT_ROW(5, 3))
 
 static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 	KALM__TILES_6(kalm__q8_, x1_dot)
@@ -8933,14 +8098,14 @@ static const kalm__kernels kalm__kernels_i8mm = {
 #endif
 /* ---- begin src/kernels_rvv.h ---- */
 /* kernels_rvv.h - the set "rvv": the RISC-V vector extension 1.0, any register length from 128 bits on. Known at compile time
-   (-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it.
+	(-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it.
 
-   There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
-   needs no layout but input by input: 16 multiply-adds an instruction. A q8 panel is widened so once a call, into scratch; up to
-   two rows read it as it lies and take the four inputs of a line apart by shifts. (Segment loads, which do that, are slow on many
-   processors, and their intrinsics have changed.) A vector of 16 int32 is a group of four
-   registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The float operations between products are
-   those of plain C. */
+	There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
+	needs no layout but input by input: 16 multiply-adds an instruction. A q8 panel is widened so once a call, into scratch; up to
+	two rows read it as it lies and take the four inputs of a line apart by shifts. (Segment loads, which do that, are slow on many
+	processors, and their intrinsics have changed.) A vector of 16 int32 is a group of four
+	registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The float operations between products are
+	those of plain C. */
 #define KALM__KERNELS_RVV_H
 
 
@@ -9146,10 +8311,10 @@ static const kalm__kernels kalm__kernels_rvv = {
 /* ---- begin src/kernels_wasm.h ---- */
 /* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
 
-   i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
-   are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
-   8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
-   Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
+	i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
+	are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
+	8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
+	Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
 #define KALM__KERNELS_WASM_H
 
 
@@ -9451,28 +8616,20 @@ static const kalm__kernels kalm__kernels_wasm = {
 #endif
 /* ---- begin src/kernels_wasm_relaxed.h ---- */
 /* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
-   "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
+	"wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
 
-   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
-   its eighth bit set. Where one has, engines differ:
-       ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
-                              -127..127 fit
-       x86, AVX-VNNI-INT8     x is signed: vpdpbssd
-       x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
-       other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
-   Keeping to seven bits would be exact everywhere: q_x + 127 = h + l with h and l of seven bits each, so that
-   sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w). But those are two products of 3 to 5 instructions each, where int16
-   need 4 in all; with VNNI the gain over int16 would be small, since there are two multiplications either way. So "wasmfma",
-   which is for the other x86, multiplies int16.
-   Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
-   bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
-   it, and is done again with instructions that leave nothing open if the answer is another one.
-
-   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with int16, 17.5 in wasmdot's tiles of 4 rows x 1 panel, which are
-   bound by 16 sdot and 4 dup on the vector ports; on x86 71 with int16, 19 in the 2 x 1 tiles of the others, which 16 registers
-   hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
-   matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
-   compiled natively: 93 and 221. */
+	i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
+	its eighth bit set. Where one has, engines differ:
+	    ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
+	                           -127..127 fit
+	    x86, AVX-VNNI-INT8     x is signed: vpdpbssd
+	    x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
+	    other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
+	"wasmfma", which is for the other x86, therefore multiplies int16. (Seven bits at a time would be exact everywhere, and is
+	slower: docs/SPEED.md.)
+	Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
+	bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
+	it, and is done again with instructions that leave nothing open if the answer is another one. */
 #define KALM__KERNELS_WASM_RELAXED_H
 
 
@@ -9530,7 +8687,7 @@ static const kalm__kernels kalm__kernels_wasmfma = {
 /* ---- activations of q8 and q4: bytes, [cols32 / 4][height][4] ---- */
 
 /* Rows into a tile, with their signs or + 128. high: the rows are split16, and these are their high bytes: rounded where the low
-   ones have a sign. */
+	ones have a sign. */
 KALM__INLINE void kalm__pack_bytes_wasm(const kalm__four_rows *f, int with_sign, uint8_t *high)
 {
 	size_t height = f->height, cols = f->cols, cols32 = kalm__cols32(cols), k, i;
@@ -9564,7 +8721,7 @@ KALM__FN void kalm__split_unsigned_wasm(const kalm__four_rows *f) { kalm__pack_b
 /* ---- q8 tiles ---- */
 
 /* Does the instruction, here and now, multiply as it was when it was tried? One more product onto a sum that is there, of the
-   bytes in which engines differ. job->sum: bytes are without a sign. */
+	bytes in which engines differ. job->sum: bytes are without a sign. */
 KALM__INLINE int kalm__dot_holds(const kalm__tile_job *job, v128_t acc)
 {
 	v128_t more = kalm__relaxed_dot(acc, wasm_i8x16_splat(127), wasm_i8x16_splat(job->sum ? -1 : -127));
@@ -9668,10 +8825,10 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 
 #define KALM__RELAXED_SET(name, most, sums, sign) \
 	static const kalm__tiles kalm__tiles_q8_##name = { \
-		most, 0, 0,  /* most, even, direct */ \
-		KALM__Q8, KALM__Q8, 1, sums,  /* form, prepared, input_bytes, sums */ \
+		most, 0, 0, /* most, even, direct */ \
+		KALM__Q8, KALM__Q8, 1, sums, /* form, prepared, input_bytes, sums */ \
 		kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
-		NULL, kalm__q8_tiles_relaxed, NULL  /* direct_tiles, one, two */ \
+		NULL, kalm__q8_tiles_relaxed, NULL /* direct_tiles, one, two */ \
 	}; \
 	static const kalm__kernels kalm__kernels_##name = { \
 		#name, &kalm__table_wasm, \
@@ -9686,12 +8843,12 @@ KALM__RELAXED_SET(wasmvnni, KALM__WASM_VNNI_ROWS, 1, unsigned)
 #endif
 /* ---- begin src/kernel_sets.h ---- */
 /* kernel_sets.h - the kernel sets in this build, best first, and the choice among them: by what the machine can run, or
-   by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
+	by name. The choice is a pointer to a constant table that the context holds; nothing global is written. */
 #define KALM__KERNEL_SETS_H
 
 
 typedef struct kalm__set_entry {
-	unsigned             needs;  /* KALM__CPU_ bits */
+	unsigned needs;  /* KALM__CPU_ bits */
 	const kalm__kernels *kernels;
 } kalm__set_entry;
 
@@ -9754,47 +8911,11 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 
 /* ---- begin src/rowcode.h ---- */
 /* rowcode.h - rows of documents in 4, 3 and 2 bits a number. A row x [width] is a sum of components, chosen so that an error of
-   the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
-   rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
-   probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
-   part reads that section, and codes rows; it knows nothing of documents.
-
-   A coded row has ceil(width * bits / 8) + 1 bytes, whatever its numbers are, so any row can be read by itself: each row has a
-   step of its own, the smallest with which it fits. Any bytes are some row, so damage cannot lead astray.
-
-   Rounding is dependent quantisation (a trellis of eight states): there are two quantisers, whose levels stand for
-       0:  2 level                             1:  2 level - sign(level)
-   steps, and the parity of each level chooses the quantiser of the next component. The encoder finds the levels that cost
-   least in squared error and bits together (Viterbi's algorithm). For a given number of bits this leaves about a tenth less
-   error than rounding each component to its nearest step (measured on the bundled model, 2 bits: .419 to .470 in squares).
-
-   The entropy coder is rANS (range asymmetric numeral systems, J. Duda, arXiv 1311.2540), a number in 2^16 ... 2^24 that takes
-   in bytes. Its first value is written into three bytes, the highest first; its last value is 2^16 + s, where s says the row's
-   step: step[bits][ratio] * 2^((s - 8192) / 1024). Bytes behind the row's end count as 0.
-
-   Every machine leaves the same bytes, and reads the same numbers: products are sums of integers, and the float operations
-   between are those of exact.h and ops.h.
-
-SECTION ROWS, with b = 0, 1, 2 for 4, 3, 2 bits and r = 0 ... 5 for ratios 1, 2, up to 4, 8, 16, and above 16
-     0       4  version of the section, 1
-     4       4  width
-     8       4  heavy, 0 to 8: the first components, which vary so much that they are computed in floats
-    12       4  zero
-    16      72  f32 step[b][r]
-    88      72  u32 count[b][r], at most width: components from this one on are 0 and not written
-   160      72  i32 bias[b][r], for the encoder, which is quicker with it: see kalm__row_search
-   232      24  zero
-   256    2048  u16 start[class][quantiser][16]: where the symbols' intervals begin in 0 ... 4095, rising from 0. class is 0 to 31
-  2304    2048  u16 cost[class][quantiser][16]: bits of a symbol in units of 1/64, for the encoder
-  4352          u8 class[b][r][width]: the class, and 32 times the shift
-   then, each at a multiple of 64: f32 mean[width]; f32 T[8][width], the rows of T for heavy components; f32 T^-1[8][width], its
-   columns; T without its heavy rows and T^-1 without its heavy columns (these are zero), each as f32 scale[width rounded up to
-   16] and panels of type q16 (kernels.h)
-
-   A level v of a class with shift k has h = floor((v + 2^(k - 1)) / 2^k), or v where k is 0. Symbols 0 to 14 are h from -7 to 7;
-   15 is followed by n (4 bits), the sign of h (1 bit, set when negative) and n bits, with |h| = 7 + (1 << n | bits). The k bits
-   v + 2^(k - 1) - h 2^k follow. Bits that are not symbols are coded as such, each number at once, as the low bits of the coder's
-   number. */
+	the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
+	rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
+	probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
+	part reads that section, and codes rows; it knows nothing of documents. */
+/* (The comment of src/rowcode.h that stands here is in docs/FORMAT.md.) */
 #define KALM__ROWCODE_H
 
 
@@ -9810,11 +8931,11 @@ enum {
 };
 
 typedef struct kalm__rowcode {
-	uint64_t     fingerprint;  /* hash of the section; 0: there is none */
-	uint32_t     width, heavy;
-	float        step[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
-	uint32_t     count[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
-	int32_t      bias[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	uint64_t fingerprint;  /* hash of the section; 0: there is none */
+	uint32_t width, heavy;
+	float step[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	uint32_t count[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
+	int32_t bias[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
 	const uint16_t *start, *cost;  /* [CLASSES][2][SYMBOLS] */
 	const uint8_t *classes;  /* [BITS][RATIOS][width] */
 	const float *mean;  /* [width] */
@@ -9868,7 +8989,7 @@ KALM__FN void kalm__rows_matrix(kalm__matrix *m, const unsigned char *p, size_t 
 }
 
 /* Read the section, which stays where it is, at a multiple of 64. What could lead astray is checked: sizes, and that the
-   intervals of symbols rise. Numbers that are none make rows of none, which are found where rows are used. */
+	intervals of symbols rise. Numbers that are none make rows of none, which are found where rows are used. */
 KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p, uint64_t size, uint64_t fingerprint,
 										uint32_t width, kalm_error *err)
 {
@@ -9957,8 +9078,8 @@ enum { KALM__ROWS_TOGETHER = 16 };
 
 /* A worker's memory while it codes rows, each part at a multiple of 64. */
 typedef struct kalm__row_work {
-	float   *y;  /* [ROWS_TOGETHER][width] components */
-	void    *acts, *scratch;  /* of the products with T and T^-1 */
+	float *y;  /* [ROWS_TOGETHER][width] components */
+	void *acts, *scratch;  /* of the products with T and T^-1 */
 	int16_t *candidate;  /* [width][2][2]: best level of each quantiser and parity */
 	uint8_t *from;  /* [width][8]: the state and parity by which a state is reached cheapest */
 	int16_t *level;  /* [width] */
@@ -10135,14 +9256,14 @@ KALM__INLINE int32_t kalm__row_fixed(float y, float inverse)
 typedef struct kalm__row_coding {
 	const kalm__rowcode *c;
 	const kalm__row_work *w;
-	const float   *y;
+	const float *y;
 	const uint8_t *classes;
-	uint32_t       count;
-	unsigned       b, r;
-	size_t         size;  /* bytes of the row */
-	uint32_t       budget;  /* its bits, in 1/64 */
-	uint32_t       s, bits;  /* once it is written: its step, and what its levels cost, in 1/64 bits. (w->level may hold
-                                          those of another step.) */
+	uint32_t count;
+	unsigned b, r;
+	size_t size;  /* bytes of the row */
+	uint32_t budget;  /* its bits, in 1/64 */
+	uint32_t s, bits; /* once it is written: its step, and what its levels cost, in 1/64 bits. (w->level may hold
+			those of another step.) */
 } kalm__row_coding;
 
 KALM__FN float kalm__row_inverse(const kalm__row_coding *q, uint32_t s)
@@ -10166,7 +9287,7 @@ KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint
 }
 
 /* What a bit is worth in squared error: 3/8 of a squared step; so a 64th of one counts 6 where a step's square is 1024. The least
-   error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
+	error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
 enum { KALM__ROWS_LAMBDA = 6 };
 
 /* For component i: the best level of each quantiser and parity, and what it costs. */
@@ -10318,7 +9439,7 @@ KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_
 }
 
 /* Choose the step, then the levels, then write them. Up to five steps are tried, until the row is full but for a 128th: bits do
-   not fall evenly with the step. A row that no step makes fit (the model's tables are then not what kalm-quantize makes) becomes about the mean of all rows. */
+	not fall evenly with the step. A row that no step makes fit (the model's tables are then not what kalm-quantize makes) becomes about the mean of all rows. */
 KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
 {
 	uint32_t active = 0, s = kalm__row_search(q, KALM__ROWS_MIDDLE, q->c->bias[q->b][q->r], &active), i;
@@ -10378,17 +9499,17 @@ KALM__FN void kalm__row_code(const kalm__rowcode *c, const kalm__row_work *w, un
 /* Products among threads, and attention. */
 /* ---- begin src/matmul.h ---- */
 /* matmul.h - matrix products of many rows, shared among threads: cuts a product into tiles of rows and panels and calls
-   the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
+	the kernel set on each. Threads split outputs, never sums, so the cut does not show in the result. */
 #define KALM__MATMUL_H
 
 
 /* What a product runs on. scratch[worker] has scratch_size bytes, 64-byte aligned. */
 typedef struct kalm__backend {
 	const kalm__kernels *kernels;
-	const kalm__ops     *ops;  /* kernels->ops */
-	kalm__pool          *pool;
-	unsigned char       *scratch;  /* [workers][scratch_size] */
-	size_t               scratch_size;
+	const kalm__ops *ops;  /* kernels->ops */
+	kalm__pool *pool;
+	unsigned char *scratch;  /* [workers][scratch_size] */
+	size_t scratch_size;
 } kalm__backend;
 
 KALM__INLINE unsigned char *kalm__scratch(const kalm__backend *m, unsigned worker)
@@ -10404,7 +9525,7 @@ typedef struct kalm__cut {
 enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
-   gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
+	gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
 KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole)
 {
 	size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
@@ -10433,7 +9554,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 /* ---- y = x W^T ---- */
 
 /* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
-   lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
+	lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
 enum { KALM__MAX_RESIDUAL = KALM__ACTS_STEP };  /* a chunk is cut at multiples of it, so fewer could leave no row */
 typedef struct kalm__residual {
 	size_t count, at;
@@ -10442,13 +9563,13 @@ typedef struct kalm__residual {
 
 typedef struct kalm__product {
 	const kalm__backend *backend;
-	const kalm__residual    *residual;  /* NULL: none */
-	const kalm__matrix  *w[2];  /* gate and up, or one matrix */
-	const void          *acts;
-	size_t               block, row0;  /* rows packed in acts; first of them to use */
-	float               *y;
-	size_t               stride;
-	kalm__cut            cut;
+	const kalm__residual *residual;  /* NULL: none */
+	const kalm__matrix *w[2];  /* gate and up, or one matrix */
+	const void *acts;
+	size_t block, row0;  /* rows packed in acts; first of them to use */
+	float *y;
+	size_t stride;
+	kalm__cut cut;
 } kalm__product;
 
 /* y, rows `stride` apart and `width` long: residual rows get their second plane. */
@@ -10509,7 +9630,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
-   residual rows n counts their second planes, and y has room for them. */
+	residual rows n counts their second planes, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
 						   size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
@@ -10561,16 +9682,16 @@ enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 
 /* ---- begin src/rotary.h ---- */
 /* rotary.h - rotary position embedding: a token's place in its text enters attention by rotating pairs of a query's or key's
-   numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
-   position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
-   every position: 64 + positions / 64 rows in place of one for each. */
+	numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
+	position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
+	every position: 64 + positions / 64 rows in place of one for each. */
 #define KALM__ROTARY_H
 
 
 #define KALM__ROTARY_FINE 64u
 
 typedef struct kalm__rotary {
-	float  theta, factor;  /* angle = position / factor * theta^(-2 i / head_dim) */
+	float theta, factor;  /* angle = position / factor * theta^(-2 i / head_dim) */
 	size_t head_dim, positions;
 	float *fine, *coarse;  /* [64] and [positions / 64] rows of head_dim: head_dim / 2 cosines, then sines */
 } kalm__rotary;
@@ -10613,13 +9734,13 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 
 /* ---- begin src/keys.h ---- */
 /* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys
-   and then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a
-   matrix whose outputs are the keys, values as one whose inputs are the keys.
+	and then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a
+	matrix whose outputs are the keys, values as one whose inputs are the keys.
 
-   Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are
-   int8 in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at
-   ratio 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12
-   bits .9945 / .9933; encoder: no difference. */
+	Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are
+	int8 in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at
+	ratio 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12
+	bits .9945 / .9933; encoder: no difference. */
 #define KALM__KEYS_H
 
 
@@ -10627,20 +9748,20 @@ enum { KALM__KEY_STEP = 32 };  /* capacities are multiples of it: the q8 kernels
 
 /* What all keys of a stack have in common. `heads` query heads share `kv_heads` heads of keys and values. */
 typedef struct kalm__heads {
-	size_t   heads, kv_heads, head_dim;
+	size_t heads, kv_heads, head_dim;
 	uint32_t type;  /* of the keys: KALM__F32, KALM__Q8 or KALM__Q16 */
 } kalm__heads;
 
 /* Keys and values of one sequence in one layer: one piece for each kv head, each part of it at a multiple of 64 bytes:
-     float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
-                values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
-     quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
-                         q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
-                values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
-   capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
+	  float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
+	             values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
+	  quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
+	                      q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
+	             values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
+	capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
 typedef struct kalm__keys {
 	unsigned char *data;
-	size_t         count, capacity;
+	size_t count, capacity;
 } kalm__keys;
 
 /* Where the parts of a piece begin, in bytes; key_sum is for q8 keys alone, the scales for quantised ones. */
@@ -10698,7 +9819,7 @@ KALM__FN void kalm__store_float_keys(const kalm__heads *h, unsigned char *piece,
 }
 
 /* Quantised keys of one head at places first ... first + n - 1; k: the first of them, `stride` floats apart. Returns 0 where
-   one has numbers that are not finite, which no int8 or int16 can say. */
+	one has numbers that are not finite, which no int8 or int16 can say. */
 KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *ops, unsigned char *piece,
 										 const kalm__key_parts *part, size_t first, size_t n, const float *k, size_t stride)
 {
@@ -10754,8 +9875,8 @@ KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops 
 }
 
 /* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-   first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
-   place (ops_template.h), a product infinity in some, and int8 would hide either. */
+	first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
+	place (ops_template.h), a product infinity in some, and int8 would hide either. */
 KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
 							   const float *k, const float *v, size_t stride)
 {
@@ -10776,7 +9897,7 @@ KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const 
 }
 
 /* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key up to the end of its panel: their
-   products are not looked at, but no kernel computes with memory that nobody wrote. */
+	products are not looked at, but no kernel computes with memory that nobody wrote. */
 KALM__FN void kalm__end_key_panel(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t count)
 {
 	size_t bytes = kalm__panel_bytes(h->type, h->head_dim), at, lane = count % 16;
@@ -10826,36 +9947,36 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 
 /* ---- begin src/attention.h ---- */
 /* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
-   ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
-   T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
-   long as the text: scores of a block are one product of the matmul kernels, weights times values another.
+	("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
+	T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
+	long as the text: scores of a block are one product of the matmul kernels, weights times values another.
 
-   Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
+	Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
-   Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits
-   the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
-   .994 to .983 on the tiny model.
+	Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits
+	the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
+	.994 to .983 on the tiny model.
 
-   A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
-   KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
-   nothing. */
+	A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
+	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
+	nothing. */
 #define KALM__ATTENTION_H
 
 
 enum {
-	KALM__KEY_BLOCK = KALM__SPLIT16_COLS, /* keys whose scores are held at once */
+	KALM__KEY_BLOCK = KALM__SPLIT16_COLS,  /* keys whose scores are held at once */
 	KALM__QUERY_ROWS = 64  /* queries x heads of a kv head done together, when that many are there */
 };
 
 typedef struct kalm__attention {
 	const kalm__backend *backend;
 	kalm__heads shape;
-	kalm__keys  cross, self;  /* either may have count 0, not both */
+	kalm__keys cross, self;  /* either may have count 0, not both */
 	/* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
-	size_t      left, right;
-	size_t      position;  /* of query 0 */
+	size_t left, right;
+	size_t position;  /* of query 0 */
 	const float *q;  /* [queries][heads][head_dim], normed, scaled, rotated by position (and by ops.h) */
-	float       *out;  /* the same shape */
+	float *out;  /* the same shape */
 } kalm__attention;
 
 /* Queries in one block, so that with their heads they make KALM__QUERY_ROWS rows. */
@@ -10875,7 +9996,7 @@ typedef struct kalm__attention_scratch {
 	float *ones;  /* [head_dim16] */
 	int32_t *zeros;  /* [head_dim16] */
 	uint8_t *high;  /* [rows][KEY_BLOCK]: the high bytes of int16 weights */
-	void  *acts_q, *acts_p, *matmul;
+	void *acts_q, *acts_p, *matmul;
 } kalm__attention_scratch;
 
 /* Bytes a block of queries works in; fills in *s when base is there. */
@@ -10911,8 +10032,8 @@ KALM__FN size_t kalm__attention_scratch_plan(kalm__attention_scratch *s, unsigne
 }
 
 /* The unit that quantised weights p[n] are whole numbers of: the coarsest that leaves next to nothing, below 1/128 of the
-   whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that
-   takes nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
+	whole, among keys that get less than one step. With 2047 steps only the largest weights need a second byte; a key that
+	takes nearly everything beside a long tail needs up to 32639. Looks at its own row alone. */
 KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n, float most, float *inverse)
 {
 	float steps = 2047.0f, all, tail;
@@ -10924,7 +10045,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 }
 
 /* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
-   rescaled where the maximum has grown; times the values' scales where those are quantised. */
+	rescaled where the maximum has grown; times the values' scales where those are quantised. */
 KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
 						   size_t from, size_t to, const float *value_scale)
 {
@@ -10948,7 +10069,7 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
 }
 
 /* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum
-   yet, the last one divides by the total and leaves the results in place. */
+	yet, the last one divides by the total and leaves the results in place. */
 KALM__FN void kalm__add_values(const kalm__attention *a, const kalm__attention_scratch *s, const kalm__matrix *m, size_t rows,
 							   size_t query, size_t kv_head, int first, int last)
 {
@@ -11061,48 +10182,48 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 /* The network: from an open file to rows and margins. */
 /* ---- begin src/modelfile.h ---- */
 /* modelfile.h - opens a .kalm file: checks everything that format.h promises against the file's own size, reads the
-   shape, and binds each tensor to its place in the mapping. After this part nobody looks at offsets again. */
+	shape, and binds each tensor to its place in the mapping. After this part nobody looks at offsets again. */
 #define KALM__MODELFILE_H
 
 
 typedef struct kalm__section {
 	const unsigned char *data;  /* NULL: the file has none */
-	uint64_t             size, offset, checksum;
+	uint64_t size, offset, checksum;
 } kalm__section;
 
 /* The weights of one layer. */
 typedef struct kalm__layer {
 	kalm__matrix matrix[KALM__T_DOWN + 1];  /* KALM__T_Q ... KALM__T_DOWN */
 	const float *norm[KALM__T_LAYER_KINDS];  /* KALM__T_Q_NORM ... KALM__T_POST_MLP hold 1 + w; lower indices are unused */
-	int          rotated[KALM__T_DOWN + 1];  /* 1: the matrix takes rotated inputs (kalm__hadamard in ops.h) */
-	int          full;  /* 1: full attention; 0: a sliding window */
+	int rotated[KALM__T_DOWN + 1];  /* 1: the matrix takes rotated inputs (kalm__hadamard in ops.h) */
+	int full;  /* 1: full attention; 0: a sliding window */
 } kalm__layer;
 
 /* One side of the model. */
 typedef struct kalm__stack {
-	kalm__side     shape;  /* of what the file has: 0 layers where it lacks this side */
-	kalm__layer   *layers;  /* [shape.layers] */
-	const float   *norm;  /* [hidden] */
-	const float   *eoi;  /* [hidden]; NULL: none */
-	uint32_t       embed_type;
+	kalm__side shape;  /* of what the file has: 0 layers where it lacks this side */
+	kalm__layer *layers;  /* [shape.layers] */
+	const float *norm;  /* [hidden] */
+	const float *eoi;  /* [hidden]; NULL: none */
+	uint32_t embed_type;
 	const unsigned char *embed;  /* [vocabulary] rows of embed_row bytes */
-	size_t         embed_row;
+	size_t embed_row;
 } kalm__stack;
 
 typedef struct kalm__file {
 	const unsigned char *data;
-	size_t         size;
-	uint64_t       fingerprint;  /* of the whole model, where the file is a part of one: what documents carry */
-	uint64_t       vocabulary;  /* hash of the tokenizer where the vocabulary lacks tokens of the whole one; else 0 */
-	uint32_t       lacks;  /* KALM__LACKS_...; else 0 */
-	kalm__section  section[KALM__SECTION_KINDS];
-	kalm__shape    shape;
-	kalm__stack    stack[2];  /* encoder, decoder */
-	const float   *head;  /* [2][hidden]: yes, no */
-	kalm_text      string[KALM__STRINGS];
+	size_t size;
+	uint64_t fingerprint;  /* of the whole model, where the file is a part of one: what documents carry */
+	uint64_t vocabulary;  /* hash of the tokenizer where the vocabulary lacks tokens of the whole one; else 0 */
+	uint32_t lacks;  /* KALM__LACKS_...; else 0 */
+	kalm__section section[KALM__SECTION_KINDS];
+	kalm__shape shape;
+	kalm__stack stack[2];  /* encoder, decoder */
+	const float *head;  /* [2][hidden]: yes, no */
+	kalm_text string[KALM__STRINGS];
 	kalm__tokenizer tokenizer;
-	kalm__rowcode  rows;  /* fingerprint 0: the file has none */
-	int            has_model, has_tokenizer;
+	kalm__rowcode rows;  /* fingerprint 0: the file has none */
+	int has_model, has_tokenizer;
 } kalm__file;
 
 KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
@@ -11405,7 +10526,7 @@ KALM__FN kalm_result kalm__read_tensors(kalm__file *f, kalm_error *err)
 }
 
 /* The first half of opening a file: everything but the tensors, for whose layers the caller needs memory first. data must be
-   aligned to 64 bytes and stay where it is. Costs no more than the small sections: weights are not read. */
+	aligned to 64 bytes and stay where it is. Costs no more than the small sections: weights are not read. */
 KALM__FN kalm_result kalm__file_open(kalm__file *f, const void *data, size_t size, kalm_error *err)
 {
 	kalm_result r;
@@ -11463,16 +10584,16 @@ KALM__FN kalm_result kalm__file_verify(const kalm__file *f, kalm_error *err)
 
 /* ---- begin src/model.h ---- */
 /* model.h - an open model: the file, its layers, its texts. It does not change once it is open, so any number of contexts
-   share it. */
+	share it. */
 #define KALM__MODEL_H
 
 
 struct kalm_model {
 	kalm_allocator alloc;
-	kalm__mapping  mapping;  /* empty when the memory is the caller's */
-	kalm__file     file;
-	size_t         block;  /* bytes of this block: the struct, the layers, the name */
-	char          *name;
+	kalm__mapping mapping;  /* empty when the memory is the caller's */
+	kalm__file file;
+	size_t block;  /* bytes of this block: the struct, the layers, the name */
+	char *name;
 };
 
 KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_config *config, const kalm__mapping *mapping,
@@ -11520,28 +10641,28 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 
 /* ---- begin src/state.h ---- */
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
-   keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
-   alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
-   again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
-   context. It does not know how states are computed.
+	keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
+	alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
+	again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
+	context. It does not know how states are computed.
 
-   Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
-   choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
-   prompt's tokens included. Each state keeps its own copy of both. */
+	Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
+	choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
+	prompt's tokens included. Each state keeps its own copy of both. */
 #define KALM__STATE_H
 
 
 /* What a state is found by: all that its size and content depend on, beside the model and the kernel set, which belong to the
-   context as the cache does. The bits and the ratio of a document stand in its bytes. */
+	context as the cache does. The bits and the ratio of a document stand in its bytes. */
 typedef struct kalm__state_key {
 	const unsigned char *doc;  /* the document's bytes, header and rows */
-	size_t         doc_size;
+	size_t doc_size;
 	const int32_t *prefix;  /* the prompt's first tokens */
-	size_t         tokens;  /* how many those are */
-	uint32_t       rows;  /* of the document, as they were checked when it was opened: the bytes of a borrowed
-                                          document may have changed since */
-	size_t         size;  /* bytes of the state's data */
-	uint64_t       doc_sum, prefix_sum;  /* checksums of both: for the bucket */
+	size_t tokens;  /* how many those are */
+	uint32_t rows; /* of the document, as they were checked when it was opened: the bytes of a borrowed
+			document may have changed since */
+	size_t size;  /* bytes of the state's data */
+	uint64_t doc_sum, prefix_sum;  /* checksums of both: for the bucket */
 } kalm__state_key;
 
 typedef struct kalm__state kalm__state;
@@ -11549,23 +10670,23 @@ struct kalm__state {
 	kalm__state *chain;  /* next in the bucket */
 	kalm__state *newer, *older;
 	kalm__state_key key;  /* doc and prefix point to copies in this block */
-	size_t       block;  /* bytes, this struct and the copies included */
-	int          pinned;  /* how many times the call at hand uses it */
-	int          fresh;  /* KALM__STATE_...: what its data are */
+	size_t block;  /* bytes, this struct and the copies included */
+	int pinned;  /* how many times the call at hand uses it */
+	int fresh;  /* KALM__STATE_...: what its data are */
 	unsigned char *data;  /* [key.size], aligned to 64 */
 };
 enum { KALM__STATE_COMPUTED, KALM__STATE_FRESH, KALM__STATE_UNDER_WAY };  /* values of `fresh` */
 
 enum {
 	KALM__STATE_BUCKETS = 256,
-	KALM__STATE_TWINS = 4  /* states kept with the same two checksums: more than one is forgery, and comparing their
-                                          bytes takes time */
+	KALM__STATE_TWINS = 4 /* states kept with the same two checksums: more than one is forgery, and comparing their
+			bytes takes time */
 };
 typedef struct kalm__cache {
 	kalm__state *bucket[KALM__STATE_BUCKETS];
 	kalm__state *newest, *oldest;
-	size_t       limit, bytes, count;
-	uint64_t     hits, misses, dropped;
+	size_t limit, bytes, count;
+	uint64_t hits, misses, dropped;
 } kalm__cache;
 
 KALM__INLINE kalm__state **kalm__state_bucket(kalm__cache *c, const kalm__state_key *key)
@@ -11629,7 +10750,7 @@ KALM__FN kalm__state *kalm__state_find(kalm__cache *c, const kalm__state_key *ke
 }
 
 /* Room for one more state with the checksums of `key`: drops the oldest of those that have them when there are too many.
-   Returns 0 when these are all pinned. */
+	Returns 0 when these are all pinned. */
 KALM__FN int kalm__state_limit_twins(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
 {
 	kalm__state *s, *oldest = NULL;  /* a bucket's chain begins with the state that was made last */
@@ -11647,7 +10768,7 @@ KALM__FN int kalm__state_limit_twins(kalm__cache *c, const kalm_allocator *alloc
 }
 
 /* A new state with key->size bytes of data, pinned and fresh; NULL when the limit or the allocator does not grant it. Drops
-   the states least recently used to make room. */
+	the states least recently used to make room. */
 KALM__FN kalm__state *kalm__state_new(kalm__cache *c, const kalm_allocator *alloc, const kalm__state_key *key)
 {
 	size_t own = kalm__add(kalm__round_up(sizeof(kalm__state), 64), 64), prefix = kalm__mul(key->tokens, sizeof *key->prefix);
@@ -11697,14 +10818,9 @@ KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kal
 	if (s->fresh && !s->pinned) kalm__state_drop(c, alloc, s);
 }
 
-/* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
+/* ---- as bytes: what kalm_state_save writes ---- */
 
-   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h). The checksums are against mistakes:
-   a state with a forged header passes for that of another document of as many rows, and gives wrong scores, nothing worse
-      0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
-     16  8  checksum of the document          24  8  hash of the prompt's first tokens
-     32  4  how many those are                36  4  rows of the document
-     40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
+/* (The comment of src/state.h that stands here is in docs/FORMAT.md.) */
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 
@@ -11735,81 +10851,81 @@ KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data,
 
 /* ---- begin src/context.h ---- */
 /* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is taken in
-   one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
-   only counts, which is how kalm_context_bytes knows the size. */
+	one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
+	only counts, which is how kalm_context_bytes knows the size. */
 #define KALM__CONTEXT_H
 
 
 enum {
-	KALM__CHUNK = 256,  /* rows taken through a layer together, so that their activations stay in the
-                                          processor's cache */
+	KALM__CHUNK = 256, /* rows taken through a layer together, so that their activations stay in the
+			processor's cache */
 	KALM__PROMPT_ROOM = 512,  /* tokens of a prompt beside its query */
 	KALM__PROMPT_ROWS = 1024  /* rows of prompts run together, where documents are longer than that */
 };
 
 /* A sequence: one text on its way through the encoder, or one prompt beside its document through the decoder. */
 typedef struct kalm__seq {
-	size_t     row, count;  /* its rows in the batch: x[row] ... x[row + count - 1] */
-	size_t     position;  /* of the first of them */
+	size_t row, count;  /* its rows in the batch: x[row] ... x[row + count - 1] */
+	size_t position;  /* of the first of them */
 	kalm__keys self, cross;  /* keys and values of the layer at hand: of its own tokens, of its document's rows */
-	size_t     place, cross_place;  /* where those lie in memory.self and memory.cross: how many keys of other sequences have
-                                          room before them */
-	size_t     item;  /* which text or document of the caller's it is */
-	size_t     tokens;  /* of a text that is encoded: before it was cut */
+	size_t place, cross_place; /* where those lie in memory.self and memory.cross: how many keys of other sequences have
+			room before them */
+	size_t item;  /* which text or document of the caller's it is */
+	size_t tokens;  /* of a text that is encoded: before it was cut */
 	kalm__state *state;  /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
 /* Rows [row, row + count) of one sequence that stand in one chunk. Attention is done in tasks; `task` is the number of the
-   first. */
+	first. */
 typedef struct kalm__part {
 	size_t seq, row, count, task;
 } kalm__part;
 
 typedef struct kalm__memory {
-	float  *x;  /* [rows][hidden]: residual stream */
-	void   *acts_in;  /* rows of a batch, normed and packed for q, k, v */
-	void   *acts_doc;  /* document rows and their rounding losses, packed for the decoder's k, v */
-	unsigned char *self;  /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
-                                          prompt_rows in the decoder */
+	float *x;  /* [rows][hidden]: residual stream */
+	void *acts_in;  /* rows of a batch, normed and packed for q, k, v */
+	void *acts_doc;  /* document rows and their rounding losses, packed for the decoder's k, v */
+	unsigned char *self; /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
+			prompt_rows in the decoder */
 	unsigned char *cross;  /* the same of document rows */
-	float  *q, *attended;  /* [chunk][heads * head_dim]: queries, and what attention gives */
-	float  *first_q;  /* the same: layer 0's queries, which all documents of a query share */
-	float  *h;  /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
-                                          head_dim]: keys and values of a chunk before they are stored */
-	float  *y;  /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
-	float  *residual;  /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
-                                          of its residual rows (matmul.h) behind them */
-	void   *acts;  /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
-	kalm__seq  *seqs;  /* [rows / KEY_STEP] */
+	float *q, *attended;  /* [chunk][heads * head_dim]: queries, and what attention gives */
+	float *first_q;  /* the same: layer 0's queries, which all documents of a query share */
+	float *h; /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
+			head_dim]: keys and values of a chunk before they are stored */
+	float *y;  /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
+	float *residual; /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
+			of its residual rows (matmul.h) behind them */
+	void *acts;  /* [chunk + MAX_RESIDUAL] rows packed for o, gate and up, down */
+	kalm__seq *seqs;  /* [rows / KEY_STEP] */
 	kalm__state **states;  /* [rows / KEY_STEP]: of the documents decoded together */
 	kalm__part *parts;  /* [chunk] */
-	uint32_t   *row_seq;  /* [rows]: the sequence a row belongs to */
-	uint8_t    *overflow;  /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
-                                          or queries have outgrown floats */
-	int32_t    *ids;  /* [rows]: tokens of the texts at hand */
-	int32_t    *prompt;  /* [rows]: tokens of the prompt of this call */
+	uint32_t *row_seq;  /* [rows]: the sequence a row belongs to */
+	uint8_t *overflow; /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
+			or queries have outgrown floats */
+	int32_t *ids;  /* [rows]: tokens of the texts at hand */
+	int32_t *prompt;  /* [rows]: tokens of the prompt of this call */
 	unsigned char *scratch;
-	size_t      scratch_size;  /* a worker's */
+	size_t scratch_size;  /* a worker's */
 } kalm__memory;
 
 struct kalm_context {
 	const kalm_model *model;
 	kalm_allocator alloc;
-	void          *block;
-	size_t         block_size;
-	kalm__pool     pool;
-	kalm__backend  backend;
-	size_t         rows;  /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
-	size_t         prompt_rows;  /* of a batch of prompts; both multiples of KEY_STEP */
-	size_t         chunk;  /* a multiple of KALM__ACTS_STEP */
-	size_t         max_doc, max_query, max_prompt;  /* tokens */
-	kalm__rotary   rotary[2][2];  /* [side][full attention] */
-	kalm__memory   memory;
-	kalm__cache    cache;
+	void *block;
+	size_t block_size;
+	kalm__pool pool;
+	kalm__backend backend;
+	size_t rows;  /* of a batch of texts, and of documents' rows in a batch of prompts: the limit */
+	size_t prompt_rows;  /* of a batch of prompts; both multiples of KEY_STEP */
+	size_t chunk;  /* a multiple of KALM__ACTS_STEP */
+	size_t max_doc, max_query, max_prompt;  /* tokens */
+	kalm__rotary rotary[2][2];  /* [side][full attention] */
+	kalm__memory memory;
+	kalm__cache cache;
 };
 
 /* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
-   measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
+	measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
 KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
 {
 	const kalm__stack *s = &f->stack[side];
@@ -11934,9 +11050,9 @@ KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
 }
 
 /* Gains of norms and scales of quantised matrices set the size of all numbers in the network. One of extraordinary size
-   (published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
-   would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
-   found. */
+	(published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
+	would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
+	found. */
 KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 {
 	char name[32];
@@ -12062,15 +11178,15 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
 /* ---- begin src/layer.h ---- */
 /* layer.h - one transformer layer over a batch of sequences, the same code for encoder and decoder (docs/MODEL.md):
 
-     x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
-     x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
+	  x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
+	  x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
-   values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
-   step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
-   tiles.
+	Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
+	values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
+	step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
+	tiles.
 
-   A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
+	A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
 #define KALM__LAYER_H
 
 
@@ -12080,18 +11196,18 @@ struct kalm__chunk;
 
 /* One layer at work on one batch. */
 typedef struct kalm__layer_run {
-	kalm_context      *c;
+	kalm_context *c;
 	const kalm__stack *stack;
 	const kalm__layer *layer;
 	const kalm__rotary *rotary;
-	int                side;
-	kalm__heads        heads;
-	size_t             rows, seqs;  /* of the batch: c->memory.x and c->memory.seqs */
-	int                no_residual;  /* no prompt ends in this batch, so no row is read at the end */
+	int side;
+	kalm__heads heads;
+	size_t rows, seqs;  /* of the batch: c->memory.x and c->memory.seqs */
+	int no_residual;  /* no prompt ends in this batch, so no row is read at the end */
 } kalm__layer_run;
 
 /* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
-   a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+	a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
 typedef struct kalm__chunk {
 	size_t row0, n;
 	kalm__residual residual;
@@ -12100,13 +11216,13 @@ typedef struct kalm__chunk {
 /* What happens to the rows of a chunk between two matrices. The fields are done in this order; each may be left out. */
 typedef struct kalm__step {
 	const float *from;  /* [n][width]: what a matrix gave, or the residual stream */
-	size_t       width;
-	const float *add_norm;  /* [width]: the rows, normed with this gain, are added to those of the residual stream,
-                                          which then go on in their place; NULL: not */
+	size_t width;
+	const float *add_norm; /* [width]: the rows, normed with this gain, are added to those of the residual stream,
+			which then go on in their place; NULL: not */
 	const float *norm;  /* [width]: the gain of the norm before the next matrix; NULL: none */
-	int          rotate;  /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
+	int rotate;  /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
 	const kalm__matrix *into;  /* the next matrix; NULL: none, the rows end in the residual stream */
-	void        *out;  /* its rows, packed */
+	void *out;  /* its rows, packed */
 } kalm__step;
 
 KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, uint32_t layer, size_t rows, size_t seqs)
@@ -12143,8 +11259,8 @@ typedef struct kalm__step_task {
 } kalm__step_task;
 
 /* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache.
-   Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
-   memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
+	Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
+	memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
 	const kalm__step_task *t = (const kalm__step_task *)arg;
@@ -12183,7 +11299,7 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 }
 
 /* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the
-   chunk and the rounding losses of its residual rows. */
+	chunk and the rounding losses of its residual rows. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
 	const kalm__backend *m = &r->c->backend;
@@ -12228,8 +11344,8 @@ KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
 }
 
 /* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model,
-   Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
-   without these, .9932 / .9906 without both. */
+	Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
+	without these, .9932 / .9906 without both. */
 KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
 	const kalm__memory *m = &r->c->memory;
@@ -12356,8 +11472,8 @@ typedef struct kalm__attention_work {
 	const kalm__layer_run *run;
 	const kalm__chunk *chunk;
 	const float *q;
-	int          by_position;  /* q is the queries of one sequence, which all sequences share: row = place in it */
-	size_t       parts;  /* in memory.parts: see kalm__part */
+	int by_position;  /* q is the queries of one sequence, which all sequences share: row = place in it */
+	size_t parts;  /* in memory.parts: see kalm__part */
 } kalm__attention_work;
 
 KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
@@ -12400,7 +11516,7 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
 }
 
 /* Attention of all queries of the chunk into memory.attended. `shared`: queries of one sequence that stand for those of every
-   sequence; NULL: the chunk's own are in memory.q. */
+	sequence; NULL: the chunk's own are in memory.q. */
 KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk *chunk, const float *shared)
 {
 	const kalm__side *s = &r->stack->shape;
@@ -12437,7 +11553,7 @@ KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
 }
 
 /* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float
-   and quantised matrices in one layer. */
+	and quantised matrices in one layer. */
 KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
 {
 	return n > chunk->n ? &chunk->residual : NULL;
@@ -12471,7 +11587,7 @@ KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk
 }
 
 /* The layer for all rows of the batch, whose keys are stored and whose inputs lie packed in acts_in. `shared`: see
-   kalm__layer_attention. */
+	kalm__layer_attention. */
 KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
 {
 	kalm__chunk chunk;
@@ -12487,7 +11603,7 @@ KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
 /* ---- tokens into rows ---- */
 
 /* x [hidden_size] = embedding[id] * sqrt(hidden_size); the end-of-image token has a vector of its own, unscaled. id is in the
-   vocabulary. */
+	vocabulary. */
 KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 {
 	const kalm__stack *s = &f->stack[side];
@@ -12503,23 +11619,8 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 
 /* ---- begin src/documents.h ---- */
 /* documents.h - an encoded document is its bytes. This part says how they lie, writes and reads rows, and checks bytes that
-   come from a stranger. It does not know how rows are computed or used.
-
-   HEADER, 64 bytes, little-endian
-      0   4  "KDOC"                   4   4  version: 1; 2 where bits is 4, 3 or 2
-      8   8  fingerprint of the model that made it (format.h)
-     16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
-     24   4  ratio: tokens a row     28   4  rows = ceil(tokens read / ratio)
-     32   4  width, numbers a row    36   4  bits of a number: 32, 16, 8, 4, 3 or 2
-     40   8  kalm__hash of all bytes with this field zero
-     48   8  the vocabulary that the text was read with: 0 the model's whole one, else kalm_model_info.cut_vocabulary
-     56   8  version 2: hash of the model's section ROWS, by which the rows are read; else zero
-   ROWS, each
-     bits 32  float [width]
-     bits 16  half  [width]          largest magnitude 65504, beyond it clipped
-     bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
-     bits 4, 3, 2   ceil(width * bits / 8) + 1 bytes, drawn in rowcode.h; the first is not zero
-   All of these numbers are finite. */
+	come from a stranger. It does not know how rows are computed or used. */
+/* (The comment of src/documents.h that stands here is in docs/FORMAT.md.) */
 #define KALM__DOCUMENTS_H
 
 
@@ -12529,10 +11630,10 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 
 struct kalm_doc {
 	kalm_allocator alloc;
-	size_t         block;  /* bytes of this block, the document's own bytes included when not borrowed */
+	size_t block;  /* bytes of this block, the document's own bytes included when not borrowed */
 	const unsigned char *bytes;
-	size_t         size;
-	kalm_doc_info  info;
+	size_t size;
+	kalm_doc_info info;
 };
 
 KALM__FN kalm_result kalm__no_rowcode(uint32_t bits, kalm_error *err)
@@ -12553,7 +11654,7 @@ KALM__FN size_t kalm__doc_row_bytes(size_t width, uint32_t bits)
 #define KALM__NOT_FINITE ((uint16_t)0x7e00u)  /* a half that is none */
 
 /* A row of 32, 16 or 8 bits. One whose numbers are not finite (infinite, or no number at all) is written as such, for
-   kalm__doc_overflow to find. */
+	kalm__doc_overflow to find. */
 KALM__FN void kalm__doc_write_row(unsigned char *out, const float *x, size_t width, uint32_t bits)
 {
 	size_t i, g;
@@ -12611,7 +11712,7 @@ KALM__FN void kalm__doc_read_row(const kalm_doc *doc, size_t row, float *x)
 }
 
 /* Whether `count` floats or halves, little-endian, are all finite: exponent bits that are all ones carry into the bit above
-   when one is added to them. */
+	when one is added to them. */
 KALM__FN int kalm__all_finite(const unsigned char *p, size_t count, int halves)
 {
 	const uint64_t exponent = halves ? 0x7c007c007c007c00u : 0x7f8000007f800000u;
@@ -12646,7 +11747,7 @@ KALM__FN uint32_t kalm__doc_overflow(const unsigned char *rows, const kalm_doc_i
 }
 
 /* Rows of 4, 3 or 2 bits: n of them, from x [n][width], which are used up; `out` has their bytes one behind the other. Rows with
-   numbers that are not finite begin with a zero, which no other does. */
+	numbers that are not finite begin with a zero, which no other does. */
 KALM__FN void kalm__doc_write_rows(const kalm__rowcode *c, const kalm__kernels *k, const kalm__row_work *w, unsigned char *out,
 								   float *x, size_t n, uint32_t bits, uint32_t ratio)
 {
@@ -12742,7 +11843,7 @@ KALM__FN void kalm__doc_seal(kalm_doc *doc, unsigned char *rows)
 }
 
 /* Everything a stranger's bytes must satisfy before anyone reads a row. transform: the hash of the model's section ROWS, 0 where it
-   has none; NULL: the model is not at hand, and any will do. */
+	has none; NULL: the model is not at hand, and any will do. */
 KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_doc_info *info, uint64_t fingerprint,
 									 uint32_t width, const uint64_t *transform, kalm_error *err)
 {
@@ -12791,17 +11892,17 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 
 /* ---- begin src/encoder.h ---- */
 /* encoder.h - from the tokens of texts to documents: a batch of texts goes through the encoder's layers, and the rows that
-   come out are pooled, `ratio` of them to one row of the document (Matryoshka embedding pooling, MEP: the plain mean). Also
-   what calls of the user have in common: progress and the numbering of documents. */
+	come out are pooled, `ratio` of them to one row of the document (Matryoshka embedding pooling, MEP: the plain mean). Also
+	what calls of the user have in common: progress and the numbering of documents. */
 #define KALM__ENCODER_H
 
 
 /* One call of the caller's: how it wants things done, how far it is, and how it numbers the documents at hand. */
 typedef struct kalm__job {
 	const kalm_params *params;  /* checked, zeros replaced by defaults */
-	size_t          done, total;  /* of what the progress callback is told: layers x documents */
+	size_t done, total;  /* of what the progress callback is told: layers x documents */
 	const uint32_t *place;  /* the caller's number of each document at hand; NULL: base, base + 1, ... */
-	size_t          base;
+	size_t base;
 } kalm__job;
 
 KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t documents, size_t layers)
@@ -12864,9 +11965,9 @@ KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, siz
 /* Sequences that go through a stack together, their rows one behind the other. */
 typedef struct kalm__batch {
 	kalm_context *c;
-	size_t        rows, seqs;  /* so far; the sequences are in memory.seqs */
-	size_t        limit;  /* rows it may have: the context's rows, or prompt_rows in the decoder */
-	size_t        self_room;  /* room for keys that is handed out in memory.self, in keys */
+	size_t rows, seqs;  /* so far; the sequences are in memory.seqs */
+	size_t limit;  /* rows it may have: the context's rows, or prompt_rows in the decoder */
+	size_t self_room;  /* room for keys that is handed out in memory.self, in keys */
 	const int32_t *ids;  /* [rows] */
 } kalm__batch;
 
@@ -12904,7 +12005,7 @@ KALM__FN void kalm__embed_task(void *arg, size_t i, unsigned worker)
 }
 
 /* The forward pass of the encoder: the tokens of a batch through all layers. x then holds the residual stream before the
-   final norm. */
+	final norm. */
 KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_error *err)
 {
 	kalm_context *c = b->c;
@@ -12925,16 +12026,16 @@ KALM__FN kalm_result kalm__encode_batch(kalm__batch *b, kalm__job *job, kalm_err
 }
 
 typedef struct kalm__pooling {
-	kalm_context  *c;
+	kalm_context *c;
 	const kalm__seq *seq;
-	size_t         ratio, row_bytes;
-	size_t         count, step;  /* rows of the document, and of a task: coded rows are made several at a time */
-	uint32_t       bits;
+	size_t ratio, row_bytes;
+	size_t count, step;  /* rows of the document, and of a task: coded rows are made several at a time */
+	uint32_t bits;
 	unsigned char *rows;
 } kalm__pooling;
 
 /* Rows [i * step, (i + 1) * step) of a document. Row j is the mean of the rows [j * ratio, (j + 1) * ratio) of the text, as far
-   as it goes, each normed first. */
+	as it goes, each normed first. */
 KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__pooling *p = (const kalm__pooling *)arg;
@@ -13000,14 +12101,14 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 
 /* ---- begin src/decoder.h ---- */
 /* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the
-   margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
-   softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
+	margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
+	softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
 
-   Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
-   layer only the last token is read, so only it has a query.
+	Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
+	layer only the last token is read, so only it has a query.
 
-   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
-   warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+	Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
+	warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
 #define KALM__DECODER_H
 
 
@@ -13015,20 +12116,20 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 typedef struct kalm__decoding {
 	kalm_context *c;
 	const int32_t *ids;  /* [tokens]: those to run, at positions first, first + 1, ... */
-	size_t        tokens, first;
+	size_t tokens, first;
 	const kalm_doc *const *docs;
-	kalm__batch   batch;
-	int           warm;  /* the documents' keys come from states and take no room in memory.cross */
-	size_t        doc_rows;  /* rows of all documents of the batch, packed in acts_doc */
-	size_t        cross_room;  /* capacity handed out in memory.cross */
-	size_t        planes;  /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
-	size_t        second, in_all;  /* rows in acts_doc before the second plane, and in all */
+	kalm__batch batch;
+	int warm;  /* the documents' keys come from states and take no room in memory.cross */
+	size_t doc_rows;  /* rows of all documents of the batch, packed in acts_doc */
+	size_t cross_room;  /* capacity handed out in memory.cross */
+	size_t planes;  /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
+	size_t second, in_all;  /* rows in acts_doc before the second plane, and in all */
 } kalm__decoding;
 
 /* ---- document rows ---- */
 
 /* The sequence that document row i of the batch belongs to, and which row of its document it is: rows are numbered through,
-   one document behind the other in the order of the sequences. */
+	one document behind the other in the order of the sequences. */
 KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
 {
 	const kalm__seq *q = d->c->memory.seqs;
@@ -13041,8 +12142,8 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
 }
 
 /* Read rows of documents, rotate them where the matrices want that, and pack them: once for the keys and values of all
-   layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
-   packed twice, the second time what rounding lost the first time (two-term quantisation). */
+	layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
+	packed twice, the second time what rounding lost the first time (two-term quantisation). */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -13151,7 +12252,7 @@ KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
 }
 
 /* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence
-   gets its rows of the residual stream. */
+	gets its rows of the residual stream. */
 KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
 	kalm__memory *m = &d->c->memory;
@@ -13166,8 +12267,8 @@ KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *
 }
 
 /* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the
-   prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
-   and queries computed for each. */
+	prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
+	and queries computed for each. */
 KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
 	kalm__layer_run prompt = *r;
@@ -13202,7 +12303,7 @@ KALM__FN void kalm__keep_last_rows(kalm__layer_run *r)
 }
 
 /* The logits of yes and no from the last row of a prompt, x [hidden_size], capped where the model caps them (docs/MODEL.md); normed
-   [hidden_size] is room to work in. Returns 0 when numbers have overflowed on the way. */
+	[hidden_size] is room to work in. Returns 0 when numbers have overflowed on the way. */
 KALM__FN int kalm__read_logits(const kalm_context *c, const float *x, float *normed, float *yes_logit, float *no_logit)
 {
 	const kalm__file *f = &c->model->file;
@@ -13249,7 +12350,7 @@ KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t 
 }
 
 /* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of
-   the prompt's first `prefix` tokens as the result. */
+	the prompt's first `prefix` tokens as the result. */
 KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
 {
 	kalm__keys kept;
@@ -13347,16 +12448,16 @@ KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_e
 
 /* ---- begin src/scoring.h ---- */
 /* scoring.h - which documents go through the decoder together, with states of the cache or without, and how their margins
-   become scores. The forward passes themselves stand in decoder.h. */
+	become scores. The forward passes themselves stand in decoder.h. */
 #define KALM__SCORING_H
 
 
 /* What the decoder reads: instruction and query as tokens. */
 typedef struct kalm__prompt {
 	const int32_t *ids;
-	size_t         tokens;
-	size_t         prefix;  /* the first ones, which come again with other queries: see state.h. 0: none known */
-	uint32_t       cut;  /* KALM_CUT_QUERY or 0 */
+	size_t tokens;
+	size_t prefix;  /* the first ones, which come again with other queries: see state.h. 0: none known */
+	uint32_t cut;  /* KALM_CUT_QUERY or 0 */
 } kalm__prompt;
 
 /* ---- a batch ---- */
@@ -13445,7 +12546,7 @@ KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_do
 }
 
 /* Compute the fresh ones among states[0 .. count), of documents first, first + 1, ... A document that comes twice has one
-   state, computed once. */
+	state, computed once. */
 KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, size_t prefix, const kalm_doc *const *docs, size_t first,
 										kalm__state **states, size_t count, kalm__job *job, kalm_error *err)
 {
@@ -13503,7 +12604,7 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
 /* ---- all documents of a call ---- */
 
 /* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
-   documents fit the context. */
+	documents fit the context. */
 KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
 								  kalm__job *job, kalm_score *scores, kalm_error *err)
 {
@@ -13521,7 +12622,7 @@ KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *promp
 
 /* ---- begin src/rerank.h ---- */
 /* rerank.h - from the caller's texts to token ids as the model was trained to see them (docs/MODEL.md), the checks of what
-   the caller gave, and encoding any number of texts in batches. */
+	the caller gave, and encoding any number of texts in batches. */
 #define KALM__RERANK_H
 
 
@@ -13614,7 +12715,7 @@ KALM__FN kalm_result kalm__wrap_query(const kalm_context *c, kalm_text query, ka
 }
 
 /* The query as the published code puts it into the prompt: cut to its first max_query tokens, decoded, tokenised again
-   as a part of the whole. Into memory.prompt, at most max_prompt ids; prompt->tokens may be more. */
+	as a part of the whole. Into memory.prompt, at most max_prompt ids; prompt->tokens may be more. */
 KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
 	const kalm__tokenizer *t = &c->model->file.tokenizer;
@@ -13640,7 +12741,7 @@ KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__jo
 }
 
 /* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
+	common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
 KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *prefix, kalm_error *err)
 {
 	static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
@@ -13659,7 +12760,7 @@ KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *p
 }
 
 /* Everything the decoder needs to know of a query, tokenised once for all documents of a call. Its ids are in memory.prompt.
-   */
+	*/
 KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__job *job, kalm__prompt *prompt, kalm_error *err)
 {
 	kalm_result r;
@@ -13685,7 +12786,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
 /* What is to be encoded: texts, or token ids where texts is NULL. */
 typedef struct kalm__passages {
 	const kalm_text *texts;
-	const kalm_ids  *ids;
+	const kalm_ids *ids;
 } kalm__passages;
 
 /* Token ids of passage i into ids[0..room); *count is how many it has, which may be more. */
@@ -13957,8 +13058,9 @@ KALM_API void kalm_context_free(kalm_context *ctx)
 
 /* ---- documents ---- */
 
-KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
-								 kalm_doc **docs, kalm_error *err)
+/* kalm_encode (is_text) and kalm_encode_ids. */
+KALM__FN kalm_result kalm__encode_call(kalm_context *ctx, const kalm_text *texts, const kalm_ids *ids, int is_text, size_t count,
+									   const kalm_params *params, kalm_doc **docs, kalm_error *err)
 {
 	kalm__passages s;
 	kalm_params p;
@@ -13969,37 +13071,27 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
 	if (count) KALM__NEED(docs);
 	for (i = 0; i < count; i++) docs[i] = NULL;
 	KALM__NEED(ctx);
-	if (count) KALM__NEED(texts);
+	if (count && !ids) KALM__NEED(texts);
 	r = kalm__check_params(params, &p, err);
 	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-	if (!r) r = kalm__need_tokenizer(ctx->model, err);
+	if (!r && is_text) r = kalm__need_tokenizer(ctx->model, err);
 	if (r) return r;
-	memset(&s, 0, sizeof s);
 	s.texts = texts;
+	s.ids = ids;
 	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
 	return kalm__encode_all(ctx, &s, count, &job, docs, err);
+}
+
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
+								 kalm_doc **docs, kalm_error *err)
+{
+	return kalm__encode_call(ctx, texts, NULL, 1, count, params, docs, err);
 }
 
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
 									 kalm_doc **docs, kalm_error *err)
 {
-	kalm__passages s;
-	kalm_params p;
-	kalm__job job;
-	kalm_result r;
-	size_t i;
-	kalm__no_error(err);
-	if (count) KALM__NEED(docs);
-	for (i = 0; i < count; i++) docs[i] = NULL;
-	KALM__NEED(ctx);
-	if (count) KALM__NEED(texts);
-	r = kalm__check_params(params, &p, err);
-	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-	if (r) return r;
-	memset(&s, 0, sizeof s);
-	s.ids = texts;
-	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
-	return kalm__encode_all(ctx, &s, count, &job, docs, err);
+	return kalm__encode_call(ctx, NULL, texts, 0, count, params, docs, err);
 }
 
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)
@@ -14047,11 +13139,11 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 
 /* Memory for making coarser rows: one block. code: where rows of 4, 3 or 2 bits are read or written; else NULL. */
 typedef struct kalm__repooling {
-	void          *block;
-	size_t         size;
+	void *block;
+	size_t size;
 	const kalm__kernels *kernels;
 	const kalm__rowcode *code;
-	float         *sum, *row;  /* [width] */
+	float *sum, *row;  /* [width] */
 	kalm__row_work work;
 } kalm__repooling;
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make.sh [check] - writes docs/FORMAT.md and docs/MAP.md from the comments of the sources, so that they cannot fall behind them:
+# make.sh [check] - writes docs/FORMAT.md, docs/TOKENIZER.md and docs/MAP.md from the comments of the sources, so that they cannot fall behind them:
 # `make docs`. With "check" it compares instead, and fails where they differ.
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build
@@ -12,7 +12,18 @@ comment() {
         on { done = index($0, "*/"); sub(/ *\*\/.*$/, ""); sub(/^   /, ""); print; if (done) { found = 1; exit } }
         END { if (!found) exit 1 }' "$1" || { echo "docs/make.sh: $1 has no comment with '$2'" >&2; exit 1; }
 }
-drawn() { printf '\n```\n'; comment "$@"; printf '```\n'; }
+# drawn FILE TEXT...: these comments of FILE, one below the other
+drawn() {
+    file=$1 gap=
+    shift
+    printf '\n```\n'
+    for text; do
+        printf "$gap"
+        comment "$file" "$text"
+        gap='\n'
+    done
+    printf '```\n'
+}
 # lines FILE FIRST LAST: from the line with FIRST to the next one that is LAST
 lines() {
     printf '\n```c\n'
@@ -31,7 +42,7 @@ All numbers are little-endian. A hash is the 64-bit checksum at the end of this 
 
 ## The model file (`.kalm`)
 END
-    drawn src/format.h 'format.h - '
+    drawn src/format.h 'format.h - ' 'The bytes of a model file'
     printf '\nThe fields of SHAPE, in order; `u32` is an unsigned integer, `f32` a float, of four bytes each:\n'
     lines src/format.h '#define KALM__SHAPE_FIELDS' '^$'
     lines src/format.h '#define KALM__SIDE_FIELDS' '^$'
@@ -42,23 +53,47 @@ END
     lines src/format.h '    KALM__T_Q,' '^};$'
     drawn src/format.h 'An entry of TENSORS'
     printf '\n## Matrices\n'
-    drawn src/kernels.h 'kernels.h - '
-    drawn src/blocks.h 'blocks.h - '
+    drawn src/kernels.h 'kernels.h - ' 'A matrix W ['
+    drawn src/blocks.h 'blocks.h - ' 'A weight matrix W'
+    printf '\n## The embedding table\n'
+    drawn src/embedding.h 'embedding.h - ' 'A table is'
     printf '\n## Documents\n'
-    drawn src/documents.h 'documents.h - '
+    drawn src/documents.h 'documents.h - ' 'HEADER, 64 bytes'
     printf '\n## Rows of 4, 3 and 2 bits\n'
-    drawn src/rowcode.h 'rowcode.h - '
+    drawn src/rowcode.h 'rowcode.h - ' 'A coded row has'
     printf '\nThe states of the two quantisers, and how a row is read; state 0 comes first, and odd states have quantiser 1:\n'
     lines src/rowcode.h 'static const uint8_t kalm__trellis' '^$'
     lines src/rowcode.h 'KALM__FN void kalm__row_read(' '^}$'
     printf '\n## Kept states of the decoder\n\nA state is for the library of the version that wrote it: its keys and values lie as the kernels read them.\n'
-    drawn src/state.h 'as bytes'
+    drawn src/state.h 'HEADER of a state'
     printf '\n## Tokenizer\n'
-    drawn tokenizer/vocab.h 'vocab.h - '
+    drawn tokenizer/vocab.h 'vocab.h - ' 'THE BLOB.' 'LIMITS. Nothing'
     printf '\n## The hash\n'
     drawn src/base.h '64-bit checksum'
     lines src/base.h '#define KALM__HASH_A' '^KALM__FN uint64_t kalm__hash\(' | sed '$d' | sed '/^KALM__FN uint64_t kalm__hash(/d'
     printf '```\n'
+}
+
+tokenizer() {
+    cat <<'END'
+# From a text to tokens
+
+What the tokenizer does, and why its short cuts leave what the definitions say: for whoever changes it or writes another. `make docs` copies
+this page from the comments of the parts; the tables that they read are drawn in [FORMAT.md](FORMAT.md).
+
+## The whole way
+END
+    drawn tokenizer/text.h 'text.h - '
+    printf '\n## Normalisation\n'
+    drawn tokenizer/normal.h 'normal.h - '
+    printf '\n## Byte-pair encoding\n'
+    drawn tokenizer/bpe.h 'bpe.h - ' 'THE DEFINITION of BPE'
+    printf '\n## Unigram and word\n'
+    drawn tokenizer/unigram.h 'unigram.h - ' 'UNIGRAM. Every'
+    printf '\n## A bound for the work\n'
+    drawn tokenizer/ids.h 'THE METER'
+    printf '\n## Back to text\n'
+    drawn tokenizer/decode.h 'decode.h - '
 }
 
 map() {
@@ -115,8 +150,8 @@ $what
 }
 
 status=0
-for page in FORMAT MAP; do
-    case $page in FORMAT) format ;; MAP) map ;; esac > "build/$page.md" || status=1
+for page in FORMAT TOKENIZER MAP; do
+    case $page in FORMAT) format ;; TOKENIZER) tokenizer ;; MAP) map ;; esac > "build/$page.md" || status=1
     if [ "${1:-}" = check ]; then
         cmp -s "build/$page.md" "docs/$page.md" || { echo "docs/$page.md is not what the sources say: make docs"; status=1; }
     else

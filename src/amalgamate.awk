@@ -1,51 +1,59 @@
 # amalgamate.awk - expand the spine into one header, which goes to standard output:
 #     awk -f src/amalgamate.awk src/kalm_rerank_in.h > kalm_rerank.h
-# Each quoted #include (its # in column 1) is replaced by a banner and the file, where it is met first; a
-# *_template.h each time, but with its comments only where it is met first. Of an include guard only the #define is left, so
-# that a program that includes a part behind the header, as tests do, does not get it twice. All else passes as it is, comments
-# # too, but that below the declarations code is indented by tabs (of four columns: .editorconfig), which makes the header a
-# fourteenth smaller. Lines between "/* converter: */" and "/* end of converter */" are left out: the converter and the tests, which
-# are built on the parts, need them, and no program that reranks. The output depends on the sources alone.
+# Each quoted #include (its # in column 1) is replaced by a banner and the file, where it is met first. Of an include guard only the
+# #define is left, so that a program that includes a part behind the header, as tests do, does not get it twice. All else passes as
+# it is, comments too, but for what makes the header smaller and changes nothing that a compiler sees:
+# - Below the declarations, lines are indented by tabs (of four columns: .editorconfig), and nothing stands in columns.
+# - Lines between "/* converter: */" and "/* end of converter */" are left out. The converter and the tests, which are built on the
+#   parts, need them, and no program that reranks.
+# - Lines between "/* docs/PAGE.md: */" and "/* end of docs/PAGE.md */" are left out: drawings of bytes and explanations, which that
+#   page is made of (docs/make.sh).
+# - A template (*_template.h), which is included several times, stands in the header once. Each of its functions and tables becomes
+#   a macro there, KALM__T_NAME for KALM__V(name), and an #include becomes the list of these macros. The macros of the set that
+#   are used within mean what they mean at that place, so the compiler sees the same as with an #include.
+# The output depends on the sources alone.
 
 function folder(path)
 {
     return sub(/[^\/]*$/, "", path) ? path : ""
 }
 
-# A line of a template met again: what is left of it without comments. No string of a template has the signs of one.
-function bare(line,    at, end, left)
+# A line as it goes out. Below the declarations each four leading spaces are a tab, text within a comment hangs by one tab, and what
+# stood in columns, a comment or a backslash or a name, is apart by one space or two.
+function put(path, line,    at, tabs, rest, code)
 {
-    for (left = ""; ; line = substr(line, end + 2)) {
-        if (!inside) {
-            at = index(line, "/*")
-            if (!at) break
-            left = left substr(line, 1, at - 1)
-            line = substr(line, at + 2)
-            inside = 1
+    if (path ~ /(manual|api|license|kalm_rerank_in)\.h$/) {
+        print line
+        return
+    }
+    match(line, /^ */)
+    rest = substr(line, RLENGTH + 1)
+    if (within) {
+        # `hang` is where the comment's text began; what stands further in keeps its distance
+        at = RLENGTH > hang + 3 ? RLENGTH - hang - 3 : 0
+        tabs = level + 1
+        line = rest == "" ? "" : rest
+    } else {
+        tabs = level = int(RLENGTH / 4)
+        at = RLENGTH % 4
+        hang = RLENGTH
+        code = index(rest, "/*")
+        if (code > 1) {                                        # a comment behind code: where its second line begins is no distance
+            hang = 1000
+            level++
         }
-        end = index(line, "*/")
-        if (!end) { line = ""; break }
-        inside = 0
+        code = code ? substr(rest, 1, code - 1) : rest
+        line = substr(rest, length(code) + 1)
+        if (code !~ /^#|["']/) gsub(/  +/, " ", code)
+        sub(/  +\\$/, " \\", code)
+        if (line != "" && code ~ /[^ ]/) sub(/ *$/, line ~ /\*\/$/ ? "  " : " ", code)
+        line = code line
     }
-    line = left line
-    sub(/[ \t]+$/, "", line)
-    return line
-}
-
-# A line as it goes out: where users do not read first, and outside comments, each four leading spaces are a tab, and what stands at
-# the end of a line, a comment or a backslash, in no column.
-function put(path, line,    at, tabs)
-{
-    if (path !~ /(manual|api|license|kalm_rerank_in)\.h$/ && !within && match(line, /^ +/)) {
-        at = int(RLENGTH / 4)
-        line = substr(line, 4 * at + 1)
-        for (tabs = ""; at > 0; at--) tabs = tabs "\t"
-        line = tabs line
-    }
-    if (path !~ /(manual|api|license|kalm_rerank_in)\.h$/ && !within) {
-        sub(/   +\\$/, " \\", line)
-        sub(/  +\*\/$/, " */", line)
-        if (match(line, /[^ \t]   +\/\*/)) line = substr(line, 1, RSTART) "  " substr(line, RSTART + RLENGTH - 2)
+    sub(/  +\*\/$/, " */", line)
+    sub(/  +\\$/, " \\", line)
+    if (line != "") {
+        while (at-- > 0) line = " " line
+        while (tabs-- > 0) line = "\t" line
     }
     print line
     while ((at = index(line, within ? "*/" : "/*")) > 0) {
@@ -62,19 +70,51 @@ function guard_of(path)
     return "KALM__" toupper(path) "_H"
 }
 
-function expand(path, depth,    line, name, n, again, guard, last, held)
+# A template. The first time its text goes out as macros, then and later the list of them. A function or table begins in the first
+# column with KALM__VT or static and ends at the first line that is } or };, or at the end of its first line. #undef is repeated, since
+# it makes room for the next set's macros; other directives and comments go out once.
+function template(path,    line, name, first, begins)
+{
+    first = !(path in uses)
+    while (first && (status = (getline line < path)) > 0) {
+        begins = line ~ /^(KALM__VT|static) /
+        if (begins) {
+            if (name != "" || !match(line, /KALM__V\([a-z0-9_]+\)/)) fail(path ": not the beginning of a function: " line)
+            name = "KALM__T_" toupper(substr(line, RSTART + 8, RLENGTH - 9))
+            print "#define " name " \\"
+            uses[path] = uses[path] name "\n"
+        }
+        if (name != "" && line ~ /^#/) fail(path ": a directive within a function")
+        if (line ~ /^#undef /) uses[path] = uses[path] line "\n"
+        else if (name != "" && !(line ~ /^};?$/ || begins && line ~ /}$/)) put(path, line " \\")
+        else {
+            put(path, line)
+            name = ""
+        }
+    }
+    if (first && status < 0) fail("cannot read " path)
+    if (name != "") fail(path ": a function without end")
+    close(path)
+    printf "%s", uses[path]
+}
+
+function expand(path, depth,    line, name, n, guard, last, held)
 {
     if (depth > 20) fail(path ": includes itself")
-    again = met[path]++
     guard = guard_of(path)
     for (n = 0; (status = (getline line < path)) > 0; n++) {
         sub(/\r$/, "", line)
-        if (line ~ /^ *\/\* converter: \*\/$/) apart = 1
-        if (apart) {
-            if (line ~ /^ *\/\* end of converter \*\/$/) apart = 0
+        if (line ~ /^ *\/\* (converter|docs\/[A-Z]+\.md): \*\/$/) {
+            if (apart != "") fail(path ": " line " within another")
+            apart = line
+            gsub(/^ *\/\* |: \*\/$/, "", apart)
+        }
+        if (apart != "") {
+            if (line !~ "^ */[*] end of " apart " [*]/$") continue
+            if (apart != "converter") print "/* (The comment of " path " that stands here is in " apart ".) */"
+            apart = ""
             continue
         }
-        if (again && (line = bare(line)) == "") continue
         if (line == "#ifndef " guard || line == "#define " guard) {
             if (guarded[path]++) print line
             continue
@@ -98,12 +138,15 @@ function expand(path, depth,    line, name, n, again, guard, last, held)
         if (name in done && name !~ /_template\.h$/) continue
         done[name] = 1
         print "/* ---- begin " name " ---- */"
-        expand(name, depth + 1)
-        if (name ~ /_template\.h$/) print "/* ---- more of " path " ---- */"
+        if (name !~ /_template\.h$/) expand(name, depth + 1)
+        else {
+            template(name)
+            print "/* ---- more of " path " ---- */"
+        }
     }
     if (status < 0) fail("cannot read " path)
     if (n == 0) fail(path " is empty")
-    if (apart) fail(path ": no \"end of converter\"")
+    if (apart != "") fail(path ": no \"end of " apart "\"")
     close(path)
 }
 

@@ -1,7 +1,7 @@
 /* blocks.h - the memory layout of quantised weights, for the kernels that read them and the converter that writes them. How the
-   scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h.
-
-   A weight matrix W has one row for each output and one column for each input: y[n] = sum over k of W[n][k] * x[k]. It is
+   scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h. */
+/* docs/FORMAT.md: */
+/* A weight matrix W has one row for each output and one column for each input: y[n] = sum over k of W[n][k] * x[k]. It is
    stored in panels of 16 rows. The number of rows is padded with zeros to a multiple of 16, the number of columns to a
    multiple of 32; the padded number of columns is called cols32. Every panel begins at a multiple of 64 bytes.
 
@@ -25,6 +25,7 @@
 
    So a q4 panel is unpacked to a q8 panel, and products are sums of integers for both. Both have one float scale for each output,
    which is stored apart (format.h). */
+/* end of docs/FORMAT.md */
 #ifndef KALM__BLOCKS_H
 #define KALM__BLOCKS_H
 

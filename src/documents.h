@@ -1,7 +1,7 @@
 /* documents.h - an encoded document is its bytes. This part says how they lie, writes and reads rows, and checks bytes that
-   come from a stranger. It does not know how rows are computed or used.
-
-   HEADER, 64 bytes, little-endian
+   come from a stranger. It does not know how rows are computed or used. */
+/* docs/FORMAT.md: */
+/* HEADER, 64 bytes, little-endian
       0   4  "KDOC"                   4   4  version: 1; 2 where bits is 4, 3 or 2
       8   8  fingerprint of the model that made it (format.h)
      16   4  tokens of the text      20   4  tokens that were read: fewer when it was cut
@@ -16,6 +16,7 @@
      bits 8   half scale[ceil(width / 64)], int8 q[width]: x[i] = scale[i / 64] * q[i]
      bits 4, 3, 2   ceil(width * bits / 8) + 1 bytes, drawn in rowcode.h; the first is not zero
    All of these numbers are finite. */
+/* end of docs/FORMAT.md */
 #ifndef KALM__DOCUMENTS_H
 #define KALM__DOCUMENTS_H
 

@@ -1,9 +1,9 @@
 /* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
    where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
    sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
-   (quantize/codecs.h).
-
-   A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any alignment.
+   (quantize/codecs.h). */
+/* docs/FORMAT.md: */
+/* A table is [vocabulary] rows of kalm__embedding_row_bytes, one behind the other without padding; rows lie at any alignment.
    B = hidden rounded up to 32, n = hidden. Little-endian:
 
      f32         float  [n]
@@ -16,6 +16,7 @@
                  +-------------------+--------------------------------+
                  nibble(i) is the low half of q[i / 2] for even i, the high half for odd i; codebook: that of q4
                  matrices, kalm__q4_codebook */
+/* end of docs/FORMAT.md */
 #ifndef KALM__EMBEDDING_H
 #define KALM__EMBEDDING_H
 

@@ -1,6 +1,8 @@
 /* format.h - the model file, byte by byte: what the converter writes (quantize/) and the library reads in place (modelfile.h).
    All numbers are little-endian, all offsets count from the first byte of the file unless said otherwise, and a hash is that
-   of kalm__hash (base.h). A reader can be written from this comment and the ones that it names.
+   of kalm__hash (base.h). A reader can be written from the drawings here and in the parts that they name. */
+/* docs/FORMAT.md: */
+/* The bytes of a model file:
 
      byte 0            64              64 + 32 n
      +----------------+---------------+-------+---------+-----------+---------+---------+
@@ -49,6 +51,7 @@
    embedding table and the vector EOI that its side uses, under their kinds in the whole. Where it lacks tokens of the vocabulary,
    ids count those that are left, in their old order, and so do the rows of the table and the ids in SHAPE. All that it keeps has
    the bytes that it had in the whole. */
+/* end of docs/FORMAT.md */
 #ifndef KALM__FORMAT_H
 #define KALM__FORMAT_H
 
@@ -148,6 +151,7 @@ enum {
 };
 #define KALM__KIND(side, what) ((uint32_t)(side) * 32u + (uint32_t)(what))
 
+/* docs/FORMAT.md: */
 /* An entry of TENSORS, 64 bytes:
      offset  size
         0      4   kind
@@ -163,6 +167,7 @@ enum {
        48      8   q8 and q4 matrices: offset of the sums of each output's integers, int32 [rows rounded up to 16]; else 0
        56      4   f32, for people: root mean square of what rounding changed, relative to that of the weights
        60      4   zero */
+/* end of docs/FORMAT.md */
 typedef struct kalm__tensor {
     uint32_t kind, layer, type, rotated, rows, cols;
     uint64_t offset, size, scale, sum;

@@ -1,7 +1,7 @@
 /* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
-   which each instruction set says what it has. Knows nothing of layers or attention.
-
-   A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
+   which each instruction set says what it has. Knows nothing of layers or attention. */
+/* docs/FORMAT.md: */
+/* A matrix W [rows = outputs n][cols = inputs k] is stored in PANELS of 16 outputs, padded with zeros to a whole panel;
    every set reads these bytes in place from the mapped file:
 
      f32         panel p: float  [cols][16]                    element (k, j) = W[16 p + j][k]
@@ -30,6 +30,7 @@
    kernels multiply bytes splits w = 256 * high + low: the product above is that of the low bytes, and multiply_high gives that
    of the high bytes for one row at a time. Most of them are 0, so it visits only groups of 4 inputs that have one that is not.
    add_split16 (ops_template.h) puts the two together. */
+/* end of docs/FORMAT.md */
 #ifndef KALM__KERNELS_H
 #define KALM__KERNELS_H
 

@@ -8,19 +8,11 @@
        x86, AVX-VNNI-INT8     x is signed: vpdpbssd
        x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
        other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
-   Keeping to seven bits would be exact everywhere: q_x + 127 = h + l with h and l of seven bits each, so that
-   sum(q_x q_w) = sum(h q_w) + sum(l q_w) - 127 sum(q_w). But those are two products of 3 to 5 instructions each, where int16
-   need 4 in all; with VNNI the gain over int16 would be small, since there are two multiplications either way. So "wasmfma",
-   which is for the other x86, multiplies int16.
+   "wasmfma", which is for the other x86, therefore multiplies int16. (Seven bits at a time would be exact everywhere, and is
+   slower: docs/SPEED.md.)
    Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
    bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
-   it, and is done again with instructions that leave nothing open if the answer is another one.
-
-   Instructions of V8's loops for 128 multiply-adds: on ARM 120 with int16, 17.5 in wasmdot's tiles of 4 rows x 1 panel, which are
-   bound by 16 sdot and 4 dup on the vector ports; on x86 71 with int16, 19 in the 2 x 1 tiles of the others, which 16 registers
-   hold. GOPS on a Zen 4, which counts as other x86 since its VNNI is AVX-512's alone (node 24, one thread, 256 rows, Nano's
-   matrices): q8 82, as without relaxed SIMD, and 42 in seven bits; f32 50, without fusing 41. The loops of wasm and wasmvnni
-   compiled natively: 93 and 221. */
+   it, and is done again with instructions that leave nothing open if the answer is another one. */
 #ifndef KALM__KERNELS_WASM_RELAXED_H
 #define KALM__KERNELS_WASM_RELAXED_H
 

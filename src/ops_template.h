@@ -1,5 +1,7 @@
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: expanded each time it is included.
+   every instruction set. Not a part of its own: it is included once for each set, and each time leaves one function of every
+   kind below. (In kalm_rerank.h the functions stand once, as macros: see src/amalgamate.awk.) Macros that it defines mean the
+   same in every set, those of the vocabulary are taken back at its end.
 
    The vocabulary that ops.h defines for each set:
      KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
@@ -60,18 +62,18 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
     if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
 
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
-#if KALM__W == 16
-#  define KALM__PARTS(each) each(0) each(1)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(s##0, s##1))
-#elif KALM__W == 8
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3)
-#  define KALM__TOTAL(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
-#else
-#  define KALM__PARTS(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#  define KALM__TOTAL(s) \
+#define KALM__PARTS(each) KALM__JOIN(KALM__PARTS_, KALM__W)(each)
+#define KALM__PARTS_16(each) each(0) each(1)
+#define KALM__PARTS_8(each) each(0) each(1) each(2) each(3)
+#define KALM__PARTS_4(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#define KALM__TOTAL(s) KALM__JOIN(KALM__TOTAL_, KALM__W)(s)
+#define KALM__TOTAL_16(s) KALM__SUM(KALM__ADD(s##0, s##1))
+#define KALM__TOTAL_8(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
+#define KALM__TOTAL_4(s) \
     KALM__SUM(KALM__ADD(KALM__ADD(KALM__ADD(s##0, s##4), KALM__ADD(s##2, s##6)), \
                         KALM__ADD(KALM__ADD(s##1, s##5), KALM__ADD(s##3, s##7))))
-#endif
+#define KALM__JOIN(a, b) KALM__JOINED(a, b)
+#define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
 /* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
@@ -103,23 +105,22 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
 }
 
 /* sum of x[i] * y[i] */
-#define KALM__STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
+#define KALM__DOT_STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 {
     const float *a = x, *b = y;
     float rest[2][32];
     KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__STEP) }
+    for (; n >= 32; n -= 32, a += 32, b += 32) { KALM__PARTS(KALM__DOT_STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest[0], a, n * sizeof(float));
         memcpy(rest[1], b, n * sizeof(float));
         a = rest[0], b = rest[1];
-        KALM__PARTS(KALM__STEP)
+        KALM__PARTS(KALM__DOT_STEP)
     }
     return KALM__TOTAL(s);
 }
-#undef KALM__STEP
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
    large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
@@ -131,24 +132,22 @@ KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, flo
 }
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
-#define KALM__FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
+#define KALM__RMS_NORM_FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
     size_t i;
-    KALM__FOR_ALL(y, KALM__FORMULA)
+    KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA)
 }
-#undef KALM__FORMULA
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
-#define KALM__FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
+#define KALM__ADD_NORM_FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
 KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
 {
     KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
     size_t i;
-    KALM__FOR_ALL(x, KALM__FORMULA)
+    KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA)
 }
-#undef KALM__FORMULA
 
 /* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
@@ -197,13 +196,12 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
     KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
     return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
 }
-#define KALM__FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
+#define KALM__GEGLU_FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
     size_t i;
-    KALM__FOR_ALL(h, KALM__FORMULA)
+    KALM__FOR_ALL(h, KALM__GEGLU_FORMULA)
 }
-#undef KALM__FORMULA
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 {
@@ -215,32 +213,31 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
 }
 
 /* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__STEP(i) \
+#define KALM__EXP_SUM_STEP(i) \
     e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
     KALM__STORE(p + i * KALM__W, e); \
     s##i = KALM__ADD(s##i, e);
-#define KALM__LAST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
+#define KALM__SUM_REST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
 {
     KALM__VF t = KALM__SET(top), e;
     float rest[32];
     size_t i;
     KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__EXP_SUM_STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         for (i = 0; i < n; i += KALM__W) {
             KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
             KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
         }
-        KALM__PARTS(KALM__LAST)
+        KALM__PARTS(KALM__SUM_REST)
     }
     return KALM__TOTAL(s);
 }
-#undef KALM__STEP
 
 /* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__STEP(i) \
+#define KALM__EXP_WEIGH_STEP(i) \
     e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
     s##i = KALM__ADD(s##i, e); \
     e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
@@ -252,7 +249,7 @@ KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const fl
     float rest[32];
     size_t i;
     KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__STEP) }
+    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__EXP_WEIGH_STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         for (i = 0; i < n; i += KALM__W) {
@@ -261,17 +258,15 @@ KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const fl
             KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
             m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
         }
-        KALM__PARTS(KALM__LAST)
+        KALM__PARTS(KALM__SUM_REST)
     }
     *most = KALM__HMAX(m);
     return KALM__TOTAL(s);
 }
-#undef KALM__STEP
-#undef KALM__LAST
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
-#define KALM__ZERO2(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__STEP(i) \
+#define KALM__ZERO_BELOW(i) KALM__VF b##i = KALM__SET(0.0f);
+#define KALM__SUM_BELOW_STEP(i) \
     v = KALM__LOAD(p + i * KALM__W); \
     s##i = KALM__ADD(s##i, v); \
     b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
@@ -280,39 +275,35 @@ KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, 
     KALM__VF l = KALM__SET(limit), v;
     float rest[32];
     KALM__PARTS(KALM__ZERO)
-    KALM__PARTS(KALM__ZERO2)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__STEP) }
+    KALM__PARTS(KALM__ZERO_BELOW)
+    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__SUM_BELOW_STEP) }
     if (n) {
         memset(rest, 0, sizeof rest);
         memcpy(rest, p, n * sizeof(float));
         p = rest;
-        KALM__PARTS(KALM__STEP)
+        KALM__PARTS(KALM__SUM_BELOW_STEP)
     }
     *all = KALM__TOTAL(s);
     return KALM__TOTAL(b);
 }
-#undef KALM__STEP
-#undef KALM__ZERO2
 
 /* y = y * scale + x */
-#define KALM__FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
+#define KALM__SCALE_ADD_FORMULA(at) KALM__ADD(KALM__MUL(at(y), s), at(x))
 KALM__VT static void KALM__V(scale_add)(float *y, float scale, const float *x, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
     size_t i;
-    KALM__FOR_ALL(y, KALM__FORMULA)
+    KALM__FOR_ALL(y, KALM__SCALE_ADD_FORMULA)
 }
-#undef KALM__FORMULA
 
 /* y = x * scale */
-#define KALM__FORMULA(at) KALM__MUL(at(x), s)
+#define KALM__SCALE_ROW_FORMULA(at) KALM__MUL(at(x), s)
 KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, size_t n)
 {
     KALM__VF s = KALM__SET(scale);
     size_t i;
-    KALM__FOR_ALL(y, KALM__FORMULA)
+    KALM__FOR_ALL(y, KALM__SCALE_ROW_FORMULA)
 }
-#undef KALM__FORMULA
 
 /* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
    through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
@@ -441,12 +432,3 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__BELOW
 #undef KALM__STORE8
 #undef KALM__STORE16
-#undef KALM__SHIFT
-#undef KALM__WHOLE
-#undef KALM__REST
-#undef KALM__FOR_ALL
-#undef KALM__NEAREST
-#undef KALM__PARTS
-#undef KALM__TOTAL
-#undef KALM__ZERO
-#undef KALM__QUANTISED

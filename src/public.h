@@ -180,8 +180,9 @@ KALM_API void kalm_context_free(kalm_context *ctx)
 
 /* ---- documents --------------------------------------------------------------------------------------------------- */
 
-KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
-                                 kalm_doc **docs, kalm_error *err)
+/* kalm_encode (is_text) and kalm_encode_ids. */
+KALM__FN kalm_result kalm__encode_call(kalm_context *ctx, const kalm_text *texts, const kalm_ids *ids, int is_text, size_t count,
+                                       const kalm_params *params, kalm_doc **docs, kalm_error *err)
 {
     kalm__passages s;
     kalm_params p;
@@ -192,37 +193,27 @@ KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size
     if (count) KALM__NEED(docs);
     for (i = 0; i < count; i++) docs[i] = NULL;
     KALM__NEED(ctx);
-    if (count) KALM__NEED(texts);
+    if (count && !ids) KALM__NEED(texts);
     r = kalm__check_params(params, &p, err);
     if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    if (!r && is_text) r = kalm__need_tokenizer(ctx->model, err);
     if (r) return r;
-    memset(&s, 0, sizeof s);
     s.texts = texts;
+    s.ids = ids;
     kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
     return kalm__encode_all(ctx, &s, count, &job, docs, err);
+}
+
+KALM_API kalm_result kalm_encode(kalm_context *ctx, const kalm_text *texts, size_t count, const kalm_params *params,
+                                 kalm_doc **docs, kalm_error *err)
+{
+    return kalm__encode_call(ctx, texts, NULL, 1, count, params, docs, err);
 }
 
 KALM_API kalm_result kalm_encode_ids(kalm_context *ctx, const kalm_ids *texts, size_t count, const kalm_params *params,
                                      kalm_doc **docs, kalm_error *err)
 {
-    kalm__passages s;
-    kalm_params p;
-    kalm__job job;
-    kalm_result r;
-    size_t i;
-    kalm__no_error(err);
-    if (count) KALM__NEED(docs);
-    for (i = 0; i < count; i++) docs[i] = NULL;
-    KALM__NEED(ctx);
-    if (count) KALM__NEED(texts);
-    r = kalm__check_params(params, &p, err);
-    if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-    if (r) return r;
-    memset(&s, 0, sizeof s);
-    s.ids = texts;
-    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__ENCODER].layers);
-    return kalm__encode_all(ctx, &s, count, &job, docs, err);
+    return kalm__encode_call(ctx, NULL, texts, 0, count, params, docs, err);
 }
 
 KALM_API const void *kalm_doc_bytes(const kalm_doc *doc, size_t *size)

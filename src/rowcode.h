@@ -2,9 +2,9 @@
    the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
    rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
    probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
-   part reads that section, and codes rows; it knows nothing of documents.
-
-   A coded row has ceil(width * bits / 8) + 1 bytes, whatever its numbers are, so any row can be read by itself: each row has a
+   part reads that section, and codes rows; it knows nothing of documents. */
+/* docs/FORMAT.md: */
+/* A coded row has ceil(width * bits / 8) + 1 bytes, whatever its numbers are, so any row can be read by itself: each row has a
    step of its own, the smallest with which it fits. Any bytes are some row, so damage cannot lead astray.
 
    Rounding is dependent quantisation (a trellis of eight states): there are two quantisers, whose levels stand for
@@ -40,6 +40,7 @@ SECTION ROWS, with b = 0, 1, 2 for 4, 3, 2 bits and r = 0 ... 5 for ratios 1, 2,
    15 is followed by n (4 bits), the sign of h (1 bit, set when negative) and n bits, with |h| = 7 + (1 << n | bits). The k bits
    v + 2^(k - 1) - h 2^k follow. Bits that are not symbols are coded as such, each number at once, as the low bits of the coder's
    number. */
+/* end of docs/FORMAT.md */
 #ifndef KALM__ROWCODE_H
 #define KALM__ROWCODE_H
 

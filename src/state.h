@@ -178,14 +178,16 @@ KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kal
     if (s->fresh && !s->pinned) kalm__state_drop(c, alloc, s);
 }
 
-/* ---- as bytes: what kalm_state_save writes -------------------------------------------------------------------------
+/* ---- as bytes: what kalm_state_save writes ------------------------------------------------------------------------- */
 
-   HEADER, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h). The checksums are against mistakes:
+/* docs/FORMAT.md: */
+/* HEADER of a state, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h). The checksums are against mistakes:
    a state with a forged header passes for that of another document of as many rows, and gives wrong scores, nothing worse
       0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
      16  8  checksum of the document          24  8  hash of the prompt's first tokens
      32  4  how many those are                36  4  rows of the document
      40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
+/* end of docs/FORMAT.md */
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 

@@ -4,7 +4,11 @@
    INNER FORM is valid UTF-8. Where the vocabulary writes spaces as U+2581, the inner form has plain spaces in their place (the
    tables do as well), so that a text without a literal U+2581 is its own inner form and need not be copied.
 
-   THE DEFINITION of BPE: every character is a symbol. Of all pairs of neighbours that the merge table knows, the one of lowest
+   Tokens are taken from left to right, the longest first, each of them "stable" beside the one before: merging the text of the two
+   alone gives these two. That this leaves what the definition of BPE does, which merges pairs by rank, is shown in
+   docs/TOKENIZER.md. */
+/* docs/TOKENIZER.md: */
+/* THE DEFINITION of BPE: every character is a symbol. Of all pairs of neighbours that the merge table knows, the one of lowest
    rank is merged into one symbol (the leftmost among equals), until no pair can be merged. The symbols that remain are the
    tokens; call them E(text). Done literally, this needs a priority queue and visits each character many times. Two facts give
    a faster way:
@@ -39,6 +43,7 @@
 
    MEMORY. On the stack: 512 pending tokens, dead marks for 4096 bytes, 254 candidate ends: 4 KB. Beyond that from the allocator,
    4 bytes for each pending token and one bit for each byte of the stretch, and only for stretches without a cut. */
+/* end of docs/TOKENIZER.md */
 #ifndef KALM__BPE_H
 #define KALM__BPE_H
 

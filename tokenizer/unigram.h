@@ -1,7 +1,8 @@
 /* unigram.h - SentencePiece's "unigram" and "word": a normalised text is cut into pieces of the vocabulary. It knows nothing
-   of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h).
-
-   UNIGRAM. Every piece has a score, a log-probability. Of all ways to cut the text into pieces we want the one with the
+   of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h). Of all
+   ways to cut a text the one with the largest sum of scores is found by Viterbi's algorithm, to SentencePiece's last bit. */
+/* docs/TOKENIZER.md: */
+/* UNIGRAM. Every piece has a score, a log-probability. Of all ways to cut the text into pieces we want the one with the
    largest sum of scores (Kudo 2018, "Subword Regularization"). Viterbi's algorithm finds it from left to right: best[p] is
    the best sum of a cut of the first p bytes; from each character on, the trie gives all pieces that begin there, and each
    may improve best[] at its end. A character that no piece covers alone may be an unknown token, with a score 10 below the
@@ -19,6 +20,7 @@
    again while it grows.
 
    WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
+/* end of docs/TOKENIZER.md */
 #ifndef KALM__UNIGRAM_H
 #define KALM__UNIGRAM_H
 

@@ -1,9 +1,9 @@
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
    We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
    takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
-   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm.
-
-   THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
+   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm. */
+/* docs/FORMAT.md: */
+/* THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
    tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
    SentencePiece's "unigram" and "word"; libraries that know version 1 alone refuse it by its number.
 
@@ -61,9 +61,9 @@
    THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
    are the bucket, the others are stored: equal means equal, there are no false hits. A bucket holds at most
    KALM__BUCKET_MOST pairs. Most pairs that are asked for are not there, and the filter (512 KB for Gemma, which a
-   second-level cache holds) says so for 95 of 100 of them.
-
-   LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
+   second-level cache holds) says so for 95 of 100 of them. */
+/* end of docs/FORMAT.md */
+/* LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
    make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
    KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
