@@ -58,7 +58,7 @@ export interface LoadOptions {
 export interface JobOptions {
     /** Marks like <end_of_turn> in the texts act on the prompt; default false: they are plain characters. */
     parseControl?: boolean
-    /** part: 0 to 1 of the work; done: documents finished, of total. Natively once in a turn of the event loop at most. */
+    /** part: 0 to 1 of the work; done: documents finished, of total. Natively every 10 ms at most. */
     onProgress?: (state: { part: number, done: number, total: number }) => void
     signal?: Signal
 }
@@ -67,7 +67,7 @@ export interface EncodeOptions extends JobOptions {
     /** Tokens pooled into one row, any number from 1; default 4. */
     ratio?: number
     /** Of each number kept; default 16. */
-    bits?: 32 | 16 | 8
+    bits?: 32 | 16 | 8 | 4 | 3 | 2
 }
 
 export interface RerankOptions extends EncodeOptions {
@@ -151,7 +151,7 @@ export class Kalm {
     rerank(query: string, documents: readonly (string | Uint8Array)[], options?: RerankOptions): Promise<Ranked[]>
     docInfo(document: Uint8Array): DocInfo
     /** The document at a coarser ratio, a multiple of its own; bits 0: those it has. */
-    repool(document: Uint8Array, ratio: number, bits?: 32 | 16 | 8 | 0): Uint8Array
+    repool(document: Uint8Array, ratio: number, bits?: 32 | 16 | 8 | 4 | 3 | 2 | 0): Uint8Array
     /** Compare every section of the file with its checksum; throws BAD_FILE. It blocks; LoadOptions.verify does not, natively. */
     verify(): void
     /** Give the memory back. Twice is fine. */

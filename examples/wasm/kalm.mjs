@@ -325,7 +325,10 @@ function openAnswer(answer, name) {
 }
 
 async function* pieces(bytes) {
-    for (let at = 0; at < bytes.length; at += 1 << 24) yield bytes.subarray(at, at + (1 << 24))
+    for (let at = 0; at < bytes.length; at += 1 << 22) {
+        if (at) await turn()           /* hundreds of megabytes are copied: timers and clicks come between */
+        yield bytes.subarray(at, at + (1 << 22))
+    }
 }
 
 /* An iterator over a stream: not every browser can iterate over streams yet, and return() must not wait for one that is stuck. */
@@ -427,7 +430,7 @@ async function nativeOf(options) {
 /* ---- yielding ---- */
 
 /* Let the event loop turn. Timers would wait 4 ms. */
-const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) => { setImmediate(resolve) })
+export const turn = typeof setImmediate === 'function' ? () => new Promise((resolve) => { setImmediate(resolve) })
     : () => new Promise((resolve) => {
         const { port1, port2 } = new MessageChannel()
         port1.onmessage = () => {

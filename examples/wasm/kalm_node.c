@@ -5,8 +5,12 @@
    event loop goes on and the few threads that Node has for files stay free. A handle has one job at a time, native.mjs queues them.
 
    How a job talks to JavaScript. Its thread changes fields of the job under the lock of the home and wakes the event loop, at
-   most once until that has listened. The event loop then looks at all jobs (listen): it tells callbacks of progress, joins the
-   threads that are done, and hands over results. So what is queued carries no pointers, and nothing that was freed can be met.
+   most once until that has listened. The event loop then looks at all jobs (listen): it tells callbacks of progress and hands
+   over results. So what is queued carries no pointers, and nothing that was freed can be met.
+
+   What the event loop does not do, because it takes milliseconds. A job's thread gives back the texts and documents that it
+   read (memory of megabytes is unmapped). A thread that is done is joined by the handle's next one, since it may still be on
+   its way out. Documents that were encoded stay with the handle until native.mjs takes them, some in each turn.
 
    How it ends. Garbage collection of a handle, close() and the end of the environment (a Worker's terminate(), the end of the
    program) may come at any time. A handle with a job is freed by the job's end; the end of the environment cancels all jobs and
@@ -27,8 +31,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MOST_ARGUMENTS 10
+#define TELL_MS 10                     /* between two reports of progress */
 
 /* The names of kalm_result, for KalmError.code. */
 static const char *const codes[] = { "OK", "BAD_ARGUMENT", "NO_MEMORY", "CANNOT_READ", "BAD_FILE", "BAD_VERSION", "MISMATCH",
@@ -62,6 +68,10 @@ struct handle {
     const char   *kernels;             /* its name; static */
     int64_t       told;                /* bytes that the garbage collector was told of */
     job          *job;
+    kalm_doc    **made;                /* [made_count] of the last ENCODE, until take() hands them over; then NULL */
+    size_t        made_count;
+    pthread_t     last;                /* has_last: the thread of the job before, which is done and was not joined */
+    int           has_last;
     int           closed, collected;   /* close() was called; the JavaScript object is gone */
 };
 
@@ -77,7 +87,8 @@ struct job {
     home     *home;
     handle   *of;
     job      *next, **link;
-    pthread_t thread;
+    pthread_t thread, before;          /* has_before: the handle's thread before this one, which this one joins */
+    int       has_before;
     napi_ref  callback, self;          /* self: the handle's object, which must not be collected meanwhile */
     work      work;
 
@@ -88,12 +99,14 @@ struct job {
     unsigned char *is_text;            /* [documents.count]; RERANK */
     kalm_params params;
     int         verify;
+    int         listens;               /* somebody wants to hear of progress */
 
     /* under home->lock */
     int    cancel, news, finished;     /* news: `part` was not told yet */
     double part;                       /* of the work that is done, 0 to 1 */
 
     /* the thread's own until it has finished */
+    double        told_at;             /* when progress was told last, in milliseconds */
     double        from, to;            /* of `part`, what the library's progress now stands for */
     kalm_result   result;
     kalm_error    err;
@@ -106,24 +119,41 @@ struct job {
 
 /* ---- the thread's side ---- */
 
-/* With the lock held. */
-static void wake(home *h)
+/* With the lock held: whether the event loop must be woken. The caller does it without the lock, since a thread that loses the
+   processor there would make the event loop wait. */
+static int must_wake(home *h)
 {
-    if (h->woken) return;
+    int sleeps = !h->woken;
     h->woken = 1;
-    napi_call_threadsafe_function(h->wake, NULL, napi_tsfn_nonblocking);
+    return sleeps;
 }
 
+static void wake(home *h) { napi_call_threadsafe_function(h->wake, NULL, napi_tsfn_nonblocking); }
+
+/* Milliseconds of a clock that goes on. */
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* Wakes seldom, and never where nobody listens: Node holds a lock of its own while it wakes the event loop, which then takes the
+   processor from this thread and waits for that lock until this thread has it again. */
 static int progress(void *user, size_t done, size_t total)
 {
     job *j = (job *)user;
-    int stop;
+    int stop, sleeps, late = j->listens && now() - j->told_at >= TELL_MS;
+    if (late) j->told_at = now();
     pthread_mutex_lock(&j->home->lock);
-    j->part = j->from + (j->to - j->from) * (double)done / (double)(total ? total : 1);
-    j->news = 1;
     stop = j->cancel;
-    if (!stop) wake(j->home);
+    if (late) {
+        j->part = j->from + (j->to - j->from) * (double)done / (double)(total ? total : 1);
+        j->news = 1;
+    }
+    sleeps = late && !stop && must_wake(j->home);
     pthread_mutex_unlock(&j->home->lock);
+    if (sleeps) wake(j->home);
     return stop;
 }
 
@@ -237,33 +267,49 @@ static kalm_result run_rerank(job *j)
     return kalm_rerank(j->of->ctx, j->words.items[0], (const kalm_doc *const *)j->docs, count, &j->params, j->scores, &j->err);
 }
 
+static void strings_free(strings *s)
+{
+    size_t i;
+    for (i = 0; s->items && i < s->count; i++) free((void *)(uintptr_t)s->items[i].data);
+    free(s->items);
+    s->items = NULL;
+}
+
+/* The texts and documents that a job has read. */
+static void drop_inputs(job *j)
+{
+    size_t i;
+    for (i = 0; j->work == RERANK && i < j->documents.count; i++) {
+        kalm_doc_free(j->docs[i]);
+        j->docs[i] = NULL;
+    }
+    strings_free(&j->documents);
+}
+
 static void *run(void *arg)
 {
     job *j = (job *)arg;
     home *h = j->home;
+    int sleeps;
+    if (j->has_before) pthread_join(j->before, NULL);
     j->result = j->work == OPEN ? run_open(j) : j->work == ENCODE ? run_encode(j) : run_rerank(j);
     if (j->of->ctx) {
         kalm_cache_info cache;
         kalm_context_get_cache(j->of->ctx, &cache);
         j->cached = cache.bytes;
     }
+    drop_inputs(j);
     pthread_mutex_lock(&h->lock);
     j->finished = 1;
-    wake(h);
-    pthread_mutex_unlock(&h->lock);    /* the event loop may free the job from here on */
+    sleeps = must_wake(h);
+    pthread_mutex_unlock(&h->lock);    /* the event loop may free the job from here on; the home stays until this thread is joined */
+    if (sleeps) wake(h);
     return NULL;
 }
 
-/* ---- lists, and the end of things: on the event loop from here on ---- */
+/* ---- the end of things: on the event loop from here on ---- */
 
-static void strings_free(strings *s)
-{
-    size_t i;
-    for (i = 0; s->items && i < s->count; i++) free((void *)(uintptr_t)s->items[i].data);
-    free(s->items);
-}
-
-/* The job's thread was joined, or never started. */
+/* The job has finished, or its thread never started. */
 static void job_free(job *j)
 {
     size_t i;
@@ -284,9 +330,21 @@ static void job_free(job *j)
     free(j);
 }
 
+/* Documents that nobody took. */
+static void made_free(handle *m)
+{
+    size_t i;
+    for (i = 0; m->made && i < m->made_count; i++) kalm_doc_free(m->made[i]);
+    free(m->made);
+    m->made = NULL;
+}
+
 /* Give back all that a handle holds. */
 static void handle_empty(handle *m)
 {
+    if (m->has_last) pthread_join(m->last, NULL);
+    m->has_last = 0;
+    made_free(m);
     kalm_context_free(m->ctx);
     kalm_model_close(m->model);
     free(m->memory);
@@ -548,11 +606,14 @@ static int job_start(napi_env env, job *j, handle *m)
     if (m->job) return fail(env, KALM_BAD_ARGUMENT, "this handle has a job already") != NULL;
     if (!m->home) return fail(env, KALM_BAD_ARGUMENT, "this Kalm was freed") != NULL;
     j->of = m;
+    j->before = m->last;
+    j->has_before = m->has_last;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     failed = pthread_create(&j->thread, NULL, run, j);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (failed) return fail(env, KALM_NO_MEMORY, "the system has no thread for the work") != NULL;
+    m->has_last = 0;
     m->job = j;
     if (!h->jobs) napi_ref_threadsafe_function(env, h->wake);      /* the program goes on while there is work */
     j->next = h->jobs;
@@ -586,7 +647,7 @@ static napi_value bytes_new(napi_env env, const void *data, size_t size)
 /* What a job that went well hands over. */
 static napi_value job_value(napi_env env, job *j)
 {
-    napi_value list, one;
+    napi_value count;
     size_t i;
     if (j->work == OPEN) {
         handle *m = j->of;
@@ -605,18 +666,11 @@ static napi_value job_value(napi_env env, job *j)
         return undefined(env);
     }
     if (j->work == RERANK) return bytes_new(env, j->scores, j->documents.count * sizeof *j->scores);
-    if (napi_create_array_with_length(env, j->documents.count, &list) != napi_ok) return broken(env);
-    for (i = 0; i < j->documents.count; i++) {
-        napi_handle_scope scope;
-        size_t size;
-        const void *data = kalm_doc_bytes(j->docs[i], &size);
-        if (napi_open_handle_scope(env, &scope) != napi_ok) return broken(env);
-        one = bytes_new(env, data, size);
-        if (one) napi_set_element(env, list, (uint32_t)i, one);
-        napi_close_handle_scope(env, scope);
-        if (!one) return NULL;
-    }
-    return list;
+    made_free(j->of);
+    j->of->made = j->docs;
+    j->of->made_count = j->documents.count;
+    j->docs = NULL;
+    return napi_create_double(env, (double)j->of->made_count, &count) == napi_ok ? count : broken(env);
 }
 
 /* Call back with (error code or null, message or null, result), or, `part` not NULL, with (part). What the callback throws is
@@ -696,7 +750,8 @@ static void listen(napi_env env, napi_value callback, void *context, void *data)
             next = j->next;            /* only this function takes jobs out of the list */
             continue;
         }
-        pthread_join(j->thread, NULL);
+        j->of->last = j->thread;
+        j->of->has_last = 1;
         j->of->job = NULL;             /* the callback may start the next one */
         j->of->cached = j->cached;
         tell(env, j, NULL);
@@ -767,6 +822,15 @@ static napi_value f_write(napi_env env, napi_callback_info info)
     return undefined(env);
 }
 
+/* Whether the callback wants to hear of progress too: true or false. */
+static int listens(napi_env env, napi_value value, job *j)
+{
+    bool is = false;
+    if (napi_get_value_bool(env, value, &is) != napi_ok) return wrong(env, "listens is true or false");
+    j->listens = is;
+    return 1;
+}
+
 /* open(handle, path or null, size, [threads, maxDocTokens, maxQueryTokens, cacheBytes], kernels or null, read, verify, callback):
    the file, or the first `size` of the bytes that were written */
 static napi_value f_open(napi_env env, napi_callback_info info)
@@ -804,23 +868,40 @@ static napi_value f_open(napi_env env, napi_callback_info info)
     return job_go(env, j, m, good);
 }
 
-/* encode(handle, texts, ratio, bits, flags, callback): the callback gets an array of Uint8Arrays */
+/* encode(handle, texts, ratio, bits, flags, listens, callback): the callback gets how many documents there are, for take() */
 static napi_value f_encode(napi_env env, napi_callback_info info)
 {
     napi_value argv[MOST_ARGUMENTS];
     handle *m;
     job *j;
     int good;
-    if (!arguments(env, info, 6, argv) || !(m = handle_of(env, argv[0])) || !(j = job_new(env, ENCODE, argv[0], argv[5]))) return NULL;
+    if (!arguments(env, info, 7, argv) || !(m = handle_of(env, argv[0])) || !(j = job_new(env, ENCODE, argv[0], argv[6]))) return NULL;
     good = copy_list(env, argv[1], &j->documents) && number32(env, argv[2], &j->params.ratio) && number32(env, argv[3], &j->params.bits)
-           && number32(env, argv[4], &j->params.flags);
+           && number32(env, argv[4], &j->params.flags) && listens(env, argv[5], j);
     if (good && !(j->docs = (kalm_doc **)calloc(j->documents.count + 1, sizeof *j->docs)))
         good = fail(env, KALM_NO_MEMORY, "no memory for the documents of this call") != NULL;
     return job_go(env, j, m, good);
 }
 
-/* rerank(handle, [query, system or null, instruction or null], documents, isText, ratio, bits, flags, callback): isText has a byte
-   for each document; the callback gets the kalm_scores in a Uint8Array, in the order of the documents */
+/* take(handle, i) -> the bytes of document i of the last encode(), once */
+static napi_value f_take(napi_env env, napi_callback_info info)
+{
+    napi_value argv[MOST_ARGUMENTS], array;
+    uint32_t i;
+    size_t size;
+    const void *data;
+    handle *m;
+    if (!arguments(env, info, 2, argv) || !(m = open_handle(env, argv[0])) || !number32(env, argv[1], &i)) return NULL;
+    if (!m->made || i >= m->made_count || !m->made[i]) return fail(env, KALM_BAD_ARGUMENT, "there is no such document to take");
+    data = kalm_doc_bytes(m->made[i], &size);
+    array = bytes_new(env, data, size);
+    kalm_doc_free(m->made[i]);
+    m->made[i] = NULL;
+    return array;
+}
+
+/* rerank(handle, [query, system or null, instruction or null], documents, isText, ratio, bits, flags, listens, callback): isText has a
+   byte for each document; the callback gets the kalm_scores in a Uint8Array, in the order of the documents */
 static napi_value f_rerank(napi_env env, napi_callback_info info)
 {
     napi_value argv[MOST_ARGUMENTS], words[3];
@@ -830,11 +911,11 @@ static napi_value f_rerank(napi_env env, napi_callback_info info)
     job *j;
     uint32_t i;
     int good = 1;
-    if (!arguments(env, info, 8, argv) || !(m = handle_of(env, argv[0])) || !(j = job_new(env, RERANK, argv[0], argv[7]))) return NULL;
+    if (!arguments(env, info, 9, argv) || !(m = handle_of(env, argv[0])) || !(j = job_new(env, RERANK, argv[0], argv[8]))) return NULL;
     for (i = 0; good && i < 3; i++) if (napi_get_element(env, argv[1], i, &words[i]) != napi_ok) good = wrong(env, "words are an array");
     good = good && copy_words(env, words, 3, &j->words) && copy_list(env, argv[2], &j->documents)
            && bytes_of(env, argv[3], &texts, &count) && number32(env, argv[4], &j->params.ratio)
-           && number32(env, argv[5], &j->params.bits) && number32(env, argv[6], &j->params.flags);
+           && number32(env, argv[5], &j->params.bits) && number32(env, argv[6], &j->params.flags) && listens(env, argv[7], j);
     if (good && (count != j->documents.count || !j->words.items[0].data)) good = wrong(env, "isText has a byte for each document");
     if (good) {
         j->is_text = (unsigned char *)calloc(count + 1, 1);
@@ -1044,7 +1125,7 @@ NAPI_MODULE_INIT()
 {
     static const struct { const char *name; napi_callback call; } functions[] = {
         { "create", f_create }, { "reserve", f_reserve }, { "write", f_write }, { "open", f_open }, { "encode", f_encode },
-        { "rerank", f_rerank }, { "cancel", f_cancel }, { "close", f_close }, { "info", f_info }, { "tokenize", f_tokenize },
+        { "take", f_take }, { "rerank", f_rerank }, { "cancel", f_cancel }, { "close", f_close }, { "info", f_info }, { "tokenize", f_tokenize },
         { "detokenize", f_detokenize }, { "docInfo", f_doc_info }, { "repool", f_repool }, { "verify", f_verify }
     };
     napi_value name, one;

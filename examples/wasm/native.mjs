@@ -2,16 +2,18 @@
    which takes it where prebuilds/ has an addon for this machine.
 
    A call is cut into slices of up to SLICE documents, each a job of the addon with a thread of its own; the jobs of one Kalm run one
-   after the other, and calls that are made at the same time take turns. The event loop only copies texts, documents and results. */
+   after the other, and calls that are made at the same time take turns. The event loop only copies texts, documents and results,
+   and no more than TURN_BYTES of them in one of its turns, so that it is never busy for more than a few milliseconds. */
 import { promises as fs, closeSync, openSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import {
     Kalm, KalmError, PARSE_CONTROL, cancelled, checkRerank, checkText, checkTexts, checkTokens, countFrom, decoder, encoder, number,
-    rankedOf, receive, string
+    rankedOf, receive, string, turn
 } from './kalm.mjs'
 
 const SLICE = 64                       /* as many documents as the library encodes together */
+const TURN_BYTES = 2 << 20             /* or one document, where that is larger */
 
 /* ---- the addon ---- */
 
@@ -78,6 +80,8 @@ async function plainFile(source) {
 }
 
 const freed = () => new KalmError('BAD_ARGUMENT', 'this Kalm was freed')
+/* Whether anybody looks at a call while it is under way: at its progress, or at a signal that has no events (worker-thread.mjs). */
+const watched = ({ onProgress, signal }) => !!onProgress || (!!signal && typeof signal.addEventListener !== 'function')
 const flagsOf = (options) => options.parseControl ? PARSE_CONTROL : 0
 /* Bytes that no other thread changes while they are copied. */
 const own = (bytes) => bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice()
@@ -102,7 +106,7 @@ class NativeKalm extends Kalm {
             const file = await plainFile(source)
             const size = file ? 0 : await kalm.#receive(source, options)
             kalm.#open = true
-            await kalm.#call(1, { signal }, (first, count, callback) => functions.open(kalm.#handle,
+            await kalm.#call(1, () => 0, { signal }, (first, count, callback) => functions.open(kalm.#handle,
                 file ? encoder.encode(file.path) : null, size, limits, kernels === undefined ? null : encoder.encode(kernels),
                 options.mmap === false, !!options.verify, callback), () => {})
             if (file) onProgress?.({ loaded: file.size, total: file.size })
@@ -137,9 +141,10 @@ class NativeKalm extends Kalm {
         return done
     }
 
-    /* A call over 0..total: start(first, count, callback) begins the job of a slice, take(value, first) gets its result. The promise
-       is settled at once when the call is cancelled or the Kalm freed; the thread ends a moment later. */
-    #call(total, { signal, onProgress }, start, take) {
+    /* A call over 0..total, of which number i has sizeOf(i) bytes: start(first, count, callback) begins the job of a slice,
+       take(value, first, isOver) gets its result, and may take turns for that while the call is not over. The promise is settled at
+       once when the call is cancelled or the Kalm freed; the thread ends a moment later. */
+    #call(total, sizeOf, { signal, onProgress }, start, take) {
         return new Promise((resolve, reject) => {
             let ended = false, working = false
             const end = (settle, value) => {
@@ -172,14 +177,20 @@ class NativeKalm extends Kalm {
                     else give(value)
                 }))
             }).finally(() => { working = false })
+            const sliceAt = (first) => {
+                let count = 1, bytes = sizeOf(first)
+                while (count < SLICE && first + count < total && (bytes += sizeOf(first + count)) <= TURN_BYTES) count++
+                return count
+            }
             const work = async () => {
-                for (let first = 0; first < total && !ended; first += SLICE) {
-                    const done = await this.#turn()
+                for (let first = 0; first < total && !ended;) {
+                    const count = sliceAt(first), done = await this.#turn()
                     try {
-                        if (!ended) take(await job(first, Math.min(SLICE, total - first)), first)
+                        if (!ended) await take(await job(first, count), first, () => ended)
                     } finally {
                         done()
                     }
+                    first += count
                 }
                 report(1, total)
                 end(resolve)
@@ -213,9 +224,21 @@ class NativeKalm extends Kalm {
         const list = single ? [texts] : [...checkTexts(texts)]
         const ratio = number('ratio', options.ratio), bits = number('bits', options.bits), flags = flagsOf(options)
         const out = []
-        await this.#call(list.length, options, (first, count, callback) => this.#functions.encode(this.#handle,
-            list.slice(first, first + count).map((text) => encoder.encode(text)), ratio, bits, flags, callback),
-        (docs) => out.push(...docs))
+        await this.#call(list.length, (i) => list[i].length, options, (first, count, callback) => this.#functions.encode(this.#handle,
+            list.slice(first, first + count).map((text) => encoder.encode(text)), ratio, bits, flags, watched(options), callback),
+        async (count, first, isOver) => {
+            let bytes = 0
+            for (let i = 0; i < count && !isOver(); i++) {
+                if (bytes > TURN_BYTES) {
+                    bytes = 0
+                    await turn()
+                    if (isOver()) return
+                }
+                const one = guarded(() => this.#functions.take(this.#handle, i))
+                bytes += one.length
+                out.push(one)
+            }
+        })
         return single ? out[0] : out
     }
 
@@ -238,10 +261,10 @@ class NativeKalm extends Kalm {
         const words = [query, options.system ?? null, options.instruction ?? null].map((text) => text === null ? null : encoder.encode(text))
         const ratio = number('ratio', options.ratio), bits = number('bits', options.bits), flags = flagsOf(options)
         const out = []
-        await this.#call(list.length, options, (first, count, callback) => {
+        await this.#call(list.length, (i) => list[i].length, options, (first, count, callback) => {
             const slice = list.slice(first, first + count)
             this.#functions.rerank(this.#handle, words, slice.map((d) => typeof d === 'string' ? encoder.encode(d) : own(d)),
-                Uint8Array.from(slice, (d) => typeof d === 'string' ? 1 : 0), ratio, bits, flags, callback)
+                Uint8Array.from(slice, (d) => typeof d === 'string' ? 1 : 0), ratio, bits, flags, watched(options), callback)
         }, (bytes, first) => {
             for (const one of rankedOf(bytes.buffer, 0, bytes.length / 16)) out.push({ ...one, index: first + one.index })
         })

@@ -15,7 +15,7 @@ export class KalmWorker {
     encode(texts: readonly string[], options?: EncodeOptions): Promise<Uint8Array[]>
     rerank(query: string, documents: readonly (string | Uint8Array)[], options?: RerankOptions): Promise<Ranked[]>
     docInfo(document: Uint8Array): Promise<DocInfo>
-    repool(document: Uint8Array, ratio: number, bits?: 32 | 16 | 8 | 0): Promise<Uint8Array>
+    repool(document: Uint8Array, ratio: number, bits?: 32 | 16 | 8 | 4 | 3 | 2 | 0): Promise<Uint8Array>
     verify(): Promise<void>
     /** Ends the Worker, whatever it is doing; calls in flight are rejected. */
     free(): void

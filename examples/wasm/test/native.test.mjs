@@ -1,9 +1,9 @@
 /* The native addon: what api.test.mjs does not ask, because only native code has it: the event loop stays free, cancelling is quick, and
    nothing crashes when objects, Workers or the whole program end during work. Child processes do what could crash. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { execFile, execFileSync } from 'node:child_process'
-import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -62,25 +62,58 @@ test('more documents than a slice: the same as WebAssembly, and errors name the 
     other.free()
 })
 
-test('the event loop goes on while 100 documents are ranked', async () => {
-    const kalm = await Kalm.load(tinyPath, { backend: 'native' })
-    const list = texts(100, 250)
-    let last = performance.now(), most = 0, turns = 0, running = true
+/* How long this thread has waited for a processor so far, in milliseconds; 0 where the system does not say. */
+const waited = () => {
+    try {
+        return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[1]) / 1e6
+    } catch {
+        return 0
+    }
+}
+/* The longest time between two turns of the event loop until `work` has ended, all of it and less the time that other programs had the
+   processor, and how long the work took; in milliseconds. */
+const pausesOf = async (work) => {
+    let last = performance.now(), before = waited(), longest = 0, own = 0, running = true
     const look = () => {
-        const now = performance.now()
-        most = Math.max(most, now - last)
-        turns++
-        last = now
+        const pause = performance.now() - last
+        longest = Math.max(longest, pause)
+        own = Math.max(own, pause - (waited() - before))
+        before = waited()
+        last = performance.now()
         if (running) setTimeout(look, 1)
     }
     setTimeout(look, 1)
     const began = performance.now()
-    await kalm.rerank(queries[0], list)
-    const took = performance.now() - began
+    await work()
     running = false
-    console.log(`event loop: longest pause ${most.toFixed(1)} ms in ${took.toFixed(0)} ms of ranking 100 documents, ${turns} turns`)
-    assert.ok(most < 250, `${most} ms`)            /* the machine of a test may be busy; alone it is under 20 */
-    kalm.free()
+    return { longest, own, took: performance.now() - began }
+}
+
+/* On a busy machine an idle program waits too, so what counts is how much longer the pauses are than its own; of a few rounds the
+   best, since a neighbour may come at any time. */
+describe('the event loop waits less than 20 ms longer than that of an idle program', () => {
+    let kalm
+    before(async () => { kalm = await Kalm.load(tinyPath, { backend: 'native' }) })
+    after(() => kalm.free())
+    const holds = async (what, work) => {
+        const rounds = []
+        for (let i = 0; i < 6 && !rounds.some((extra) => extra < 20); i++) {
+            const busy = await pausesOf(work)
+            const idle = await pausesOf(() => new Promise((resolve) => { setTimeout(resolve, Math.min(busy.took, 2000)) }))
+            rounds.push(busy.own - idle.own)
+            console.log(`event loop: longest pause ${busy.longest.toFixed(1)} ms in ${busy.took.toFixed(0)} ms of ${what}, ${idle.longest.toFixed(1)} idle; `
+                + `without waiting for a processor ${busy.own.toFixed(1)} and ${idle.own.toFixed(1)}`)
+        }
+        assert.ok(rounds.some((extra) => extra < 20), `${what}: ${rounds.map((ms) => ms.toFixed(1)).join(', ')} ms more`)
+    }
+    test('ranking 100 texts', async () => holds('ranking 100 texts', () => kalm.rerank(queries[0], texts(100, 250))))
+    test('documents of 60 MB, encoded and ranked', async () => {
+        let docs
+        await holds('encoding 200 large documents', async () => { docs = await kalm.encode(texts(200, 250), { ratio: 1, bits: 32 }) })
+        assert.ok(docs.reduce((sum, doc) => sum + doc.length, 0) > 5e7)
+        await holds('ranking 200 large documents', () => kalm.rerank(queries[0], docs))
+        await holds('loading a model from memory', async () => { (await Kalm.load(tiny(), NATIVE)).free() })
+    })
 })
 
 test('cancelled within 100 ms, twenty of twenty, while a large batch is at work', async () => {
@@ -383,8 +416,8 @@ test('the addon itself takes anything from anyone', async () => {
             if (name === 'close' && random(20)) continue
             const first = random(4) ? [open, reserved, victim][random(3)] : values[random(values.length)]
             const args = Array.from({ length: random(10) }, () => values[random(values.length)])
-            if (random(3) === 0 && name === 'rerank') args.splice(0, args.length, [bytes('q'), null, null], [bytes('a')], new Uint8Array([random(2)]), random(5), 0, 0, () => {})
-            if (random(3) === 0 && name === 'encode') args.splice(0, args.length, [bytes('a')], random(5), 0, 0, () => { throw 5 })
+            if (random(3) === 0 && name === 'rerank') args.splice(0, args.length, [bytes('q'), null, null], [bytes('a')], new Uint8Array([random(2)]), random(5), 0, 0, !random(2), () => {})
+            if (random(3) === 0 && name === 'encode') args.splice(0, args.length, [bytes('a')], random(5), 0, 0, !random(2), () => { throw 5 })
             try { addon[name](first, ...args) } catch (error) { threw++ }
             if (i % 500 === 0) { await new Promise(setImmediate); victim = addon.create() }
         }

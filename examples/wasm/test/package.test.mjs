@@ -47,6 +47,8 @@ test('the packed package works where it is installed, and its types hold', () =>
             const kalm: Kalm = await Default.load(new Blob([]), { threads: 2, relaxed: false, onProgress: ({ loaded, total }) => void (loaded / total) })
             const docs: Uint8Array[] = await kalm.encode(['a'], { ratio: 4, bits: 8 })
             const one: Uint8Array = await kalm.encode('a')
+            const small: Uint8Array[] = await Promise.all(([4, 3, 2] as const).map((bits) => kalm.encode('a', { bits })))
+            small.push(kalm.repool(one, 8, 2))
             const ranked: Ranked[] = await kalm.rerank('q', ['a', one, ...docs], { topK: 3, signal: new AbortController().signal })
             const ids: Int32Array = kalm.tokenize(ranked[0].cut ? 'a' : 'b')
             const cuts: boolean[] = ranked.flatMap((r) => [r.cut, r.cutDocument, r.cutQuery])
@@ -54,7 +56,7 @@ test('the packed package works where it is installed, and its types hold', () =>
             const text: string = kalm.detokenize(ids) + kalm.info.fingerprint + String(features().simd && features().relaxed)
             const far = await KalmWorker.load(text, { transfer: true })
             const code: KalmCode | undefined = (new KalmError('BAD_FILE', 'x')).code
-            // @ts-expect-error bits are 32, 16 or 8
+            // @ts-expect-error bits are 32, 16, 8, 4, 3 or 2
             kalm.encode('a', { bits: 7 })
             // @ts-expect-error the query is a string
             kalm.rerank(5, [])
