@@ -54,8 +54,10 @@ function complain(text) {
 
 function calm() { $('error').hidden = true }
 
-/* While there is work: a bar, a Cancel button. The list goes pale only when it takes a while. */
+/* While there is work: a bar, a Cancel button. The list goes pale only when it takes a while. Who has the focus on that button
+   when it goes, goes on at the one that starts work. */
 function showWork(part) {
+    if (part === null && $('work').contains(document.activeElement)) $('go').focus()
     $('work').hidden = part === null
     if (part !== null) $('progress').value = part
     $('results').setAttribute('aria-busy', String(part !== null))
@@ -166,6 +168,7 @@ async function openModel(source, name, settled, failed) {
 
 async function showKept() {
     const models = await keptModels(), { count, bytes } = await keptDocumentsSize()
+    const focused = $('models').contains(document.activeElement) ? document.activeElement.getAttribute('aria-label') : null
     $('models').replaceChildren(...models.map(({ url, bytes: one }) => {
         const li = document.createElement('li')
         const name = document.createElement('span'), facts = document.createElement('span')
@@ -194,6 +197,8 @@ async function showKept() {
     if (count) parts.push(`${plural(count, 'encoded document')}, ${size(bytes)}`)
     $('kept').textContent = parts.length ? `Kept in this browser: ${parts.join('; ')}.` : 'Nothing is kept in this browser.'
     $('forget').hidden = !parts.length
+    /* the focus stays on the button that it was on, or near what is gone */
+    if (focused) ([...$('models').querySelectorAll('button')].find((one) => one.getAttribute('aria-label') === focused) ?? $('url')).focus()
 }
 
 function showModel() {
@@ -427,12 +432,12 @@ async function openFolder(files, name) {
         say(`Looking through ${name} …`)
         for (const { path, file } of files) {
             if (stop.signal.aborted) break
-            if (!isReadable(path) || bytes + file.size > FOLDER_BYTES || used >= FOLDER_FILES) {
+            if (!file || !isReadable(path) || bytes + file.size > FOLDER_BYTES || used >= FOLDER_FILES) {
                 left++
                 continue
             }
             bytes += file.size
-            const found = fileTexts(await file.text(), path)
+            const found = fileTexts(await file.text().catch(() => ''), path)       /* '': it may not be read, or is gone */
             if (found.length) used++
             else left++
             for (const text of found) all.push(text), from.push(path)
@@ -464,19 +469,30 @@ async function openFolder(files, name) {
     rank()
 }
 
-/* Every file below a dropped folder, [{ path, file }]. */
+/* Every file below a dropped folder or file, [{ path, file }]; file is null where it cannot be had. Names that begin with a dot
+   are hidden files. */
 async function filesBelow(entry, path = entry.name, out = []) {
     if (out.length > FOLDER_FILES) return out
     if (entry.isFile) {
-        out.push({ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) })
+        out.push({ path, file: await new Promise((resolve) => entry.file(resolve, () => resolve(null))) })
         return out
     }
     const reader = entry.createReader()
     for (;;) {                         /* it gives a hundred at a time */
-        const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))
+        const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])))
         if (!some.length) return out
         for (const one of some) if (!one.name.startsWith('.')) await filesBelow(one, `${path}/${one.name}`, out)
     }
+}
+
+/* What was let go over the page: one file is opened, more of them or folders are searched together. */
+async function openDropped(entries, files) {
+    if (files.length === 1 && !entries.some((entry) => entry.isDirectory)) return openAny(files[0])
+    const found = []
+    if (entries.length) for (const entry of entries) await filesBelow(entry, entry.name, found)
+    else for (const file of files) found.push({ path: file.name, file })
+    if (found.length) return openFolder(found, entries.length === 1 ? entries[0].name : plural(entries.length || files.length, 'thing'))
+    if (entries.length) complain(`There is no file in ${entries.length === 1 ? `“${entries[0].name}”` : 'what was dropped'}.`)
 }
 
 /* ---- what the person does ---- */
@@ -514,9 +530,12 @@ $('texts').oninput = () => {
     showDocuments()
     live()
 }
-$('cancel').onclick = () => {
+function cancel() {
     last++
     job?.stop.abort()
+}
+$('cancel').onclick = () => {
+    cancel()
     $('go').focus()
 }
 $('error-close').onclick = () => {
@@ -527,6 +546,8 @@ for (const view of ['results', 'documents'])
     $(`view-${view}`).onclick = () => {
         $('columns').dataset.view = view
         for (const other of ['results', 'documents']) $(`view-${other}`).setAttribute('aria-pressed', String(other === view))
+        /* on a small phone what was asked for lies below the screen */
+        if ($('columns').getBoundingClientRect().top > innerHeight / 2) $(`view-${view}`).scrollIntoView({ block: 'start' })
     }
 $('address').onsubmit = async (event) => {
     event.preventDefault()
@@ -606,14 +627,17 @@ addEventListener('drop', (event) => {
     event.preventDefault()
     over = 0
     $('drop').hidden = true
-    const file = event.dataTransfer.files[0]
+    /* the browser takes them away when this function returns */
+    const files = [...event.dataTransfer.files]
     const entries = [...event.dataTransfer.items ?? []].map((item) => item.webkitGetAsEntry?.()).filter(Boolean)
-    const folder = entries.find((entry) => entry.isDirectory)
-    if (folder) filesBelow(folder).then((files) => openFolder(files, folder.name), (error) => complain(`${folder.name}: ${error.message}.`))
-    else if (entries.length > 1) {
-        const files = [...event.dataTransfer.files].map((one) => ({ path: one.name, file: one }))
-        openFolder(files, plural(files.length, 'file'))
-    } else if (file) openAny(file)
+    openDropped(entries, files).catch((error) => complain(`What was dropped cannot be read: ${error.message}.`))
+})
+/* Escape stops what is at work, or puts a message away. */
+addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape' || event.defaultPrevented || event.isComposing || ($('work').hidden && $('error').hidden)) return
+    event.preventDefault()             /* a search field would be emptied as well */
+    if (!$('work').hidden) cancel()
+    else calm()
 })
 
 /* ---- begin ---- */

@@ -225,9 +225,18 @@ test('phone', async () => {
     for (const box of await page.$$eval('button, label.button', (all) => all.map((b) => [b.textContent.trim(), b.getBoundingClientRect().height])))
         assert.ok(box[1] === 0 || box[1] >= 30, `${box[0]} is ${box[1]} pixels high`)
     await done()
-    const small = await open({ viewport: { width: 320, height: 640 } })
-    await noSideways(small.page)
-    await small.done()
+    for (const width of [320, 360]) {
+        const small = await open({ viewport: { width, height: 640 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true })
+        await noSideways(small.page)
+        const at = await small.page.evaluate(() => ['query', 'go', 'view-documents', 'results-title'].map((id) => document.getElementById(id).getBoundingClientRect().bottom))
+        assert.ok(at.every((bottom) => bottom <= 640), `${width} x 640: query, button, choice of view and ranking are on the screen: ${at}`)
+        await small.page.screenshot({ path: join(shots, `phone-${width}.png`) })
+        await small.page.tap('#view-documents')
+        const tops = await small.page.evaluate(() => ['texts', 'texts-file', 'texts-folder', 'url'].map((id) => document.getElementById(id).getBoundingClientRect().top))
+        assert.ok(tops[0] < 640 && tops.every((top) => top < 1300), `${width} x 640: the documents begin at ${tops}`)
+        await noSideways(small.page)
+        await small.done()
+    }
 })
 
 test('dark, by the system and by the button, remembered', async () => {
@@ -340,6 +349,120 @@ test('the module API on the page itself, in each build, without a Worker', async
     await done()
 })
 
+/* ---- by keyboard alone ---- */
+
+/* Press Tab (or the keys before it) until the element `id` has the focus; every stop on the way must show it. */
+async function tabTo(page, id, key = 'Tab') {
+    for (let i = 0; i < 60; i++) {
+        const at = await page.evaluate(() => document.activeElement.id)
+        if (at === id) return
+        await page.keyboard.press(key)
+        const [name, seen] = await page.evaluate(() => {
+            const at = document.activeElement, shown = at.matches('.file input') ? at.parentElement : at
+            if (at === document.body) return ['the page', true]
+            const style = getComputedStyle(shown), bar = at.closest('.bar'), box = shown.getBoundingClientRect()
+            return [at.id || at.textContent.trim(), box.width > 0 && box.bottom > 0 && box.top < innerHeight
+                && (style.outlineStyle !== 'none' || (bar && getComputedStyle(bar).boxShadow !== 'none'))]
+        })
+        assert.ok(seen, `the focus shows, and is on the screen, at ${name}`)
+    }
+    assert.fail(`no way to ${id} by ${key}`)
+}
+const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName)
+
+test('by keyboard alone: every control can be reached and left, ranks, cancels, opens, puts away', async () => {
+    const { page, done } = await open()
+    /* there and back again, all round: no trap, and no control that only a mouse finds */
+    const wanted = await page.$$eval('a[href], input, textarea, button', (all) => all.filter((one) => one.checkVisibility({ visibilityProperty: true })
+        && !one.disabled).map((one) => one.id || one.textContent.trim()))
+    for (const key of ['Tab', 'Shift+Tab']) {
+        const met = new Set()
+        await page.evaluate(() => document.activeElement.blur())
+        for (let i = 0; i < wanted.length + 2; i++) {
+            await page.keyboard.press(key)
+            met.add(await page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim()))
+        }
+        assert.deepEqual(wanted.filter((name) => !met.has(name)), [], `by ${key}`)
+    }
+    await tabTo(page, 'query')
+    await page.keyboard.press('Control+A')
+    await page.keyboard.type('play chess against the computer')
+    await ranked(page, () => page.keyboard.press('Enter'))
+    assert.match((await rows(page))[0].text, /chess/i)
+    assert.equal(await focused(page), 'query', 'and one can go on typing')
+    await page.keyboard.press('Tab')
+    assert.equal(await focused(page), 'go')
+    await ranked(page, () => page.keyboard.press('Space'))
+    await page.keyboard.press('Tab')                   /* a query to try */
+    const query = await page.evaluate(() => document.activeElement.textContent)
+    await ranked(page, () => page.keyboard.press('Enter'))
+    assert.equal(await page.inputValue('#query'), query)
+    await tabTo(page, 'ratio')
+    await ranked(page, () => page.keyboard.press('ArrowRight'))
+    assert.equal(await page.locator('#ratio-text').textContent(), '8 tokens a row')
+    /* Tab leaves a text of several lines; documents are typed and ranked */
+    await tabTo(page, 'texts')
+    await page.keyboard.press('Control+A')
+    await page.keyboard.insertText('A chess program.\nAn editor for photos.')
+    await page.keyboard.press('Tab')
+    assert.notEqual(await focused(page), 'texts')
+    await tabTo(page, 'go', 'Shift+Tab')
+    await ranked(page, () => page.keyboard.press('Enter'))
+    assert.equal((await rows(page)).length, 2)
+    /* files, by the picker */
+    for (const [id, key] of [['texts-file', 'Enter'], ['texts-file', 'Space'], ['texts-folder', 'Enter'], ['model-file', 'Enter']]) {
+        await tabTo(page, id, id === 'model-file' ? 'Shift+Tab' : 'Tab')
+        const [chooser] = await Promise.all([page.waitForEvent('filechooser', { timeout: 5000 }), page.keyboard.press(key)])
+        if (id === 'model-file') await ranked(page, () => chooser.setFiles(tinyPath))
+    }
+    /* a message: Escape puts it away, and its button too */
+    await tabTo(page, 'url')
+    for (const key of ['Escape', 'Enter']) {
+        await page.keyboard.press('Control+A')
+        await page.keyboard.type(`${new URL(page.url()).origin}/page.css`)
+        await page.keyboard.press('Enter')
+        await page.locator('#error').waitFor({ state: 'visible' })
+        if (key === 'Enter') await tabTo(page, 'error-close', 'Shift+Tab')
+        await page.keyboard.press(key)
+        await page.locator('#error').waitFor({ state: 'hidden' })
+        assert.equal(await focused(page), key === 'Enter' ? 'query' : 'url')
+        await tabTo(page, 'url')
+    }
+    /* work is cancelled by Escape where one is, and the query stays; by the button, whose focus goes to the one that starts anew */
+    const many = Array.from({ length: 600 }, (_, i) => `${i} ${passages()[i % 15]} ${passages()[(i + 4) % 15]}`).join('\n')
+    for (const key of ['Escape', 'Enter']) {
+        await page.fill('#texts', `${key} ${many}`)
+        await tabTo(page, 'query', 'Shift+Tab')
+        await page.keyboard.press('Enter')
+        await page.locator('#work').waitFor({ state: 'visible' })
+        if (key === 'Enter') await tabTo(page, 'cancel')
+        await page.keyboard.press(key)
+        await page.waitForFunction(() => document.getElementById('status').textContent === 'Cancelled.', null, { timeout: 5000 })
+        assert.equal(await focused(page), key === 'Enter' ? 'go' : 'query')
+        assert.equal(await page.inputValue('#query'), query)
+    }
+    await done()
+})
+
+test('by keyboard alone: kept models are used and forgotten, and the focus is never lost', async () => {
+    const { page, done } = await open()
+    await tabTo(page, 'url')
+    await page.keyboard.type(`${new URL(page.url()).origin}/dist/tiny-f32.kalm`)
+    await ranked(page, () => page.keyboard.press('Enter'))
+    await page.locator('#models li').waitFor()
+    await page.keyboard.press('Tab')
+    await page.keyboard.press('Tab')
+    assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Use tiny-f32.kalm')
+    await ranked(page, () => page.keyboard.press('Enter'))
+    await page.waitForTimeout(200)
+    assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Use tiny-f32.kalm')
+    await page.keyboard.press('Tab')
+    await page.keyboard.press('Space')
+    await page.waitForFunction(() => !document.querySelector('#models li'))
+    assert.equal(await focused(page), 'url')
+    await done()
+})
+
 /* ---- what is kept, and without a network ---- */
 
 /* A page on a server of its own that can be ended: { page, server, origin }. */
@@ -427,6 +550,46 @@ test('a folder: split, read once with progress, found again', async () => {
     await ranked(page, () => page.setInputFiles('#texts-folder', join(folder, 'notes')))
     assert.match(await status(page), /read before/, 'at the next visit nothing is read again')
     rmSync(folder, { recursive: true })
+    await done()
+})
+
+/* What a hand drops, by the browser's own drag and drop: files and folders of this machine. */
+async function dropPaths(page, ...files) {
+    const session = await page.context().newCDPSession(page)
+    for (const type of ['dragEnter', 'dragOver', 'drop'])
+        await session.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data: { items: [], files, dragOperationsMask: 1 } })
+    await session.detach()
+    assert.equal(await page.locator('#drop').isVisible(), false)
+}
+
+test('folders and files let go over the page', async (t) => {
+    const { page, done } = await open()
+    const folder = mkdtempSync(join(tmpdir(), 'kalm-drop-'))
+    t.after(() => rmSync(folder, { recursive: true }))
+    for (const name of ['notes/deep/deeper', 'notes/.git', 'more', 'empty/inside']) mkdirSync(join(folder, name), { recursive: true })
+    writeFileSync(join(folder, 'notes', 'chess.md'), '# Chess\n\nYou can play chess against the computer.\n')
+    writeFileSync(join(folder, 'notes', 'deep', 'deeper', 'naïve 你好.html'), '<p>Retouch photos with an editor.</p>')
+    writeFileSync(join(folder, 'notes', '.git', 'config.txt'), 'hidden')
+    writeFileSync(join(folder, 'notes', 'picture.png'), Uint8Array.of(0x89, 80, 78, 71))
+    writeFileSync(join(folder, 'more', 'mail.txt'), 'Read mail in a terminal.')
+    for (let i = 0; i < 130; i++) writeFileSync(join(folder, 'more', `page ${i}.txt`), `Page ${i} about the weather.`)     /* a reader gives 100 at a time */
+    writeFileSync(join(folder, 'one.txt'), 'A single file.\nOf two lines.')
+    await page.fill('#query', 'play chess against the computer')
+    await ranked(page, () => dropPaths(page, join(folder, 'notes')))
+    assert.match(await page.locator('#set').textContent(), /notes: 2 files, 1 left out/)
+    assert.match(await page.locator('#list li:first-child .from').textContent(), /notes\/chess\.md/)
+    assert.ok(!(await rows(page)).some((r) => /hidden/.test(r.text)))
+    await ranked(page, () => dropPaths(page, join(folder, 'notes'), join(folder, 'more'), join(folder, 'one.txt')))
+    assert.match(await page.locator('#set').textContent(), /134 files, 1 left out/, 'all that was dropped')
+    assert.match(await page.locator('#list li:first-child .from').textContent(), /notes\/chess\.md/)
+    await ranked(page, () => dropPaths(page, join(folder, 'one.txt')))
+    assert.equal((await rows(page)).length, 2)
+    await dropPaths(page, join(folder, 'empty'))
+    await page.locator('#error').waitFor({ state: 'visible' })
+    assert.match(await page.locator('#error-text').textContent(), /There is no file in “empty”/)
+    await page.click('#error-close')
+    await ranked(page, () => dropPaths(page, tinyPath))
+    assert.equal((await rows(page)).length, 2, 'the model is another, the documents are the same')
     await done()
 })
 
