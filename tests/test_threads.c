@@ -16,6 +16,8 @@
 static volatile unsigned test_spins = 1;
 static void hold_up(void);
 #define KALM__SPINS test_spins
+static volatile unsigned test_turn = 1500;
+#define KALM__TURN test_turn
 #define KALM__RACE() hold_up()
 
 static int threads_granted = 1 << 20;  /* until the system refuses */
@@ -172,6 +174,50 @@ static void test_stopping(void)
     }
 }
 
+/* ---- busy neighbours ----------------------------------------------------------------------------------------------- */
+
+/* A thread that leaves its core is on another one, if it may; and which cores it is allowed stays as it was. */
+static void *leave(void *arg)
+{
+    unsigned *moved = (unsigned *)arg, allowed = kalm__allowed_cores(), i;
+    unsigned char before[1024], after[1024];
+    void *was = before, *is = after;
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
+    CHECK(sched_getaffinity(0, sizeof before, was) >= 0);
+    for (i = 0; i < 20; i++) {
+        uint32_t core = kalm__this_core();
+        kalm__leave_core(core, i % 2 ? 2 : allowed + 1);
+        if (i % 2) *moved += kalm__this_core() != core;
+    }
+    kalm__leave_core(8192, 1);
+    kalm__leave_core(UINT32_MAX, 1);
+    CHECK(sched_getaffinity(0, sizeof after, is) >= 0);
+    CHECKF(!memcmp(before, after, sizeof before), "leaving a core has changed the mask of allowed ones");
+    return NULL;
+}
+
+static void test_moves(void)
+{
+    pthread_t t;
+    unsigned moved = 0;
+    uint32_t since, now = kalm__microseconds();
+    if (KALM__MOVES && CHECK(!pthread_create(&t, NULL, leave, &moved))) {
+        pthread_join(t, NULL);
+        if (kalm__allowed_cores() > 1) CHECKF(moved >= 10 - 3, "only %u of 10 times the thread left its core", moved);
+    }
+    nap(5);
+    CHECKF(kalm__microseconds() - now >= 4000, "5 ms later the clock says %u microseconds", (unsigned)(kalm__microseconds() - now));
+    test_turn = 1000000000;            /* a turn that is not over stays as it is, one that is over begins anew */
+    since = now;
+    kalm__offer_core(&since);
+    CHECK(since == now);
+    test_turn = 4000;
+    kalm__offer_core(&since);
+    CHECK(since != now);
+    test_turn = 1500;
+}
+
 /* ---- refused threads ----------------------------------------------------------------------------------------------- */
 
 static const kalm_text query = { "play chess", KALM_NUL };
@@ -320,10 +366,13 @@ int main(void)
     alarm(TSAN ? 600 : 100);
     for (size = 2; size <= 5; size += size - 1) {    /* 2, 3, 5 */
         test_tasks(size, 1, 400);
+        test_turn = 0;                 /* the core is offered between any two tasks */
         test_tasks(size, 30, 400);
         test_waking(size, 1, 100);
         test_waking(size, 20, 100);
+        test_turn = 1500;
     }
+    test_moves();
     test_stopping();
     test_spins = 2000;
     if (CHECKF(!kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err), "%s", err.text)) {
