@@ -210,8 +210,9 @@ enum { KALM__ROWS_TOGETHER = 16 };
 typedef struct kalm__row_work {
     float   *y;                        /* [ROWS_TOGETHER][width] components */
     void    *acts, *scratch;           /* of the products with T and T^-1 */
-    int16_t *candidate;                /* [width][2][2]: best level of each quantiser and parity */
-    uint8_t *from;                     /* [width][8]: the state and parity by which a state is reached cheapest */
+    int32_t *fixed;                    /* [width]: components in units of 1/32 step */
+    uint16_t *from;                    /* [width]: which of its two ways each state is reached by, a bit a state; in bits 8 and 9
+                                          whether the best even level of quantisers 0 and 1 is 0 though it is not the nearest */
     int16_t *level;                    /* [width] */
     uint8_t *state;                    /* [width]: before each level */
     unsigned char *bytes;              /* [row bytes] */
@@ -225,8 +226,8 @@ KALM__FN size_t kalm__row_work_plan(kalm__row_work *w, void *base, const kalm__k
     size[0] = KALM__ROWS_TOGETHER * width * sizeof(float);
     size[1] = kalm__acts_bytes(k, KALM__Q16, KALM__ROWS_TOGETHER, width);
     size[2] = kalm__matmul_scratch(k, KALM__Q16, width);
-    size[3] = width * 4 * sizeof(int16_t);
-    size[4] = width * 8;
+    size[3] = width * sizeof(int32_t);
+    size[4] = width * sizeof(uint16_t);
     size[5] = width * sizeof(int16_t);
     size[6] = width + kalm__coded_row_bytes(width, 4);
     for (i = 0; i < 7; i++) {
@@ -236,8 +237,8 @@ KALM__FN size_t kalm__row_work_plan(kalm__row_work *w, void *base, const kalm__k
     w->y = (float *)part[0];
     w->acts = part[1];
     w->scratch = part[2];
-    w->candidate = (int16_t *)part[3];
-    w->from = (uint8_t *)part[4];
+    w->fixed = (int32_t *)part[3];
+    w->from = (uint16_t *)part[4];
     w->level = (int16_t *)part[5];
     w->state = (uint8_t *)part[6];
     w->bytes = base ? w->state + width : NULL;
@@ -263,8 +264,14 @@ typedef struct kalm__row_reader {
 
 KALM__INLINE void kalm__row_refill(kalm__row_reader *in)
 {
-    unsigned i;
-    for (i = 0; i < 2 && in->x < 1u << 16; i++) in->x = in->x << 8 | (in->at < in->end ? *in->at++ : 0u);
+    if (in->end - in->at >= 2) {       /* none, one or two bytes, without a branch that nobody can foresee */
+        unsigned n = (unsigned)(in->x < 1u << 16) + (unsigned)(in->x < 1u << 8);
+        in->x = in->x << 8 * n | ((uint32_t)in->at[0] << 8 | in->at[1]) >> (16 - 8 * n);
+        in->at += n;
+    } else {
+        unsigned i;
+        for (i = 0; i < 2 && in->x < 1u << 16; i++) in->x = in->x << 8 | (in->at < in->end ? *in->at++ : 0u);
+    }
 }
 
 /* n bits, at most 16 */
@@ -409,7 +416,7 @@ KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint
     *active = 0;
     for (i = 0; i < q->count; i++) {
         int32_t u = kalm__row_fixed(q->y[i], inverse);
-        int32_t level = u < 0 ? -((32 - u) / 64) : (u + 32) / 64;
+        int32_t level = u < 0 ? -((32 - u) >> 6) : (u + 32) >> 6;
         sum += kalm__level_cost(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
         *active += level != 0;
     }
@@ -420,30 +427,65 @@ KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint
    error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
 enum { KALM__ROWS_LAMBDA = 6 };
 
-/* For component i: the best level of each quantiser and parity, and what it costs. */
-KALM__INLINE void kalm__row_candidates(const kalm__row_coding *q, uint32_t i, int32_t u, uint32_t best[4])
+/* The level nearest to 0 of the two beside u that a quantiser has, without its sign, and whether the next one is even. */
+KALM__INLINE int32_t kalm__row_low(int32_t size, unsigned quantiser) { return (size + 32 * (int32_t)quantiser) >> 6; }
+
+/* For a component u of this class: what the best level of each quantiser and parity costs, into best[quantiser * 2 + parity].
+   The even ones compete with 0. Returns bit `quantiser` set where 0 has won. */
+KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift, int32_t u, uint32_t best[4])
 {
-    const uint16_t *cost = q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS;
-    int16_t *level = q->w->candidate + 4 * (size_t)i;
-    unsigned shift = q->classes[i] >> 5, quantiser, e;
-    for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
-        int32_t size = u < 0 ? -u : u, low = quantiser ? (size + 32) / 64 : size / 64, two[2];
-        two[0] = u < 0 ? -low : low;
-        two[1] = u < 0 ? -low - 1 : low + 1;
-        for (e = 0; e < 2; e++) {
-            int32_t off = u - 32 * kalm__level_steps(quantiser, two[e]);
-            unsigned place = quantiser * 2 + ((uint32_t)two[e] & 1);
-            best[place] = (uint32_t)(off * off) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, two[e]);
-            level[place] = (int16_t)two[e];
+    int32_t size = u < 0 ? -u : u, way = u < 0 ? -1 : 1, low, near, far;
+    unsigned zero = 0, quantiser;
+    uint32_t one, two, even, none;
+    if (!shift && size < 6 * 64) {     /* nearly always: all symbols are levels */
+        const uint16_t *at = cost + 7;
+        for (quantiser = 0; quantiser < 2; quantiser++, at += KALM__ROWS_SYMBOLS) {
+            low = kalm__row_low(size, quantiser);
+            far = 64 * low + 64 - 32 * (int32_t)quantiser - size;
+            near = low ? 64 - far : size;
+            one = (uint32_t)(near * near) + KALM__ROWS_LAMBDA * (uint32_t)at[way * low];
+            two = (uint32_t)(far * far) + KALM__ROWS_LAMBDA * (uint32_t)at[way * (low + 1)];
+            none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * (uint32_t)at[0];
+            even = low & 1 ? two : one;
+            best[quantiser * 2 + 1] = low & 1 ? one : two;
+            zero |= (unsigned)(none < even) << quantiser;
+            best[quantiser * 2] = none < even ? none : even;
         }
-        if (low && size < 4 * 32) {    /* 0 may be cheaper than the even one of the two */
-            uint32_t zero = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, 0);
-            if (zero < best[quantiser * 2]) {
-                best[quantiser * 2] = zero;
-                level[quantiser * 2] = 0;
-            }
-        }
+        return zero;
     }
+    for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
+        low = kalm__row_low(size, quantiser);
+        far = 64 * low + 64 - 32 * (int32_t)quantiser - size;
+        near = low ? 64 - far : size;
+        one = (uint32_t)(near * near) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * low);
+        two = (uint32_t)(far * far) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * (low + 1));
+        even = low & 1 ? two : one;
+        best[quantiser * 2 + 1] = low & 1 ? one : two;
+        if (size < 4 * 32) {
+            none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, 0);
+            zero |= (unsigned)(none < even) << quantiser;
+            if (none < even) even = none;
+        }
+        best[quantiser * 2] = even;
+    }
+    return zero;
+}
+
+/* The level that kalm__row_candidates meant; zero: what it returned. */
+KALM__INLINE int32_t kalm__row_candidate(int32_t u, unsigned quantiser, unsigned parity, unsigned zero)
+{
+    int32_t size = u < 0 ? -u : u, low = kalm__row_low(size, quantiser);
+    low += (low ^ (int32_t)parity) & 1;
+    if (!parity && zero >> quantiser & 1) low = 0;
+    return u < 0 ? -low : low;
+}
+
+/* *to = the lesser of two costs; 1 where it is the other. */
+KALM__INLINE unsigned kalm__row_lesser(uint32_t *to, uint32_t one, uint32_t other)
+{
+    unsigned second = other < one;
+    *to = second ? other : one;
+    return second;
 }
 
 /* The levels of the row with step s, into w->level and w->state. Returns their bits, in 1/64. */
@@ -452,27 +494,31 @@ KALM__FN uint32_t kalm__row_levels(const kalm__row_coding *q, uint32_t s)
     static const uint8_t reached[8][2] = {         /* state * 2 + parity, from which each state is reached: kalm__trellis turned */
         { 0, 9 }, { 4, 13 }, { 1, 8 }, { 5, 12 }, { 7, 10 }, { 2, 15 }, { 6, 11 }, { 3, 14 }
     };
+    const uint32_t never = 1u << 30;
     float inverse = kalm__row_inverse(q, s);
-    uint32_t cost[8], next[8], best[4], i, bits = 0;
-    unsigned state, end = 0;
-    for (state = 0; state < 8; state++) cost[state] = state ? 1u << 30 : 0;
+    uint32_t c[8], n[8], best[4], i, bits = 0;
+    unsigned state, end = 0, from;
+    for (state = 0; state < 8; state++) c[state] = state ? never : 0;
     for (i = 0; i < q->count; i++) {
-        uint8_t *from = q->w->from + 8 * (size_t)i;
-        kalm__row_candidates(q, i, kalm__row_fixed(q->y[i], inverse), best);
-        for (state = 0; state < 8; state++) {
-            unsigned a = reached[state][0], z = reached[state][1];
-            uint32_t one = cost[a >> 1] + best[a & 3], other = cost[z >> 1] + best[z & 3];
-            next[state] = one <= other ? one : other;
-            from[state] = (uint8_t)(one <= other ? a : z);
-        }
-        memcpy(cost, next, sizeof cost);
+        int32_t u = kalm__row_fixed(q->y[i], inverse);
+        q->w->fixed[i] = u;
+        from = kalm__row_candidates(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, u, best) << 8;
+        from |= kalm__row_lesser(&n[0], c[0] + best[0], c[4] + best[1]);       /* as in `reached` */
+        from |= kalm__row_lesser(&n[1], c[2] + best[0], c[6] + best[1]) << 1;
+        from |= kalm__row_lesser(&n[2], c[0] + best[1], c[4] + best[0]) << 2;
+        from |= kalm__row_lesser(&n[3], c[2] + best[1], c[6] + best[0]) << 3;
+        from |= kalm__row_lesser(&n[4], c[3] + best[3], c[5] + best[2]) << 4;
+        from |= kalm__row_lesser(&n[5], c[1] + best[2], c[7] + best[3]) << 5;
+        from |= kalm__row_lesser(&n[6], c[3] + best[2], c[5] + best[3]) << 6;
+        from |= kalm__row_lesser(&n[7], c[1] + best[3], c[7] + best[2]) << 7;
+        q->w->from[i] = (uint16_t)from;
+        memcpy(c, n, sizeof c);
     }
     for (state = 1; state < 8; state++)
-        if (cost[state] < cost[end]) end = state;
+        if (c[state] < c[end]) end = state;
     for (; i--; ) {
-        unsigned way = q->w->from[8 * (size_t)i + end];
-        unsigned quantiser = way >> 1 & 1;
-        int32_t level = q->w->candidate[4 * (size_t)i + (quantiser * 2 + (way & 1))];
+        unsigned way = reached[end][q->w->from[i] >> end & 1], quantiser = way >> 1 & 1;
+        int32_t level = kalm__row_candidate(q->w->fixed[i], quantiser, way & 1, q->w->from[i] >> 8);
         bits += kalm__level_cost(q->c->cost + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
         q->w->level[i] = (int16_t)level;
         end = way >> 1;

@@ -450,6 +450,53 @@ expect 1 "$index" "$model" forty.db forty.jsonl --max-doc-tokens 77
 says "forty.db was made with --max-doc-tokens 1024, not 77"
 expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
 expect 1 "$index" forty.db --merge other.kalm
+# ---- rows of 2 bits: of one model file, not of another with the same weights ----
+cp other.kalm plain.kalm
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" fitted.kalm --weights f32 --name tiny-f32 --calibrate first.jsonl --quiet
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" norows.kalm --weights f32 --name tiny-f32 --no-rows --quiet
+head -n 10 forty.jsonl > ten.jsonl
+sed -n '11,20p' forty.jsonl > next.jsonl
+expect 0 "$index" plain.kalm two.db ten.jsonl --bits 2
+expect 0 "$index" two.db --info
+says "^transform  *[0-9a-f]\{16\}$"
+expect 0 "$index" plain.kalm two.db next.jsonl
+expect 0 "$index" plain.kalm two.db --verify
+expect 0 $rerank plain.kalm query --store two.db
+for wrong in fitted norows; do
+    expect 1 "$index" $wrong.kalm two.db corpus.jsonl
+    says "two.db holds rows of 2 bits that were made with transform [0-9a-f]*, $wrong.kalm has"
+    expect 1 $rerank $wrong.kalm query --store two.db
+    says "$wrong.kalm has"
+    expect 1 "$index" $wrong.kalm two.db --verify
+    says "$wrong.kalm has"
+done
+equal "$(count two.db)" 20 "documents of rows of 2 bits"
+expect 1 "$index" norows.kalm three.db ten.jsonl --bits 3
+says "rows of 3 bits need a model file with the section ROWS"
+expect 0 "$index" fitted.kalm fitted.db next.jsonl --bits 2
+expect 1 "$index" two.db --merge fitted.db
+says "two.db holds rows that were made with transform [0-9a-f]*, fitted.db those of"
+expect 0 "$index" plain.kalm same.db corpus.jsonl --bits 2
+expect 0 "$index" two.db --merge same.db
+expect 0 "$index" plain.kalm two.db --verify
+# a document with another transform inside of the store, and a store that says nothing of its own
+sqlite3 two.db "ATTACH 'fitted.db' AS f; UPDATE documents SET document = (SELECT f.documents.document FROM f.documents WHERE f.documents.key = main.documents.key) WHERE key IN (SELECT key FROM f.documents)"
+expect 1 "$index" two.db --verify
+says "its rows were made with transform [0-9a-f]*, those of the store with"
+rm -f into.db
+expect 1 "$index" into.db --merge two.db
+says "its rows were made with transform"
+expect 1 $rerank plain.kalm query --store two.db
+says "made with transform"
+for change in "DELETE FROM meta WHERE name = 'transform'" "UPDATE meta SET value = 'x' WHERE name = 'transform'" "UPDATE meta SET value = 16 WHERE name = 'bits'" \
+    "UPDATE meta SET value = 5 WHERE name = 'transform'"; do
+    cp same.db hurt.db
+    sqlite3 hurt.db "$change"
+    for use in "$index hurt.db --info" "$index plain.kalm hurt.db first.jsonl" "$rerank plain.kalm query --store hurt.db"; do
+        expect 1 $use
+        says "transform in its table meta is"
+    done
+done
 expect 1 "$index" "$model" corpus.jsonl forty.jsonl
 says "not a database"
 expect 2 "$index" "$model" forty.db forty.db

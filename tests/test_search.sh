@@ -328,6 +328,13 @@ hostile lacking "DROP TABLE search_sources" 'lacks some of the tables'
 hostile words "UPDATE meta SET value = '99' WHERE name = 'search_words'" 'its index of words is of version 99'
 hostile model "UPDATE meta SET value = x'00' WHERE name = 'search_model'" 'no text'
 hostile fingerprint "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'fingerprint'" 'holds documents of the model'
+expect 3 "$search" "$model" strange2.db docs --bits 2
+expect 0 "$search" strange2.db chess
+cp strange2.db strange.db
+sqlite3 strange.db "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'transform'"
+for use in "$search strange.db chess" "$search strange.db --update"; do
+    expect 1 $use; says 'holds rows of 2 bits that were made with transform 0123456789abcdef'
+done
 cp all.db strange.db
 sqlite3 strange.db "UPDATE search_sources SET path = CAST('relative' AS BLOB)"
 expect 1 "$search" strange.db --update; says 'a path in its table search_sources is none'

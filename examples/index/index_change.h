@@ -39,6 +39,9 @@ KALM__FN void demand_alike(const store *s, const store *other)
             other->meta.fingerprint);
     demand_same(s, other, "ratio", s->meta.ratio, other->meta.ratio);
     demand_same(s, other, "bits", s->meta.bits, other->meta.bits);
+    if (strcmp(s->meta.transform, other->meta.transform) != 0)
+        die("%s holds rows that were made with transform %s, %s those of %s", s->path, s->meta.transform, other->path,
+            other->meta.transform);
     demand_same(s, other, "max_doc_tokens", s->meta.max_doc_tokens, other->meta.max_doc_tokens);
     demand_same(s, other, "split", s->meta.split, other->meta.split);
     demand_same(s, other, "overlap", s->meta.overlap, other->meta.overlap);
@@ -85,8 +88,7 @@ KALM__FN size_t add_rows(const store *s, const store *other)
         windows = r.windows;
         window = r.window + 1 == windows ? 0 : r.window + 1;
         store_check_metadata(other, r.metadata, r.number);
-        if (kalm__doc_check((const unsigned char *)r.document.data, r.document.size, &d,
-                            (uint64_t)strtoull(other->meta.fingerprint, NULL, 16), other->meta.width, NULL, &err))
+        if (store_check_document(other, r.document, &d, &err))
             die("%s: row %lld: %s", other->path, (long long)r.number, err.text);
         store_bind(s, insert, 1, r.key);
         store_check(s, sqlite3_bind_int64(insert, 2, r.window));

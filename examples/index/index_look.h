@@ -11,6 +11,7 @@ KALM__FN int run_info(const options *o)
     printf("model           %s, %s weights, fingerprint %s\n", s.meta.model, s.meta.weights, s.meta.fingerprint);
     printf("documents kept  at ratio %lu, rows of %lu numbers of %lu bits, at most %lu tokens\n", (unsigned long)s.meta.ratio,
            (unsigned long)s.meta.width, (unsigned long)s.meta.bits, (unsigned long)s.meta.max_doc_tokens);
+    if (*s.meta.transform) printf("transform       %s\n", s.meta.transform);
     if (s.meta.split)
         printf("windows         of %lu tokens, sharing %lu\n", (unsigned long)s.meta.split, (unsigned long)s.meta.overlap);
     q = store_prepare(&s, "SELECT count(*), coalesce(sum(window = 0), 0), coalesce(sum(tokens_used), 0), coalesce(sum(tokens > "
@@ -116,10 +117,7 @@ KALM__FN const char *verify_document(const store *s, const kalm_model *model, co
         if (kalm_doc_open(model, r->document.data, r->document.size, 0, &doc, err)) return err->text;
         kalm_doc_get_info(doc, &d);
         kalm_doc_free(doc);
-    } else if (kalm__doc_check((const unsigned char *)r->document.data, r->document.size, &d,
-                               (uint64_t)strtoull(s->meta.fingerprint, NULL, 16), s->meta.width, NULL, err)) {
-        return err->text;
-    }
+    } else if (store_check_document(s, r->document, &d, err)) return err->text;
     if (d.ratio != s->meta.ratio || d.bits != s->meta.bits) return "its ratio or bits are not those of the store";
     if (d.tokens != r->tokens || d.tokens_used != r->tokens_used) return "its tokens are not those of the document";
     return NULL;

@@ -21,8 +21,8 @@
 
 static const char store_meta_table[] =
     "CREATE TABLE meta (\n"
-    "    name  TEXT PRIMARY KEY NOT NULL,   -- model, weights, fingerprint, width, ratio, bits, max_doc_tokens,\n"
-    "    value NOT NULL                     -- split, overlap: the same for all documents\n"
+    "    name  TEXT PRIMARY KEY NOT NULL,   -- model, weights, fingerprint, width, ratio, bits, max_doc_tokens, split,\n"
+    "    value NOT NULL                     -- overlap, and transform at 4, 3 and 2 bits: the same for all documents\n"
     ") WITHOUT ROWID";
 static const char store_documents_table[] =
     "CREATE TABLE documents (\n"
@@ -71,6 +71,7 @@ static const struct { const char *name, *sql; } store_search_tables[STORE_SEARCH
 
 typedef struct store_meta {
     char     model[128], weights[16], fingerprint[17];
+    char     transform[17];            /* of bits 4, 3 and 2: kalm_model_info.transform of the model file; else empty */
     uint32_t width, ratio, bits, max_doc_tokens, split, overlap;   /* split 0: no windows */
 } store_meta;
 
@@ -401,7 +402,7 @@ KALM__FN void store_read_meta(store *s)
 {
     store_meta *m = &s->meta;
     struct { const char *name; uint32_t *to, least, most; } number[6];
-    struct { const char *name; char *to; size_t room; } text[3];
+    struct { const char *name; char *to; size_t room; } text[4];
     unsigned i, have = 0;
     sqlite3_stmt *q = store_prepare(s, "SELECT name, value FROM meta LIMIT 100");
     memset(m, 0, sizeof *m);
@@ -417,10 +418,11 @@ KALM__FN void store_read_meta(store *s)
     text[0].name = "model", text[0].to = m->model, text[0].room = sizeof m->model;
     text[1].name = "weights", text[1].to = m->weights, text[1].room = sizeof m->weights;
     text[2].name = "fingerprint", text[2].to = m->fingerprint, text[2].room = sizeof m->fingerprint;
+    text[3].name = "transform", text[3].to = m->transform, text[3].room = sizeof m->transform;
     while (store_step(s, q)) {
         const char *name = (const char *)sqlite3_column_text(q, 0);
         if (!name) name = "";
-        for (i = 0; i < 3; i++)
+        for (i = 0; i < 4; i++)
             if (!strcmp(name, text[i].name)) store_meta_text(s, q, name, text[i].to, text[i].room), have |= 1u << i;
         for (i = 0; i < 6; i++) {
             int64_t v = sqlite3_column_int64(q, 1);
@@ -429,13 +431,15 @@ KALM__FN void store_read_meta(store *s)
                 die("%s: %s in its table meta is no whole number from %lu to %lu", s->path, name, (unsigned long)number[i].least,
                     (unsigned long)number[i].most);
             *number[i].to = (uint32_t)v;
-            have |= 8u << i;
+            have |= 16u << i;
         }
     }
     sqlite3_finalize(q);
-    if (have != 511) die("%s: its table meta is not whole", s->path);
+    if ((have | 8) != 1023) die("%s: its table meta is not whole", s->path);
     if (!store_is_hash(m->fingerprint, strlen(m->fingerprint))) die("%s: the fingerprint in its table meta is none", s->path);
     if (!kalm__doc_row_bytes(1, m->bits)) die("%s: bits in its table meta is not 32, 16, 8, 4, 3 or 2", s->path);
+    if (kalm__is_coded(m->bits) ? !store_is_hash(m->transform, strlen(m->transform)) : (have & 8) != 0)
+        die("%s: the transform in its table meta is none that rows of %lu bits have", s->path, (unsigned long)m->bits);
     if (m->split > m->max_doc_tokens)
         die("%s: split in its table meta is %lu, more than max_doc_tokens, %lu", s->path, (unsigned long)m->split,
             (unsigned long)m->max_doc_tokens);
@@ -621,6 +625,7 @@ KALM__FN void store_create(store *s, const store_meta *m)
     store_put_meta(s, q, "max_doc_tokens", NULL, m->max_doc_tokens);
     store_put_meta(s, q, "split", NULL, m->split);
     store_put_meta(s, q, "overlap", NULL, m->overlap);
+    if (kalm__is_coded(m->bits)) store_put_meta(s, q, "transform", m->transform, 0);
     sqlite3_finalize(q);
     sprintf(marks, "PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT", STORE_APPLICATION, STORE_VERSION);
     store_exec(s, marks);
@@ -654,6 +659,21 @@ KALM__FN void store_write_hash(char *out, uint64_t h)
     sprintf(out, "%08lx%08lx", (unsigned long)(h >> 32), (unsigned long)(h & 0xffffffffu));
 }
 
+/* A document of the store, where no model is at hand: whole, and of the store's model and transform. */
+KALM__FN kalm_result store_check_document(const store *s, kalm_text bytes, kalm_doc_info *info, kalm_error *err)
+{
+    uint64_t transform = (uint64_t)strtoull(s->meta.transform, NULL, 16);
+    kalm_result r = kalm__doc_check((const unsigned char *)bytes.data, bytes.size, info,
+                                    (uint64_t)strtoull(s->meta.fingerprint, NULL, 16), s->meta.width, NULL, err);
+    if (r) return r;
+    if (info->ratio != s->meta.ratio || info->bits != s->meta.bits)
+        return kalm__fail(err, KALM_MISMATCH, "its ratio or bits are not those of the store");
+    if (info->transform != transform)
+        return kalm__fail(err, KALM_MISMATCH, "its rows were made with transform %X, those of the store with %X", info->transform,
+                          transform);
+    return KALM_OK;
+}
+
 /* The settings of a new store of this model: what it is, ratio and bits (0: 4 and 16). Windows and lengths are the caller's. */
 KALM__FN void store_new_meta(store_meta *m, const kalm_model_info *info, uint32_t ratio, uint32_t bits)
 {
@@ -664,6 +684,13 @@ KALM__FN void store_new_meta(store_meta *m, const kalm_model_info *info, uint32_
     m->width = info->width;
     m->ratio = ratio ? ratio : 4;
     m->bits = bits ? bits : 16;
+    if (!kalm__is_coded(m->bits)) return;
+    if (!info->transform) {
+        kalm_error err;
+        kalm__no_rowcode(m->bits, &err);
+        die("%s", err.text);
+    }
+    store_write_hash(m->transform, info->transform);
 }
 
 /* An option that was given must agree with what the store was made with. */
@@ -673,14 +700,18 @@ KALM__FN void store_demand_number(const store *s, const char *option, int given,
         die("%s was made with %s %lu, not %lu", s->path, option, (unsigned long)has, (unsigned long)wanted);
 }
 
-/* The store must be of this model. */
+/* The store must be of this model, and rows of 4, 3 and 2 bits of this model file: one with another section ROWS cannot read them. */
 KALM__FN void store_demand(const store *s, const char *path, const kalm_model_info *info)
 {
-    char fingerprint[17];
+    char fingerprint[17], transform[17];
     store_write_hash(fingerprint, info->fingerprint);
     if (strcmp(fingerprint, s->meta.fingerprint) != 0)
         die("%s holds documents of the model %s (%s, fingerprint %s), %s is %s (%s, fingerprint %s)", s->path, s->meta.model,
             s->meta.weights, s->meta.fingerprint, path, info->name, info->weights, fingerprint);
+    store_write_hash(transform, info->transform);
+    if (kalm__is_coded(s->meta.bits) && strcmp(transform, s->meta.transform) != 0)
+        die("%s holds rows of %lu bits that were made with transform %s, %s has %s", s->path, (unsigned long)s->meta.bits,
+            s->meta.transform, path, info->transform ? transform : "none");
     if (s->meta.width != info->width)
         die("%s: width in its table meta is %lu, the model's is %lu", s->path, (unsigned long)s->meta.width,
             (unsigned long)info->width);

@@ -393,7 +393,16 @@ def test_kept():
     equal(s.ask("/v1/documents", {"ids": ["a"], "texts": ["b"]})[0], 403, "a store that is only read")
     equal(s.ask("/v1/documents/new")[0], 200, "it is read")
     s.end()
-    for args, why in ((["--store", DIR], "folder"), (["--store", MODEL], "database"), (["--store", store, "--ratio", "4", "--bits", "7"], "bits"),
+    # rows of 2 bits: kept, ranked as the library does, and refused where the store's transform is another
+    two = DIR + "/two.db"
+    s = Server("--store", two, "--bits", "2")
+    equal(s.ask("/v1/documents", {"ids": ["a", "b"], "texts": TEXTS[:2]})[0], 200, "documents of 2 bits")
+    equal(len(s.ask("/v1/rerank", {"query": QUERY, "document_ids": ["a", "b"]})[1]["results"]), 2, "they are ranked")
+    s.end()
+    index(MODEL, two, "--verify")
+    subprocess.run(["sqlite3", two, "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'transform'"], check=True)
+    for args, why in ((["--store", two], "made with transform 0123456789abcdef"), (["--store", two, "--read-only"], "made with transform"),
+                      (["--store", DIR], "folder"), (["--store", MODEL], "database"), (["--store", store, "--ratio", "4", "--bits", "7"], "bits"),
                       (["--store", store, "--bits", "8"], "was made with --bits 16"), (["--bits", "8"], "for --store"),
                       (["--host", "nowhere.invalid"], "nowhere"), (["--prot", "1"], "did you mean"), (["--api-key-file", os.devnull], "key")):
         r = subprocess.run([BUILD + "/kalm-server", MODEL, "--port", "0", *args], capture_output=True, text=True, timeout=60)
