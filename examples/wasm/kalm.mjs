@@ -151,8 +151,11 @@ const FILES = {
 }
 const ENDS = { wasm: '.wasm', script: '.js', worker: '.worker.js' }
 
+/* An address in full: bundlers such as Next's give those of assets without a host, which a Worker made of a Blob cannot load. */
+const full = (url) => isNode ? url : new URL(String(url), globalThis.location?.href)
+
 /* The address of a file of dist/: beside this one, or in the folder that the caller names. */
-const addressOf = (name, kind, assets) => assets === undefined ? FILES[name][kind]()
+const addressOf = (name, kind, assets) => assets === undefined ? full(FILES[name][kind]())
     : new URL(`kalm_rerank-${name}${ENDS[kind]}`, new URL(`${String(assets).replace(/\/?$/, '/')}`, globalThis.location?.href))
 
 const compiled = new Map()             /* address -> Promise<WebAssembly.Module>: compiled once for all models */
