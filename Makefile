@@ -88,7 +88,7 @@ help:
 	@echo 'make sqlite        $(B)/kalm.so, reranking inside SQLite: examples/sqlite/README.md'
 	@echo 'make postgres      $(B)/postgres/kalm.so, reranking inside PostgreSQL: examples/postgres/README.md;  postgres-test'
 	@echo 'make scaling       several machines on this one: Dask, PostgreSQL, nginx: docs/SCALING.md'
-	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean'
+	@echo 'make targets       cross-build and run everywhere; the table of targets to $(B)/targets/table.md;  clean;  tags'
 	@echo 'config=release|debug|sanitize|thread|coverage   CC=$(CC) CXX=$(CXX)   results go to build/'
 
 # ---- the header ----
@@ -249,6 +249,10 @@ dist: header
 	@VERSION='$(VERSION)' sh packaging/dist.sh
 # fuzzing, injected faults, soak, static analysis, coverage
 include tests/nets.mk
+# for editors, of the parts and programs and not of the generated header
+tags: $(PARTS) $(wildcard examples/*.c examples/*/*.[ch] quantize/*.c tokenizer/*.c tests/*.[ch])
+	@command -v ctags > /dev/null || { echo 'make tags needs ctags (Debian: universal-ctags)'; exit 1; }
+	ctags -f $@ $^
 
 clean:
 	rm -rf build tags

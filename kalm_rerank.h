@@ -2349,7 +2349,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 			kalm__pause();
 		} else {
 			/* First say "asleep", then look once more for a task. The caller does the reverse, publishing tasks and then looking
-				for sleepers, so at least one of the two sees the other. */
+				for sleepers, so at least one of the two notices the other. */
 			spins = 0;
 			kalm__pool_lock(p);
 			KALM__RACE();
@@ -4633,7 +4633,7 @@ typedef struct kalm__ops {
 					  size_t n);
 } kalm__ops;
 
-/* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
+/* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
 	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
 	rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
 	tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
@@ -4723,7 +4723,7 @@ KALM__INLINE kalm__four kalm__lanes_four(kalm__four a)
 	float q = kalm__plus(a.v[2], a.v[3]), n = kalm__plus(a.v[2], -a.v[3]);
 	return kalm__four_of(kalm__plus(p, q), kalm__plus(m, n), kalm__plus(p, -q), kalm__plus(m, -n));
 }
-/* NaN, which a conversion must not see, is caught by the comparisons of the callers' limits: it became one of them. */
+/* NaN, which a conversion must not get, is caught by the comparisons of the callers' limits: it became one of them. */
 KALM__INLINE void kalm__store8_four(int8_t *p, kalm__four a)
 {
 	p[0] = (int8_t)a.v[0], p[1] = (int8_t)a.v[1], p[2] = (int8_t)a.v[2], p[3] = (int8_t)a.v[3];
@@ -7899,7 +7899,7 @@ static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
 #  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
 #endif
 
-/* Rows are packed dword by dword, so a turn takes as many inputs as fill whole registers: x holds the four dwords at hand. */
+/* Rows are packed dword by dword, so one pass of the loop takes as many inputs as fill whole registers: x holds the four dwords at hand. */
 #define KALM__DOT_X(i) x = kalm__bytes_neon(a + 16 * (i));
 #define KALM__DOT_W(i) \
 	w0 = kalm__bytes_neon(b + 64 * (i)), w1 = kalm__bytes_neon(b + 64 * (i) + 16); \
@@ -9708,7 +9708,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* ---- y = x W^T ---- */
 
-/* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
+/* Rows that a quantised product takes in two terms: behind the n rows of a block stand, from row `at` on, what rounding
 	lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
 enum { KALM__MAX_RESIDUAL = KALM__ACTS_STEP };  /* a chunk is cut at multiples of it, so fewer could leave no row */
 typedef struct kalm__residual {
@@ -9727,7 +9727,7 @@ typedef struct kalm__product {
 	kalm__cut cut;
 } kalm__product;
 
-/* y, rows `stride` apart and `width` long: residual rows get their second plane. */
+/* y, rows `stride` apart and `width` long: the products of residual rows are added to those of their rows. */
 KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *residual, float *y, size_t stride, size_t width)
 {
 	size_t i;
@@ -9785,7 +9785,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
-	residual rows n counts their second planes, and y has room for them. */
+	residual rows, n counts those as well, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
 						   size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
@@ -10101,7 +10101,7 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 }
 
 /* ---- begin src/attention.h ---- */
-/* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
+/* attention.h - attention of one block of queries of one sequence. Each query attends to two sets of keys, the rows of a document
 	("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
 	T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
 	long as the text: scores of a block are one product of the matmul kernels, weights times values another.
@@ -10112,7 +10112,7 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 	the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
 	.994 to .983 on the tiny model.
 
-	A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
+	A result depends on its own query and the keys that it attends to, and on nothing else: blocks of keys begin at fixed multiples of
 	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
 	nothing. */
 #define KALM__ATTENTION_H
@@ -10127,7 +10127,7 @@ typedef struct kalm__attention {
 	const kalm__backend *backend;
 	kalm__heads shape;
 	kalm__keys cross, self;  /* either may have count 0, not both */
-	/* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
+	/* the query at position i attends to the own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
 	size_t left, right;
 	size_t position;  /* of query 0 */
 	const float *q;  /* [queries][heads][head_dim], normed, scaled, rotated by position (and by ops.h) */
@@ -10199,7 +10199,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 	return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
-/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
+/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so far
 	rescaled where the maximum has grown; times the values' scales where those are quantised. */
 KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
 						   size_t from, size_t to, const float *value_scale)
@@ -10279,7 +10279,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 			if (at > a->left && at - a->left > from) from = at - a->left;
 			if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
 		}
-		if (from >= to) from = to = first;  /* nothing in sight: weights of zero, and the sums stay as they are */
+		if (from >= to) from = to = first;  /* no key within the window: weights of zero, and the sums stay as they are */
 		kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
 	}
 
@@ -10320,7 +10320,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
 	}
 	for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
-	if (a->self.count) {  /* own keys that some of the queries sees: [low, high) */
+	if (a->self.count) {  /* own keys that some of the queries attend to: [low, high) */
 		low = a->position + query, high = low + count;
 		low = low > a->left ? (low - a->left) / KALM__KEY_STEP * KALM__KEY_STEP : 0;
 		high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;
@@ -11375,7 +11375,7 @@ typedef struct kalm__step {
 	const float *add_norm; /* [width]: the rows, normed with this gain, are added to those of the residual stream,
 			which then go on in their place; NULL: not */
 	const float *norm;  /* [width]: the gain of the norm before the next matrix; NULL: none */
-	int rotate;  /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
+	int rotate;  /* the next matrix takes rotated rows (kalm__hadamard, ops.h) */
 	const kalm__matrix *into;  /* the next matrix; NULL: none, the rows end in the residual stream */
 	void *out;  /* its rows, packed */
 } kalm__step;
@@ -11453,7 +11453,7 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 	if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will multiply: those of the
 	chunk and the rounding losses of its residual rows. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
@@ -12257,7 +12257,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 /* ---- begin src/decoder.h ---- */
 /* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the
 	margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
-	softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
+	softmax (merged attention). All documents of a batch get the same prompt, each in a sequence of its own.
 
 	Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
 	layer only the last token is read, so only it has a query.
@@ -12277,8 +12277,8 @@ typedef struct kalm__decoding {
 	int warm;  /* the documents' keys come from states and take no room in memory.cross */
 	size_t doc_rows;  /* rows of all documents of the batch, packed in acts_doc */
 	size_t cross_room;  /* capacity handed out in memory.cross */
-	size_t planes;  /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
-	size_t second, in_all;  /* rows in acts_doc before the second plane, and in all */
+	size_t parts;  /* 2 beside quantised weights: the rows, then their residual rows, what rounding lost */
+	size_t residual, in_all;  /* the first residual row in acts_doc, and the number of all rows there */
 } kalm__decoding;
 
 /* ---- document rows ---- */
@@ -12317,15 +12317,15 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 		kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
 	}
 	for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
-	if (d->planes == 1) {
+	if (d->parts == 1) {
 		kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
 				   rows, hidden_size);
 		return;
 	}
-	memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));  /* fills up to `second` */
+	memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));  /* fills up to the residual rows */
 	kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, step, rows, hidden_size);
 	for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
-	kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->second + first, count,
+	kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->residual + first, count,
 			   rows, hidden_size);
 }
 
@@ -12333,9 +12333,9 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
 	kalm_context *c = d->c;
 	size_t step = KALM__ROW_STEP;
-	d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-	d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-	d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+	d->parts = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+	d->residual = d->parts == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+	d->in_all = d->parts == 2 ? d->residual + d->doc_rows : d->doc_rows;
 	kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
@@ -12360,7 +12360,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 		n = kalm__min(end - k, q->cross.count - within);
 		for (j = 0; j < n; j++) {
 			float *key = keys + j * 2 * all;
-			if (d->planes == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
+			if (d->parts == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
 			for (h = 0; h < s->kv_heads; h++) {
 				ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
 				if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
@@ -12376,15 +12376,15 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
 {
 	kalm__memory *m = &d->c->memory;
 	const kalm__backend *b = &d->c->backend;
-	size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
+	size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, part, i;
 	kalm__doc_chunk chunk;
 	chunk.d = d;
 	chunk.run = r;
 	for (chunk.row0 = 0; chunk.row0 < d->doc_rows; chunk.row0 += d->c->chunk) {
 		chunk.n = kalm__min(d->c->chunk, d->doc_rows - chunk.row0);
-		for (plane = 0; plane < d->planes; plane++) {
-			float *out = m->h + plane * d->c->chunk * 2 * all;
-			size_t row = chunk.row0 + plane * d->second;
+		for (part = 0; part < d->parts; part++) {
+			float *out = m->h + part * d->c->chunk * 2 * all;
+			size_t row = chunk.row0 + part * d->residual;
 			kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
 			kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
 		}
@@ -12392,7 +12392,7 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
 	}
 	for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
 	for (i = 0; i < d->doc_rows; i++)  /* an overflow of a document is one of its sequence */
-		if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &plane)->row] = 1;
+		if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &part)->row] = 1;
 }
 
 /* ---- the first layer and the last ---- */

@@ -1,4 +1,4 @@
-/* attention.h - attention of one block of queries of one sequence. Each query sees two sets of keys, the rows of a document
+/* attention.h - attention of one block of queries of one sequence. Each query attends to two sets of keys, the rows of a document
    ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
    T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
    long as the text: scores of a block are one product of the matmul kernels, weights times values another.
@@ -9,7 +9,7 @@
    the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
    .994 to .983 on the tiny model.
 
-   A result depends on its own query and the keys it sees, and on nothing else: blocks of keys begin at fixed multiples of
+   A result depends on its own query and the keys that it attends to, and on nothing else: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
    nothing. */
 #ifndef KALM__ATTENTION_H
@@ -27,7 +27,7 @@ typedef struct kalm__attention {
     const kalm__backend *backend;
     kalm__heads shape;
     kalm__keys  cross, self;           /* either may have count 0, not both */
-    /* the query at position i sees own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
+    /* the query at position i attends to the own keys [i - left, i + right], as far as they exist; SIZE_MAX for no limit */
     size_t      left, right;
     size_t      position;              /* of query 0 */
     const float *q;                    /* [queries][heads][head_dim], normed, scaled, rotated by position (and by ops.h) */
@@ -99,7 +99,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
     return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
-/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys out of sight, with the sums so far
+/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so far
    rescaled where the maximum has grown; times the values' scales where those are quantised. */
 KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
                            size_t from, size_t to, const float *value_scale)
@@ -179,7 +179,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
             if (at > a->left && at - a->left > from) from = at - a->left;
             if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
         }
-        if (from >= to) from = to = first;         /* nothing in sight: weights of zero, and the sums stay as they are */
+        if (from >= to) from = to = first;         /* no key within the window: weights of zero, and the sums stay as they are */
         kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
     }
 
@@ -220,7 +220,7 @@ KALM__FN void kalm__attend(const kalm__attention *a, size_t query, size_t count,
     }
     for (r = 0; s.ones && r < kalm__round_up(dim, 16); r++) s.ones[r] = 1.0f, s.zeros[r] = 0;
 
-    if (a->self.count) {               /* own keys that some of the queries sees: [low, high) */
+    if (a->self.count) {               /* own keys that some of the queries attend to: [low, high) */
         low = a->position + query, high = low + count;
         low = low > a->left ? (low - a->left) / KALM__KEY_STEP * KALM__KEY_STEP : 0;
         high = a->right < a->self.count && high + a->right < a->self.count ? high + a->right : a->self.count;

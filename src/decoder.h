@@ -1,6 +1,6 @@
 /* decoder.h - the forward pass of the decoder: the tokens of a prompt and the rows of documents through all layers, to the
    margin. In every layer each token of the prompt attends to the rows of its document and to the tokens before it, under one
-   softmax (merged attention). All documents of a batch see the same prompt, each in a sequence of its own.
+   softmax (merged attention). All documents of a batch get the same prompt, each in a sequence of its own.
 
    Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
    layer only the last token is read, so only it has a query.
@@ -25,8 +25,8 @@ typedef struct kalm__decoding {
     int           warm;                /* the documents' keys come from states and take no room in memory.cross */
     size_t        doc_rows;            /* rows of all documents of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
-    size_t        planes;              /* 2 beside quantised weights: the rounding losses of the rows follow at row `second` */
-    size_t        second, in_all;      /* rows in acts_doc before the second plane, and in all */
+    size_t        parts;               /* 2 beside quantised weights: the rows, then their residual rows, what rounding lost */
+    size_t        residual, in_all;    /* the first residual row in acts_doc, and the number of all rows there */
 } kalm__decoding;
 
 /* ---- document rows ----------------------------------------------------------------------------------------------------- */
@@ -65,15 +65,15 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
         kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
     }
     for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
-    if (d->planes == 1) {
+    if (d->parts == 1) {
         kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
                    rows, hidden_size);
         return;
     }
-    memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to `second` */
+    memset(rows + count * hidden_size, 0, (step - count) * hidden_size * sizeof(float));      /* fills up to the residual rows */
     kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, step, rows, hidden_size);
     for (k = 0; k < count; k++) m->ops->rounding_loss(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
-    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->second + first, count,
+    kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), d->residual + first, count,
                rows, hidden_size);
 }
 
@@ -81,9 +81,9 @@ KALM__FN void kalm__pack_docs(kalm__decoding *d)
 {
     kalm_context *c = d->c;
     size_t step = KALM__ROW_STEP;
-    d->planes = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
-    d->second = d->planes == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
-    d->in_all = d->planes == 2 ? d->second + d->doc_rows : d->doc_rows;
+    d->parts = kalm__is_quantised(c->model->file.stack[KALM__DECODER].layers[0].matrix[KALM__T_K].type) ? 2 : 1;
+    d->residual = d->parts == 2 ? kalm__round_up(d->doc_rows, step) : d->doc_rows;
+    d->in_all = d->parts == 2 ? d->residual + d->doc_rows : d->doc_rows;
     kalm__parallel(&c->pool, (d->doc_rows + step - 1) / step, kalm__pack_docs_task, d);
 }
 
@@ -108,7 +108,7 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
         n = kalm__min(end - k, q->cross.count - within);
         for (j = 0; j < n; j++) {
             float *key = keys + j * 2 * all;
-            if (d->planes == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
+            if (d->parts == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
             for (h = 0; h < s->kv_heads; h++) {
                 ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
                 if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
@@ -124,15 +124,15 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
 {
     kalm__memory *m = &d->c->memory;
     const kalm__backend *b = &d->c->backend;
-    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, plane, i;
+    size_t all = (size_t)r->stack->shape.kv_heads * r->stack->shape.head_dim, part, i;
     kalm__doc_chunk chunk;
     chunk.d = d;
     chunk.run = r;
     for (chunk.row0 = 0; chunk.row0 < d->doc_rows; chunk.row0 += d->c->chunk) {
         chunk.n = kalm__min(d->c->chunk, d->doc_rows - chunk.row0);
-        for (plane = 0; plane < d->planes; plane++) {
-            float *out = m->h + plane * d->c->chunk * 2 * all;
-            size_t row = chunk.row0 + plane * d->second;
+        for (part = 0; part < d->parts; part++) {
+            float *out = m->h + part * d->c->chunk * 2 * all;
+            size_t row = chunk.row0 + part * d->residual;
             kalm__linear(b, &r->layer->matrix[KALM__T_K], m->acts_doc, d->in_all, row, chunk.n, out, 2 * all, NULL);
             kalm__linear(b, &r->layer->matrix[KALM__T_V], m->acts_doc, d->in_all, row, chunk.n, out + all, 2 * all, NULL);
         }
@@ -140,7 +140,7 @@ KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r
     }
     for (i = 0; i < r->seqs; i++) kalm__end_keys(&r->heads, &m->seqs[i].cross);
     for (i = 0; i < d->doc_rows; i++)  /* an overflow of a document is one of its sequence */
-        if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &plane)->row] = 1;
+        if (m->overflow[d->c->rows + i]) m->overflow[kalm__doc_row_seq(d, i, &part)->row] = 1;
 }
 
 /* ---- the first layer and the last -------------------------------------------------------------------------------------- */

@@ -412,7 +412,7 @@ static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
 #  define KALM__SDOT(acc, w, x, lane) acc = vdotq_laneq_s32(acc, w, x, lane)
 #endif
 
-/* Rows are packed dword by dword, so a turn takes as many inputs as fill whole registers: x holds the four dwords at hand. */
+/* Rows are packed dword by dword, so one pass of the loop takes as many inputs as fill whole registers: x holds the four dwords at hand. */
 #define KALM__DOT_X(i) x = kalm__bytes_neon(a + 16 * (i));
 #define KALM__DOT_W(i) \
     w0 = kalm__bytes_neon(b + 64 * (i)), w1 = kalm__bytes_neon(b + 64 * (i) + 16); \

@@ -51,7 +51,7 @@ typedef struct kalm__step {
     const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream,
                                           which then go on in their place; NULL: not */
     const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
-    int          rotate;               /* the next matrix sees rotated rows (kalm__hadamard, ops.h) */
+    int          rotate;               /* the next matrix takes rotated rows (kalm__hadamard, ops.h) */
     const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
     void        *out;                  /* its rows, packed */
 } kalm__step;
@@ -129,7 +129,7 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
     if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will see: those of the
+/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will multiply: those of the
    chunk and the rounding losses of its residual rows. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {

@@ -58,7 +58,7 @@ KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *
 
 /* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
 
-/* Rows that a quantised product takes in two planes: behind the n rows of a block stand, from row `at` on, what rounding
+/* Rows that a quantised product takes in two terms: behind the n rows of a block stand, from row `at` on, what rounding
    lost of rows row[0], row[1], ..., packed as rows of their own; their products are added to those of their rows. */
 enum { KALM__MAX_RESIDUAL = KALM__ACTS_STEP };     /* a chunk is cut at multiples of it, so fewer could leave no row */
 typedef struct kalm__residual {
@@ -77,7 +77,7 @@ typedef struct kalm__product {
     kalm__cut            cut;
 } kalm__product;
 
-/* y, rows `stride` apart and `width` long: residual rows get their second plane. */
+/* y, rows `stride` apart and `width` long: the products of residual rows are added to those of their rows. */
 KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *residual, float *y, size_t stride, size_t width)
 {
     size_t i;
@@ -135,7 +135,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
-   residual rows n counts their second planes, and y has room for them. */
+   residual rows, n counts those as well, and y has room for them. */
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
                            size_t n, float *y, size_t stride, const kalm__residual *residual)
 {

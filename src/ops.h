@@ -40,7 +40,7 @@ typedef struct kalm__ops {
                       size_t n);
 } kalm__ops;
 
-/* Rotation. Quantised matrices see their input rows through a blockwise orthonormal Walsh-Hadamard transform: one
+/* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
    outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
    rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
    tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
@@ -130,7 +130,7 @@ KALM__INLINE kalm__four kalm__lanes_four(kalm__four a)
     float q = kalm__plus(a.v[2], a.v[3]), n = kalm__plus(a.v[2], -a.v[3]);
     return kalm__four_of(kalm__plus(p, q), kalm__plus(m, n), kalm__plus(p, -q), kalm__plus(m, -n));
 }
-/* NaN, which a conversion must not see, is caught by the comparisons of the callers' limits: it became one of them. */
+/* NaN, which a conversion must not get, is caught by the comparisons of the callers' limits: it became one of them. */
 KALM__INLINE void kalm__store8_four(int8_t *p, kalm__four a)
 {
     p[0] = (int8_t)a.v[0], p[1] = (int8_t)a.v[1], p[2] = (int8_t)a.v[2], p[3] = (int8_t)a.v[3];

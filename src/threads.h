@@ -323,7 +323,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             kalm__pause();
         } else {
             /* First say "asleep", then look once more for a task. The caller does the reverse, publishing tasks and then looking
-               for sleepers, so at least one of the two sees the other. */
+               for sleepers, so at least one of the two notices the other. */
             spins = 0;
             kalm__pool_lock(p);
             KALM__RACE();

@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_docs.sh BUILD - what the pages of docs/ promise: a reader written from docs/FORMAT.md alone reads model files and documents of every
-# kind of row, and refuses damaged ones; links between the pages lead somewhere.
+# kind of row, and refuses damaged ones; commands that pages show do what they say; links, files, make targets and options are there.
 build=$1
 passed=0 failed=0
 dir=$build/tmp/docs.$$
@@ -52,6 +52,53 @@ done
 # the tables of SCALING.md are what its script makes of the measured rates
 sh examples/scaling/arithmetic.sh > "$dir/tables"
 expect "SCALING.md: the arithmetic" sh -c "test -s '$dir/tables' && test \$(grep -cFxf '$dir/tables' docs/SCALING.md) -ge \$(grep -c . '$dir/tables')"
+# Commands that pages show are run as they stand, in a folder that has what they name, or tests/doc_commands.tsv says which test
+# runs the like: page, how the command begins, file, and what stands in it.
+work=$dir/work
+mkdir -p "$work/docs"
+case $build in /*) ln -s "$build" "$work/build" ;; *) ln -s "$PWD/$build" "$work/build" ;; esac
+ln -s "$PWD/examples" "$PWD/tests" "$work"
+ln -s "$PWD/examples/tiny" "$work/KaLM-Reranker-V1-Nano"
+cp "$build/tiny.kalm" "$work/tiny.kalm"
+head -n 20 examples/tiny/eval/corpus.jsonl | tee "$work/corpus.jsonl" "$work/texts.jsonl" > "$work/packages.jsonl"
+echo 'GNU Chess is a chess playing program.' > "$work/docs/chess.txt"
+pages=$(ls README.md CONTRIBUTING.md SECURITY.md docs/*.md examples/*/README.md | grep -vE 'FORMAT|TOKENIZER|MAP')
+${AWK:-awk} -f tests/doc_commands.awk $pages > "$dir/commands"
+tab=$(printf '\t')
+while IFS=$tab read -r page begins file text; do
+    expect "tests/doc_commands.tsv: $page shows $begins" grep -qF -- "$page$tab$begins" "$dir/commands"
+    expect "$page: $begins is tested by $file" grep -qF -- "$text" "$file"
+    printf '%s\t%s\n' "$page" "$begins" >> "$dir/elsewhere"
+done < tests/doc_commands.tsv
+expect "pages show commands" test "$(wc -l < "$dir/commands")" -ge 30
+while IFS=$tab read -r page command; do
+    ${AWK:-awk} -v line="$page$tab$command" 'index(line, $0) == 1 { found = 1 } END { exit !found }' "$dir/elsewhere" && continue
+    grep -qxF -- "$command" "$dir/ran" 2> /dev/null && continue
+    echo "$command" >> "$dir/ran"
+    tool=${command%% *}
+    case $tool in build/*) [ -x "$work/$tool" ] || continue ;; esac
+    expect "$page: $command" sh -c "cd '$work' && $command"
+done < "$dir/commands"
+# make targets, files and options of the commands that pages name are there
+for target in $(grep -oh '`make [a-z0-9-]*' $pages | sed 's/`make //' | sort -u); do
+    [ "$target" = build ] || expect "pages name: make $target" grep -qE "^([a-z0-9-]+ )*$target( [a-z0-9-]+)*:|^\\\$\\(B\\)/$target:" Makefile tests/nets.mk
+done
+for file in $(grep -ohE '`(tests|examples|src|docs|quantize|tokenizer|packaging|\.ci)/[A-Za-z0-9_./-]+' $pages | tr -d '`' | grep -v NAME | sort -u); do
+    expect "pages name: $file" test -e "$file"
+done
+for tool in "$build"/kalm-*; do case $tool in *.d) ;; *) "$tool" --help 2> /dev/null ;; esac done | grep -oE -- '--[a-z0-9-]+' | sort -u > "$dir/known"
+# (of pkg-config, vcpkg and examples/tiny/train.py)
+printf '%s\n' --cflags --libs --overlay-ports --minutes >> "$dir/known"
+if [ -x "$build/kalm-search" ] && [ -x "$build/kalm-server" ] && [ -x "$build/kalm-bench" ]; then
+    for option in $(grep -oh '`[^`]*`' $pages | grep -oE -- '(^|[^a-z-])--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' | sort -u); do
+        expect "pages name: $option" grep -qxF -- "$option" "$dir/known"
+    done
+fi
+# what EVALUATION.md shows of --measure is what the command prints
+if [ -x "$build/kalm-eval" ]; then
+    "$build/kalm-eval" --measure tests/eval/graded.qrels tests/eval/graded.run -m ndcg_cut.5,10 -m map > "$dir/measured" 2> /dev/null
+    expect "EVALUATION.md: figures of --measure" sh -c "test -s '$dir/measured' && test \$(grep -cFxf '$dir/measured' docs/EVALUATION.md) -eq \$(wc -l < '$dir/measured')"
+fi
 for page in README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md examples/*/README.md; do
     [ -f "$page" ] || continue
     for link in $(grep -o '](\([^)#: ]*\)[)#]' "$page" | sed 's/^](//; s/[)#]$//' | sort -u); do

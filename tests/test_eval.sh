@@ -2,30 +2,10 @@
 # test_eval.sh BUILD - kalm-eval as a command: its measures are those of trec_eval (compared with tables of trec_eval's output in
 # tests/eval, and with the program itself where the variable TREC_EVAL names it); it reads test collections as they are published,
 # and what is odd about them is told and changes no figure.
-build=$1
-root=$PWD
-case $build in /*) ;; *) build=$root/$build ;; esac
-dir=$build/tmp/eval.$$
+build=$1 suite=eval
+. tests/command.sh
+need_command kalm-eval 'it was not built'
 eval=$build/kalm-eval
-passed=0 failed=0
-if ! [ -x "$eval" ]; then
-    echo "there is no kalm-eval"
-    echo "0 passed, 1 failed"
-    exit 1
-fi
-mkdir -p "$dir" && cd "$dir" || exit 1
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
-# expect STATUS COMMAND...: its output in log
-expect() {
-    want=$1
-    shift
-    "$@" > log 2>&1
-    got=$?
-    if [ "$got" -eq "$want" ]; then ok; else bad "status $got instead of $want: $*"; fi
-}
-says() { if grep -q -e "$1" log; then ok; else bad "nothing says '$1'"; fi; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; diff "$1" "$2" | head -n 5; fi; }
 
 # ---- measures: each figure of each query, as trec_eval prints it ----
 measures="-m num_ret,num_rel,num_rel_ret,map,recip_rank,ndcg -m ndcg_cut.1,3,5,7,10,20,100 -m map_cut.5,10,100
@@ -48,8 +28,7 @@ for qrels in "$root"/tests/eval/*.qrels; do
 done
 
 # ---- test collections as they are published: every layout, packed or not, gives the same figures ----
-model=$build/tiny.kalm
-if [ ! -e "$model" ]; then expect 0 "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm; model=$dir/tiny.kalm; fi
+need_model
 export ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}      # a command keeps what it read until it ends
 rank() { expect 0 "$eval" "$model" "$@"; }
 figures() { grep -E "own order|^ratio" log | sed 's/  *[0-9]* *[0-9]*$//' > "$1"; }
@@ -270,6 +249,4 @@ case $build in
     ;;
 esac
 
-cd "$root" && rm -rf "$dir"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

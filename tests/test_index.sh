@@ -2,38 +2,17 @@
 # test_index.sh BUILD [KILLS] - kalm-index and the store: all readers, killed at random moments (20 times; make test
 # KALM_KILLS=50 for more), appending, merging, changed texts, bad input, strangers' stores, a full disk, damage, and
 # --store ranking as texts do.
-build=$1
 kills=${2:-${KALM_KILLS:-20}}
-passed=0 failed=0
-if ! [ -x "$build/kalm-index" ]; then
-    echo "there is no kalm-index: libsqlite3-dev is missing"
-    echo "0 passed, 1 failed"
-    exit 1
-fi
-root=$PWD
-case $build in /*) ;; *) build=$root/$build ;; esac
-dir=$build/tmp/index.$$
-index=$build/kalm-index model=$build/tiny.kalm
+build=$1 suite=index
+. tests/command.sh
+need_command kalm-index 'libsqlite3-dev is missing'
+index=$build/kalm-index
 rerank="env ASAN_OPTIONS=detect_leaks=0 $build/kalm-rerank"   # it ends with the texts in its hands
-mkdir -p "$dir" && cd "$dir" || exit 1
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
-# expect STATUS COMMAND...: its output in log
-expect() {
-    want=$1
-    shift
-    "$@" > log 2>&1
-    got=$?
-    if [ "$got" -eq "$want" ]; then ok; else bad "status $got instead of $want: $*"; fi
-}
-says() { if grep -q -e "$1" log; then ok; else bad "nothing says '$1'"; fi; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
-equal() { if [ "$1" = "$2" ]; then ok; else bad "$3: '$1' instead of '$2'"; fi; }
 # What must be the same however it came about: everything but numbers.
 dump() { sqlite3 "$1" "SELECT key, window, windows, start, hash, tokens, tokens_used, hex(title), hex(text), metadata, hex(document) FROM documents ORDER BY key, window"; }
 count() { sqlite3 "$1" "SELECT count(*) FROM documents WHERE window = 0"; }
 
-if [ ! -e "$model" ]; then expect 0 "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm; model=$dir/tiny.kalm; fi
+need_model
 case $build in *sanitize*|*thread*|*debug*|*coverage*) texts=60 ;; *) texts=400 ;; esac
 head -n $texts "$root/examples/tiny/eval/corpus.jsonl" > corpus.jsonl
 head -n 20 corpus.jsonl > first.jsonl
@@ -742,7 +721,4 @@ expect 1 $rerank "$model" query --store missing.db
 [ ! -e missing.db ] && ok || bad "missing.db was made"
 expect 2 $rerank "$model" query text --store exact.db
 
-cd "$root" || exit 1
-rm -rf "$dir"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

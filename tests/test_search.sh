@@ -1,32 +1,11 @@
 #!/bin/sh
 # test_search.sh BUILD - kalm-search: all formats in, a re-run that reads only what changed, questions of every kind, kills, strangers'
 # files and databases.
-build=$1
-passed=0 failed=0
-if ! [ -x "$build/kalm-search" ]; then
-    echo "there is no kalm-search: libsqlite3-dev or libjansson-dev is missing"
-    echo "0 passed, 1 failed"
-    exit 1
-fi
-root=$PWD
-case $build in /*) ;; *) build=$root/$build ;; esac
-dir=$build/tmp/search.$$
-search=$build/kalm-search index=$build/kalm-index model=$build/tiny.kalm
+build=$1 suite=search
+. tests/command.sh
+need_command kalm-search 'libsqlite3-dev or libjansson-dev is missing'
+search=$build/kalm-search index=$build/kalm-index
 export ASAN_OPTIONS=detect_leaks=0                 # GMime and libxml2 keep what they made once
-mkdir -p "$dir" && cd "$dir" || exit 1
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
-# expect STATUS COMMAND...: its output in log
-expect() {
-    want=$1
-    shift
-    "$@" > log 2>&1
-    got=$?
-    if [ "$got" -eq "$want" ]; then ok; else bad "status $got instead of $want: $*"; fi
-}
-says() { if grep -q -e "$1" log; then ok; else bad "nothing says '$1'"; fi; }
-silent() { if grep -q -e "$1" log; then bad "something says '$1'"; else ok; fi; }
-equal() { if [ "$1" = "$2" ]; then ok; else bad "$3: '$1' instead of '$2'"; fi; }
 # The first result of a question is the document whose key ends in this.
 finds() { # DB QUESTION KEY
     "$search" "$1" "$2" --json --limit 1 > log 2>&1
@@ -37,7 +16,7 @@ finds() { # DB QUESTION KEY
 dump() { sqlite3 "$1" "SELECT key, window, windows, start, hash, hex(title), hex(text), metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash, documents, note FROM search_files ORDER BY path"; }
 # The words are those of the documents: FTS5's own check needs the contents, so every word of a new database must be in the old one.
 words() { sqlite3 "$1" "CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v"; }
-[ -e "$model" ] || { "$build/kalm-quantize" "$root/examples/tiny" tiny.kalm --quiet; model=$dir/tiny.kalm; }
+need_model
 
 # ---- every format ----
 mkdir -p docs/deep docs/.hidden docs/mail/cur docs/mail/new docs/mail/tmp
@@ -427,6 +406,4 @@ kill -TERM $pid
 wait $pid
 equal $? 130 "status of a watch that was ended"
 
-cd "$root" && rm -rf "$dir"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

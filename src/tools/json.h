@@ -7,7 +7,7 @@
 
    Node 0 is the root. The first child of a container is the node after it, the next sibling of any node is
    `nodes[i].next`, a container's children end where `nodes[container].next` points. Members of an object are a key
-   (always a STRING) and its value, in turns.
+   (always a STRING) and its value, alternately.
 
        kalm__json j;
        kalm__json_begin(&j, &allocator);
