@@ -379,10 +379,11 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
 
 /* ---- the rest of the layer -------------------------------------------------------------------------------------------- */
 
-/* Rows of the next chunk when `left` are left: chunks of equal size, since a short last one would use the kernels badly. */
-KALM__FN size_t kalm__even_chunk(const kalm_context *c, size_t left)
+/* Rows of the next chunk of at most `most` when `left` are left: chunks of equal size, since a short last one would use the
+   kernels badly. */
+KALM__FN size_t kalm__even_chunk(size_t most, size_t left)
 {
-    size_t chunks = (left + c->chunk - 1) / c->chunk;
+    size_t chunks = (left + most - 1) / most;
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
@@ -426,7 +427,7 @@ KALM__FN void kalm__layer_rows(const kalm__layer_run *r, const float *shared)
 {
     kalm__chunk chunk;
     for (chunk.row0 = 0; chunk.row0 < r->rows; chunk.row0 += chunk.n) {
-        chunk.n = kalm__even_chunk(r->c, r->rows - chunk.row0);
+        chunk.n = kalm__even_chunk(r->c->chunk, r->rows - chunk.row0);
         kalm__find_residual(r, &chunk);
         if (!shared) kalm__layer_queries(r, &chunk, r->c->memory.q);
         kalm__layer_attention(r, &chunk, shared);
