@@ -3,7 +3,7 @@
 .PHONY: fuzz fuzz-static fuzz-afl
 
 # ---- fuzzing: tests/fuzz.c says how the targets are built and run ----
-# make fuzz TIME=60 FUZZ='model calls' CORES=1 SET=avx2: libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each
+# make fuzz TIME=60 FUZZ='model calls' CORES=1 SET=avx2 SEED=1: libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each
 # target for TIME seconds. It needs clang; what it makes needs only the C library, so that it runs where there is none.
 TIME ?= 60
 CORES ?= 1
@@ -26,9 +26,9 @@ build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildca
 build/fuzz/fuzz: $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)
 # the short bout of make test: the library's and the converter's targets, on the parts, since it reaches into both
-$(B)/tests/fuzz: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS) | $(B)/tests $(B)/tmp
+$(B)/tests/fuzz: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS) $(LIBRARY) | $(B)/tests $(B)/tmp
 	@echo '  CC  fuzz'
-	$(Q)$(CC) $(FLAGS) $(CFLAGS) -Isrc/parts -o $@ $< $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) $(call of_tool,fuzz) -o $@ $< $(LIBRARY) $(LDFLAGS) $(LIBS)
 fuzz-static: build/fuzz/fuzz
 fuzz: build/fuzz/fuzz
 	SET='$(SET)' bash tests/fuzz/many.sh $(CORES) $(TIME) $(FUZZ)

@@ -7,6 +7,8 @@
 #   SEEDS=tests/fuzz/seeds    files of people and of former crashes, a folder for each target
 #   SET=avx2                  one kernel set for all; without, each input chooses
 #   RSS=2048 TIMEOUT=25       megabytes and seconds that one input may take
+#   SEED=1                    the same random numbers each time (libFuzzer's -seed); without, each run draws others
+#   SHOW=40                   lines of a crash's log that are printed, so that what a remote machine printed is enough to run it again
 set -u
 cores=${1:-$(nproc)} seconds=${2:-60}
 [ $# -gt 2 ] && shift 2 || set --
@@ -29,13 +31,14 @@ export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
 
 # worker TARGET NUMBER
 worker() {
-    local target=$1 number=$2 end=$((SECONDS + seconds)) left dict=() tries=0
+    local target=$1 number=$2 end=$((SECONDS + seconds)) left dict=() tries=0 seed=()
     [ -s "$corpus/seeds/$target.dict" ] && dict=("-dict=$corpus/seeds/$target.dict")
     mkdir -p "$corpus/$target"
     while left=$((end - SECONDS)) && [ "$left" -gt 0 ] && [ "$tries" -lt 50 ]; do
         tries=$((tries + 1))
+        [ -z "${SEED:-}" ] || seed=("-seed=$((SEED * 10000 + number * 100 + tries))")
         KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 \
-            -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
+            -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${seed[@]}" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
             $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$logs/$target.$number.$tries.log" 2>&1 && break
     done
 }
@@ -54,14 +57,35 @@ for target; do
 done
 wait
 
+# explain TARGET: of each run that ended badly the end of its log, and of each input that was left its bytes
+explain() {
+    local log input
+    for log in "$logs/$1".*.log; do
+        grep -q '^Done ' "$log" && continue
+        printf -- '--- %s, the last lines of %s:\n' "$1" "$log"
+        tail -n "${SHOW:-40}" "$log" | cut -c1-400
+    done
+    for input in "$corpus/crashes/$1"-*; do
+        [ -f "$input" ] || continue
+        case $input in *-slow-unit-*) continue ;; esac
+        printf -- '--- %s: %s bytes' "$input" "$(wc -c < "$input")"
+        if [ "$(wc -c < "$input")" -lt 4096 ]; then
+            printf ', in base64 (base64 -d > FILE; KALM_FUZZ=%s %s FILE):\n' "$1" "$fuzzer"
+            base64 "$input"
+        else printf ', too long to print\n'; fi
+    done
+}
+
 bad=0
 for target; do
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$logs/$target".*.log | awk '{ n += $1 } END { printf "%d", n }')
     cover=$(grep -ho 'cov: [0-9]*' "$logs/$target".*.log | awk '$2 > m { m = $2 } END { print m + 0 }')
     crashes=$(find "$corpus/crashes" -name "$target-*" ! -name '*-slow-unit-*' | wc -l)      # slow is told in the log; TIMEOUT is the limit
-    [ "$crashes" -eq 0 ] || bad=1
+    runs_ended=$(grep -l '^Done ' "$logs/$target".*.log | wc -l)
+    [ "$crashes" -eq 0 ] && [ "$runs_ended" -gt 0 ] || bad=1
     printf '%-16s %12s inputs  %6s covered  %5s in the corpus  %s crashes\n' "$target" "$runs" "$cover" \
         "$(find "$corpus/$target" -type f | wc -l)" "$crashes"
+    if [ "$crashes" -gt 0 ] || [ "$runs_ended" -eq 0 ]; then explain "$target"; fi
 done
 [ $bad -eq 0 ] || echo "crashes are in $corpus/crashes, what was said of them in $logs; run one again: KALM_FUZZ=TARGET $fuzzer FILE"
 exit $bad
