@@ -148,14 +148,29 @@ KALM__FN int form__fields(job *j, const json_t *object, const json_t *fields, si
     return to->data ? 1 : job_fail(j, 503, "there is no memory for the fields of %s[%lu]", j->form->texts, (unsigned long)at);
 }
 
+/* rank_fields: names, none of them twice. A name that came a thousand times would make a thousand copies of each text. */
+KALM__FN int form__names(job *j, const json_t *fields)
+{
+    json_t *seen = json_object();
+    size_t i;
+    for (i = 0; i < json_array_size(fields) && !j->status; i++) {
+        const json_t *v = json_array_get(fields, i);
+        const char *name = json_string_value(v);
+        if (!name) job_fail(j, 400, "rank_fields must be an array of names");
+        else if (json_object_get(seen, name)) job_fail(j, 400, "rank_fields has '%.120s' twice", name);
+        else if (json_object_set_new(seen, name, json_true())) job_fail(j, 503, "there is no memory for rank_fields");
+    }
+    json_decref(seen);
+    return !j->status;
+}
+
 KALM__FN int form__take_documents(job *j, const json_t *list)
 {
     const json_t *fields = json_member(j->body, "rank_fields");
     size_t i;
     if (fields) {
         if (!json_is_array(fields)) return job_fail(j, 400, "rank_fields must be an array of names");
-        for (i = 0; i < json_array_size(fields); i++)
-            if (!json_is_string(json_array_get(fields, i))) return job_fail(j, 400, "rank_fields must be an array of names");
+        if (!form__names(j, fields)) return 0;
         if (!json_array_size(fields)) fields = NULL;
     }
     for (i = 0; i < j->count; i++) {
