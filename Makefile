@@ -24,7 +24,7 @@ OPT_coverage := -O0 -g --coverage
 ifeq ($(origin OPT_$(config)),undefined)
   $(error config=$(config): it is one of release, debug, sanitize, thread, coverage)
 endif
-FLAGS := -std=c99 $(WARN_C) $(OPT_$(config))
+FLAGS = -std=c99 $(WARN_C) $(OPT_$(config))
 LIBS := -lm -lpthread
 
 # The commands read what strangers send, so they are built hardened where the compiler can: position-independent, the tables
@@ -59,6 +59,23 @@ ifeq ($(shell pkg-config --exists libzstd 2>/dev/null && echo yes),yes)
 endif
 
 PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
+
+# The library is compiled once for the commands (library.o, of the parts) and once for most tests (header.o, of the generated header),
+# with its private functions for the linker to see; programs that are linked with it read a header without the functions' bodies
+# (src/declare.awk), which takes a tenth of the time. WHOLE_* have a library of their own, as a user's program has; SHARE=no makes
+# all of them so, as coverage, which is counted by parts, needs it.
+SHARE ?= $(if $(filter coverage,$(config)),no,yes)
+WHOLE_TOOLS := kalm-bench first kalm-tokenize
+WHOLE_TESTS := test_api golden test_threads test_online test_platform
+PARTS_TESTS := test_calibrate test_codecs test_eval
+ifeq ($(SHARE),yes)
+  LIBRARY := $(B)/library.o
+  HEADER_O := $(B)/tests/header.o
+endif
+OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM_RERANK_IMPLEMENTATION -c -x c
+# of_tool NAME, of_test NAME: where its kalm_rerank.h lies; with_tool, with_test: what it is linked with
+of_tool = -I$(if $(call with_tool,$(1)),$(B)/parts,src/parts)
+with_tool = $(if $(filter $(WHOLE_TOOLS),$(1)),,$(LIBRARY))
 
 .PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench search-speed install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
@@ -117,9 +134,9 @@ docs:
 TOOLS :=
 define tool
 TOOLS += $(1)
-$(B)/$(1): $(2) | $(B)/tmp
+$(B)/$(1): $(2) $(call with_tool,$(1)) | $(B)/tmp
 	@echo '  CC  $(1)'
-	$(Q)$(CC) $(FLAGS) $$(HARD) $(TEXT_FLAGS) $(3) -Isrc/parts $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
+	$(Q)$(CC) $(FLAGS) $$(HARD) $(TEXT_FLAGS) $(3) $(call of_tool,$(1)) $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(call with_tool,$(1)) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
 -include $(B)/$(1).d
 endef
 tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2),$(3),$(4))))
@@ -150,22 +167,43 @@ $(call tool_if,kalm-eval,examples/eval/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS
 $(call tool_if,kalm-bench,tests/bench.c)
 $(call tool_if,first,examples/first.c)
 
+ifneq ($(LIBRARY),)
+$(LIBRARY): $(B)/parts/kalm_rerank.h
+	@echo '  CC  library.o'
+	$(Q)$(CC) $(FLAGS) $(filter-out -Wl% -pie,$(HARD)) -D_FILE_OFFSET_BITS=64 $(CFLAGS) $(OF_LIBRARY) src/kalm_rerank_in.h -o $@
+$(B)/parts/kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk src/declare.awk $(PARTS)
+	@mkdir -p $(@D)
+	$(Q)$(AWK) -v whole=1 -f src/amalgamate.awk $< > $@.whole && $(AWK) -f src/declare.awk $@.whole > $@
+endif
+
 all: $(TOOLS:%=$(B)/%)
 
 $(B)/tmp $(B)/tests:
 	@mkdir -p $@
 
-# ---- tests. Each is built once: those that include kalm_rerank.h on the generated header, as a user has it, the others on the
-# parts that they name; the commands above are built on the spine. (Coverage is counted by parts.)
+# ---- tests. Each is built once: those of PARTS_TESTS on the parts, the others on the generated header, as a user has it.
+# (Coverage is counted by parts.)
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c tests/golden.c tests/fuzz.c tests/fuzz_tokenizer.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
 # these do not look at what config builds, or bring a library of their own under it
 SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_packages.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
 QUICK := $(addprefix $(B)/tests/,test_api test_online test_ops test_kernels test_attention test_codecs test_tokenizer test_convert)
-WHOLE := $(if $(filter coverage,$(config)),-Isrc/parts,-I.)
-$(B)/tests/%: tests/%.c kalm_rerank.h | $(B)/tests $(B)/tmp
+ON_PARTS := $(if $(filter coverage,$(config)),%,$(PARTS_TESTS))
+of_test = -I$(if $(call with_test,$(1)),$(B)/$(if $(filter $(ON_PARTS),$(1)),parts,header),$(if $(filter $(ON_PARTS),$(1)),src/parts,.))
+with_test = $(if $(LIBRARY),$(if $(filter $(WHOLE_TESTS),$(1)),,$(if $(filter $(ON_PARTS),$(1)),$(LIBRARY),$(HEADER_O))))
+ifneq ($(HEADER_O),)
+$(HEADER_O): $(B)/header/kalm_rerank.h | $(B)/tests
+	@echo '  CC  header.o'
+	$(Q)$(CC) $(FLAGS) -D_FILE_OFFSET_BITS=64 -DKALM__EVEX_VNNI $(CFLAGS) $(OF_LIBRARY) kalm_rerank.h -o $@
+$(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
+	@mkdir -p $(@D)
+	$(Q)$(AWK) -f src/declare.awk $< > $@
+endif
+# those that change the library by macros, and need no speed
+$(addprefix $(B)/tests/,test_threads test_online test_platform): private OPT_release := -O1
+$(B)/tests/%: tests/%.c kalm_rerank.h $(LIBRARY) $(HEADER_O) | $(B)/tests $(B)/tmp
 	@echo '  CC  $*'
-	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(WHOLE) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(call of_test,$*) $(call with_test,$*) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
 -include $(wildcard $(B)/tests/*.d)
 
 # The slowest first, so that no core waits for one at the end.

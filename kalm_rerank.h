@@ -552,9 +552,12 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  endif
 #endif
 
-/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) */
+/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) The Makefile, which
+	compiles the library once for many programs, gives KALM__FN itself. */
 #if defined(__GNUC__) || defined(__clang__)
-#  define KALM__FN static __attribute__((__unused__))
+#  ifndef KALM__FN
+#    define KALM__FN static __attribute__((__unused__))
+#  endif
 #  define KALM__SMALL_FN static __inline__ __attribute__((__unused__))
 #  define KALM__INLINE static __inline__ __attribute__((__unused__, __always_inline__))
 #  define KALM__NOINLINE __attribute__((__noinline__))

@@ -9,7 +9,7 @@
 #  pragma STDC FP_CONTRACT OFF         /* the same file from every compiler; GCC does so by -std=c99 */
 #endif
 #define KALM_RERANK_IMPLEMENTATION
-#include "../src/kalm_rerank_in.h"
+#include "kalm_rerank.h"
 #include "checkpoint.h"
 #include "ties.h"
 #include "plan.h"

@@ -11,7 +11,8 @@
 # - A template (*_template.h), which is included several times, stands in the header once. Each of its functions and tables becomes
 #   a macro there, KALM__T_NAME for KALM__V(name), and an #include becomes the list of these macros. The macros of the set that
 #   are used within mean what they mean at that place, so the compiler sees the same as with an #include.
-# The output depends on the sources alone.
+# With -v whole=1 the converter's lines and the guards stay: the parts as one file, which the Makefile makes declarations of
+# (declare.awk). The output depends on the sources alone.
 
 function folder(path)
 {
@@ -104,7 +105,7 @@ function expand(path, depth,    line, name, n, guard, last, held)
     guard = guard_of(path)
     for (n = 0; (status = (getline line < path)) > 0; n++) {
         sub(/\r$/, "", line)
-        if (line ~ /^ *\/\* (converter|docs\/[A-Z]+\.md): \*\/$/) {
+        if (line ~ /^ *\/\* (converter|docs\/[A-Z]+\.md): \*\/$/ && !(whole && line ~ /converter/)) {
             if (apart != "") fail(path ": " line " within another")
             apart = line
             gsub(/^ *\/\* |: \*\/$/, "", apart)
@@ -115,7 +116,7 @@ function expand(path, depth,    line, name, n, guard, last, held)
             apart = ""
             continue
         }
-        if (line == "#ifndef " guard || line == "#define " guard) {
+        if (!whole && (line == "#ifndef " guard || line == "#define " guard)) {
             if (guarded[path]++) print line
             continue
         }

@@ -2,8 +2,13 @@
    weights of every shape (alike, a few large ones, one that takes nearly everything while the rest decides), windows,
    document rows, several heads to a kv head; quantised results the same bits on every set. */
 #define KALM__EVEX_VNNI                /* see config.h */
-#include "../src/kernel_sets.h"
-#include "../src/attention.h"
+#ifdef TEST_BUILD                      /* by make: the header, compiled apart */
+#  define KALM_RERANK_IMPLEMENTATION
+#  include "kalm_rerank.h"
+#else                                  /* for another target: these parts alone */
+#  include "../src/kernel_sets.h"
+#  include "../src/attention.h"
+#endif
 #include "test.h"
 #include <math.h>
 

@@ -2,7 +2,7 @@
    against the error there is, and rows that trip scale searches. */
 #define _POSIX_C_SOURCE 200809L
 #define KALM_RERANK_IMPLEMENTATION
-#include "../src/kalm_rerank_in.h"
+#include "kalm_rerank.h"
 #include "../quantize/codecs.h"
 #include "test.h"
 

@@ -2,7 +2,7 @@
    the reader of lines, sets of ids. */
 #include "../src/tools/files.h"
 #define KALM_RERANK_IMPLEMENTATION
-#include "../src/kalm_rerank_in.h"     /* the parts, as the commands are built on them; command.h finds them included */
+#include "kalm_rerank.h"         /* the parts, as the commands are built on them; command.h finds them included */
 #include "../examples/eval/eval_trec.h"
 #include "test.h"
 

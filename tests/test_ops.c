@@ -2,8 +2,13 @@
    all lengths and tails, and between unreadable pages; the scalar one against doubles; and exact.h against libm. Says in the log which tables ran. */
 #include "guard.h"
 #define KALM__EVEX_VNNI                /* see config.h */
-#include "../src/kernel_sets.h"
-#include "../src/ops.h"
+#ifdef TEST_BUILD                      /* by make: the header, compiled apart */
+#  define KALM_RERANK_IMPLEMENTATION
+#  include "kalm_rerank.h"
+#else                                  /* for another target: these parts alone */
+#  include "../src/kernel_sets.h"
+#  include "../src/ops.h"
+#endif
 #include "test.h"
 #include <math.h>
 
