@@ -220,6 +220,16 @@ expect 0 "$eval" --cost cost "$model" --ratio 1,8 --longest $longest --threads 1
 if grep -q "^64,8,[0-9.]*,[0-9.]*,[0-9.]*,[0-9.]*,[0-9.]*$" cost/cost_curve.csv; then ok; else bad "no cost curve"; fi
 expect 2 "$eval" --cost cost
 
+# ---- half a model is refused at the start, in all ways ----
+for half in encoder decoder; do
+    expect 0 "$build/kalm-quantize" "$model" $half.kalm --side $half --quiet
+    for run in "$half.kalm clean" "$model clean --compare $half.kalm" "--tables halves clean $half.kalm" "--cost halves $half.kalm"; do
+        # shellcheck disable=SC2086  # a list of words
+        expect 1 "$eval" $run
+        says "^kalm-eval: $half.kalm holds the $half alone: an evaluation"
+    done
+done
+
 # ---- memory does not grow with the corpus: 200,000 passages (40 MB) within 16 MB more than five need ----
 peak() {
     "$@" > log 2>&1 &

@@ -6,6 +6,11 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "command.h"
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TMP TEST_BUILD "/tmp/parts"
@@ -400,6 +405,59 @@ static void test_hostile_tables(void)
     free(bytes);
 }
 
+/* ---- killed -------------------------------------------------------------------------------------------------------------- */
+
+static int files_in(const char *folder)
+{
+    DIR *d = opendir(folder);
+    int n = 0;
+    if (!d) return -1;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n - 2;                      /* . and .. */
+}
+
+/* kill -9 at any time leaves the old file or the new one, never a part of it; the next run is not hindered, and clears away what
+   the killed ones left. */
+static void test_killed(void)
+{
+    static const char name[] = TMP "/killed/half.kalm";
+    struct timespec wait;
+    size_t size[2], n;
+    unsigned char *whole[2], *got;
+    int round, killed = 0;
+    wait.tv_sec = 0;
+    CHECK(run("mkdir " TMP "/killed && cp " TMP "/dec.kalm %s", name) == 0);
+    CHECK(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/after.kalm --side encoder --quiet") == 0);
+    whole[0] = test_read_file(name, &size[0]);
+    whole[1] = test_read_file(TMP "/after.kalm", &size[1]);
+    for (round = 0; round < 24; round++) {
+        int status = 0;
+        pid_t child = fork();
+        if (!child) {
+            execl(QUANTIZE, QUANTIZE, TEST_BUILD "/tiny.kalm", name, "--side", "encoder", "--quiet", (char *)NULL);
+            _exit(99);
+        }
+        wait.tv_nsec = 500000L * (1 + round);
+        nanosleep(&wait, NULL);
+        kill(child, SIGKILL);
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+        killed += WIFSIGNALED(status) != 0;
+        got = test_read_file(name, &n);
+        CHECKF(got && ((n == size[0] && !memcmp(got, whole[0], n)) || (n == size[1] && !memcmp(got, whole[1], n))),
+               "killed after %ld us: %lu bytes that are neither the old file nor the new one", wait.tv_nsec / 1000, (unsigned long)n);
+        free(got);
+    }
+    CHECKF(killed > 0, "no run was killed");
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm %s --side encoder --quiet", name) == 0, "%s", said);
+    got = test_read_file(name, &n);
+    CHECK(got && n == size[1] && !memcmp(got, whole[1], n));
+    CHECKF(files_in(TMP "/killed") == 1, "%d files stay", files_in(TMP "/killed"));
+    free(got);
+    free(whole[0]);
+    free(whole[1]);
+}
+
 int main(void)
 {
     setenv("ASAN_OPTIONS", "detect_leaks=0", 0);       /* a command ends with its texts in its hands */
@@ -410,5 +468,6 @@ int main(void)
     test_mistakes();
     test_hostile();
     test_hostile_tables();
+    test_killed();
     return test_end();
 }

@@ -404,6 +404,20 @@ EV__FN void ev__totals(ev__work *w)
     }
 }
 
+/* Half a model (kalm-quantize --side) cannot evaluate: it is refused before any text is read. */
+EV__FN void ev_demand_whole(const char *path)
+{
+    kalm_model *model = NULL;
+    kalm_model_info info;
+    kalm_error err;
+    ev_check(kalm_model_open(path, NULL, &model, &err), &err);
+    kalm_model_get_info(model, &info);
+    if (info.has_encoder != info.has_decoder)
+        die("%s holds the %s alone: an evaluation reads documents and ranks them, which needs the whole model", path,
+            info.has_encoder ? "encoder" : "decoder");
+    kalm_model_close(model);
+}
+
 EV__FN void ev__begin_work(ev__work *w, ev_ranked *out, const ev_data *d, ev_job *job)
 {
     kalm_model_info info;

@@ -311,6 +311,9 @@ static int rank_collection(options *o, const char *model, const char *dir)
     settings.measures = 0;
     ev_add_measures(&settings, "nDCG@10,MRR@10,Success@1,Recall@10");
     for (i = 0; i < o->settings.measures; i++) ev_add_measure(&settings, o->settings.measure[i]);
+    ev_demand_whole(model);
+    for (i = 0; i < o->comparisons; i++)
+        if (!o->compare[i].is_run && !o->compare[i].bits) ev_demand_whole(o->compare[i].path);
     ev_find_source(&source, dir, &o->where);
     ev_check_source(&source, dir);
     if (!load_data(&d, o, &source)) die("%s has no query for this shard", source.name);
@@ -431,6 +434,8 @@ static int make_tables(const options *o, const cmd_args *a)
             if (!strcmp(source[i].name, source[k].name))
                 die("%s and %s are both called %s; give one of them another name, or tables of its own", source[k].dir,
                     source[i].dir, source[i].name);
+    for (i = 0; i < a->words; i++)
+        if (!kalm__directory_exists(a->word[i])) ev_demand_whole(a->word[i]);
     ev_begin_work(o->tables);
     for (i = 0; i < count; i++) {
         ev_check_source(&source[i], source[i].dir);
@@ -456,6 +461,7 @@ int main(int argc, char **argv)
     kalm__catch_signals();
     if (o.tables) return make_tables(&o, &a);
     if (o.cost) {
+        ev_demand_whole(a.word[0]);
         ev_cost_curve(o.cost, a.word[0], &o.config, o.ratio, o.ratios, o.longest);
         printf("%s/cost_curve.md, cost_curve.csv\n", o.cost);
         cmd_flush();
