@@ -434,17 +434,17 @@ KALM__INLINE int32_t kalm__row_low(int32_t size, unsigned quantiser) { return (s
    The even ones compete with 0. Returns bit `quantiser` set where 0 has won. */
 KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift, int32_t u, uint32_t best[4])
 {
-    int32_t size = u < 0 ? -u : u, way = u < 0 ? -1 : 1, low, near, far;
+    int32_t size = u < 0 ? -u : u, way = u < 0 ? -1 : 1, low, inner, outer;
     unsigned zero = 0, quantiser;
     uint32_t one, two, even, none;
     if (!shift && size < 6 * 64) {     /* nearly always: all symbols are levels */
         const uint16_t *at = cost + 7;
         for (quantiser = 0; quantiser < 2; quantiser++, at += KALM__ROWS_SYMBOLS) {
             low = kalm__row_low(size, quantiser);
-            far = 64 * low + 64 - 32 * (int32_t)quantiser - size;
-            near = low ? 64 - far : size;
-            one = (uint32_t)(near * near) + KALM__ROWS_LAMBDA * (uint32_t)at[way * low];
-            two = (uint32_t)(far * far) + KALM__ROWS_LAMBDA * (uint32_t)at[way * (low + 1)];
+            outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
+            inner = low ? 64 - outer : size;
+            one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * (uint32_t)at[way * low];
+            two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * (uint32_t)at[way * (low + 1)];
             none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * (uint32_t)at[0];
             even = low & 1 ? two : one;
             best[quantiser * 2 + 1] = low & 1 ? one : two;
@@ -455,10 +455,10 @@ KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift,
     }
     for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
         low = kalm__row_low(size, quantiser);
-        far = 64 * low + 64 - 32 * (int32_t)quantiser - size;
-        near = low ? 64 - far : size;
-        one = (uint32_t)(near * near) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * low);
-        two = (uint32_t)(far * far) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * (low + 1));
+        outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
+        inner = low ? 64 - outer : size;
+        one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * low);
+        two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * (low + 1));
         even = low & 1 ? two : one;
         best[quantiser * 2 + 1] = low & 1 ? one : two;
         if (size < 4 * 32) {

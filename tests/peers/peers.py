@@ -160,8 +160,8 @@ def draw(path, result, folder):
             rates = [found.get((e["name"], tokens, threads)) for e in result["engines"]]
             f.write('"%d tokens,\\n%d thread%s" %s\n' % (tokens, threads, "s" * (threads > 1), " ".join("?" if r is None else "%.1f" % r for r in rates)))
     bars = ", ".join('"%s" using %d:xtic(1) title "%s"' % (data if not i else "", i + 2, e["name"]) for i, e in enumerate(result["engines"]))
-    run(["gnuplot", "-e", 'set terminal svg noenhanced background "white" size 760,360 font "sans-serif,12"; set output "%s"; set style data histograms; '
-         'set style fill solid; set yrange [0:*]; set ylabel "tokens read a second"; set key above horizontal; set xtics out nomirror; set datafile missing "?"; '
+    run(["gnuplot", "-e", 'set terminal svg noenhanced background "white" size 760,380 font "sans-serif,12"; set output "%s"; set style data histograms; '
+         'set style fill solid; set yrange [0:*]; set ylabel "tokens read a second"; set key above horizontal; set xtics out nomirror; set bmargin 4; set datafile missing "?"; '
          'set title "%s"; plot %s' % (path, result["machine"].replace('"', ""), bars)], 60)
 
 
