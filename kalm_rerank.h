@@ -9032,12 +9032,13 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 
 
 enum {
-	KALM__ROWS_VERSION = 1, KALM__ROWS_BITS = 3, KALM__ROWS_RATIOS = 6, KALM__ROWS_HEAVY = 8,
+	KALM__ROWS_VERSION = 2, KALM__ROWS_BITS = 3, KALM__ROWS_RATIOS = 6, KALM__ROWS_HEAVY = 8,
 	KALM__ROWS_CLASSES = 32, KALM__ROWS_SYMBOLS = 16,
 	KALM__ROWS_TABLES = 256,  /* where the tables begin in the section */
 	KALM__ROWS_TOTAL = 4096,  /* of the intervals of all symbols */
-	KALM__ROWS_MIDDLE = 8192,  /* the s of a row whose step is step[b][r] */
-	KALM__ROWS_OCTAVE = 1024,  /* so many s double the step */
+	KALM__ROWS_STEPS = 2048,  /* s is below */
+	KALM__ROWS_MIDDLE = 256,  /* the s of a row whose step is step[b][r] */
+	KALM__ROWS_OCTAVE = 64,  /* so many s double the step */
 	KALM__ROWS_LEVEL = 32000,  /* the encoder writes no level beyond */
 	KALM__ROWS_NARROWEST = 16  /* width; fewer numbers leave no room behind the coder's own bytes */
 };
@@ -9252,7 +9253,7 @@ KALM__INLINE void kalm__row_refill(kalm__row_reader *in)
 		in->at += n;
 	} else {
 		unsigned i;
-		for (i = 0; i < 2 && in->x < 1u << 16; i++) in->x = in->x << 8 | (in->at < in->end ? *in->at++ : 0u);
+		for (i = 0; i < 2 && in->x < 1u << 16 && in->at < in->end; i++) in->x = in->x << 8 | *in->at++;
 	}
 }
 
@@ -9263,6 +9264,14 @@ KALM__INLINE uint32_t kalm__row_bits(kalm__row_reader *in, unsigned n)
 	in->x >>= n;
 	kalm__row_refill(in);
 	return v;
+}
+
+/* s, from the last value. */
+KALM__INLINE uint32_t kalm__row_last(uint32_t x)
+{
+	while (x < KALM__ROWS_STEPS) x = x << 1 | (x == 0);  /* no encoder leaves so little */
+	while (x >= 2 * KALM__ROWS_STEPS) x >>= 1;
+	return x - KALM__ROWS_STEPS;
 }
 
 KALM__INLINE unsigned kalm__row_symbol(kalm__row_reader *in, const uint16_t *start)
@@ -9303,7 +9312,7 @@ KALM__FN void kalm__row_read(const kalm__rowcode *c, unsigned b, unsigned r, con
 		y[i] = (float)kalm__level_steps(quantiser, level);
 		state = kalm__trellis[state][(uint32_t)level & 1];
 	}
-	step = kalm__row_step(c, b, r, (in.x - (1u << 16)) & 0xffffu);
+	step = kalm__row_step(c, b, r, kalm__row_last(in.x));
 	for (i = 0; i < c->count[b][r]; i++) y[i] = kalm__times(y[i], step);
 	for (; i < c->width; i++) y[i] = 0.0f;
 }
@@ -9537,14 +9546,14 @@ KALM__INLINE void kalm__row_put_symbol(kalm__row_writer *out, const uint16_t *st
 	out->x = (out->x / size << 12) + out->x % size + start[symbol];
 }
 
-/* Write the levels of w->level with step s into `to` [size]; 0 where they do not fit. */
-KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char *to)
+/* Write the levels of w->level, beginning with the coder's number x, into w->bytes. */
+KALM__FN kalm__row_writer kalm__row_put_from(const kalm__row_coding *q, uint32_t x)
 {
 	kalm__row_writer out;
 	uint32_t i;
 	out.bytes = q->w->bytes;
 	out.at = q->size;
-	out.x = (1u << 16) + s;
+	out.x = x;
 	for (i = q->count; i--; ) {  /* what is read first is written last */
 		unsigned shift = q->classes[i] >> 5, quantiser = q->w->state[i] & 1;
 		int32_t level = q->w->level[i], high = kalm__level_high(level, shift);
@@ -9560,7 +9569,17 @@ KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char 
 		}
 		kalm__row_put_symbol(&out, q->c->start + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, symbol);
 	}
-	if (out.at == SIZE_MAX) return 0;
+	return out;
+}
+
+/* Write the levels of w->level with step s into `to` [size]; 0 where they do not fit. */
+KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char *to)
+{
+	kalm__row_writer out = kalm__row_put_from(q, 32 * (KALM__ROWS_STEPS + s));
+	if (out.at == SIZE_MAX) {
+		out = kalm__row_put_from(q, KALM__ROWS_STEPS + s);
+		if (out.at != 3) return 0;
+	}
 	memset(to, 0, q->size);
 	to[0] = (unsigned char)(out.x >> 16);
 	to[1] = (unsigned char)(out.x >> 8);
@@ -9572,7 +9591,7 @@ KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char 
 KALM__FN uint32_t kalm__row_moved(int64_t s, int64_t by)
 {
 	int64_t to = s + by;
-	return to < 0 ? 0u : to > 0xfffe ? 0xfffeu : (uint32_t)to;
+	return to < 0 ? 0u : to > KALM__ROWS_STEPS - 1 ? KALM__ROWS_STEPS - 1 : (uint32_t)to;
 }
 
 KALM__INLINE int64_t kalm__at_least(int64_t v, int64_t least) { return v < least ? least : v; }
@@ -9580,7 +9599,7 @@ KALM__INLINE int64_t kalm__at_least(int64_t v, int64_t least) { return v < least
 /* By how much to change s so that `over` 1/64 bits fewer are taken: a component that is not 0 loses a bit with each octave. */
 KALM__FN int64_t kalm__row_change(const kalm__row_coding *q, int64_t over, uint32_t active)
 {
-	int64_t change = over * (KALM__ROWS_OCTAVE / 64) / (int64_t)(active + q->count / 16 + 1);
+	int64_t change = over * KALM__ROWS_OCTAVE / 64 / (int64_t)(active + q->count / 16 + 1);
 	return change > 4 * KALM__ROWS_OCTAVE ? 4 * KALM__ROWS_OCTAVE : change < -4 * KALM__ROWS_OCTAVE ? -4 * KALM__ROWS_OCTAVE : change;
 }
 
@@ -9591,7 +9610,7 @@ KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_
 	for (i = 0; i < 4; i++) {
 		int64_t over = (int64_t)kalm__row_estimate(q, s, active) + bias - q->budget, change = kalm__row_change(q, over, *active);
 		s = kalm__row_moved(s, change);
-		if (change >= -4 && change <= 4) break;
+		if (change >= -1 && change <= 1) break;
 	}
 	return s;
 }
@@ -9601,7 +9620,7 @@ KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_
 KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
 {
 	uint32_t active = 0, s = kalm__row_search(q, KALM__ROWS_MIDDLE, q->c->bias[q->b][q->r], &active), i;
-	int64_t goal = q->budget, slack = goal / 128, least = -1, most = 0xffff;  /* s that does not fit, and one that does */
+	int64_t goal = q->budget, slack = goal / 128, least = -1, most = KALM__ROWS_STEPS;  /* s that does not fit, and one that does */
 	int64_t least_bits = 0, most_bits = 0;
 	for (i = 0; i < 24; i++) {
 		int64_t bits = kalm__row_levels(q, s), next;
@@ -9613,14 +9632,14 @@ KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
 			least = s;
 			least_bits = bits > goal ? bits : goal + slack;  /* costs are rounded: it may be a few bits more than they say */
 		}
-		if (least + 1 >= most || (i >= 4 && most < 0xffff)) break;
-		if (least >= 0 && most < 0xffff)  /* between the two, a little nearer to what fits */
+		if (least + 1 >= most || (i >= 4 && most < KALM__ROWS_STEPS)) break;
+		if (least >= 0 && most < KALM__ROWS_STEPS)  /* between the two, a little nearer to what fits */
 			next = most - (most - least) * (goal - most_bits - slack / 3) / kalm__at_least(least_bits - most_bits, 1);
-		else next = (int64_t)s + kalm__row_change(q, bits - goal + slack / 2, active) + (bits > goal ? (int64_t)i * i * 64 : 0);
+		else next = (int64_t)s + kalm__row_change(q, bits - goal + slack / 2, active) + (bits > goal ? (int64_t)i * i * 4 : 0);
 		next = next <= least ? least + 1 : next >= most ? most - 1 : next;
 		s = kalm__row_moved(next, 0);
 	}
-	if (most < 0xffff) return;
+	if (most < KALM__ROWS_STEPS) return;
 	memset(q->w->level, 0, q->count * sizeof *q->w->level);
 	memset(q->w->state, 0, q->count);
 	q->s = KALM__ROWS_MIDDLE;
@@ -9641,7 +9660,7 @@ KALM__FN void kalm__row_begin(kalm__row_coding *q, const kalm__rowcode *c, const
 	q->classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
 	q->count = c->count[b][r];
 	q->size = kalm__coded_row_bytes(c->width, 4 - b);
-	q->budget = (uint32_t)(8 * q->size - 17) * 64;  /* the coder begins with 17 bits for s */
+	q->budget = (uint32_t)(8 * q->size - 12) * 64;  /* the coder begins with 12 bits for s */
 }
 
 /* A row of components y [width] into `to` [size of a row]. */

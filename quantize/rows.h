@@ -566,7 +566,7 @@ KALM__FN kalm_result kalm__rows_levels(kalm__rows_fit *f, kalm_error *err)
     kalm_result result;
     for (b = 0; b < KALM__ROWS_BITS; b++)
         for (r = 0; r < KALM__ROWS_RATIOS; r++) {
-            double budget = (double)(8 * kalm__coded_row_bytes(n, 4 - b) - 17) * 64, step;
+            double budget = (double)(8 * kalm__coded_row_bytes(n, 4 - b) - 12) * 64, step;
             memset(sigma, 0, n * sizeof *sigma);
             for (k = 0; k < f->have[r]; k++)
                 for (i = 0; i < n; i++) sigma[i] += (double)f->y[r][k * n + i] * (double)f->y[r][k * n + i];

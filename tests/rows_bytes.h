@@ -17,7 +17,7 @@ static void rows_bytes(unsigned char *p, uint32_t width, uint64_t state)
     int32_t limit = kalm__int16_limit(width);
     uint32_t i, k, at;
     memset(p, 0, l.size);
-    kalm__put_u32(p, 1);
+    kalm__put_u32(p, 2);
     kalm__put_u32(p + 4, width);
     kalm__put_u32(p + 8, 1);
     for (i = 0; i < 18; i++) {
