@@ -85,6 +85,14 @@ static void test_header(void)
             CHECKF(kalm_model_open_memory(bytes, size, NULL, &m, &err) && !m, "byte %u may change", i);
             fresh();
         }
+        for (i = 24; i < 32; i++) {                /* the fingerprint, with the header's checksum computed anew */
+            bytes[i] ^= 1;
+            memset(bytes + 32, 0, 8);
+            kalm__put_u64(bytes + 32, kalm__hash(bytes, 64 + 32 * (size_t)kalm__u32(bytes + 12)));
+            CHECKF(kalm_model_open_memory(bytes, size, NULL, &m, &err) == KALM_BAD_FILE && !m &&
+                   strstr(err.text, "the model file's fingerprint does not match its sections"), "byte %u: %s", i, err.text);
+            fresh();
+        }
         CHECK(kalm_model_open_memory(bytes, 63, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "it was cut short"));
         CHECK(kalm_model_open_memory(bytes, 64, NULL, &m, &err) == KALM_BAD_FILE && strstr(err.text, "it has 64: "));
         kalm__put_u64(bytes + 16, 64 + 6 * 32 - 1);
@@ -207,6 +215,25 @@ static void test_tensors(void)
     }
     kalm__put_u32(tensor(q, 1) + 4, 0);
     REFUSED("tensor encoder.0.q comes twice or out of order");
+    for (at = 0; at < 2; at++) {                   /* q, k and v of a decoder's layer alike, but not as layer 0's: type, rotation */
+        static const uint32_t matrices[] = { KALM__T_Q, KALM__T_K, KALM__T_V };
+        unsigned i;
+        for (i = 0; i < 3; i++) {
+            unsigned char *t = tensor(KALM__KIND(KALM__DECODER, matrices[i]), 2);
+            if (at) {
+                kalm__put_u32(t + 12, 0);
+            } else {                               /* q4 takes fewer bytes, so it lies where q8 did */
+                kalm__tensor as;
+                memset(&as, 0, sizeof as);
+                as.type = KALM__Q4;
+                as.rows = kalm__u32(t + 16);
+                as.cols = kalm__u32(t + 20);
+                kalm__put_u32(t + 8, KALM__Q4);
+                kalm__put_u64(t + 32, kalm__tensor_bytes(&as));
+            }
+        }
+        REFUSED("layer 2 of the decoder has keys of another type than layer 0");
+    }
 }
 
 /* A field of SHAPE by its place in the lists of format.h: the model's, or side s's. */
@@ -243,6 +270,9 @@ static void test_shape(void)
             kalm__put_u32(of_side(s, bad[i].field), bad[i].value);
             REFUSED("");
         }
+        CHECK(kalm__u32(of_side(s, 2)) == 3 && kalm__u32(of_side(s, 3)) == 1);
+        kalm__put_u32(of_side(s, 3), 2);           /* two kv heads for three heads */
+        REFUSED("shape is impossible: 4 layers, MLP 512, 3 heads, 2 kv heads, head_dim 64");
     }
     bytes[begin(KALM__SECTION_SHAPE) + length(KALM__SECTION_SHAPE) - 1] = 2;
     REFUSED("layer 3 of the decoder has attention type 2, known are 0 and 1");

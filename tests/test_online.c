@@ -106,6 +106,21 @@ static void cache_is_exact(const char *kernels)
         }
         if (s == 1) CHECK(info.dropped > 0 && info.documents > 0);
         if (s == 3) CHECK(info.documents == 0 && info.misses == 0);
+        if (s == 0) {                              /* one byte less than the largest state takes, and it is not kept */
+            kalm_context *narrow;
+            kalm_score score;
+            kalm_error err;
+            size_t need;
+            kalm_context_clear_cache(ctx);
+            CHECK(kalm_rerank(ctx, str(queries[0]), const_docs + DOCS - 1, 1, NULL, &score, &err) == KALM_OK);
+            kalm_context_get_cache(ctx, &info);
+            need = info.bytes;
+            narrow = context(1, need - 1, kernels);
+            CHECK(kalm_rerank(narrow, str(queries[0]), const_docs + DOCS - 1, 1, NULL, &score, &err) == KALM_OK);
+            kalm_context_get_cache(narrow, &info);
+            CHECK(need > 0 && info.documents == 0 && info.bytes == 0);
+            kalm_context_free(narrow);
+        }
         kalm_context_clear_cache(ctx);
         kalm_context_get_cache(ctx, &info);
         CHECK(info.bytes == 0 && info.documents == 0);
@@ -245,6 +260,9 @@ static void stored_state(void)
     for (i = 0; i < DOCS; i++) {
         CHECKF(kalm_state_save(ctx, docs[i], NULL, NULL, 0, &size, &err) == KALM_OK && size > 64, "%s", err.text);
         bytes = (unsigned char *)malloc(size);
+        memset(bytes, 0xa5, size);                 /* too little room: it says how much it takes, and writes nothing */
+        CHECK(kalm_state_save(ctx, docs[i], NULL, bytes, size - 1, &again, &err) == KALM_OK && again == size);
+        CHECK(bytes[0] == 0xa5 && !memcmp(bytes, bytes + 1, size - 1));
         CHECK(kalm_state_save(ctx, docs[i], NULL, bytes, size, &again, &err) == KALM_OK && again == size);
         if (i == 3) {
             size_t k;
@@ -597,6 +615,8 @@ static void crowd(void)
     p.on_score_user = &count;
     CHECK(kalm_rerank_texts(ctx, str(queries[0]), many, CROWD, &p, got, &err) == KALM_OK && count == CROWD);
     same("texts, scored and forgotten", want, got, CROWD);
+    CHECK(kalm_rerank_texts(ctx, str(queries[0]), many, CROWD, NULL, got, &err) == KALM_OK);
+    same("texts of which nothing is kept are not rounded", want, got, CROWD);
     for (i = 0; i < CROWD; i++) CHECKF(crowd_seen[i] == 1 && !memcmp(&crowd_score[i], &want[i], sizeof *want), "document %u was told %u times",
                                        (unsigned)i, crowd_seen[i]);
     memset(crowd_seen, 0, sizeof crowd_seen);
@@ -689,12 +709,77 @@ static void state_refusals(void)
     memcpy(longer, bytes, size);
     kalm__put_u64(longer + 48, kalm__state_checksum(longer, longer + KALM__STATE_HEADER, size + 64 - KALM__STATE_HEADER));
     CHECK(kalm_state_load(fresh, docs[4], NULL, longer, size + 64, &err) == KALM_BAD_FILE);
+    memcpy(longer, bytes, size);
+    CHECK(kalm_state_load(fresh, docs[4], NULL, longer, size + 1, &err) == KALM_BAD_FILE && strstr(err.text, "its header asks for"));
     kalm_context_get_cache(fresh, &info);
     CHECK(info.documents == 0 && info.bytes == 0);       /* what was refused left nothing behind */
     free(bytes);
     free(longer);
     kalm_context_free(fresh);
     kalm_context_free(ctx);
+}
+
+/* A state is for one document and one instruction, also where another of each has as many rows and tokens. */
+static void state_of_another(void)
+{
+    kalm_context *ctx = context(1, (size_t)1 << 26, NULL), *fresh = context(1, (size_t)1 << 26, NULL);
+    kalm_text two[2];
+    kalm_doc *doc[2];
+    kalm_params p[2];
+    kalm_error err;
+    size_t size = 0, other = 0;
+    unsigned char *bytes;
+    memset(p, 0, sizeof p);
+    p[0].instruction = str("find a game");
+    p[1].instruction = str("find a tool");
+    two[0] = str("music player for files");
+    two[1] = str("files for music player");
+    CHECK(kalm_encode(ctx, two, 2, NULL, doc, &err) == KALM_OK);
+    CHECK(kalm_state_save(ctx, doc[0], &p[0], NULL, 0, &size, &err) == KALM_OK);
+    CHECK(kalm_state_save(ctx, doc[1], &p[0], NULL, 0, &other, &err) == KALM_OK && other == size);
+    CHECK(kalm_state_save(ctx, doc[0], &p[1], NULL, 0, &other, &err) == KALM_OK && other == size);
+    bytes = (unsigned char *)malloc(size);
+    CHECK(kalm_state_save(ctx, doc[0], &p[0], bytes, size, &size, &err) == KALM_OK);
+    CHECK(kalm_state_load(fresh, doc[1], &p[0], bytes, size, &err) == KALM_MISMATCH);
+    CHECK(kalm_state_load(fresh, doc[0], &p[1], bytes, size, &err) == KALM_MISMATCH);
+    CHECKF(kalm_state_load(fresh, doc[0], &p[0], bytes, size, &err) == KALM_OK, "%s", err.text);
+    free(bytes);
+    kalm_doc_free(doc[0]);
+    kalm_doc_free(doc[1]);
+    kalm_context_free(fresh);
+    kalm_context_free(ctx);
+}
+
+/* A model whose text before the query ends in a letter: a query's first letters may merge with it, and then nothing is kept, since
+   what would be kept is of this query alone. And one with no text around the query: an empty query leaves nothing behind the prefix. */
+static void merges_into_the_prefix(void)
+{
+    static const char *const rest[] = { "uick editor", "uestion", "ueue of mail", "a", "1", "\xe4\xb8\x80" };
+    kalm_context *plain = context(1, 0, NULL), *ctx = context(1, (size_t)1 << 26, NULL);
+    kalm_text before = model->file.string[KALM__STRING_QUERY], after = model->file.string[KALM__STRING_END];
+    kalm_score want[DOCS], got[DOCS];
+    kalm_cache_info info;
+    size_t i, round;
+    model->file.string[KALM__STRING_QUERY] = str("\n<Query>: q");
+    for (i = 0; i < sizeof rest / sizeof *rest; i++)
+        for (round = 0; round < 2; round++) {
+            rank(plain, rest[i], NULL, 5, want);
+            rank(ctx, rest[i], NULL, 5, got);
+            same("a query that may merge with the text before it", want, got, 5);
+            kalm_context_get_cache(ctx, &info);
+            CHECKF(info.documents == (i < 3 ? 0 : 5), "%s: %u states are kept", rest[i], (unsigned)info.documents);
+        }
+    model->file.string[KALM__STRING_QUERY] = str("\n<Query>:");
+    model->file.string[KALM__STRING_END] = str("");
+    for (round = 0; round < 2; round++) {
+        rank(plain, "", NULL, 5, want);
+        rank(ctx, "", NULL, 5, got);
+        same("nothing behind the prefix", want, got, 5);
+    }
+    model->file.string[KALM__STRING_QUERY] = before;
+    model->file.string[KALM__STRING_END] = after;
+    kalm_context_free(ctx);
+    kalm_context_free(plain);
 }
 
 typedef struct seen { unsigned count, hits[DOCS]; kalm_score score[DOCS]; unsigned stop; } seen;
@@ -748,6 +833,9 @@ static void best_and_callbacks(void)
         CHECK(i == 0 || top[i].margin <= top[i - 1].margin);
         CHECK(s.hits[top[i].index] == 1);
     }
+    memset(&s, 0, sizeof s);
+    p.coarse_keep = 0;                             /* four times as many as are asked for */
+    CHECK(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, 3, &p, top, &found, &err) == KALM_OK && found == 3 && s.count == 12);
     p.coarse_keep = DOCS;
     CHECK(kalm_rerank_top(ctx, str(queries[0]), const_docs, DOCS, 5, &p, top, &found, &err) == KALM_OK && found == 5);
     same("cascade that drops nothing", got, top, 5);
@@ -840,6 +928,8 @@ int main(void)
     borrowed_bytes_change();
     reused_address();
     state_refusals();
+    state_of_another();
+    merges_into_the_prefix();
     found_states_are_dropped();
     long_prompts("q8");
     long_prompts("f32");
