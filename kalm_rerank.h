@@ -2041,7 +2041,7 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 	likely in the middle of a task, and all others then wait for that task. So a worker offers the core by itself every other
 	millisecond, between two tasks, when nobody waits for it: the neighbour's turn falls there, and the other workers take
 	the tasks meanwhile. Where nobody wants the core the offer takes less than a microsecond. The calling thread does not do
-	so, because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.42 times
+	so, because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times
 	what one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
 
 	Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
