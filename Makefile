@@ -123,6 +123,7 @@ check: check-header
 	@$(AWK) -f tests/check_layers.awk $(PARTS)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_parts.sh $(WARN_C)
 	@AWK='$(AWK)' CC='$(CC)' sh tests/check_symbols.sh
+	@$(AWK) -f tests/check_long.awk $(PARTS) $(wildcard quantize/*.c tokenizer/*.c examples/*.c examples/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 	@[ $$(wc -c < kalm_rerank.h) -lt 593000 ] || { echo 'kalm_rerank.h has 593,000 bytes or more; sh tests/size.sh says where they are'; exit 1; }
 	$(if $(filter x86_64 aarch64 arm64,$(shell uname -m)),@for switch in '' -DKALM_NO_SIMD; do \
 	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)

@@ -90,8 +90,8 @@ static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
             say("'%s' is ranked as a text; to rank what that file holds: --documents %s", a.word[i], a.word[i]);
     }
     cmd_args_end(&a);
-    if (!o->model) die_usage("no model");
-    if (!o->query) die_usage("no query");
+    if (!o->model) die_usage("the model file is missing");
+    if (!o->query) die_usage("the query is missing");
     if (o->documents && texts->count) die_usage("documents are arguments or --documents, not both");
     if (o->store && (o->documents || texts->count)) die_usage("documents come from --store or as texts, not both");
     if (!o->store && (o->keys || o->candidates)) die_usage("--keys and --candidates are for --store");

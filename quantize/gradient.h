@@ -205,7 +205,8 @@ KALM__FN void kalm__gradient_attend_back(const kalm__ops *ops, const kalm__side 
         }
 }
 
-/* A pair through a layer; with g->back its derivative afterwards: dx of what comes in from dx of what goes out, and d_doc. */
+/* A pair through a layer; with g->back its derivative afterwards: dx of what comes in from dx of what goes out, and d_doc.
+   Long: the derivative reads beside the forward pass that it undoes, step by step in the opposite order. */
 KALM__FN void kalm__gradient_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__gradient *g = (const kalm__gradient *)arg;

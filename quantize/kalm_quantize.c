@@ -391,9 +391,9 @@ static void read_options(options *o, int argc, char **argv)
     cmd_parse(&a, &program, o, argc, argv);
     if (!o->threads) o->threads = kalm__cores() < KALM__MAX_THREADS ? kalm__cores() : KALM__MAX_THREADS;
     if (o->info || o->verify) {
-        if (a.words || (o->info && o->verify)) die_usage("--info and --verify take one file and nothing else");
+        if (a.words || (o->info && o->verify)) die_usage("--info and --verify take one file and no other argument");
     } else {
-        if (a.words > 2) die_usage("more than a folder and a file");
+        if (a.words > 2) die_usage("only a checkpoint folder and an output file can be given");
         if (o->calibrate && o->no_rows && !kalm__is_quantised(o->weights))
             die_usage("--calibrate is for --weights q8 or q4, and for rows of 4, 3 and 2 bits");
         if (a.words < 2) die_usage("a checkpoint folder and an output file are needed");

@@ -488,7 +488,7 @@ static void read_options(options *o, int argc, char **argv)
         else if (!strcmp(word, "large")) o->d = large;
         else if (set_dim(&o->d, word)) {}
         else if (!o->out) o->out = word;
-        else die_usage("%.100s is no dimension, and the folder is %.80s", word, o->out);
+        else die_usage("%.100s is not a dimension, and the output folder is already given: %.80s", word, o->out);
     }
     cmd_args_end(&a);
     if (!o->d.scalar) o->d.scalar = o->d.head_dim[0];
@@ -496,7 +496,7 @@ static void read_options(options *o, int argc, char **argv)
         if (!o->out || !o->d.hidden || !o->d.mlp[side] || !o->d.layers[side] || !o->d.heads[side] || !o->d.kv_heads[side]
             || !o->d.head_dim[side] || !o->d.window[side] || o->d.vocabulary < 2 || !o->d.full_every || !o->d.positions
             || o->d.heads[side] % o->d.kv_heads[side] || o->d.head_dim[side] % 2)
-            die_usage("a folder and a whole shape are needed (kv_heads divides heads, head_dim is even)");
+            die_usage("an output folder and a complete shape are needed; kv_heads must divide heads, and head_dim must be even");
 }
 
 int main(int argc, char **argv)

@@ -407,7 +407,8 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
 }
 
 /* `reads`: few rows, measured against reading the weights, of which there are more than the caches hold: a pass through a
-   model meets none of them there. Otherwise at least the 6 MB of one layer of Nano are gone through. */
+   model meets none of them there. Otherwise at least the 6 MB of one layer of Nano are gone through.
+   Long: one figure after the other, each with the way it is printed. */
 static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows,
                           int reads)
 {
@@ -865,7 +866,8 @@ static kalm_doc *random_doc(const kalm_model *model, size_t tokens, uint32_t rat
 enum { DOCS = 100, PROMPT = 75, PREFIX = 50, PASSAGE = 256, RATIO = 4, PASSAGE_ROWS = PASSAGE / RATIO, JOINT = 3 };
 
 /* 100 documents in one call; then what a query costs a document, with nothing, the documents' keys, and the prompt's
-   beginning as well kept from the query before. */
+   beginning as well kept from the query before.
+   Long: the figures of the three ways to keep documents are ratios of runs that take turns in one measurement. */
 static void bench_decode(const kalm_model *model)
 {
     static const char *const names[3] = { "online_plain", "online_cross_kept", "online_prefix_kept" };

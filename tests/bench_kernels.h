@@ -212,7 +212,8 @@ static unsigned char *bench__alloc(void **block, size_t size)
 }
 
 /* y = x W^T with `set`, rows in blocks of at most `block` and `wide` panels a call, the activations packed anew each time.
-   copies: how many weight matrices are used in turn (more than the caches hold shows the speed from memory). */
+   copies: how many weight matrices are used in turn (more than the caches hold shows the speed from memory).
+   Long: the measured loop stands among the buffers that it is about, so that a reader sees all that is and is not timed. */
 static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t rows, bench_shape shape, size_t block,
                                  size_t wide, size_t copies, int rounds)
 {

@@ -258,6 +258,7 @@ static float *doc_rows(const kalm_doc *doc, const kalm_doc_info *di)
 
 /* ---- one case, one file, one kernel set ---------------------------------------------------------------------------- */
 
+/* Long: the stages of one forward pass, in their order, each compared with the golden values of that stage. */
 static void run_set(const golden *g, const kalm_model *model, const char *weights, const char *set, const bound *limit)
 {
     kalm_context *ctx = NULL;

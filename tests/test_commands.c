@@ -97,6 +97,7 @@ static void test_json(void)
 
 /* ---- documents in -------------------------------------------------------------------------------------------------- */
 
+/* Long: a list of inputs and what kalm-rerank must say to each. */
 static void test_documents(void)
 {
     static const char lines[] = "\xef\xbb\xbf" "first\r\n\r\n   \nsecond line\n{not json}\nlast, without an end";

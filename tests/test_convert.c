@@ -450,6 +450,7 @@ static void as_f32(const unsigned char *bf16, size_t size, unsigned char *out)
     for (i = 0; i < size / 2; i++) kalm__put_f32(out + 4 * i, kalm__from_bf16((uint16_t)kalm__u16(bf16 + 2 * i)));
 }
 
+/* Long: one checkpoint is bent in one way after the other. */
 static void test_ties(void)
 {
     size_t n = 0;
@@ -569,7 +570,7 @@ static void test_command_line(void)
     static const struct { const char *arguments, *words; } table[] = {
         { "", "a checkpoint folder and an output file are needed" },
         { BASE, "a checkpoint folder and an output file are needed" },
-        { "a b c", "more than a folder and a file" },
+        { "a b c", "only a checkpoint folder and an output file can be given" },
         { BASE " o --weights q5", "--weights must be one of f32|f16|bf16|q8|q4, not 'q5'" },
         { BASE " o --weights", "--weights needs a value" },
         { BASE " o --embedding 8", "--embedding must be one of f32|f16|bf16|q8|q4, not '8'" },
@@ -577,8 +578,8 @@ static void test_command_line(void)
         { BASE " o --yes-id 99999999999", "--yes-id must be a whole number from 0 to 2147483646, not '99999999999'" },
         { BASE " o --threads 0", "--threads must be a whole number from 1 to" },
         { BASE " o --wieghts q8", "there is no option --wieghts; did you mean --weights?" },
-        { "--info x --verify x", "--info and --verify take one file and nothing else" },
-        { "--info x y", "--info and --verify take one file and nothing else" }
+        { "--info x --verify x", "--info and --verify take one file and no other argument" },
+        { "--info x y", "--info and --verify take one file and no other argument" }
     };
     size_t i;
     for (i = 0; i < sizeof table / sizeof *table; i++) {
@@ -587,7 +588,7 @@ static void test_command_line(void)
     }
     CHECK(run(QUANTIZE " --help") == 0 && !strncmp(said, "Usage: kalm-quantize CHECKPOINT_FOLDER OUT.kalm", 47));
     CHECK(run(RANDOM " --help") == 0 && !strncmp(said, "Usage: kalm-random-checkpoint", 29));
-    CHECK(run(RANDOM " nano heads=3 kv_heads=2 " TMP "/x") == 2 && strstr(said, "kv_heads divides heads"));
+    CHECK(run(RANDOM " nano heads=3 kv_heads=2 " TMP "/x") == 2 && strstr(said, "kv_heads must divide heads"));
     CHECK(run(RANDOM " nano lairs=3 " TMP "/x") == 2);
     CHECK(run(QUANTIZE " --info " TMP "/nowhere.kalm") == 1 && strstr(said, "nowhere.kalm: no such file"));
     CHECK(run(QUANTIZE " --verify " BASE CONFIG) == 1 && strstr(said, "not a .kalm file"));

@@ -90,7 +90,7 @@ for tool in "$build"/kalm-*; do case $tool in *.d) ;; *) "$tool" --help 2> /dev/
 # (of pkg-config, vcpkg and examples/tiny/train.py)
 printf '%s\n' --cflags --libs --overlay-ports --minutes --webpack >> "$dir/known"
 if [ -x "$build/kalm-search" ] && [ -x "$build/kalm-server" ] && [ -x "$build/kalm-bench" ]; then
-    for option in $(grep -oh '`[^`]*`' $pages | grep -oE -- '(^|[^a-z-])--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' | sort -u); do
+    for option in $(grep -oh '`[^`]*`' $pages | grep -E '^`--|kalm-' | grep -oE -- '(^|[^a-z-])--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' | sort -u); do
         expect "pages name: $option" grep -qxF -- "$option" "$dir/known"
     done
 fi

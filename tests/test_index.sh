@@ -369,7 +369,7 @@ says "^0 documents encoded; 1 were there already$"
 expect 0 "$index" "$model" ./self/../self/s.db self
 equal "$(sqlite3 self/s.db "SELECT key FROM documents" | tr '\n' ' ')" 'a ' "keys of a folder with the store in it"
 expect 2 "$index" "$model" self/s.db ./self/s.db
-says "is input and store"
+says "is named both as input and as the store"
 expect 2 "$index" "$model" self/s.db ""
 says "the name of an input is empty"
 gzip -c d.jsonl > d.jsonl.gz

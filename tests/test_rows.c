@@ -259,6 +259,7 @@ static const char *const texts[3] = {
     "FFmpeg converts, records and streams audio and video in nearly every format that exists.", "x"
 };
 
+/* Long: the life of a document of coded rows, from encoding to ranking, each step on what the one before left. */
 static void test_documents(const char *path)
 {
     kalm_model *model = NULL, *plain = NULL;

@@ -329,8 +329,8 @@ int main(int argc, char **argv)
         o.file = a.word[0];
         texts = a.words - 1;
     }
-    if (!o.file) die_usage("no FILE");
-    if (o.jsonl + o.decode + o.whole > 1) die_usage("--jsonl, --decode and --whole exclude each other");
+    if (!o.file) die_usage("the name of a file is missing");
+    if (o.jsonl + o.decode + o.whole > 1) die_usage("only one of --jsonl, --decode and --whole can be given");
     if (texts && (o.jsonl || o.whole)) die_usage("--jsonl and --whole read standard input, not arguments");
     s.o = &o;
     s.alloc = kalm__allocator(NULL, &ok);

@@ -23,6 +23,7 @@ typedef struct ev_instruction {
 
 typedef struct ev__published { const char *dataset, *task, *text; } ev__published;    /* task NULL: all of them */
 
+/* Long: it is a table. */
 EV__FN const ev__published *ev__published_table(size_t *count)
 {
     static const ev__published table[] = {

@@ -194,7 +194,7 @@ KALM__FN void corpus_take(corpus *c, const char *path)
         int regular, missing = stat(path, &st) != 0;
 #endif
         if (missing) die("cannot read %s: %s", path, strerror(errno));
-        if (corpus_is_store(c, path)) die_usage("%s is input and store", path);
+        if (corpus_is_store(c, path)) die_usage("%s is named both as input and as the store", path);
         regular = (st.st_mode & S_IFMT) == S_IFREG;
         if (!regular) c->known_size = 0;
         corpus_add(c, cmd_copy(kalm__text(path)), cmd_copy(kalm__text(path)),

@@ -204,13 +204,13 @@ KALM__FN int run_encode(const options *o)
     int what;
     memset(&j, 0, sizeof j);
     j.o = o;
-    if (!o->model) die_usage("no model");
+    if (!o->model) die_usage("the model file is missing");
     corpus_begin(&j.in, (int)o->format, o->store);
     if (!*o->store) die_usage("the name of the store is empty");
     for (i = 0; i < o->words; i++) corpus_take(&j.in, o->word[i]);
     j.bad = j.in.unreadable;
     if (!o->words) {
-        if (isatty(0)) die_usage("no input");
+        if (isatty(0)) die_usage("the input is missing");
         corpus_take(&j.in, "-");
     }
     if (kalm_model_open(o->model, &o->config, &j.model, &err)) return cmd_failed(&err);

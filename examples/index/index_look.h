@@ -97,7 +97,7 @@ KALM__FN int run_export(const options *o)
     store s;
     size_t i;
     store_open(&s, o->store, STORE_READ);
-    if (o->bytes && (o->words != 1 || isatty(1))) die_usage("--bytes: one key, and not to a terminal");
+    if (o->bytes && (o->words != 1 || isatty(1))) die_usage("--bytes prints the bytes of one key, and not to a terminal");
     for (i = 0; i < o->words; i++)
         if (o->bytes) export_bytes(&s, o->word[i], o->window);
         else export_json(&s, o->word[i]);

@@ -1,6 +1,6 @@
-/* kalm_index.c - the command kalm-index: a corpus in, a store of encoded documents out. Here is its command line; the work is
-   in parts: corpus.h reads the input, index_encode.h fills a store, index_look.h shows and checks one, index_change.h deletes
-   and merges. */
+/* kalm_index.c - the command kalm-index, which encodes the documents of a corpus and keeps them in a store. This file reads the
+   command line. The work is done by its parts: corpus.h reads the input, index_encode.h fills a store, index_look.h shows,
+   checks and exports what a store holds, and index_change.h deletes documents and merges stores. */
 #include "../../src/tools/command.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
@@ -12,10 +12,13 @@
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
+/* One of the options that ask for something other than encoding. The values of those that take one are collected in o->word;
+   o->others is the number of words that stood before --merge, since those that follow it are stores to be merged. */
 static void act(cmd_args *a, int action, const char *value)
 {
     options *o = (options *)a->to;
-    if (o->action && o->action != action) die_usage("one of --info, --verify, --export, --delete and --merge at a time");
+    if (o->action && o->action != action)
+        die_usage("only one of --info, --verify, --export, --delete and --merge can be given");
     if (action == DO_MERGE && o->action != DO_MERGE) o->others = a->words;
     o->action = action;
     if (value) o->word[o->words++] = value;
@@ -39,11 +42,11 @@ static const cmd_option table[] = {
                "auto (default): .jsonl .ndjson .json and .tsv by name, stores by their first bytes, standard input by its first "
                "line, other files as one text"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, count it, leave it out"),
-    CMD_CHOICE("--changed", "replace|keep|stop", options, changed, "of a text that the store has otherwise: replace it (default), "
-               "keep what is stored, or stop"),
+    CMD_CHOICE("--changed", "replace|keep|stop", options, changed, "what to do with a text that the store has under the same key in "
+               "another version: replace that (default), keep it, or stop"),
     CMD_HEADING("How to encode; a store has one answer for all its documents, the first command's"),
     CMD_NUMBER("--ratio", "N", options, ratio, 1, 1u << 20, "tokens pooled into one row (default 4)"),
-    CMD_NUMBER("--bits", "32|16|8|4|3|2", options, bits, 2, 32, "kept of each number (default 16)"),
+    CMD_NUMBER("--bits", "32|16|8|4|3|2", options, bits, 2, 32, "how many bits of each number are kept (default 16)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024, or what "
                "--split needs)"),
     CMD_NUMBER("--split", "N", options, split, 0, 1u << 30, "texts of more than N tokens become windows of N tokens; the best "
@@ -82,6 +85,7 @@ static const cmd_program program = {
     NULL
 };
 
+/* The command line: at most a model, then a store, then what else the action takes, which goes to o->word. */
 static void read_options(options *o, int argc, char **argv)
 {
     cmd_args a;
@@ -96,18 +100,18 @@ static void read_options(options *o, int argc, char **argv)
     if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
     if (o->has_overlap && !o->has_split && !o->action && o->overlap) die_usage("--overlap is for --split");
     if (o->split && o->overlap >= o->split) die_usage("--overlap must be less than --split");
-    /* of --merge A STORE B C: words behind the store are stores as well */
+    /* in "--merge A STORE B C" the store comes before B and C, which are merged into it as A is */
     end = o->action == DO_MERGE ? kalm__min(a.words, kalm__max(o->others, 1)) : a.words;
     for (k = end; k < a.words; k++) o->word[o->words++] = a.word[k];
     if (o->action == DO_ENCODE || (end > 1 && cmd_is_model(a.word[0]))) {
-        if (!end) die_usage("no model");
+        if (!end) die_usage("the model file is missing");
         o->model = a.word[i++];
     }
-    if (i == end) die_usage("no store");
+    if (i == end) die_usage("the name of the store is missing");
     o->store = a.word[i++];
     if (o->action == DO_ENCODE)
         while (i < end) o->word[o->words++] = a.word[i++];
-    if (i < end) die_usage("what is %s for?", a.word[i]);
+    if (i < end) die_usage("the argument '%s' is one too many", a.word[i]);
     cmd_args_end(&a);
     if (cmd_is_model(o->store)) die_usage("%s is a model, not a store", o->store);
 }

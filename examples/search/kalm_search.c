@@ -23,7 +23,7 @@
 static void act(cmd_args *a, int action)
 {
     options *o = (options *)a->to;
-    if (o->action && o->action != action) die_usage("one of --update, --forget, --info and --mcp at a time");
+    if (o->action && o->action != action) die_usage("only one of --update, --forget, --info and --mcp can be given");
     o->action = action;
 }
 
@@ -115,9 +115,9 @@ static void read_options(options *o, int argc, char **argv)
     while (i < a.words) o->word[o->words++] = a.word[i++];
     cmd_args_end(&a);
     if (o->action == SEARCH_ADD && !o->words) die_usage("no file or folder to add to %s", o->database);
-    if (o->action == SEARCH_ASK && !o->words) die_usage("no question");
-    if (o->action == SEARCH_FORGET && !o->words) die_usage("--forget which file or folder?");
-    if ((o->action == SEARCH_UPDATE || o->action == SEARCH_INFO || o->action == SEARCH_MCP) && o->words) die_usage("what is %s for?", o->word[0]);
+    if (o->action == SEARCH_ASK && !o->words) die_usage("the question is missing");
+    if (o->action == SEARCH_FORGET && !o->words) die_usage("--forget needs a file or folder");
+    if ((o->action == SEARCH_UPDATE || o->action == SEARCH_INFO || o->action == SEARCH_MCP) && o->words) die_usage("the argument '%s' is one too many", o->word[0]);
     if (o->candidates < o->limit) o->candidates = o->limit;
 }
 

@@ -84,9 +84,9 @@ static void read_options(server_options *o, int argc, char **argv)
     o->log = "-";
     o->config.kernels = cmd_kernels();
     cmd_parse(&a, &program, o, argc, argv);
-    if (!a.words) die_usage("no model");
+    if (!a.words) die_usage("the model file is missing");
     o->model = a.word[0];
-    if (a.words > 1) die_usage("what is %s for?", a.word[1]);
+    if (a.words > 1) die_usage("the argument '%s' is one too many", a.word[1]);
     if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
     if (!o->store && (o->bits || o->read_only || cmd_given(&a, "--warm")))
         die_usage("--bits, --warm and --read-only are for --store");
