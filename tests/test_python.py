@@ -431,6 +431,21 @@ class Test(unittest.TestCase):
         for text in TEXTS + ["a\0b", "  x", "x" * 1000, "word " * 40000]:
             self.assertEqual(self.model.detokenize(self.model.tokenize(text)), text)
 
+    def test_rows_of_few_bits(self):
+        margin = lambda doc: self.model.rank(QUERY, [doc], raw=True)[0]["score"]
+        whole = self.model.encode(TEXTS[0], bits=32)
+        for bits, most in ((4, .3), (3, .6), (2, 1.2)):
+            doc = self.model.encode(TEXTS[0], bits=bits)
+            self.assertEqual((doc.bits, len(doc)), (bits, 64 + doc.rows * (192 * bits // 8 + 1)))
+            self.assertEqual(margin(self.model.document(bytes(doc))), margin(doc))
+            self.assertLess(abs(margin(doc) - margin(whole)), most)
+            self.assertEqual(self.model.repool(whole, whole.ratio, bits).bits, bits)
+            self.assertEqual(self.model.repool(doc, 8).bits, bits)
+            hurt = bytearray(bytes(doc))
+            hurt[57] ^= 1              # of its transform
+            with self.assertRaises(KalmError):
+                self.model.document(bytes(hurt))
+
     def test_surrogates_are_those_of_browsers(self):
         for text, want in [("\ud800", "\ufffd"), ("\udc00\ud800", "\ufffd\ufffd"), ("a\ud800b\udfffc", "a\ufffdb\ufffdc"),
                            ("\ud83d\ude00", "\U0001f600"), ("\ud83d\ud83d\ude00", "\ufffd\U0001f600"), ("\U0001f600\udbff", "\U0001f600\ufffd")]:

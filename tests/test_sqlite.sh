@@ -54,6 +54,9 @@ equal "$(sql "SELECT typeof(id), rank FROM kalm_rerank('q', 'SELECT 5, ''a'' UNI
     "blob integer null " "types of ids; a document that is NULL"
 equal "$(sql "SELECT count(*) FROM kalm_rerank('q', 'SELECT 1, 2 WHERE 0', 3)")" 0 "no rows"
 equal "$(sql "SELECT kalm_score(NULL, 'a') IS NULL, kalm_score('q', NULL) IS NULL, kalm_encode(NULL) IS NULL")" "1|1|1" "NULL"
+for bits in 4 3 2; do
+    equal "$(sql "SELECT length(d) = 64 + (length(d) - 64) / (192 * $bits / 8 + 1) * (192 * $bits / 8 + 1), kalm_score('text', d) = kalm_score('text', kalm_encode('a short text', 1, $bits)) FROM (SELECT kalm_encode('a short text', 1, $bits) AS d)")" "1|1" "rows of $bits bits"
+done
 equal "$(sql "SELECT length(kalm_encode('a short text', 1, 8)) < length(kalm_encode('a short text', 1, 32))")" 1 "bits"
 equal "$(sql "SELECT DISTINCT cut FROM kalm_rerank('q', 'SELECT 1, ''short''', 1) UNION ALL SELECT cut FROM kalm_rerank('q', 'SELECT 1, replace(hex(zeroblob(4000)), ''0'', ''word '')', 1)" | tr '\n' ' ')" "0 1 " "cut"
 # a store of kalm-index is a database like any other
