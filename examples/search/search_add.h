@@ -59,9 +59,10 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
         store_create(&u->s, &m);
     }
     if (!u->s.searched && !create) die("%s was made by kalm-index, which keeps no words to search by", u->s.path);
-    search_create(&u->s);
+    path = o->model ? search_model_path(&u->s, o->model) : NULL;
+    search_create(&u->s, path);
     search_demand_words(&u->s);
-    path = search_model_path(&u->s, o->model);
+    if (!path) path = search_model_path(&u->s, NULL);
     if (!u->model) search_open_model(&u->s, path, &u->model, &info);
     kalm_model_get_info(u->model, &info);
     store_demand(&u->s, path, &info);

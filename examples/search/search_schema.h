@@ -128,8 +128,9 @@ KALM__FN char *search_get_meta(const store *s, const char *name)
     return text;
 }
 
-/* The tables of kalm-search in a store that has no documents yet, in one transaction: after a kill they are all there or none. */
-KALM__FN void search_create(store *s)
+/* The tables of kalm-search in a store that has no documents yet, and where its model is, in one transaction: after a kill all of it is
+   there or nothing. model: its path; NULL: the store says it already. */
+KALM__FN void search_create(store *s, const char *model)
 {
     char version[16];
     int i;
@@ -141,6 +142,7 @@ KALM__FN void search_create(store *s)
         for (i = 0; i < 3; i++) store_exec(s, store_search_tables[i].sql);     /* the others are FTS5's work */
         sprintf(version, "%d", SEARCH_WORDS_VERSION);
         search_put_meta(s, "search_words", kalm__text(version));
+        if (model) search_put_meta(s, "search_model", kalm__text(model));
     }
     store_exec(s, "COMMIT");
     s->searched = 1;
