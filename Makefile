@@ -202,7 +202,8 @@ $(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
 endif
 # those that change the library by macros, and need no speed
 $(addprefix $(B)/tests/,test_threads test_online test_platform): private OPT_release := -O1
-$(B)/tests/%: tests/%.c kalm_rerank.h $(LIBRARY) $(HEADER_O) | $(B)/tests $(B)/tmp
+.SECONDEXPANSION:
+$(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) | $(B)/tests $(B)/tmp
 	@echo '  CC  $*'
 	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(call of_test,$*) $(call with_test,$*) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
 -include $(wildcard $(B)/tests/*.d)
