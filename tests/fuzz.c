@@ -40,6 +40,9 @@ static const fuzz_target *const targets[] = {
 #if defined(FUZZ_COMMANDS)
     &fuzz_corpus_target, &fuzz_documents_target, &fuzz_store_target, &fuzz_runs_target, &fuzz_collection_target
 #endif
+#if defined(FUZZ_COMMANDS) && defined(FUZZ_SERVER)
+    , &fuzz_request_target
+#endif
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
 

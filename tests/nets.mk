@@ -8,21 +8,31 @@
 TIME ?= 60
 CORES ?= 1
 FUZZ_CLANG ?= clang
-FUZZ_FLAGS := -std=c99 -O1 -g -DKALM_DEBUG -Isrc/parts -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+FUZZ_FLAGS := -std=c99 -O1 -g -DKALM_DEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -DFUZZ_LIBFUZZER
 FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h tests/fuzz/*.c)
 FUZZ_OBJECTS := build/fuzz/fuzz.o
-ifeq ($(SQLITE),yes)                   # with it also the targets that run whole commands
+ifeq ($(SQLITE),yes)                   # with it also the targets that run whole commands, all with one library (command_library.o)
   FUZZ_FLAGS += -DFUZZ_COMMANDS -DHAVE_SQLITE3
-  FUZZ_OBJECTS += $(patsubst tests/fuzz/%.c,build/fuzz/%.o,$(wildcard tests/fuzz/command_*.c))
+  FUZZ_OBJECTS += $(patsubst %,build/fuzz/command_%.o,world library index rerank eval)
   FUZZ_LIBS := -l:libsqlite3.a
+ifneq ($(filter $(B)/kalm-server,$(TOOLS:%=$(B)/%)),)
+  FUZZ_FLAGS += -DFUZZ_SERVER $(shell pkg-config --cflags libmicrohttpd jansson)
+  FUZZ_OBJECTS += build/fuzz/command_server.o
+  FUZZ_LIBS += $(shell pkg-config --libs libmicrohttpd jansson)
+endif
 endif
 build/fuzz/fuzz.o: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
-	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
-build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) $(PARTS) $(wildcard examples/*.[ch] examples/*/*.[ch])
-	@mkdir -p build/fuzz
-	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -Isrc/parts -DKALM_RERANK_STATIC -c $< -o $@
+build/fuzz/parts/kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk src/declare.awk $(PARTS)
+	@mkdir -p $(@D)
+	$(AWK) -v whole=1 -f src/amalgamate.awk $< > $@.whole && $(AWK) -f src/declare.awk $@.whole > $@
+build/fuzz/command_library.o: build/fuzz/parts/kalm_rerank.h tests/fuzz/command_world.h
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -DFUZZ_APART -D_FILE_OFFSET_BITS=64 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -include tests/fuzz/command_world.h \
+	    $(OF_LIBRARY) src/kalm_rerank_in.h -o $@
+build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) build/fuzz/parts/kalm_rerank.h $(wildcard examples/*.[ch] examples/*/*.[ch])
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -DFUZZ_APART -Ibuild/fuzz/parts -c $< -o $@
 build/fuzz/fuzz: $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)
 # the short bout of make test: the library's and the converter's targets, on the parts, since it reaches into both

@@ -6,7 +6,9 @@
 #define FUZZ_COMMAND_WORLD_H
 
 #if !defined(FUZZ_WORLD_ITSELF)
-#  define KALM_RERANK_STATIC           /* each command has a library of its own */
+#  if !defined(FUZZ_APART)
+#    define KALM_RERANK_STATIC         /* each command has a library of its own; FUZZ_APART: they are linked with one that was built for them */
+#  endif
 #endif
 #include <dirent.h>
 #include <errno.h>
@@ -37,7 +39,7 @@
 #endif
 
 typedef int fuzz_main(int argc, char **argv);
-fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval;
+fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval, fuzz_main_request;
 
 /* Runs a command, arguments up to a NULL; returns its exit status. */
 int fuzz_command(fuzz_main *command, ...);

@@ -1,6 +1,7 @@
 /* fuzz_commands.h - targets that run whole commands on files of strangers: "corpus" (JSON Lines, TSV, lines, whole files, through
    kalm-index), "store" (SQLite databases, through kalm-index and kalm-rerank --store), "documents" (kalm-rerank --documents), "runs"
-   (runs and judgements, kalm-eval --measure), "collection" (the folder that kalm-eval reads). A command ends with a status it has
+   (runs and judgements, kalm-eval --measure), "collection" (the folder that kalm-eval reads), "request" (bodies that kalm-server is sent, in
+   every wire form). A command ends with a status it has
    explained, and says why on standard error whenever that is not 0. */
 #ifndef FUZZ_COMMANDS_H
 #define FUZZ_COMMANDS_H
@@ -363,5 +364,54 @@ static void fuzz_collection_seeds(fuzz_taker *take)
     take("some", some, sizeof some - 1);
 }
 static const fuzz_target fuzz_collection_target = { "collection", 1 << 12, 20, fuzz_collection_one, fuzz_json_change, NULL, fuzz_collection_seeds, fuzz_json_words };
+
+/* ---- request: byte 0 the path, byte 1 the client, then the body (command_server.c says what must hold) ---------------------------- */
+
+#if defined(FUZZ_SERVER)
+static void fuzz_request_one(const uint8_t *data, size_t size)
+{
+    static const char *const clients[4] = { "", "cohere/5.0", "voyageai", "python-requests" };
+    char place[2];
+    int status;
+    if (size < 2) return;
+    fuzz_enter();
+    place[0] = (char)('0' + data[0] % 8);
+    place[1] = 0;
+    fuzz_write(fuzz_path("input"), data + 2, size - 2);
+    status = fuzz_command(fuzz_main_request, place, clients[data[1] % 4], fuzz_path("input"), NULL);
+    FUZZ_CHECK(status == 0, "status %d: %s", status, fuzz_command_said());
+}
+static const char *const fuzz_request_words[] = {
+    "\"query\"", "\"documents\"", "\"texts\"", "\"text\"", "\"text_1\"", "\"text_2\"", "\"data_1\"", "\"items\"", "\"ids\"", "\"id\"", "\"document_ids\"", "\"metadata\"", "\"metadatas\"",
+    "\"title\"", "\"top_n\"", "\"topN\"", "\"top_k\"", "\"rank_fields\"", "\"rankFields\"", "\"return_documents\"", "\"return_text\"", "\"raw_scores\"", "\"truncate\"", "\"truncation\"",
+    "\"max_tokens_per_doc\"", "\"maxTokensPerDoc\"", "\"ratio\"", "\"deadline_ms\"", "\"return_margin\"", "\"instruction\"", "\"system\"", "\"model\"", "\"rerank-v3.5\"",
+    "\"rerank-2\"", "\"jina-reranker\"", "true", "false", "null", "1e999", "-0", "3.0", "9223372036854775808", "\\ud83d", "\\ud83d\\ude00", "\\u0000", "[]", "{}", ",", ":", "\xef\xbb\xbf", NULL
+};
+static size_t fuzz_request_change(uint8_t *p, size_t size, size_t room, uint64_t *random)
+{
+    if (size < 2 || fuzz_below(random, 12) == 0) {
+        if (size) p[fuzz_below(random, size < 2 ? size : 2)] = (uint8_t)fuzz_random(random);
+        return size;
+    }
+    return 2 + fuzz_change_bytes(p + 2, size - 2, room - 2, fuzz_request_words, random);
+}
+static void fuzz_request_seeds(fuzz_taker *take)
+{
+    FUZZ_TAKE("any", "\0\0{\"query\": \"ab\", \"documents\": [\"a\", {\"text\": \"b\"}], \"top_n\": 1, \"ratio\": 8, \"return_margin\": true, \"deadline_ms\": 5.5}");
+    FUZZ_TAKE("cohere1", "\0\1{\"model\": \"rerank-english-v3.0\", \"query\": \"ab\", \"documents\": [{\"a\": \"x\", \"b\": [1, 2.5e3]}], \"rank_fields\": [\"a\", \"b\"], \"return_documents\": true}");
+    FUZZ_TAKE("cohere2", "\1\1{\"query\": \"ab\", \"documents\": [\"a\\ud83d\", \"\\ud83d\\ude00\\u0000\"], \"maxTokensPerDoc\": 3.0}");
+    FUZZ_TAKE("tei", "\2\0{\"query\": \"ab\", \"texts\": [\"a\", \"b\"], \"raw_scores\": true, \"return_text\": true, \"truncate\": false}");
+    FUZZ_TAKE("jina", "\3\0{\"model\": \"jina-reranker-v2\", \"query\": {\"text\": \"ab\"}, \"documents\": [{\"text\": \"a\", \"n\": 1}], \"instruction\": \"i\", \"system\": \"s\"}");
+    FUZZ_TAKE("voyage", "\4\2{\"query\": \"ab\", \"documents\": [\"a\"], \"top_k\": 2, \"truncation\": true}");
+    FUZZ_TAKE("score", "\5\3{\"text_1\": [\"a\", {\"text\": \"b\"}], \"text_2\": [\"c\", {\"text\": \"d\"}]}");
+    FUZZ_TAKE("score-one", "\5\0{\"queries\": \"a\", \"items\": {\"text\": \"d\"}}");
+    FUZZ_TAKE("kept", "\0\0{\"query\": \"a\", \"document_ids\": [\"x\", \"y\"]}");
+    FUZZ_TAKE("add", "\6\0{\"documents\": [{\"id\": \"x\", \"title\": \"t\", \"text\": \"a\", \"metadata\": {\"a\": [null]}}, {\"id\": \"y\", \"text\": \"\"}]}");
+    FUZZ_TAKE("add-columns", "\6\0{\"ids\": [\"x\", \"y\"], \"texts\": [\"a\", \"b\"], \"metadatas\": [null, {\"k\": 1}]}");
+    FUZZ_TAKE("delete", "\7\0{\"ids\": [\"x\"]}");
+    FUZZ_TAKE("names-twice", "\0\1{\"query\": \"a\", \"documents\": [{\"a\": \"long long long long\"}], \"rank_fields\": [\"a\", \"a\"]}");
+}
+static const fuzz_target fuzz_request_target = { "request", 1 << 12, 200, fuzz_request_one, fuzz_request_change, NULL, fuzz_request_seeds, fuzz_request_words };
+#endif
 
 #endif
