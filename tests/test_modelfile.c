@@ -142,7 +142,8 @@ static void test_sections(void)
     REFUSED("is missing");
 }
 
-/* A tensor of the weights: its data, scales and sums. */
+/* A tensor of the weights: its data, scales and sums.
+   Long: a list of damaged entries and the sentence that each must get. */
 static void test_tensors(void)
 {
     const uint32_t q = KALM__KIND(KALM__ENCODER, KALM__T_Q);
