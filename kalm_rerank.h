@@ -1800,7 +1800,7 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
 /* format.h - the model file, byte by byte: what the converter writes (quantize/) and the library reads in place (modelfile.h).
 	All numbers are little-endian, all offsets count from the first byte of the file unless said otherwise, and a hash is that
 	of kalm__hash (base.h). A reader can be written from the drawings here and in the parts that they name. */
-/* (The comment of src/format.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__FORMAT_H
 
 
@@ -1871,25 +1871,13 @@ enum {
 	KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
 };
 
-/* The texts around the user's, in the order of STRINGS. They stand in the file so that a model is always asked in the words that
-	it was trained with. NAME is the model's name; SYSTEM and INSTRUCTION are used where the caller gives none.
-	  the encoder reads: DOCUMENT + document
-	  the decoder reads: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */
+/* More is in docs/FORMAT.md. */
 enum {
 	KALM__STRING_NAME, KALM__STRING_DOCUMENT, KALM__STRING_BEGIN, KALM__STRING_INSTRUCT, KALM__STRING_QUERY,
 	KALM__STRING_END, KALM__STRING_SYSTEM, KALM__STRING_INSTRUCTION, KALM__STRINGS
 };
 
-/* Tensors. A kind is one of these numbers for the encoder, 32 more for the decoder. Those before NORM belong to a layer; NORM,
-	EMBED, EOI and HEAD belong to a side, and their layer is 0.
-	  Q, K, V, O     attention: rows are heads x head_dim (K, V: kv_heads x head_dim; O: hidden), cols the inputs
-	  GATE, UP, DOWN the MLP: rows mlp, mlp, hidden
-	                 These seven are matrices and lie in panels (kernels.h; q8 and q4 in blocks.h).
-	  ..._NORM, PRE_..., POST_...   RMSNorm: f32 [n], 1 + the checkpoint's weight. Q_NORM and K_NORM have head_dim numbers
-	  EMBED          the embedding table, [vocabulary] rows (embedding.h). The decoder has one only where it differs from the
-	                 encoder's
-	  EOI            f32 [hidden]: used in place of the row of eoi_id, and not scaled. The decoder's likewise
-	  HEAD           f32 [2][hidden], decoder only: the rows of "yes" and "no" of the output matrix */
+/* More is in docs/FORMAT.md. */
 enum {
 	KALM__T_Q, KALM__T_K, KALM__T_V, KALM__T_O, KALM__T_GATE, KALM__T_UP, KALM__T_DOWN,
 	KALM__T_Q_NORM, KALM__T_K_NORM, KALM__T_PRE_ATTENTION, KALM__T_POST_ATTENTION, KALM__T_PRE_MLP, KALM__T_POST_MLP,
@@ -1898,7 +1886,7 @@ enum {
 };
 #define KALM__KIND(side, what) ((uint32_t)(side) * 32u + (uint32_t)(what))
 
-/* (The comment of src/format.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 typedef struct kalm__tensor {
 	uint32_t kind, layer, type, rotated, rows, cols;
 	uint64_t offset, size, scale, sum;
@@ -1973,7 +1961,7 @@ KALM__FN const char *kalm__type_name(uint32_t type)
 /* ---- begin src/blocks.h ---- */
 /* blocks.h - the memory layout of quantised weights, for the kernels that read them and the converter that writes them. How the
 	scales are chosen stands in quantize/codecs.h, how tensors lie in a file in format.h. */
-/* (The comment of src/blocks.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__BLOCKS_H
 
 
@@ -2587,12 +2575,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 	We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
 	takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
 	unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm. */
-/* (The comment of tokenizer/vocab.h that stands here is in docs/FORMAT.md.) */
-/* LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
-	make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
-	compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
-	KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
-	a text may take. The converter makes no file that exceeds these limits. */
+/* More is in docs/FORMAT.md. */
 #define KALM__VOCAB_H
 
 
@@ -3275,7 +3258,7 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 	Tokens are taken from left to right, the longest first, each of them "stable" beside the one before: merging the text of the two
 	alone gives these two. That this leaves what the definition of BPE does, which merges pairs by rank, is shown in
 	docs/TOKENIZER.md. */
-/* (The comment of tokenizer/bpe.h that stands here is in docs/TOKENIZER.md.) */
+/* More is in docs/TOKENIZER.md. */
 #define KALM__BPE_H
 
 
@@ -3599,7 +3582,7 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 /* unigram.h - SentencePiece's "unigram" and "word": a normalised text is cut into pieces of the vocabulary. It knows nothing
 	of added tokens, normalisation or ill-formed text: text.h hands it stretches in inner form (bpe.h). Of all
 	ways to cut a text the one with the largest sum of scores is found by Viterbi's algorithm, to SentencePiece's last bit. */
-/* (The comment of tokenizer/unigram.h that stands here is in docs/TOKENIZER.md.) */
+/* More is in docs/TOKENIZER.md. */
 #define KALM__UNIGRAM_H
 
 
@@ -3806,24 +3789,8 @@ KALM__FN kalm_result kalm__word_run(kalm__ids *o, const unsigned char *text, siz
 
 /* ---- begin tokenizer/text.h ---- */
 /* text.h - from a text to token ids, the whole way: added tokens and who may write them, SentencePiece's normalisation of a
-	whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens.
-
-	HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
-	at one place the longest. Each stretch between them is normalised and cut alone.
-	SENTENCEPIECE'S RULES (KALM__TOK_SPM). The whole text is normalised first, where user-defined symbols stay as they are.
-	Then BPE and char cut at those symbols, unigram finds them by their scores, and word takes whole words only.
-
-	ILL-FORMED UTF-8 becomes U+FFFD, one for each maximal subpart (Unicode 15, section 3.9; what browsers and Python do).
-
-	TEXT IS TEXT. A text comes in pieces; each is trusted (the template) or not (a document, a query). In what is not trusted,
-	added tokens of class CONTROL ("<end_of_turn>") are not looked for, so they become plain characters; neither is such a
-	token found where it would only arise from both sides of a border between pieces. Other added tokens ("\n\n", "<b>") are
-	found anywhere, across borders too. With KALM_PARSE_CONTROL a text is treated as if it were all trusted, except that
-	control symbols of SentencePiece (class TEMPLATE) stay the template's.
-
-	MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
-	literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
-	stack. A short text without such a stretch allocates nothing. */
+	whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens. */
+/* More is in docs/TOKENIZER.md. */
 #define KALM__TEXT_H
 
 
@@ -4135,17 +4102,8 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
 }
 
 /* ---- begin tokenizer/decode.h ---- */
-/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules.
-
-	Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
-	together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
-	skipped.
-
-	Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
-	again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
-	lacks is an error.
-
-	Nothing is allocated. */
+/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules. */
+/* More is in docs/TOKENIZER.md. */
 #define KALM__DECODE_H
 
 
@@ -4481,7 +4439,7 @@ KALM__FN unsigned kalm__cpu_features(void) { return 0; }
 /* ---- begin src/kernels.h ---- */
 /* kernels.h - the contract of the kernel sets: how matrices and activations are packed, what a product computes, and the table by
 	which each instruction set says what it has. Knows nothing of layers or attention. */
-/* (The comment of src/kernels.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__KERNELS_H
 
 
@@ -5619,7 +5577,7 @@ KALM__T_TABLE
 	where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
 	sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
 	(quantize/codecs.h). */
-/* (The comment of src/embedding.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__EMBEDDING_H
 
 
@@ -5887,7 +5845,7 @@ typedef struct kalm__four_rows {
 	uint8_t *high;  /* pack_split16: [n][KALM__SPLIT16_COLS] */
 } kalm__four_rows;
 
-/* How a set multiplies matrices of one type. */
+/* How a set multiplies matrices of one type. (kernels_avx2.h has a table of it with the names of the fields beside.) */
 typedef struct kalm__tiles {
 	uint8_t most;  /* rows of the highest tile: a divisor of KALM__ACTS_STEP, at most 12 */
 	uint8_t even;  /* 1: tiles are cut in pairs of rows, so only a block's last one can be odd */
@@ -7338,22 +7296,22 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 /* ---- the set ---- */
 
 static const kalm__tiles kalm__tiles_f32_avx512 = {
-	KALM__512_TILE, 1, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__512_TILE, 1, 0,
+	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
-	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
-	KALM__512_TILE, 1, KALM__512_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q8, 1, 1,  /* form, prepared, input_bytes, sums */
+	KALM__512_TILE, 1, KALM__512_DIRECT,
+	KALM__Q8, KALM__Q8, 1, 1,
 	kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
-	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]  /* direct_tiles, one, two */
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
-	KALM__512_SHORT, 1, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__512_SHORT, 1, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
-	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]  /* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
 	"avx512vnni", &kalm__table_avx512,
@@ -7477,10 +7435,10 @@ static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
 
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
 static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
-	KALM__512_SHORT, 1, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__512_SHORT, 1, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
-	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]  /* direct_tiles, one, two */
+	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]
 };
 static const kalm__kernels kalm__kernels_avx512bf16 = {
 	"avx512bf16", &kalm__table_avx512,
@@ -8153,22 +8111,22 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 /* ---- the sets ---- */
 
 static const kalm__tiles kalm__tiles_f32_neon = {
-	KALM__NEON_FTILE, 0, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__NEON_FTILE, 0, 0,
+	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
-	NULL, kalm__f32_tiles_neon, NULL  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
-	KALM__NEON_TILE, 0, 0,  /* most, even, direct */
-	KALM__Q8, KALM__Q8, 1, 0,  /* form, prepared, input_bytes, sums */
+	KALM__NEON_TILE, 0, 0,
+	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-	NULL, kalm__q8_tiles_neon, NULL  /* direct_tiles, one, two */
+	NULL, kalm__q8_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
-	KALM__NEON_TILE, 0, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__NEON_TILE, 0, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
-	NULL, kalm__int16_tiles_neon, NULL  /* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_neon, NULL
 };
 static const kalm__kernels kalm__kernels_neon = {
 	"neon", &kalm__table_neon,
@@ -8179,10 +8137,10 @@ static const kalm__kernels kalm__kernels_neon = {
 
 #if KALM__HAVE_DOT
 static const kalm__tiles kalm__tiles_q8_dotprod = {
-	KALM__DOT_TILE, 0, 0,  /* most, even, direct */
-	KALM__Q8, KALM__Q8, 1, 0,  /* form, prepared, input_bytes, sums */
+	KALM__DOT_TILE, 0, 0,
+	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-	NULL, kalm__q8_tiles_dot, NULL  /* direct_tiles, one, two */
+	NULL, kalm__q8_tiles_dot, NULL
 };
 static const kalm__kernels kalm__kernels_dotprod = {
 	"dotprod", &kalm__table_neon,
@@ -8194,10 +8152,10 @@ static const kalm__kernels kalm__kernels_dotprod = {
 
 #if KALM__HAVE_DOT && KALM__HAVE_MM
 static const kalm__tiles kalm__tiles_q8_i8mm = {
-	KALM__DOT_TILE, 1, KALM__MM_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q8, 1, 0,  /* form, prepared, input_bytes, sums */
+	KALM__DOT_TILE, 1, KALM__MM_DIRECT,
+	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
-	kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL  /* direct_tiles, one, two */
+	kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL
 };
 static const kalm__kernels kalm__kernels_i8mm = {
 	"i8mm", &kalm__table_neon,
@@ -8395,22 +8353,22 @@ static const kalm__tile_fn kalm__q16_tiles_rvv[KALM__RVV_TILE] = { KALM__TILES_6
 static const kalm__tile_fn kalm__f32_tiles_rvv[KALM__RVV_TILE] = { KALM__TILES_6(kalm__f32_, x1_rvv) };
 
 static const kalm__tiles kalm__tiles_f32_rvv = {
-	KALM__RVV_TILE, 0, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__RVV_TILE, 0, 0,
+	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_rvv, kalm__unpack_rvv, NULL,
-	NULL, kalm__f32_tiles_rvv, NULL  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_rvv, NULL
 };
 static const kalm__tiles kalm__tiles_q8_rvv = {
-	KALM__RVV_TILE, 0, KALM__RVV_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__RVV_TILE, 0, KALM__RVV_DIRECT,
+	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, kalm__unpack_rvv, kalm__widen_rvv,
-	kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL  /* direct_tiles, one, two */
+	kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL
 };
 static const kalm__tiles kalm__tiles_q16_rvv = {
-	KALM__RVV_TILE, 0, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__RVV_TILE, 0, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, NULL, NULL,
-	NULL, kalm__q16_tiles_rvv, NULL  /* direct_tiles, one, two */
+	NULL, kalm__q16_tiles_rvv, NULL
 };
 static const kalm__kernels kalm__kernels_rvv = {
 	"rvv", &kalm__table_scalar,
@@ -8701,22 +8659,22 @@ static const kalm__tile_fn kalm__int16_tiles_wasm[KALM__WASM_TILE] = { KALM__TIL
 static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasm) };
 
 static const kalm__tiles kalm__tiles_f32_wasm = {
-	KALM__WASM_TILE, 0, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__WASM_TILE, 0, 0,
+	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
-	NULL, kalm__f32_tiles_wasm, NULL  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_wasm, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {
-	KALM__WASM_TILE, 0, KALM__WASM_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__WASM_TILE, 0, KALM__WASM_DIRECT,
+	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
-	kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL  /* direct_tiles, one, two */
+	kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL
 };
 static const kalm__tiles kalm__tiles_q16_wasm = {
-	KALM__WASM_TILE, 0, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__WASM_TILE, 0, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
-	NULL, kalm__int16_tiles_wasm, NULL  /* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_wasm, NULL
 };
 static const kalm__kernels kalm__kernels_wasm = {
 	"wasm", &kalm__table_wasm,
@@ -8784,10 +8742,10 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
 static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
-	KALM__WASM_TILE, 0, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__WASM_TILE, 0, 0,
+	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
-	NULL, kalm__f32_tiles_wasmfma, NULL  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_wasmfma, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {
 	"wasmfma", &kalm__table_wasm,
@@ -8937,10 +8895,10 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 
 #define KALM__RELAXED_SET(name, most, sums, sign) \
 	static const kalm__tiles kalm__tiles_q8_##name = { \
-		most, 0, 0, /* most, even, direct */ \
-		KALM__Q8, KALM__Q8, 1, sums, /* form, prepared, input_bytes, sums */ \
+		most, 0, 0, \
+		KALM__Q8, KALM__Q8, 1, sums, \
 		kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
-		NULL, kalm__q8_tiles_relaxed, NULL /* direct_tiles, one, two */ \
+		NULL, kalm__q8_tiles_relaxed, NULL \
 	}; \
 	static const kalm__kernels kalm__kernels_##name = { \
 		#name, &kalm__table_wasm, \
@@ -9027,7 +8985,7 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 	rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
 	probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
 	part reads that section, and codes rows; it knows nothing of documents. */
-/* (The comment of src/rowcode.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__ROWCODE_H
 
 
@@ -10997,7 +10955,7 @@ KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kal
 
 /* ---- as bytes: what kalm_state_save writes ---- */
 
-/* (The comment of src/state.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 
@@ -11798,7 +11756,7 @@ KALM__FN void kalm__embed(const kalm__file *f, int side, int32_t id, float *x)
 /* ---- begin src/documents.h ---- */
 /* documents.h - an encoded document is its bytes. This part says how they lie, writes and reads rows, and checks bytes that
 	come from a stranger. It does not know how rows are computed or used. */
-/* (The comment of src/documents.h that stands here is in docs/FORMAT.md.) */
+/* More is in docs/FORMAT.md. */
 #define KALM__DOCUMENTS_H
 
 

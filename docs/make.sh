@@ -67,7 +67,7 @@ END
     printf '\n## Kept states of the decoder\n\nA state is for the library of the version that wrote it: its keys and values lie as the kernels read them.\n'
     drawn src/state.h 'HEADER of a state'
     printf '\n## Tokenizer\n'
-    drawn tokenizer/vocab.h 'vocab.h - ' 'THE BLOB.' 'LIMITS. Nothing'
+    drawn tokenizer/vocab.h 'vocab.h - ' 'THE BLOB.'
     printf '\n## The hash\n'
     drawn src/base.h '64-bit checksum'
     lines src/base.h '#define KALM__HASH_A' '^KALM__FN uint64_t kalm__hash\(' | sed '$d' | sed '/^KALM__FN uint64_t kalm__hash(/d'
@@ -83,7 +83,7 @@ this page from the comments of the parts; the tables that they read are drawn in
 
 ## The whole way
 END
-    drawn tokenizer/text.h 'text.h - '
+    drawn tokenizer/text.h 'text.h - ' 'HUGGING FACE'
     printf '\n## Normalisation\n'
     drawn tokenizer/normal.h 'normal.h - '
     printf '\n## Byte-pair encoding\n'
@@ -93,7 +93,7 @@ END
     printf '\n## A bound for the work\n'
     drawn tokenizer/ids.h 'THE METER'
     printf '\n## Back to text\n'
-    drawn tokenizer/decode.h 'decode.h - '
+    drawn tokenizer/decode.h 'decode.h - ' 'Those of Hugging'
 }
 
 map() {

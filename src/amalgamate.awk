@@ -112,7 +112,7 @@ function expand(path, depth,    line, name, n, guard, last, held)
         }
         if (apart != "") {
             if (line !~ "^ */[*] end of " apart " [*]/$") continue
-            if (apart != "converter") print "/* (The comment of " path " that stands here is in " apart ".) */"
+            if (apart != "converter") print "/* More is in " apart ". */"
             apart = ""
             continue
         }

@@ -124,15 +124,18 @@ enum {
     KALM__MAX_LAYERS = 1 << 10, KALM__MAX_VOCABULARY = 1 << 24, KALM__MAX_POSITIONS = 1 << 28
 };
 
+/* docs/FORMAT.md: */
 /* The texts around the user's, in the order of STRINGS. They stand in the file so that a model is always asked in the words that
    it was trained with. NAME is the model's name; SYSTEM and INSTRUCTION are used where the caller gives none.
      the encoder reads: DOCUMENT + document
      the decoder reads: BEGIN + system + INSTRUCT + instruction + QUERY + query + END */
+/* end of docs/FORMAT.md */
 enum {
     KALM__STRING_NAME, KALM__STRING_DOCUMENT, KALM__STRING_BEGIN, KALM__STRING_INSTRUCT, KALM__STRING_QUERY,
     KALM__STRING_END, KALM__STRING_SYSTEM, KALM__STRING_INSTRUCTION, KALM__STRINGS
 };
 
+/* docs/FORMAT.md: */
 /* Tensors. A kind is one of these numbers for the encoder, 32 more for the decoder. Those before NORM belong to a layer; NORM,
    EMBED, EOI and HEAD belong to a side, and their layer is 0.
      Q, K, V, O     attention: rows are heads x head_dim (K, V: kv_heads x head_dim; O: hidden), cols the inputs
@@ -143,6 +146,7 @@ enum {
                     encoder's
      EOI            f32 [hidden]: used in place of the row of eoi_id, and not scaled. The decoder's likewise
      HEAD           f32 [2][hidden], decoder only: the rows of "yes" and "no" of the output matrix */
+/* end of docs/FORMAT.md */
 enum {
     KALM__T_Q, KALM__T_K, KALM__T_V, KALM__T_O, KALM__T_GATE, KALM__T_UP, KALM__T_DOWN,
     KALM__T_Q_NORM, KALM__T_K_NORM, KALM__T_PRE_ATTENTION, KALM__T_POST_ATTENTION, KALM__T_PRE_MLP, KALM__T_POST_MLP,

@@ -557,22 +557,22 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 /* ---- the set --------------------------------------------------------------------------------------------- */
 
 static const kalm__tiles kalm__tiles_f32_avx512 = {
-    KALM__512_TILE, 1, 0,                                   /* most, even, direct */
-    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__512_TILE, 1, 0,
+    KALM__F32, KALM__F32, 4, 0,
     NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
-    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]/* direct_tiles, one, two */
+    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
-    KALM__512_TILE, 1, KALM__512_DIRECT,                    /* most, even, direct */
-    KALM__Q8, KALM__Q8, 1, 1,                               /* form, prepared, input_bytes, sums */
+    KALM__512_TILE, 1, KALM__512_DIRECT,
+    KALM__Q8, KALM__Q8, 1, 1,
     kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
-    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]/* direct_tiles, one, two */
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
-    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
-    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__512_SHORT, 1, 0,
+    KALM__Q16, KALM__Q16, 2, 0,
     kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
-    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]/* direct_tiles, one, two */
+    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", &kalm__table_avx512,

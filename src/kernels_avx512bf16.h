@@ -109,10 +109,10 @@ static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
 
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
 static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
-    KALM__512_SHORT, 1, 0,                                  /* most, even, direct */
-    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__512_SHORT, 1, 0,
+    KALM__Q16, KALM__Q16, 2, 0,
     NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
-    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]/* direct_tiles, one, two */
+    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]
 };
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", &kalm__table_avx512,

@@ -663,22 +663,22 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 /* ---- the sets -------------------------------------------------------------------------------------------- */
 
 static const kalm__tiles kalm__tiles_f32_neon = {
-    KALM__NEON_FTILE, 0, 0,                                 /* most, even, direct */
-    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__NEON_FTILE, 0, 0,
+    KALM__F32, KALM__F32, 4, 0,
     NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
-    NULL, kalm__f32_tiles_neon, NULL                        /* direct_tiles, one, two */
+    NULL, kalm__f32_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
-    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
-    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    KALM__NEON_TILE, 0, 0,
+    KALM__Q8, KALM__Q8, 1, 0,
     kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-    NULL, kalm__q8_tiles_neon, NULL                         /* direct_tiles, one, two */
+    NULL, kalm__q8_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
-    KALM__NEON_TILE, 0, 0,                                  /* most, even, direct */
-    KALM__Q16, KALM__Q16, 2, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__NEON_TILE, 0, 0,
+    KALM__Q16, KALM__Q16, 2, 0,
     kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
-    NULL, kalm__int16_tiles_neon, NULL                      /* direct_tiles, one, two */
+    NULL, kalm__int16_tiles_neon, NULL
 };
 static const kalm__kernels kalm__kernels_neon = {
     "neon", &kalm__table_neon,
@@ -689,10 +689,10 @@ static const kalm__kernels kalm__kernels_neon = {
 
 #if KALM__HAVE_DOT
 static const kalm__tiles kalm__tiles_q8_dotprod = {
-    KALM__DOT_TILE, 0, 0,                                   /* most, even, direct */
-    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    KALM__DOT_TILE, 0, 0,
+    KALM__Q8, KALM__Q8, 1, 0,
     kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-    NULL, kalm__q8_tiles_dot, NULL                          /* direct_tiles, one, two */
+    NULL, kalm__q8_tiles_dot, NULL
 };
 static const kalm__kernels kalm__kernels_dotprod = {
     "dotprod", &kalm__table_neon,
@@ -704,10 +704,10 @@ static const kalm__kernels kalm__kernels_dotprod = {
 
 #if KALM__HAVE_DOT && KALM__HAVE_MM
 static const kalm__tiles kalm__tiles_q8_i8mm = {
-    KALM__DOT_TILE, 1, KALM__MM_DIRECT,                     /* most, even, direct */
-    KALM__Q8, KALM__Q8, 1, 0,                               /* form, prepared, input_bytes, sums */
+    KALM__DOT_TILE, 1, KALM__MM_DIRECT,
+    KALM__Q8, KALM__Q8, 1, 0,
     kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
-    kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL           /* direct_tiles, one, two */
+    kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL
 };
 static const kalm__kernels kalm__kernels_i8mm = {
     "i8mm", &kalm__table_neon,

@@ -58,10 +58,10 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 
 static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
-    KALM__WASM_TILE, 0, 0,                                  /* most, even, direct */
-    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__WASM_TILE, 0, 0,
+    KALM__F32, KALM__F32, 4, 0,
     NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
-    NULL, kalm__f32_tiles_wasmfma, NULL                     /* direct_tiles, one, two */
+    NULL, kalm__f32_tiles_wasmfma, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {
     "wasmfma", &kalm__table_wasm,
@@ -211,10 +211,10 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 
 #define KALM__RELAXED_SET(name, most, sums, sign) \
     static const kalm__tiles kalm__tiles_q8_##name = { \
-        most, 0, 0,                                             /* most, even, direct */ \
-        KALM__Q8, KALM__Q8, 1, sums,                            /* form, prepared, input_bytes, sums */ \
+        most, 0, 0, \
+        KALM__Q8, KALM__Q8, 1, sums, \
         kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
-        NULL, kalm__q8_tiles_relaxed, NULL                      /* direct_tiles, one, two */ \
+        NULL, kalm__q8_tiles_relaxed, NULL \
     }; \
     static const kalm__kernels kalm__kernels_##name = { \
         #name, &kalm__table_wasm, \

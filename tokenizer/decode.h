@@ -1,6 +1,6 @@
-/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules.
-
-   Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
+/* decode.h - token ids back to text. A tokenizer follows one of two sets of rules. */
+/* docs/TOKENIZER.md: */
+/* Those of Hugging Face: special tokens are written like others; nothing is cleaned up; consecutive byte tokens are decoded
    together, and if their bytes are not valid UTF-8 as a whole, each of them becomes U+FFFD; ids that the vocabulary lacks are
    skipped.
 
@@ -9,6 +9,7 @@
    lacks is an error.
 
    Nothing is allocated. */
+/* end of docs/TOKENIZER.md */
 #ifndef KALM__DECODE_H
 #define KALM__DECODE_H
 

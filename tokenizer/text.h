@@ -1,7 +1,7 @@
 /* text.h - from a text to token ids, the whole way: added tokens and who may write them, SentencePiece's normalisation of a
-   whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens.
-
-   HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
+   whole text, and the stretches between, which normal.h brings into inner form and bpe.h or unigram.h cuts into tokens. */
+/* docs/TOKENIZER.md: */
+/* HUGGING FACE'S RULES (the default). Added tokens are found in the text as it came, leftmost first, and of those that start
    at one place the longest. Each stretch between them is normalised and cut alone.
    SENTENCEPIECE'S RULES (KALM__TOK_SPM). The whole text is normalised first, where user-defined symbols stay as they are.
    Then BPE and char cut at those symbols, unigram finds them by their scores, and word takes whole words only.
@@ -17,6 +17,7 @@
    MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
    literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
    stack. A short text without such a stretch allocates nothing. */
+/* end of docs/TOKENIZER.md */
 #ifndef KALM__TEXT_H
 #define KALM__TEXT_H
 

@@ -61,13 +61,14 @@
    THE PAIR TABLE: key = left << 20 | right, hash = key * 0x9e3779b97f4a7c15 mod 2^40, which is one-to-one. Its upper b bits
    are the bucket, the others are stored: equal means equal, there are no false hits. A bucket holds at most
    KALM__BUCKET_MOST pairs. Most pairs that are asked for are not there, and the filter (512 KB for Gemma, which a
-   second-level cache holds) says so for 95 of 100 of them. */
-/* end of docs/FORMAT.md */
-/* LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
+   second-level cache holds) says so for 95 of 100 of them.
+
+   LIMITS. Nothing is checked entry by entry when a blob is opened, which takes microseconds. A damaged or hostile blob can
    make the ids wrong, and nothing else: the places and sizes of the sections are checked when it is opened, every index is
    compared with its count where it is used, a walk through a trie ends after KALM__WALK_MOST bytes, a bucket after
    KALM__BUCKET_MOST pairs, a token's text has at most KALM__TOKEN_MOST bytes, and the meter of ids.h bounds the steps that
    a text may take. The converter makes no file that exceeds these limits. */
+/* end of docs/FORMAT.md */
 #ifndef KALM__VOCAB_H
 #define KALM__VOCAB_H
 
