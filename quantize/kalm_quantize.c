@@ -48,7 +48,8 @@ static const cmd_option option_table[] = {
     CMD_TEXT("--instruction", "TEXT", options, instruction, "the instruction used where the user of the library gives none"),
     CMD_TEXT("--calibrate", "FILE", options, calibrate, "texts like those that will be ranked, one a line, or "
              "query<TAB>text, or JSON with \"text\" and perhaps \"query\". Up to 256 are run through the model: q4 and q8 weights are "
-             "rounded so that what the matrices make of them changes least, and rows of 4, 3 and 2 bits are fitted to them"),
+             "rounded so that what the matrices make of them changes least, and rows of 4, 3 and 2 bits are fitted to them if there are 64 "
+             "or more"),
     CMD_FLAG("--no-rows", options, no_rows, "leave out what documents of 4, 3 and 2 bits a number need; they are then refused"),
     CMD_NUMBER("--threads", "N", options, threads, 1, KALM__MAX_THREADS, "default: one for each core"),
     CMD_FLAG("--quiet", options, quiet, "print errors only"),

@@ -8,7 +8,8 @@
 
    What an error of a row costs is judged by the gradient of the margin (gradient.h). Mean change of the margin at ratio 4, 1500 pairs, 4
    and 2 bits: keys of the decoder alone, without texts (1000 pairs) .034 .134; gradient, without texts .023 .102; gradient and 256
-   descriptions .018 .082. With a damping of .02 instead of .005: .023 .124; .019 .086. */
+   descriptions .018 .082. Few texts are worse than none (2 bits, 1500 pairs of 30 queries): 8 .219, 32 .099, none .096, 64 .088, 128 .082.
+   With a damping of .02 instead of .005: .023 .124; .019 .086. */
 #ifndef KALM__ROWS_H
 #define KALM__ROWS_H
 
@@ -24,6 +25,7 @@
 
 enum {
     KALM__ROWS_TEXTS = 256,            /* of --calibrate that are used */
+    KALM__ROWS_FEWEST = 64,            /* with fewer, rows are fitted as without texts */
     KALM__ROWS_RANDOM = 24, KALM__ROWS_RANDOM_TOKENS = 96,
     KALM__ROWS_FIT_RATIO = 4,          /* the transform is fitted to rows of this ratio, and serves all */
     KALM__ROWS_SAMPLE = 256,           /* rows of each ratio by which classes and steps are chosen */
@@ -670,13 +672,15 @@ KALM__FN kalm_result kalm__rows_samples(kalm__rows_fit *f, kalm_error *err)
     return KALM_OK;
 }
 
-/* Fit the section of the model file at `path`. texts: NULL where none are given. On success f->section [f->at.size] is the section;
+/* Fit the section of the model file at `path`. texts: NULL where none are given, and fewer than KALM__ROWS_FEWEST are not
+   used. On success f->section [f->at.size] is the section;
    kalm__rows_end is due in any case. */
 KALM__FN kalm_result kalm__rows_fit_file(kalm__rows_fit *f, const char *path, const kalm__texts *texts, unsigned threads,
                                          const char *kernels, kalm_error *err)
 {
     uint32_t heavy = 0;
     kalm_result r = kalm__rows_begin(f, path, threads, kernels, err);
+    if (texts && texts->count < KALM__ROWS_FEWEST) texts = NULL;
     if (!r) r = kalm__rows_encode(f, texts, err);
     if (!r) {
         kalm__rows_moments(f);

@@ -510,6 +510,7 @@ static void test_shapes(void)
                      "what is a compiler\tA compiler turns source code into programs. It reads one language and writes another.\n"
                      "Editors change texts.\n\n"
                      "image viewer\tA small viewer for pictures of many formats\n");
+    for (k = 0; k < 4; k++) CHECK(run("cat " SOME " " SOME " > " SOME ".twice && mv " SOME ".twice " SOME) == 0);    /* 64 */
     for (i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         CHECKF(run("rm -rf " BASE " && " RANDOM " vocabulary=8192 %s --quiet " BASE, shapes[i]) == 0, "%s", said);
         CHECK(run("cp " TINY "/tokenizer.json " BASE) == 0);
@@ -533,8 +534,17 @@ static void test_shapes(void)
                      "{\"text\": \"Editors change texts.\"}\n"
                      "{\"query\": \"image viewer\", \"title\": \"A small viewer\", \"text\": "
                      "\"for pictures of many formats\"}\n");
+    for (k = 0; k < 4; k++) CHECK(run("cat " SOME " " SOME " > " SOME ".twice && mv " SOME ".twice " SOME) == 0);
     CHECK(run(CALIBRATE "/three.kalm --weights q4 --calibrate " SOME) == 0);
     CHECK(same_file(TMP "/one.kalm", TMP "/three.kalm"));
+
+    /* f32 weights: texts are for rows alone, and fewer than 64 are as good as none */
+    CHECK(run(CALIBRATE "/plain.kalm --weights f32") == 0);
+    CHECK(run(CALIBRATE "/one.kalm --weights f32 --calibrate " SOME) == 0);
+    CHECKF(!same_file(TMP "/one.kalm", TMP "/plain.kalm"), "64 texts change no rows");
+    CHECK(run("head -n 63 " SOME " > " SOME ".63 && mv " SOME ".63 " SOME) == 0);
+    CHECK(run(CALIBRATE "/one.kalm --weights f32 --calibrate " SOME) == 0);
+    CHECKF(same_file(TMP "/one.kalm", TMP "/plain.kalm"), "63 texts change rows");
 }
 
 /* ---- the bundled model ----------------------------------------------------------------------------------------------- */
