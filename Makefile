@@ -127,6 +127,7 @@ check: check-header
 	@[ $$(wc -c < kalm_rerank.h) -lt 593000 ] || { echo 'kalm_rerank.h has 593,000 bytes or more; sh tests/size.sh says where they are'; exit 1; }
 	$(if $(filter x86_64 aarch64 arm64,$(shell uname -m)),@for switch in '' -DKALM_NO_SIMD; do \
 	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)
+	@bash tests/mutate.sh -l                # each mistake of the list still has its line
 	@AWK='$(AWK)' sh docs/make.sh check
 docs:
 	@AWK='$(AWK)' sh docs/make.sh
