@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_python.sh BUILD - examples/python: makes the wheel as pip would, of the header as it lies here, and tests kalm_rerank.py with
-# the shared library that is in it.
+# the shared library that is in it. PYTHON=python3.13 tests with another interpreter than python3.
 build=$1
 if ! command -v python3 > /dev/null 2>&1; then
     echo "python3 is not installed: left out"
@@ -18,7 +18,7 @@ mkdir -p "$tmp/site" &&
     "$build/kalm-quantize" examples/tiny "$tmp/tiny.kalm" --weights q8 > /dev/null 2>&1 &&
     "$build/kalm-quantize" "$tmp/tiny.kalm" "$tmp/tiny-encoder.kalm" --side encoder --quiet &&
     "$build/kalm-quantize" "$tmp/tiny.kalm" "$tmp/tiny-decoder.kalm" --side decoder --quiet &&
-    python3 -W error tests/test_python.py "$tmp/site" "$tmp/tiny.kalm" 2>&1
+    "${PYTHON:-python3}" -W error tests/test_python.py "$tmp/site" "$tmp/tiny.kalm" 2>&1
 status=$?
 rm -rf "$tmp"
 exit $status

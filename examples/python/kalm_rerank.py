@@ -858,8 +858,8 @@ class Reranker:
                 scores = self._engine.compute(work, step)
             except KalmError as e:     # which counts among those of this call
                 raise type(e)(e.code, re.sub(r"\b(document|text) (\d+)\b",
-                                             lambda m: "%s %d" % (m[1], dict(enumerate(mine)).get(int(m[2]), int(m[2]))), str(e), 1)
-                              ) from None
+                                             lambda m: "%s %d" % (m[1], dict(enumerate(mine)).get(int(m[2]), int(m[2]))),
+                                             str(e), count=1)) from None
             for s in scores:
                 results[mine[s.index]] = (s.margin, s.score, s.cut)
         return results
