@@ -431,7 +431,8 @@ expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
 expect 1 "$index" forty.db --merge other.kalm
 # ---- rows of 2 bits: of one model file, not of another with the same weights ----
 cp other.kalm plain.kalm
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" fitted.kalm --weights f32 --name tiny-f32 --calibrate first.jsonl --quiet
+cat forty.jsonl forty.jsonl > eighty.jsonl    # 64 texts are the fewest that rows are fitted to
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" fitted.kalm --weights f32 --name tiny-f32 --calibrate eighty.jsonl --quiet
 expect 0 "$build/kalm-quantize" "$root/examples/tiny" norows.kalm --weights f32 --name tiny-f32 --no-rows --quiet
 head -n 10 forty.jsonl > ten.jsonl
 sed -n '11,20p' forty.jsonl > next.jsonl
