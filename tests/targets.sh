@@ -107,7 +107,7 @@ one_target() {
         # MinGW's fmaf rounds twice; the test's own sums need the instruction
         fma=
         [ -z "$exe" ] || fma=-mfma
-        for test in $tests; do expect "$test.c" $cc $flags $fma tests/$test.c -o "$bin-$test$exe" $lib || return; done
+        for test in $tests; do expect "$test.c" $cc $flags $fma -Isrc/parts tests/$test.c -o "$bin-$test$exe" $lib || return; done
         expect "golden.c" $cc $flags -Isrc/parts -DTEST_BUILD="\"$build\"" tests/golden.c -o "$bin-golden$exe" $lib || return
         expect "kalm-rerank" $cc $flags -Isrc/parts examples/kalm_rerank.c -o "$bin-kalm-rerank$exe" $lib || return
         expect "kalm-quantize" $cc $flags -Isrc/parts quantize/kalm_quantize.c -o "$bin-kalm-quantize$exe" $lib || return
