@@ -56,4 +56,7 @@ void WakeAllConditionVariable(CONDITION_VARIABLE *v);
 BOOL SleepConditionVariableCS(CONDITION_VARIABLE *v, CRITICAL_SECTION *c, DWORD ms);
 HANDLE CreateThread(void *security, size_t stack, DWORD (WINAPI *start)(LPVOID), void *arg, DWORD flags, DWORD *id);
 DWORD WaitForSingleObject(HANDLE h, DWORD ms);
+BOOL QueryPerformanceFrequency(LARGE_INTEGER *per_second);
+BOOL QueryPerformanceCounter(LARGE_INTEGER *now);
+BOOL SwitchToThread(void);
 #endif
