@@ -5,8 +5,7 @@ import { after, before, test } from 'node:test'
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium } from 'playwright-core'
-import { serve } from '../serve.mjs'
+import { PROGRAM, openBrowser, page, works } from './bundled.mjs'
 import { here, install, run, tinyPath } from './common.mjs'
 
 const tool = (name) => here(`node_modules/.bin/${name}`)
@@ -15,51 +14,19 @@ before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'kalm-bundlers-'))
     install(folder)
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
-    writeFileSync(join(folder, 'index.html'), '<!doctype html><title>wait</title><link rel="icon" href="data:,"><script type="module" src="./app.mjs"></script>')
-    writeFileSync(join(folder, 'app.mjs'), `
-        import { Kalm } from 'kalm-rerank'
-        import { KalmWorker } from 'kalm-rerank/worker'
-        const texts = ['Gravity pulls.', 'The capital of China is Beijing.'], words = []
-        try {
-            for (const [load, options] of [[Kalm.load, {}], [Kalm.load, { threads: 2 }], [KalmWorker.load, { threads: 1 }], [KalmWorker.load, { threads: 2 }]]) {
-                if (options.threads > 1 && !crossOriginIsolated) continue
-                const kalm = await load('tiny.kalm', { timeout: 20000, relaxed: false, ...options })
-                words.push(kalm.info.build + (await kalm.rerank('capital of China', texts))[0].index)
-                kalm.free()
-            }
-        } catch (error) {
-            words.push(String(error))
-        }
-        document.title = words.join(' ')
-    `)
-    browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', headless: true,
-        args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run'] })
+    writeFileSync(join(folder, 'index.html'), page('<script type="module" src="./app.mjs"></script>'))
+    writeFileSync(join(folder, 'app.mjs'), PROGRAM)
+    browser = await openBrowser()
 })
 after(async () => {
     await browser?.close()
     rmSync(folder, { recursive: true, force: true })
 })
 
-/* What the page in `root` says, served with and without the headers that give it threads. */
-async function works(root) {
+/* The site in `root`, with the model beside it. */
+async function serves(root) {
     copyFileSync(tinyPath, join(root, 'tiny.kalm'))
-    for (const isolated of [true, false]) {
-        const server = await serve({ root, isolated })
-        const page = await browser.newPage(), wrong = []
-        page.on('pageerror', (error) => wrong.push(String(error)))
-        page.on('requestfailed', (request) => wrong.push(request.url()))
-        page.on('response', (response) => { if (response.status() !== 200) wrong.push(`${response.status()} ${response.url()}`) })
-        try {
-            await page.goto(`http://127.0.0.1:${server.address().port}/`)
-            await page.waitForFunction(() => document.title !== 'wait', null, { timeout: 60000 })
-            assert.equal(await page.title(), isolated ? 'simd1 simd-threads1 simd1 simd-threads1' : 'simd1 simd1')
-            assert.deepEqual(wrong, [])
-        } finally {
-            await page.close()
-            server.closeAllConnections?.()
-            server.close()
-        }
-    }
+    await works(browser, root)
 }
 
 test('esbuild', async () => {
@@ -69,7 +36,7 @@ test('esbuild', async () => {
     cpSync(join(folder, 'node_modules/kalm-rerank/dist'), join(out, 'dist'), { recursive: true })
     copyFileSync(join(folder, 'index.html'), join(out, 'index.html'))
     for (const file of ['app.mjs', 'worker-thread.mjs']) assert.doesNotMatch(readFileSync(join(out, file), 'utf8'), /node:/)
-    await works(out)
+    await serves(out)
 })
 
 for (const format of ['', 'es']) test(`vite${format ? `, Workers as ${format}` : ''}`, async () => {
@@ -79,7 +46,7 @@ for (const format of ['', 'es']) test(`vite${format ? `, Workers as ${format}` :
     run(tool('vite'), ['build'], folder)
     for (const file of readdirSync(join(out, 'assets')).filter((name) => /^(index|worker-thread)/.test(name)))
         assert.doesNotMatch(readFileSync(join(out, 'assets', file), 'utf8'), /node:/)
-    await works(out)
+    await serves(out)
 })
 
 test('a bundle for Node', () => {
