@@ -1555,27 +1555,33 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 
 #if defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  include <sched.h>
-#  if !defined(CPU_SETSIZE)  /* strict C99 hides the prototype */
+#  if defined(CPU_SETSIZE)
+#    define KALM__CPU_MASK cpu_set_t
+#  else  /* strict C99 hides type and prototype */
+#    define KALM__CPU_MASK void
 extern int sched_getaffinity(int pid, size_t size, void *mask);
 #  endif
+#  define KALM__MASK_BYTES 1024  /* 8192 cores */
 
-/* Bits of the mask of allowed cores; 0 where the system does not tell. */
-KALM__FN unsigned kalm__allowed_cores(void)
+/* The cores that the calling thread is allowed, a bit each. Returns how many; 0 where the system does not tell. */
+KALM__FN unsigned kalm__core_mask(unsigned char mask[KALM__MASK_BYTES])
 {
-	unsigned char mask[1024];  /* 8192 cores */
 	void *bytes = mask;
 	unsigned count = 0, i;
-	memset(mask, 0, sizeof mask);
-#  if defined(CPU_SETSIZE)
-	if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)bytes) < 0) return 0;
-#  else
-	if (sched_getaffinity(0, sizeof mask, bytes) < 0) return 0;
-#  endif
-	for (i = 0; i < sizeof mask; i++) {
+	memset(mask, 0, KALM__MASK_BYTES);
+	if (sched_getaffinity(0, KALM__MASK_BYTES, (KALM__CPU_MASK *)bytes) < 0) return 0;
+	for (i = 0; i < KALM__MASK_BYTES; i++) {
 		unsigned b = mask[i];
 		for (; b; b &= b - 1) count++;
 	}
 	return count;
+}
+
+/* Bits of the mask of allowed cores; 0 where the system does not tell. */
+KALM__FN unsigned kalm__allowed_cores(void)
+{
+	unsigned char mask[KALM__MASK_BYTES];
+	return kalm__core_mask(mask);
 }
 
 #  if KALM__MMAP && !defined(KALM_NO_STDIO)
@@ -2227,12 +2233,8 @@ KALM__FN uint32_t kalm__microseconds(void)
 	would then take turns on one core for the rest of the call. A worker that finds itself there moves once. */
 #if KALM__THREADS == KALM__THREADS_POSIX && defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  define KALM__MOVES 1
-#  if defined(CPU_SETSIZE)
-#    define KALM__CPU_MASK cpu_set_t
-#  else  /* strict C99 hides type and prototypes */
-#    define KALM__CPU_MASK void
+#  if !defined(CPU_SETSIZE)  /* strict C99 hides the prototypes */
 extern int sched_getcpu(void);
-extern int sched_getaffinity(int pid, size_t size, void *mask);
 extern int sched_setaffinity(int pid, size_t size, const void *mask);
 #  endif
 #else
@@ -2254,15 +2256,11 @@ KALM__FN uint32_t kalm__this_core(void)
 KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
 {
 #if KALM__MOVES
-	unsigned char mask[1024];  /* 8192 cores */
+	unsigned char mask[KALM__MASK_BYTES];
 	void *bytes = mask;
-	unsigned count = 0, i, bit = 1u << core % 8;
-	memset(mask, 0, sizeof mask);
-	if (core >= 8 * sizeof mask || sched_getaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes) < 0) return;
-	for (i = 0; i < sizeof mask; i++) {
-		unsigned b = mask[i];
-		for (; b; b &= b - 1) count++;
-	}
+	unsigned bit = 1u << core % 8, count;
+	if (core >= 8 * sizeof mask) return;
+	count = kalm__core_mask(mask);
 	if (count < 2 || count < size || !(mask[core / 8] & bit)) return;
 	mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
 	(void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);

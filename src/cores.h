@@ -15,27 +15,33 @@
 
 #if defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  include <sched.h>
-#  if !defined(CPU_SETSIZE)            /* strict C99 hides the prototype */
+#  if defined(CPU_SETSIZE)
+#    define KALM__CPU_MASK cpu_set_t
+#  else                                /* strict C99 hides type and prototype */
+#    define KALM__CPU_MASK void
 extern int sched_getaffinity(int pid, size_t size, void *mask);
 #  endif
+#  define KALM__MASK_BYTES 1024        /* 8192 cores */
 
-/* Bits of the mask of allowed cores; 0 where the system does not tell. */
-KALM__FN unsigned kalm__allowed_cores(void)
+/* The cores that the calling thread is allowed, a bit each. Returns how many; 0 where the system does not tell. */
+KALM__FN unsigned kalm__core_mask(unsigned char mask[KALM__MASK_BYTES])
 {
-    unsigned char mask[1024];          /* 8192 cores */
     void *bytes = mask;
     unsigned count = 0, i;
-    memset(mask, 0, sizeof mask);
-#  if defined(CPU_SETSIZE)
-    if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)bytes) < 0) return 0;
-#  else
-    if (sched_getaffinity(0, sizeof mask, bytes) < 0) return 0;
-#  endif
-    for (i = 0; i < sizeof mask; i++) {
+    memset(mask, 0, KALM__MASK_BYTES);
+    if (sched_getaffinity(0, KALM__MASK_BYTES, (KALM__CPU_MASK *)bytes) < 0) return 0;
+    for (i = 0; i < KALM__MASK_BYTES; i++) {
         unsigned b = mask[i];
         for (; b; b &= b - 1) count++;
     }
     return count;
+}
+
+/* Bits of the mask of allowed cores; 0 where the system does not tell. */
+KALM__FN unsigned kalm__allowed_cores(void)
+{
+    unsigned char mask[KALM__MASK_BYTES];
+    return kalm__core_mask(mask);
 }
 
 #  if KALM__MMAP && !defined(KALM_NO_STDIO)

@@ -25,6 +25,7 @@
 
 #include "base.h"
 #include "platform.h"
+#include "cores.h"
 
 /* What KALM__THREADS can be. */
 #define KALM__THREADS_NONE 0
@@ -210,12 +211,8 @@ KALM__FN uint32_t kalm__microseconds(void)
    would then take turns on one core for the rest of the call. A worker that finds itself there moves once. */
 #if KALM__THREADS == KALM__THREADS_POSIX && defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  define KALM__MOVES 1
-#  if defined(CPU_SETSIZE)
-#    define KALM__CPU_MASK cpu_set_t
-#  else                                /* strict C99 hides type and prototypes */
-#    define KALM__CPU_MASK void
+#  if !defined(CPU_SETSIZE)            /* strict C99 hides the prototypes */
 extern int sched_getcpu(void);
-extern int sched_getaffinity(int pid, size_t size, void *mask);
 extern int sched_setaffinity(int pid, size_t size, const void *mask);
 #  endif
 #else
@@ -237,15 +234,11 @@ KALM__FN uint32_t kalm__this_core(void)
 KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
 {
 #if KALM__MOVES
-    unsigned char mask[1024];          /* 8192 cores */
+    unsigned char mask[KALM__MASK_BYTES];
     void *bytes = mask;
-    unsigned count = 0, i, bit = 1u << core % 8;
-    memset(mask, 0, sizeof mask);
-    if (core >= 8 * sizeof mask || sched_getaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes) < 0) return;
-    for (i = 0; i < sizeof mask; i++) {
-        unsigned b = mask[i];
-        for (; b; b &= b - 1) count++;
-    }
+    unsigned bit = 1u << core % 8, count;
+    if (core >= 8 * sizeof mask) return;
+    count = kalm__core_mask(mask);
     if (count < 2 || count < size || !(mask[core / 8] & bit)) return;
     mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
     (void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);

@@ -13,8 +13,8 @@ BEGIN {
                   "base;" \
                   "exact;" \
                   "platform format blocks recognise;" \
-                  "threads mapping cores cpu kernels tokenizer/vocab;" \
-                  "embedding ops tokenizer/ids;" \
+                  "mapping cores cpu kernels tokenizer/vocab;" \
+                  "threads embedding ops tokenizer/ids;" \
                   "tokenizer/bpe tokenizer/unigram tokenizer/normal;" \
                   "tokenizer/text;" \
                   "tokenizer/decode kernels_scalar;" \
