@@ -77,7 +77,7 @@ OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM
 of_tool = -I$(if $(call with_tool,$(1)),$(B)/parts,src/parts)
 with_tool = $(if $(filter $(WHOLE_TOOLS),$(1)),,$(LIBRARY))
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench search-speed install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench speed-figures search-speed install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -85,10 +85,11 @@ help:
 	@echo 'make check-quick   the tests that an edit is most likely to break, in under a minute'
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
 	@echo 'make check         layers, every part alone, symbols, size, nothing unused; header and docs/ up to date'
-	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md and MAP.md from the comments of the sources'
+	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md and MAP.md from the sources, speeds in the pages from docs/speed'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
+	@echo 'make speed-figures  measures the speeds that the pages state, writes docs/speed and the pages; SPEED="bench cost load search bounds"'
 	@echo 'make search-speed  kalm-index and kalm-search beside kalm_encode, and questions to 100,000 documents; SEARCH="COUNT MODEL ROUNDS"'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
@@ -129,8 +130,10 @@ check: check-header
 	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)
 	@bash tests/mutate.sh -l                # each mistake of the list still has its line
 	@AWK='$(AWK)' sh docs/make.sh check
+	@if command -v python3 > /dev/null; then python3 docs/speed/figures.py check; else echo 'no python3: speeds of the pages were not checked'; fi
 docs:
 	@AWK='$(AWK)' sh docs/make.sh
+	@if command -v python3 > /dev/null; then python3 docs/speed/figures.py make; else echo 'no python3: speeds of the pages are as they were'; fi
 
 # ---- the commands: name and source ----
 TOOLS :=
@@ -166,7 +169,7 @@ ifeq ($(SQLITE)$(shell pkg-config --exists libmicrohttpd jansson 2>/dev/null && 
 $(call tool_if,kalm-server,examples/server/kalm_server.c,$(shell pkg-config --cflags libmicrohttpd jansson),$(shell pkg-config --libs libmicrohttpd jansson))
 endif
 $(call tool_if,kalm-eval,examples/eval/kalm_eval.c,$(PACKED_FLAGS),$(PACKED_LIBS))
-$(call tool_if,kalm-bench,tests/bench.c)
+$(call tool_if,kalm-bench,tests/bench.c,-DBENCH_FLAGS='"$(subst ",,$(strip -std=c99 $(OPT_$(config)) $(CFLAGS)))"')
 $(call tool_if,first,examples/first.c)
 
 ifneq ($(LIBRARY),)
@@ -235,10 +238,15 @@ BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
 # Rates of kalm-index and kalm-search beside kalm_encode, and the time of a question: SEARCH="100000 nano 3" (documents, model, rounds).
 search-speed: $(B)/kalm-search $(B)/kalm-index $(B)/tiny.kalm $(B)/kalm-random-checkpoint $(B)/kalm-quantize
 	CC='$(CC)' sh tests/search_speed.sh $(B) $(SEARCH)
+# The figures of the pages, measured again (docs/speed): SPEED="bench cost load search search_nano bounds", BENCH=--quick.
+SPEED ?= bench
+COMMIT = $(shell git describe --always --dirty 2>/dev/null || echo $(VERSION))
+speed-figures: $(B)/kalm-bench $(B)/kalm-eval $(B)/bench/made
+	@MAKE='$(MAKE)' BENCH='$(BENCH)' sh docs/speed/measure.sh $(B) $(COMMIT) $(SPEED)
 LONGEST ?= 2048
 bench: $(B)/kalm-bench $(B)/kalm-eval $(B)/tiny.kalm $(B)/bench/made
 	$(B)/kalm-bench --tokenizer $(B)/tiny.kalm --json $(B)/bench.json \
-	    --commit "$$(git describe --always --dirty 2>/dev/null || echo $(VERSION))" $(BENCH) $(BENCH_MODELS)
+	    --commit "$(COMMIT)" $(BENCH) $(BENCH_MODELS)
 	$(B)/kalm-eval --cost $(B)/bench/cost $(word 1,$(BENCH_MODELS)) --longest $(LONGEST)
 	@CC='$(CC)' AWK='$(AWK)' sh tests/size.sh $(B)
 $(B)/bench/made: $(wildcard quantize/*.c quantize/*.h) src/format.h | $(B)/kalm-quantize $(B)/kalm-random-checkpoint

@@ -105,7 +105,7 @@ includes (`tests/check_layers.awk`).
 END
     for folder in src src/tools tokenizer quantize examples examples/eval examples/index examples/search examples/server examples/store \
         examples/postgres examples/python examples/python/adapters examples/scaling examples/sqlite examples/wasm examples/wasm/adapters tests \
-        tests/fuzz tests/mcp docs packaging .ci; do
+        tests/fuzz tests/mcp docs docs/speed packaging .ci; do
         ls -d "$folder" > /dev/null 2>&1 || continue
         case $folder in
         src) what='the library: the parts of `kalm_rerank.h`, in the order of the spine' ;;
@@ -119,6 +119,7 @@ END
         examples/index) what='the command kalm-index' ;;
         examples/search) what='the command kalm-search' ;;
         examples/server) what='the command kalm-server' ;;
+        docs/speed) what='the runs that the pages state speeds of, and what fills them in' ;;
         examples/store) what='encoded documents in SQLite, which the commands share' ;;
         tests) what='tests, checks and benchmarks' ;;
         *) what= ;;
@@ -130,7 +131,7 @@ $what
             [ "$folder" != src ] || sed -n 's/^#include "\([a-z0-9_]*\.h\)".*/src\/\1/p' src/kalm_rerank_in.h
             for f in "$folder"/*; do [ -f "$f" ] && echo "$f"; done
         } | $awk '!seen[$0]++' | while read -r f; do
-            case $f in *.md|*.png|*.json|*.txt|*.jsonl|*.tsv|*.css|*.html|*.model|*.in|*.cmake) continue ;; esac
+            case $f in *.md|*.svg|*.in|*.png|*.json|*.txt|*.jsonl|*.tsv|*.css|*.html|*.model|*.cmake) continue ;; esac
             # the first sentence behind "name - " in the first lines
             $awk -v file="$f" '
                 NR > 8 { exit }

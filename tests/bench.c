@@ -1099,14 +1099,29 @@ static void bench_models(void)
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
-static void print_load(const char *when)
+/* How many programs ran beside this one: averages over 1, 5 and 15 minutes. */
+static void read_load(char *text, size_t size)
 {
+    snprintf(text, size, "unknown");
 #ifdef HAVE_USAGE
-    double load[3];
-    if (getloadavg(load, 3) == 3) printf("load %s: %.2f %.2f %.2f\n", when, load[0], load[1], load[2]);
-#else
-    (void)when;
+    {
+        double load[3];
+        if (getloadavg(load, 3) == 3) snprintf(text, size, "%.2f %.2f %.2f", load[0], load[1], load[2]);
+    }
 #endif
+}
+
+/* What the file says of this run: the command as it was given, the day, the load at its start. */
+static void note_run(int argc, char **argv)
+{
+    size_t n = 0;
+    int i;
+    time_t now = time(NULL);
+    struct tm *day = gmtime(&now);
+    for (i = 0; i < argc && n < sizeof figures.command; i++)
+        n += (size_t)snprintf(figures.command + n, sizeof figures.command - n, "%s%s", i ? " " : "", i ? argv[i] : program.name);
+    if (!day || !strftime(figures.date, sizeof figures.date, "%Y-%m-%d", day)) snprintf(figures.date, sizeof figures.date, "unknown");
+    read_load(figures.load, sizeof figures.load);
 }
 
 static void print_machine(void)
@@ -1144,7 +1159,7 @@ static void print_machine(void)
 #endif
         printf("reading, one thread: %.0f GB/s from 1 MB, %.0f from 16 MB, %.0f from 128 MB\n",
                bench_read_rate(1 << 20, 30), bench_read_rate(1 << 24, 6), bench_read_rate(1 << 27, 2));
-    print_load("at the start");
+    printf("load at the start: %s\n", figures.load);
 }
 
 static void read_options(int argc, char **argv)
@@ -1163,8 +1178,10 @@ static void read_options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    char load[32];
     kalm__utf8_arguments(&argc, &argv);
     cmd_name = program.name;
+    note_run(argc, argv);
     read_options(argc, argv);
     if (opt.compare) {
         if (opt.models != 2) die_usage("--compare takes two files of figures, the older one first");
@@ -1207,8 +1224,8 @@ int main(int argc, char **argv)
     write_figures(opt.json);
     if (!opt.csv) {
         putchar('\n');
-        print_load("at the end");
-        printf("%.0f seconds; %u figures in %s\n", bench__now() - begun, (unsigned)figures.count, opt.json);
+        read_load(load, sizeof load);
+        printf("load at the end: %s\n%.0f seconds; %u figures in %s\n", load, bench__now() - begun, (unsigned)figures.count, opt.json);
     }
     return EXIT_SUCCESS;
 }

@@ -1,8 +1,8 @@
 /* bench_figures.h - the figures of kalm-bench: printed as they come, written as JSON with the machine that they are of, and two such
    files compared.
 
-   The file is one object: "machine", "commit", "compiler" (texts), "figures": [{"name", "threads", "value",
-   "unit", "peak", "ratio", "noise"}]. `peak` is the yardstick in the same unit, `ratio` the figure to its yardstick, `noise` how far
+   The file is one object: "machine", "commit", "date", "command", "compiler", "flags", "load" (texts: what was measured where, when
+   and how), "figures": [{"name", "threads", "value", "unit", "peak", "ratio", "noise"}]. `peak` is the yardstick in the same unit, `ratio` the figure to its yardstick, `noise` how far
    the ratio may be off, as a share of it: null where there is none. A figure stands on a line of its own, for line-based tools. */
 #ifndef BENCH_FIGURES_H
 #define BENCH_FIGURES_H
@@ -23,8 +23,13 @@ typedef struct figure {
 typedef struct figure_set {
     figure   one[512];
     size_t   count;
-    char     machine[128], commit[64];
+    char     machine[128], commit[64], date[16], command[1024], load[32];
 } figure_set;
+
+/* What the Makefile compiled this with. */
+#ifndef BENCH_FLAGS
+#  define BENCH_FLAGS "unknown"
+#endif
 
 static figure_set figures;
 static int figures_csv;
@@ -93,9 +98,13 @@ static void write_figures(const char *path)
     json_open(&j, '{');
     json_member(&j, "machine", figures.machine);
     json_member(&j, "commit", figures.commit);
+    json_member(&j, "date", figures.date);
+    json_member(&j, "command", figures.command);
 #ifdef __VERSION__
     json_member(&j, "compiler", __VERSION__);
 #endif
+    json_member(&j, "flags", BENCH_FLAGS);
+    json_member(&j, "load", figures.load);
     json_newline(&j);
     json_key(&j, "figures");
     json_open(&j, '[');

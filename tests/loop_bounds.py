@@ -10,11 +10,14 @@ How much such a bound is worth is tried where the truth is known: the loops of t
 share of the register peak that the model gives a loop stands beside the share that kalm-bench measures for the whole product
 (BUILD/bench.json, if make bench has been run): quantising, packing and cache misses are in the second and not in the first.
 
-    MCA=llvm-mca-16 CLANG=clang-16 python3 tests/loop_bounds.py build
+    MCA=llvm-mca-16 CLANG=clang-16 python3 tests/loop_bounds.py build [COMMIT]
+
+With COMMIT, BUILD/bounds.json gets the loops that 8-bit weights use, as docs/speed wants it.
 
 LLVM 16 has no model of its own for the Cortex-A72, A76, Neoverse N1 and Apple's cores: it lends them others, which are named in the
 table. A model can also be too low: LLVM's Zen 4 gives the x86 loops 80% of the peak where the whole product is measured at 97%.
 """
+import datetime
 import json
 import os
 import re
@@ -126,6 +129,19 @@ def widest(found, patterns):
                 yield name, loop, count
 
 
+def write_bounds(path, commit, bounds):
+    """The best loop of 8-bit weights on each core, a figure a line."""
+    best = {}
+    for b in bounds:
+        if "_q8_" in "_" + b["loop"] and b["value"] >= best.get(b["name"], b)["value"]:
+            best[b["name"]] = b
+    head = {"machine": run(MCA, "--version").splitlines()[0].strip() + ", models of cores", "commit": commit,
+            "date": datetime.date.today().isoformat(), "flags": CLANG + " -O2", "command": "make bounds"}
+    with open(path, "w") as f:
+        f.write("{\n%s,\n \"figures\": [\n%s\n ]\n}\n" % (",\n".join(" %s: %s" % (json.dumps(k), json.dumps(v)) for k, v in head.items()),
+                                                          ",\n".join("  " + json.dumps(b) for b in best.values())))
+
+
 def main():
     build = sys.argv[1] if len(sys.argv) > 1 else "build"
     folder = os.path.join(build, "targets")
@@ -137,6 +153,7 @@ def main():
     run(CLANG, "--target=aarch64-linux-gnu", "-O2", "-I.", "-c", source, "-o", arm)
     run(CLANG, "--target=x86_64-linux-gnu", "-O2", "-I.", "-c", source, "-o", x86)
     passed = failed = 0
+    bounds = []
 
     print(run(MCA, "--version").splitlines()[0].strip())
     print(f"\n{'core':22} {'model':18} {'loop':22} {'cycles':>7} {'mul-adds':>8} {'a cycle':>8} {'GOPS, one core':>15} {'tokens/s, all':>14}")
@@ -148,6 +165,10 @@ def main():
             c = cycles(loop, "aarch64-linux-gnu", cpu, "+dotprod")
             gops = 2 * count / c * ghz
             print(f"{board:22} {model:18} {name[6:]:22} {c:7.1f} {count:8} {count / c:8.1f} {gops:15.1f} {gops * 1e9 * cores / NANO_OPS:14.0f}")
+            bounds.append({"name": cpu, "threads": 1, "value": round(count / c, 2), "unit": "multiply-adds/cycle", "loop": name[6:],
+                           "cycles": round(c, 1), "gops": round(gops, 1), "tokens": round(gops * 1e9 * cores / NANO_OPS)})
+    if len(sys.argv) > 2:
+        write_bounds(os.path.join(build, "bounds.json"), sys.argv[2], bounds)
 
     print("\nthe same of this processor's loops, and what kalm-bench measures for the whole product")
     print(f"{'model':10} {'loop':24} {'cycles':>7} {'mul-adds':>8} {'of the peak by model':>21} {'measured':>9} {'measured / model':>17}")

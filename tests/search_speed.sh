@@ -7,6 +7,7 @@ set -eu
 build=$1 count=${2:-100000} model=${3:-$1/tiny.kalm} rounds=${4:-3}
 dir=$build/search-speed
 mkdir -p "$dir"
+printf '%s, %s cores, load %s\n' "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(cut -d' ' -f1 /proc/loadavg)"
 if [ "$model" = nano ]; then
     model=$dir/nano.kalm
     [ -s "$model" ] || {

@@ -1,9 +1,13 @@
 #!/bin/sh
 # arithmetic.sh [TOKENS [RATE [MS [WARM]]]] - the tables of docs/SCALING.md: bytes, cores and time for many passages of TOKENS tokens, from what
 # one thread was measured to do with a model of Nano's shape: RATE tokens encoded a second, MS milliseconds to rank a kept document,
-# WARM where the decoder's state is kept too. The defaults are the figures of docs/SPEED.md (one thread of a Zen 4 server, q8); put
-# in those that `make bench` prints on your machine.
-exec awk -v tokens="${1:-128}" -v rate="${2:-1815}" -v ms="${3:-45}" -v warm="${4:-14}" '
+# WARM where the decoder's state is kept too. The defaults come from docs/speed/bench.json (a document's milliseconds on two threads count
+# twice); put in those that `make bench` prints on your machine.
+bench=$(dirname "$0")/../../docs/speed/bench.json
+figure() { sed -n "s/.*\"name\": \"$1\", \"threads\": $2, \"value\": \([0-9.e+]*\),.*/\1/p" "$bench"; }
+cores() { figure "$1" 2 | awk '{ printf "%.0f", 2 * $1 }'; }
+exec awk -v tokens="${1:-128}" -v rate="${2:-$(figure encode_128_tokens 1)}" -v ms="${3:-$(cores online_plain)}" \
+    -v warm="${4:-$(cores online_prefix_kept)}" '
 function ceil(x) { return x == int(x) ? x : int(x) + 1 }
 # bytes of a document: docs/FORMAT.md
 function bytes(width, ratio, bits) {

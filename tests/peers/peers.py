@@ -9,6 +9,7 @@ installed, peers.svg.
 
 Peers are built by you; nothing is fetched. tests/peers/README.md says how the figures that are published were made."""
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -197,7 +198,10 @@ def main():
         kalm.version = o.commit
         peers = [Llama(path, gguf) for path in o.llama_bench] + [Onnx(path, onnx) for path in o.onnxruntime]
         kept, best, dropped, turns = measure_all(kalm, peers, cases, o.rounds, o.within)
-        result = {"machine": machine(), "yardstick": {str(k): v for k, v in best.items()}, "within_percent": o.within, "turns": turns,
+        result = {"machine": machine(), "commit": o.commit or "unknown", "date": datetime.date.today().isoformat(),
+                  "flags": "; ".join(["this library's are those of the Makefile"] + ["llama-bench -fa 1 -r 4 " + " ".join(p.flags) for p in peers
+                                                                                     if isinstance(p, Llama)]),
+                  "command": " ".join(sys.argv), "load": "%.2f %.2f %.2f" % os.getloadavg(), "yardstick": {str(k): v for k, v in best.items()}, "within_percent": o.within, "turns": turns,
                   "dropped": dropped, "engines": [{"name": e.name, "version": e.version} for e in [kalm] + peers],
                   "figures": [{"engine": n, "tokens": k, "threads": t, "best": max(r), "median": sorted(r)[len(r) // 2], "turns": len(r)}
                               for (n, k, t), r in sorted(kept.items())]}
