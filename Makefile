@@ -66,7 +66,7 @@ PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 # all of them so, as coverage, which is counted by parts, needs it.
 SHARE ?= $(if $(filter coverage,$(config)),no,yes)
 WHOLE_TOOLS := kalm-bench first kalm-tokenize
-WHOLE_TESTS := test_api golden test_threads test_online test_platform
+WHOLE_TESTS := test_amx test_api golden test_threads test_online test_platform
 PARTS_TESTS := test_calibrate test_codecs test_eval
 ifeq ($(SHARE),yes)
   LIBRARY := $(B)/library.o

@@ -298,7 +298,7 @@ typedef struct kalm_params {
 /* ---- kernels ---- */
 
 /* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
-   ("avx512vnni", "avx2", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
+   ("amx", "avx512vnni", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
    differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
 KALM_API const char *kalm_kernels(size_t i);
 
@@ -699,6 +699,12 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 #ifndef KALM__HAVE_AVX512BF16
 #  define KALM__HAVE_AVX512BF16 0
+#endif
+/* AMX, which only Linux is asked for (cpu.h) */
+#if KALM__HAVE_AVX512 && defined(__linux__) && defined(__LP64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#  define KALM__HAVE_AMX 1
+#else
+#  define KALM__HAVE_AMX 0
 #endif
 #ifndef KALM__NEON
 #  define KALM__NEON 0
@@ -4284,7 +4290,8 @@ enum {
 	KALM__CPU_RVV = 8,  /* RISC-V's vectors, 1.0 */
 	KALM__CPU_SDOT = 256,  /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull */
 	KALM__CPU_VNNI = 512,  /* it is vpdpbusd */
-	KALM__CPU_VNNI8 = 1024  /* it is vpdpbssd */
+	KALM__CPU_VNNI8 = 1024,  /* it is vpdpbssd */
+	KALM__CPU_AMX = 2048  /* AMX-INT8, with what AVX512VNNI stands for, and leave of the system */
 };
 
 #if KALM__X86
@@ -4312,9 +4319,19 @@ KALM__FN uint32_t kalm__xcr0(void)
 #  endif
 }
 
+#  if KALM__HAVE_AMX
+/* Linux must be asked, arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA); no, where a thread's alternate stack for signals cannot hold tiles. */
+KALM__FN int kalm__may_use_tiles(void)
+{
+	long r;
+	__asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+	return r == 0;
+}
+#  endif
+
 KALM__FN unsigned kalm__cpu_features(void)
 {
-	uint32_t r[4], leaf1, leaf7b, leaf7c, saved, leaves;
+	uint32_t r[4], leaf1, leaf7b, leaf7c, leaf7d, saved, leaves;
 	unsigned found = 0;
 	kalm__cpuid(0, 0, r);
 	leaves = r[0];
@@ -4324,7 +4341,7 @@ KALM__FN unsigned kalm__cpu_features(void)
 	if (!(leaf1 >> 27 & 1)) return 0;  /* OSXSAVE */
 	saved = kalm__xcr0();
 	kalm__cpuid(7, 0, r);
-	leaf7b = r[1], leaf7c = r[2];
+	leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
 	if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
 		uint32_t leaf71a = 0;
 		if (r[0] >= 1) {  /* subleaves */
@@ -4336,12 +4353,18 @@ KALM__FN unsigned kalm__cpu_features(void)
 		/* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
 		if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
 			found |= KALM__CPU_AVX512VNNI;
+#  if defined(KALM__TILE_DOT)  /* tests */
+			found |= KALM__CPU_AMX;
+#  elif KALM__HAVE_AMX
+			if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__may_use_tiles()) found |= KALM__CPU_AMX;
+#  endif
 			if (leaf71a >> 5 & 1) found |= KALM__CPU_AVX512BF16;
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
 			found |= KALM__CPU_AVXVNNI;
 #  endif
 		}
 	}
+	(void)leaf7d;
 	return found;
 }
 #elif KALM__NEON64
@@ -5845,7 +5868,7 @@ typedef struct kalm__four_rows {
 
 /* How a set multiplies matrices of one type. (kernels_avx2.h has a table of it with the names of the fields beside.) */
 typedef struct kalm__tiles {
-	uint8_t most;  /* rows of the highest tile: a divisor of KALM__ACTS_STEP, at most 12 */
+	uint8_t most;  /* rows of the highest tile: a divisor of KALM__ACTS_STEP */
 	uint8_t even;  /* 1: tiles are cut in pairs of rows, so only a block's last one can be odd */
 	uint8_t direct; /* Tiles of at most so many rows are `direct`: they read a panel as it lies in
 			memory, from where it comes while they work; others find it in the cache. */
@@ -6158,6 +6181,11 @@ KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
 }
 
 /* Four rows' scales at once, two chains a row to hide the latency of max. */
+#define KALM__256_MAX2(r) \
+	m##r = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[r] + k)), m##r); \
+	n##r = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[r] + k + 8)), n##r);
+#define KALM__256_MAX1(r) m##r = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[r], k, cols)), m##r);
+#define KALM__256_SCALE(r) f->scale[r] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m##r, n##r)), limit, &f->inverse[r]);
 KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
 {
 	const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
@@ -6165,25 +6193,12 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
 	__m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
 	size_t k, cols = f->cols;
 	for (k = 0; k + 16 <= cols; k += 16) {
-		m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
-		m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
-		m2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k)), m2);
-		m3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k)), m3);
-		n0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k + 8)), n0);
-		n1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k + 8)), n1);
-		n2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k + 8)), n2);
-		n3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k + 8)), n3);
+		KALM__REP_4(KALM__256_MAX2)
 	}
 	for (; k < cols; k += 8) {
-		m0 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[0], k, cols)), m0);
-		m1 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[1], k, cols)), m1);
-		m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
-		m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
+		KALM__REP_4(KALM__256_MAX1)
 	}
-	f->scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &f->inverse[0]);
-	f->scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &f->inverse[1]);
-	f->scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &f->inverse[2]);
-	f->scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &f->inverse[3]);
+	KALM__REP_4(KALM__256_SCALE)
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
@@ -6206,17 +6221,18 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
 	return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
 }
 
-/* Four rows as int16 into a tile: dwords of two inputs [cols32 / 2][height][2], or, for direct tiles, qwords of four inputs
-	[cols32 / 4][height][4]. */
-KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int direct)
+/* Four rows into a tile, 8 inputs of each at a time: as int16, dwords of two inputs [cols32 / 2][height][2] or, for direct tiles, qwords
+	of four [cols32 / 4][height][4]; or for vpdpbusd, which takes them unsigned, as bytes [cols32 / 4][height][4]: q + 128, or the low
+	ones of split16 rows, the high ones row by row. */
+enum { KALM__256_PAIRS, KALM__256_FOURS, KALM__256_BYTES, KALM__256_SPLIT };
+KALM__256 KALM__INLINE void kalm__pack_256(const kalm__four_rows *f, int as)
 {
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k, j;
 	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
 	unsigned char *out = f->tile + 4 * f->first;
-	__m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-	__m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-	for (k = 0; k < cols32; k += 8, out += 16 * height) {
+	__m256 i0 = _mm256_set1_ps(f->inverse[0]), i1 = _mm256_set1_ps(f->inverse[1]);
+	__m256 i2 = _mm256_set1_ps(f->inverse[2]), i3 = _mm256_set1_ps(f->inverse[3]);
+	for (k = 0; k < cols32; k += 8, out += (as >= KALM__256_BYTES ? 8 : 16) * height) {
 		__m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
 									   kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
 		__m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -6225,12 +6241,25 @@ KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int 
 			KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
 			KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
 		}
-		if (direct) {  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
-			__m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+		if (as >= KALM__256_BYTES) {
+			__m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+			if (as == KALM__256_SPLIT) {
+				const __m256i low = _mm256_set1_epi16(255);
+				unsigned char h[32];
+				_mm256_storeu_si256((__m256i *)(void *)h, _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)));
+				for (j = 0; j < n; j++) {
+					memcpy(f->high + j * KALM__SPLIT16_COLS + k, h + 4 * j, 4);
+					memcpy(f->high + j * KALM__SPLIT16_COLS + k + 4, h + 16 + 4 * j, 4);
+				}
+				q = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+			}
+			kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
+			kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
+		} else if (as == KALM__256_FOURS) {  /* a: 4 inputs of row 0, of row 1; the next 4 of both; b: rows 2, 3 */
 			__m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-			kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
+			kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, _mm256_castsi256_si128(a));
 			if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-			kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
+			kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, _mm256_extracti128_si256(a, 1));
 			if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
 		} else {
 			__m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
@@ -6246,34 +6275,12 @@ KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int 
 
 KALM__256 KALM__FN void kalm__pack_q8_avx2(const kalm__four_rows *f)
 {
-	if (f->height <= KALM__256_DIRECT) kalm__pack_int16_avx2(f, 1);
-	else kalm__pack_int16_avx2(f, 0);
+	if (f->height <= KALM__256_DIRECT) kalm__pack_256(f, KALM__256_FOURS);
+	else kalm__pack_256(f, KALM__256_PAIRS);
 }
-KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_int16_avx2(f, 0); }
-
-/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f)
-{
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-	unsigned char *out = f->tile + 4 * f->first;
-	__m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-	__m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-	for (k = 0; k < cols32; k += 8, out += 8 * height) {
-		__m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
-									   kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
-		__m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
-									   kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
-		__m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
-		if ((k & 15) == 0) {
-			KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-			KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-		}
-		kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
-		kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
-	}
-}
+KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_PAIRS); }
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_BYTES); }
+KALM__256 KALM__FN void kalm__pack_split16_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_SPLIT); }
 
 /* Four float rows into a tile [cols][height] */
 KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
@@ -6348,28 +6355,37 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* n rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 prepared */
-#define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
-#define KALM__256_MADD(r) \
-	x = kalm__broadcast4_256(a + 4 * r); \
-	c##r = kalm__madd_256(c##r, x, w0); \
-	d##r = kalm__madd_256(d##r, x, w1);
-#define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_INT16(n) \
-	KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
+/* A tile of n rows by one panel, two accumulators a row. The macros whose names begin with `kind` say what is done: M int16 by vpmaddwd,
+	F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 32 bytes; STEP: what a row adds;
+	STORE: where the sums go. */
+#define KALM__256_X1(target, kind, name, n) \
+	target KALM__FN void name(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
 		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m256i w0, w1, x; \
-		KALM__REP_##n(KALM__256_ZERO) \
+		KALM__256_##kind##VECTOR w0, w1, x; \
+		KALM__256_##kind##BEGIN \
+		KALM__REP_##n(KALM__256_##kind##ZERO) \
 		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
-			w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+			w0 = KALM__256_##kind##LOAD(b); \
+			w1 = KALM__256_##kind##LOAD(b + 32); \
 			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__256_MADD) \
+			KALM__REP_##n(KALM__256_##kind##STEP) \
 		} \
-		KALM__REP_##n(KALM__256_STORE) \
+		KALM__REP_##n(KALM__256_##kind##STORE) \
 	}
+
+/* int16 [cols32 / 2][16][2]: q16, or q8 prepared */
+#define KALM__256_MVECTOR __m256i
+#define KALM__256_MBEGIN
+#define KALM__256_MZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
+#define KALM__256_MLOAD(at) _mm256_load_si256((const __m256i *)(const void *)(at))
+#define KALM__256_MSTEP(r) \
+	x = kalm__broadcast4_256(a + 4 * r); \
+	c##r = kalm__madd_256(c##r, x, w0); \
+	d##r = kalm__madd_256(d##r, x, w1);
+#define KALM__256_MSTORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
+#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, kalm__int16_##n##x1_avx2, n)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
@@ -6472,28 +6488,16 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 
 /* ---- float tiles: one fma chain an output, along all inputs ---- */
 
+#define KALM__256_FVECTOR __m256
+#define KALM__256_FBEGIN
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
+#define KALM__256_FLOAD(at) _mm256_load_ps((const float *)(const void *)(at))
 #define KALM__256_FSTEP(r) \
-	x = _mm256_broadcast_ss(a + r); \
+	x = _mm256_broadcast_ss((const float *)(const void *)a + r); \
 	c##r = _mm256_fmadd_ps(x, w0, c##r); \
 	d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(n) \
-	KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
-	{ \
-		const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-		const unsigned char *ahead = job->ahead; \
-		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m256 w0, w1, x; \
-		KALM__REP_##n(KALM__256_FZERO) \
-		for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-			w0 = _mm256_load_ps(b); \
-			w1 = _mm256_load_ps(b + 8); \
-			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__256_FSTEP) \
-		} \
-		KALM__REP_##n(KALM__256_FSTORE) \
-	}
+#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, kalm__f32_##n##x1_avx2, n)
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
@@ -6570,31 +6574,6 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i
 #endif
 }
 
-/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_split16_avxvnni(const kalm__four_rows *f)
-{
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, j;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-	unsigned char *out = f->tile + 4 * f->first;
-	uint8_t *high = f->high;
-	const __m256i low = _mm256_set1_epi32(255);
-	for (k = 0; k < cols32; k += 8, out += 8 * height) {
-		__m256i w[4], a, b;
-		for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
-		for (j = 0; j < n; j++) {
-			__m256i h = _mm256_srli_epi32(w[j], 8);
-			__m128i half = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-			_mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(half, half));
-		}
-		a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
-		b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
-		a = _mm256_packus_epi16(a, b);
-		kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
-		kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
-	}
-}
-
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
 	uint8_t lines[KALM__SPLIT16_COLS / 4];
@@ -6628,30 +6607,16 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 	return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
-#define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
-
-/* n rows x one panel */
-#define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
-#define KALM__VNNI_STEP(r) \
+#define KALM__256_VVECTOR __m256i
+#define KALM__256_VLOAD KALM__256_MLOAD
+#define KALM__256_VBEGIN __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8);
+#define KALM__256_VZERO(r) __m256i c##r = start0, d##r = start1;
+#define KALM__256_VSTEP(r) \
 	x = kalm__broadcast4_256(a + 4 * r); \
 	c##r = kalm__dpbusd_256(c##r, x, w0); \
 	d##r = kalm__dpbusd_256(d##r, x, w1);
-#define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__VNNI_TILE(n) \
-	KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
-		KALM__REP_##n(KALM__VNNI_DECLARE) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = KALM__VNNI_LINE(b); \
-			w1 = KALM__VNNI_LINE(b + 32); \
-			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__VNNI_STEP) \
-		} \
-		KALM__REP_##n(KALM__VNNI_STORE) \
-	}
+#define KALM__256_VSTORE KALM__256_MSTORE
+#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, kalm__q8_##n##x1_avxvnni, n)
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
 /* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
@@ -6674,10 +6639,10 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 		enum { row = 4 * n }; \
 		KALM__REP_##n(KALM__VNNI_DECLARE2) \
 		for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-			w0 = KALM__VNNI_LINE(b); \
-			w1 = KALM__VNNI_LINE(b + 32); \
-			w2 = KALM__VNNI_LINE(b + 64); \
-			w3 = KALM__VNNI_LINE(b + 96); \
+			w0 = KALM__256_MLOAD(b); \
+			w1 = KALM__256_MLOAD(b + 32); \
+			w2 = KALM__256_MLOAD(b + 64); \
+			w3 = KALM__256_MLOAD(b + 96); \
 			KALM__PREFETCH(ahead); \
 			KALM__PREFETCH(ahead + ahead_step); \
 			KALM__REP_##n(KALM__VNNI_STEP2) \
@@ -6686,25 +6651,16 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 	}
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-/* n rows x one panel of int16 */
-#define KALM__VNNI_WSTEP(r) \
+#define KALM__256_WVECTOR __m256i
+#define KALM__256_WLOAD KALM__256_MLOAD
+#define KALM__256_WBEGIN
+#define KALM__256_WZERO KALM__256_MZERO
+#define KALM__256_WSTEP(r) \
 	x = kalm__broadcast4_256(a + 4 * r); \
 	c##r = kalm__dpwssd_256(c##r, x, w0); \
 	d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_INT16(n) \
-	KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights; \
-		size_t step, steps = job->steps; \
-		__m256i w0, w1, x; \
-		KALM__REP_##n(KALM__256_ZERO) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			w0 = KALM__VNNI_LINE(b); \
-			w1 = KALM__VNNI_LINE(b + 32); \
-			KALM__REP_##n(KALM__VNNI_WSTEP) \
-		} \
-		KALM__REP_##n(KALM__VNNI_STORE) \
-	}
+#define KALM__256_WSTORE KALM__256_MSTORE
+#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, kalm__int16_##n##x1_avxvnni, n)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
@@ -6732,7 +6688,7 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 	"avxvnni", &kalm__table_avx2,
 	{ &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
 	  &kalm__tiles_q8_avxvnni, &kalm__tiles_q8_avxvnni, &kalm__tiles_q16_avxvnni },
-	kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
+	kalm__pack_split16_avx2, kalm__multiply_high_avxvnni
 };
 
 #endif
@@ -6782,45 +6738,46 @@ KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 }
 
 /* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
+#define KALM__512_MAX2(r) \
+	m##r = kalm__max_abs_512(m##r, _mm512_loadu_ps(x[r] + k)); \
+	n##r = kalm__max_abs_512(n##r, _mm512_loadu_ps(x[r] + k + 16));
+#define KALM__512_MAX1(r) m##r = kalm__max_abs_512(m##r, _mm512_maskz_loadu_ps(in, x[r] + k));
+#define KALM__512_SCALE(r) f->scale[r] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m##r, n##r)), limit, &f->inverse[r]);
 KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 {
 	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
 	__m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
 	size_t k, cols = f->cols;
 	for (k = 0; k + 32 <= cols; k += 32) {
-		m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
-		n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-		m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
-		n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-		m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
-		n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-		m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
-		n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+		KALM__REP_4(KALM__512_MAX2)
 	}
 	for (; k < cols; k += 16) {
 		__mmask16 in = kalm__inside_512(k, cols);
-		m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
-		m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
-		m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
-		m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+		KALM__REP_4(KALM__512_MAX1)
 	}
-	f->scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &f->inverse[0]);
-	f->scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &f->inverse[1]);
-	f->scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &f->inverse[2]);
-	f->scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &f->inverse[3]);
+	KALM__REP_4(KALM__512_SCALE)
 }
+
+/* What packers begin with, and the next 16 inputs of four rows as dwords a, b, c, d, zeros behind cols, which is not read. */
+#define KALM__512_ROWS \
+	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k; \
+	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] }; \
+	const __m512 i0 = _mm512_set1_ps(f->inverse[0]), i1 = _mm512_set1_ps(f->inverse[1]); \
+	const __m512 i2 = _mm512_set1_ps(f->inverse[2]), i3 = _mm512_set1_ps(f->inverse[3]);
+#define KALM__512_NEXT(v, r) __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[r] + at), i##r));
+#define KALM__512_FOUR \
+	size_t at = kalm__min(k, cols); \
+	__mmask16 in = kalm__inside_512(k, cols); \
+	KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
 	row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
 	waits. */
 KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+	KALM__512_ROWS
+	size_t further = f->further;
 	unsigned char *out = f->tile + 4 * f->first;
-	__m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-	__m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
 	const __m512i to_unsigned = _mm512_set1_epi8(-128);
 	for (k = 0; k < cols32; k += 16, out += 16 * height) {
 		__m512 a, b, c, d;
@@ -6847,53 +6804,17 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 	}
 }
 
-/* The same as int16, [cols32 / 2][height][2]. Of each 128-bit lane's 4 inputs of rows 0 to 3, first the two even ones of all
-	rows, then the two odd ones. */
-KALM__512 KALM__FN void kalm__pack_q16_avx512(const kalm__four_rows *f)
-{
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-	unsigned char *out = f->tile + 4 * f->first;
-	for (k = 0; k < cols32; k += 16, out += 32 * height) {
-		size_t at = kalm__min(k, cols);
-		__mmask16 in = kalm__inside_512(k, cols);
-		__m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
-		__m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
-		__m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
-		__m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
-		__m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
-		KALM__ALIGNED(64) unsigned char t[2][64];  /* [even, odd][lane][row][2] */
-		_mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
-		_mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
-		for (l = 0; l < 4; l++) {
-			unsigned char *to = out + 8 * height * l;
-			kalm__store_dwords_avx2(to, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-			kalm__store_dwords_avx2(to + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
-		}
-	}
-}
-
 /* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
 KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
 {
-	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+	KALM__512_ROWS
 	unsigned char *out = f->tile + 4 * f->first;
 	uint8_t *high = f->high;
 	const __m512i low = _mm512_set1_epi32(255);
-	__m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-	__m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
 	uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
 	uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
 	for (k = 0; k < cols32; k += 16, out += 16 * height) {
-		size_t at = kalm__min(k, cols);
-		__mmask16 in = kalm__inside_512(k, cols);
-		__m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
-		__m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
-		__m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
-		__m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
+		KALM__512_FOUR
 		/* rows that are not there write to the first one's place before it does */
 		_mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
 		_mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
@@ -6906,32 +6827,6 @@ KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
 		kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
 		kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
 		kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
-	}
-}
-
-/* Four float rows into a tile [cols][height] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(const kalm__four_rows *f)
-{
-	float *out = (float *)(void *)f->tile + f->first;
-	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-	size_t height = f->height, n = f->n, cols = f->cols, k, i;
-	__mmask8 some = (__mmask8)((1u << n) - 1u);
-	for (k = 0; k < cols; k += 16) {
-		__mmask16 in = kalm__inside_512(k, cols);
-		__m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
-		__m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
-		__m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
-		__m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
-		KALM__ALIGNED(64) float t[4][16];  /* [j][4 l + row]: input k + 4 l + j */
-		_mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
-		_mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
-		_mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
-		_mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
-		for (i = 0; i < 16 && k + i < cols; i++) {
-			__m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-			if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
-			else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
-		}
 	}
 }
 
@@ -6986,33 +6881,59 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-/* Two panels, n rows: one accumulator a row and panel. */
-#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
-#define KALM__512_STEP2(r) \
-	x = kalm__broadcast4_512(a + 4 * r); \
-	c##r = kalm__dpbusd_512(c##r, x, w0); \
-	d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) \
-	kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
-	kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(n) \
-	KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
+/* A tile of n rows by one panel (X1) or two (X2), one accumulator a row and panel. The macros whose names begin with `kind` say what is
+	done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 64 bytes;
+	AHEAD: what is prefetched; STEP: what a row adds; RESULTS and STORE: where the sums go. */
+#define KALM__512_X1(target, kind, name, n) \
+	target KALM__FN void name(const kalm__tile_job *job) \
+	{ \
+		const unsigned char *a = job->acts, *b = job->weights; \
+		size_t step, steps = job->steps; \
+		KALM__512_##kind##VECTOR w0; \
+		KALM__REP_##n(KALM__512_##kind##ZERO1) \
+		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+			w0 = KALM__512_##kind##LOAD(b); \
+			KALM__REP_##n(KALM__512_##kind##STEP1) \
+		} \
+		{ \
+			KALM__512_##kind##RESULTS1 \
+			KALM__REP_##n(KALM__512_##kind##STORE1) \
+		} \
+	}
+#define KALM__512_X2(target, kind, name, n) \
+	target KALM__FN void name(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
 		size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-		KALM__REP_##n(KALM__512_DECLARE) \
+		KALM__512_##kind##VECTOR w0, w1, x; \
+		KALM__512_##kind##BEGIN2 \
+		KALM__REP_##n(KALM__512_##kind##ZERO2) \
 		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = _mm512_load_si512(b); \
-			w1 = _mm512_load_si512(b + panel); \
-			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__512_STEP2) \
+			w0 = KALM__512_##kind##LOAD(b); \
+			w1 = KALM__512_##kind##LOAD(b + panel); \
+			KALM__512_##kind##AHEAD \
+			KALM__REP_##n(KALM__512_##kind##STEP2) \
 		} \
 		{ \
-			KALM__512_RESULTS2 \
-			KALM__REP_##n(KALM__512_STORE) \
+			KALM__512_##kind##RESULTS2 \
+			KALM__REP_##n(KALM__512_##kind##STORE2) \
 		} \
 	}
+
+#define KALM__512_QVECTOR __m512i
+#define KALM__512_QLOAD _mm512_load_si512
+#define KALM__512_QAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_QBEGIN2 __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1);
+#define KALM__512_QZERO2(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_QSTEP2(r) \
+	x = kalm__broadcast4_512(a + 4 * r); \
+	c##r = kalm__dpbusd_512(c##r, x, w0); \
+	d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_QRESULTS2 KALM__512_RESULTS2
+#define KALM__512_QSTORE2(r) \
+	kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
+	kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
+#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, kalm__q8_##n##x2_avx512, n)
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
@@ -7142,6 +7063,10 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
+#define KALM__512_WVECTOR __m512i
+#define KALM__512_WLOAD _mm512_load_si512
+#define KALM__512_WAHEAD (void)ahead;
+#define KALM__512_WBEGIN2
 #define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
 #define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
 #define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
@@ -7149,39 +7074,12 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 	x = kalm__broadcast4_512(a + 4 * r); \
 	c##r = kalm__dpwssd_512(c##r, x, w0); \
 	d##r = kalm__dpwssd_512(d##r, x, w1);
+#define KALM__512_WRESULTS1 KALM__512_RESULTS1
+#define KALM__512_WRESULTS2 KALM__512_RESULTS2
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
+#define KALM__512_WSTORE2 KALM__512_QSTORE2
 #define KALM__512_WTILE(n) \
-	KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights; \
-		size_t step, steps = job->steps; \
-		__m512i w0; \
-		KALM__REP_##n(KALM__512_WZERO1) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			w0 = _mm512_load_si512(b); \
-			KALM__REP_##n(KALM__512_WSTEP1) \
-		} \
-		{ \
-			KALM__512_RESULTS1 \
-			KALM__REP_##n(KALM__512_WSTORE1) \
-		} \
-	} \
-	KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights; \
-		size_t step, steps = job->steps, panel = job->panel; \
-		__m512i w0, w1, x; \
-		KALM__REP_##n(KALM__512_WZERO2) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			w0 = _mm512_load_si512(b); \
-			w1 = _mm512_load_si512(b + panel); \
-			KALM__REP_##n(KALM__512_WSTEP2) \
-		} \
-		{ \
-			KALM__512_RESULTS2 \
-			KALM__REP_##n(KALM__512_STORE) \
-		} \
-	}
+	KALM__512_X1(KALM__512, W, kalm__int16_##n##x1_avx512, n) KALM__512_X2(KALM__512, W, kalm__int16_##n##x2_avx512, n)
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
@@ -7191,50 +7089,33 @@ static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
 
 /* ---- float tiles: one fma chain an output, along all inputs ---- */
 
-KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+KALM__512 KALM__INLINE __m512 kalm__one_512(const unsigned char *a, size_t r)
 {
-	size_t left = job->outputs - 16 * panel;
-	_mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
-						  (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+	return _mm512_set1_ps(((const float *)(const void *)a)[r]);
 }
 
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+	_mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, kalm__outputs_512(job, panel), acc);
+}
+
+#define KALM__512_FVECTOR __m512
+#define KALM__512_FLOAD _mm512_load_ps
+#define KALM__512_FAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_FBEGIN2
 #define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
 #define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
-#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(kalm__one_512(a, r), w0, c##r);
 #define KALM__512_FSTEP2(r) \
-	x = _mm512_set1_ps(a[r]); \
+	x = kalm__one_512(a, r); \
 	c##r = _mm512_fmadd_ps(x, w0, c##r); \
 	d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FRESULTS1
+#define KALM__512_FRESULTS2
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
 #define KALM__512_FTILE(n) \
-	KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
-	{ \
-		const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-		size_t step, steps = job->steps; \
-		__m512 w0; \
-		KALM__REP_##n(KALM__512_FZERO1) \
-		for (step = 0; step < steps; step++, a += n, b += 16) { \
-			w0 = _mm512_load_ps(b); \
-			KALM__REP_##n(KALM__512_FSTEP1) \
-		} \
-		KALM__REP_##n(KALM__512_FSTORE1) \
-	} \
-	KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
-	{ \
-		const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-		const unsigned char *ahead = job->ahead; \
-		size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
-		__m512 w0, w1, x; \
-		KALM__REP_##n(KALM__512_FZERO2) \
-		for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-			w0 = _mm512_load_ps(b); \
-			w1 = _mm512_load_ps(b + panel); \
-			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__512_FSTEP2) \
-		} \
-		KALM__REP_##n(KALM__512_FSTORE2) \
-	}
+	KALM__512_X1(KALM__512, F, kalm__f32_##n##x1_avx512, n) KALM__512_X2(KALM__512, F, kalm__f32_##n##x2_avx512, n)
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 
@@ -7296,7 +7177,7 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 static const kalm__tiles kalm__tiles_f32_avx512 = {
 	KALM__512_TILE, 1, 0,
 	KALM__F32, KALM__F32, 4, 0,
-	NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
+	NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
 	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
@@ -7308,7 +7189,7 @@ static const kalm__tiles kalm__tiles_q8_avx512 = {
 static const kalm__tiles kalm__tiles_q16_avx512 = {
 	KALM__512_SHORT, 1, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
-	kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
+	kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
 	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
@@ -7348,7 +7229,7 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
 	return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Four rows as bf16 into a tile, [cols32 / 2][height][2]; the order is that of kalm__pack_q16_avx512. */
+/* Four rows as bf16 into a tile, [cols32 / 2][height][2] */
 KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(const kalm__four_rows *f)
 {
 	size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
@@ -7392,38 +7273,23 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 	return acc;
 }
 
-#define KALM__BF16_STEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
-#define KALM__BF16_STEP2(r) \
+#define KALM__512_BVECTOR __m512i
+#define KALM__512_BLOAD _mm512_load_si512
+#define KALM__512_BAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_BBEGIN2
+#define KALM__512_BZERO1 KALM__512_FZERO1
+#define KALM__512_BZERO2 KALM__512_FZERO2
+#define KALM__512_BSTEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__512_BSTEP2(r) \
 	x = kalm__broadcast4_512(a + 4 * r); \
 	c##r = kalm__dpbf16_512(c##r, x, w0); \
 	d##r = kalm__dpbf16_512(d##r, x, w1);
+#define KALM__512_BRESULTS1
+#define KALM__512_BRESULTS2
+#define KALM__512_BSTORE1 KALM__512_FSTORE1
+#define KALM__512_BSTORE2 KALM__512_FSTORE2
 #define KALM__BF16_TILE(n) \
-	KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights; \
-		size_t step, steps = job->steps; \
-		__m512i w0; \
-		KALM__REP_##n(KALM__512_FZERO1) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			w0 = _mm512_load_si512(b); \
-			KALM__REP_##n(KALM__BF16_STEP1) \
-		} \
-		KALM__REP_##n(KALM__512_FSTORE1) \
-	} \
-	KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-		size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
-		__m512i w0, w1, x; \
-		KALM__REP_##n(KALM__512_FZERO2) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = _mm512_load_si512(b); \
-			w1 = _mm512_load_si512(b + panel); \
-			KALM__PREFETCH(ahead); \
-			KALM__REP_##n(KALM__BF16_STEP2) \
-		} \
-		KALM__REP_##n(KALM__512_FSTORE2) \
-	}
+	KALM__512_X1(KALM__BF16_512, B, kalm__bf16_##n##x1_avx512bf16, n) KALM__512_X2(KALM__BF16_512, B, kalm__bf16_##n##x2_avx512bf16, n)
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
@@ -7443,6 +7309,128 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 	{ &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_bf16_avx512bf16,
 	  &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
 	kalm__pack_split16_avx512, kalm__multiply_high_avx512
+};
+
+#endif
+/* ---- begin src/kernels_amx.h ---- */
+/* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd, which
+	adds 16 rows x 64 inputs of unsigned bytes times 64 inputs x 16 outputs of signed ones to 16 x 16 dwords: 1024 multiply-adds a
+	cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C.
+
+	16 lines of a panel are the right factor as they lie. The left one has 64 inputs of a row side by side: rows are packed
+	[inputs / 64][height][64], behind that perhaps [height][32], for which zeros stand in for the lines that the panel lacks.
+	Activations and sums are those of avx512vnni. Accumulators are tiles 0 to 2, for 16 rows each, and 3 to 5, of the second panel;
+	the last 16 rows may overlap those before them, and are written twice. */
+#define KALM__KERNELS_AMX_H
+
+
+#if KALM__HAVE_AMX
+
+#define KALM__AMX KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt,amx-tile,amx-int8")
+
+enum { KALM__AMX_TILE = 48, KALM__AMX_DIRECT = 12 };
+
+#ifndef KALM__TILE_DOT  /* tests have them in C */
+#  define KALM__TILE_CONFIG(p) __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))  /* makes all tiles zero */
+#  define KALM__TILE_RELEASE() __asm__ volatile("tilerelease")
+#  define KALM__TILE_LOAD(t, p) \
+	__asm__ volatile("tileloadd {(%0,%1,1), %%tmm" #t "|tmm" #t ", [%0+%1]}" : : "r"(p), "r"((size_t)64) : "memory")
+#  define KALM__TILE_STORE(t, p) \
+	__asm__ volatile("tilestored {%%tmm" #t ", (%0,%1,1)|[%0+%1], tmm" #t "}" : : "r"(p), "r"((size_t)64) : "memory")
+#  define KALM__TILE_DOT(t) __asm__ volatile("tdpbusd {%%tmm7, %%tmm6, %%tmm" #t "|tmm" #t ", tmm6, tmm7}" : :)  /* t += 6 * 7 */
+#endif
+
+/* Four rows of bytes into a tile; of split16 rows the low ones, and the high ones row by row. Rows that are not there write to the
+	first one's place before it does. */
+#define KALM__AMX_PUT(v, r) \
+	if (split) _mm_storeu_si128((__m128i *)(void *)(f->high + (r < n ? r * KALM__SPLIT16_COLS : 0) + k), \
+								_mm512_cvtepi32_epi8(_mm512_srli_epi32(v, 8))); \
+	_mm_storeu_si128((__m128i *)(void *)(out + (r < n ? r * wide : 0)), split ? _mm512_cvtepi32_epi8(v) \
+					 : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8(-128)));
+KALM__AMX KALM__INLINE void kalm__pack_amx(const kalm__four_rows *f, int split)
+{
+	KALM__512_ROWS
+	for (k = 0; k < cols32; k += 16) {
+		size_t begin = k / 64 * 64, wide = kalm__min(64, cols32 - begin);
+		unsigned char *out = f->tile + begin * height + f->first * wide + k - begin;
+		KALM__512_FOUR
+		KALM__AMX_PUT(d, 3) KALM__AMX_PUT(c, 2) KALM__AMX_PUT(b, 1) KALM__AMX_PUT(a, 0)
+	}
+}
+KALM__AMX KALM__FN void kalm__pack_q8_amx(const kalm__four_rows *f)
+{
+	if (f->height <= KALM__AMX_DIRECT) kalm__pack_q8_avx512(f);
+	else kalm__pack_amx(f, 0);
+}
+KALM__AMX KALM__FN void kalm__pack_split16_amx(const kalm__four_rows *f)
+{
+	if (f->height <= KALM__AMX_DIRECT) kalm__pack_split16_avx512(f);
+	else kalm__pack_amx(f, 1);
+}
+
+KALM__AMX KALM__INLINE void kalm__put_amx(const kalm__tile_job *job, size_t row, size_t rows, size_t panel, const int32_t *sums)
+{
+	float *y = job->y + row * job->stride + 16 * panel;
+	__m512 scale = _mm512_loadu_ps(job->scale + 16 * panel);
+	__m512i start = kalm__start_512(job, panel);
+	__mmask16 some = kalm__outputs_512(job, panel);
+	size_t r;
+	for (r = 0; r < rows; r++)
+		kalm__store_512(y + r * job->stride, some, _mm512_add_epi32(start, _mm512_load_si512(sums + 16 * r)), scale, job->row_scale[row + r]);
+}
+
+#define KALM__AMX_STEP(t, row, p) KALM__TILE_LOAD(6, a + (row) * 64); KALM__TILE_DOT(t);
+#define KALM__AMX_STORE(t, row, p) KALM__TILE_STORE(t, sums); kalm__put_amx(job, row, rows, p, sums);
+#define KALM__AMX_ROWS(each, t, u, v, p) \
+	each(t, 0, p) \
+	if (height > 16) { each(u, middle, p) } \
+	if (height > 32) { each(v, last, p) }
+KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+{
+	KALM__ALIGNED(64) unsigned char config[64] = { 1 }, rest[80 * 64];  /* 48 rows, 2 * 16 lines */
+	KALM__ALIGNED(64) int32_t sums[256];
+	const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
+	size_t panel = job->panel, left, height = job->height, rows = kalm__min(16, height), r;
+	size_t middle = kalm__min(16, height - rows), last = height - rows;
+	for (r = 0; r < 8; r++) config[16 + 2 * r] = 64, config[48 + r] = (unsigned char)(r < 7 ? rows : 16);
+	KALM__TILE_CONFIG(&config);
+	for (left = job->steps; left; left -= kalm__min(16, left), a += 64 * height, b += 1024) {
+		if (left < 16) {
+			memset(rest, 0, sizeof rest);
+			for (r = 0; r < height; r++) memcpy(rest + 64 * r, a + 32 * r, 32);
+			for (r = 0; r < panels; r++) memcpy(rest + 3072 + 1024 * r, b + r * panel, 512);
+			a = rest, b = rest + 3072, panel = 1024;
+		}
+		for (r = 0; r < 16; r++, ahead += job->ahead_step) KALM__PREFETCH(ahead);
+		KALM__TILE_LOAD(7, b);
+		KALM__AMX_ROWS(KALM__AMX_STEP, 0, 1, 2, 0)
+		if (panels == 1) continue;
+		KALM__TILE_LOAD(7, b + panel);
+		KALM__AMX_ROWS(KALM__AMX_STEP, 3, 4, 5, 1)
+	}
+	KALM__AMX_ROWS(KALM__AMX_STORE, 0, 1, 2, 0)
+	if (panels == 2) { KALM__AMX_ROWS(KALM__AMX_STORE, 3, 4, 5, 1) }
+	KALM__TILE_RELEASE();
+}
+KALM__AMX KALM__FN void kalm__q8_x1_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 1); }
+KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 2); }
+
+/* One function for all heights. */
+#define KALM__AMX_4(f) f, f, f, f
+#define KALM__AMX_16(f) KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f)
+#define KALM__AMX_48(f) { KALM__AMX_16(f), KALM__AMX_16(f), KALM__AMX_16(f) }
+static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { KALM__AMX_48(kalm__q8_x1_amx), KALM__AMX_48(kalm__q8_x2_amx) };
+static const kalm__tiles kalm__tiles_q8_amx = {
+	KALM__AMX_TILE, 0, KALM__AMX_DIRECT,
+	KALM__Q8, KALM__Q8, 1, 1,
+	kalm__row_scales_avx512, kalm__pack_q8_amx, kalm__unpack_q4_avx512, NULL,
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1]
+};
+static const kalm__kernels kalm__kernels_amx = {
+	"amx", &kalm__table_avx512,
+	{ &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512,
+	  &kalm__tiles_q8_amx, &kalm__tiles_q8_amx, &kalm__tiles_q16_avx512 },
+	kalm__pack_split16_amx, kalm__multiply_high_avx512
 };
 
 #endif
@@ -7935,14 +7923,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 	int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
-#define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
-#define KALM__MM_D(r) KALM__SMMLA(d##r, x##r, w);
-#define KALM__MM_E(r) KALM__SMMLA(e##r, x##r, w);
-#define KALM__MM_F(r) KALM__SMMLA(f##r, x##r, w);
-#define KALM__MM_G(r) KALM__SMMLA(g##r, x##r, w);
-#define KALM__MM_H(r) KALM__SMMLA(h##r, x##r, w);
-#define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
-#define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
+#define KALM__MM_W_2(v, at) w = kalm__bytes_neon(b + at); KALM__SMMLA(v##0, x0, w); KALM__SMMLA(v##1, x1, w);
+#define KALM__MM_W_3(v, at) KALM__MM_W_2(v, at) KALM__SMMLA(v##2, x2, w);
 #define KALM__MM_JOIN(half, a, b) \
 	vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
 									   vget_##half##_s64(vreinterpretq_s64_s32(b))))
@@ -7962,22 +7944,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 			int8x16_t w; \
 			KALM__REP_##pairs(KALM__MM_DECLARE) \
 			KALM__REP_##pairs(KALM__MM_LOAD) \
-			w = kalm__bytes_neon(b); \
-			KALM__REP_##pairs(KALM__MM_C) \
-			w = kalm__bytes_neon(b + 16); \
-			KALM__REP_##pairs(KALM__MM_D) \
-			w = kalm__bytes_neon(b + 32); \
-			KALM__REP_##pairs(KALM__MM_E) \
-			w = kalm__bytes_neon(b + 48); \
-			KALM__REP_##pairs(KALM__MM_F) \
-			w = kalm__bytes_neon(b + 64); \
-			KALM__REP_##pairs(KALM__MM_G) \
-			w = kalm__bytes_neon(b + 80); \
-			KALM__REP_##pairs(KALM__MM_H) \
-			w = kalm__bytes_neon(b + 96); \
-			KALM__REP_##pairs(KALM__MM_I) \
-			w = kalm__bytes_neon(b + 112); \
-			KALM__REP_##pairs(KALM__MM_J) \
+			KALM__MM_W_##pairs(c, 0) KALM__MM_W_##pairs(d, 16) KALM__MM_W_##pairs(e, 32) KALM__MM_W_##pairs(f, 48) \
+			KALM__MM_W_##pairs(g, 64) KALM__MM_W_##pairs(h, 80) KALM__MM_W_##pairs(i, 96) KALM__MM_W_##pairs(j, 112) \
 		} \
 		KALM__REP_##pairs(KALM__MM_PUT) \
 	}
@@ -8921,6 +8889,9 @@ typedef struct kalm__set_entry {
 } kalm__set_entry;
 
 static const kalm__set_entry kalm__set_table[] = {
+#if KALM__HAVE_AMX
+	{ KALM__CPU_AMX, &kalm__kernels_amx },
+#endif
 #if KALM__HAVE_AVX512
 	{ KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
 #endif

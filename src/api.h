@@ -155,7 +155,7 @@ typedef struct kalm_params {
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
 
 /* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
-   ("avx512vnni", "avx2", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
+   ("amx", "avx512vnni", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
    differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
 KALM_API const char *kalm_kernels(size_t i);
 

@@ -190,6 +190,12 @@
 #ifndef KALM__HAVE_AVX512BF16
 #  define KALM__HAVE_AVX512BF16 0
 #endif
+/* AMX, which only Linux is asked for (cpu.h) */
+#if KALM__HAVE_AVX512 && defined(__linux__) && defined(__LP64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#  define KALM__HAVE_AMX 1
+#else
+#  define KALM__HAVE_AMX 0
+#endif
 #ifndef KALM__NEON
 #  define KALM__NEON 0
 #endif

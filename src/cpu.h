@@ -37,7 +37,8 @@ enum {
     KALM__CPU_RVV        = 8,          /* RISC-V's vectors, 1.0                                                */
     KALM__CPU_SDOT       = 256,        /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull             */
     KALM__CPU_VNNI       = 512,        /* it is vpdpbusd                                                       */
-    KALM__CPU_VNNI8      = 1024        /* it is vpdpbssd                                                       */
+    KALM__CPU_VNNI8      = 1024,       /* it is vpdpbssd                                                       */
+    KALM__CPU_AMX        = 2048        /* AMX-INT8, with what AVX512VNNI stands for, and leave of the system   */
 };
 
 #if KALM__X86
@@ -65,9 +66,19 @@ KALM__FN uint32_t kalm__xcr0(void)
 #  endif
 }
 
+#  if KALM__HAVE_AMX
+/* Linux must be asked, arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA); no, where a thread's alternate stack for signals cannot hold tiles. */
+KALM__FN int kalm__may_use_tiles(void)
+{
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return r == 0;
+}
+#  endif
+
 KALM__FN unsigned kalm__cpu_features(void)
 {
-    uint32_t r[4], leaf1, leaf7b, leaf7c, saved, leaves;
+    uint32_t r[4], leaf1, leaf7b, leaf7c, leaf7d, saved, leaves;
     unsigned found = 0;
     kalm__cpuid(0, 0, r);
     leaves = r[0];
@@ -77,7 +88,7 @@ KALM__FN unsigned kalm__cpu_features(void)
     if (!(leaf1 >> 27 & 1)) return 0;                       /* OSXSAVE */
     saved = kalm__xcr0();
     kalm__cpuid(7, 0, r);
-    leaf7b = r[1], leaf7c = r[2];
+    leaf7b = r[1], leaf7c = r[2], leaf7d = r[3];
     if ((saved & 0x06) == 0x06 && (leaf1 >> 28 & 1) && (leaf1 >> 12 & 1) && (leaf1 >> 29 & 1) && (leaf7b >> 5 & 1)) {
         uint32_t leaf71a = 0;
         if (r[0] >= 1) {                                    /* subleaves */
@@ -89,12 +100,18 @@ KALM__FN unsigned kalm__cpu_features(void)
         /* F 16, DQ 17, BW 30, VL 31; VNNI 11; opmask, upper zmm and zmm 16..31 saved */
         if ((saved & 0xe6) == 0xe6 && (leaf7b & 0xc0030000u) == 0xc0030000u && (leaf7c >> 11 & 1)) {
             found |= KALM__CPU_AVX512VNNI;
+#  if defined(KALM__TILE_DOT)          /* tests */
+            found |= KALM__CPU_AMX;
+#  elif KALM__HAVE_AMX
+            if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__may_use_tiles()) found |= KALM__CPU_AMX;
+#  endif
             if (leaf71a >> 5 & 1) found |= KALM__CPU_AVX512BF16;
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
             found |= KALM__CPU_AVXVNNI;
 #  endif
         }
     }
+    (void)leaf7d;
     return found;
 }
 #elif KALM__NEON64

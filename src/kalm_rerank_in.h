@@ -55,6 +55,7 @@
 #include "kernels_avx2.h"
 #include "kernels_avx512.h"
 #include "kernels_avx512bf16.h"
+#include "kernels_amx.h"
 #include "kernels_neon.h"
 #include "kernels_rvv.h"
 #include "kernels_wasm.h"

@@ -9,6 +9,7 @@
 #include "kernels_avx2.h"
 #include "kernels_avx512.h"
 #include "kernels_avx512bf16.h"
+#include "kernels_amx.h"
 #include "kernels_neon.h"
 #include "kernels_rvv.h"
 #include "kernels_wasm.h"
@@ -20,6 +21,9 @@ typedef struct kalm__set_entry {
 } kalm__set_entry;
 
 static const kalm__set_entry kalm__set_table[] = {
+#if KALM__HAVE_AMX
+    { KALM__CPU_AMX, &kalm__kernels_amx },
+#endif
 #if KALM__HAVE_AVX512
     { KALM__CPU_AVX512VNNI, &kalm__kernels_avx512vnni },
 #endif

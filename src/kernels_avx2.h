@@ -42,6 +42,11 @@ KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
 }
 
 /* Four rows' scales at once, two chains a row to hide the latency of max. */
+#define KALM__256_MAX2(r) \
+    m##r = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[r] + k)), m##r); \
+    n##r = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[r] + k + 8)), n##r);
+#define KALM__256_MAX1(r) m##r = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[r], k, cols)), m##r);
+#define KALM__256_SCALE(r) f->scale[r] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m##r, n##r)), limit, &f->inverse[r]);
 KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
 {
     const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
@@ -49,25 +54,12 @@ KALM__256 KALM__FN void kalm__row_scales_avx2(kalm__four_rows *f, float limit)
     __m256 m0 = _mm256_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k, cols = f->cols;
     for (k = 0; k + 16 <= cols; k += 16) {
-        m0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k)), m0);
-        m1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k)), m1);
-        m2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k)), m2);
-        m3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k)), m3);
-        n0 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[0] + k + 8)), n0);
-        n1 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[1] + k + 8)), n1);
-        n2 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[2] + k + 8)), n2);
-        n3 = _mm256_max_ps(_mm256_and_ps(bits, _mm256_loadu_ps(x[3] + k + 8)), n3);
+        KALM__REP_4(KALM__256_MAX2)
     }
     for (; k < cols; k += 8) {
-        m0 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[0], k, cols)), m0);
-        m1 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[1], k, cols)), m1);
-        m2 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[2], k, cols)), m2);
-        m3 = _mm256_max_ps(_mm256_and_ps(bits, kalm__load_256(x[3], k, cols)), m3);
+        KALM__REP_4(KALM__256_MAX1)
     }
-    f->scale[0] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m0, n0)), limit, &f->inverse[0]);
-    f->scale[1] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m1, n1)), limit, &f->inverse[1]);
-    f->scale[2] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m2, n2)), limit, &f->inverse[2]);
-    f->scale[3] = kalm__row_scale(kalm__largest_256(_mm256_max_ps(m3, n3)), limit, &f->inverse[3]);
+    KALM__REP_4(KALM__256_SCALE)
 }
 
 /* The first n dwords of v. No masked store: gcc folds it with an extract into a masked vextracti32x4, which faults on bytes
@@ -90,17 +82,18 @@ KALM__256 KALM__INLINE __m256i kalm__quantise_256(__m256 x, __m256 inverse)
     return _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
 }
 
-/* Four rows as int16 into a tile: dwords of two inputs [cols32 / 2][height][2], or, for direct tiles, qwords of four inputs
-   [cols32 / 4][height][4]. */
-KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int direct)
+/* Four rows into a tile, 8 inputs of each at a time: as int16, dwords of two inputs [cols32 / 2][height][2] or, for direct tiles, qwords
+   of four [cols32 / 4][height][4]; or for vpdpbusd, which takes them unsigned, as bytes [cols32 / 4][height][4]: q + 128, or the low
+   ones of split16 rows, the high ones row by row. */
+enum { KALM__256_PAIRS, KALM__256_FOURS, KALM__256_BYTES, KALM__256_SPLIT };
+KALM__256 KALM__INLINE void kalm__pack_256(const kalm__four_rows *f, int as)
 {
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k, j;
     const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
     unsigned char *out = f->tile + 4 * f->first;
-    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 16 * height) {
+    __m256 i0 = _mm256_set1_ps(f->inverse[0]), i1 = _mm256_set1_ps(f->inverse[1]);
+    __m256 i2 = _mm256_set1_ps(f->inverse[2]), i3 = _mm256_set1_ps(f->inverse[3]);
+    for (k = 0; k < cols32; k += 8, out += (as >= KALM__256_BYTES ? 8 : 16) * height) {
         __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
                                        kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
         __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
@@ -109,12 +102,25 @@ KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int 
             KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
-        if (direct) {                  /* a: 4 inputs of row 0, of row 1; the next 4 of row 0, of row 1; b: rows 2, 3 */
-            __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+        if (as >= KALM__256_BYTES) {
+            __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+            if (as == KALM__256_SPLIT) {
+                const __m256i low = _mm256_set1_epi16(255);
+                unsigned char h[32];
+                _mm256_storeu_si256((__m256i *)(void *)h, _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)));
+                for (j = 0; j < n; j++) {
+                    memcpy(f->high + j * KALM__SPLIT16_COLS + k, h + 4 * j, 4);
+                    memcpy(f->high + j * KALM__SPLIT16_COLS + k + 4, h + 16 + 4 * j, 4);
+                }
+                q = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+            }
+            kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
+            kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
+        } else if (as == KALM__256_FOURS) {                /* a: 4 inputs of row 0, of row 1; the next 4 of both; b: rows 2, 3 */
             __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
-            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, a0);
+            kalm__store_dwords_avx2(out, n >= 2 ? 4 : 2, _mm256_castsi256_si128(a));
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 16), b0);
-            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, a1);
+            kalm__store_dwords_avx2(out + 8 * height, n >= 2 ? 4 : 2, _mm256_extracti128_si256(a, 1));
             if (n == 3) _mm_storel_epi64((__m128i *)(void *)(out + 8 * height + 16), b1);
         } else {
             __m256 fa = _mm256_castsi256_ps(a), fb = _mm256_castsi256_ps(b);
@@ -130,34 +136,12 @@ KALM__256 KALM__INLINE void kalm__pack_int16_avx2(const kalm__four_rows *f, int 
 
 KALM__256 KALM__FN void kalm__pack_q8_avx2(const kalm__four_rows *f)
 {
-    if (f->height <= KALM__256_DIRECT) kalm__pack_int16_avx2(f, 1);
-    else kalm__pack_int16_avx2(f, 0);
+    if (f->height <= KALM__256_DIRECT) kalm__pack_256(f, KALM__256_FOURS);
+    else kalm__pack_256(f, KALM__256_PAIRS);
 }
-KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_int16_avx2(f, 0); }
-
-/* The same as bytes q + 128, [cols32 / 4][height][4], for vpdpbusd */
-KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f)
-{
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-    unsigned char *out = f->tile + 4 * f->first;
-    __m256 i0 = _mm256_set1_ps(inverse[0]), i1 = _mm256_set1_ps(inverse[1]);
-    __m256 i2 = _mm256_set1_ps(inverse[2]), i3 = _mm256_set1_ps(inverse[3]);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        __m256i a = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[0], k, cols), i0),
-                                       kalm__quantise_256(kalm__load_256(x[1], k, cols), i1));
-        __m256i b = _mm256_packs_epi32(kalm__quantise_256(kalm__load_256(x[2], k, cols), i2),
-                                       kalm__quantise_256(kalm__load_256(x[3], k, cols), i3));
-        __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
-        if ((k & 15) == 0) {
-            KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
-            KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        }
-        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(q));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(q, 1));
-    }
-}
+KALM__256 KALM__FN void kalm__pack_q16_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_PAIRS); }
+KALM__256 KALM__FN void kalm__pack_bytes_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_BYTES); }
+KALM__256 KALM__FN void kalm__pack_split16_avx2(const kalm__four_rows *f) { kalm__pack_256(f, KALM__256_SPLIT); }
 
 /* Four float rows into a tile [cols][height] */
 KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
@@ -232,28 +216,37 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 #endif
 }
 
-/* n rows x one panel of int16 [cols32 / 2][16][2]: q16, or q8 prepared */
-#define KALM__256_ZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
-#define KALM__256_MADD(r) \
-    x = kalm__broadcast4_256(a + 4 * r); \
-    c##r = kalm__madd_256(c##r, x, w0); \
-    d##r = kalm__madd_256(d##r, x, w1);
-#define KALM__256_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_INT16(n) \
-    KALM__256 KALM__FN void kalm__int16_##n##x1_avx2(const kalm__tile_job *job) \
+/* A tile of n rows by one panel, two accumulators a row. The macros whose names begin with `kind` say what is done: M int16 by vpmaddwd,
+   F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 32 bytes; STEP: what a row adds;
+   STORE: where the sums go. */
+#define KALM__256_X1(target, kind, name, n) \
+    target KALM__FN void name(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m256i w0, w1, x; \
-        KALM__REP_##n(KALM__256_ZERO) \
+        KALM__256_##kind##VECTOR w0, w1, x; \
+        KALM__256_##kind##BEGIN \
+        KALM__REP_##n(KALM__256_##kind##ZERO) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm256_load_si256((const __m256i *)(const void *)b); \
-            w1 = _mm256_load_si256((const __m256i *)(const void *)(b + 32)); \
+            w0 = KALM__256_##kind##LOAD(b); \
+            w1 = KALM__256_##kind##LOAD(b + 32); \
             KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__256_MADD) \
+            KALM__REP_##n(KALM__256_##kind##STEP) \
         } \
-        KALM__REP_##n(KALM__256_STORE) \
+        KALM__REP_##n(KALM__256_##kind##STORE) \
     }
+
+/* int16 [cols32 / 2][16][2]: q16, or q8 prepared */
+#define KALM__256_MVECTOR __m256i
+#define KALM__256_MBEGIN
+#define KALM__256_MZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
+#define KALM__256_MLOAD(at) _mm256_load_si256((const __m256i *)(const void *)(at))
+#define KALM__256_MSTEP(r) \
+    x = kalm__broadcast4_256(a + 4 * r); \
+    c##r = kalm__madd_256(c##r, x, w0); \
+    d##r = kalm__madd_256(d##r, x, w1);
+#define KALM__256_MSTORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
+#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, kalm__int16_##n##x1_avx2, n)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
@@ -356,28 +349,16 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
+#define KALM__256_FVECTOR __m256
+#define KALM__256_FBEGIN
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
+#define KALM__256_FLOAD(at) _mm256_load_ps((const float *)(const void *)(at))
 #define KALM__256_FSTEP(r) \
-    x = _mm256_broadcast_ss(a + r); \
+    x = _mm256_broadcast_ss((const float *)(const void *)a + r); \
     c##r = _mm256_fmadd_ps(x, w0, c##r); \
     d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(n) \
-    KALM__256 KALM__FN void kalm__f32_##n##x1_avx2(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        const unsigned char *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m256 w0, w1, x; \
-        KALM__REP_##n(KALM__256_FZERO) \
-        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-            w0 = _mm256_load_ps(b); \
-            w1 = _mm256_load_ps(b + 8); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__256_FSTEP) \
-        } \
-        KALM__REP_##n(KALM__256_FSTORE) \
-    }
+#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, kalm__f32_##n##x1_avx2, n)
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
@@ -454,31 +435,6 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i
 #endif
 }
 
-/* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
-KALM__256 KALM__FN void kalm__pack_split16_avxvnni(const kalm__four_rows *f)
-{
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, j;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-    unsigned char *out = f->tile + 4 * f->first;
-    uint8_t *high = f->high;
-    const __m256i low = _mm256_set1_epi32(255);
-    for (k = 0; k < cols32; k += 8, out += 8 * height) {
-        __m256i w[4], a, b;
-        for (j = 0; j < 4; j++) w[j] = kalm__quantise_256(kalm__load_256(x[j], k, cols), _mm256_set1_ps(inverse[j]));
-        for (j = 0; j < n; j++) {
-            __m256i h = _mm256_srli_epi32(w[j], 8);
-            __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-            _mm_storel_epi64((__m128i *)(void *)(high + j * KALM__SPLIT16_COLS + k), _mm_packus_epi16(half, half));
-        }
-        a = _mm256_packs_epi32(_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low));
-        b = _mm256_packs_epi32(_mm256_and_si256(w[2], low), _mm256_and_si256(w[3], low));
-        a = _mm256_packus_epi16(a, b);
-        kalm__store_dwords_avx2(out, n, _mm256_castsi256_si128(a));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm256_extracti128_si256(a, 1));
-    }
-}
-
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
     uint8_t lines[KALM__SPLIT16_COLS / 4];
@@ -512,30 +468,16 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
     return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
-#define KALM__VNNI_LINE(at) _mm256_load_si256((const __m256i *)(const void *)(at))
-
-/* n rows x one panel */
-#define KALM__VNNI_DECLARE(r) __m256i c##r = start0, d##r = start1;
-#define KALM__VNNI_STEP(r) \
+#define KALM__256_VVECTOR __m256i
+#define KALM__256_VLOAD KALM__256_MLOAD
+#define KALM__256_VBEGIN __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8);
+#define KALM__256_VZERO(r) __m256i c##r = start0, d##r = start1;
+#define KALM__256_VSTEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpbusd_256(c##r, x, w0); \
     d##r = kalm__dpbusd_256(d##r, x, w1);
-#define KALM__VNNI_STORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__VNNI_TILE(n) \
-    KALM__VNNI KALM__FN void kalm__q8_##n##x1_avxvnni(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8), w0, w1, x; \
-        KALM__REP_##n(KALM__VNNI_DECLARE) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__VNNI_STEP) \
-        } \
-        KALM__REP_##n(KALM__VNNI_STORE) \
-    }
+#define KALM__256_VSTORE KALM__256_MSTORE
+#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, kalm__q8_##n##x1_avxvnni, n)
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
 /* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
@@ -558,10 +500,10 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
         enum { row = 4 * n }; \
         KALM__REP_##n(KALM__VNNI_DECLARE2) \
         for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            w2 = KALM__VNNI_LINE(b + 64); \
-            w3 = KALM__VNNI_LINE(b + 96); \
+            w0 = KALM__256_MLOAD(b); \
+            w1 = KALM__256_MLOAD(b + 32); \
+            w2 = KALM__256_MLOAD(b + 64); \
+            w3 = KALM__256_MLOAD(b + 96); \
             KALM__PREFETCH(ahead); \
             KALM__PREFETCH(ahead + ahead_step); \
             KALM__REP_##n(KALM__VNNI_STEP2) \
@@ -570,25 +512,16 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-/* n rows x one panel of int16 */
-#define KALM__VNNI_WSTEP(r) \
+#define KALM__256_WVECTOR __m256i
+#define KALM__256_WLOAD KALM__256_MLOAD
+#define KALM__256_WBEGIN
+#define KALM__256_WZERO KALM__256_MZERO
+#define KALM__256_WSTEP(r) \
     x = kalm__broadcast4_256(a + 4 * r); \
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
-#define KALM__VNNI_INT16(n) \
-    KALM__VNNI KALM__FN void kalm__int16_##n##x1_avxvnni(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m256i w0, w1, x; \
-        KALM__REP_##n(KALM__256_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = KALM__VNNI_LINE(b); \
-            w1 = KALM__VNNI_LINE(b + 32); \
-            KALM__REP_##n(KALM__VNNI_WSTEP) \
-        } \
-        KALM__REP_##n(KALM__VNNI_STORE) \
-    }
+#define KALM__256_WSTORE KALM__256_MSTORE
+#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, kalm__int16_##n##x1_avxvnni, n)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
@@ -616,7 +549,7 @@ static const kalm__kernels kalm__kernels_avxvnni = {
     "avxvnni", &kalm__table_avx2,
     { &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2, &kalm__tiles_f32_avx2,
       &kalm__tiles_q8_avxvnni, &kalm__tiles_q8_avxvnni, &kalm__tiles_q16_avxvnni },
-    kalm__pack_split16_avxvnni, kalm__multiply_high_avxvnni
+    kalm__pack_split16_avx2, kalm__multiply_high_avxvnni
 };
 
 #endif

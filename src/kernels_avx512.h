@@ -45,45 +45,46 @@ KALM__512 KALM__INLINE __m512 kalm__max_abs_512(__m512 m, __m512 x)
 }
 
 /* Four rows' scales at once. Two chains a row, to hide the latency of 4. */
+#define KALM__512_MAX2(r) \
+    m##r = kalm__max_abs_512(m##r, _mm512_loadu_ps(x[r] + k)); \
+    n##r = kalm__max_abs_512(n##r, _mm512_loadu_ps(x[r] + k + 16));
+#define KALM__512_MAX1(r) m##r = kalm__max_abs_512(m##r, _mm512_maskz_loadu_ps(in, x[r] + k));
+#define KALM__512_SCALE(r) f->scale[r] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m##r, n##r)), limit, &f->inverse[r]);
 KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 {
     const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
     __m512 m0 = _mm512_setzero_ps(), m1 = m0, m2 = m0, m3 = m0, n0 = m0, n1 = m0, n2 = m0, n3 = m0;
     size_t k, cols = f->cols;
     for (k = 0; k + 32 <= cols; k += 32) {
-        m0 = kalm__max_abs_512(m0, _mm512_loadu_ps(x[0] + k));
-        n0 = kalm__max_abs_512(n0, _mm512_loadu_ps(x[0] + k + 16));
-        m1 = kalm__max_abs_512(m1, _mm512_loadu_ps(x[1] + k));
-        n1 = kalm__max_abs_512(n1, _mm512_loadu_ps(x[1] + k + 16));
-        m2 = kalm__max_abs_512(m2, _mm512_loadu_ps(x[2] + k));
-        n2 = kalm__max_abs_512(n2, _mm512_loadu_ps(x[2] + k + 16));
-        m3 = kalm__max_abs_512(m3, _mm512_loadu_ps(x[3] + k));
-        n3 = kalm__max_abs_512(n3, _mm512_loadu_ps(x[3] + k + 16));
+        KALM__REP_4(KALM__512_MAX2)
     }
     for (; k < cols; k += 16) {
         __mmask16 in = kalm__inside_512(k, cols);
-        m0 = kalm__max_abs_512(m0, _mm512_maskz_loadu_ps(in, x[0] + k));
-        m1 = kalm__max_abs_512(m1, _mm512_maskz_loadu_ps(in, x[1] + k));
-        m2 = kalm__max_abs_512(m2, _mm512_maskz_loadu_ps(in, x[2] + k));
-        m3 = kalm__max_abs_512(m3, _mm512_maskz_loadu_ps(in, x[3] + k));
+        KALM__REP_4(KALM__512_MAX1)
     }
-    f->scale[0] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m0, n0)), limit, &f->inverse[0]);
-    f->scale[1] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m1, n1)), limit, &f->inverse[1]);
-    f->scale[2] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m2, n2)), limit, &f->inverse[2]);
-    f->scale[3] = kalm__row_scale(_mm512_reduce_max_ps(_mm512_max_ps(m3, n3)), limit, &f->inverse[3]);
+    KALM__REP_4(KALM__512_SCALE)
 }
+
+/* What packers begin with, and the next 16 inputs of four rows as dwords a, b, c, d, zeros behind cols, which is not read. */
+#define KALM__512_ROWS \
+    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k; \
+    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] }; \
+    const __m512 i0 = _mm512_set1_ps(f->inverse[0]), i1 = _mm512_set1_ps(f->inverse[1]); \
+    const __m512 i2 = _mm512_set1_ps(f->inverse[2]), i3 = _mm512_set1_ps(f->inverse[3]);
+#define KALM__512_NEXT(v, r) __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[r] + at), i##r));
+#define KALM__512_FOUR \
+    size_t at = kalm__min(k, cols); \
+    __mmask16 in = kalm__inside_512(k, cols); \
+    KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
    row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
    waits. */
 KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), further = f->further, k;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    KALM__512_ROWS
+    size_t further = f->further;
     unsigned char *out = f->tile + 4 * f->first;
-    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     const __m512i to_unsigned = _mm512_set1_epi8(-128);
     for (k = 0; k < cols32; k += 16, out += 16 * height) {
         __m512 a, b, c, d;
@@ -110,53 +111,17 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
     }
 }
 
-/* The same as int16, [cols32 / 2][height][2]. Of each 128-bit lane's 4 inputs of rows 0 to 3, first the two even ones of all
-   rows, then the two odd ones. */
-KALM__512 KALM__FN void kalm__pack_q16_avx512(const kalm__four_rows *f)
-{
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
-    unsigned char *out = f->tile + 4 * f->first;
-    for (k = 0; k < cols32; k += 16, out += 32 * height) {
-        size_t at = kalm__min(k, cols);
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), _mm512_set1_ps(inverse[0])));
-        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), _mm512_set1_ps(inverse[1])));
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), _mm512_set1_ps(inverse[2])));
-        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), _mm512_set1_ps(inverse[3])));
-        __m512 ab = _mm512_castsi512_ps(_mm512_packs_epi32(a, b)), cd = _mm512_castsi512_ps(_mm512_packs_epi32(c, d));
-        KALM__ALIGNED(64) unsigned char t[2][64];          /* [even, odd][lane][row][2] */
-        _mm512_store_ps(t[0], _mm512_shuffle_ps(ab, cd, 0x88));
-        _mm512_store_ps(t[1], _mm512_shuffle_ps(ab, cd, 0xdd));
-        for (l = 0; l < 4; l++) {
-            unsigned char *to = out + 8 * height * l;
-            kalm__store_dwords_avx2(to, n, _mm_load_si128((const __m128i *)(const void *)(t[0] + 16 * l)));
-            kalm__store_dwords_avx2(to + 4 * height, n, _mm_load_si128((const __m128i *)(const void *)(t[1] + 16 * l)));
-        }
-    }
-}
-
 /* The low bytes of four split16 rows into a tile, and the high ones row by row; vpdpbusd takes both unsigned as they are. */
 KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
 {
-    size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    const float inverse[4] = { f->inverse[0], f->inverse[1], f->inverse[2], f->inverse[3] };
+    KALM__512_ROWS
     unsigned char *out = f->tile + 4 * f->first;
     uint8_t *high = f->high;
     const __m512i low = _mm512_set1_epi32(255);
-    __m512 i0 = _mm512_set1_ps(inverse[0]), i1 = _mm512_set1_ps(inverse[1]);
-    __m512 i2 = _mm512_set1_ps(inverse[2]), i3 = _mm512_set1_ps(inverse[3]);
     uint8_t *h1 = high + (n > 1 ? KALM__SPLIT16_COLS : 0), *h2 = high + (n > 2 ? 2 * KALM__SPLIT16_COLS : 0);
     uint8_t *h3 = high + (n > 3 ? 3 * KALM__SPLIT16_COLS : 0);
     for (k = 0; k < cols32; k += 16, out += 16 * height) {
-        size_t at = kalm__min(k, cols);
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[0] + at), i0));
-        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[1] + at), i1));
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[2] + at), i2));
-        __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[3] + at), i3));
+        KALM__512_FOUR
         /* rows that are not there write to the first one's place before it does */
         _mm_storeu_si128((__m128i *)(void *)(h3 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(d, 8)));
         _mm_storeu_si128((__m128i *)(void *)(h2 + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(c, 8)));
@@ -169,32 +134,6 @@ KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
         kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
         kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
         kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
-    }
-}
-
-/* Four float rows into a tile [cols][height] */
-KALM__512 KALM__FN void kalm__pack_floats_avx512(const kalm__four_rows *f)
-{
-    float *out = (float *)(void *)f->tile + f->first;
-    const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] };
-    size_t height = f->height, n = f->n, cols = f->cols, k, i;
-    __mmask8 some = (__mmask8)((1u << n) - 1u);
-    for (k = 0; k < cols; k += 16) {
-        __mmask16 in = kalm__inside_512(k, cols);
-        __m512i q0 = _mm512_maskz_loadu_epi32(in, x[0] + k), q1 = _mm512_maskz_loadu_epi32(in, x[1] + k);
-        __m512i q2 = _mm512_maskz_loadu_epi32(in, x[2] + k), q3 = _mm512_maskz_loadu_epi32(in, x[3] + k);
-        __m512i lo01 = _mm512_unpacklo_epi32(q0, q1), hi01 = _mm512_unpackhi_epi32(q0, q1);
-        __m512i lo23 = _mm512_unpacklo_epi32(q2, q3), hi23 = _mm512_unpackhi_epi32(q2, q3);
-        KALM__ALIGNED(64) float t[4][16];        /* [j][4 l + row]: input k + 4 l + j */
-        _mm512_store_si512(t[0], _mm512_unpacklo_epi64(lo01, lo23));
-        _mm512_store_si512(t[1], _mm512_unpackhi_epi64(lo01, lo23));
-        _mm512_store_si512(t[2], _mm512_unpacklo_epi64(hi01, hi23));
-        _mm512_store_si512(t[3], _mm512_unpackhi_epi64(hi01, hi23));
-        for (i = 0; i < 16 && k + i < cols; i++) {
-            __m128 rows = _mm_load_ps(t[i % 4] + i / 4 * 4);
-            if (n == 4) _mm_storeu_ps(out + (k + i) * height, rows);
-            else _mm_mask_storeu_ps(out + (k + i) * height, some, rows);
-        }
     }
 }
 
@@ -249,33 +188,59 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-/* Two panels, n rows: one accumulator a row and panel. */
-#define KALM__512_DECLARE(r) __m512i c##r = start0, d##r = start1;
-#define KALM__512_STEP2(r) \
-    x = kalm__broadcast4_512(a + 4 * r); \
-    c##r = kalm__dpbusd_512(c##r, x, w0); \
-    d##r = kalm__dpbusd_512(d##r, x, w1);
-#define KALM__512_STORE(r) \
-    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
-    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(n) \
-    KALM__512 KALM__FN void kalm__q8_##n##x2_avx512(const kalm__tile_job *job) \
+/* A tile of n rows by one panel (X1) or two (X2), one accumulator a row and panel. The macros whose names begin with `kind` say what is
+   done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 64 bytes;
+   AHEAD: what is prefetched; STEP: what a row adds; RESULTS and STORE: where the sums go. */
+#define KALM__512_X1(target, kind, name, n) \
+    target KALM__FN void name(const kalm__tile_job *job) \
+    { \
+        const unsigned char *a = job->acts, *b = job->weights; \
+        size_t step, steps = job->steps; \
+        KALM__512_##kind##VECTOR w0; \
+        KALM__REP_##n(KALM__512_##kind##ZERO1) \
+        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
+            w0 = KALM__512_##kind##LOAD(b); \
+            KALM__REP_##n(KALM__512_##kind##STEP1) \
+        } \
+        { \
+            KALM__512_##kind##RESULTS1 \
+            KALM__REP_##n(KALM__512_##kind##STORE1) \
+        } \
+    }
+#define KALM__512_X2(target, kind, name, n) \
+    target KALM__FN void name(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1), w0, w1, x; \
-        KALM__REP_##n(KALM__512_DECLARE) \
+        KALM__512_##kind##VECTOR w0, w1, x; \
+        KALM__512_##kind##BEGIN2 \
+        KALM__REP_##n(KALM__512_##kind##ZERO2) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__512_STEP2) \
+            w0 = KALM__512_##kind##LOAD(b); \
+            w1 = KALM__512_##kind##LOAD(b + panel); \
+            KALM__512_##kind##AHEAD \
+            KALM__REP_##n(KALM__512_##kind##STEP2) \
         } \
         { \
-            KALM__512_RESULTS2 \
-            KALM__REP_##n(KALM__512_STORE) \
+            KALM__512_##kind##RESULTS2 \
+            KALM__REP_##n(KALM__512_##kind##STORE2) \
         } \
     }
+
+#define KALM__512_QVECTOR __m512i
+#define KALM__512_QLOAD _mm512_load_si512
+#define KALM__512_QAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_QBEGIN2 __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1);
+#define KALM__512_QZERO2(r) __m512i c##r = start0, d##r = start1;
+#define KALM__512_QSTEP2(r) \
+    x = kalm__broadcast4_512(a + 4 * r); \
+    c##r = kalm__dpbusd_512(c##r, x, w0); \
+    d##r = kalm__dpbusd_512(d##r, x, w1);
+#define KALM__512_QRESULTS2 KALM__512_RESULTS2
+#define KALM__512_QSTORE2(r) \
+    kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
+    kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
+#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, kalm__q8_##n##x2_avx512, n)
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
@@ -405,6 +370,10 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
+#define KALM__512_WVECTOR __m512i
+#define KALM__512_WLOAD _mm512_load_si512
+#define KALM__512_WAHEAD (void)ahead;
+#define KALM__512_WBEGIN2
 #define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
 #define KALM__512_WZERO2(r) __m512i c##r = _mm512_setzero_si512(), d##r = _mm512_setzero_si512();
 #define KALM__512_WSTEP1(r) c##r = kalm__dpwssd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
@@ -412,39 +381,12 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpwssd_512(c##r, x, w0); \
     d##r = kalm__dpwssd_512(d##r, x, w1);
+#define KALM__512_WRESULTS1 KALM__512_RESULTS1
+#define KALM__512_WRESULTS2 KALM__512_RESULTS2
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
+#define KALM__512_WSTORE2 KALM__512_QSTORE2
 #define KALM__512_WTILE(n) \
-    KALM__512 KALM__FN void kalm__int16_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m512i w0; \
-        KALM__REP_##n(KALM__512_WZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            KALM__REP_##n(KALM__512_WSTEP1) \
-        } \
-        { \
-            KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_WSTORE1) \
-        } \
-    } \
-    KALM__512 KALM__FN void kalm__int16_##n##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps, panel = job->panel; \
-        __m512i w0, w1, x; \
-        KALM__REP_##n(KALM__512_WZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__REP_##n(KALM__512_WSTEP2) \
-        } \
-        { \
-            KALM__512_RESULTS2 \
-            KALM__REP_##n(KALM__512_STORE) \
-        } \
-    }
+    KALM__512_X1(KALM__512, W, kalm__int16_##n##x1_avx512, n) KALM__512_X2(KALM__512, W, kalm__int16_##n##x2_avx512, n)
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
@@ -454,50 +396,33 @@ static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
-KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+KALM__512 KALM__INLINE __m512 kalm__one_512(const unsigned char *a, size_t r)
 {
-    size_t left = job->outputs - 16 * panel;
-    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel,
-                          (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), acc);
+    return _mm512_set1_ps(((const float *)(const void *)a)[r]);
 }
 
+KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, size_t r, size_t panel, __m512 acc)
+{
+    _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, kalm__outputs_512(job, panel), acc);
+}
+
+#define KALM__512_FVECTOR __m512
+#define KALM__512_FLOAD _mm512_load_ps
+#define KALM__512_FAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_FBEGIN2
 #define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
 #define KALM__512_FZERO2(r) __m512 c##r = _mm512_setzero_ps(), d##r = _mm512_setzero_ps();
-#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), w0, c##r);
+#define KALM__512_FSTEP1(r) c##r = _mm512_fmadd_ps(kalm__one_512(a, r), w0, c##r);
 #define KALM__512_FSTEP2(r) \
-    x = _mm512_set1_ps(a[r]); \
+    x = kalm__one_512(a, r); \
     c##r = _mm512_fmadd_ps(x, w0, c##r); \
     d##r = _mm512_fmadd_ps(x, w1, d##r);
+#define KALM__512_FRESULTS1
+#define KALM__512_FRESULTS2
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
 #define KALM__512_FTILE(n) \
-    KALM__512 KALM__FN void kalm__f32_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        size_t step, steps = job->steps; \
-        __m512 w0; \
-        KALM__REP_##n(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += n, b += 16) { \
-            w0 = _mm512_load_ps(b); \
-            KALM__REP_##n(KALM__512_FSTEP1) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE1) \
-    } \
-    KALM__512 KALM__FN void kalm__f32_##n##x2_avx512(const kalm__tile_job *job) \
-    { \
-        const float *a = (const float *)(const void *)job->acts, *b = (const float *)(const void *)job->weights; \
-        const unsigned char *ahead = job->ahead; \
-        size_t step, steps = job->steps, panel = job->panel / sizeof(float), ahead_step = job->ahead_step; \
-        __m512 w0, w1, x; \
-        KALM__REP_##n(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += n, b += 16, ahead += ahead_step) { \
-            w0 = _mm512_load_ps(b); \
-            w1 = _mm512_load_ps(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__512_FSTEP2) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE2) \
-    }
+    KALM__512_X1(KALM__512, F, kalm__f32_##n##x1_avx512, n) KALM__512_X2(KALM__512, F, kalm__f32_##n##x2_avx512, n)
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 
@@ -559,7 +484,7 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 static const kalm__tiles kalm__tiles_f32_avx512 = {
     KALM__512_TILE, 1, 0,
     KALM__F32, KALM__F32, 4, 0,
-    NULL, kalm__pack_floats_avx512, kalm__unpack_half_avx512, NULL,
+    NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
     NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
@@ -571,7 +496,7 @@ static const kalm__tiles kalm__tiles_q8_avx512 = {
 static const kalm__tiles kalm__tiles_q16_avx512 = {
     KALM__512_SHORT, 1, 0,
     KALM__Q16, KALM__Q16, 2, 0,
-    kalm__row_scales_avx512, kalm__pack_q16_avx512, NULL, NULL,
+    kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
     NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {

@@ -24,7 +24,7 @@ KALM__BF16_512 KALM__INLINE __m256i kalm__halves_avx512bf16(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
 }
 
-/* Four rows as bf16 into a tile, [cols32 / 2][height][2]; the order is that of kalm__pack_q16_avx512. */
+/* Four rows as bf16 into a tile, [cols32 / 2][height][2] */
 KALM__BF16_512 KALM__FN void kalm__pack_halves_avx512bf16(const kalm__four_rows *f)
 {
     size_t height = f->height, n = f->n, cols = f->cols, cols32 = kalm__cols32(cols), k, l;
@@ -68,38 +68,23 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
     return acc;
 }
 
-#define KALM__BF16_STEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
-#define KALM__BF16_STEP2(r) \
+#define KALM__512_BVECTOR __m512i
+#define KALM__512_BLOAD _mm512_load_si512
+#define KALM__512_BAHEAD KALM__PREFETCH(ahead);
+#define KALM__512_BBEGIN2
+#define KALM__512_BZERO1 KALM__512_FZERO1
+#define KALM__512_BZERO2 KALM__512_FZERO2
+#define KALM__512_BSTEP1(r) c##r = kalm__dpbf16_512(c##r, kalm__broadcast4_512(a + 4 * r), w0);
+#define KALM__512_BSTEP2(r) \
     x = kalm__broadcast4_512(a + 4 * r); \
     c##r = kalm__dpbf16_512(c##r, x, w0); \
     d##r = kalm__dpbf16_512(d##r, x, w1);
+#define KALM__512_BRESULTS1
+#define KALM__512_BRESULTS2
+#define KALM__512_BSTORE1 KALM__512_FSTORE1
+#define KALM__512_BSTORE2 KALM__512_FSTORE2
 #define KALM__BF16_TILE(n) \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x1_avx512bf16(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        __m512i w0; \
-        KALM__REP_##n(KALM__512_FZERO1) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = _mm512_load_si512(b); \
-            KALM__REP_##n(KALM__BF16_STEP1) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE1) \
-    } \
-    KALM__BF16_512 KALM__FN void kalm__bf16_##n##x2_avx512bf16(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, panel = job->panel, ahead_step = job->ahead_step; \
-        __m512i w0, w1, x; \
-        KALM__REP_##n(KALM__512_FZERO2) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + panel); \
-            KALM__PREFETCH(ahead); \
-            KALM__REP_##n(KALM__BF16_STEP2) \
-        } \
-        KALM__REP_##n(KALM__512_FSTORE2) \
-    }
+    KALM__512_X1(KALM__BF16_512, B, kalm__bf16_##n##x1_avx512bf16, n) KALM__512_X2(KALM__BF16_512, B, kalm__bf16_##n##x2_avx512bf16, n)
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {

@@ -489,14 +489,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
     int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
-#define KALM__MM_C(r) KALM__SMMLA(c##r, x##r, w);
-#define KALM__MM_D(r) KALM__SMMLA(d##r, x##r, w);
-#define KALM__MM_E(r) KALM__SMMLA(e##r, x##r, w);
-#define KALM__MM_F(r) KALM__SMMLA(f##r, x##r, w);
-#define KALM__MM_G(r) KALM__SMMLA(g##r, x##r, w);
-#define KALM__MM_H(r) KALM__SMMLA(h##r, x##r, w);
-#define KALM__MM_I(r) KALM__SMMLA(i##r, x##r, w);
-#define KALM__MM_J(r) KALM__SMMLA(j##r, x##r, w);
+#define KALM__MM_W_2(v, at) w = kalm__bytes_neon(b + at); KALM__SMMLA(v##0, x0, w); KALM__SMMLA(v##1, x1, w);
+#define KALM__MM_W_3(v, at) KALM__MM_W_2(v, at) KALM__SMMLA(v##2, x2, w);
 #define KALM__MM_JOIN(half, a, b) \
     vreinterpretq_s32_s64(vcombine_s64(vget_##half##_s64(vreinterpretq_s64_s32(a)), \
                                        vget_##half##_s64(vreinterpretq_s64_s32(b))))
@@ -516,22 +510,8 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
             int8x16_t w; \
             KALM__REP_##pairs(KALM__MM_DECLARE) \
             KALM__REP_##pairs(KALM__MM_LOAD) \
-            w = kalm__bytes_neon(b); \
-            KALM__REP_##pairs(KALM__MM_C) \
-            w = kalm__bytes_neon(b + 16); \
-            KALM__REP_##pairs(KALM__MM_D) \
-            w = kalm__bytes_neon(b + 32); \
-            KALM__REP_##pairs(KALM__MM_E) \
-            w = kalm__bytes_neon(b + 48); \
-            KALM__REP_##pairs(KALM__MM_F) \
-            w = kalm__bytes_neon(b + 64); \
-            KALM__REP_##pairs(KALM__MM_G) \
-            w = kalm__bytes_neon(b + 80); \
-            KALM__REP_##pairs(KALM__MM_H) \
-            w = kalm__bytes_neon(b + 96); \
-            KALM__REP_##pairs(KALM__MM_I) \
-            w = kalm__bytes_neon(b + 112); \
-            KALM__REP_##pairs(KALM__MM_J) \
+            KALM__MM_W_##pairs(c, 0) KALM__MM_W_##pairs(d, 16) KALM__MM_W_##pairs(e, 32) KALM__MM_W_##pairs(f, 48) \
+            KALM__MM_W_##pairs(g, 64) KALM__MM_W_##pairs(h, 80) KALM__MM_W_##pairs(i, 96) KALM__MM_W_##pairs(j, 112) \
         } \
         KALM__REP_##pairs(KALM__MM_PUT) \
     }

@@ -46,7 +46,7 @@ typedef struct kalm__four_rows {
 
 /* How a set multiplies matrices of one type. (kernels_avx2.h has a table of it with the names of the fields beside.) */
 typedef struct kalm__tiles {
-    uint8_t most;                      /* rows of the highest tile: a divisor of KALM__ACTS_STEP, at most 12          */
+    uint8_t most;                      /* rows of the highest tile: a divisor of KALM__ACTS_STEP                      */
     uint8_t even;                      /* 1: tiles are cut in pairs of rows, so only a block's last one can be odd     */
     uint8_t direct;                    /* Tiles of at most so many rows are `direct`: they read a panel as it lies in
                                           memory, from where it comes while they work; others find it in the cache.   */

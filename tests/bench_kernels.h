@@ -76,6 +76,20 @@ KALM__TARGET("avx512f") static double bench__peak_fma512(long n)
     return made;
 }
 #    endif
+#    if KALM__HAVE_AMX
+/* as the others: never run yet */
+KALM__TARGET("amx-tile,amx-int8") static double bench__peak_amx(long n)
+{
+    KALM__ALIGNED(64) unsigned char config[64] = { 1 };
+    double made = 6.0 * 16.0 * 16.0 * 64.0 * (double)n;
+    int i;
+    for (i = 0; i < 8; i++) config[16 + 2 * i] = 64, config[48 + i] = 16;
+    __asm__ volatile("ldtilecfg %1\n\t1:\n\ttdpbusd %%tmm7,%%tmm6,%%tmm0\n\ttdpbusd %%tmm7,%%tmm6,%%tmm1\n\ttdpbusd %%tmm7,%%tmm6,%%tmm2\n\t"
+                     "tdpbusd %%tmm7,%%tmm6,%%tmm3\n\ttdpbusd %%tmm7,%%tmm6,%%tmm4\n\ttdpbusd %%tmm7,%%tmm6,%%tmm5\n\t"
+                     "dec %0\n\tjnz 1b\n\ttilerelease" : "+r"(n) : "m"(config) : "cc");
+    return made;
+}
+#    endif
 #    if KALM__HAVE_AVX512BF16
 KALM__TARGET("avx512f,avx512bf16") static double bench__peak_bf16(long n)
 {
@@ -140,8 +154,14 @@ static bench__peak_fn bench_peak(const char *set, uint32_t type, const char **na
         return bench__peak_bf16;
     }
 #  endif
+#  if KALM__HAVE_AMX
+    if (strcmp(set, "amx") == 0 && kalm__is_quantised(type)) {
+        *name = "tdpbusd";
+        return bench__peak_amx;
+    }
+#  endif
 #  if KALM__HAVE_AVX512
-    if (strncmp(set, "avx512", 6) == 0) {
+    if (strncmp(set, "avx512", 6) == 0 || strcmp(set, "amx") == 0) {
         *name = kalm__is_quantised(type) ? "vpdpbusd zmm" : "vfmadd231ps zmm";
         return kalm__is_quantised(type) ? bench__peak_vnni512 : bench__peak_fma512;
     }

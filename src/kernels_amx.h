@@ -1,0 +1,124 @@
+/* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd, which
+   adds 16 rows x 64 inputs of unsigned bytes times 64 inputs x 16 outputs of signed ones to 16 x 16 dwords: 1024 multiply-adds a
+   cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C.
+
+   16 lines of a panel are the right factor as they lie. The left one has 64 inputs of a row side by side: rows are packed
+   [inputs / 64][height][64], behind that perhaps [height][32], for which zeros stand in for the lines that the panel lacks.
+   Activations and sums are those of avx512vnni. Accumulators are tiles 0 to 2, for 16 rows each, and 3 to 5, of the second panel;
+   the last 16 rows may overlap those before them, and are written twice. */
+#ifndef KALM__KERNELS_AMX_H
+#define KALM__KERNELS_AMX_H
+
+#include "kernels_avx512.h"
+
+#if KALM__HAVE_AMX
+
+#define KALM__AMX KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt,amx-tile,amx-int8")
+
+enum { KALM__AMX_TILE = 48, KALM__AMX_DIRECT = 12 };
+
+#ifndef KALM__TILE_DOT                 /* tests have them in C */
+#  define KALM__TILE_CONFIG(p) __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))          /* makes all tiles zero */
+#  define KALM__TILE_RELEASE() __asm__ volatile("tilerelease")
+#  define KALM__TILE_LOAD(t, p) \
+    __asm__ volatile("tileloadd {(%0,%1,1), %%tmm" #t "|tmm" #t ", [%0+%1]}" : : "r"(p), "r"((size_t)64) : "memory")
+#  define KALM__TILE_STORE(t, p) \
+    __asm__ volatile("tilestored {%%tmm" #t ", (%0,%1,1)|[%0+%1], tmm" #t "}" : : "r"(p), "r"((size_t)64) : "memory")
+#  define KALM__TILE_DOT(t) __asm__ volatile("tdpbusd {%%tmm7, %%tmm6, %%tmm" #t "|tmm" #t ", tmm6, tmm7}" : :)      /* t += 6 * 7 */
+#endif
+
+/* Four rows of bytes into a tile; of split16 rows the low ones, and the high ones row by row. Rows that are not there write to the
+   first one's place before it does. */
+#define KALM__AMX_PUT(v, r) \
+    if (split) _mm_storeu_si128((__m128i *)(void *)(f->high + (r < n ? r * KALM__SPLIT16_COLS : 0) + k), \
+                                _mm512_cvtepi32_epi8(_mm512_srli_epi32(v, 8))); \
+    _mm_storeu_si128((__m128i *)(void *)(out + (r < n ? r * wide : 0)), split ? _mm512_cvtepi32_epi8(v) \
+                     : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8(-128)));
+KALM__AMX KALM__INLINE void kalm__pack_amx(const kalm__four_rows *f, int split)
+{
+    KALM__512_ROWS
+    for (k = 0; k < cols32; k += 16) {
+        size_t begin = k / 64 * 64, wide = kalm__min(64, cols32 - begin);
+        unsigned char *out = f->tile + begin * height + f->first * wide + k - begin;
+        KALM__512_FOUR
+        KALM__AMX_PUT(d, 3) KALM__AMX_PUT(c, 2) KALM__AMX_PUT(b, 1) KALM__AMX_PUT(a, 0)
+    }
+}
+KALM__AMX KALM__FN void kalm__pack_q8_amx(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__AMX_DIRECT) kalm__pack_q8_avx512(f);
+    else kalm__pack_amx(f, 0);
+}
+KALM__AMX KALM__FN void kalm__pack_split16_amx(const kalm__four_rows *f)
+{
+    if (f->height <= KALM__AMX_DIRECT) kalm__pack_split16_avx512(f);
+    else kalm__pack_amx(f, 1);
+}
+
+KALM__AMX KALM__INLINE void kalm__put_amx(const kalm__tile_job *job, size_t row, size_t rows, size_t panel, const int32_t *sums)
+{
+    float *y = job->y + row * job->stride + 16 * panel;
+    __m512 scale = _mm512_loadu_ps(job->scale + 16 * panel);
+    __m512i start = kalm__start_512(job, panel);
+    __mmask16 some = kalm__outputs_512(job, panel);
+    size_t r;
+    for (r = 0; r < rows; r++)
+        kalm__store_512(y + r * job->stride, some, _mm512_add_epi32(start, _mm512_load_si512(sums + 16 * r)), scale, job->row_scale[row + r]);
+}
+
+#define KALM__AMX_STEP(t, row, p) KALM__TILE_LOAD(6, a + (row) * 64); KALM__TILE_DOT(t);
+#define KALM__AMX_STORE(t, row, p) KALM__TILE_STORE(t, sums); kalm__put_amx(job, row, rows, p, sums);
+#define KALM__AMX_ROWS(each, t, u, v, p) \
+    each(t, 0, p) \
+    if (height > 16) { each(u, middle, p) } \
+    if (height > 32) { each(v, last, p) }
+KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+{
+    KALM__ALIGNED(64) unsigned char config[64] = { 1 }, rest[80 * 64];         /* 48 rows, 2 * 16 lines */
+    KALM__ALIGNED(64) int32_t sums[256];
+    const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
+    size_t panel = job->panel, left, height = job->height, rows = kalm__min(16, height), r;
+    size_t middle = kalm__min(16, height - rows), last = height - rows;
+    for (r = 0; r < 8; r++) config[16 + 2 * r] = 64, config[48 + r] = (unsigned char)(r < 7 ? rows : 16);
+    KALM__TILE_CONFIG(&config);
+    for (left = job->steps; left; left -= kalm__min(16, left), a += 64 * height, b += 1024) {
+        if (left < 16) {
+            memset(rest, 0, sizeof rest);
+            for (r = 0; r < height; r++) memcpy(rest + 64 * r, a + 32 * r, 32);
+            for (r = 0; r < panels; r++) memcpy(rest + 3072 + 1024 * r, b + r * panel, 512);
+            a = rest, b = rest + 3072, panel = 1024;
+        }
+        for (r = 0; r < 16; r++, ahead += job->ahead_step) KALM__PREFETCH(ahead);
+        KALM__TILE_LOAD(7, b);
+        KALM__AMX_ROWS(KALM__AMX_STEP, 0, 1, 2, 0)
+        if (panels == 1) continue;
+        KALM__TILE_LOAD(7, b + panel);
+        KALM__AMX_ROWS(KALM__AMX_STEP, 3, 4, 5, 1)
+    }
+    KALM__AMX_ROWS(KALM__AMX_STORE, 0, 1, 2, 0)
+    if (panels == 2) { KALM__AMX_ROWS(KALM__AMX_STORE, 3, 4, 5, 1) }
+    KALM__TILE_RELEASE();
+}
+KALM__AMX KALM__FN void kalm__q8_x1_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 1); }
+KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 2); }
+
+/* One function for all heights. */
+#define KALM__AMX_4(f) f, f, f, f
+#define KALM__AMX_16(f) KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f)
+#define KALM__AMX_48(f) { KALM__AMX_16(f), KALM__AMX_16(f), KALM__AMX_16(f) }
+static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { KALM__AMX_48(kalm__q8_x1_amx), KALM__AMX_48(kalm__q8_x2_amx) };
+static const kalm__tiles kalm__tiles_q8_amx = {
+    KALM__AMX_TILE, 0, KALM__AMX_DIRECT,
+    KALM__Q8, KALM__Q8, 1, 1,
+    kalm__row_scales_avx512, kalm__pack_q8_amx, kalm__unpack_q4_avx512, NULL,
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1]
+};
+static const kalm__kernels kalm__kernels_amx = {
+    "amx", &kalm__table_avx512,
+    { &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512, &kalm__tiles_f32_avx512,
+      &kalm__tiles_q8_amx, &kalm__tiles_q8_amx, &kalm__tiles_q16_avx512 },
+    kalm__pack_split16_amx, kalm__multiply_high_avx512
+};
+
+#endif
+#endif
