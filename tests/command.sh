@@ -22,7 +22,12 @@ need_model() {
 }
 
 ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED: $*"; [ ! -s log ] || head -n 5 log; }
+bad() {
+    failed=$((failed + 1))
+    echo "FAILED: $*"
+    [ ! -s log ] || head -n 5 log
+    [ -z "${KALM_TEST_STOP:-}" ] || finish         # tests/mutate.sh asks only whether there is a failure
+}
 # expect STATUS COMMAND...: its output in log
 expect() {
     want=$1

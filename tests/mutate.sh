@@ -1,20 +1,22 @@
 #!/bin/bash
-# mutate.sh [-j JOBS] [-n SAMPLE] [-s SEED] [-b BUILD] [PATTERN...] - puts one mistake at a time into a copy of the tree and runs the tests
-# that should notice it: what no test notices wants a test. Mistakes are lines of tests/mutations.tsv:
+# mutate.sh [-j JOBS] [-f LIST] [-r FIRST-LAST] [-n SAMPLE] [-s SEED] [-b BUILD] [PATTERN...] - puts one mistake at a time into a copy of
+# the tree and runs the tests that should notice it: what no test notices wants a test. Mistakes are lines of LIST, tests/mutations.tsv:
 #     file TAB text that stands once in the file TAB what it becomes TAB tests, separated by spaces [TAB why it may survive]
-# PATTERN: only mistakes whose line matches it. -n: that many of them, chosen by SEED. -l: only looks whether each text still stands once.
-# Ends with "N passed, N failed": caught, or alive without a reason. About 5 CPU seconds each: only what a test runs is built with the
-# mistake; the model that programs open is the right one, unless the mistake is in what makes it.
+# PATTERN: only mistakes whose line matches it. -r: only those from the FIRST to the LAST of the list. -n: that many of them, chosen by
+# SEED. -l: only looks whether each text still stands once. Ends with "N passed, N failed": caught, or alive without a reason.
+# The tests of a line are tried in their order, and each is built when its turn comes: name the one that is known to notice first. Only
+# what a test runs is built with the mistake; the model that programs open is the right one, unless the mistake is in what makes it.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-jobs=$(nproc) sample=0 seed=1 build=$PWD/build/mutate list=
-while getopts j:n:s:b:l o; do
-    case $o in j) jobs=$OPTARG ;; n) sample=$OPTARG ;; s) seed=$OPTARG ;; b) build=$OPTARG ;; l) list=1 ;; *) exit 2 ;; esac
+jobs=$(nproc) mistakes=tests/mutations.tsv range= sample=0 seed=1 build=$PWD/build/mutate list=
+while getopts j:f:r:n:s:b:l o; do
+    case $o in j) jobs=$OPTARG ;; f) mistakes=$OPTARG ;; r) range=$OPTARG ;; n) sample=$OPTARG ;; s) seed=$OPTARG ;; b) build=$OPTARG ;; l) list=1 ;; *) exit 2 ;; esac
 done
 shift $((OPTIND - 1))
 mkdir -p "$build"
 chosen=$build/chosen
-grep -v '^#' tests/mutations.tsv | grep . > "$build/all"
+grep -v '^#' "$mistakes" | grep . > "$build/all"
+[ -z "$range" ] || sed -i "$(echo "$range" | tr - ,)!d" "$build/all"
 if [ $# -eq 0 ]; then cp "$build/all" "$chosen"; else
     : > "$chosen"
     for p; do grep -- "$p" "$build/all" >> "$chosen"; done
@@ -40,10 +42,10 @@ fi
 tree() {
     mkdir -p "$1"
     tar cf - --exclude=./build --exclude=./.git . | tar xf - -C "$1"
-    (cd "$1" && make -s all build/tiny.kalm CFLAGS="-O1 -w") > "$1.log" 2>&1 ||
+    # shellcheck disable=SC2046
+    (cd "$1" && make -s build/library.o build/tiny.kalm $(cut -f 4 "$chosen" | grep -q '\.sh' && echo all) CFLAGS="-O1 -w") > "$1.log" 2>&1 ||
         { echo "the tree itself does not build: $1.log"; touch "$build/broken"; }
-    mkdir -p "$1/right"
-    cp -a "$1"/build/kalm-* "$1"/build/tiny.kalm "$1/right/"
+    cp -a "$1/build" "$1/right"
 }
 
 # wanted FILE TEST...: what make builds with a mistake in FILE: the tests that are programs, the commands that a test is about, and the
@@ -71,26 +73,36 @@ one() {
     dir=$build/tree.$slot log=$build/log.$number
     [ -e "$dir/Makefile" ] || tree "$dir"
     [ ! -e "$build/broken" ] || { rmdir "$build/lock.$slot"; return; }
+    cp -p "$dir/$file" "$dir/kept"
+    cp -p "$dir/kalm_rerank.h" "$dir/kept.header"
     OLD=$old NEW=$new awk 'BEGIN { old = ENVIRON["OLD"]; new = ENVIRON["NEW"] }
-        !done && (at = index($0, old)) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); done = 1 } { print }' "$file" > "$dir/$file"
+        !done && (at = index($0, old)) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); done = 1 } { print }' "$dir/kept" > "$dir/$file"
     (
         cd "$dir" || exit 1
-        cp -a right/. build/               # older than any source, so that make builds anew what is wanted
-        # a mistake that does not compile is caught as well
-        # shellcheck disable=SC2046,SC2086
-        timeout 600 make -s $(wanted "$file" $tests) CFLAGS="-O1 -w" || exit 3
+        export KALM_TEST_STOP=1            # the first failure ends a test
+        rm -rf build                       # what the right tree built, so that make builds anew what the mistake is in and no more
+        cp -a right build
         for test in $tests; do
+            # a mistake that does not compile is caught as well
+            # shellcheck disable=SC2046
+            timeout 600 make -s $(wanted "$file" "$test") CFLAGS="-O1 -w" || exit 3
             case $test in
             *.sh) timeout 300 sh "tests/$test" build ;;
             *) timeout 300 "build/tests/$test" ;;
-            esac || { echo "caught by $test"; exit 4; }
+            esac
+            case $? in
+            0) ;;
+            124) echo "caught by $test, which did not end within 300 seconds"; exit 4 ;;
+            *) echo "caught by $test"; exit 4 ;;
+            esac
         done
     ) > "$log" 2>&1 < /dev/null
     case $? in
     3) caught="does not build" ;;
     4) caught=$(tail -n 1 "$log") ;;
     esac
-    cp "$file" "$dir/$file"
+    mv "$dir/kept" "$dir/$file"
+    mv "$dir/kept.header" "$dir/kalm_rerank.h"
     rmdir "$build/lock.$slot"
     if [ -n "$caught" ]; then printf 'caught\t%s\t%s\t%s\n' "$file" "$old" "$caught"
     elif [ -n "$why" ]; then printf 'allowed\t%s\t%s\t%s\n' "$file" "$old" "$why"

@@ -10,7 +10,8 @@
      }
 
    CHECK and CHECKF give back whether it held, so `if (!CHECK(p != NULL)) return;` reads well. Counters belong to the
-   main thread: a thread reports through its own result. */
+   main thread: a thread reports through its own result. With KALM_TEST_STOP in the environment the first failure ends the
+   program: tests/mutate.sh asks only whether there is one. */
 #ifndef KALM_TEST_H
 #define KALM_TEST_H
 
@@ -37,6 +38,13 @@ static unsigned long test__passed, test__failed;
 #define CHECK(x) test__check(!!(x), __FILE__, __LINE__, "%s", #x)
 #define CHECKF(x, ...) test__check(!!(x), __FILE__, __LINE__, __VA_ARGS__)
 
+TEST__FN int test_end(void)
+{
+    fflush(stderr);
+    printf("%lu passed, %lu failed\n", test__passed, test__failed);
+    return test__failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 TEST__FN TEST__PRINTF(4, 5) int test__check(int ok, const char *file, int line, const char *format, ...)
 {
     va_list args;
@@ -53,14 +61,8 @@ TEST__FN TEST__PRINTF(4, 5) int test__check(int ok, const char *file, int line, 
         va_end(args);
         fputc('\n', stderr);
     }
+    if (getenv("KALM_TEST_STOP")) exit(test_end());
     return 0;
-}
-
-TEST__FN int test_end(void)
-{
-    fflush(stderr);
-    printf("%lu passed, %lu failed\n", test__passed, test__failed);
-    return test__failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* A reproducible stream of numbers (splitmix64); start *state anywhere. */

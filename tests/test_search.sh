@@ -132,6 +132,32 @@ expect 0 "$search" all.db 'rinse rice' ; says 'no passage has a word'
 expect 0 "$search" all.db 'vim.txt' --json ; silent 'docs/vim.txt'
 expect 0 "$search" all.db pasta --json ; says 'example.com'
 expect 0 "$index" all.db --verify
+# a file of the same size has other bytes: with a new time, with its old time where that is of the last two seconds, or under a new name
+# where one of that size is gone; and a file of the same time has another size
+mkdir glance
+for name in one two six; do echo "first $name" > glance/$name.txt; done
+echo 'short' > glance/time.txt
+touch -d '1 hour ago' glance/*
+touch -d 'next hour' glance/two.txt
+touch -r glance/two.txt later
+expect 0 "$search" "$model" glance.db glance
+echo 'mango one' > glance/one.txt
+echo 'lemon two' > glance/two.txt; touch -r later glance/two.txt
+rm glance/six.txt; echo 'grape six' > glance/ten.txt
+echo 'a longer quince' > glance/time.txt; touch -r docs/vim.txt glance/time.txt 2> /dev/null || touch -d '1 hour ago' glance/time.txt
+sqlite3 glance.db "UPDATE search_files SET modified = $(stat -c %Y glance/time.txt)000000000 WHERE CAST(path AS TEXT) LIKE '%time.txt'"
+touch -d "@$(stat -c %Y glance/time.txt)" glance/time.txt
+expect 0 "$search" glance.db --update
+finds glance.db mango glance/one.txt
+finds glance.db lemon glance/two.txt
+finds glance.db grape glance/ten.txt
+finds glance.db quince glance/time.txt
+for word in first short; do expect 0 "$search" glance.db $word; says 'no passage has a word'; done
+# a key that comes twice in one file: the same text is one document, another text is left out by name
+printf '%s\n' '{"_id": "a", "text": "one plum"}' '{"_id": "a", "text": "one plum"}' '{"_id": "a", "text": "another plum"}' > twice.jsonl
+expect 3 "$search" "$model" twice.db twice.jsonl
+says "twice.jsonl:3: the key 'a' came before with another text"
+expect 0 "$search" twice.db plum; says 'one \*\*plum'; silent another
 # the same as a database that is made now
 "$search" "$model" new.db docs > log 2>&1
 dump all.db > one; dump new.db > two
@@ -172,6 +198,15 @@ for line in (b"\n", b"  \r\n", b'{"method": "none"}\n', b'{"jsonrpc": "2.0", "id
              b'{"method": "notifications/cancelled"}\n', b'{"method": "notifications/cancelled", "params": {"requestId": {}}}\n', b'[{"method": "x"}]\n'):
     send(line)
     assert call("ping", 6)["id"] == 6
+# a line of 4 MiB is a message, one byte more is not, and what is behind its first 4 MiB is no message either
+ping = lambda size: b'{"id": 8, "method": "ping"' + b" " * (size - 27) + b"}\n"
+send(ping(4 << 20))
+assert take()["id"] == 8
+for line in (ping((4 << 20) + 1), b" " * (5 << 20) + ping(27)):
+    send(line)
+    assert "4 MiB" in take()["error"]["message"]
+    assert call("ping", 9)["id"] == 9
+assert not search(query="a", limit=50)["result"]["isError"] and not search(query="a", limit=1)["result"]["isError"]
 for wrong in ({}, {"query": None}, {"query": ""}, {"query": " \n"}, {"query": "a", "limit": 0}, {"query": "a", "limit": 51}, {"query": "a", "limit": "1"}, {"query": ["a"]}):
     assert search(**wrong)["result"]["isError"], wrong
 send([{"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"jsonrpc": "2.0", "method": "x"}, 5])
@@ -181,6 +216,16 @@ assert len(r) == 2 and r[0]["id"] == 1 and r[1]["error"]["code"] == -32600
 for i in range(20): send({"jsonrpc": "2.0", "id": i, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "pasta %d" % i}}})
 assert [take()["id"] for i in range(20)] == list(range(20))
 for q in ('"', "a AND OR", "NEAR(x, 3)", "words : a", "x" * 1000000, "\u0000pasta", "\u4e2d\u6587", "';--", "*", "pasta*"): assert not search(query=q)["result"]["isError"], q
+# a question that is cancelled while it is worked on gets no answer; the cancellation of another changes nothing. Both lines come at once,
+# so that the second is there before the first is done.
+def ask(id): return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "chess pasta zebra"}}}
+def cancel(id, method="notifications/cancelled"): return {"jsonrpc": "2.0", "method": method, "params": {"requestId": id, "reason": "enough"}}
+for id in (41, "forty"):
+    send("".join(json.dumps(x) + "\n" for x in (ask(id), cancel(id))).encode())
+    assert call("ping", 42)["id"] == 42, "the answer to a question that was cancelled"
+for other in (cancel(43), cancel("44"), cancel([44]), cancel(44, "notifications/progress")):
+    send("".join(json.dumps(x) + "\n" for x in (ask(44), other)).encode())
+    assert take()["result"]["structuredContent"]["results"], other
 # the last line needs no end
 p.stdin.write(b'{"id": 77, "method": "ping"}'); p.stdin.close()
 assert take()["id"] == 77 and p.stdout.read() == b"" and p.wait() == 0
@@ -249,9 +294,55 @@ python3 -c 'print("\n\n".join("Paragraph %d tells of the number %d. It has a sec
 expect 0 "$search" "$model" long.db long.txt --split 100 --overlap 10
 finds long.db 'paragraph 321' long.txt
 expect 0 "$search" long.db '103041'; says '\*\*103041\*\*'; says '(passage [0-9]* of [0-9]*)'
+"$search" long.db 'paragraph number sentence' --json > log 2>&1
+equal "$(python3 -c 'import json; print(len(json.load(open("log"))["results"]))')" 1 "results of one document that was split"
 expect 0 "$index" long.db --verify
 equal "$(sqlite3 long.db "SELECT count(*) FROM documents WHERE window < windows - 1 AND rtrim(text, char(10)) NOT LIKE '%.'")" 0 "passages that do not end with a sentence"
 expect 1 "$search" "$model" long.db long.txt --split 50; says 'was made with --split 100, not 50'
+# words: lower case and without accents, as Python's tables have it; two characters at a time where no spaces are written
+python3 - <<'END'
+import json, unicodedata
+own = {"\xf8": "o", "\u0111": "d", "\u0127": "h", "\u0131": "i", "\u0142": "l", "\u0167": "t"}    # letters whose stroke is no accent to Unicode
+texts, terms = [], set()
+for c in map(chr, [*range(0xc0, 0x131), *range(0x132, 0x17f), *range(0x391, 0x3a2), *range(0x3a3, 0x3aa), *range(0x400, 0x430), *range(0x460, 0x482),
+                   *range(0x48a, 0x4c0), *range(0x4c1, 0x500), *range(0x1e00, 0x1e96), *range(0x1ea0, 0x1f00)]):
+    if c in "\xd7\xf7\u0149": continue
+    low = c.lower()
+    base = unicodedata.normalize("NFD", low)[0]
+    low = own.get(low) or (base if base < "\x80" and c < "\u0180" else low)
+    texts.append("w%s%05d" % (c, ord(c)))
+    terms.add("w%s%05d" % (low, ord(c)))
+texts += ["we\u0301n00001", "\u4e2d\u6587\u5b57", "\u6f22", "a\u5b57b"]
+terms |= {"wen00001", "\u4e2d\u6587", "\u6587\u5b57", "\u6f22", "\u5b57"}
+open("words.jsonl", "w").write("".join(json.dumps({"text": t}) + "\n" for t in texts))
+open("two", "w").write("".join(sorted(t + "\n" for t in terms)))
+# a snippet is whole characters of the text, and what it marks are words of the question
+open("snippets.jsonl", "w").write("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in (
+    ("end", "kiwi " + "\xe9" * 900), ("begin", "a" + "\xe9" * 900 + " kiwi"), ("late", "Word after word. " * 60 + "Here is a kiwi at last."),
+    ("pairs", "\u4e16\u754c\u548c\u5e73\u4e16\u754c"))))
+END
+expect 0 "$search" "$model" words.db words.jsonl snippets.jsonl
+words words.db | cut -d'|' -f1 | grep -e '^w.*[0-9][0-9][0-9][0-9][0-9]$' -e "$(printf '\344\270\255')" -e "$(printf '\345\255\227')" -e "$(printf '\346\274\242')" | LC_ALL=C sort > one
+LC_ALL=C sort two > three
+same one three
+for q in kiwi 世界和平; do "$search" words.db $q --json > "log.$q" 2>&1; done
+python3 - > log 2>&1 <<'END'
+import json
+texts = {r["_id"]: r["text"] for r in map(json.loads, open("snippets.jsonl"))}
+found = json.load(open("log.kiwi"))["results"]
+assert sorted(r["id"] for r in found) == ["begin", "end", "late"], found
+for r in found:
+    assert r["snippet"] in texts[r["id"]] and [r["snippet"][i:k] for i, k in r["highlights"]] == ["kiwi"], r
+assert [r["score"] for r in found] == sorted((r["score"] for r in found), reverse=True), found
+pairs = json.load(open("log.世界和平"))["results"][0]
+assert (pairs["id"], pairs["highlights"]) == ("pairs", [[0, 4], [4, 6]]), pairs
+END
+equal "$(cat log)" "" "snippets"
+# stop words are left out beside others, and asked for where there is nothing else
+printf '%s\n' '{"_id": "hamlet", "text": "To be, or not to be, that is the question."}' '{"_id": "fig", "text": "The fig tree."}' '{"text": "The oak is the tree of the year."}' > stop.jsonl
+expect 0 "$search" "$model" stop.db stop.jsonl
+finds stop.db 'to be or not to be' stop.jsonl/hamlet
+expect 0 "$search" stop.db 'what is the fig'; says '1 of 1 candidates among 3 passages'
 # pages and messages without an end
 python3 - <<'END'
 open("deep.html", "w").write("<html><body>" + "<div>" * 100000 + "x")
@@ -327,6 +418,14 @@ sqlite3 strange.db "UPDATE documents SET text = CAST(x'ff' AS TEXT) WHERE key LI
 expect 0 "$search" strange.db 'encrypted backups'; says 'passages are damaged'
 sqlite3 strange.db "DELETE FROM documents WHERE key LIKE '%tomatoes%' OR text LIKE '%lentils%'"
 expect 0 "$search" strange.db lentils; says 'passages are damaged'
+for wrong in "window = windows" "windows = 0" "start = -1" "key = ''" "metadata = '[]'"; do
+    cp all.db strange.db
+    sqlite3 strange.db "UPDATE documents SET $wrong WHERE key LIKE '%chess.md'"
+    expect 0 "$search" strange.db 'chess engine'; says 'passages are damaged'; silent 'chess.md'
+done
+cp all.db strange.db
+sqlite3 strange.db "UPDATE meta SET value = (name <> 'overlap') * 2 WHERE name IN ('max_doc_tokens', 'split', 'overlap')"
+expect 0 "$search" strange.db 'chess engine'; says 'passages are damaged'; silent 'chess.md'
 # bytes changed anywhere: an answer or a sentence, never a signal
 python3 - "$search" <<'END' > log 2>&1
 import random, subprocess, sys
@@ -365,6 +464,7 @@ while [ $k -lt 8 ]; do
     if [ -s killed.db ] && [ -n "$(sqlite3 killed.db "SELECT 1 FROM sqlite_master WHERE name = 'search_words'" 2> /dev/null)" ]; then
         equal "$(sqlite3 killed.db "SELECT count(*) FROM documents WHERE number NOT IN (SELECT id FROM search_words_docsize)")" 0 "kill $k of seed $seed: passages without words"
         equal "$(sqlite3 killed.db "SELECT count(*) FROM documents d WHERE NOT EXISTS (SELECT 1 FROM search_files WHERE CAST(path AS TEXT) = d.key OR CAST(path AS TEXT) || '/' = substr(d.key, 1, length(path) + 1))")" 0 "kill $k of seed $seed: documents of no file"
+        equal "$(sqlite3 killed.db "SELECT count(*) FROM search_files f WHERE hash <> '0000000000000000' AND documents > (SELECT count(DISTINCT key) FROM documents d WHERE d.key = CAST(path AS TEXT) OR CAST(path AS TEXT) || '/' = substr(d.key, 1, length(path) + 1))")" 0 "kill $k of seed $seed: files that are noted before all their documents are in"
         expect 0 "$search" killed.db package
     fi
     echo "round $k" > many/changing.txt

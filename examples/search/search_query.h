@@ -233,6 +233,7 @@ KALM__FN int search_read_hit(search_engine *e, search_hit *h)
         h->window = store_int(&e->s, q, 4, h->number, 0, h->windows - 1);
         h->start = store_int(&e->s, q, 6, h->number, 0, INT32_MAX);
         store_check_metadata(&e->s, metadata, h->number);
+        if (!key.size) store_bad_row(&e->s, h->number, "its key is empty");
         good = !e->why[0];
         if (good) {
             h->key = cmd_copy(key);

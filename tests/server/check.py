@@ -15,6 +15,12 @@ def check(good, what):
     else:
         failed += 1
         print("FAILED:", what, flush=True)
+        if os.environ.get("KALM_TEST_STOP"):           # tests/mutate.sh asks only whether there is a failure
+            print("%d passed, %d failed" % (passed, failed), flush=True)
+            for server in Server.all:
+                server.process.kill()
+            shutil.rmtree(DIR, ignore_errors=True)
+            os._exit(1)
     return good
 
 
@@ -24,6 +30,7 @@ def equal(a, b, what):
 
 class Server:
     """A kalm-server of its own, on a port that is free."""
+    all = []
 
     def __init__(self, *args, env=None, model=MODEL):
         self.log = []
@@ -31,6 +38,7 @@ class Server:
         e.pop("KALM_API_KEY", None) if not env else None
         self.process = subprocess.Popen([BUILD + "/kalm-server", model, "--port", "0", *args], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=e)
+        Server.all.append(self)
         if "--log" in args and args[args.index("--log") + 1] != "-":
             line = self.process.stderr.readline()
             line = json.dumps({"time": "", "url": line.decode().split()[-1]}).encode() if line else line
@@ -172,6 +180,8 @@ def test_forms(s):
     for one in ({"text_1": QUERY, "text_2": DOCS[3]}, {"text_1": [QUERY], "text_2": [DOCS[3]]}, {"data_1": QUERY, "data_2": [DOCS[3]]},
                 {"queries": QUERY, "documents": [DOCS[3]]}):
         equal([d["score"] for d in s.ask("/score", one)[1]["data"]], [want[3][0]], "one pair")
+    for top in ("top_n", "top_k"):
+        equal([d["index"] for d in s.ask("/score", {"text_1": QUERY, "text_2": DOCS, top: 2})[1]["data"]], list(range(7)), "vLLM's scores have no " + top)
     # how many
     for top, n in ((0, 7), (3.0, 3), (100, 7), (None, 7)):
         equal(len(s.ask("/v1/rerank", dict(base, top_n=top))[1]["results"]), n, "top_n %r" % top)
@@ -221,6 +231,13 @@ def test_extensions(s):
     check(a["usage"]["total_tokens"] < 80 if "usage" in a else "warnings" in a["meta"], "max_tokens_per_doc counts")
     short = s.ask("/v1/rerank", {"query": QUERY, "documents": [long], "max_tokens_per_doc": 20})[1]["results"][0]["relevance_score"]
     check(by[0] == short and by[0] != s.ask("/v1/rerank", {"query": QUERY, "documents": [long]})[1]["results"][0]["relevance_score"], "max_tokens_per_doc")
+    whole = s.ask("/score", {"text_1": QUERY, "text_2": "a b c d"})[1]["data"][0]["score"]
+    for most in range(1, 8):           # exactly as many tokens as are allowed are not too many
+        a = s.ask("/score", {"text_1": QUERY, "text_2": "a b c d", "max_tokens_per_doc": most, "return_margin": True})[1]["data"][0]
+        equal(a.get("cut", False), a["score"] != whole, "cut to %d tokens" % most)
+    equal(a["score"], whole, "a text that has no more tokens than are allowed")
+    status, a = s.ask("/rerank", {"query": "long " * 3000, "texts": ["a"], "truncate": False})
+    check(status == 413 and "query" in a["error"], "a query that may not be cut: %d %r" % (status, a))
     # texts of all kinds
     odd = ["", " ", "a\0b", "\ud83d cut within an emoji", "\U0001f600", "中文", "<end_of_turn>", "x" * 5000]
     body = json.dumps({"query": "q \udc00", "documents": odd}).encode()
@@ -250,6 +267,7 @@ def test_errors(s):
             a = {}
         check(400 <= status < 500 and a.get("message") and a.get("detail", a["message"]) == a["message"],
               "%.80r: %d %.200r" % (body, status, data))
+    equal(s.raw("POST", "/v1/rerank", bad[-1])[0], 413, "more JSON values than a request has")
     shapes = (("/v2/rerank", {}, {"documents": ["a"]}, 400, ["message"]), ("/v1/rerank", {"User-Agent": "cohere-ai/8"}, {"documents": ["a"]}, 400, ["message"]),
               ("/v1/rerank", {}, {"model": "jina-x", "documents": ["a"]}, 422, ["detail"]), ("/rerank", {}, {"texts": []}, 422, ["error", "error_type"]),
               ("/rerank", {}, {"texts": ["a"]}, 422, ["error", "error_type"]), ("/v1/rerank", {"X-Fern-SDK-Name": "voyageai"}, {"documents": ["a"]}, 400, ["detail"]),
@@ -370,7 +388,9 @@ def test_kept():
                  {"ids": ["a"], "texts": ["b"], "metadata": [{}, {}]}, {"documents": ["a"]}, {}):
         check(s.ask("/v1/documents", body)[0] == 400, "refused: %r" % body)
     equal(s.ask("/v1/documents/x")[0], 404, "nothing of a request that was refused")
-    equal(s.ask("/v1/documents?limit=x")[0], 400, "limit")
+    equal([s.ask("/v1/documents?limit=" + n)[0] for n in ("x", "0", "1", "1000", "1001", "-1", "")], [400, 400, 200, 200, 400, 400, 400], "limit")
+    status, a = s.ask("/v2/rerank", {"query": QUERY, "document_ids": keys[:1], "ratio": 6})
+    check(status == 400 and "multiple" in a["message"], "a ratio that is no multiple of the store's: %d %r" % (status, a))
     # somebody else holds the store for long: 503, and nothing else stops
     lock = subprocess.Popen(["sqlite3", store], stdin=subprocess.PIPE, text=True)
     lock.stdin.write("BEGIN IMMEDIATE;\n")
@@ -380,8 +400,19 @@ def test_kept():
     t.start()
     equal(s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:1]})[0], 200, "ranking from a locked store")
     t.join()
+    # a text that is there when it is looked up, and gone when its metadata is to be written: nobody is told that it is kept
+    lock.stdin.write("DELETE FROM documents WHERE key = 'by-index';\n")
+    lock.stdin.flush()
+    time.sleep(0.2)
+    t = threading.Thread(target=lambda: got.append(s.ask("/v1/documents", {"ids": ["by-index"], "texts": [TEXTS[50]]})))
+    got = []
+    t.start()
+    time.sleep(0.5)
+    lock.stdin.write("COMMIT;\n")
     lock.stdin.close()
     lock.wait()
+    t.join()
+    check(got[0][0] == 503 and "somebody else" in got[0][1]["message"], "a text that went away meanwhile: %r" % got)
     s.end()
     index(MODEL, store, "--verify")
     equal(sorted(f for f in os.listdir(DIR) if f.startswith("kept.db")), ["kept.db"], "one file at the end")
@@ -674,6 +705,10 @@ def test_limits():
         check(status == want and "50" in json.dumps(a), "too many documents: %d" % status)
         status, a = ask(path, {"query": "q", name: [TEXTS[0]] * 50})
         check(status == want and "3000" in json.dumps(a), "too many tokens: %d %r" % (status, a))
+    equal([ask("/v2/rerank", {"query": "q", "documents": ["a"] * n})[0] for n in (49, 50)], [200, 200], "as many documents as are allowed")
+    equal(ask("/v2/rerank", {"query": "q", "documents": ["a b " * 5000]})[0], 200, "a text counts as many tokens as are read of it")
+    status, a = ask("/v2/rerank", {"query": "a " * 4000, "documents": ["a"]})
+    check(status == 400 and "3000" in json.dumps(a), "a query of too many tokens: %d %r" % (status, a))
     for _ in range(5):
         equal(ask("/v1/rerank", {"query": "q", "documents": ["a b " * 300000]})[0], 413, "a body that is too large")
     c = socket.create_connection((s.host, s.port))
