@@ -28,10 +28,10 @@ fi
 
 # The text must stand exactly once, or the mistake is not the one that was meant.
 stale=0
-while IFS=$'\t' read -r file old new tests why; do
+while IFS=$'\037' read -r file old new tests why; do
     n=$(grep -cF -- "$old" "$file" 2> /dev/null)
     [ "$n" = 1 ] || { echo "stands ${n:-0} times in $file: $old"; stale=$((stale + 1)); }
-done < "$chosen"
+done < <(tr '\t' '\037' < "$chosen")
 if [ -n "$list" ]; then
     echo "$(($(wc -l < "$chosen") - stale)) passed, $stale failed"
     [ $stale -eq 0 ]
@@ -68,7 +68,8 @@ wanted() {
 # one LINE-NUMBER: tries it in a tree that no other job uses
 one() {
     local number=$1 file old new tests why slot=0 dir log test caught=
-    IFS=$'\t' read -r file old new tests why < <(sed -n "${number}p" "$chosen")
+    # (`read` would take two tabs for one: what a text becomes may be nothing)
+    IFS=$'\037' read -r file old new tests why < <(sed -n "${number}p" "$chosen" | tr '\t' '\037')
     while ! mkdir "$build/lock.$slot" 2> /dev/null; do slot=$(((slot + 1) % (jobs + 1))); done
     dir=$build/tree.$slot log=$build/log.$number
     [ -e "$dir/Makefile" ] || tree "$dir"
@@ -79,7 +80,7 @@ one() {
         !done && (at = index($0, old)) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); done = 1 } { print }' "$dir/kept" > "$dir/$file"
     (
         cd "$dir" || exit 1
-        export KALM_TEST_STOP=1            # the first failure ends a test
+        export KALM_TEST_STOP=1 KALM_KEPT=$dir         # the first failure ends a test; a module of WebAssembly is made once
         rm -rf build                       # what the right tree built, so that make builds anew what the mistake is in and no more
         cp -a right build
         for test in $tests; do

@@ -102,7 +102,7 @@ static void test_order(void)
 
 static void test_stats(void)
 {
-    double a[40], b[40], same[40];
+    double a[40], b[40], same[40], zero[16], half[16];
     ev_test t, again;
     size_t i;
     float x[4] = { 1, 2, 3, 4 }, y[4] = { 1, 2, 4, 3 }, tied[4] = { 1, 1, 3, 4 };
@@ -114,6 +114,10 @@ static void test_stats(void)
     CHECK(ev_compare(&t, a, b, 40, 2000, 1) && ev_compare(&again, a, b, 40, 2000, 1));
     CHECK(memcmp(&t, &again, sizeof t) == 0);
     CHECK(near(t.difference, 0.07) && t.low > 0.04 && t.low < 0.07 && t.high > 0.07 && t.high < 0.1 && t.p < 0.001 && t.p > 0);
+    /* Half of 16 differences are 1, the others 0: 16 times the mean of a sample is binomial, and 2.5% of that lie below 4 and above 12
+       (5% would be 5 and 11). */
+    for (i = 0; i < 16; i++) zero[i] = 0, half[i] = (double)(i & 1);
+    CHECK(ev_compare(&t, zero, half, 16, 10000, 1) && near(t.low, 0.25) && near(t.high, 0.75));
     CHECK(ev_compare(&t, a, same, 40, 500, 1) && t.p == 1 && t.low == 0 && t.high == 0);
     /* one query of two: signs drawn anew are as extreme always */
     CHECK(ev_compare(&t, a, b, 1, 500, 1) && t.p == 1 && t.queries == 1);

@@ -164,6 +164,8 @@ class Test(unittest.TestCase):
         self.assertEqual(hits[0]["text"], TEXTS[0])
         self.assertNotIn("text", self.model.rank(QUERY, TEXTS)[0])
         self.assertEqual(len(self.model.rank(QUERY, TEXTS, top_k=2)), 2)
+        self.assertEqual([h["corpus_id"] for h in self.model.rank(QUERY, ["b", "a", "b", "a", "b"], top_k=4)],
+                         [h["corpus_id"] for h in sorted(self.model.rank(QUERY, ["b", "a", "b", "a", "b"]), key=lambda h: (-h["score"], h["corpus_id"]))][:4])
         self.assertEqual(self.model.rank(QUERY, TEXTS, top_k=0), [])
         self.assertEqual(len(self.model.rank(QUERY, TEXTS, 99)), len(TEXTS))
         self.assertEqual(self.model.rank(QUERY, []), [])
@@ -682,7 +684,8 @@ else:
 if __name__ == "__main__":
     load = unittest.defaultTestLoader.loadTestsFromTestCase
     with Reranker(MODEL, library=LIBRARY, threads=2) as Adapters.model:
-        result = unittest.TextTestRunner(verbosity=0).run(unittest.TestSuite([load(Test), load(Adapters)]))
+        stop = bool(os.environ.get("KALM_TEST_STOP"))          # tests/mutate.sh asks only whether there is a failure
+        result = unittest.TextTestRunner(verbosity=0, failfast=stop).run(unittest.TestSuite([load(Test), load(Adapters)]))
     bad = len(result.failures) + len(result.errors)
     print("%d passed, %d failed" % (result.testsRun - bad, bad))
     sys.exit(bad > 0)

@@ -239,7 +239,15 @@ static void test_sections(void)
             kalm__row_read(&c, 2, 0, bytes, kalm__coded_row_bytes(192, 2), y);
         }
     }
+    /* the last symbol has at least one of 4096: its interval begins at 4095 or before */
+    for (i = 4095; i <= 4096; i++) {
+        if (!open_section(&c, 192, 2)) return;
+        kalm__put_u32(section + 284, (kalm__u32(section + 284) & 0xffff) | i << 16);
+        CHECK(kalm__rowcode_open(&c, section, size, 77, 192, &err) == (i == 4096 ? KALM_BAD_FILE : KALM_OK));
+    }
+    if (!open_section(&c, 192, 2)) return;
     CHECK(kalm__rowcode_open(&c, section, size - 1, 77, 192, &err) == KALM_BAD_FILE);
+    CHECK(kalm__rowcode_open(&c, section, size + 1, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, 0, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, size, 77, 8, &err) == KALM_BAD_FILE && strstr(err.text, "16 are the fewest"));
 }

@@ -167,7 +167,8 @@ if cmp -s one two; then ok; else bad "its words differ from those of a new one";
 
 # ---- the Model Context Protocol: whatever a peer sends, the server answers and goes on ----
 cat > peer.py <<'END'
-import json, subprocess, sys
+import json, signal, subprocess, sys
+signal.alarm(120)                      # an answer that never comes
 p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 def send(x): p.stdin.write(x if isinstance(x, bytes) else (json.dumps(x) + "\n").encode()); p.stdin.flush()
 def take(): return json.loads(p.stdout.readline())

@@ -22,6 +22,8 @@ const BUILDS = [
 /* V8 has relaxed SIMD without a flag since 11.4, node 21. KALM_RELAXED=1: this run is for it. */
 const relaxed = parseFloat(process.versions.v8) >= 11.4 || process.execArgv.includes('--experimental-wasm-relaxed-simd')
 if (relaxed) BUILDS.push(['relaxed', { relaxed: true, threads: 1 }], ['relaxed-threads', { relaxed: true, threads: 2 }])
+/* KALM_BUILDS=simd: of the suites of each build that one alone (tests/wasm/binding.sh) */
+const asked = BUILDS.filter(([name, { threads }]) => !process.env.KALM_BUILDS || (process.env.KALM_BUILDS === name && threads === 1))
 const code = (want, text) => (error) => {
     assert.ok(error instanceof KalmError, String(error))
     assert.equal(error.code, want)
@@ -66,7 +68,7 @@ test('relaxed SIMD: where it is missing, only who insists is refused', async (t)
     await assert.rejects(other.Kalm.load(tinyPath, { relaxed: true }), relaxed ? { code: 'CANNOT_READ', message: /relaxed.*no such file/ } : { code: 'NO_KERNELS' })
 })
 
-for (const [name, build] of BUILDS) describe(`${name}, ${build.threads} threads`, () => {
+for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`, () => {
     let kalm
     before(async () => { kalm = await Kalm.load(tinyPath, { ...build, verify: true }) })
     after(() => kalm.free())
