@@ -6356,19 +6356,18 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 }
 
 /* A tile of n rows by one panel, two accumulators a row. The macros whose names begin with `kind` say what is done: M int16 by vpmaddwd,
-	F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 32 bytes; STEP: what a row adds;
-	STORE: where the sums go. */
-#define KALM__256_X1(target, kind, name, n) \
+	F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; STEP: what a row adds; STORE: where the sums go. */
+#define KALM__256_X1(target, kind, vector, load, name, n) \
 	target KALM__FN void name(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
 		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		KALM__256_##kind##VECTOR w0, w1, x; \
+		vector w0, w1, x; \
 		KALM__256_##kind##BEGIN \
 		KALM__REP_##n(KALM__256_##kind##ZERO) \
 		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = KALM__256_##kind##LOAD(b); \
-			w1 = KALM__256_##kind##LOAD(b + 32); \
+			w0 = load(b); \
+			w1 = load(b + 32); \
 			KALM__PREFETCH(ahead); \
 			KALM__REP_##n(KALM__256_##kind##STEP) \
 		} \
@@ -6376,7 +6375,6 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 	}
 
 /* int16 [cols32 / 2][16][2]: q16, or q8 prepared */
-#define KALM__256_MVECTOR __m256i
 #define KALM__256_MBEGIN
 #define KALM__256_MZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MLOAD(at) _mm256_load_si256((const __m256i *)(const void *)(at))
@@ -6385,7 +6383,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 	c##r = kalm__madd_256(c##r, x, w0); \
 	d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_MSTORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, kalm__int16_##n##x1_avx2, n)
+#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, __m256i, KALM__256_MLOAD, kalm__int16_##n##x1_avx2, n)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
@@ -6488,7 +6486,6 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 
 /* ---- float tiles: one fma chain an output, along all inputs ---- */
 
-#define KALM__256_FVECTOR __m256
 #define KALM__256_FBEGIN
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
 #define KALM__256_FLOAD(at) _mm256_load_ps((const float *)(const void *)(at))
@@ -6497,7 +6494,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 	c##r = _mm256_fmadd_ps(x, w0, c##r); \
 	d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, kalm__f32_##n##x1_avx2, n)
+#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, __m256, KALM__256_FLOAD, kalm__f32_##n##x1_avx2, n)
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
@@ -6607,8 +6604,6 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 	return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
-#define KALM__256_VVECTOR __m256i
-#define KALM__256_VLOAD KALM__256_MLOAD
 #define KALM__256_VBEGIN __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8);
 #define KALM__256_VZERO(r) __m256i c##r = start0, d##r = start1;
 #define KALM__256_VSTEP(r) \
@@ -6616,7 +6611,7 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
 	c##r = kalm__dpbusd_256(c##r, x, w0); \
 	d##r = kalm__dpbusd_256(d##r, x, w1);
 #define KALM__256_VSTORE KALM__256_MSTORE
-#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, kalm__q8_##n##x1_avxvnni, n)
+#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, __m256i, KALM__256_MLOAD, kalm__q8_##n##x1_avxvnni, n)
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
 /* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
@@ -6651,8 +6646,6 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 	}
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-#define KALM__256_WVECTOR __m256i
-#define KALM__256_WLOAD KALM__256_MLOAD
 #define KALM__256_WBEGIN
 #define KALM__256_WZERO KALM__256_MZERO
 #define KALM__256_WSTEP(r) \
@@ -6660,7 +6653,7 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 	c##r = kalm__dpwssd_256(c##r, x, w0); \
 	d##r = kalm__dpwssd_256(d##r, x, w1);
 #define KALM__256_WSTORE KALM__256_MSTORE
-#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, kalm__int16_##n##x1_avxvnni, n)
+#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, __m256i, KALM__256_MLOAD, kalm__int16_##n##x1_avxvnni, n)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {
@@ -6882,17 +6875,17 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 }
 
 /* A tile of n rows by one panel (X1) or two (X2), one accumulator a row and panel. The macros whose names begin with `kind` say what is
-	done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 64 bytes;
+	done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with;
 	AHEAD: what is prefetched; STEP: what a row adds; RESULTS and STORE: where the sums go. */
-#define KALM__512_X1(target, kind, name, n) \
+#define KALM__512_X1(target, kind, vector, load, name, n) \
 	target KALM__FN void name(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights; \
 		size_t step, steps = job->steps; \
-		KALM__512_##kind##VECTOR w0; \
+		vector w0; \
 		KALM__REP_##n(KALM__512_##kind##ZERO1) \
 		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			w0 = KALM__512_##kind##LOAD(b); \
+			w0 = load(b); \
 			KALM__REP_##n(KALM__512_##kind##STEP1) \
 		} \
 		{ \
@@ -6900,17 +6893,17 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 			KALM__REP_##n(KALM__512_##kind##STORE1) \
 		} \
 	}
-#define KALM__512_X2(target, kind, name, n) \
+#define KALM__512_X2(target, kind, vector, load, name, n) \
 	target KALM__FN void name(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
 		size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-		KALM__512_##kind##VECTOR w0, w1, x; \
+		vector w0, w1, x; \
 		KALM__512_##kind##BEGIN2 \
 		KALM__REP_##n(KALM__512_##kind##ZERO2) \
 		for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-			w0 = KALM__512_##kind##LOAD(b); \
-			w1 = KALM__512_##kind##LOAD(b + panel); \
+			w0 = load(b); \
+			w1 = load(b + panel); \
 			KALM__512_##kind##AHEAD \
 			KALM__REP_##n(KALM__512_##kind##STEP2) \
 		} \
@@ -6920,8 +6913,6 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 		} \
 	}
 
-#define KALM__512_QVECTOR __m512i
-#define KALM__512_QLOAD _mm512_load_si512
 #define KALM__512_QAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_QBEGIN2 __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1);
 #define KALM__512_QZERO2(r) __m512i c##r = start0, d##r = start1;
@@ -6933,7 +6924,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_QSTORE2(r) \
 	kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
 	kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, kalm__q8_##n##x2_avx512, n)
+#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, __m512i, _mm512_load_si512, kalm__q8_##n##x2_avx512, n)
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
@@ -7063,8 +7054,6 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-#define KALM__512_WVECTOR __m512i
-#define KALM__512_WLOAD _mm512_load_si512
 #define KALM__512_WAHEAD (void)ahead;
 #define KALM__512_WBEGIN2
 #define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
@@ -7079,7 +7068,8 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
 #define KALM__512_WSTORE2 KALM__512_QSTORE2
 #define KALM__512_WTILE(n) \
-	KALM__512_X1(KALM__512, W, kalm__int16_##n##x1_avx512, n) KALM__512_X2(KALM__512, W, kalm__int16_##n##x2_avx512, n)
+	KALM__512_X1(KALM__512, W, __m512i, _mm512_load_si512, kalm__int16_##n##x1_avx512, n) \
+	KALM__512_X2(KALM__512, W, __m512i, _mm512_load_si512, kalm__int16_##n##x2_avx512, n)
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
@@ -7099,8 +7089,6 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
 	_mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, kalm__outputs_512(job, panel), acc);
 }
 
-#define KALM__512_FVECTOR __m512
-#define KALM__512_FLOAD _mm512_load_ps
 #define KALM__512_FAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_FBEGIN2
 #define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
@@ -7115,7 +7103,8 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
 #define KALM__512_FTILE(n) \
-	KALM__512_X1(KALM__512, F, kalm__f32_##n##x1_avx512, n) KALM__512_X2(KALM__512, F, kalm__f32_##n##x2_avx512, n)
+	KALM__512_X1(KALM__512, F, __m512, _mm512_load_ps, kalm__f32_##n##x1_avx512, n) \
+	KALM__512_X2(KALM__512, F, __m512, _mm512_load_ps, kalm__f32_##n##x2_avx512, n)
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 
@@ -7273,8 +7262,6 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 	return acc;
 }
 
-#define KALM__512_BVECTOR __m512i
-#define KALM__512_BLOAD _mm512_load_si512
 #define KALM__512_BAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_BBEGIN2
 #define KALM__512_BZERO1 KALM__512_FZERO1
@@ -7289,7 +7276,8 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 #define KALM__512_BSTORE1 KALM__512_FSTORE1
 #define KALM__512_BSTORE2 KALM__512_FSTORE2
 #define KALM__BF16_TILE(n) \
-	KALM__512_X1(KALM__BF16_512, B, kalm__bf16_##n##x1_avx512bf16, n) KALM__512_X2(KALM__BF16_512, B, kalm__bf16_##n##x2_avx512bf16, n)
+	KALM__512_X1(KALM__BF16_512, B, __m512i, _mm512_load_si512, kalm__bf16_##n##x1_avx512bf16, n) \
+	KALM__512_X2(KALM__BF16_512, B, __m512i, _mm512_load_si512, kalm__bf16_##n##x2_avx512bf16, n)
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
@@ -7443,7 +7431,7 @@ static const kalm__kernels kalm__kernels_amx = {
 	i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
 	is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
 	neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
-	them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
+	them to 32 bits: three instructions for 16 multiply-adds. 2 rows x 1 panel (ARMv7: 1 row), 8 accumulators of two outputs a row.
 	sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
 	hides the intrinsics. */
 #define KALM__KERNELS_NEON_H
@@ -7505,10 +7493,12 @@ static const kalm__kernels kalm__kernels_amx = {
 enum {
 	KALM__DOT_TILE = 6,  /* sdot, smmla: 24 accumulators */
 #if KALM__NEON64
-	KALM__NEON_TILE = 4,  /* 16 accumulators */
+	KALM__NEON_TILE = 2,  /* 16 accumulators */
+	KALM__NEON_WTILE = 4,
 	KALM__NEON_FTILE = 6,
 #else
-	KALM__NEON_TILE = 2,
+	KALM__NEON_TILE = 1,
+	KALM__NEON_WTILE = 2,
 	KALM__NEON_FTILE = 2,
 #endif
 	KALM__MM_DIRECT = 3  /* tiles that i8mm leaves to sdot */
@@ -7661,6 +7651,12 @@ KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
 	}
 }
 
+/* The sums of neighbours, of a and then of b */
+KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
+{
+	return vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)));
+}
+
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
@@ -7679,9 +7675,8 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
 			x = vreinterpret_s8_s32(vdup_n_s32(four));
 			for (i = 0; i < 4; i++) {
 				int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
-				int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
-				sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
-														vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
+				sum[i] = vaddq_s32(sum[i], kalm__pairs_neon(vpaddlq_s16(vmull_s8(vget_low_s8(v), x)),
+															vpaddlq_s16(vmull_s8(vget_high_s8(v), x))));
 			}
 		}
 		for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
@@ -7722,60 +7717,70 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
 /* ---- plain tiles ---- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
-/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
-#define KALM__NEON_TERM_low(acc, u, v) \
-	acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
-#if KALM__NEON64
-#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
-#else
-#  define KALM__NEON_TERM_high(acc, u, v) \
-	acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
-#endif
-#define KALM__NEON_STEP1(r) \
-	x = kalm__pair_neon(a + 4 * r); \
-	z = kalm__pair_neon(a + 4 * r + 2); \
-	KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
-	KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
+#define KALM__NEON_ZERO8(r) KALM__NEON_ZERO(r) int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
+
+/* Two lines a pass: products of the first by x, to which those of the second by y are added, two registers of each at a time. The order
+	is for cores that keep it, as Cortex-A53 does: what needs a product comes eight instructions behind it, loads before sums that wait
+	for nothing. In asm, since compilers change it. */
+#if KALM__NEON64 && defined(__GNUC__)
+#  define KALM__SMULL(t, u, w, x) \
+	__asm__ volatile("smull %0.8h, %2.8b, %3.8b\n\tsmull2 %1.8h, %2.16b, %3.16b" : "=&w"(t), "=w"(u) : "w"(w), "w"(x));
+#  define KALM__SMLAL(t, u, w, x) \
+	__asm__ volatile("smlal %0.8h, %2.8b, %3.8b\n\tsmlal2 %1.8h, %2.16b, %3.16b" : "+w"(t), "+w"(u) : "w"(w), "w"(x));
+#  define KALM__SADALP(acc, t) __asm__ volatile("sadalp %0.4s, %1.8h" : "+w"(acc) : "w"(t));
+#  define KALM__NEON_W(v, w, at) __asm__ volatile("ldp %q0, %q1, [%2, " #at "]" : "=w"(v), "=w"(w) : "r"(b) : "memory");
+#  define KALM__NEON_X(x, lane) __asm__ volatile("dup %0.4s, %1.s[" #lane "]" : "=w"(x) : "w"(raw));
+#else
+#  define KALM__SMULL(t, u, w, x) t = vmull_s8(vget_low_s8(w), vget_low_s8(x)), u = vmull_s8(vget_high_s8(w), vget_high_s8(x));
+#  define KALM__SMLAL(t, u, w, x) t = vmlal_s8(t, vget_low_s8(w), vget_low_s8(x)), u = vmlal_s8(u, vget_high_s8(w), vget_high_s8(x));
+#  define KALM__SADALP(acc, t) acc = vpadalq_s16(acc, t);
+#  define KALM__NEON_W(v, w, at) v = kalm__bytes_neon(b + at), w = kalm__bytes_neon(b + at + 16);
+#  define KALM__NEON_X(x, lane) x = vreinterpretq_s8_s32(vdupq_n_s32(vgetq_lane_s32(vreinterpretq_s32_s8(raw), lane)));
+#endif
+#define KALM__NEON_DECLARE(r) int8x16_t x##r, y##r; int16x8_t k##r, l##r, m##r, n##r;
+#define KALM__NEON_FIRST(r) KALM__SMULL(k##r, l##r, w0, x##r) KALM__SMULL(m##r, n##r, w1, x##r)
+#define KALM__NEON_SECOND(r) KALM__SMLAL(k##r, l##r, w2, y##r) KALM__SMLAL(m##r, n##r, w3, y##r)
+#define KALM__NEON_LOW(r) KALM__SADALP(c##r, k##r) KALM__SADALP(d##r, l##r) KALM__SADALP(e##r, m##r) KALM__SADALP(f##r, n##r)
+#define KALM__NEON_HIGH(r) KALM__SADALP(g##r, k##r) KALM__SADALP(h##r, l##r) KALM__SADALP(i##r, m##r) KALM__SADALP(j##r, n##r)
+#define KALM__NEON_RAW_1 raw = vcombine_s8(vld1_s8((const int8_t *)a), vdup_n_s8(0));
+#define KALM__NEON_RAW_2 raw = kalm__bytes_neon(a);
+#define KALM__NEON_XY_1 KALM__NEON_X(x0, 0) KALM__NEON_X(y0, 1)
+#define KALM__NEON_XY_2 KALM__NEON_X(x0, 0) KALM__NEON_X(x1, 1) KALM__NEON_X(y0, 2) KALM__NEON_X(y1, 3)
+#define KALM__NEON_LINES(n) KALM__NEON_RAW_##n KALM__NEON_W(w0, w1, 0) KALM__NEON_W(w2, w3, 64) KALM__NEON_XY_##n
+#define KALM__NEON_PUT8(r) \
+	kalm__store_neon(job, r, kalm__pairs_neon(c##r, d##r), kalm__pairs_neon(e##r, f##r), kalm__pairs_neon(g##r, h##r), \
+					 kalm__pairs_neon(i##r, j##r));
 #define KALM__NEON_PLAIN_TILE(n) \
 	KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights; \
-		size_t step, steps = job->steps; \
-		KALM__REP_##n(KALM__NEON_ZERO) \
-		for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-			int8x16_t u0, v0, u1, v1, x, z; \
-			kalm__halves_neon(b, &u0, &v0); \
-			kalm__halves_neon(b + 32, &u1, &v1); \
-			KALM__REP_##n(KALM__NEON_STEP1) \
-		} \
-		KALM__REP_##n(KALM__NEON_PUT) \
+		size_t steps = job->steps; \
+		int8x16_t w0, w1, w2, w3, raw; \
+		KALM__REP_##n(KALM__NEON_ZERO8) \
+		KALM__REP_##n(KALM__NEON_DECLARE) \
+		KALM__NEON_LINES(n) \
+		do { \
+			steps -= 2; \
+			KALM__REP_##n(KALM__NEON_FIRST) KALM__REP_##n(KALM__NEON_SECOND) \
+			KALM__NEON_W(w0, w1, 32) KALM__NEON_W(w2, w3, 96) \
+			KALM__REP_##n(KALM__NEON_LOW) \
+			KALM__REP_##n(KALM__NEON_FIRST) KALM__REP_##n(KALM__NEON_SECOND) \
+			if (steps) a += 8 * n, b += 128; /* the last lines are read twice */ \
+			KALM__NEON_LINES(n) \
+			KALM__REP_##n(KALM__NEON_HIGH) \
+		} while (steps); \
+		KALM__REP_##n(KALM__NEON_PUT8) \
 	}
-
-/* Two inputs of a row, eight times */
-KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
-{
-	return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
-}
-
-/* Of 8 outputs' 4 inputs: the first two, the last two */
-KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
-{
-	int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
-								   vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
-	*first = vreinterpretq_s8_s16(halves.val[0]);
-	*last = vreinterpretq_s8_s16(halves.val[1]);
-}
-
-KALM__NEON_PLAIN_TILE(1) KALM__NEON_PLAIN_TILE(2)
+KALM__NEON_PLAIN_TILE(1)
 #if KALM__NEON64
-KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
+KALM__NEON_PLAIN_TILE(2)
 #endif
 
 static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
-	KALM__TILES_2(kalm__q8_, x1_neon)
+	kalm__q8_1x1_neon
 #if KALM__NEON64
-	, kalm__q8_3x1_neon, kalm__q8_4x1_neon
+	, kalm__q8_2x1_neon
 #endif
 };
 
@@ -7827,7 +7832,7 @@ KALM__NEON_INT16_TILE(4, 1,
 	KALM__INT16_X(1) KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
 #endif
 
-static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
+static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_WTILE] = {
 	KALM__TILES_2(kalm__int16_, x1_neon)
 #if KALM__NEON64
 	, kalm__int16_3x1_neon, kalm__int16_4x1_neon
@@ -7918,9 +7923,6 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 #endif
 
 /* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
-#define KALM__MM_ZERO(r) \
-	int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
-	int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
 #define KALM__MM_W_2(v, at) w = kalm__bytes_neon(b + at); KALM__SMMLA(v##0, x0, w); KALM__SMMLA(v##1, x1, w);
@@ -7939,7 +7941,7 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights; \
 		size_t step, steps = job->steps, rows = job->height; \
-		KALM__REP_##pairs(KALM__MM_ZERO) \
+		KALM__REP_##pairs(KALM__NEON_ZERO8) \
 		for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
 			int8x16_t w; \
 			KALM__REP_##pairs(KALM__MM_DECLARE) \
@@ -8089,7 +8091,7 @@ static const kalm__tiles kalm__tiles_q8_neon = {
 	NULL, kalm__q8_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
-	KALM__NEON_TILE, 0, 0,
+	KALM__NEON_WTILE, 0, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
 	NULL, kalm__int16_tiles_neon, NULL

@@ -217,19 +217,18 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
 }
 
 /* A tile of n rows by one panel, two accumulators a row. The macros whose names begin with `kind` say what is done: M int16 by vpmaddwd,
-   F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 32 bytes; STEP: what a row adds;
-   STORE: where the sums go. */
-#define KALM__256_X1(target, kind, name, n) \
+   F float, V q8 and W int16 by VNNI. BEGIN and ZERO: what sums begin with; STEP: what a row adds; STORE: where the sums go. */
+#define KALM__256_X1(target, kind, vector, load, name, n) \
     target KALM__FN void name(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        KALM__256_##kind##VECTOR w0, w1, x; \
+        vector w0, w1, x; \
         KALM__256_##kind##BEGIN \
         KALM__REP_##n(KALM__256_##kind##ZERO) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = KALM__256_##kind##LOAD(b); \
-            w1 = KALM__256_##kind##LOAD(b + 32); \
+            w0 = load(b); \
+            w1 = load(b + 32); \
             KALM__PREFETCH(ahead); \
             KALM__REP_##n(KALM__256_##kind##STEP) \
         } \
@@ -237,7 +236,6 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     }
 
 /* int16 [cols32 / 2][16][2]: q16, or q8 prepared */
-#define KALM__256_MVECTOR __m256i
 #define KALM__256_MBEGIN
 #define KALM__256_MZERO(r) __m256i c##r = _mm256_setzero_si256(), d##r = _mm256_setzero_si256();
 #define KALM__256_MLOAD(at) _mm256_load_si256((const __m256i *)(const void *)(at))
@@ -246,7 +244,7 @@ KALM__256 KALM__INLINE __m256i kalm__madd_256(__m256i acc, __m256i x, __m256i w)
     c##r = kalm__madd_256(c##r, x, w0); \
     d##r = kalm__madd_256(d##r, x, w1);
 #define KALM__256_MSTORE(r) kalm__store_256(job, r, 0, c##r); kalm__store_256(job, r, 8, d##r);
-#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, kalm__int16_##n##x1_avx2, n)
+#define KALM__256_INT16(n) KALM__256_X1(KALM__256, M, __m256i, KALM__256_MLOAD, kalm__int16_##n##x1_avx2, n)
 KALM__256_INT16(1) KALM__256_INT16(2) KALM__256_INT16(3) KALM__256_INT16(4) KALM__256_INT16(5) KALM__256_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx2[KALM__256_TILE] = {
@@ -349,7 +347,6 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
 
 /* ---- float tiles: one fma chain an output, along all inputs -------------------------------------------- */
 
-#define KALM__256_FVECTOR __m256
 #define KALM__256_FBEGIN
 #define KALM__256_FZERO(r) __m256 c##r = _mm256_setzero_ps(), d##r = _mm256_setzero_ps();
 #define KALM__256_FLOAD(at) _mm256_load_ps((const float *)(const void *)(at))
@@ -358,7 +355,7 @@ KALM__256 KALM__FN void kalm__unpack_q4_avx2(uint32_t type, const void *panel, s
     c##r = _mm256_fmadd_ps(x, w0, c##r); \
     d##r = _mm256_fmadd_ps(x, w1, d##r);
 #define KALM__256_FSTORE(r) kalm__write_256(job, r, 0, c##r); kalm__write_256(job, r, 8, d##r);
-#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, kalm__f32_##n##x1_avx2, n)
+#define KALM__256_FTILE(n) KALM__256_X1(KALM__256, F, __m256, KALM__256_FLOAD, kalm__f32_##n##x1_avx2, n)
 KALM__256_FTILE(1) KALM__256_FTILE(2) KALM__256_FTILE(3) KALM__256_FTILE(4) KALM__256_FTILE(5) KALM__256_FTILE(6)
 
 static const kalm__tile_fn kalm__f32_tiles_avx2[KALM__256_TILE] = {
@@ -468,8 +465,6 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
     return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
-#define KALM__256_VVECTOR __m256i
-#define KALM__256_VLOAD KALM__256_MLOAD
 #define KALM__256_VBEGIN __m256i start0 = kalm__start_256(job, 0), start1 = kalm__start_256(job, 8);
 #define KALM__256_VZERO(r) __m256i c##r = start0, d##r = start1;
 #define KALM__256_VSTEP(r) \
@@ -477,7 +472,7 @@ KALM__VNNI KALM__INLINE __m256i kalm__start_256(const kalm__tile_job *job, size_
     c##r = kalm__dpbusd_256(c##r, x, w0); \
     d##r = kalm__dpbusd_256(d##r, x, w1);
 #define KALM__256_VSTORE KALM__256_MSTORE
-#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, kalm__q8_##n##x1_avxvnni, n)
+#define KALM__VNNI_TILE(n) KALM__256_X1(KALM__VNNI, V, __m256i, KALM__256_MLOAD, kalm__q8_##n##x1_avxvnni, n)
 KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
 
 /* Direct tiles: lines in two phases with accumulators of their own, for the latency. */
@@ -512,8 +507,6 @@ KALM__VNNI_TILE(3) KALM__VNNI_TILE(4) KALM__VNNI_TILE(5) KALM__VNNI_TILE(6)
     }
 KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
 
-#define KALM__256_WVECTOR __m256i
-#define KALM__256_WLOAD KALM__256_MLOAD
 #define KALM__256_WBEGIN
 #define KALM__256_WZERO KALM__256_MZERO
 #define KALM__256_WSTEP(r) \
@@ -521,7 +514,7 @@ KALM__VNNI_TILE2(1) KALM__VNNI_TILE2(2)
     c##r = kalm__dpwssd_256(c##r, x, w0); \
     d##r = kalm__dpwssd_256(d##r, x, w1);
 #define KALM__256_WSTORE KALM__256_MSTORE
-#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, kalm__int16_##n##x1_avxvnni, n)
+#define KALM__VNNI_INT16(n) KALM__256_X1(KALM__VNNI, W, __m256i, KALM__256_MLOAD, kalm__int16_##n##x1_avxvnni, n)
 KALM__VNNI_INT16(1) KALM__VNNI_INT16(2) KALM__VNNI_INT16(3) KALM__VNNI_INT16(4) KALM__VNNI_INT16(5) KALM__VNNI_INT16(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avxvnni[KALM__256_TILE] = {

@@ -189,17 +189,17 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 }
 
 /* A tile of n rows by one panel (X1) or two (X2), one accumulator a row and panel. The macros whose names begin with `kind` say what is
-   done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with; LOAD: a VECTOR of weights, 64 bytes;
+   done: Q q8, W q16, F float, B bf16 (kernels_avx512bf16.h). BEGIN and ZERO: what sums begin with;
    AHEAD: what is prefetched; STEP: what a row adds; RESULTS and STORE: where the sums go. */
-#define KALM__512_X1(target, kind, name, n) \
+#define KALM__512_X1(target, kind, vector, load, name, n) \
     target KALM__FN void name(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps; \
-        KALM__512_##kind##VECTOR w0; \
+        vector w0; \
         KALM__REP_##n(KALM__512_##kind##ZERO1) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            w0 = KALM__512_##kind##LOAD(b); \
+            w0 = load(b); \
             KALM__REP_##n(KALM__512_##kind##STEP1) \
         } \
         { \
@@ -207,17 +207,17 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
             KALM__REP_##n(KALM__512_##kind##STORE1) \
         } \
     }
-#define KALM__512_X2(target, kind, name, n) \
+#define KALM__512_X2(target, kind, vector, load, name, n) \
     target KALM__FN void name(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t panel = job->panel, step, steps = job->steps, ahead_step = job->ahead_step; \
-        KALM__512_##kind##VECTOR w0, w1, x; \
+        vector w0, w1, x; \
         KALM__512_##kind##BEGIN2 \
         KALM__REP_##n(KALM__512_##kind##ZERO2) \
         for (step = 0; step < steps; step++, a += 4 * n, b += 64, ahead += ahead_step) { \
-            w0 = KALM__512_##kind##LOAD(b); \
-            w1 = KALM__512_##kind##LOAD(b + panel); \
+            w0 = load(b); \
+            w1 = load(b + panel); \
             KALM__512_##kind##AHEAD \
             KALM__REP_##n(KALM__512_##kind##STEP2) \
         } \
@@ -227,8 +227,6 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
         } \
     }
 
-#define KALM__512_QVECTOR __m512i
-#define KALM__512_QLOAD _mm512_load_si512
 #define KALM__512_QAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_QBEGIN2 __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, 1);
 #define KALM__512_QZERO2(r) __m512i c##r = start0, d##r = start1;
@@ -240,7 +238,7 @@ KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_QSTORE2(r) \
     kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]); \
     kalm__store_512(y + r * stride + 16, some1, d##r, scale1, row_scale[r]);
-#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, kalm__q8_##n##x2_avx512, n)
+#define KALM__512_TILE2(n) KALM__512_X2(KALM__512, Q, __m512i, _mm512_load_si512, kalm__q8_##n##x2_avx512, n)
 KALM__512_TILE2(5) KALM__512_TILE2(6) KALM__512_TILE2(7) KALM__512_TILE2(8)
 KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
@@ -370,8 +368,6 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #endif
 }
 
-#define KALM__512_WVECTOR __m512i
-#define KALM__512_WLOAD _mm512_load_si512
 #define KALM__512_WAHEAD (void)ahead;
 #define KALM__512_WBEGIN2
 #define KALM__512_WZERO1(r) __m512i c##r = _mm512_setzero_si512();
@@ -386,7 +382,8 @@ KALM__512 KALM__INLINE __m512i kalm__dpwssd_512(__m512i acc, __m512i x, __m512i 
 #define KALM__512_WSTORE1(r) kalm__store_512(y + r * stride, some0, c##r, scale0, row_scale[r]);
 #define KALM__512_WSTORE2 KALM__512_QSTORE2
 #define KALM__512_WTILE(n) \
-    KALM__512_X1(KALM__512, W, kalm__int16_##n##x1_avx512, n) KALM__512_X2(KALM__512, W, kalm__int16_##n##x2_avx512, n)
+    KALM__512_X1(KALM__512, W, __m512i, _mm512_load_si512, kalm__int16_##n##x1_avx512, n) \
+    KALM__512_X2(KALM__512, W, __m512i, _mm512_load_si512, kalm__int16_##n##x2_avx512, n)
 KALM__512_WTILE(1) KALM__512_WTILE(2) KALM__512_WTILE(3) KALM__512_WTILE(4) KALM__512_WTILE(5) KALM__512_WTILE(6)
 
 static const kalm__tile_fn kalm__int16_tiles_avx512[2][KALM__512_SHORT] = {
@@ -406,8 +403,6 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
     _mm512_mask_storeu_ps(job->y + r * job->stride + 16 * panel, kalm__outputs_512(job, panel), acc);
 }
 
-#define KALM__512_FVECTOR __m512
-#define KALM__512_FLOAD _mm512_load_ps
 #define KALM__512_FAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_FBEGIN2
 #define KALM__512_FZERO1(r) __m512 c##r = _mm512_setzero_ps();
@@ -422,7 +417,8 @@ KALM__512 KALM__INLINE void kalm__store_floats_512(const kalm__tile_job *job, si
 #define KALM__512_FSTORE1(r) kalm__store_floats_512(job, r, 0, c##r);
 #define KALM__512_FSTORE2(r) kalm__store_floats_512(job, r, 0, c##r); kalm__store_floats_512(job, r, 1, d##r);
 #define KALM__512_FTILE(n) \
-    KALM__512_X1(KALM__512, F, kalm__f32_##n##x1_avx512, n) KALM__512_X2(KALM__512, F, kalm__f32_##n##x2_avx512, n)
+    KALM__512_X1(KALM__512, F, __m512, _mm512_load_ps, kalm__f32_##n##x1_avx512, n) \
+    KALM__512_X2(KALM__512, F, __m512, _mm512_load_ps, kalm__f32_##n##x2_avx512, n)
 KALM__512_FTILE(1) KALM__512_FTILE(2) KALM__512_FTILE(3) KALM__512_FTILE(4) KALM__512_FTILE(5) KALM__512_FTILE(6)
 KALM__512_FTILE(7) KALM__512_FTILE(8) KALM__512_FTILE(9) KALM__512_FTILE(10) KALM__512_FTILE(11) KALM__512_FTILE(12)
 

@@ -68,8 +68,6 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
     return acc;
 }
 
-#define KALM__512_BVECTOR __m512i
-#define KALM__512_BLOAD _mm512_load_si512
 #define KALM__512_BAHEAD KALM__PREFETCH(ahead);
 #define KALM__512_BBEGIN2
 #define KALM__512_BZERO1 KALM__512_FZERO1
@@ -84,7 +82,8 @@ KALM__BF16_512 KALM__INLINE __m512 kalm__dpbf16_512(__m512 acc, __m512i x, __m51
 #define KALM__512_BSTORE1 KALM__512_FSTORE1
 #define KALM__512_BSTORE2 KALM__512_FSTORE2
 #define KALM__BF16_TILE(n) \
-    KALM__512_X1(KALM__BF16_512, B, kalm__bf16_##n##x1_avx512bf16, n) KALM__512_X2(KALM__BF16_512, B, kalm__bf16_##n##x2_avx512bf16, n)
+    KALM__512_X1(KALM__BF16_512, B, __m512i, _mm512_load_si512, kalm__bf16_##n##x1_avx512bf16, n) \
+    KALM__512_X2(KALM__BF16_512, B, __m512i, _mm512_load_si512, kalm__bf16_##n##x2_avx512bf16, n)
 KALM__BF16_TILE(1) KALM__BF16_TILE(2) KALM__BF16_TILE(3) KALM__BF16_TILE(4) KALM__BF16_TILE(5) KALM__BF16_TILE(6)
 
 static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {

@@ -6,7 +6,7 @@
    i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
    is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
    neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
-   them to 32 bits: three instructions for 16 multiply-adds. 4 rows x 1 panel (ARMv7: 2 rows).
+   them to 32 bits: three instructions for 16 multiply-adds. 2 rows x 1 panel (ARMv7: 1 row), 8 accumulators of two outputs a row.
    sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
    hides the intrinsics. */
 #ifndef KALM__KERNELS_NEON_H
@@ -71,10 +71,12 @@
 enum {
     KALM__DOT_TILE = 6,                /* sdot, smmla: 24 accumulators */
 #if KALM__NEON64
-    KALM__NEON_TILE = 4,               /* 16 accumulators */
+    KALM__NEON_TILE = 2,               /* 16 accumulators */
+    KALM__NEON_WTILE = 4,
     KALM__NEON_FTILE = 6,
 #else
-    KALM__NEON_TILE = 2,
+    KALM__NEON_TILE = 1,
+    KALM__NEON_WTILE = 2,
     KALM__NEON_FTILE = 2,
 #endif
     KALM__MM_DIRECT = 3                /* tiles that i8mm leaves to sdot */
@@ -227,6 +229,12 @@ KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
     }
 }
 
+/* The sums of neighbours, of a and then of b */
+KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
+{
+    return vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)));
+}
+
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
@@ -245,9 +253,8 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
             x = vreinterpret_s8_s32(vdup_n_s32(four));
             for (i = 0; i < 4; i++) {
                 int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
-                int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(v), x)), b = vpaddlq_s16(vmull_s8(vget_high_s8(v), x));
-                sum[i] = vaddq_s32(sum[i], vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
-                                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b))));
+                sum[i] = vaddq_s32(sum[i], kalm__pairs_neon(vpaddlq_s16(vmull_s8(vget_low_s8(v), x)),
+                                                            vpaddlq_s16(vmull_s8(vget_high_s8(v), x))));
             }
         }
         for (i = 0; i < 4; i++) vst1q_f32(all + 4 * i, vcvtq_f32_s32(sum[i]));
@@ -288,60 +295,70 @@ KALM__INLINE int8x16_t kalm__bytes_neon(const unsigned char *p) { return vld1q_s
 /* ---- plain tiles --------------------------------------------------------------------------------------- */
 
 #define KALM__NEON_ZERO(r) int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r;
-/* u: inputs 0 and 1 of 8 outputs, v: inputs 2 and 3; x, z: the row's inputs 0 and 1, 2 and 3, over and over */
-#define KALM__NEON_TERM_low(acc, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_low_s8(u), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(z)));
-#if KALM__NEON64
-#  define KALM__NEON_TERM_high(acc, u, v) acc = vpadalq_s16(acc, vmlal_high_s8(vmull_high_s8(u, x), v, z));
-#else
-#  define KALM__NEON_TERM_high(acc, u, v) \
-    acc = vpadalq_s16(acc, vmlal_s8(vmull_s8(vget_high_s8(u), vget_low_s8(x)), vget_high_s8(v), vget_low_s8(z)));
-#endif
-#define KALM__NEON_STEP1(r) \
-    x = kalm__pair_neon(a + 4 * r); \
-    z = kalm__pair_neon(a + 4 * r + 2); \
-    KALM__NEON_TERM_low(c##r, u0, v0) KALM__NEON_TERM_high(d##r, u0, v0) \
-    KALM__NEON_TERM_low(e##r, u1, v1) KALM__NEON_TERM_high(f##r, u1, v1)
+#define KALM__NEON_ZERO8(r) KALM__NEON_ZERO(r) int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__NEON_PUT(r) kalm__store_neon(job, r, c##r, d##r, e##r, f##r);
+
+/* Two lines a pass: products of the first by x, to which those of the second by y are added, two registers of each at a time. The order
+   is for cores that keep it, as Cortex-A53 does: what needs a product comes eight instructions behind it, loads before sums that wait
+   for nothing. In asm, since compilers change it. */
+#if KALM__NEON64 && defined(__GNUC__)
+#  define KALM__SMULL(t, u, w, x) \
+    __asm__ volatile("smull %0.8h, %2.8b, %3.8b\n\tsmull2 %1.8h, %2.16b, %3.16b" : "=&w"(t), "=w"(u) : "w"(w), "w"(x));
+#  define KALM__SMLAL(t, u, w, x) \
+    __asm__ volatile("smlal %0.8h, %2.8b, %3.8b\n\tsmlal2 %1.8h, %2.16b, %3.16b" : "+w"(t), "+w"(u) : "w"(w), "w"(x));
+#  define KALM__SADALP(acc, t) __asm__ volatile("sadalp %0.4s, %1.8h" : "+w"(acc) : "w"(t));
+#  define KALM__NEON_W(v, w, at) __asm__ volatile("ldp %q0, %q1, [%2, " #at "]" : "=w"(v), "=w"(w) : "r"(b) : "memory");
+#  define KALM__NEON_X(x, lane) __asm__ volatile("dup %0.4s, %1.s[" #lane "]" : "=w"(x) : "w"(raw));
+#else
+#  define KALM__SMULL(t, u, w, x) t = vmull_s8(vget_low_s8(w), vget_low_s8(x)), u = vmull_s8(vget_high_s8(w), vget_high_s8(x));
+#  define KALM__SMLAL(t, u, w, x) t = vmlal_s8(t, vget_low_s8(w), vget_low_s8(x)), u = vmlal_s8(u, vget_high_s8(w), vget_high_s8(x));
+#  define KALM__SADALP(acc, t) acc = vpadalq_s16(acc, t);
+#  define KALM__NEON_W(v, w, at) v = kalm__bytes_neon(b + at), w = kalm__bytes_neon(b + at + 16);
+#  define KALM__NEON_X(x, lane) x = vreinterpretq_s8_s32(vdupq_n_s32(vgetq_lane_s32(vreinterpretq_s32_s8(raw), lane)));
+#endif
+#define KALM__NEON_DECLARE(r) int8x16_t x##r, y##r; int16x8_t k##r, l##r, m##r, n##r;
+#define KALM__NEON_FIRST(r) KALM__SMULL(k##r, l##r, w0, x##r) KALM__SMULL(m##r, n##r, w1, x##r)
+#define KALM__NEON_SECOND(r) KALM__SMLAL(k##r, l##r, w2, y##r) KALM__SMLAL(m##r, n##r, w3, y##r)
+#define KALM__NEON_LOW(r) KALM__SADALP(c##r, k##r) KALM__SADALP(d##r, l##r) KALM__SADALP(e##r, m##r) KALM__SADALP(f##r, n##r)
+#define KALM__NEON_HIGH(r) KALM__SADALP(g##r, k##r) KALM__SADALP(h##r, l##r) KALM__SADALP(i##r, m##r) KALM__SADALP(j##r, n##r)
+#define KALM__NEON_RAW_1 raw = vcombine_s8(vld1_s8((const int8_t *)a), vdup_n_s8(0));
+#define KALM__NEON_RAW_2 raw = kalm__bytes_neon(a);
+#define KALM__NEON_XY_1 KALM__NEON_X(x0, 0) KALM__NEON_X(y0, 1)
+#define KALM__NEON_XY_2 KALM__NEON_X(x0, 0) KALM__NEON_X(x1, 1) KALM__NEON_X(y0, 2) KALM__NEON_X(y1, 3)
+#define KALM__NEON_LINES(n) KALM__NEON_RAW_##n KALM__NEON_W(w0, w1, 0) KALM__NEON_W(w2, w3, 64) KALM__NEON_XY_##n
+#define KALM__NEON_PUT8(r) \
+    kalm__store_neon(job, r, kalm__pairs_neon(c##r, d##r), kalm__pairs_neon(e##r, f##r), kalm__pairs_neon(g##r, h##r), \
+                     kalm__pairs_neon(i##r, j##r));
 #define KALM__NEON_PLAIN_TILE(n) \
     KALM__FN void kalm__q8_##n##x1_neon(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
-        size_t step, steps = job->steps; \
-        KALM__REP_##n(KALM__NEON_ZERO) \
-        for (step = 0; step < steps; step++, a += 4 * n, b += 64) { \
-            int8x16_t u0, v0, u1, v1, x, z; \
-            kalm__halves_neon(b, &u0, &v0); \
-            kalm__halves_neon(b + 32, &u1, &v1); \
-            KALM__REP_##n(KALM__NEON_STEP1) \
-        } \
-        KALM__REP_##n(KALM__NEON_PUT) \
+        size_t steps = job->steps; \
+        int8x16_t w0, w1, w2, w3, raw; \
+        KALM__REP_##n(KALM__NEON_ZERO8) \
+        KALM__REP_##n(KALM__NEON_DECLARE) \
+        KALM__NEON_LINES(n) \
+        do { \
+            steps -= 2; \
+            KALM__REP_##n(KALM__NEON_FIRST) KALM__REP_##n(KALM__NEON_SECOND) \
+            KALM__NEON_W(w0, w1, 32) KALM__NEON_W(w2, w3, 96) \
+            KALM__REP_##n(KALM__NEON_LOW) \
+            KALM__REP_##n(KALM__NEON_FIRST) KALM__REP_##n(KALM__NEON_SECOND) \
+            if (steps) a += 8 * n, b += 128;               /* the last lines are read twice */ \
+            KALM__NEON_LINES(n) \
+            KALM__REP_##n(KALM__NEON_HIGH) \
+        } while (steps); \
+        KALM__REP_##n(KALM__NEON_PUT8) \
     }
-
-/* Two inputs of a row, eight times */
-KALM__INLINE int8x16_t kalm__pair_neon(const unsigned char *p)
-{
-    return vreinterpretq_s8_s16(vld1q_dup_s16((const int16_t *)(const void *)p));
-}
-
-/* Of 8 outputs' 4 inputs: the first two, the last two */
-KALM__INLINE void kalm__halves_neon(const unsigned char *line, int8x16_t *first, int8x16_t *last)
-{
-    int16x8x2_t halves = vuzpq_s16(vreinterpretq_s16_s8(kalm__bytes_neon(line)),
-                                   vreinterpretq_s16_s8(kalm__bytes_neon(line + 16)));
-    *first = vreinterpretq_s8_s16(halves.val[0]);
-    *last = vreinterpretq_s8_s16(halves.val[1]);
-}
-
-KALM__NEON_PLAIN_TILE(1) KALM__NEON_PLAIN_TILE(2)
+KALM__NEON_PLAIN_TILE(1)
 #if KALM__NEON64
-KALM__NEON_PLAIN_TILE(3) KALM__NEON_PLAIN_TILE(4)
+KALM__NEON_PLAIN_TILE(2)
 #endif
 
 static const kalm__tile_fn kalm__q8_tiles_neon[KALM__NEON_TILE] = {
-    KALM__TILES_2(kalm__q8_, x1_neon)
+    kalm__q8_1x1_neon
 #if KALM__NEON64
-    , kalm__q8_3x1_neon, kalm__q8_4x1_neon
+    , kalm__q8_2x1_neon
 #endif
 };
 
@@ -393,7 +410,7 @@ KALM__NEON_INT16_TILE(4, 1,
     KALM__INT16_X(1)                  KALM__INT16_FIRST(2) KALM__INT16_SECOND(3))
 #endif
 
-static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_TILE] = {
+static const kalm__tile_fn kalm__int16_tiles_neon[KALM__NEON_WTILE] = {
     KALM__TILES_2(kalm__int16_, x1_neon)
 #if KALM__NEON64
     , kalm__int16_3x1_neon, kalm__int16_4x1_neon
@@ -484,9 +501,6 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
 #endif
 
 /* Eight accumulators a pair of rows, each 2 rows x 2 outputs; pair 0 is x0, c0..j0, and so on. */
-#define KALM__MM_ZERO(r) \
-    int32x4_t c##r = vdupq_n_s32(0), d##r = c##r, e##r = c##r, f##r = c##r; \
-    int32x4_t g##r = c##r, h##r = c##r, i##r = c##r, j##r = c##r;
 #define KALM__MM_LOAD(r) x##r = kalm__bytes_neon(a + 16 * r);
 #define KALM__MM_DECLARE(r) int8x16_t x##r;
 #define KALM__MM_W_2(v, at) w = kalm__bytes_neon(b + at); KALM__SMMLA(v##0, x0, w); KALM__SMMLA(v##1, x1, w);
@@ -505,7 +519,7 @@ static const kalm__tile_fn kalm__q8_tiles_dot[KALM__DOT_TILE] = {
     { \
         const unsigned char *a = job->acts, *b = job->weights; \
         size_t step, steps = job->steps, rows = job->height; \
-        KALM__REP_##pairs(KALM__MM_ZERO) \
+        KALM__REP_##pairs(KALM__NEON_ZERO8) \
         for (step = 0; step < steps; step += 2, a += 16 * pairs, b += 128) { \
             int8x16_t w; \
             KALM__REP_##pairs(KALM__MM_DECLARE) \
@@ -655,7 +669,7 @@ static const kalm__tiles kalm__tiles_q8_neon = {
     NULL, kalm__q8_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
-    KALM__NEON_TILE, 0, 0,
+    KALM__NEON_WTILE, 0, 0,
     KALM__Q16, KALM__Q16, 2, 0,
     kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
     NULL, kalm__int16_tiles_neon, NULL

@@ -21,12 +21,14 @@ import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 
 MCA = os.environ.get("MCA", "llvm-mca-16")
 CLANG = os.environ.get("CLANG", "clang-16")
+ARM_GCC = os.environ.get("ARM_GCC", "aarch64-linux-gnu-gcc")
 ITERATIONS = 200
 
 # int8 operations of one token through the encoder, two for a multiply-add: what kalm-bench's encode_512 is divided by
@@ -41,7 +43,7 @@ CORES = [
     ("Neoverse N1", "neoverse-n1", "Cortex-A57", 2.6, 4, "dot"),
     ("Apple M1, fast cores", "apple-m1", "Cyclone", 3.2, 4, "dot"),
 ]
-TILES = {"neon": [r"kalm__q8_4x1_neon", r"kalm__int16_4x1_neon"], "dot": [r"kalm__q8_6x1_dot", r"kalm__q8_4x1_dot"]}
+TILES = {"neon": [r"kalm__q8_2x1_neon", r"kalm__int16_4x1_neon"], "dot": [r"kalm__q8_6x1_dot", r"kalm__q8_4x1_dot"]}
 X86 = [("znver4", "avx512vnni", r"kalm__q8_\d+x\d_avx512\w*", "matmul_q8_512", 64)]
 
 
@@ -75,6 +77,7 @@ def multiplies(op, operands):
 def functions(objdump, path):
     """name -> [(address, mnemonic, operands)]"""
     found, name = {}, None
+    comment = r"\s*//.*$" if "aarch64" in objdump else r"\s*#.*$"         # "#" is a number's on ARM
     for line in run(objdump, "-d", "--no-show-raw-insn", path).splitlines():
         m = re.match(r"[0-9a-f]+ <([^>]+)>:$", line)
         if m:
@@ -83,7 +86,7 @@ def functions(objdump, path):
             continue
         m = re.match(r" *([0-9a-f]+):\t(\{\w+\} )?(\S+)\s*(.*)$", line)
         if m and name:
-            operands = re.sub(r"\s*(//|#).*$", "", m.group(4))
+            operands = re.sub(comment, "", m.group(4))
             found[name].append((int(m.group(1), 16), (m.group(2) or "").strip() + m.group(3), operands))
     return found
 
@@ -117,6 +120,8 @@ def cycles(loop, triple, cpu, attributes):
         f.write(text)
         f.flush()
         out = run(MCA, f"-mtriple={triple}", f"-mcpu={cpu}", f"-mattr={attributes}", f"-iterations={ITERATIONS}", f.name)
+    if int(re.search(r"Instructions: +(\d+)", out).group(1)) != ITERATIONS * text.count("\n"):
+        sys.exit("loop_bounds.py: " + MCA + " did not understand all of a loop's instructions:\n" + text)
     return int(re.search(r"Total Cycles: +(\d+)", out).group(1)) / ITERATIONS
 
 
@@ -136,7 +141,7 @@ def write_bounds(path, commit, bounds):
         if "_q8_" in "_" + b["loop"] and b["value"] >= best.get(b["name"], b)["value"]:
             best[b["name"]] = b
     head = {"machine": run(MCA, "--version").splitlines()[0].strip() + ", models of cores", "commit": commit,
-            "date": datetime.date.today().isoformat(), "flags": CLANG + " -O2", "command": "make bounds"}
+            "date": datetime.date.today().isoformat(), "flags": "-O2, %s and %s" % (CLANG, ARM_GCC), "command": "make bounds"}
     with open(path, "w") as f:
         f.write("{\n%s,\n \"figures\": [\n%s\n ]\n}\n" % (",\n".join(" %s: %s" % (json.dumps(k), json.dumps(v)) for k, v in head.items()),
                                                           ",\n".join("  " + json.dumps(b) for b in best.values())))
@@ -150,23 +155,27 @@ def main():
     with open(source, "w") as f:
         f.write('#define KALM_RERANK_IMPLEMENTATION\n#include "kalm_rerank.h"\n')
     arm, x86 = os.path.join(folder, "loops_arm.o"), os.path.join(folder, "loops_x86.o")
-    run(CLANG, "--target=aarch64-linux-gnu", "-O2", "-I.", "-c", source, "-o", arm)
     run(CLANG, "--target=x86_64-linux-gnu", "-O2", "-I.", "-c", source, "-o", x86)
     passed = failed = 0
     bounds = []
 
     print(run(MCA, "--version").splitlines()[0].strip())
-    print(f"\n{'core':22} {'model':18} {'loop':22} {'cycles':>7} {'mul-adds':>8} {'a cycle':>8} {'GOPS, one core':>15} {'tokens/s, all':>14}")
-    found = functions("aarch64-linux-gnu-objdump", arm)
-    for board, cpu, model, ghz, cores, tiles in CORES:
-        rows = list(widest(found, TILES[tiles]))
-        passed, failed = (passed + 1, failed) if rows else (passed, failed + 1)
-        for name, loop, count in rows:
-            c = cycles(loop, "aarch64-linux-gnu", cpu, "+dotprod")
-            gops = 2 * count / c * ghz
-            print(f"{board:22} {model:18} {name[6:]:22} {c:7.1f} {count:8} {count / c:8.1f} {gops:15.1f} {gops * 1e9 * cores / NANO_OPS:14.0f}")
-            bounds.append({"name": cpu, "threads": 1, "value": round(count / c, 2), "unit": "multiply-adds/cycle", "loop": name[6:],
-                           "cycles": round(c, 1), "gops": round(gops, 1), "tokens": round(gops * 1e9 * cores / NANO_OPS)})
+    print(f"\n{'core':22} {'model':18} {'by':6} {'loop':20} {'cycles':>7} {'mul-adds':>8} {'a cycle':>8} {'GOPS, one core':>15} {'tokens/s, all':>14}")
+    for by, compiler in (("clang", [CLANG, "--target=aarch64-linux-gnu"]), ("gcc", [ARM_GCC])):
+        if not shutil.which(compiler[0]):
+            print(f"{compiler[0]} is not here: its loops are left out")
+            continue
+        run(*compiler, "-O2", "-I.", "-c", source, "-o", arm)
+        found = functions("aarch64-linux-gnu-objdump", arm)
+        for board, cpu, model, ghz, cores, tiles in CORES:
+            rows = list(widest(found, TILES[tiles]))
+            passed, failed = (passed + 1, failed) if rows else (passed, failed + 1)
+            for name, loop, count in rows:
+                c = cycles(loop, "aarch64-linux-gnu", cpu, "+dotprod")
+                gops = 2 * count / c * ghz
+                print(f"{board:22} {model:18} {by:6} {name[6:]:20} {c:7.1f} {count:8} {count / c:8.1f} {gops:15.1f} {gops * 1e9 * cores / NANO_OPS:14.0f}")
+                bounds.append({"name": cpu + "_" + by, "threads": 1, "value": round(count / c, 2), "unit": "multiply-adds/cycle", "loop": name[6:],
+                               "cycles": round(c, 1), "gops": round(gops, 1), "tokens": round(gops * 1e9 * cores / NANO_OPS)})
     if len(sys.argv) > 2:
         write_bounds(os.path.join(build, "bounds.json"), sys.argv[2], bounds)
 
