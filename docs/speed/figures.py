@@ -37,7 +37,7 @@ SPEED = re.compile(r"""(?<![\w.-])[\d.,]*\d\s?(?:ms|us|µs|s|seconds?|minutes?|h
 
 
 class Missing(Exception):
-    """A figure that its file does not hold."""
+    """A figure that its file does not hold, or that cannot be written so."""
 
 
 def read_file(path):
@@ -47,13 +47,18 @@ def read_file(path):
             data = json.load(f)
     except (OSError, ValueError) as e:
         sys.exit("figures.py: %s: %s" % (path, e))
+    if not isinstance(data, dict):
+        sys.exit("figures.py: %s is no object" % path)
     for key in MUST:
         if not isinstance(data.get(key), str) or not data[key]:
             sys.exit("figures.py: %s does not say its %s" % (path, key))
     figures = {}
-    for f in data.get("figures", []):
-        name = "%s/%d" % (f["engine"], f["tokens"]) if "engine" in f else f["name"]
-        figures["%s/%d" % (name, f["threads"])] = f
+    try:
+        for f in data["figures"]:
+            name = "%s/%d" % (f["engine"], f["tokens"]) if "engine" in f else f["name"]
+            figures["%s/%d" % (name, f["threads"])] = f
+    except (KeyError, TypeError):
+        sys.exit("figures.py: %s: its figures are no list of names and threads" % path)
     return data, figures
 
 
@@ -90,7 +95,10 @@ class Sources:
         if form and form.startswith("bar "):
             other, _, whole = form[4:].partition(":")
             return "\u2588" * max(1, round(32 * value / self.value(other, whole)))
-        return format(value, form or ".0f")
+        try:
+            return format(value, form or ".0f")
+        except ValueError as e:
+            raise Missing("{%s:%s|%s}: %s" % (name, figure, form, e)) from e
 
     def fill(self, line):
         return re.sub(r"\{(?P<file>[a-z0-9_]+)(?:\.(?P<text>[a-z]+)|:(?P<figure>[^{}|]+)(?:\|(?P<form>[^{}]*))?)\}", self.reference, line)
@@ -107,13 +115,17 @@ def page_of(path):
 def blocks_of(path):
     """name -> lines, of a file PAGE.in"""
     blocks, name = {}, None
-    with open(path, encoding="utf-8") as f:
-        for line in f.read().split("\n"):
-            if line.startswith("== "):
-                name = line[3:].strip()
-                blocks[name] = []
-            elif name:
-                blocks[name].append(line)
+    try:
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+    except OSError as e:
+        sys.exit("figures.py: %s: %s" % (path, e))
+    for line in text.split("\n"):
+        if line.startswith("== "):
+            name = line[3:].strip()
+            blocks[name] = []
+        elif name:
+            blocks[name].append(line)
     for lines in blocks.values():
         while lines and not lines[-1]:
             lines.pop()
@@ -133,6 +145,9 @@ def make_block(root, sources, where, lines):
         except Missing as e:
             if not optional:
                 sys.exit("figures.py: %s: %s" % (where, e))
+            continue
+        if "{" in made[-1]:
+            sys.exit("figures.py: %s: this is no figure: %s" % (where, made[-1][made[-1].index("{"):][:40]))
     return made
 
 
@@ -170,7 +185,11 @@ def pages(root):
 def exceptions(folder):
     """(page, piece of a line, why)"""
     with open(os.path.join(folder, "other.tsv"), encoding="utf-8") as f:
-        return [line.rstrip("\n").split("\t") for line in f if line.strip() and not line.startswith("#")]
+        rows = [line.rstrip("\n").split("\t") for line in f if line.strip() and not line.startswith("#")]
+    for row in rows:
+        if len(row) != 3 or not all(row):
+            sys.exit("figures.py: other.tsv: a line is a page, a piece of its line and why: %s" % row)
+    return rows
 
 
 def run_pages(root, check):
