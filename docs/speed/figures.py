@@ -178,7 +178,7 @@ def fill_page(root, sources, path):
 
 def pages(root):
     """Every page but those that are made of the sources' comments."""
-    found = [p for pattern in ("README.md", "docs/*.md", "examples/*/README.md") for p in sorted(glob.glob(os.path.join(root, pattern)))]
+    found = [p for pattern in ("*.md", "docs/*.md", "examples/*/README.md", "tests/*/README.md") for p in sorted(glob.glob(os.path.join(root, pattern)))]
     return [p for p in (os.path.relpath(p, root) for p in found) if p not in ("docs/FORMAT.md", "docs/MAP.md")]
 
 
