@@ -52,7 +52,7 @@ done
 # every speed of the pages comes from docs/speed, and what does not is found
 speeds=$dir/speeds
 mkdir -p "$speeds"
-cp -R README.md docs examples "$speeds"
+cp -R ./*.md docs examples "$speeds"
 expect "speeds: the pages say what docs/speed has" python3 docs/speed/figures.py check "$speeds"
 # spoilt FILE SED-SCRIPT WHAT IT SAYS: a page or file of figures changed
 spoilt() {
