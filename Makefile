@@ -63,14 +63,14 @@ PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 # The library is compiled once for the commands (library.o, of the parts) and once for most tests (header.o, of the generated header),
 # with its private functions for the linker to see; programs that are linked with it read a header without the functions' bodies
 # (src/declare.awk), which takes a tenth of the time. WHOLE_* have a library of their own, as a user's program has; SHARE=no makes
-# all of them so, as coverage, which is counted by parts, needs it.
-SHARE ?= $(if $(filter coverage,$(config)),no,yes)
+# all of them so. Coverage is counted by parts: there the tests, too, are linked with library.o.
+SHARE ?= yes
 WHOLE_TOOLS := kalm-bench first kalm-tokenize
 WHOLE_TESTS := test_amx test_api golden test_threads test_online test_platform
 PARTS_TESTS := test_calibrate test_codecs test_eval
 ifeq ($(SHARE),yes)
   LIBRARY := $(B)/library.o
-  HEADER_O := $(B)/tests/header.o
+  HEADER_O := $(if $(filter coverage,$(config)),,$(B)/tests/header.o)
 endif
 OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM_RERANK_IMPLEMENTATION -c -x c
 # of_tool NAME, of_test NAME: where its kalm_rerank.h lies; with_tool, with_test: what it is linked with
@@ -204,6 +204,8 @@ $(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
 	@mkdir -p $(@D)
 	$(Q)$(AWK) -f src/declare.awk $< > $@
 endif
+# One test with all the optimiser does and says: the right values hold there too, and its warnings, which are other ones, are errors.
+$(B)/tests/golden: private OPT_release := -O3 -Werror
 # those that change the library by macros, and need no speed
 $(addprefix $(B)/tests/,test_threads test_online test_platform): private OPT_release := -O1
 .SECONDEXPANSION:

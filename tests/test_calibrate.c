@@ -494,18 +494,29 @@ static void test_refusals(void)
 
 #define SOME TMP "/some.txt"
 
-/* The same file whoever makes it, for shapes of every kind. */
+/* The same file from every kernel set as TMP/one.kalm. */
+static void same_from_all(const char *options)
+{
+    const char *name;
+    size_t i;
+    for (i = 0; (name = kalm_kernels(i)) != NULL; i++) {
+        CHECKF(run("KALM_KERNELS=%s " CALIBRATE "/three.kalm %s --calibrate " SOME, name, options) == 0, "%s", said);
+        CHECKF(same_file(TMP "/one.kalm", TMP "/three.kalm"), "%s: another file from %s", options, name);
+    }
+}
+
+/* The same file whoever makes it, for shapes of every kind. Fitting rows costs twenty times what rounding weights does, and is the
+   same work beside q8 and q4: each shape has it once. */
 static void test_shapes(void)
 {
     static const char *const shapes[] = {
+        "hidden=72 mlp=40 layers=1 decoder_layers=2 decoder_mlp=136 heads=4 kv_heads=2 decoder_heads=1 decoder_kv_heads=1 "
+            "head_dim=48 decoder_head_dim=64 window=6 --dtype f16 --nested --vision --massive --shard-size 1",
         "hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 full_every=2",
         "hidden=40 mlp=72 layers=3 decoder_layers=1 heads=3 kv_heads=3 head_dim=18 window=5 --dtype f32 --untied "
-            "--decoder-table own",
-        "hidden=72 mlp=40 layers=1 decoder_layers=2 decoder_mlp=136 heads=4 kv_heads=2 decoder_heads=1 decoder_kv_heads=1 "
-            "head_dim=48 decoder_head_dim=64 window=6 --dtype f16 --nested --vision --massive --shard-size 1"
+            "--decoder-table own"
     };
     size_t i, k;
-    const char *name;
     write_text(SOME, "Compilers turn source code into programs.\n"
                      "what is a compiler\tA compiler turns source code into programs. It reads one language and writes another.\n"
                      "Editors change texts.\n\n"
@@ -515,19 +526,22 @@ static void test_shapes(void)
         CHECKF(run("rm -rf " BASE " && " RANDOM " vocabulary=8192 %s --quiet " BASE, shapes[i]) == 0, "%s", said);
         CHECK(run("cp " TINY "/tokenizer.json " BASE) == 0);
         for (k = 0; k < 2; k++) {
-            const char *w = k ? "q4" : "q8";
-            CHECKF(run(CALIBRATE "/one.kalm --weights %s --threads 1 --calibrate " SOME, w) == 0, "%s: %s", shapes[i], said);
-            CHECKF(run(QUANTIZE " --verify " TMP "/one.kalm") == 0, "%s %s: %s", shapes[i], w, said);
-            CHECK(run(CALIBRATE "/three.kalm --weights %s --threads 3 --calibrate " SOME, w) == 0);
-            CHECKF(same_file(TMP "/one.kalm", TMP "/three.kalm"), "%s %s: another file from three threads", shapes[i], w);
-            CHECK(run(CALIBRATE "/plain.kalm --weights %s", w) == 0);
-            CHECKF(!same_file(TMP "/one.kalm", TMP "/plain.kalm"), "%s %s: the texts change nothing", shapes[i], w);
+            char o[64];
+            snprintf(o, sizeof o, "--weights %s%s", k ? "q4" : "q8", k == i % 2 ? "" : " --no-rows");
+            CHECKF(run(CALIBRATE "/one.kalm %s --threads 1 --calibrate " SOME, o) == 0, "%s: %s", shapes[i], said);
+            CHECKF(run(QUANTIZE " --verify " TMP "/one.kalm") == 0, "%s %s: %s", shapes[i], o, said);
+            CHECK(run(CALIBRATE "/three.kalm %s --threads 3 --calibrate " SOME, o) == 0);
+            CHECKF(same_file(TMP "/one.kalm", TMP "/three.kalm"), "%s %s: another file from three threads", shapes[i], o);
+            CHECK(run(CALIBRATE "/plain.kalm %s", o) == 0);
+            CHECKF(!same_file(TMP "/one.kalm", TMP "/plain.kalm"), "%s %s: the texts change nothing", shapes[i], o);
+        }
+        if (i != 1) {                  /* the largest without rows, the one with the oddest sizes with them */
+            const char *o = i ? "--weights q8" : "--weights q4 --no-rows";
+            CHECK(run(CALIBRATE "/one.kalm %s --threads 1 --calibrate " SOME, o) == 0);
+            same_from_all(o);
         }
     }
-    for (i = 0; (name = kalm_kernels(i)) != NULL; i++) {
-        CHECKF(run("KALM_KERNELS=%s " CALIBRATE "/three.kalm --weights q4 --calibrate " SOME, name) == 0, "%s", said);
-        CHECKF(same_file(TMP "/one.kalm", TMP "/three.kalm"), "another file from %s", name);
-    }
+    CHECK(run(CALIBRATE "/one.kalm --weights q4 --no-rows --calibrate " SOME) == 0);
     write_text(SOME, "{\"text\": \"Compilers turn source code into programs.\"}\n"
                      "{\"query\": \"what is a compiler\", \"text\": \"A compiler turns source code into programs. It reads one "
                      "language and writes another.\"}\n"
@@ -535,7 +549,7 @@ static void test_shapes(void)
                      "{\"query\": \"image viewer\", \"title\": \"A small viewer\", \"text\": "
                      "\"for pictures of many formats\"}\n");
     for (k = 0; k < 4; k++) CHECK(run("cat " SOME " " SOME " > " SOME ".twice && mv " SOME ".twice " SOME) == 0);
-    CHECK(run(CALIBRATE "/three.kalm --weights q4 --calibrate " SOME) == 0);
+    CHECK(run(CALIBRATE "/three.kalm --weights q4 --no-rows --calibrate " SOME) == 0);
     CHECK(same_file(TMP "/one.kalm", TMP "/three.kalm"));
 
     /* f32 weights: texts are for rows alone, and fewer than 64 are as good as none */

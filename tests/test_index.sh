@@ -416,7 +416,7 @@ says "^folder/binary: byte 1 of the text is NUL"
 rm folder/binary
 
 # ---- another model, another setting, no store ----
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" other.kalm --weights f32 --name tiny-f32
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" other.kalm --weights f32 --name tiny-f32 --no-rows
 expect 1 "$index" other.kalm forty.db forty.jsonl
 says "forty.db holds documents of the model tiny (q8, fingerprint [0-9a-f]*), other.kalm is tiny-f32 (f32, fingerprint [0-9a-f]*)"
 expect 1 $rerank other.kalm query --store forty.db
@@ -430,10 +430,14 @@ says "forty.db was made with --max-doc-tokens 1024, not 77"
 expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
 expect 1 "$index" forty.db --merge other.kalm
 # ---- rows of 2 bits: of one model file, not of another with the same weights ----
-cp other.kalm plain.kalm
-cat forty.jsonl forty.jsonl > eighty.jsonl    # 64 texts are the fewest that rows are fitted to
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" fitted.kalm --weights f32 --name tiny-f32 --calibrate eighty.jsonl --quiet
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" norows.kalm --weights f32 --name tiny-f32 --no-rows --quiet
+# A small random model, since fitting takes seconds with the bundled one; 64 texts are the fewest that rows are fitted to.
+expect 0 "$build/kalm-random-checkpoint" hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 --quiet small
+cp "$root/examples/tiny/tokenizer.json" small/
+cat forty.jsonl forty.jsonl | head -n 64 > few.jsonl
+small() { expect 0 "$build/kalm-quantize" small "$@" --weights f32 --name small --quiet; }
+small plain.kalm
+small fitted.kalm --calibrate few.jsonl
+small norows.kalm --no-rows
 head -n 10 forty.jsonl > ten.jsonl
 sed -n '11,20p' forty.jsonl > next.jsonl
 expect 0 "$index" plain.kalm two.db ten.jsonl --bits 2

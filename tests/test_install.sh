@@ -55,7 +55,9 @@ done
 if command -v readelf > /dev/null 2>&1; then
     expect "soname" sh -c "readelf -d '$root/usr/lib/$library' | grep -q 'soname: \[$soname\]'"
     # the commands are hardened (see the Makefile): position-independent, tables read-only, stack guarded, C library checked
-    for tool in $tools; do
+    hard="$tools kalm-eval kalm-random-checkpoint"
+    for tool in kalm-index kalm-search kalm-server; do [ ! -x "$build/$tool" ] || hard="$hard $tool"; done
+    for tool in $hard; do
         expect "$tool is position-independent" sh -c "readelf -h '$build/$tool' | grep -q 'Type: *DYN'"
         expect "$tool binds at its start" sh -c "readelf -d '$build/$tool' | grep -q 'BIND_NOW\|FLAGS.*NOW'"
         expect "$tool has read-only tables" sh -c "readelf -l '$build/$tool' | grep -q GNU_RELRO"
@@ -70,7 +72,9 @@ if command -v python3 > /dev/null 2>&1; then
     expect "the module finds the library" sh -c "cd '$dir' && PYTHONPATH='$root/usr/share/kalm_rerank/python' python3 -B -c 'import kalm_rerank; assert kalm_rerank.version() == \"$version\"'"
 fi
 
+# without the kernels of this machine, which take most of the compiler's time and find no header
 cat > "$dir/main.c" <<'END'
+#define KALM_NO_SIMD
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 int main(void) { return kalm_version() && kalm_kernels(0) ? 0 : 1; }
@@ -126,7 +130,7 @@ if [ "$(git rev-parse --show-toplevel 2>&1)" = "$PWD" ]; then
     mkdir "$dir/dist"
     expect "unpack" tar -xzf "build/$name.tar.gz" -C "$dir/dist"
     expect "the archive has this header" sh -c "git diff --quiet HEAD -- kalm_rerank.h && cmp kalm_rerank.h '$dir/dist/$name/kalm_rerank.h' || ! git diff --quiet HEAD -- kalm_rerank.h"
-    expect "it builds by itself" make -s -C "$dir/dist/$name" config=debug build/debug/kalm-tokenize CC="${CC:-cc}"
+    expect "it builds by itself" make -s -C "$dir/dist/$name" config=debug build/debug/kalm-tokenize CC="${CC:-cc}" CFLAGS=-DKALM_NO_SIMD
     expect "make dist from the archive" make -s -C "$dir/dist/$name" dist
     mkdir "$dir/again"
     expect "unpack it" tar -xzf "$dir/dist/$name/build/$name.tar.gz" -C "$dir/again"

@@ -465,7 +465,7 @@ def test_warm():
 def test_half():
     """A model file that has the decoder alone ranks what is kept."""
     half = DIR + "/decoder.kalm"
-    subprocess.run([BUILD + "/kalm-quantize", "examples/tiny", half, "--side", "decoder", "--quiet"], check=True)
+    subprocess.run([BUILD + "/kalm-quantize", MODEL, half, "--side", "decoder", "--quiet"], check=True)
     store = DIR + "/other.db"
     s = Server("--store", store, "--read-only", model=half)
     keys = [d["_id"] for d in CORPUS[:10]]
