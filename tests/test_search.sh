@@ -270,6 +270,15 @@ printf 'Other hazelnuts.\n' > 'odd/bad%FFname.txt'
 expect 0 "$search" odd.db --update
 expect 0 "$search" odd.db hazelnuts; says '^ 2 '
 expect 0 "$index" odd.db --verify
+# names that differ have keys that differ, whatever bytes and percent signs they have
+mkdir percent
+i=0
+for name in '\377%%FE' '\377\376' '\376%%25' '\376%%' '%%FF' '\377'; do
+    i=$((i + 1))
+    echo "walnut number$i" > "$(printf "percent/$name.txt")"
+done
+expect 0 "$search" "$model" percent.db percent
+equal "$(sqlite3 percent.db "SELECT count(*) FROM documents")" $i "documents of names with percent signs"
 # a file becomes a folder, and a folder a file: the keys of the one are not the other's
 printf '{"_id": "b", "text": "first quince"}\n' > odd/a.jsonl
 expect 0 "$search" odd.db --update
