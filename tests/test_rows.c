@@ -252,6 +252,33 @@ static void test_sections(void)
     CHECK(kalm__rowcode_open(&c, section, size, 77, 8, &err) == KALM_BAD_FILE && strstr(err.text, "16 are the fewest"));
 }
 
+/* A section whose costs are false says that rows fit which do not: what is written stays within its bytes, and is some row. */
+static void test_false_costs(void)
+{
+    static const float sizes[4] = { 1, .01f, 100, 1e6f };
+    kalm__rowcode c;
+    float y[192];
+    unsigned char bytes[2 * MOST], beside[MOST];
+    uint64_t state = 8;
+    unsigned b, round, k, bad = 0;
+    kalm__rows_layout l = kalm__rows_places(192);
+    if (!open_section(&c, 192, 2)) return;
+    memset(section + l.cost, 0, l.classes - l.cost);
+    memset(beside, 0xee, sizeof beside);
+    for (b = 0; b < 3; b++)
+        for (round = 0; round < 40; round++) {
+            kalm__row_work w = work_for(kalm__kernel_set(0), 192);
+            size_t size = kalm__coded_row_bytes(192, 4 - b);
+            for (k = 0; k < 192; k++) y[k] = number(&state) * sizes[round % 4];
+            memset(bytes, 0xee, sizeof bytes);
+            kalm__row_code(&c, &w, b, round % 6, y, bytes);
+            CHECKF(bytes[0] && !memcmp(bytes + size, beside, sizeof beside), "%u bits, round %u: bytes behind the row", 4 - b, round);
+            kalm__row_read(&c, b, round % 6, bytes, size, y);
+            for (k = 0; k < 192; k++) bad += !kalm__is_finite(y[k]);
+        }
+    CHECK(!bad);
+}
+
 /* ---- documents ------------------------------------------------------------------------------------------------------------ */
 
 static kalm_text words(const char *s)
@@ -404,6 +431,7 @@ int main(void)
     test_any_bytes();
     test_not_finite();
     test_sections();
+    test_false_costs();
     test_documents(TEST_BUILD "/tiny.kalm");
     free(work_room);
     return test_end();

@@ -308,6 +308,9 @@ expect 0 "$search" long.db '103041'; says '\*\*103041\*\*'; says '(passage [0-9]
 equal "$(python3 -c 'import json; print(len(json.load(open("log"))["results"]))')" 1 "results of one document that was split"
 expect 0 "$index" long.db --verify
 equal "$(sqlite3 long.db "SELECT count(*) FROM documents WHERE window < windows - 1 AND rtrim(text, char(10)) NOT LIKE '%.'")" 0 "passages that do not end with a sentence"
+python3 -c 'print(" ".join("Sentence %d tells of the number %d." % (i, i * i) for i in range(200)))' > line.txt
+expect 0 "$search" "$model" line.db line.txt --split 100 --overlap 10
+equal "$(sqlite3 line.db "SELECT count(*) > 9, sum(window < windows - 1 AND rtrim(text) NOT LIKE '%.') FROM documents")" '1|0' "passages of one line that do not end with a sentence"
 expect 1 "$search" "$model" long.db long.txt --split 50; says 'was made with --split 100, not 50'
 # words: lower case and without accents, as Python's tables have it; two characters at a time where no spaces are written
 python3 - <<'END'
@@ -328,10 +331,10 @@ open("words.jsonl", "w").write("".join(json.dumps({"text": t}) + "\n" for t in t
 open("two", "w").write("".join(sorted(t + "\n" for t in terms)))
 # a snippet is whole characters of the text, and what it marks are words of the question
 open("snippets.jsonl", "w").write("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in (
-    ("end", "kiwi " + "\xe9" * 900), ("begin", "a" + "\xe9" * 900 + " kiwi"), ("late", "Word after word. " * 60 + "Here is a kiwi at last."),
+    *(("end%d" % n, "kiwi " + "a" * n + "\xe9" * 210) for n in (0, 1)), *(("begin%d" % n, "a" * n + "\xe9" * 210 + " kiwi") for n in (0, 1)), ("late", "Word after word. " * 60 + "Here is a kiwi at last."),
     ("pairs", "\u4e16\u754c\u548c\u5e73\u4e16\u754c"))))
 END
-expect 0 "$search" "$model" words.db words.jsonl snippets.jsonl
+expect 0 "$search" "$model" words.db words.jsonl snippets.jsonl --split 1000 # so that each is one passage
 words words.db | cut -d'|' -f1 | grep -e '^w.*[0-9][0-9][0-9][0-9][0-9]$' -e "$(printf '\344\270\255')" -e "$(printf '\345\255\227')" -e "$(printf '\346\274\242')" | LC_ALL=C sort > one
 LC_ALL=C sort two > three
 same one three
@@ -340,7 +343,7 @@ python3 - > log 2>&1 <<'END'
 import json
 texts = {r["_id"]: r["text"] for r in map(json.loads, open("snippets.jsonl"))}
 found = json.load(open("log.kiwi"))["results"]
-assert sorted(r["id"] for r in found) == ["begin", "end", "late"], found
+assert sorted(r["id"] for r in found) == ["begin0", "begin1", "end0", "end1", "late"], found
 for r in found:
     assert r["snippet"] in texts[r["id"]] and [r["snippet"][i:k] for i, k in r["highlights"]] == ["kiwi"], r
 assert [r["score"] for r in found] == sorted((r["score"] for r in found), reverse=True), found
