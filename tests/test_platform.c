@@ -5,7 +5,10 @@
    control groups count. Linux; on other systems less of it runs. POSIX. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Reads that fall short, are interrupted or fail, as the next test wants. */
@@ -27,6 +30,16 @@ static ssize_t test_read(int fd, void *to, size_t n)
     return read(fd, to, n);
 }
 #define read test_read
+
+/* Where the files are that say what the control groups of this process allow: "" or a folder that stands for "/". */
+static const char *groups_at = "";
+static int test_open(const char *path, int flags)
+{
+    char other[512];
+    if (strncmp(path, "/proc/", 6) && strncmp(path, "/sys/", 5)) return open(path, flags);
+    return snprintf(other, sizeof other, "%s%s", groups_at, path) < (int)sizeof other ? open(other, flags) : -1;
+}
+#define open(path, flags) test_open(path, flags)
 
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
@@ -240,6 +253,7 @@ static void expect_group(unsigned cores, int line)
 static void test_groups(void)
 {
     char long_path[1100];
+    unsigned all;
     run("rm -rf " TMP "/root");
     expect_group(0, __LINE__);         /* no such files */
     group_system("0::/\n", "cpu.max", "200000 100000\n", NULL);
@@ -265,8 +279,23 @@ static void test_groups(void)
     expect_group(0, __LINE__);
     group_system("4:cpuset:/\n", "cpu/cpu.cfs_quota_us", "100000\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
     expect_group(0, __LINE__);         /* another controller */
+    group_system("4:name=mycpu:/\n", "cpu/cpu.cfs_quota_us", "100000\n", "cpu/cpu.cfs_period_us", "100000\n", NULL);
+    expect_group(0, __LINE__);
     group_system("4:cpu:/\n", "cpu/cpu.cfs_quota_us", "200000\n", NULL);
     expect_group(0, __LINE__);
+    /* of the mask's cores and the group's the fewer; more than 65,535 are no limit */
+    groups_at = "";
+    all = kalm__allowed_cores();
+    groups_at = TMP "/root";
+    group_system("0::/\n", "cpu.max", "100000 100000\n", NULL);
+    CHECK(kalm__cores() == 1);
+    group_system("0::/\n", "cpu.max", "6553500000 100000\n", NULL);
+    expect_group(65535, __LINE__);
+    CHECK(kalm__cores() == all);
+    group_system("0::/\n", "cpu.max", "6553500001 100000\n", NULL);
+    expect_group(0, __LINE__);
+    CHECK(kalm__cores() == all);
+    groups_at = "";
     /* what no kernel writes */
     group_system("0::/\n", "cpu.max", "", NULL);
     expect_group(0, __LINE__);
