@@ -361,6 +361,11 @@ static void test_json_rules(void)
                 "[\"b\", -2.5], [\"\xe2\x96\x81\x61\", -4], [\"ab\", -3], [\"a\xe2\x96\x81\", -4.5]]}}", around[i]);
         for (k = 0; k < 7; k++) json_ids(json, texts[k], expected[i][k]);
     }
+    /* a character without a piece of its own may be unknown though a piece begins with it, and of equal sums the longer last piece stays */
+    json_ids("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"ab\", -4], [\"bc\", -1], [\"d\", -2], [\"dd\", -4]]}}",
+             "abc", "0 2");
+    json_ids("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"ab\", -4], [\"bc\", -1], [\"d\", -2], [\"dd\", -4]]}}",
+             "dddd", "4 4");
 }
 
 /* ---- long texts, memory, versions ---------------------------------------------------------------------------------------- */
