@@ -361,6 +361,10 @@ static void test_json_rules(void)
                 "[\"b\", -2.5], [\"\xe2\x96\x81\x61\", -4], [\"ab\", -3], [\"a\xe2\x96\x81\", -4.5]]}}", around[i]);
         for (k = 0; k < 7; k++) json_ids(json, texts[k], expected[i][k]);
     }
+    /* each word's sum begins at 0: -0.1 + -0.2 is below -0.3, but -7.9 + -0.1 + -0.2 above -7.9 + -0.3 */
+    sprintf(json, "{%s, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81q\", -7.9], [\"\xe2\x96\x81xy\", -0.3], "
+            "[\"\xe2\x96\x81x\", -0.1], [\"y\", -0.2]]}}", around[0]);
+    json_ids(json, "q xy", "1 2");
     /* a character without a piece of its own may be unknown though a piece begins with it, and of equal sums the longer last piece stays */
     json_ids("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"ab\", -4], [\"bc\", -1], [\"d\", -2], [\"dd\", -4]]}}",
              "abc", "0 2");
