@@ -106,6 +106,8 @@ typedef struct kalm_config {
                                           with the same instruction: see kalm_cache_info. Default: none is kept */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
     uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
+    uint32_t       state_bits;         /* 8 or 4: states take two thirds or half of the bytes; default 0: they are exact. See
+                                          kalm_cache_info                                                    */
 } kalm_config;
 
 /* A flag: the model's control words, such as "<end_of_turn>", act as such where they stand in the texts of a call, as they do
@@ -313,7 +315,8 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 /* The cache of a context with cache_bytes. For each pair of document and instruction it keeps a state: the decoder's keys and
    values, in every layer, of the document's rows and of the prompt up to the query. The next query with the same instruction
    then runs only its own tokens through the decoder, and its scores are the same bits as without. A state takes about 20
-   times the document's bytes; the least recently used go first. */
+   times the document's bytes; the least recently used go first. With state_bits keys have 8 bits and values so many, and scores
+   change a little (docs/DOCUMENTS.md), by the same bits whether a state was made, found, loaded or had no room. */
 typedef struct kalm_cache_info {
     uint64_t hits, misses, dropped;    /* states found, made, and removed to make room, since the context was made */
     size_t   documents, bytes, limit;  /* states held now; the memory they take, of cache_bytes              */

@@ -1,6 +1,5 @@
-/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is taken in
-   one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
-   only counts, which is how kalm_context_bytes knows the size. */
+/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is one block,
+   which kalm__context_plan cuts into pieces; run without a block it only counts, for kalm_context_bytes. */
 #ifndef KALM__CONTEXT_H
 #define KALM__CONTEXT_H
 
@@ -80,19 +79,23 @@ struct kalm_context {
     kalm__rotary   rotary[2][2];       /* [side][full attention] */
     kalm__memory   memory;
     kalm__cache    cache;
+    uint32_t       state_bits;         /* 0, 8 or 4: see kalm_config */
 };
 
 /* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
    measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
-KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
+KALM__FN kalm__heads kalm__layer_heads(const kalm_context *c, int side, uint32_t layer)
 {
-    const kalm__stack *s = &f->stack[side];
+    const kalm__stack *s = &c->model->file.stack[side];
     kalm__heads h;
     h.heads = s->shape.heads;
     h.kv_heads = s->shape.kv_heads;
     h.head_dim = s->shape.head_dim;
+    h.bits = side == KALM__DECODER ? c->state_bits : 0;
     h.type = KALM__F32;
-    if (kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type)) h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+    if (h.bits || kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type))
+        h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+    h.rotate = h.bits || h.type == KALM__Q8;
     return h;
 }
 
@@ -156,7 +159,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
         mlp = kalm__max(mlp, s->mlp);
         kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
         for (l = 0; l < s->layers; l++) {
-            kalm__heads h = kalm__layer_heads(f, side, l);
+            kalm__heads h = kalm__layer_heads(c, side, l);
             keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
             if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
             scratch = kalm__max(scratch, kalm__attention_scratch_plan(&nothing, NULL, k, &h,
@@ -207,10 +210,9 @@ KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
     return i;
 }
 
-/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. One of extraordinary size
-   (published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
-   would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
-   found. */
+/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. A huge one (published ones are far
+   below 10^5), or one that is no number, is damage or malice, and integers would hide what comes of it. Weights that are floats
+   are not looked at: where these are too large, numbers overflow and are found. */
 KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 {
     char name[32];
@@ -267,6 +269,9 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
     c->chunk = (size_t)KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
     c->cache.limit = config ? config->cache_bytes : 0;
+    c->state_bits = config ? config->state_bits : 0;
+    if (c->state_bits && c->state_bits != 8 && c->state_bits != 4)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "state_bits is %u; it is 8, 4 or 0", c->state_bits);
     result = kalm__check_weights(&model->file, err);
     if (result) return result;
     *threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);

@@ -5,8 +5,8 @@
    Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
    layer only the last token is read, so only it has a query.
 
-   Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
-   warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+   A pass begins from nothing, or from the states of documents (state.h), or makes these. Which documents stand in a batch is
+   decided in scoring.h. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
@@ -20,6 +20,7 @@ typedef struct kalm__decoding {
     kalm_context *c;
     const int32_t *ids;                /* [tokens]: those to run, at positions first, first + 1, ... */
     size_t        tokens, first;
+    size_t        prefix;              /* the prompt's first tokens, whose keys states hold; 0: there are no states */
     const kalm_doc *const *docs;
     kalm__batch   batch;
     int           warm;                /* the documents' keys come from states and take no room in memory.cross */
@@ -100,8 +101,10 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
     const kalm__layer_run *r = chunk->run;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = d->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n, within;
+    size_t all = (size_t)s->kv_heads * s->head_dim, k = i * 16, end = kalm__min(k + 16, chunk->n), j, n, within;
+    kalm__heads heads = r->heads;
     (void)worker;
+    if (!d->prefix) heads.bits = 0;
     for (; k < end; k += n) {          /* n rows of one document */
         const kalm__seq *q = kalm__doc_row_seq(d, chunk->row0 + k, &within);
         float *keys = d->c->memory.h + k * 2 * all, *second = d->c->memory.h + (d->c->chunk + k) * 2 * all;
@@ -109,17 +112,14 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
         for (j = 0; j < n; j++) {
             float *key = keys + j * 2 * all;
             if (d->parts == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
-            for (h = 0; h < s->kv_heads; h++) {
-                ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
-                if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
-            }
+            kalm__finish_keys(r, key, NULL);
         }
-        if (!kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
+        if (!kalm__store_keys(&heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
             d->c->memory.overflow[d->c->rows + chunk->row0 + k] = 1;
     }
 }
 
-/* Keys and values of the documents' rows in one layer: as those of tokens, with no rotary positions. */
+/* Keys and values of the documents' rows in one layer. */
 KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
@@ -239,112 +239,80 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
 
 /* ---- states ---------------------------------------------------------------------------------------------------------- */
 
+KALM__FN size_t kalm__kept_bytes(const kalm__heads *h, size_t n)
+{
+    return h->bits ? kalm__packed_bytes(h, n) : kalm__key_bytes(h, kalm__round_up(n, KALM__KEY_STEP));
+}
+
 /* Bytes of a state's data before layer `layer`: for each, the keys and values of the document's rows, then the prefix's. */
 KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t rows, size_t prefix)
 {
     size_t bytes = 0;
     uint32_t l;
     for (l = 0; l < layer; l++) {
-        kalm__heads h = kalm__layer_heads(&c->model->file, KALM__DECODER, l);
-        bytes = kalm__add(bytes, kalm__add(kalm__key_bytes(&h, kalm__round_up(rows, KALM__KEY_STEP)),
-                                           kalm__key_bytes(&h, kalm__round_up(prefix, KALM__KEY_STEP))));
+        kalm__heads h = kalm__layer_heads(c, KALM__DECODER, l);
+        bytes = kalm__add(bytes, kalm__add(kalm__kept_bytes(&h, rows), kalm__kept_bytes(&h, prefix)));
     }
     return bytes;
 }
 
-/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of
-   the prompt's first `prefix` tokens as the result. */
-KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
+/* Keys of a sequence's document and of the prompt's first tokens into its state, or back. Where they are not packed, attention
+   reads the document's in the state. */
+KALM__FN void kalm__keep_keys_task(void *arg, size_t i, unsigned worker)
 {
-    kalm__keys kept;
-    q->cross.data = q->state->data + kalm__state_bytes(r->c, layer, q->cross.count, prefix);
-    kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
-    kept.count = prefix;
-    kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
-    return kept;
+    const kalm__layer_run *r = (const kalm__layer_run *)arg;
+    const kalm__heads *h = &r->heads;
+    kalm__seq *q = &r->c->memory.seqs[i];
+    kalm__keys prefix = q->self, cross = q->cross, kept;
+    int back = !r->no_residual;
+    (void)worker;
+    prefix.count = r->prefix;
+    kept = prefix;
+    kept.capacity = kalm__round_up(r->prefix, KALM__KEY_STEP);
+    cross.data = q->state->data + kalm__state_bytes(r->c, (uint32_t)(r->layer - r->stack->layers), cross.count, r->prefix);
+    kept.data = cross.data + kalm__kept_bytes(h, cross.count);
+    if (h->bits) {
+        kalm__pack_keys(h, &q->cross, cross.data, back);
+        kalm__pack_keys(h, &prefix, kept.data, back);
+    } else if (back) {
+        q->cross.data = cross.data;
+        kalm__copy_keys(h, &prefix, &kept);
+    } else {
+        kalm__copy_keys(h, &cross, &q->cross);
+        kalm__copy_keys(h, &kept, &prefix);
+    }
 }
 
 /* ---- the forward passes ------------------------------------------------------------------------------------------------ */
 
-/* From nothing. Afterwards x[i] is the residual stream of the last token of sequence i. */
-KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_error *err)
+enum { KALM__COLD, KALM__BUILD, KALM__WARM };
+
+/* KALM__COLD: from nothing. KALM__WARM: from states for the prompt's first d->first tokens. After either x[i] is the residual
+   stream of the last token of sequence i. KALM__BUILD: the states of the batch's documents for the tokens of d. */
+KALM__FN kalm_result kalm__decode(kalm__decoding *d, int pass, kalm__job *job, kalm_error *err)
 {
     uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
     kalm_result result = KALM_OK;
     kalm__job_watch(job, d->c);
     kalm__embed_prompt(d);
-    kalm__pack_docs(d);
+    if (pass != KALM__WARM) kalm__pack_docs(d);
     for (l = 0; l < layers && !result; l++) {
+        int last = l + 1 == layers;
         kalm__layer_run r;
         const float *shared = NULL;
         kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+        r.no_residual = pass == KALM__BUILD;
+        r.prefix = d->prefix;
         kalm__place_keys(&r);
-        kalm__cross_keys(d, &r);
+        if (pass == KALM__WARM) kalm__parallel(&d->c->pool, r.seqs, kalm__keep_keys_task, &r);
+        else kalm__cross_keys(d, &r);
         if (l == 0) kalm__prompt_keys(d, &r);
         else kalm__layer_keys(&r, r.seqs);
-        if (l + 1 == layers) kalm__keep_last_rows(&r);
-        else if (l == 0) shared = kalm__prompt_queries(d, &r);
-        kalm__layer_rows(&r, shared);
-        result = kalm__layer_end(&r, job, r.seqs, err);
-    }
-    return kalm__job_unwatch(d->c, result);
-}
-
-/* The states of the batch's documents for the tokens of d: keys and values of all layers. */
-KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_error *err)
-{
-    kalm__memory *m = &d->c->memory;
-    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
-    kalm_result result = KALM_OK;
-    size_t i;
-    kalm__job_watch(job, d->c);
-    kalm__embed_prompt(d);
-    kalm__pack_docs(d);
-    for (l = 0; l < layers && !result; l++) {
-        kalm__layer_run r;
-        const float *shared = NULL;
-        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
-        r.no_residual = 1;
-        for (i = 0; i < r.seqs; i++) m->seqs[i].self = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
-        kalm__cross_keys(d, &r);
-        if (l == 0) {
-            kalm__prompt_keys(d, &r);
-            for (i = 1; i < r.seqs; i++) {           /* each state has its own copy */
-                kalm__keys own = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
-                memcpy(own.data, m->seqs[i].self.data, kalm__key_bytes(&r.heads, own.capacity));
-            }
-        } else kalm__layer_keys(&r, r.seqs);
-        if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
-        if (l + 1 < layers) kalm__layer_rows(&r, shared);
-        result = kalm__layer_end(&r, job, 0, err);        /* the caller counts documents that are scored */
-    }
-    return kalm__job_unwatch(d->c, result);
-}
-
-/* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
-KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_error *err)
-{
-    kalm__memory *m = &d->c->memory;
-    uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
-    kalm_result result = KALM_OK;
-    size_t i;
-    kalm__job_watch(job, d->c);
-    kalm__embed_prompt(d);
-    for (l = 0; l < layers && !result; l++) {
-        kalm__layer_run r;
-        const float *shared = NULL;
-        kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
-        kalm__place_keys(&r);
-        for (i = 0; i < r.seqs; i++) {
-            kalm__keys kept = kalm__state_keys(&r, l, &m->seqs[i], d->first);
-            kalm__copy_keys(&r.heads, &m->seqs[i].self, &kept);
-        }
-        if (l == 0) kalm__prompt_keys(d, &r);
-        else kalm__layer_keys(&r, r.seqs);
-        if (l + 1 == layers) kalm__keep_last_rows(&r);
-        else if (l == 0) shared = kalm__prompt_queries(d, &r);
-        kalm__layer_rows(&r, shared);
-        result = kalm__layer_end(&r, job, r.seqs, err);
+        if (pass == KALM__BUILD) kalm__parallel(&d->c->pool, r.seqs, kalm__keep_keys_task, &r);
+        else if (last) kalm__keep_last_rows(&r);
+        if (l == 0 && !last) shared = kalm__prompt_queries(d, &r);
+        if (!last || pass != KALM__BUILD) kalm__layer_rows(&r, shared);
+        result = kalm__layer_end(&r, job, pass == KALM__BUILD ? 0 : r.seqs, err);    /* documents count when they are scored */
     }
     return kalm__job_unwatch(d->c, result);
 }

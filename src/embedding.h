@@ -55,21 +55,13 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_
     case KALM__BF16:
         for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
         break;
-    case KALM__Q8:
+    case KALM__Q8: case KALM__Q4:
         for (i = 0; i < hidden_size; i++) {
             if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)(int8_t)q[i];
+            out[i] = scale * (float)(type == KALM__Q8 ? (int8_t)q[i] : kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15]);
         }
         break;
-    case KALM__Q4:
-        for (i = 0; i < hidden_size; i++) {
-            if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-            out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
-        }
-        break;
-    default:
-        for (i = 0; i < hidden_size; i++) out[i] = 0;
-        break;
+    default: memset(out, 0, hidden_size * sizeof *out);
     }
 }
 

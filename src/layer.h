@@ -28,6 +28,7 @@ typedef struct kalm__layer_run {
     int                side;
     kalm__heads        heads;
     size_t             rows, seqs;     /* of the batch: c->memory.x and c->memory.seqs */
+    size_t             prefix;         /* tokens of a prompt whose keys states hold: they are rounded to state_bits */
     int                no_residual;    /* no prompt ends in this batch, so no row is read at the end */
     /* converter: */
     /* quantize/calibrate.h is told of the rows of a step before matrix `what` multiplies them; NULL: nobody is. */
@@ -63,7 +64,7 @@ KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, u
     r->side = side;
     r->stack = &c->model->file.stack[side];
     r->layer = &r->stack->layers[layer];
-    r->heads = kalm__layer_heads(&c->model->file, side, layer);
+    r->heads = kalm__layer_heads(c, side, layer);
     r->rotary = &c->rotary[side][r->layer->full];
     r->rows = rows;
     r->seqs = seqs;
@@ -207,6 +208,18 @@ typedef struct kalm__rows_task {
     const kalm__chunk *chunk;
 } kalm__rows_task;
 
+/* Norm and rotate the keys of one row; angles: of its position, or NULL. */
+KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const float *angles)
+{
+    const kalm__side *s = &r->stack->shape;
+    const kalm__ops *ops = r->c->backend.ops;
+    size_t h;
+    for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
+        ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
+        if (r->heads.rotate) ops->hadamard(key, s->head_dim);
+    }
+}
+
 /* Norm, rotate and store the keys of 16 rows; the values beside them. */
 KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
@@ -215,7 +228,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
     const kalm__memory *m = &r->c->memory;
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
-    size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
+    size_t all = (size_t)s->kv_heads * s->head_dim, k = i * 16, end = kalm__min(k + 16, chunk->n), j, n;
     void *scratch = kalm__scratch(&r->c->backend, worker);
     float *angles = (float *)scratch;
     for (; k < end; k += n) {          /* n rows of one sequence */
@@ -223,16 +236,15 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
         const kalm__seq *q = &m->seqs[m->row_seq[row]];
         size_t at = q->position + (row - q->row);
         float *keys = m->h + k * 2 * all;
+        kalm__heads heads = r->heads;
         n = kalm__min(end - k, q->row + q->count - row);
+        if (at < r->prefix) n = kalm__min(n, r->prefix - at);
+        else heads.bits = 0;
         for (j = 0; j < n; j++) {
             kalm__rotary_at(r->rotary, ops, at + j, angles);
-            for (h = 0; h < s->kv_heads; h++) {
-                float *key = keys + j * 2 * all + h * dim;
-                ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, angles);
-                if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
-            }
+            kalm__finish_keys(r, keys + j * 2 * all, angles);
         }
-        if (!kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
+        if (!kalm__store_keys(&heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
     }
 }
 
@@ -284,7 +296,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
         for (h = 0; h < s->heads; h++, q += dim) {
             ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
             if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
-            if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
+            if (r->heads.rotate) ops->hadamard(q, dim);
         }
     }
 }

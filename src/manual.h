@@ -125,7 +125,7 @@ words stand in the declarations, and must not be macros in any file that include
     cut_vocabulary data doc docs documents done dropped err fingerprint flags found has_decoder has_encoder
     has_tokenizer hits i id ids index info instruction kernels layers limit load margin max_doc_tokens
     max_query_tokens max_tokens misses model name no_id on_score on_score_user parallel parallel_user params path
-    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size system task text
+    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size state_bits system task text
     texts threads tokens tokens_used top_k total transform user vocabulary weights width yes_id
 
 The implementation uses about a thousand more, the names of its variables: include it before any macro in lower case is defined.

@@ -10,8 +10,9 @@
 extern "C" {
 #endif
 
-KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
-                                 const kalm_params *params, kalm_score *scores, kalm_error *err)
+/* The prompt is that of the query or, where ids is not NULL, these. */
+KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_ids *ids, const kalm_doc *const *docs, size_t count,
+                                const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
     kalm__job job;
@@ -22,47 +23,38 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
     if (count) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
+    if (ids && (!ids->count || !ids->data)) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+    if (ids && ids->count > ctx->max_prompt)
+        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+                          ids->count, ctx->max_prompt);
     r = kalm__check_params(params, &p, err);
     kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
     if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-    if (!r) r = kalm__need_tokenizer(ctx->model, err);
+    memset(&prompt, 0, sizeof prompt);
+    if (ids) {
+        prompt.ids = ctx->memory.prompt;
+        prompt.tokens = ids->count;
+        prompt.prefix = p.prefix_tokens;
+        memcpy(ctx->memory.prompt, ids->data, ids->count * sizeof *ids->data);   /* callbacks cannot change it any more */
+        if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.ids, prompt.tokens, err);
+    } else if (!r) r = kalm__need_tokenizer(ctx->model, err);
     if (!r) r = kalm__check_docs(ctx, docs, count, err);
-    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
+    if (!r && !ids) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
     if (!r) r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
 
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+                                 const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+    return kalm__rank(ctx, query, NULL, docs, count, params, scores, err);
+}
+
 KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    kalm_params p;
-    kalm__job job;
-    kalm__prompt prompt;
-    kalm_result r;
-    kalm__no_error(err);
-    KALM__NEED(ctx);
-    if (count) KALM__NEED(docs);
-    if (count) KALM__NEED(scores);
-    if (count) memset(scores, 0, count * sizeof *scores);
-    if (!ids.count || !ids.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
-    if (ids.count > ctx->max_prompt)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
-                          ids.count, ctx->max_prompt);
-    r = kalm__check_params(params, &p, err);
-    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
-    memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);      /* callbacks cannot change it any more */
-    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-    if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
-    if (!r) r = kalm__check_docs(ctx, docs, count, err);
-    if (r) return r;
-    memset(&prompt, 0, sizeof prompt);
-    prompt.ids = ctx->memory.prompt;
-    prompt.tokens = ids.count;
-    prompt.prefix = p.prefix_tokens;
-    r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
-    if (r && count) memset(scores, 0, count * sizeof *scores);
-    return r;
+    return kalm__rank(ctx, kalm__text(""), &ids, docs, count, params, scores, err);
 }
 
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info)
@@ -131,7 +123,7 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
         kalm__job_begin(&job, &quiet, 0, 0);
         r = kalm__build_states(ctx, s->key.prefix, s->key.tokens, &doc, 0, &s, 1, &job, err);
         if (!r) {
-            kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
+            kalm__state_header(out, ctx->model->file.fingerprint, &s->key, ctx->state_bits);
             memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
             kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, s->key.size));
         }
@@ -148,6 +140,7 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     unsigned char want[KALM__STATE_HEADER];
     kalm__state *s = NULL;
     size_t need;
+    uint32_t bits;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -155,19 +148,23 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     KALM__NEED(data);
     if (size < KALM__STATE_HEADER || memcmp(p, "KSTA", 4) != 0)
         return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no stored state", size);
-    if (kalm__u32(p + 4) != KALM__STATE_VERSION)
-        return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u", kalm__u32(p + 4),
-                          KALM__STATE_VERSION);
+    bits = kalm__u32(p + 4) - KALM__STATE_VERSION;
+    if (bits > 1)
+        return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u and %u", kalm__u32(p + 4),
+                          KALM__STATE_VERSION, KALM__STATE_VERSION + 1);
+    if (bits) bits = kalm__u32(p + 56);
+    if (bits != ctx->state_bits)
+        return kalm__fail(err, KALM_MISMATCH, "the state was made with state_bits %u, this context has %u", bits, ctx->state_bits);
     r = kalm__open_state(ctx, doc, params, &s, err);
     if (r) return r;
     need = s->key.size + KALM__STATE_HEADER;         /* what the document and the prompt at hand ask for, not the header */
-    kalm__state_header(want, ctx->model->file.fingerprint, &s->key);
+    kalm__state_header(want, ctx->model->file.fingerprint, &s->key, bits);
     if (memcmp(want, p, 48) != 0)
         r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
     else if (size != need)
         r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
-    else if (kalm__u64(p + 56))
-        r = kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the state's header are not zero");
+    else if (kalm__u64(p + 56) != bits)
+        r = kalm__fail(err, KALM_BAD_FILE, "bytes %u to 63 of the state's header are not zero", bits ? 60 : 56);
     else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
         r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
     else if (s->fresh) {
@@ -178,30 +175,32 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     return r;
 }
 
-enum { KALM__TOGETHER = 64 };           /* documents that exist at a time where they are made to be scored and forgotten */
+enum { KALM__TOGETHER = 64 };
 
-/* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
-KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
-                                       kalm__job *job, kalm_score *all, kalm_error *err)
+/* Score documents that exist for that alone, KALM__TOGETHER at a time: those of docs at the coarse ratio, or (docs NULL) those
+   that texts become. scores[i] is that of number i, index set. */
+KALM__FN kalm_result kalm__score_made(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs,
+                                      const kalm_text *texts, size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
 {
-    const kalm_params *told = job->params;
-    kalm_doc *coarse[KALM__TOGETHER];
-    kalm_params quiet = *told;
+    kalm_doc *made[KALM__TOGETHER];
+    kalm__passages source;
     size_t first, i;
     kalm_result r = KALM_OK;
-    quiet.on_score = NULL;             /* the last pass alone tells its scores */
-    job->params = &quiet;
+    memset(&source, 0, sizeof source);
     for (first = 0; !r && first < count; first += KALM__TOGETHER) {
         size_t n = kalm__min(count - first, KALM__TOGETHER);
-        for (i = 0; i < n; i++) coarse[i] = NULL;
-        for (i = 0; !r && i < n; i++)
-            r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
+        for (i = 0; i < n; i++) made[i] = NULL;
         job->base = first;
-        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
-        for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
+        for (i = 0; docs && !r && i < n; i++)
+            r = kalm_doc_repool(ctx->model, docs[first + i], job->params->coarse_ratio, 0, &made[i], err);
+        if (!docs) {
+            source.texts = texts + first;
+            r = kalm__encode_all(ctx, &source, n, job, made, err);
+        }
+        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)made, n, job, scores + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(made[i]);
     }
     job->base = 0;
-    job->params = told;
     return r;
 }
 
@@ -243,7 +242,11 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
     }
     for (i = 0; i < count; i++) place[i] = (uint32_t)i;
     if (p.coarse_ratio) {
-        r = kalm__coarse_pass(ctx, &prompt, docs, count, &job, all, err);
+        kalm_params quiet = p;
+        quiet.on_score = NULL;         /* the last pass alone tells its scores */
+        job.params = &quiet;
+        r = kalm__score_made(ctx, &prompt, docs, NULL, count, &job, all, err);
+        job.params = &p;
         if (!r) kalm_sort(all, count);
         for (i = 0; !r && i < count; i++) place[i] = all[i].index;
     }
@@ -262,13 +265,10 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    kalm_doc *docs[KALM__TOGETHER];
     kalm_params p;
     kalm__job job;
     kalm__prompt prompt;
-    kalm__passages source;
     kalm_result r;
-    size_t first, i;
     kalm__no_error(err);
     KALM__NEED(ctx);
     if (count) KALM__NEED(texts);
@@ -282,15 +282,7 @@ KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const
     kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +
                                      ctx->model->file.shape.side[KALM__DECODER].layers);
     if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-    memset(&source, 0, sizeof source);
-    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
-        size_t n = kalm__min(count - first, KALM__TOGETHER);
-        source.texts = texts + first;
-        job.base = first;
-        r = kalm__encode_all(ctx, &source, n, &job, docs, err);
-        if (!r) r = kalm__score_docs(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
-        for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
-    }
+    if (!r) r = kalm__score_made(ctx, &prompt, NULL, texts, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }

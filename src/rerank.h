@@ -157,7 +157,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
                           prompt->tokens, c->max_prompt);
     r = kalm__check_ids(c, "prompt", 0, prompt->ids, prompt->tokens, err);
-    if (r || !c->cache.limit) return r;
+    if (r || (!c->cache.limit && !c->state_bits)) return r;
     r = kalm__prefix_ids(c, job, &prompt->prefix, err);
     if (prompt->prefix >= prompt->tokens || memcmp(c->memory.ids, prompt->ids, prompt->prefix * sizeof *prompt->ids) != 0)
         prompt->prefix = 0;            /* a merge has reached across after all */

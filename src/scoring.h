@@ -30,22 +30,21 @@ KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int
     d->batch.limit = c->prompt_rows;
 }
 
-/* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
+/* One more document in the batch; 0 when it is full. Document rows take room where they are computed or unpacked. */
 KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *state)
 {
     size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
     kalm__seq *q;
-    if (!d->warm && capacity > d->c->rows - d->cross_room) return 0;
+    int placed = !d->warm || d->c->state_bits;       /* a packed state is unpacked into memory.cross */
+    if (placed && capacity > d->c->rows - d->cross_room) return 0;
     if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
     q = &d->c->memory.seqs[d->batch.seqs - 1];
     q->cross.count = rows;
     q->cross.capacity = capacity;
     q->state = state;
-    if (!d->warm) {
-        q->cross_place = d->cross_room;
-        d->cross_room += capacity;
-        d->doc_rows += rows;
-    }
+    q->cross_place = d->cross_room;
+    if (placed) d->cross_room += capacity;
+    if (!d->warm) d->doc_rows += rows;
     return 1;
 }
 
@@ -77,8 +76,9 @@ KALM__FN kalm_result kalm__score_cold(kalm_context *c, const kalm__prompt *promp
     kalm__decoding d;
     kalm_result r;
     kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, 0);
+    if (prompt->prefix < prompt->tokens) d.prefix = prompt->prefix;
     while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-    r = kalm__decode_cold(&d, job, err);
+    r = kalm__decode(&d, KALM__COLD, job, err);
     return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
 
@@ -110,13 +110,14 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
         size_t begin = i;
         kalm_result r;
         kalm__decoding_begin(&d, c, ids, 0, prefix, docs, 0);
+        d.prefix = prefix;
         for (; i < count; i++) {
             if (states[i]->fresh != KALM__STATE_FRESH) continue;
             if (!kalm__decoding_add(&d, first + i, states[i])) break;
             states[i]->fresh = KALM__STATE_UNDER_WAY;
         }
         if (!d.batch.seqs) continue;
-        r = kalm__decode_build(&d, job, err);
+        r = kalm__decode(&d, KALM__BUILD, job, err);
         if (r) return r;
         for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
     }
@@ -147,8 +148,9 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
     r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
     if (!r && n) {
         kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, 1);
+        d.prefix = prefix;
         for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-        r = kalm__decode_warm(&d, job, err);
+        r = kalm__decode(&d, KALM__WARM, job, err);
         if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
     }
     for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);

@@ -1,12 +1,10 @@
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
    keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
-   alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
-   again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
-   context. It does not know how states are computed.
+   alone, so going on from a state gives the same bits as computing everything again. This part is the cache that holds states:
+   it drops the least recently used, is limited in bytes, and belongs to one context.
 
-   Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
-   choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
-   prompt's tokens included. Each state keeps its own copy of both. */
+   A checksum can be forged (base.h), so it chooses a bucket, no more: then everything that a state's size and content depend on
+   is compared, the document's bytes and the prompt's tokens included. Each state has its own copy of both. */
 #ifndef KALM__STATE_H
 #define KALM__STATE_H
 
@@ -181,27 +179,29 @@ KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kal
 /* ---- as bytes: what kalm_state_save writes ------------------------------------------------------------------------- */
 
 /* docs/FORMAT.md: */
-/* HEADER of a state, 64 bytes, little-endian; the data follow as they lie in memory (see attention.h). The checksums are against mistakes:
+/* HEADER of a state, 64 bytes, little-endian. The data follow: for each layer keys and values of the document's rows, then those
+   of the prompt's first tokens, as they lie in memory or, with state_bits, packed (keys.h). The checksums are against mistakes:
    a state with a forged header passes for that of another document of as many rows, and gives wrong scores, nothing worse
-      0  4  "KSTA"      4  4  version, 2       8  8  fingerprint of the model
+      0  4  "KSTA"      4  4  version: 2; 3 with state_bits      8  8  fingerprint of the model
      16  8  checksum of the document          24  8  hash of the prompt's first tokens
      32  4  how many those are                36  4  rows of the document
-     40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  zero */
+     40  8  size of the data                  48  8  kalm__hash of all bytes with this field zero      56  8  state_bits: 0, 8 or 4 */
 /* end of docs/FORMAT.md */
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 
-KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, const kalm__state_key *key)
+KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, const kalm__state_key *key, uint32_t bits)
 {
     memset(p, 0, KALM__STATE_HEADER);
     memcpy(p, "KSTA", 4);
-    kalm__put_u32(p + 4, KALM__STATE_VERSION);
+    kalm__put_u32(p + 4, KALM__STATE_VERSION + (bits != 0));
     kalm__put_u64(p + 8, fingerprint);
     kalm__put_u64(p + 16, key->doc_sum);
     kalm__put_u64(p + 24, key->prefix_sum);
     kalm__put_u32(p + 32, (uint32_t)key->tokens);
     kalm__put_u32(p + 36, key->rows);
     kalm__put_u64(p + 40, key->size);
+    kalm__put_u64(p + 56, bits);
 }
 
 KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data, size_t size)
