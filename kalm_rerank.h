@@ -129,7 +129,7 @@ words stand in the declarations, and must not be macros in any file that include
     cut_vocabulary data doc docs documents done dropped err fingerprint flags found has_decoder has_encoder
     has_tokenizer hits i id ids index info instruction kernels layers limit load margin max_doc_tokens
     max_query_tokens max_tokens misses model name no_id on_score on_score_user parallel parallel_user params path
-    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size system task text
+    prefix_tokens progress progress_user prompt ptr query ratio release rows score scores size state_bits system task text
     texts threads tokens tokens_used top_k total transform user vocabulary weights width yes_id
 
 The implementation uses about a thousand more, the names of its variables: include it before any macro in lower case is defined.
@@ -249,6 +249,8 @@ typedef struct kalm_config {
                                           with the same instruction: see kalm_cache_info. Default: none is kept */
     const char    *kernels;            /* a name from kalm_kernels; default: the best one                    */
     uint32_t       load;               /* of kalm_model_open: KALM_LOAD_MAP (default) or KALM_LOAD_READ      */
+    uint32_t       state_bits;         /* 8 or 4: states take two thirds or half of the bytes; default 0: they are exact. See
+                                          kalm_cache_info                                                    */
 } kalm_config;
 
 /* A flag: the model's control words, such as "<end_of_turn>", act as such where they stand in the texts of a call, as they do
@@ -456,7 +458,8 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 /* The cache of a context with cache_bytes. For each pair of document and instruction it keeps a state: the decoder's keys and
    values, in every layer, of the document's rows and of the prompt up to the query. The next query with the same instruction
    then runs only its own tokens through the decoder, and its scores are the same bits as without. A state takes about 20
-   times the document's bytes; the least recently used go first. */
+   times the document's bytes; the least recently used go first. With state_bits keys have 8 bits and values so many, and scores
+   change a little (docs/DOCUMENTS.md), by the same bits whether a state was made, found, loaded or had no room. */
 typedef struct kalm_cache_info {
     uint64_t hits, misses, dropped;    /* states found, made, and removed to make room, since the context was made */
     size_t   documents, bytes, limit;  /* states held now; the memory they take, of cache_bytes              */
@@ -1328,10 +1331,9 @@ KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
 /* mapping.h - a model file made visible as bytes in memory: mapped by the system, or read into memory of the allocator. The only
 	part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
 
-	Mapping costs nothing: pages come from the disk when they are first used, and processes share them. Its price is that the file
-	must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
-	ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
-	(KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
+	Mapping costs nothing: pages come from the disk when they are first used, and processes share them. But the file must stay as it
+	is: if it is cut short, or a network file system loses it, the next look at a lost page ends the process (SIGBUS; a structured
+	exception on Windows). Reading (KALM_LOAD_READ) takes time and memory, and is independent of the file from then on. */
 #define KALM__MAPPING_H
 
 
@@ -1552,8 +1554,8 @@ KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 
 	  - a mask of allowed cores is set (taskset, cpusets, SetProcessAffinityMask);
 	  - a control group limits processor time, as containers do (docker --cpus): Linux tells the limit in files, cpu.max of
-	    version 2 or cpu.cfs_quota_us of version 1. With more threads than that, each job would wait for threads that the
-	    kernel has stopped until the next period.
+	    version 2 or cpu.cfs_quota_us of version 1. More threads than that would be stopped until the next
+	    period, and each job would wait for them.
 
 	A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
 #define KALM__CORES_H
@@ -2037,21 +2039,20 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 	Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
 	spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
-	Busy neighbours. Where another process wants the core of a worker, the system takes the core away for some milliseconds, most
-	likely in the middle of a task, and all others then wait for that task. So a worker offers the core by itself every other
-	millisecond, between two tasks, when nobody waits for it: the neighbour's turn falls there, and the other workers take
-	the tasks meanwhile. Where nobody wants the core the offer takes less than a microsecond. The calling thread does not do
-	so, because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times
-	what one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
+	Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in
+	the middle of a task, and all others wait for that task. So a worker offers its core every other millisecond, between two
+	tasks, when nobody waits for it; where nobody wants the core, that takes less than a microsecond. The calling thread does not,
+	because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times what
+	one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
 
-	Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
-	have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
-	computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
+	Stopping. The calling thread asks the caller of the library between jobs, whenever they have added up to some milliseconds,
+	whether to go on. Once the answer is no, no job is run any more, and the layer at hand ends at once with numbers that mean
+	nothing and are thrown away.
 
-	Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
-	that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
-	the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
-	No pthread_atfork: a handler could not be taken back when the library is unloaded. */
+	Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process that
+	started it. In another one it never touches the copied lock and condition variables, which may be in the middle of an
+	operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew). No pthread_atfork: a
+	handler could not be taken back when the library is unloaded. */
 #define KALM__THREADS_H
 
 
@@ -4747,9 +4748,8 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__STORE16(p, v) kalm__store16_four(p, v)
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-	every instruction set. Not a part of its own: it is included once for each set, and each time leaves one function of every
-	kind below. (In kalm_rerank.h the functions stand once, as macros: see src/amalgamate.awk.) Macros that it defines mean the
-	same in every set, those of the vocabulary are taken back at its end.
+	every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
+	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end.
 
 	The vocabulary that ops.h defines for each set:
 	  KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
@@ -5634,21 +5634,13 @@ KALM__FN void kalm__embedding_row(uint32_t type, const void *row, size_t hidden_
 	case KALM__BF16:
 		for (i = 0; i < hidden_size; i++) out[i] = kalm__from_bf16((uint16_t)kalm__u16(p + 2 * i));
 		break;
-	case KALM__Q8:
+	case KALM__Q8: case KALM__Q4:
 		for (i = 0; i < hidden_size; i++) {
 			if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-			out[i] = scale * (float)(int8_t)q[i];
+			out[i] = scale * (float)(type == KALM__Q8 ? (int8_t)q[i] : kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15]);
 		}
 		break;
-	case KALM__Q4:
-		for (i = 0; i < hidden_size; i++) {
-			if (i % KALM__EMBEDDING_BLOCK == 0) scale = kalm__from_f16((uint16_t)kalm__u16(p + i / KALM__EMBEDDING_BLOCK * 2));
-			out[i] = scale * (float)kalm__q4_codebook[q[i / 2] >> (i % 2 * 4) & 15];
-		}
-		break;
-	default:
-		for (i = 0; i < hidden_size; i++) out[i] = 0;
-		break;
+	default: memset(out, 0, hidden_size * sizeof *out);
 	}
 }
 
@@ -6143,9 +6135,8 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 /* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
 
 	avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
-	so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (The way round
-	it by vpsignb and vpmaddubsw is exact too, |w| * (+-a) fits, but needs four instructions for 32, three of them on the
-	two multiplying ports: 21 a cycle. Zen 5, from registers: 238 GOPS that way, 242 with int16.) A panel is widened to
+	so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (vpsignb and
+	vpmaddubsw, |w| * (+-a), are exact too, and no faster: on Zen 5 238 GOPS, and 242 with int16.) A panel is widened to
 	int16 once a call, into scratch; up to three rows are not worth that and widen each line as they go.
 	avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
 	(Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
@@ -7199,9 +7190,8 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 
 	It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
 	change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
-	as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU; someone who takes bf16 weights for
-	their exactness expects otherwise. So the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps
-	adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
+	as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU. Who takes bf16 weights for their
+	exactness expects otherwise, so the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
 
 	A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
 #define KALM__KERNELS_AVX512BF16_H
@@ -8140,10 +8130,9 @@ static const kalm__kernels kalm__kernels_i8mm = {
 
 	There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
 	needs no layout but input by input: 16 multiply-adds an instruction. A q8 panel is widened so once a call, into scratch; up to
-	two rows read it as it lies and take the four inputs of a line apart by shifts. (Segment loads, which do that, are slow on many
-	processors, and their intrinsics have changed.) A vector of 16 int32 is a group of four
-	registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The float operations between products are
-	those of plain C. */
+	two rows read it as it lies and take the four inputs of a line apart by shifts (segment loads are slow on many processors). A
+	vector of 16 int32 is a group of four registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The
+	float operations between products are those of plain C. */
 #define KALM__KERNELS_RVV_H
 
 
@@ -9846,7 +9835,10 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 	Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are
 	int8 in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at
 	ratio 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12
-	bits .9945 / .9933; encoder: no difference. */
+	bits .9945 / .9933; encoder: no difference.
+
+	With state_bits the keys that states hold are rotated and rounded to 8 bits, their values to 8 or 4, and packed. With keys in 4
+	bits as well the margin would change by .108 on average, and not by .026. */
 #define KALM__KEYS_H
 
 
@@ -9856,15 +9848,12 @@ enum { KALM__KEY_STEP = 32 };  /* capacities are multiples of it: the q8 kernels
 typedef struct kalm__heads {
 	size_t heads, kv_heads, head_dim;
 	uint32_t type;  /* of the keys: KALM__F32, KALM__Q8 or KALM__Q16 */
+	uint32_t bits;  /* state_bits: 8 or 4 of values, 8 of keys, so that they can be packed; 0: not rounded */
+	int rotate;  /* keys and queries are rotated (kalm__hadamard, ops.h) */
 } kalm__heads;
 
-/* Keys and values of one sequence in one layer: one piece for each kv head, each part of it at a multiple of 64 bytes:
-	  float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
-	             values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
-	  quantised  keys     q8: int8 [capacity / 16][head_dim32 / 4][16][4], int32 sum[capacity];
-	                      q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
-	             values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
-	capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
+/* More is in docs/FORMAT.md. */
+/* Keys and values of one sequence in one layer, as docs/FORMAT.md draws them. */
 typedef struct kalm__keys {
 	unsigned char *data;
 	size_t count, capacity;
@@ -9945,13 +9934,23 @@ KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *o
 			for (d = 0; d < padded; d += 4) memcpy(panel + d * 16, q + d, 4);
 			((int32_t *)sum)[i] = total;
 		} else {
-			((float *)scale)[i] = ops->quantise_int16(q16, k, dim, (float)kalm__int16_limit(dim));
+			((float *)scale)[i] = ops->quantise_int16(q16, k, dim, h->bits ? 127.0f : (float)kalm__int16_limit(dim));
 			for (d = dim; d < padded; d++) q16[d] = 0;
 			for (d = 0; d < padded; d += 2) memcpy(panel + d * 32, q16 + d, 4);
 		}
 		finite &= kalm__is_finite(((float *)scale)[i]) && kalm__is_finite(k[0]);
 	}
 	return finite;
+}
+
+/* x in 4 bits: q[i] is one of the odd numbers from -15 to 15, the middle of a sixteenth of the range, and the scale max|x| / 16. */
+KALM__FN float kalm__quantise4(const kalm__ops *ops, int8_t *q, const float *x, size_t n)
+{
+	int16_t fine[KALM__MAX_HEAD_DIM];
+	float scale = ops->quantise_int16(fine, x, n, 16383.0f);
+	size_t i;
+	for (i = 0; i < n; i++) q[i] = (int8_t)((fine[i] + 16384) / 2048 * 2 - 15);
+	return kalm__times(scale, 1024.0f);
 }
 
 /* The same with values. Four keys lie together: a whole line of them is written where all four are at hand. */
@@ -9966,7 +9965,7 @@ KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops 
 		unsigned char *line = piece + part->value + i / 4 * 64;
 		some = kalm__min(4 - i % 4, first + n - i);
 		for (j = 0; j < some; j++, v += stride) {
-			((float *)scale)[i + j] = ops->quantise(q[j], v, dim);
+			((float *)scale)[i + j] = h->bits == 4 ? kalm__quantise4(ops, q[j], v, dim) : ops->quantise(q[j], v, dim);
 			finite &= kalm__is_finite(((float *)scale)[i + j]) && kalm__is_finite(v[0]);
 			for (d = dim; d < channels; d++) q[j][d] = 0;
 		}
@@ -9981,8 +9980,8 @@ KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops 
 }
 
 /* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-	first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
-	place (ops_template.h), a product infinity in some, and int8 would hide either. */
+	first + n - 1; kalm__end_keys follows. Returns 0 where numbers have overflowed: a norm then gives NaN in every place
+	(ops_template.h), a product infinity in some, and int8 would hide either. */
 KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
 							   const float *k, const float *v, size_t stride)
 {
@@ -10002,8 +10001,8 @@ KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const 
 	return finite;
 }
 
-/* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key up to the end of its panel: their
-	products are not looked at, but no kernel computes with memory that nobody wrote. */
+/* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key: their products are not looked
+	at, but no kernel computes with memory that nobody wrote. */
 KALM__FN void kalm__end_key_panel(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t count)
 {
 	size_t bytes = kalm__panel_bytes(h->type, h->head_dim), at, lane = count % 16;
@@ -10030,6 +10029,54 @@ KALM__FN void kalm__end_keys(const kalm__heads *h, const kalm__keys *keys)
 			memset(panel + i * 16, 0, (kalm__round_up(i, KALM__KEY_STEP) - i) * 16);
 		}
 	}
+}
+
+/* More is in docs/FORMAT.md. */
+KALM__FN size_t kalm__packed_bytes(const kalm__heads *h, size_t n)
+{
+	size_t numbers = kalm__round_up(h->head_dim, 32) + kalm__round_up(h->head_dim, 16) * h->bits / 8;
+	return kalm__mul(kalm__round_up(n, 16), h->kv_heads * (numbers + 2 * sizeof(float)));
+}
+
+/* n values of a panel. */
+KALM__FN void kalm__pack_values(unsigned char *p, const int8_t *q, size_t n)
+{
+	size_t i;
+	for (; n; n -= 64, q += 64, p += 32)
+		for (i = 0; i < 32; i++) p[i] = (unsigned char)((q[i] + 15) / 2 + (q[i + 32] + 15) / 2 * 16);
+}
+KALM__FN void kalm__unpack_values(int8_t *q, const unsigned char *p, size_t n)
+{
+	size_t i;
+	for (; n; n -= 64, q += 64, p += 32)
+		for (i = 0; i < 32; i++) q[i] = (int8_t)(p[i] % 16 * 2 - 15), q[i + 32] = (int8_t)(p[i] / 16 * 2 - 15);
+}
+
+/* Pack keys [0, keys->count) into `packed`, which is zero; or, as every query does, unpack them to their places. */
+KALM__FN void kalm__pack_keys(const kalm__heads *h, const kalm__keys *keys, unsigned char *packed, int unpack)
+{
+	kalm__key_parts part = kalm__key_layout(h, keys->capacity);
+	size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i;
+	for (head = 0; head < h->kv_heads; head++) {
+		unsigned char *piece = keys->data + head * part.size;
+		void *panels = piece, *bytes = packed;
+		int16_t *wide = (int16_t *)panels;
+		int8_t *narrow = (int8_t *)bytes;
+		if (unpack) for (i = 0; i < numbers; i++) wide[i] = narrow[i];
+		else for (i = 0; i < numbers; i++) narrow[i] = (int8_t)wide[i];
+		packed += numbers;
+		for (i = 0; i < h->head_dim; i += 16, packed += n * 2 * h->bits) {
+			void *panel = piece + part.value + i / 16 * part.value_panel;
+			if (h->bits == 8) memcpy(unpack ? panel : packed, unpack ? packed : panel, n * 16);
+			else if (unpack) kalm__unpack_values((int8_t *)panel, packed, n * 16);
+			else kalm__pack_values(packed, (const int8_t *)panel, n * 16);
+		}
+		for (i = 0; i < 2; i++, packed += n * sizeof(float)) {
+			unsigned char *scale = piece + (i ? part.value_scale : part.key_scale);
+			memcpy(unpack ? scale : packed, unpack ? packed : scale, keys->count * sizeof(float));
+		}
+	}
+	if (unpack) kalm__end_keys(h, keys);
 }
 
 /* Copy keys [0, from->count) to the same places of `to`, whose capacity may differ. */
@@ -10063,9 +10110,8 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 	the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
 	.994 to .983 on the tiny model.
 
-	A result depends on its own query and the keys that it attends to, and on nothing else: blocks of keys begin at fixed multiples of
-	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
-	nothing. */
+	A result depends on its own query and the keys that it attends to alone: blocks of keys begin at fixed multiples of
+	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, a block without any key in the window nothing. */
 #define KALM__ATTENTION_H
 
 
@@ -10748,13 +10794,11 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 /* ---- begin src/state.h ---- */
 /* state.h - what the decoder computed for a document and for the prompt's tokens before the query, kept for the next query:
 	keys and values of the document's rows and of those tokens, in every layer. They depend on the document and the instruction
-	alone, and a row's result depends on no other row, so going on from a state gives the same bits as computing everything
-	again. This part is the cache that holds states: it drops the least recently used, is limited in bytes, and belongs to one
-	context. It does not know how states are computed.
+	alone, so going on from a state gives the same bits as computing everything again. This part is the cache that holds states:
+	it drops the least recently used, is limited in bytes, and belongs to one context.
 
-	Documents may come from strangers, and a checksum can be forged (base.h), so a state is never found by checksums: these
-	choose a bucket, and then everything that a state's size and content depend on is compared, the document's bytes and the
-	prompt's tokens included. Each state keeps its own copy of both. */
+	A checksum can be forged (base.h), so it chooses a bucket, no more: then everything that a state's size and content depend on
+	is compared, the document's bytes and the prompt's tokens included. Each state has its own copy of both. */
 #define KALM__STATE_H
 
 
@@ -10930,17 +10974,18 @@ KALM__FN void kalm__state_unpin(kalm__cache *c, const kalm_allocator *alloc, kal
 #define KALM__STATE_HEADER 64u
 #define KALM__STATE_VERSION 2u
 
-KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, const kalm__state_key *key)
+KALM__FN void kalm__state_header(unsigned char *p, uint64_t fingerprint, const kalm__state_key *key, uint32_t bits)
 {
 	memset(p, 0, KALM__STATE_HEADER);
 	memcpy(p, "KSTA", 4);
-	kalm__put_u32(p + 4, KALM__STATE_VERSION);
+	kalm__put_u32(p + 4, KALM__STATE_VERSION + (bits != 0));
 	kalm__put_u64(p + 8, fingerprint);
 	kalm__put_u64(p + 16, key->doc_sum);
 	kalm__put_u64(p + 24, key->prefix_sum);
 	kalm__put_u32(p + 32, (uint32_t)key->tokens);
 	kalm__put_u32(p + 36, key->rows);
 	kalm__put_u64(p + 40, key->size);
+	kalm__put_u64(p + 56, bits);
 }
 
 KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data, size_t size)
@@ -10956,9 +11001,8 @@ KALM__FN uint64_t kalm__state_checksum(const unsigned char *p, const void *data,
 }
 
 /* ---- begin src/context.h ---- */
-/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is taken in
-	one block when the context is made. One function, kalm__context_plan, cuts that block into pieces; run without a block it
-	only counts, which is how kalm_context_bytes knows the size. */
+/* context.h - a context: the working memory of one caller, its threads, and the kernel set it runs on. All memory is one block,
+	which kalm__context_plan cuts into pieces; run without a block it only counts, for kalm_context_bytes. */
 #define KALM__CONTEXT_H
 
 
@@ -10974,15 +11018,13 @@ typedef struct kalm__seq {
 	size_t row, count;  /* its rows in the batch: x[row] ... x[row + count - 1] */
 	size_t position;  /* of the first of them */
 	kalm__keys self, cross;  /* keys and values of the layer at hand: of its own tokens, of its document's rows */
-	size_t place, cross_place; /* where those lie in memory.self and memory.cross: how many keys of other sequences have
-			room before them */
+	size_t place, cross_place;  /* how many keys have room before those in memory.self and memory.cross */
 	size_t item;  /* which text or document of the caller's it is */
 	size_t tokens;  /* of a text that is encoded: before it was cut */
 	kalm__state *state;  /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
-/* Rows [row, row + count) of one sequence that stand in one chunk. Attention is done in tasks; `task` is the number of the
-	first. */
+/* Rows [row, row + count) of one sequence in one chunk; `task`: the number of their first task of attention. */
 typedef struct kalm__part {
 	size_t seq, row, count, task;
 } kalm__part;
@@ -10991,13 +11033,12 @@ typedef struct kalm__memory {
 	float *x;  /* [rows][hidden]: residual stream */
 	void *acts_in;  /* rows of a batch, normed and packed for q, k, v */
 	void *acts_doc;  /* document rows and their rounding losses, packed for the decoder's k, v */
-	unsigned char *self; /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
-			prompt_rows in the decoder */
+	unsigned char *self;  /* keys and values of all sequences (keys.h), for `rows` keys; prompt_rows in the decoder */
 	unsigned char *cross;  /* the same of document rows */
 	float *q, *attended;  /* [chunk][heads * head_dim]: queries, and what attention gives */
 	float *first_q;  /* the same: layer 0's queries, which all documents of a query share */
-	float *h; /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
-			head_dim]: keys and values of a chunk before they are stored */
+	float *h; /* [chunk][mlp]: inside the MLP; or [2][chunk][2][kv_heads * head_dim]: keys and values
+			of a chunk before they are stored */
 	float *y;  /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
 	float *residual; /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
 			of its residual rows (matmul.h) behind them */
@@ -11028,19 +11069,23 @@ struct kalm_context {
 	kalm__rotary rotary[2][2];  /* [side][full attention] */
 	kalm__memory memory;
 	kalm__cache cache;
+	uint32_t state_bits;  /* 0, 8 or 4: see kalm_config */
 };
 
-/* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
-	measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
-KALM__FN kalm__heads kalm__layer_heads(const kalm__file *f, int side, uint32_t layer)
+/* How a layer attends. Beside quantised weights and with state_bits its keys are int8 in the encoder, int16 in the decoder: keys.h
+	has the measurements. (Attention is a seventh of the work for a passage, a twentieth for a prompt, where the wider keys go.) */
+KALM__FN kalm__heads kalm__layer_heads(const kalm_context *c, int side, uint32_t layer)
 {
-	const kalm__stack *s = &f->stack[side];
+	const kalm__stack *s = &c->model->file.stack[side];
 	kalm__heads h;
 	h.heads = s->shape.heads;
 	h.kv_heads = s->shape.kv_heads;
 	h.head_dim = s->shape.head_dim;
+	h.bits = side == KALM__DECODER ? c->state_bits : 0;
 	h.type = KALM__F32;
-	if (kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type)) h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+	if (h.bits || kalm__is_quantised(s->layers[layer].matrix[KALM__T_Q].type))
+		h.type = side == KALM__ENCODER ? KALM__Q8 : KALM__Q16;
+	h.rotate = h.bits || h.type == KALM__Q8;
 	return h;
 }
 
@@ -11069,7 +11114,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
 	return most;
 }
 
-/* A task that makes or reads coded rows has so many bytes of them as floats, and one more row, at the beginning of its scratch... */
+/* A task that makes or reads coded rows begins its scratch with so many bytes of them as floats ... */
 KALM__INLINE size_t kalm__row_floats(size_t width)
 {
 	return kalm__round_up(kalm__mul(KALM__ROW_STEP, width * sizeof(float)), 64);
@@ -11104,7 +11149,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 		mlp = kalm__max(mlp, s->mlp);
 		kv = kalm__max(kv, (size_t)s->kv_heads * s->head_dim);
 		for (l = 0; l < s->layers; l++) {
-			kalm__heads h = kalm__layer_heads(f, side, l);
+			kalm__heads h = kalm__layer_heads(c, side, l);
 			keys = kalm__max(keys, kalm__key_bytes(&h, side == KALM__ENCODER ? rows : c->prompt_rows));
 			if (side == KALM__DECODER) cross = kalm__max(cross, kalm__key_bytes(&h, rows));
 			scratch = kalm__max(scratch, kalm__attention_scratch_plan(&nothing, NULL, k, &h,
@@ -11155,10 +11200,9 @@ KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
 	return i;
 }
 
-/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. One of extraordinary size
-	(published ones are far below 10^5), or one that is no number, is damage or malice, and the integers of quantised rows
-	would hide what comes of it. Weights that are floats are not looked at: where these are too large, numbers overflow and are
-	found. */
+/* Gains of norms and scales of quantised matrices set the size of all numbers in the network. A huge one (published ones are far
+	below 10^5), or one that is no number, is damage or malice, and integers would hide what comes of it. Weights that are floats
+	are not looked at: where these are too large, numbers overflow and are found. */
 KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 {
 	char name[32];
@@ -11215,6 +11259,9 @@ KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *mode
 	c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
 	c->chunk = (size_t)KALM__CHUNK / KALM__ACTS_STEP * KALM__ACTS_STEP;
 	c->cache.limit = config ? config->cache_bytes : 0;
+	c->state_bits = config ? config->state_bits : 0;
+	if (c->state_bits && c->state_bits != 8 && c->state_bits != 4)
+		return kalm__fail(err, KALM_BAD_ARGUMENT, "state_bits is %u; it is 8, 4 or 0", c->state_bits);
 	result = kalm__check_weights(&model->file, err);
 	if (result) return result;
 	*threads = (unsigned)kalm__min(wanted, KALM__MAX_THREADS);
@@ -11287,12 +11334,9 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
 	  x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
 	  x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-	Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
-	values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
-	step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
-	tiles.
-
-	A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
+	Every query needs all keys of its sequence, so kalm__layer_keys computes and stores the keys and values of all rows, then
+	kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step (kalm__step): rows are
+	normed, rotated and packed for the next matrix. Rows meet in attention alone, so sequences can be batched in any way. */
 #define KALM__LAYER_H
 
 
@@ -11309,23 +11353,24 @@ typedef struct kalm__layer_run {
 	int side;
 	kalm__heads heads;
 	size_t rows, seqs;  /* of the batch: c->memory.x and c->memory.seqs */
+	size_t prefix;  /* tokens of a prompt whose keys states hold: they are rounded to state_bits */
 	int no_residual;  /* no prompt ends in this batch, so no row is read at the end */
 } kalm__layer_run;
 
-/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
-	a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h), whose rounding loss is a second row, are beside
+	quantised weights the last of each prompt, where the margin is read. */
 typedef struct kalm__chunk {
 	size_t row0, n;
 	kalm__residual residual;
 } kalm__chunk;
 
-/* What happens to the rows of a chunk between two matrices. The fields are done in this order; each may be left out. */
+/* What happens to the rows of a chunk between two matrices, in this order; each may be left out. */
 typedef struct kalm__step {
 	const float *from;  /* [n][width]: what a matrix gave, or the residual stream */
 	size_t width;
-	const float *add_norm; /* [width]: the rows, normed with this gain, are added to those of the residual stream,
-			which then go on in their place; NULL: not */
-	const float *norm;  /* [width]: the gain of the norm before the next matrix; NULL: none */
+	const float *add_norm; /* [width]: add the rows, normed with this gain, to the residual stream, whose rows then go
+			on in their place */
+	const float *norm;  /* [width]: the gain of the norm before the next matrix */
 	int rotate;  /* the next matrix takes rotated rows (kalm__hadamard, ops.h) */
 	const kalm__matrix *into;  /* the next matrix; NULL: none, the rows end in the residual stream */
 	void *out;  /* its rows, packed */
@@ -11338,7 +11383,7 @@ KALM__FN void kalm__layer_begin(kalm__layer_run *r, kalm_context *c, int side, u
 	r->side = side;
 	r->stack = &c->model->file.stack[side];
 	r->layer = &r->stack->layers[layer];
-	r->heads = kalm__layer_heads(&c->model->file, side, layer);
+	r->heads = kalm__layer_heads(c, side, layer);
 	r->rotary = &c->rotary[side][r->layer->full];
 	r->rows = rows;
 	r->seqs = seqs;
@@ -11364,9 +11409,9 @@ typedef struct kalm__step_task {
 	size_t residual, rows;  /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache.
-	Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
-	memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. The
+	last piece of a chunk with residual rows is left in memory.residual, rounding losses behind it, for kalm__run_step to pack:
+	the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
 	const kalm__step_task *t = (const kalm__step_task *)arg;
@@ -11404,8 +11449,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 	if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will multiply: those of the
-	chunk and the rounding losses of its residual rows. */
+/* Do a step for the chunk; `what`: the next matrix of the layer. Returns how many rows it multiplies: the chunk's and their
+	rounding losses. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
 	const kalm__backend *m = &r->c->backend;
@@ -11479,6 +11524,18 @@ typedef struct kalm__rows_task {
 	const kalm__chunk *chunk;
 } kalm__rows_task;
 
+/* Norm and rotate the keys of one row; angles: of its position, or NULL. */
+KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const float *angles)
+{
+	const kalm__side *s = &r->stack->shape;
+	const kalm__ops *ops = r->c->backend.ops;
+	size_t h;
+	for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
+		ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
+		if (r->heads.rotate) ops->hadamard(key, s->head_dim);
+	}
+}
+
 /* Norm, rotate and store the keys of 16 rows; the values beside them. */
 KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 {
@@ -11487,7 +11544,7 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 	const kalm__memory *m = &r->c->memory;
 	const kalm__side *s = &r->stack->shape;
 	const kalm__ops *ops = r->c->backend.ops;
-	size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n;
+	size_t all = (size_t)s->kv_heads * s->head_dim, k = i * 16, end = kalm__min(k + 16, chunk->n), j, n;
 	void *scratch = kalm__scratch(&r->c->backend, worker);
 	float *angles = (float *)scratch;
 	for (; k < end; k += n) {  /* n rows of one sequence */
@@ -11495,16 +11552,15 @@ KALM__FN void kalm__store_keys_task(void *arg, size_t i, unsigned worker)
 		const kalm__seq *q = &m->seqs[m->row_seq[row]];
 		size_t at = q->position + (row - q->row);
 		float *keys = m->h + k * 2 * all;
+		kalm__heads heads = r->heads;
 		n = kalm__min(end - k, q->row + q->count - row);
+		if (at < r->prefix) n = kalm__min(n, r->prefix - at);
+		else heads.bits = 0;
 		for (j = 0; j < n; j++) {
 			kalm__rotary_at(r->rotary, ops, at + j, angles);
-			for (h = 0; h < s->kv_heads; h++) {
-				float *key = keys + j * 2 * all + h * dim;
-				ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, angles);
-				if (r->heads.type == KALM__Q8) ops->hadamard(key, dim);
-			}
+			kalm__finish_keys(r, keys + j * 2 * all, angles);
 		}
-		if (!kalm__store_keys(&r->heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
+		if (!kalm__store_keys(&heads, ops, &q->self, at, n, keys, keys + all, 2 * all)) m->overflow[row] = 1;
 	}
 }
 
@@ -11556,7 +11612,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 		for (h = 0; h < s->heads; h++, q += dim) {
 			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
 			if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
-			if (r->heads.type == KALM__Q8) ops->hadamard(q, dim);
+			if (r->heads.rotate) ops->hadamard(q, dim);
 		}
 	}
 }
@@ -11621,8 +11677,8 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
 	kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
-/* Attention of all queries of the chunk into memory.attended. `shared`: queries of one sequence that stand for those of every
-	sequence; NULL: the chunk's own are in memory.q. */
+/* Attention of all queries of the chunk into memory.attended. `shared`: queries that all sequences have in common; NULL: the
+	chunk's own are in memory.q. */
 KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk *chunk, const float *shared)
 {
 	const kalm__side *s = &r->stack->shape;
@@ -11651,16 +11707,14 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
 
 /* ---- the rest of the layer ---- */
 
-/* Rows of the next chunk of at most `most` when `left` are left: chunks of equal size, since a short last one would use the
-	kernels badly. */
+/* Rows of the next chunk of at most `most` when `left` are left: equal chunks, since a short last one would use the kernels badly. */
 KALM__FN size_t kalm__even_chunk(size_t most, size_t left)
 {
 	size_t chunks = (left + most - 1) / most;
 	return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float
-	and quantised matrices in one layer. */
+/* The chunk's residual rows, where the step before has packed them: float and quantised matrices may stand in one layer. */
 KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
 {
 	return n > chunk->n ? &chunk->residual : NULL;
@@ -12021,14 +12075,14 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
-/* Shall the job go on? Asked in the middle of a layer, or of a long text that is tokenised: what is done stays the same. */
+/* Shall the job go on? Asked in the middle of a layer, or of a long text. */
 KALM__FN int kalm__ask_progress(void *user)
 {
 	const kalm__job *j = (const kalm__job *)user;
 	return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
 }
 
-/* A forward pass begins, in which the job may be stopped between two pieces of work. */
+/* A forward pass begins, in which the job may be stopped. */
 KALM__FN void kalm__job_watch(kalm__job *j, kalm_context *c)
 {
 	kalm__pool_watch(&c->pool, j->params->progress ? kalm__ask_progress : NULL, j);
@@ -12214,8 +12268,7 @@ KALM__FN kalm_result kalm__pool_document(kalm_context *c, const kalm__seq *seq, 
 	Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
 	layer only the last token is read, so only it has a query.
 
-	Three passes: cold, from nothing; build, which computes the states of documents (state.h) for the prompt's first tokens;
-	warm, which goes on from states with the tokens that follow. Which documents stand in a batch is decided in scoring.h. */
+	A pass begins from nothing, or from the states of documents (state.h), or makes these. scoring.h chooses the documents. */
 #define KALM__DECODER_H
 
 
@@ -12224,9 +12277,10 @@ typedef struct kalm__decoding {
 	kalm_context *c;
 	const int32_t *ids;  /* [tokens]: those to run, at positions first, first + 1, ... */
 	size_t tokens, first;
+	size_t prefix;  /* the prompt's first tokens, whose keys states hold; 0: there are no states */
 	const kalm_doc *const *docs;
 	kalm__batch batch;
-	int warm;  /* the documents' keys come from states and take no room in memory.cross */
+	int warm;  /* the documents' keys come from states */
 	size_t doc_rows;  /* rows of all documents of the batch, packed in acts_doc */
 	size_t cross_room;  /* capacity handed out in memory.cross */
 	size_t parts;  /* 2 beside quantised weights: the rows, then their residual rows, what rounding lost */
@@ -12235,8 +12289,7 @@ typedef struct kalm__decoding {
 
 /* ---- document rows ---- */
 
-/* The sequence that document row i of the batch belongs to, and which row of its document it is: rows are numbered through,
-	one document behind the other in the order of the sequences. */
+/* The sequence that row i of the batch's documents, in the order of the sequences, belongs to, and its number there. */
 KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
 {
 	const kalm__seq *q = d->c->memory.seqs;
@@ -12248,9 +12301,9 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
 	return q;
 }
 
-/* Read rows of documents, rotate them where the matrices want that, and pack them: once for the keys and values of all
-	layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
-	packed twice, the second time what rounding lost the first time (two-term quantisation). */
+/* Read rows of documents, rotate them where the matrices want that, and pack them, once for all layers. All that is known of a
+	document passes through them, so beside quantised weights they are residual rows: packed twice, the second time what rounding
+	lost the first time (two-term quantisation). */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -12304,8 +12357,10 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 	const kalm__layer_run *r = chunk->run;
 	const kalm__side *s = &r->stack->shape;
 	const kalm__ops *ops = d->c->backend.ops;
-	size_t dim = s->head_dim, all = s->kv_heads * dim, k = i * 16, end = kalm__min(k + 16, chunk->n), h, j, n, within;
+	size_t all = (size_t)s->kv_heads * s->head_dim, k = i * 16, end = kalm__min(k + 16, chunk->n), j, n, within;
+	kalm__heads heads = r->heads;
 	(void)worker;
+	if (!d->prefix) heads.bits = 0;
 	for (; k < end; k += n) {  /* n rows of one document */
 		const kalm__seq *q = kalm__doc_row_seq(d, chunk->row0 + k, &within);
 		float *keys = d->c->memory.h + k * 2 * all, *second = d->c->memory.h + (d->c->chunk + k) * 2 * all;
@@ -12313,17 +12368,14 @@ KALM__FN void kalm__store_docs_task(void *arg, size_t i, unsigned worker)
 		for (j = 0; j < n; j++) {
 			float *key = keys + j * 2 * all;
 			if (d->parts == 2) ops->scale_add(key, 1.0f, second + j * 2 * all, 2 * all);
-			for (h = 0; h < s->kv_heads; h++) {
-				ops->norm_rotate(key + h * dim, key + h * dim, r->layer->norm[KALM__T_K_NORM], dim, s->norm_eps, 1.0f, NULL);
-				if (r->heads.type == KALM__Q8) ops->hadamard(key + h * dim, dim);
-			}
+			kalm__finish_keys(r, key, NULL);
 		}
-		if (!kalm__store_keys(&r->heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
+		if (!kalm__store_keys(&heads, ops, &q->cross, within, n, keys, keys + all, 2 * all))
 			d->c->memory.overflow[d->c->rows + chunk->row0 + k] = 1;
 	}
 }
 
-/* Keys and values of the documents' rows in one layer: as those of tokens, with no rotary positions. */
+/* Keys and values of the documents' rows in one layer. */
 KALM__FN void kalm__cross_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
 	kalm__memory *m = &d->c->memory;
@@ -12358,8 +12410,8 @@ KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
 	for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
-/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence
-	gets its rows of the residual stream. */
+/* Layer 0: the prompt's keys and values, stored once, in the place of the first sequence; every sequence gets its rows of the
+	residual stream. */
 KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
 	kalm__memory *m = &d->c->memory;
@@ -12373,9 +12425,8 @@ KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *
 	}
 }
 
-/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the
-	prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
-	and queries computed for each. */
+/* Layer 0: the prompt's queries, computed once; the prompt's rows lie packed in acts_in. NULL where the prompt is longer than a
+	chunk, for which memory.first_q has room: then the rows of all sequences are packed, and queries computed for each. */
 KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
 	kalm__layer_run prompt = *r;
@@ -12443,112 +12494,80 @@ KALM__FN int kalm__read_margin(const kalm_context *c, const float *x, float *nor
 
 /* ---- states ---- */
 
+KALM__FN size_t kalm__kept_bytes(const kalm__heads *h, size_t n)
+{
+	return h->bits ? kalm__packed_bytes(h, n) : kalm__key_bytes(h, kalm__round_up(n, KALM__KEY_STEP));
+}
+
 /* Bytes of a state's data before layer `layer`: for each, the keys and values of the document's rows, then the prefix's. */
 KALM__FN size_t kalm__state_bytes(const kalm_context *c, uint32_t layer, size_t rows, size_t prefix)
 {
 	size_t bytes = 0;
 	uint32_t l;
 	for (l = 0; l < layer; l++) {
-		kalm__heads h = kalm__layer_heads(&c->model->file, KALM__DECODER, l);
-		bytes = kalm__add(bytes, kalm__add(kalm__key_bytes(&h, kalm__round_up(rows, KALM__KEY_STEP)),
-										   kalm__key_bytes(&h, kalm__round_up(prefix, KALM__KEY_STEP))));
+		kalm__heads h = kalm__layer_heads(c, KALM__DECODER, l);
+		bytes = kalm__add(bytes, kalm__add(kalm__kept_bytes(&h, rows), kalm__kept_bytes(&h, prefix)));
 	}
 	return bytes;
 }
 
-/* Where the state of sequence q has its keys of layer `layer`: those of the document's rows into q->cross.data, and those of
-	the prompt's first `prefix` tokens as the result. */
-KALM__FN kalm__keys kalm__state_keys(const kalm__layer_run *r, uint32_t layer, kalm__seq *q, size_t prefix)
+/* Keys of a sequence's document and of the prompt's first tokens into its state, or back. Where they are not packed, attention
+	reads the document's in the state. */
+KALM__FN void kalm__keep_keys_task(void *arg, size_t i, unsigned worker)
 {
-	kalm__keys kept;
-	q->cross.data = q->state->data + kalm__state_bytes(r->c, layer, q->cross.count, prefix);
-	kept.data = q->cross.data + kalm__key_bytes(&r->heads, q->cross.capacity);
-	kept.count = prefix;
-	kept.capacity = kalm__round_up(prefix, KALM__KEY_STEP);
-	return kept;
+	const kalm__layer_run *r = (const kalm__layer_run *)arg;
+	const kalm__heads *h = &r->heads;
+	kalm__seq *q = &r->c->memory.seqs[i];
+	kalm__keys prefix = q->self, cross = q->cross, kept;
+	int back = !r->no_residual;
+	(void)worker;
+	prefix.count = r->prefix;
+	kept = prefix;
+	kept.capacity = kalm__round_up(r->prefix, KALM__KEY_STEP);
+	cross.data = q->state->data + kalm__state_bytes(r->c, (uint32_t)(r->layer - r->stack->layers), cross.count, r->prefix);
+	kept.data = cross.data + kalm__kept_bytes(h, cross.count);
+	if (h->bits) {
+		kalm__pack_keys(h, &q->cross, cross.data, back);
+		kalm__pack_keys(h, &prefix, kept.data, back);
+	} else if (back) {
+		q->cross.data = cross.data;
+		kalm__copy_keys(h, &prefix, &kept);
+	} else {
+		kalm__copy_keys(h, &cross, &q->cross);
+		kalm__copy_keys(h, &kept, &prefix);
+	}
 }
 
 /* ---- the forward passes ---- */
 
-/* From nothing. Afterwards x[i] is the residual stream of the last token of sequence i. */
-KALM__FN kalm_result kalm__decode_cold(kalm__decoding *d, kalm__job *job, kalm_error *err)
+enum { KALM__COLD, KALM__BUILD, KALM__WARM };
+
+/* KALM__COLD: from nothing. KALM__WARM: from states for the prompt's first d->first tokens. After either x[i] is the residual
+	stream of the last token of sequence i. KALM__BUILD: the states of the batch's documents for the tokens of d. */
+KALM__FN kalm_result kalm__decode(kalm__decoding *d, int pass, kalm__job *job, kalm_error *err)
 {
 	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
 	kalm_result result = KALM_OK;
 	kalm__job_watch(job, d->c);
 	kalm__embed_prompt(d);
-	kalm__pack_docs(d);
+	if (pass != KALM__WARM) kalm__pack_docs(d);
 	for (l = 0; l < layers && !result; l++) {
+		int last = l + 1 == layers;
 		kalm__layer_run r;
 		const float *shared = NULL;
 		kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
+		r.no_residual = pass == KALM__BUILD;
+		r.prefix = d->prefix;
 		kalm__place_keys(&r);
-		kalm__cross_keys(d, &r);
+		if (pass == KALM__WARM) kalm__parallel(&d->c->pool, r.seqs, kalm__keep_keys_task, &r);
+		else kalm__cross_keys(d, &r);
 		if (l == 0) kalm__prompt_keys(d, &r);
 		else kalm__layer_keys(&r, r.seqs);
-		if (l + 1 == layers) kalm__keep_last_rows(&r);
-		else if (l == 0) shared = kalm__prompt_queries(d, &r);
-		kalm__layer_rows(&r, shared);
-		result = kalm__layer_end(&r, job, r.seqs, err);
-	}
-	return kalm__job_unwatch(d->c, result);
-}
-
-/* The states of the batch's documents for the tokens of d: keys and values of all layers. */
-KALM__FN kalm_result kalm__decode_build(kalm__decoding *d, kalm__job *job, kalm_error *err)
-{
-	kalm__memory *m = &d->c->memory;
-	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
-	kalm_result result = KALM_OK;
-	size_t i;
-	kalm__job_watch(job, d->c);
-	kalm__embed_prompt(d);
-	kalm__pack_docs(d);
-	for (l = 0; l < layers && !result; l++) {
-		kalm__layer_run r;
-		const float *shared = NULL;
-		kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
-		r.no_residual = 1;
-		for (i = 0; i < r.seqs; i++) m->seqs[i].self = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
-		kalm__cross_keys(d, &r);
-		if (l == 0) {
-			kalm__prompt_keys(d, &r);
-			for (i = 1; i < r.seqs; i++) {  /* each state has its own copy */
-				kalm__keys own = kalm__state_keys(&r, l, &m->seqs[i], d->tokens);
-				memcpy(own.data, m->seqs[i].self.data, kalm__key_bytes(&r.heads, own.capacity));
-			}
-		} else kalm__layer_keys(&r, r.seqs);
-		if (l == 0 && layers > 1) shared = kalm__prompt_queries(d, &r);
-		if (l + 1 < layers) kalm__layer_rows(&r, shared);
-		result = kalm__layer_end(&r, job, 0, err);  /* the caller counts documents that are scored */
-	}
-	return kalm__job_unwatch(d->c, result);
-}
-
-/* From states for the prompt's first d->first tokens. Afterwards x[i] is as kalm__decode_cold leaves it. */
-KALM__FN kalm_result kalm__decode_warm(kalm__decoding *d, kalm__job *job, kalm_error *err)
-{
-	kalm__memory *m = &d->c->memory;
-	uint32_t l, layers = d->c->model->file.stack[KALM__DECODER].shape.layers;
-	kalm_result result = KALM_OK;
-	size_t i;
-	kalm__job_watch(job, d->c);
-	kalm__embed_prompt(d);
-	for (l = 0; l < layers && !result; l++) {
-		kalm__layer_run r;
-		const float *shared = NULL;
-		kalm__layer_begin(&r, d->c, KALM__DECODER, l, d->batch.rows, d->batch.seqs);
-		kalm__place_keys(&r);
-		for (i = 0; i < r.seqs; i++) {
-			kalm__keys kept = kalm__state_keys(&r, l, &m->seqs[i], d->first);
-			kalm__copy_keys(&r.heads, &m->seqs[i].self, &kept);
-		}
-		if (l == 0) kalm__prompt_keys(d, &r);
-		else kalm__layer_keys(&r, r.seqs);
-		if (l + 1 == layers) kalm__keep_last_rows(&r);
-		else if (l == 0) shared = kalm__prompt_queries(d, &r);
-		kalm__layer_rows(&r, shared);
-		result = kalm__layer_end(&r, job, r.seqs, err);
+		if (pass == KALM__BUILD) kalm__parallel(&d->c->pool, r.seqs, kalm__keep_keys_task, &r);
+		else if (last) kalm__keep_last_rows(&r);
+		if (l == 0 && !last) shared = kalm__prompt_queries(d, &r);
+		if (!last || pass != KALM__BUILD) kalm__layer_rows(&r, shared);
+		result = kalm__layer_end(&r, job, pass == KALM__BUILD ? 0 : r.seqs, err);  /* documents count when they are scored */
 	}
 	return kalm__job_unwatch(d->c, result);
 }
@@ -12583,22 +12602,21 @@ KALM__FN void kalm__decoding_begin(kalm__decoding *d, kalm_context *c, const int
 	d->batch.limit = c->prompt_rows;
 }
 
-/* One more document in the batch; 0 when it is full. Document rows take room only where they are computed. */
+/* One more document in the batch; 0 when it is full. Document rows take room where they are computed or unpacked. */
 KALM__FN int kalm__decoding_add(kalm__decoding *d, size_t item, kalm__state *state)
 {
 	size_t rows = d->docs[item]->info.rows, capacity = kalm__round_up(rows, KALM__KEY_STEP);
 	kalm__seq *q;
-	if (!d->warm && capacity > d->c->rows - d->cross_room) return 0;
+	int placed = !d->warm || d->c->state_bits;  /* a packed state is unpacked into memory.cross */
+	if (placed && capacity > d->c->rows - d->cross_room) return 0;
 	if (!kalm__batch_add(&d->batch, d->tokens, d->first, item)) return 0;
 	q = &d->c->memory.seqs[d->batch.seqs - 1];
 	q->cross.count = rows;
 	q->cross.capacity = capacity;
 	q->state = state;
-	if (!d->warm) {
-		q->cross_place = d->cross_room;
-		d->cross_room += capacity;
-		d->doc_rows += rows;
-	}
+	q->cross_place = d->cross_room;
+	if (placed) d->cross_room += capacity;
+	if (!d->warm) d->doc_rows += rows;
 	return 1;
 }
 
@@ -12630,14 +12648,15 @@ KALM__FN kalm_result kalm__score_cold(kalm_context *c, const kalm__prompt *promp
 	kalm__decoding d;
 	kalm_result r;
 	kalm__decoding_begin(&d, c, prompt->ids, 0, prompt->tokens, docs, 0);
+	if (prompt->prefix < prompt->tokens) d.prefix = prompt->prefix;
 	while (*next < end && kalm__decoding_add(&d, *next, NULL)) ++*next;
-	r = kalm__decode_cold(&d, job, err);
+	r = kalm__decode(&d, KALM__COLD, job, err);
 	return r ? r : kalm__decoding_scores(&d, prompt, job, scores, err);
 }
 
 /* ---- with states ---- */
 
-/* What the state of a document and of a prompt's first `prefix` tokens is found by. */
+/* For the state of a document and of a prompt's first `prefix` tokens. */
 KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
 {
 	kalm__state_key key;
@@ -12663,13 +12682,14 @@ KALM__FN kalm_result kalm__build_states(kalm_context *c, const int32_t *ids, siz
 		size_t begin = i;
 		kalm_result r;
 		kalm__decoding_begin(&d, c, ids, 0, prefix, docs, 0);
+		d.prefix = prefix;
 		for (; i < count; i++) {
 			if (states[i]->fresh != KALM__STATE_FRESH) continue;
 			if (!kalm__decoding_add(&d, first + i, states[i])) break;
 			states[i]->fresh = KALM__STATE_UNDER_WAY;
 		}
 		if (!d.batch.seqs) continue;
-		r = kalm__decode_build(&d, job, err);
+		r = kalm__decode(&d, KALM__BUILD, job, err);
 		if (r) return r;
 		for (k = begin; k < i; k++) states[k]->fresh = KALM__STATE_COMPUTED;
 	}
@@ -12700,8 +12720,9 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
 	r = kalm__build_states(c, prompt->ids, prefix, docs, first, states, n, job, err);
 	if (!r && n) {
 		kalm__decoding_begin(&d, c, prompt->ids, prefix, prompt->tokens - prefix, docs, 1);
+		d.prefix = prefix;
 		for (i = 0; i < n && kalm__decoding_add(&d, first + i, states[i]); i++) ++*next;
-		r = kalm__decode_warm(&d, job, err);
+		r = kalm__decode(&d, KALM__WARM, job, err);
 		if (!r) r = kalm__decoding_scores(&d, prompt, job, scores, err);
 	}
 	for (i = 0; i < n; i++) kalm__state_unpin(&c->cache, &c->alloc, states[i]);
@@ -12710,8 +12731,7 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
 
 /* ---- all documents of a call ---- */
 
-/* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
-	documents fit the context. */
+/* Score docs[0..count) against a prompt of 1 to max_prompt tokens of the vocabulary; the documents fit the context. */
 KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
 								  kalm__job *job, kalm_score *scores, kalm_error *err)
 {
@@ -12881,7 +12901,7 @@ KALM__FN kalm_result kalm__take_prompt(kalm_context *c, kalm_text query, kalm__j
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
 						  prompt->tokens, c->max_prompt);
 	r = kalm__check_ids(c, "prompt", 0, prompt->ids, prompt->tokens, err);
-	if (r || !c->cache.limit) return r;
+	if (r || (!c->cache.limit && !c->state_bits)) return r;
 	r = kalm__prefix_ids(c, job, &prompt->prefix, err);
 	if (prompt->prefix >= prompt->tokens || memcmp(c->memory.ids, prompt->ids, prompt->prefix * sizeof *prompt->ids) != 0)
 		prompt->prefix = 0;  /* a merge has reached across after all */
@@ -13360,8 +13380,38 @@ KALM_API void kalm_doc_free(kalm_doc *doc) { kalm__doc_release(doc); }
 extern "C" {
 #endif
 
-KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
-								 const kalm_params *params, kalm_score *scores, kalm_error *err)
+enum { KALM__TOGETHER = 64 };
+
+/* Score documents that exist for that alone, KALM__TOGETHER at a time: those of docs at the coarse ratio, or (docs NULL) those
+	that texts become. scores[i] is that of number i, index set. */
+KALM__FN kalm_result kalm__score_made(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs,
+									  const kalm_text *texts, size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
+{
+	kalm_doc *made[KALM__TOGETHER];
+	kalm__passages source;
+	size_t first, i;
+	kalm_result r = KALM_OK;
+	memset(&source, 0, sizeof source);
+	for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+		size_t n = kalm__min(count - first, KALM__TOGETHER);
+		for (i = 0; i < n; i++) made[i] = NULL;
+		job->base = first;
+		for (i = 0; docs && !r && i < n; i++)
+			r = kalm_doc_repool(ctx->model, docs[first + i], job->params->coarse_ratio, 0, &made[i], err);
+		if (!docs) {
+			source.texts = texts + first;
+			r = kalm__encode_all(ctx, &source, n, job, made, err);
+		}
+		if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)made, n, job, scores + first, err);
+		for (i = 0; i < n; i++) kalm__doc_release(made[i]);
+	}
+	job->base = 0;
+	return r;
+}
+
+/* The prompt is that of the query or, where ids is not NULL, these. What is ranked: texts (is_text), else docs. */
+KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_ids *ids, const kalm_doc *const *docs, int is_text,
+								const kalm_text *texts, size_t count, const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
 	kalm_params p;
 	kalm__job job;
@@ -13369,50 +13419,46 @@ KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_
 	kalm_result r;
 	kalm__no_error(err);
 	KALM__NEED(ctx);
-	if (count) KALM__NEED(docs);
+	if (count && is_text) KALM__NEED(texts);
+	if (count && !is_text) KALM__NEED(docs);
 	if (count) KALM__NEED(scores);
 	if (count) memset(scores, 0, count * sizeof *scores);
+	if (ids && (!ids->count || !ids->data)) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
+	if (ids && ids->count > ctx->max_prompt)
+		return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
+						  ids->count, ctx->max_prompt);
 	r = kalm__check_params(params, &p, err);
-	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+	if (is_text && (!params || !params->bits)) p.bits = 32;  /* nothing is kept, so nothing need be rounded */
+	kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__DECODER].layers +
+									 (is_text ? ctx->model->file.shape.side[KALM__ENCODER].layers : 0));
+	if (!r && is_text) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
 	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-	if (!r) r = kalm__need_tokenizer(ctx->model, err);
-	if (!r) r = kalm__check_docs(ctx, docs, count, err);
-	if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-	if (!r) r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
+	memset(&prompt, 0, sizeof prompt);
+	if (ids) {
+		prompt.ids = ctx->memory.prompt;
+		prompt.tokens = ids->count;
+		prompt.prefix = p.prefix_tokens;
+		memcpy(ctx->memory.prompt, ids->data, ids->count * sizeof *ids->data);  /* callbacks cannot change it any more */
+		if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.ids, prompt.tokens, err);
+	} else if (!r) r = kalm__need_tokenizer(ctx->model, err);
+	if (!r && !is_text) r = kalm__check_docs(ctx, docs, count, err);
+	if (!r && !ids) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
+	if (!r) r = is_text ? kalm__score_made(ctx, &prompt, NULL, texts, count, &job, scores, err)
+						: kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
 	if (r && count) memset(scores, 0, count * sizeof *scores);
 	return r;
+}
+
+KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
+								 const kalm_params *params, kalm_score *scores, kalm_error *err)
+{
+	return kalm__rank(ctx, query, NULL, docs, 0, NULL, count, params, scores, err);
 }
 
 KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm_doc *const *docs, size_t count,
 									 const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-	kalm_params p;
-	kalm__job job;
-	kalm__prompt prompt;
-	kalm_result r;
-	kalm__no_error(err);
-	KALM__NEED(ctx);
-	if (count) KALM__NEED(docs);
-	if (count) KALM__NEED(scores);
-	if (count) memset(scores, 0, count * sizeof *scores);
-	if (!ids.count || !ids.data) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
-	if (ids.count > ctx->max_prompt)
-		return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
-						  ids.count, ctx->max_prompt);
-	r = kalm__check_params(params, &p, err);
-	kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
-	memcpy(ctx->memory.prompt, ids.data, ids.count * sizeof *ids.data);  /* callbacks cannot change it any more */
-	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-	if (!r) r = kalm__check_ids(ctx, "prompt", 0, ctx->memory.prompt, ids.count, err);
-	if (!r) r = kalm__check_docs(ctx, docs, count, err);
-	if (r) return r;
-	memset(&prompt, 0, sizeof prompt);
-	prompt.ids = ctx->memory.prompt;
-	prompt.tokens = ids.count;
-	prompt.prefix = p.prefix_tokens;
-	r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
-	if (r && count) memset(scores, 0, count * sizeof *scores);
-	return r;
+	return kalm__rank(ctx, kalm__text(""), &ids, docs, 0, NULL, count, params, scores, err);
 }
 
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info)
@@ -13481,7 +13527,7 @@ KALM_API kalm_result kalm_state_save(kalm_context *ctx, const kalm_doc *doc, con
 		kalm__job_begin(&job, &quiet, 0, 0);
 		r = kalm__build_states(ctx, s->key.prefix, s->key.tokens, &doc, 0, &s, 1, &job, err);
 		if (!r) {
-			kalm__state_header(out, ctx->model->file.fingerprint, &s->key);
+			kalm__state_header(out, ctx->model->file.fingerprint, &s->key, ctx->state_bits);
 			memcpy(out + KALM__STATE_HEADER, s->data, s->key.size);
 			kalm__put_u64(out + 48, kalm__state_checksum(out, s->data, s->key.size));
 		}
@@ -13498,6 +13544,7 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
 	unsigned char want[KALM__STATE_HEADER];
 	kalm__state *s = NULL;
 	size_t need;
+	uint32_t version, bits;
 	kalm_result r;
 	kalm__no_error(err);
 	KALM__NEED(ctx);
@@ -13505,19 +13552,22 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
 	KALM__NEED(data);
 	if (size < KALM__STATE_HEADER || memcmp(p, "KSTA", 4) != 0)
 		return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no stored state", size);
-	if (kalm__u32(p + 4) != KALM__STATE_VERSION)
-		return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u", kalm__u32(p + 4),
-						  KALM__STATE_VERSION);
+	version = kalm__u32(p + 4);
+	bits = version > KALM__STATE_VERSION ? kalm__u32(p + 56) : 0;
+	if (version != KALM__STATE_VERSION + (bits != 0))
+		return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads 2 and 3", version);
+	if (bits != ctx->state_bits)
+		return kalm__fail(err, KALM_MISMATCH, "the state was made with state_bits %u, this context has %u", bits, ctx->state_bits);
 	r = kalm__open_state(ctx, doc, params, &s, err);
 	if (r) return r;
 	need = s->key.size + KALM__STATE_HEADER;  /* what the document and the prompt at hand ask for, not the header */
-	kalm__state_header(want, ctx->model->file.fingerprint, &s->key);
+	kalm__state_header(want, ctx->model->file.fingerprint, &s->key, bits);
 	if (memcmp(want, p, 48) != 0)
 		r = kalm__fail(err, KALM_MISMATCH, "the state was made by another model, for another document or for another instruction");
 	else if (size != need)
 		r = kalm__fail(err, KALM_BAD_FILE, "the state has %z bytes, its header asks for %z", size, need);
-	else if (kalm__u64(p + 56))
-		r = kalm__fail(err, KALM_BAD_FILE, "bytes 56 to 63 of the state's header are not zero");
+	else if (kalm__u64(p + 56) != bits)
+		r = kalm__fail(err, KALM_BAD_FILE, "bytes %u to 63 of the state's header are not zero", bits ? 60 : 56);
 	else if (kalm__state_checksum(p, p + KALM__STATE_HEADER, s->key.size) != kalm__u64(p + 48))
 		r = kalm__fail(err, KALM_BAD_FILE, "the state is damaged: its checksum does not match");
 	else if (s->fresh) {
@@ -13525,33 +13575,6 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
 		s->fresh = KALM__STATE_COMPUTED;
 	}
 	kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
-	return r;
-}
-
-enum { KALM__TOGETHER = 64 };  /* documents that exist at a time where they are made to be scored and forgotten */
-
-/* A first pass at the coarser ratio over all documents: all[i] is the score of docs[i], index set. */
-KALM__FN kalm_result kalm__coarse_pass(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
-									   kalm__job *job, kalm_score *all, kalm_error *err)
-{
-	const kalm_params *told = job->params;
-	kalm_doc *coarse[KALM__TOGETHER];
-	kalm_params quiet = *told;
-	size_t first, i;
-	kalm_result r = KALM_OK;
-	quiet.on_score = NULL;  /* the last pass alone tells its scores */
-	job->params = &quiet;
-	for (first = 0; !r && first < count; first += KALM__TOGETHER) {
-		size_t n = kalm__min(count - first, KALM__TOGETHER);
-		for (i = 0; i < n; i++) coarse[i] = NULL;
-		for (i = 0; !r && i < n; i++)
-			r = kalm_doc_repool(ctx->model, docs[first + i], told->coarse_ratio, 0, &coarse[i], err);
-		job->base = first;
-		if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)coarse, n, job, all + first, err);
-		for (i = 0; i < n; i++) kalm__doc_release(coarse[i]);
-	}
-	job->base = 0;
-	job->params = told;
 	return r;
 }
 
@@ -13593,7 +13616,11 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 	}
 	for (i = 0; i < count; i++) place[i] = (uint32_t)i;
 	if (p.coarse_ratio) {
-		r = kalm__coarse_pass(ctx, &prompt, docs, count, &job, all, err);
+		kalm_params quiet = p;
+		quiet.on_score = NULL;  /* the last pass alone tells its scores */
+		job.params = &quiet;
+		r = kalm__score_made(ctx, &prompt, docs, NULL, count, &job, all, err);
+		job.params = &p;
 		if (!r) kalm_sort(all, count);
 		for (i = 0; !r && i < count; i++) place[i] = all[i].index;
 	}
@@ -13612,37 +13639,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
 									   const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-	kalm_doc *docs[KALM__TOGETHER];
-	kalm_params p;
-	kalm__job job;
-	kalm__prompt prompt;
-	kalm__passages source;
-	kalm_result r;
-	size_t first, i;
-	kalm__no_error(err);
-	KALM__NEED(ctx);
-	if (count) KALM__NEED(texts);
-	if (count) KALM__NEED(scores);
-	if (count) memset(scores, 0, count * sizeof *scores);
-	r = kalm__check_params(params, &p, err);
-	if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-	if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-	if (!r) r = kalm__need_tokenizer(ctx->model, err);
-	if (!params || !params->bits) p.bits = 32;  /* nothing is kept, so nothing need be rounded */
-	kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +
-									 ctx->model->file.shape.side[KALM__DECODER].layers);
-	if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-	memset(&source, 0, sizeof source);
-	for (first = 0; !r && first < count; first += KALM__TOGETHER) {
-		size_t n = kalm__min(count - first, KALM__TOGETHER);
-		source.texts = texts + first;
-		job.base = first;
-		r = kalm__encode_all(ctx, &source, n, &job, docs, err);
-		if (!r) r = kalm__score_docs(ctx, &prompt, (const kalm_doc *const *)docs, n, &job, scores + first, err);
-		for (i = 0; i < n; i++) kalm__doc_release(docs[i]);
-	}
-	if (r && count) memset(scores, 0, count * sizeof *scores);
-	return r;
+	return kalm__rank(ctx, query, NULL, NULL, 1, texts, count, params, scores, err);
 }
 
 KALM__FN int kalm__before(const kalm_score *a, const kalm_score *b)

@@ -66,6 +66,8 @@ END
     lines src/rowcode.h 'KALM__FN void kalm__row_read(' '^}$'
     printf '\n## Kept states of the decoder\n\nA state is for the library of the version that wrote it: its keys and values lie as the kernels read them.\n'
     drawn src/state.h 'HEADER of a state'
+    drawn src/keys.h 'Keys and values of one sequence'
+    drawn src/keys.h 'Packed keys and values'
     printf '\n## Tokenizer\n'
     drawn tokenizer/vocab.h 'vocab.h - ' 'THE BLOB.'
     printf '\n## The hash\n'

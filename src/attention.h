@@ -9,9 +9,8 @@
    the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
    .994 to .983 on the tiny model.
 
-   A result depends on its own query and the keys that it attends to, and on nothing else: blocks of keys begin at fixed multiples of
-   KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, and a block without any key in the window changes
-   nothing. */
+   A result depends on its own query and the keys that it attends to alone: blocks of keys begin at fixed multiples of
+   KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, a block without any key in the window nothing. */
 #ifndef KALM__ATTENTION_H
 #define KALM__ATTENTION_H
 

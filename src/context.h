@@ -25,15 +25,13 @@ typedef struct kalm__seq {
     size_t     row, count;             /* its rows in the batch: x[row] ... x[row + count - 1] */
     size_t     position;               /* of the first of them */
     kalm__keys self, cross;            /* keys and values of the layer at hand: of its own tokens, of its document's rows */
-    size_t     place, cross_place;     /* where those lie in memory.self and memory.cross: how many keys of other sequences have
-                                          room before them */
+    size_t     place, cross_place;     /* how many keys have room before those in memory.self and memory.cross */
     size_t     item;                   /* which text or document of the caller's it is */
     size_t     tokens;                 /* of a text that is encoded: before it was cut */
     kalm__state *state;                /* kept keys and values of its document; NULL: none */
 } kalm__seq;
 
-/* Rows [row, row + count) of one sequence that stand in one chunk. Attention is done in tasks; `task` is the number of the
-   first. */
+/* Rows [row, row + count) of one sequence in one chunk; `task`: the number of their first task of attention. */
 typedef struct kalm__part {
     size_t seq, row, count, task;
 } kalm__part;
@@ -42,13 +40,12 @@ typedef struct kalm__memory {
     float  *x;                         /* [rows][hidden]: residual stream */
     void   *acts_in;                   /* rows of a batch, normed and packed for q, k, v */
     void   *acts_doc;                  /* document rows and their rounding losses, packed for the decoder's k, v */
-    unsigned char *self;               /* keys and values of all sequences (keys.h); their capacities add up to `rows` at most, or
-                                          prompt_rows in the decoder */
+    unsigned char *self;               /* keys and values of all sequences (keys.h), for `rows` keys; prompt_rows in the decoder */
     unsigned char *cross;              /* the same of document rows */
     float  *q, *attended;              /* [chunk][heads * head_dim]: queries, and what attention gives */
     float  *first_q;                   /* the same: layer 0's queries, which all documents of a query share */
-    float  *h;                         /* [chunk][mlp]: between the two halves of the MLP; or [2][chunk][2][kv_heads *
-                                          head_dim]: keys and values of a chunk before they are stored */
+    float  *h;                         /* [chunk][mlp]: inside the MLP; or [2][chunk][2][kv_heads * head_dim]: keys and values
+                                          of a chunk before they are stored */
     float  *y;                         /* [chunk + MAX_RESIDUAL][hidden]: what o and down give */
     float  *residual;                  /* [ROW_STEP + MAX_RESIDUAL][the longest row]: a chunk's last rows, and the rounding losses
                                           of its residual rows (matmul.h) behind them */
@@ -82,8 +79,8 @@ struct kalm_context {
     uint32_t       state_bits;         /* 0, 8 or 4: see kalm_config */
 };
 
-/* How a layer attends. Beside quantised weights its keys are int8 in the encoder and int16 in the decoder: keys.h has the
-   measurements. (Attention is a seventh of the work for a passage, but a twentieth for a prompt, where the wider keys go.) */
+/* How a layer attends. Beside quantised weights and with state_bits its keys are int8 in the encoder, int16 in the decoder: keys.h
+   has the measurements. (Attention is a seventh of the work for a passage, a twentieth for a prompt, where the wider keys go.) */
 KALM__FN kalm__heads kalm__layer_heads(const kalm_context *c, int side, uint32_t layer)
 {
     const kalm__stack *s = &c->model->file.stack[side];
@@ -124,7 +121,7 @@ KALM__FN size_t kalm__matmul_room(const kalm__stack *s, const kalm__kernels *k)
     return most;
 }
 
-/* A task that makes or reads coded rows has so many bytes of them as floats, and one more row, at the beginning of its scratch... */
+/* A task that makes or reads coded rows begins its scratch with so many bytes of them as floats ... */
 KALM__INLINE size_t kalm__row_floats(size_t width)
 {
     return kalm__round_up(kalm__mul(KALM__ROW_STEP, width * sizeof(float)), 64);

@@ -3,8 +3,8 @@
 
      - a mask of allowed cores is set (taskset, cpusets, SetProcessAffinityMask);
      - a control group limits processor time, as containers do (docker --cpus): Linux tells the limit in files, cpu.max of
-       version 2 or cpu.cfs_quota_us of version 1. With more threads than that, each job would wait for threads that the
-       kernel has stopped until the next period.
+       version 2 or cpu.cfs_quota_us of version 1. More threads than that would be stopped until the next
+       period, and each job would wait for them.
 
    A limit of 1.5 cores counts as 2. The files are not read with KALM_NO_STDIO. Nothing is read from the environment. */
 #ifndef KALM__CORES_H

@@ -5,8 +5,7 @@
    Work that documents share is done once: in layer 0 the prompt's keys, values and queries depend on no document. In the last
    layer only the last token is read, so only it has a query.
 
-   A pass begins from nothing, or from the states of documents (state.h), or makes these. Which documents stand in a batch is
-   decided in scoring.h. */
+   A pass begins from nothing, or from the states of documents (state.h), or makes these. scoring.h chooses the documents. */
 #ifndef KALM__DECODER_H
 #define KALM__DECODER_H
 
@@ -23,7 +22,7 @@ typedef struct kalm__decoding {
     size_t        prefix;              /* the prompt's first tokens, whose keys states hold; 0: there are no states */
     const kalm_doc *const *docs;
     kalm__batch   batch;
-    int           warm;                /* the documents' keys come from states and take no room in memory.cross */
+    int           warm;                /* the documents' keys come from states */
     size_t        doc_rows;            /* rows of all documents of the batch, packed in acts_doc */
     size_t        cross_room;          /* capacity handed out in memory.cross */
     size_t        parts;               /* 2 beside quantised weights: the rows, then their residual rows, what rounding lost */
@@ -32,8 +31,7 @@ typedef struct kalm__decoding {
 
 /* ---- document rows ----------------------------------------------------------------------------------------------------- */
 
-/* The sequence that document row i of the batch belongs to, and which row of its document it is: rows are numbered through,
-   one document behind the other in the order of the sequences. */
+/* The sequence that row i of the batch's documents, in the order of the sequences, belongs to, and its number there. */
 KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, size_t *within)
 {
     const kalm__seq *q = d->c->memory.seqs;
@@ -45,9 +43,9 @@ KALM__FN const kalm__seq *kalm__doc_row_seq(const kalm__decoding *d, size_t i, s
     return q;
 }
 
-/* Read rows of documents, rotate them where the matrices want that, and pack them: once for the keys and values of all
-   layers. All that is known of a document passes through these few rows, so beside quantised weights they are residual rows:
-   packed twice, the second time what rounding lost the first time (two-term quantisation). */
+/* Read rows of documents, rotate them where the matrices want that, and pack them, once for all layers. All that is known of a
+   document passes through them, so beside quantised weights they are residual rows: packed twice, the second time what rounding
+   lost the first time (two-term quantisation). */
 KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__decoding *d = (const kalm__decoding *)arg;
@@ -154,8 +152,8 @@ KALM__FN void kalm__embed_prompt(const kalm__decoding *d)
     for (i = 0; i < d->tokens; i++) kalm__embed(f, KALM__DECODER, d->ids[i], d->c->memory.x + i * f->shape.hidden_size);
 }
 
-/* Layer 0: the prompt's keys and values, computed and stored once, in the place of the first sequence; then every sequence
-   gets its rows of the residual stream. */
+/* Layer 0: the prompt's keys and values, stored once, in the place of the first sequence; every sequence gets its rows of the
+   residual stream. */
 KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__memory *m = &d->c->memory;
@@ -169,9 +167,8 @@ KALM__FN void kalm__prompt_keys(const kalm__decoding *d, const kalm__layer_run *
     }
 }
 
-/* Layer 0: the prompt's queries, computed once, for kalm__layer_rows; the prompt's rows lie packed in acts_in. NULL where the
-   prompt is longer than a chunk, which is all that memory.first_q has room for: then the rows of all sequences are packed,
-   and queries computed for each. */
+/* Layer 0: the prompt's queries, computed once; the prompt's rows lie packed in acts_in. NULL where the prompt is longer than a
+   chunk, for which memory.first_q has room: then the rows of all sequences are packed, and queries computed for each. */
 KALM__FN const float *kalm__prompt_queries(const kalm__decoding *d, const kalm__layer_run *r)
 {
     kalm__layer_run prompt = *r;

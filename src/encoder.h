@@ -25,14 +25,14 @@ KALM__FN void kalm__job_begin(kalm__job *j, const kalm_params *params, size_t do
 
 KALM__INLINE size_t kalm__job_number(const kalm__job *j, size_t item) { return j->place ? j->place[item] : j->base + item; }
 
-/* Shall the job go on? Asked in the middle of a layer, or of a long text that is tokenised: what is done stays the same. */
+/* Shall the job go on? Asked in the middle of a layer, or of a long text. */
 KALM__FN int kalm__ask_progress(void *user)
 {
     const kalm__job *j = (const kalm__job *)user;
     return j->params->progress(j->params->progress_user, j->done, kalm__max(j->done, j->total));
 }
 
-/* A forward pass begins, in which the job may be stopped between two pieces of work. */
+/* A forward pass begins, in which the job may be stopped. */
 KALM__FN void kalm__job_watch(kalm__job *j, kalm_context *c)
 {
     kalm__pool_watch(&c->pool, j->params->progress ? kalm__ask_progress : NULL, j);

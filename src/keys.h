@@ -26,6 +26,7 @@ typedef struct kalm__heads {
     int      rotate;                   /* keys and queries are rotated (kalm__hadamard, ops.h) */
 } kalm__heads;
 
+/* docs/FORMAT.md: */
 /* Keys and values of one sequence in one layer: one piece for each kv head, each part of it at a multiple of 64 bytes:
      float      keys     float [capacity / 16][head_dim][16]             panels of 16 keys
                 values   float [head_dim16 / 16][capacity][16]           panels of 16 channels
@@ -33,6 +34,8 @@ typedef struct kalm__heads {
                          q16: int16 [capacity / 16][head_dim32 / 2][16][2]; both: float scale[capacity]
                 values   int8 [head_dim16 / 16][capacity / 4][16][4], float scale[capacity]
    capacity is a multiple of 32; head_dim16 and head_dim32 are head_dim rounded up. */
+/* end of docs/FORMAT.md */
+/* Keys and values of one sequence in one layer, as docs/FORMAT.md draws them. */
 typedef struct kalm__keys {
     unsigned char *data;
     size_t         count, capacity;
@@ -159,8 +162,8 @@ KALM__FN int kalm__store_quantised_values(const kalm__heads *h, const kalm__ops 
 }
 
 /* Put keys and values (all kv heads, [kv_heads][head_dim] each, `stride` floats from one key to the next) at places first ...
-   first + n - 1. kalm__end_keys follows once all are in. Returns 0 where numbers have overflowed: a norm then gives NaN in every
-   place (ops_template.h), a product infinity in some, and int8 would hide either. */
+   first + n - 1; kalm__end_keys follows. Returns 0 where numbers have overflowed: a norm then gives NaN in every place
+   (ops_template.h), a product infinity in some, and int8 would hide either. */
 KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const kalm__keys *keys, size_t first, size_t n,
                                const float *k, const float *v, size_t stride)
 {
@@ -180,8 +183,8 @@ KALM__FN int kalm__store_keys(const kalm__heads *h, const kalm__ops *ops, const 
     return finite;
 }
 
-/* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key up to the end of its panel: their
-   products are not looked at, but no kernel computes with memory that nobody wrote. */
+/* The kernels multiply a query with whole panels of 16 keys. Zero the places behind the last key: their products are not looked
+   at, but no kernel computes with memory that nobody wrote. */
 KALM__FN void kalm__end_key_panel(const kalm__heads *h, unsigned char *piece, const kalm__key_parts *part, size_t count)
 {
     size_t bytes = kalm__panel_bytes(h->type, h->head_dim), at, lane = count % 16;

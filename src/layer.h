@@ -3,12 +3,9 @@
      x += post_attention_norm( o( attention( pre_attention_norm(x) ) ) )
      x += post_mlp_norm( down( gelu(gate(a)) * up(a) ) ),   a = pre_mlp_norm(x)
 
-   Every query needs all keys of its sequence, so a layer is two calls: kalm__layer_keys computes and stores the keys and
-   values of all rows, then kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a
-   step (kalm__step): rows are normed, rotated and packed for the next matrix. Each of these is a parallel loop over rows or
-   tiles.
-
-   A row's numbers depend on no other row but through attention, so sequences can be batched in any way. */
+   Every query needs all keys of its sequence, so kalm__layer_keys computes and stores the keys and values of all rows, then
+   kalm__layer_rows takes the rows through the rest, a chunk at a time. Between two matrices stands a step (kalm__step): rows are
+   normed, rotated and packed for the next matrix. Rows meet in attention alone, so sequences can be batched in any way. */
 #ifndef KALM__LAYER_H
 #define KALM__LAYER_H
 
@@ -38,20 +35,20 @@ typedef struct kalm__layer_run {
     /* end of converter */
 } kalm__layer_run;
 
-/* Rows of the batch that go through the layer together. Residual rows (matmul.h) are those whose rounding loss is carried as
-   a second row: beside quantised weights, the last of each prompt, since the margin is read there. */
+/* Rows of the batch that go through the layer together. Residual rows (matmul.h), whose rounding loss is a second row, are beside
+   quantised weights the last of each prompt, where the margin is read. */
 typedef struct kalm__chunk {
     size_t row0, n;
     kalm__residual residual;
 } kalm__chunk;
 
-/* What happens to the rows of a chunk between two matrices. The fields are done in this order; each may be left out. */
+/* What happens to the rows of a chunk between two matrices, in this order; each may be left out. */
 typedef struct kalm__step {
     const float *from;                 /* [n][width]: what a matrix gave, or the residual stream */
     size_t       width;
-    const float *add_norm;             /* [width]: the rows, normed with this gain, are added to those of the residual stream,
-                                          which then go on in their place; NULL: not */
-    const float *norm;                 /* [width]: the gain of the norm before the next matrix; NULL: none */
+    const float *add_norm;             /* [width]: add the rows, normed with this gain, to the residual stream, whose rows then go
+                                          on in their place */
+    const float *norm;                 /* [width]: the gain of the norm before the next matrix */
     int          rotate;               /* the next matrix takes rotated rows (kalm__hadamard, ops.h) */
     const kalm__matrix *into;          /* the next matrix; NULL: none, the rows end in the residual stream */
     void        *out;                  /* its rows, packed */
@@ -90,9 +87,9 @@ typedef struct kalm__step_task {
     size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache.
-   Rows that need nothing done are packed from where they are. The last piece of a chunk with residual rows is left in
-   memory.residual, rounding losses behind it, for kalm__run_step to pack: the kernels pack whole pieces. */
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. The
+   last piece of a chunk with residual rows is left in memory.residual, rounding losses behind it, for kalm__run_step to pack:
+   the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 {
     const kalm__step_task *t = (const kalm__step_task *)arg;
@@ -130,8 +127,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
     if (!later) kalm__pack(m->kernels, kalm__block_of(s->into->type, t->rows, width, s->out), first, count, ready, width);
 }
 
-/* Do a step for the chunk; `what`: which matrix of the layer comes next. Returns how many rows it will multiply: those of the
-   chunk and the rounding losses of its residual rows. */
+/* Do a step for the chunk; `what`: the next matrix of the layer. Returns how many rows it multiplies: the chunk's and their
+   rounding losses. */
 KALM__FN size_t kalm__run_step(const kalm__layer_run *r, const kalm__chunk *chunk, const kalm__step *step, int what)
 {
     const kalm__backend *m = &r->c->backend;
@@ -361,8 +358,8 @@ KALM__FN void kalm__attention_task(void *arg, size_t i, unsigned worker)
     kalm__attend(&a, query, kalm__min(block, p->count - query), i % s->kv_heads, kalm__scratch(&r->c->backend, worker));
 }
 
-/* Attention of all queries of the chunk into memory.attended. `shared`: queries of one sequence that stand for those of every
-   sequence; NULL: the chunk's own are in memory.q. */
+/* Attention of all queries of the chunk into memory.attended. `shared`: queries that all sequences have in common; NULL: the
+   chunk's own are in memory.q. */
 KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk *chunk, const float *shared)
 {
     const kalm__side *s = &r->stack->shape;
@@ -391,16 +388,14 @@ KALM__FN void kalm__layer_attention(const kalm__layer_run *r, const kalm__chunk 
 
 /* ---- the rest of the layer -------------------------------------------------------------------------------------------- */
 
-/* Rows of the next chunk of at most `most` when `left` are left: chunks of equal size, since a short last one would use the
-   kernels badly. */
+/* Rows of the next chunk of at most `most` when `left` are left: equal chunks, since a short last one would use the kernels badly. */
 KALM__FN size_t kalm__even_chunk(size_t most, size_t left)
 {
     size_t chunks = (left + most - 1) / most;
     return kalm__min(left, kalm__round_up((left + chunks - 1) / chunks, KALM__ACTS_STEP));
 }
 
-/* The residual rows of a product of n rows: those of the chunk, where the step before has packed them. A file may have float
-   and quantised matrices in one layer. */
+/* The chunk's residual rows, where the step before has packed them: float and quantised matrices may stand in one layer. */
 KALM__INLINE const kalm__residual *kalm__step_residual(const kalm__chunk *chunk, size_t n)
 {
     return n > chunk->n ? &chunk->residual : NULL;

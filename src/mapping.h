@@ -1,10 +1,9 @@
 /* mapping.h - a model file made visible as bytes in memory: mapped by the system, or read into memory of the allocator. The only
    part of the library that opens model files. POSIX and Windows do either; a system with neither gets fopen and reads.
 
-   Mapping costs nothing: pages come from the disk when they are first used, and processes share them. Its price is that the file
-   must stay as it is. If another process cuts it short, or a network file system loses it, the next look at a page that is gone
-   ends the process (SIGBUS; a structured exception on Windows), and no library can turn that into an error. Reading
-   (KALM_LOAD_READ) takes the file's size in memory and its time, and is independent of the file from then on. */
+   Mapping costs nothing: pages come from the disk when they are first used, and processes share them. But the file must stay as it
+   is: if it is cut short, or a network file system loses it, the next look at a lost page ends the process (SIGBUS; a structured
+   exception on Windows). Reading (KALM_LOAD_READ) takes time and memory, and is independent of the file from then on. */
 #ifndef KALM__MAPPING_H
 #define KALM__MAPPING_H
 

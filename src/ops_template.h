@@ -1,7 +1,6 @@
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-   every instruction set. Not a part of its own: it is included once for each set, and each time leaves one function of every
-   kind below. (In kalm_rerank.h the functions stand once, as macros: see src/amalgamate.awk.) Macros that it defines mean the
-   same in every set, those of the vocabulary are taken back at its end.
+   every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
+   macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end.
 
    The vocabulary that ops.h defines for each set:
      KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions

@@ -10,9 +10,38 @@
 extern "C" {
 #endif
 
-/* The prompt is that of the query or, where ids is not NULL, these. */
-KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_ids *ids, const kalm_doc *const *docs, size_t count,
-                                const kalm_params *params, kalm_score *scores, kalm_error *err)
+enum { KALM__TOGETHER = 64 };
+
+/* Score documents that exist for that alone, KALM__TOGETHER at a time: those of docs at the coarse ratio, or (docs NULL) those
+   that texts become. scores[i] is that of number i, index set. */
+KALM__FN kalm_result kalm__score_made(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs,
+                                      const kalm_text *texts, size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
+{
+    kalm_doc *made[KALM__TOGETHER];
+    kalm__passages source;
+    size_t first, i;
+    kalm_result r = KALM_OK;
+    memset(&source, 0, sizeof source);
+    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
+        size_t n = kalm__min(count - first, KALM__TOGETHER);
+        for (i = 0; i < n; i++) made[i] = NULL;
+        job->base = first;
+        for (i = 0; docs && !r && i < n; i++)
+            r = kalm_doc_repool(ctx->model, docs[first + i], job->params->coarse_ratio, 0, &made[i], err);
+        if (!docs) {
+            source.texts = texts + first;
+            r = kalm__encode_all(ctx, &source, n, job, made, err);
+        }
+        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)made, n, job, scores + first, err);
+        for (i = 0; i < n; i++) kalm__doc_release(made[i]);
+    }
+    job->base = 0;
+    return r;
+}
+
+/* The prompt is that of the query or, where ids is not NULL, these. What is ranked: texts (is_text), else docs. */
+KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_ids *ids, const kalm_doc *const *docs, int is_text,
+                                const kalm_text *texts, size_t count, const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
     kalm_params p;
     kalm__job job;
@@ -20,7 +49,8 @@ KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_i
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
-    if (count) KALM__NEED(docs);
+    if (count && is_text) KALM__NEED(texts);
+    if (count && !is_text) KALM__NEED(docs);
     if (count) KALM__NEED(scores);
     if (count) memset(scores, 0, count * sizeof *scores);
     if (ids && (!ids->count || !ids->data)) return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has no tokens");
@@ -28,7 +58,10 @@ KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_i
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the prompt has %z tokens, this context takes %z (max_query_tokens)",
                           ids->count, ctx->max_prompt);
     r = kalm__check_params(params, &p, err);
-    kalm__job_begin(&job, &p, count, ctx->model->file.shape.side[KALM__DECODER].layers);
+    if (is_text && (!params || !params->bits)) p.bits = 32;    /* nothing is kept, so nothing need be rounded */
+    kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__DECODER].layers +
+                                     (is_text ? ctx->model->file.shape.side[KALM__ENCODER].layers : 0));
+    if (!r && is_text) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
     if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
     memset(&prompt, 0, sizeof prompt);
     if (ids) {
@@ -38,9 +71,10 @@ KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_i
         memcpy(ctx->memory.prompt, ids->data, ids->count * sizeof *ids->data);   /* callbacks cannot change it any more */
         if (!r) r = kalm__check_ids(ctx, "prompt", 0, prompt.ids, prompt.tokens, err);
     } else if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    if (!r) r = kalm__check_docs(ctx, docs, count, err);
+    if (!r && !is_text) r = kalm__check_docs(ctx, docs, count, err);
     if (!r && !ids) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-    if (!r) r = kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
+    if (!r) r = is_text ? kalm__score_made(ctx, &prompt, NULL, texts, count, &job, scores, err)
+                        : kalm__score_docs(ctx, &prompt, docs, count, &job, scores, err);
     if (r && count) memset(scores, 0, count * sizeof *scores);
     return r;
 }
@@ -48,13 +82,13 @@ KALM__FN kalm_result kalm__rank(kalm_context *ctx, kalm_text query, const kalm_i
 KALM_API kalm_result kalm_rerank(kalm_context *ctx, kalm_text query, const kalm_doc *const *docs, size_t count,
                                  const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    return kalm__rank(ctx, query, NULL, docs, count, params, scores, err);
+    return kalm__rank(ctx, query, NULL, docs, 0, NULL, count, params, scores, err);
 }
 
 KALM_API kalm_result kalm_rerank_ids(kalm_context *ctx, kalm_ids ids, const kalm_doc *const *docs, size_t count,
                                      const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    return kalm__rank(ctx, kalm__text(""), &ids, docs, count, params, scores, err);
+    return kalm__rank(ctx, kalm__text(""), &ids, docs, 0, NULL, count, params, scores, err);
 }
 
 KALM_API void kalm_context_get_cache(const kalm_context *ctx, kalm_cache_info *info)
@@ -140,7 +174,7 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     unsigned char want[KALM__STATE_HEADER];
     kalm__state *s = NULL;
     size_t need;
-    uint32_t bits;
+    uint32_t version, bits;
     kalm_result r;
     kalm__no_error(err);
     KALM__NEED(ctx);
@@ -148,11 +182,10 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
     KALM__NEED(data);
     if (size < KALM__STATE_HEADER || memcmp(p, "KSTA", 4) != 0)
         return kalm__fail(err, KALM_BAD_FILE, "these %z bytes are no stored state", size);
-    bits = kalm__u32(p + 4) - KALM__STATE_VERSION;
-    if (bits > 1)
-        return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads %u and %u", kalm__u32(p + 4),
-                          KALM__STATE_VERSION, KALM__STATE_VERSION + 1);
-    if (bits) bits = kalm__u32(p + 56);
+    version = kalm__u32(p + 4);
+    bits = version > KALM__STATE_VERSION ? kalm__u32(p + 56) : 0;
+    if (version != KALM__STATE_VERSION + (bits != 0))
+        return kalm__fail(err, KALM_BAD_VERSION, "the state has format version %u, this library reads 2 and 3", version);
     if (bits != ctx->state_bits)
         return kalm__fail(err, KALM_MISMATCH, "the state was made with state_bits %u, this context has %u", bits, ctx->state_bits);
     r = kalm__open_state(ctx, doc, params, &s, err);
@@ -172,35 +205,6 @@ KALM_API kalm_result kalm_state_load(kalm_context *ctx, const kalm_doc *doc, con
         s->fresh = KALM__STATE_COMPUTED;
     }
     kalm__state_unpin(&ctx->cache, &ctx->alloc, s);
-    return r;
-}
-
-enum { KALM__TOGETHER = 64 };
-
-/* Score documents that exist for that alone, KALM__TOGETHER at a time: those of docs at the coarse ratio, or (docs NULL) those
-   that texts become. scores[i] is that of number i, index set. */
-KALM__FN kalm_result kalm__score_made(kalm_context *ctx, const kalm__prompt *prompt, const kalm_doc *const *docs,
-                                      const kalm_text *texts, size_t count, kalm__job *job, kalm_score *scores, kalm_error *err)
-{
-    kalm_doc *made[KALM__TOGETHER];
-    kalm__passages source;
-    size_t first, i;
-    kalm_result r = KALM_OK;
-    memset(&source, 0, sizeof source);
-    for (first = 0; !r && first < count; first += KALM__TOGETHER) {
-        size_t n = kalm__min(count - first, KALM__TOGETHER);
-        for (i = 0; i < n; i++) made[i] = NULL;
-        job->base = first;
-        for (i = 0; docs && !r && i < n; i++)
-            r = kalm_doc_repool(ctx->model, docs[first + i], job->params->coarse_ratio, 0, &made[i], err);
-        if (!docs) {
-            source.texts = texts + first;
-            r = kalm__encode_all(ctx, &source, n, job, made, err);
-        }
-        if (!r) r = kalm__score_docs(ctx, prompt, (const kalm_doc *const *)made, n, job, scores + first, err);
-        for (i = 0; i < n; i++) kalm__doc_release(made[i]);
-    }
-    job->base = 0;
     return r;
 }
 
@@ -265,26 +269,7 @@ KALM_API kalm_result kalm_rerank_top(kalm_context *ctx, kalm_text query, const k
 KALM_API kalm_result kalm_rerank_texts(kalm_context *ctx, kalm_text query, const kalm_text *texts, size_t count,
                                        const kalm_params *params, kalm_score *scores, kalm_error *err)
 {
-    kalm_params p;
-    kalm__job job;
-    kalm__prompt prompt;
-    kalm_result r;
-    kalm__no_error(err);
-    KALM__NEED(ctx);
-    if (count) KALM__NEED(texts);
-    if (count) KALM__NEED(scores);
-    if (count) memset(scores, 0, count * sizeof *scores);
-    r = kalm__check_params(params, &p, err);
-    if (!r) r = kalm__need_side(ctx->model, KALM__ENCODER, err);
-    if (!r) r = kalm__need_side(ctx->model, KALM__DECODER, err);
-    if (!r) r = kalm__need_tokenizer(ctx->model, err);
-    if (!params || !params->bits) p.bits = 32;       /* nothing is kept, so nothing need be rounded */
-    kalm__job_begin(&job, &p, count, (size_t)ctx->model->file.shape.side[KALM__ENCODER].layers +
-                                     ctx->model->file.shape.side[KALM__DECODER].layers);
-    if (!r) r = kalm__take_prompt(ctx, query, &job, &prompt, err);
-    if (!r) r = kalm__score_made(ctx, &prompt, NULL, texts, count, &job, scores, err);
-    if (r && count) memset(scores, 0, count * sizeof *scores);
-    return r;
+    return kalm__rank(ctx, query, NULL, NULL, 1, texts, count, params, scores, err);
 }
 
 KALM__FN int kalm__before(const kalm_score *a, const kalm_score *b)

@@ -84,7 +84,7 @@ KALM__FN kalm_result kalm__score_cold(kalm_context *c, const kalm__prompt *promp
 
 /* ---- with states ------------------------------------------------------------------------------------------------------- */
 
-/* What the state of a document and of a prompt's first `prefix` tokens is found by. */
+/* For the state of a document and of a prompt's first `prefix` tokens. */
 KALM__FN kalm__state_key kalm__state_key_of(const kalm_context *c, const kalm_doc *doc, const int32_t *ids, size_t prefix)
 {
     kalm__state_key key;
@@ -159,8 +159,7 @@ KALM__FN kalm_result kalm__score_warm(kalm_context *c, const kalm__prompt *promp
 
 /* ---- all documents of a call -------------------------------------------------------------------------------------------- */
 
-/* Score docs[0..count) against a prompt. Its tokens are in the vocabulary, at least one and at most max_prompt of them; the
-   documents fit the context. */
+/* Score docs[0..count) against a prompt of 1 to max_prompt tokens of the vocabulary; the documents fit the context. */
 KALM__FN kalm_result kalm__score_docs(kalm_context *c, const kalm__prompt *prompt, const kalm_doc *const *docs, size_t count,
                                   kalm__job *job, kalm_score *scores, kalm_error *err)
 {

@@ -5,21 +5,20 @@
    Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
    spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
-   Busy neighbours. Where another process wants the core of a worker, the system takes the core away for some milliseconds, most
-   likely in the middle of a task, and all others then wait for that task. So a worker offers the core by itself every other
-   millisecond, between two tasks, when nobody waits for it: the neighbour's turn falls there, and the other workers take
-   the tasks meanwhile. Where nobody wants the core the offer takes less than a microsecond. The calling thread does not do
-   so, because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times
-   what one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
+   Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in
+   the middle of a task, and all others wait for that task. So a worker offers its core every other millisecond, between two
+   tasks, when nobody waits for it; where nobody wants the core, that takes less than a microsecond. The calling thread does not,
+   because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times what
+   one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
 
-   Stopping. A job of a large model takes long, so the calling thread asks the caller of the library between jobs, whenever they
-   have added up to some milliseconds, whether to go on. Once the answer is no, no job is run any more: what they would have
-   computed stays as it was, and the layer at hand ends at once with numbers that mean nothing and are thrown away.
+   Stopping. The calling thread asks the caller of the library between jobs, whenever they have added up to some milliseconds,
+   whether to go on. Once the answer is no, no job is run any more, and the layer at hand ends at once with numbers that mean
+   nothing and are thrown away.
 
-   Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process
-   that started it. In another process it never touches the copied lock and condition variables, whose state may be that of
-   the middle of an operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew).
-   No pthread_atfork: a handler could not be taken back when the library is unloaded. */
+   Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process that
+   started it. In another one it never touches the copied lock and condition variables, which may be in the middle of an
+   operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew). No pthread_atfork: a
+   handler could not be taken back when the library is unloaded. */
 #ifndef KALM__THREADS_H
 #define KALM__THREADS_H
 

@@ -530,7 +530,7 @@ static void long_prompts(const char *weights)
     static const size_t lengths[] = { 63, 64, 240, 255, 256, 257, 300, 512 };
     static int32_t ids[SOME + 1][600];
     kalm_model *wide = NULL;
-    kalm_context *ctx = NULL, *kept = NULL;
+    kalm_context *ctx = NULL, *kept = NULL, *rounded[2];
     kalm_config config;
     kalm_params p;
     kalm_ids given[SOME + 1];
@@ -551,6 +551,10 @@ static void long_prompts(const char *weights)
     CHECK(kalm_context_new(wide, &config, &ctx, &err) == KALM_OK);
     config.cache_bytes = (size_t)1 << 28;
     CHECK(kalm_context_new(wide, &config, &kept, &err) == KALM_OK);
+    config.state_bits = 4;
+    CHECK(kalm_context_new(wide, &config, &rounded[1], &err) == KALM_OK);
+    config.cache_bytes = 0;
+    CHECK(kalm_context_new(wide, &config, &rounded[0], &err) == KALM_OK);
     for (i = 0; i <= SOME; i++) {
         for (k = 0; k < 600; k++) ids[i][k] = (int32_t)(test_random(&state) % 1000);
         given[i].data = ids[i];
@@ -570,11 +574,18 @@ static void long_prompts(const char *weights)
             p.prefix_tokens = prefix[k];
             CHECK(kalm_rerank_ids(kept, given[SOME], (const kalm_doc *const *)doc, SOME, &p, warm, &err) == KALM_OK);
             same("a long prompt from kept state", alone, warm, SOME);
+            for (i = 0; i < 3; i++) {  /* with state_bits: without states, made, found */
+                CHECKF(kalm_rerank_ids(rounded[i > 0], given[SOME], (const kalm_doc *const *)doc, SOME, &p, i ? warm : together, &err) == KALM_OK,
+                       "%s", err.text);
+                if (i) same("a long prompt from rounded state", together, warm, SOME);
+            }
         }
     }
     for (i = 0; i < SOME; i++) kalm_doc_free(doc[i]);
     kalm_context_free(ctx);
     kalm_context_free(kept);
+    kalm_context_free(rounded[0]);
+    kalm_context_free(rounded[1]);
     kalm_model_close(wide);
 }
 
@@ -678,6 +689,121 @@ static void found_states_are_dropped(void)
             }
         }
     kalm_context_free(ctx);
+}
+
+static kalm_context *rounding(uint32_t bits, unsigned threads, size_t cache, const char *kernels)
+{
+    kalm_config config;
+    kalm_context *ctx = NULL;
+    kalm_error err;
+    memset(&config, 0, sizeof config);
+    config.threads = threads;
+    config.cache_bytes = cache;
+    config.kernels = kernels;
+    config.state_bits = bits;
+    CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
+    if (!ctx) exit(test_end());
+    return ctx;
+}
+
+/* With state_bits scores are those of the rounded keys, whatever becomes of the states: none kept, few, all, made, found, with any
+   number of threads and any kernel set, alone or in a batch. */
+static void rounded_scores(uint32_t bits, kalm_score *cold)
+{
+    static const size_t room[] = { 100000, (size_t)1 << 26 };
+    kalm_context *ctx = rounding(0, 1, 0, NULL);
+    kalm_score exact[DOCS], scores[DOCS];
+    const char *kernels;
+    double change = 0;
+    size_t i, k, round;
+    rank(ctx, queries[0], NULL, DOCS, exact);
+    kalm_context_free(ctx);
+    ctx = rounding(bits, 2, 0, NULL);
+    rank(ctx, queries[0], NULL, DOCS, cold);
+    kalm_context_free(ctx);
+    for (i = 0; i < DOCS; i++) change += fabs((double)cold[i].margin - (double)exact[i].margin);
+    CHECKF(change > 0 && change < DOCS * (bits == 8 ? 0.03 : 0.1), "the margin changes by %.4f on average", change / DOCS);
+    for (k = 0; k < sizeof room / sizeof *room; k++) {
+        ctx = rounding(bits, k ? 3 : 1, room[k], NULL);
+        for (round = 0; round < 3; round++) {
+            if (round == 1) rank(ctx, queries[1], NULL, DOCS, scores);
+            rank(ctx, queries[0], NULL, DOCS, scores);
+            same("rounded states", scores, cold, DOCS);
+        }
+        rank(ctx, queries[0], NULL, 1, scores);
+        same("alone", scores, cold, 1);
+        kalm_context_free(ctx);
+    }
+    for (i = 0; (kernels = kalm_kernels(i)) != NULL; i++) {
+        if (!strcmp(kernels, "avx512bf16")) continue;
+        ctx = rounding(bits, 1, (size_t)1 << 26, kernels);
+        for (round = 0; round < 2; round++) {
+            rank(ctx, queries[0], NULL, 3, scores);
+            same(kernels, scores, cold, 3);
+        }
+        kalm_context_free(ctx);
+    }
+}
+
+/* Saved states with state_bits: smaller, the same bits when loaded, refused by contexts of another form, and harmless when their
+   bytes are a stranger's. */
+static void rounded_states(void)
+{
+    static const uint32_t forms[3] = { 0, 8, 4 };
+    kalm_score cold[DOCS], scores[DOCS];
+    kalm_config config;
+    kalm_context *ctx;
+    kalm_error err;
+    size_t size[3], n, i, f, g;
+    uint64_t seed = 18;
+    unsigned char *state[3];
+    for (f = 0; f < 3; f++) {
+        ctx = rounding(forms[f], 1, (size_t)1 << 26, NULL);
+        CHECKF(kalm_state_save(ctx, docs[4], NULL, NULL, 0, &size[f], &err) == KALM_OK, "%s", err.text);
+        state[f] = (unsigned char *)malloc(size[f]);
+        CHECK(kalm_state_save(ctx, docs[4], NULL, state[f], size[f], &n, &err) == KALM_OK && n == size[f]);
+        CHECK(kalm__u32(state[f] + 4) == (f ? 3u : 2u) && kalm__u64(state[f] + 56) == forms[f]);
+        kalm_context_free(ctx);
+    }
+    CHECKF(size[1] < size[0] * 7 / 10 && size[2] < size[0] * 55 / 100, "%u, %u and %u bytes", (unsigned)size[0], (unsigned)size[1], (unsigned)size[2]);
+    for (f = 1; f < 3; f++) {
+        kalm_cache_info info;
+        rounded_scores(forms[f], cold);
+        for (g = 0; g < 3; g++) {
+            kalm_result want = g == f ? KALM_OK : KALM_MISMATCH;
+            ctx = rounding(forms[g], 1, (size_t)1 << 26, NULL);
+            CHECKF(kalm_state_load(ctx, docs[4], NULL, state[f], size[f], &err) == want, "%s", err.text);
+            if (g != f) CHECK(strstr(err.text, "state_bits") != NULL);
+            kalm_context_get_cache(ctx, &info);
+            CHECK(info.documents == (g == f));
+            if (g == f) {
+                CHECK(kalm_rerank(ctx, str(queries[0]), const_docs + 4, 1, NULL, scores, &err) == KALM_OK);
+                CHECK(!memcmp(&scores[0].margin, &cold[4].margin, sizeof cold[4].margin));
+                kalm_context_get_cache(ctx, &info);
+                CHECK(info.hits == 1 && info.misses == 0);
+            }
+            kalm_context_free(ctx);
+        }
+        ctx = rounding(forms[f], 1, (size_t)1 << 26, NULL);
+        CHECK(kalm_state_load(ctx, docs[4], NULL, state[0], size[0], &err) == KALM_MISMATCH && strstr(err.text, "state_bits 0"));
+        for (i = 56; i < 64; i++) {
+            state[f][i] ^= 2;
+            kalm__put_u64(state[f] + 48, kalm__state_checksum(state[f], state[f] + KALM__STATE_HEADER, size[f] - KALM__STATE_HEADER));
+            CHECK(kalm_state_load(ctx, docs[4], NULL, state[f], size[f], &err) == (i < 60 ? KALM_MISMATCH : KALM_BAD_FILE));
+            state[f][i] ^= 2;
+        }
+        for (i = KALM__STATE_HEADER; i < size[f]; i++) state[f][i] = (unsigned char)test_random(&seed);
+        kalm__put_u64(state[f] + 48, kalm__state_checksum(state[f], state[f] + KALM__STATE_HEADER, size[f] - KALM__STATE_HEADER));
+        CHECK(kalm_state_load(ctx, docs[4], NULL, state[f], size[f], &err) == KALM_OK);
+        (void)kalm_rerank(ctx, str(queries[0]), const_docs + 4, 1, NULL, scores, &err);        /* some score or an overflow */
+        kalm_context_free(ctx);
+    }
+    memset(&config, 0, sizeof config);
+    for (config.state_bits = 1; config.state_bits < 40; config.state_bits++) {
+        if (config.state_bits == 4 || config.state_bits == 8) continue;
+        CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_BAD_ARGUMENT && !ctx && strstr(err.text, "state_bits is"));
+    }
+    for (f = 0; f < 3; f++) free(state[f]);
 }
 
 /* Each field of a stored state that does not fit is refused, with the checksum computed anew; and so is a wrong checksum. */
@@ -928,6 +1054,7 @@ int main(void)
     borrowed_bytes_change();
     reused_address();
     state_refusals();
+    rounded_states();
     state_of_another();
     merges_into_the_prefix();
     found_states_are_dropped();

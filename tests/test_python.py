@@ -336,6 +336,16 @@ class Test(unittest.TestCase):
             info = model.cache_info()
             self.assertEqual((info["hits"], info["misses"], info["documents"], info["limit"]), (5, 5, 5, 1 << 24))
         self.assertEqual(self.model.cache_info()["limit"], 0)
+        taken = [info["bytes"]]
+        for bits in (8, 4):            # smaller states: other scores, the same whether states are kept or not
+            with Reranker(MODEL, cache_bytes=1 << 24, state_bits=bits) as kept, Reranker(MODEL, state_bits=bits) as plain:
+                rounded = self.margins(docs, model=plain)
+                self.assertNotEqual(rounded, first)
+                self.assertEqual([self.margins(docs, model=kept) for _ in range(2)], [rounded] * 2)
+                taken.append(kept.cache_info()["bytes"])
+        self.assertEqual(taken, sorted(taken, reverse=True))
+        with self.assertRaisesRegex(KalmError, "state_bits is 5"):
+            Reranker(MODEL, state_bits=5)
         with tempfile.TemporaryDirectory() as folder:          # a model that is read outlives its file
             path = os.path.join(folder, "model.kalm")
             shutil.copy(MODEL, path)
@@ -365,7 +375,7 @@ class Test(unittest.TestCase):
             "predict nothing": lambda n: self.model.predict([], ratio=n), "repool ratio": lambda n: self.model.repool(doc, n),
             "repool bits": lambda n: self.model.repool(doc, 2, n), "detokenize": lambda n: self.model.detokenize([5, n]),
         }
-        for name in ("ratio", "bits", "threads", "max_doc_tokens", "max_query_tokens", "max_length"):
+        for name in ("ratio", "bits", "threads", "max_doc_tokens", "max_query_tokens", "max_length", "state_bits"):
             calls["Reranker " + name] = lambda n, name=name: Reranker(MODEL, **{name: n})
         for name, call in calls.items():
             for value in bad:

@@ -99,7 +99,8 @@ class _Config(ctypes.Structure):
     _fields_ = [("alloc", ctypes.c_void_p), ("release", ctypes.c_void_p), ("user", ctypes.c_void_p),
                 ("threads", ctypes.c_uint32), ("parallel", ctypes.c_void_p), ("parallel_user", ctypes.c_void_p),
                 ("max_doc_tokens", ctypes.c_uint32), ("max_query_tokens", ctypes.c_uint32),
-                ("cache_bytes", ctypes.c_size_t), ("kernels", ctypes.c_char_p), ("load", ctypes.c_uint32), _LATER]
+                ("cache_bytes", ctypes.c_size_t), ("kernels", ctypes.c_char_p), ("load", ctypes.c_uint32), ("state_bits", ctypes.c_uint32),
+                _LATER]
 
 
 class _Params(ctypes.Structure):
@@ -672,6 +673,7 @@ class Reranker:
     parse_control: marks like <end_of_turn> in texts act on the prompt. Default False: they are plain characters.
     cache_bytes: memory for what the decoder computes of a document before it reads the query, so that the next query with
         the same instruction costs less. Default 0.
+    state_bits: 8 or 4: what cache_bytes keeps takes two thirds or half of the bytes, and scores change a little. Default 0: exact.
     kernels: a kernel set by name, one of Reranker.kernels(). Default the best.
     mmap: True, the default: the file is mapped, and must stay as it is while the model is open. False: it is read into memory,
         for files that others write to and for network file systems.
@@ -683,7 +685,7 @@ class Reranker:
     The attributes ratio, bits, instruction, system and parse_control may be changed between calls."""
 
     def __init__(self, path, *, max_doc_tokens=0, max_query_tokens=0, threads=0, ratio=0, bits=0, instruction=None,
-                 system=None, parse_control=False, cache_bytes=0, kernels=None, mmap=True, library=None, max_length=None,
+                 system=None, parse_control=False, cache_bytes=0, state_bits=0, kernels=None, mmap=True, library=None, max_length=None,
                  device=None, activation_fn=None, num_labels=None):
         self._lib = _library(library)
         self.ratio, self.bits, self.instruction, self.system = ratio, bits, instruction, system
@@ -699,6 +701,7 @@ class Reranker:
                          max_doc_tokens=_number("max_doc_tokens", max_doc_tokens) or _number("max_length", max_length),
                          max_query_tokens=_number("max_query_tokens", max_query_tokens),
                          cache_bytes=_number("cache_bytes", cache_bytes, _SIZE_MAX),
+                         state_bits=_number("state_bits", state_bits),
                          kernels=_encoded(kernels) if kernels else None, load=_LOAD_MAP if mmap else _LOAD_READ)
         name = os.fspath(path)
         if isinstance(name, str):

@@ -50,7 +50,8 @@ class Reranker:
     def __init__(self, path: Union[str, bytes, PathLike[str], PathLike[bytes]], *, max_doc_tokens: Optional[int] = ...,
                  max_query_tokens: Optional[int] = ..., threads: Optional[int] = ..., ratio: Optional[int] = ...,
                  bits: Optional[int] = ..., instruction: Optional[_Text] = ..., system: Optional[_Text] = ...,
-                 parse_control: bool = ..., cache_bytes: Optional[int] = ..., kernels: Optional[str] = ..., mmap: bool = ...,
+                 parse_control: bool = ..., cache_bytes: Optional[int] = ..., state_bits: Optional[int] = ...,
+                 kernels: Optional[str] = ..., mmap: bool = ...,
                  library: Union[None, str, PathLike[str]] = ..., max_length: Optional[int] = ..., device: Any = ...,
                  activation_fn: Optional[_Activation] = ..., num_labels: Optional[int] = ...) -> None: ...
     @property

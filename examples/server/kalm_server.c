@@ -25,6 +25,8 @@ static const cmd_option table[] = {
     CMD_FLAG("--read-only", server_options, read_only, "rank from the store, change nothing; for stores of kalm-search, and several servers"),
     CMD_NUMBER("--warm", "MB", server_options, warm_mb, 0, 1u << 20, "memory for what the decoder computed for the documents asked for most "
                "(default 256)"),
+    CMD_NUMBER("--state-bits", "8|4", server_options, state_bits, 4, 8, "keep that in two thirds or half of the bytes; scores of all documents "
+               "change a little (default: exact)"),
     CMD_NUMBER("--bits", "32|16|8|4|3|2", server_options, bits, 2, 32, "kept of each number of a document, for a new store (default 16)"),
     CMD_HEADING("What to compute"),
     CMD_NUMBER("--ratio", "N", server_options, ratio, 1, 1u << 20, "document tokens pooled into one row, where the request does not say "
@@ -88,8 +90,9 @@ static void read_options(server_options *o, int argc, char **argv)
     o->model = a.word[0];
     if (a.words > 1) die_usage("the argument '%s' is one too many", a.word[1]);
     if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
-    if (!o->store && (o->bits || o->read_only || cmd_given(&a, "--warm")))
-        die_usage("--bits, --warm and --read-only are for --store");
+    if (o->state_bits && o->state_bits != 8 && o->state_bits != 4) die_usage("--state-bits must be 8 or 4");
+    if (!o->store && (o->bits || o->read_only || o->state_bits || cmd_given(&a, "--warm")))
+        die_usage("--bits, --warm, --state-bits and --read-only are for --store");
     cmd_args_end(&a);
 }
 
@@ -178,6 +181,7 @@ static void open_model(server *s, kalm_model **model)
     kalm_config config = o->config;
     kalm_error err;
     server_queue *q = &s->queue;
+    config.state_bits = o->state_bits; /* of both contexts: a kept document is ranked in either, with the same score */
     if (kalm_model_open(o->model, NULL, model, &err)) exit(cmd_failed(&err));
     kalm_model_get_info(*model, &s->info);
     if (!s->info.has_tokenizer) die("%s holds no tokenizer: texts cannot be ranked", o->model);

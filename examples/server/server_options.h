@@ -7,7 +7,7 @@ typedef struct server_options {
     const char *instruction, *system;
     uint32_t    port, body_mb, documents, tokens, queue, connections;
     uint32_t    timeout, read_timeout, drain;          /* seconds */
-    uint32_t    warm_mb, ratio, bits;
+    uint32_t    warm_mb, ratio, bits, state_bits;
     int         log_text, read_only;
     kalm_config config;
 } server_options;

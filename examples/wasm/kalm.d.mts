@@ -39,6 +39,8 @@ export interface LoadOptions {
     maxQueryTokens?: number
     /** Decoder state kept for the next query with the same instruction; default none. */
     cacheBytes?: number
+    /** 8 or 4: that state takes two thirds or half of the bytes, and scores change a little; default 0: exact. */
+    stateBits?: number
     /** Name of a kernel set; default the best. */
     kernels?: string
     /** Compare the whole file with its checksums; default false. */

@@ -461,7 +461,7 @@ export class Kalm {
         const kalm = new Kalm()
         kalm.#build = await chooseBuild(options)
         const limits = [number('maxDocTokens', options.maxDocTokens), number('maxQueryTokens', options.maxQueryTokens),
-            number('cacheBytes', options.cacheBytes)]
+            number('cacheBytes', options.cacheBytes), number('stateBits', options.stateBits)]
         const kernels = string('kernels', options.kernels)
         if (options.signal?.aborted) throw cancelled(options.signal)
         try {

@@ -831,7 +831,7 @@ static int listens(napi_env env, napi_value value, job *j)
     return 1;
 }
 
-/* open(handle, path or null, size, [threads, maxDocTokens, maxQueryTokens, cacheBytes], kernels or null, read, verify, callback):
+/* open(handle, path or null, size, [threads, maxDocTokens, maxQueryTokens, cacheBytes, stateBits], kernels or null, read, verify, callback):
    the file, or the first `size` of the bytes that were written */
 static napi_value f_open(napi_env env, napi_callback_info info)
 {
@@ -853,6 +853,7 @@ static napi_value f_open(napi_env env, napi_callback_info info)
     for (i = 0; good && i < 3; i++)
         good = napi_get_element(env, argv[3], i, &limit) == napi_ok ? number32(env, limit, to[i]) : wrong(env, "limits are an array");
     if (good) good = napi_get_element(env, argv[3], 3, &limit) == napi_ok && number(env, limit, 9007199254740991.0, &cache);
+    if (good) good = napi_get_element(env, argv[3], 4, &limit) == napi_ok && number32(env, limit, &j->config.state_bits);
     if (good && (napi_get_value_bool(env, argv[5], &read) != napi_ok || napi_get_value_bool(env, argv[6], &verify) != napi_ok))
         good = wrong(env, "read and verify are true or false");
     if (good && (m->closed || m->model || (!j->words.items[0].data && (!m->memory || size > (double)m->size))))

@@ -51,25 +51,26 @@ void EXPORT(kalm_wasm_release)(void *ptr) { free(ptr); }
 const kalm_error *EXPORT(kalm_wasm_error)(void) { return &the_error; }
 
 static void prepare(kalm_config *config, uint32_t threads, uint32_t max_doc, uint32_t max_query, size_t cache,
-                    const char *kernels)
+                    uint32_t state_bits, const char *kernels)
 {
     memset(config, 0, sizeof *config);
     config->threads = threads ? threads : 1;
     config->max_doc_tokens = max_doc;
     config->max_query_tokens = max_query;
     config->cache_bytes = cache;
+    config->state_bits = state_bits;
     config->kernels = kernels && *kernels ? kernels : NULL;
 }
 
 /* Open the model that lies at `data` (from kalm_wasm_reserve) and make its context; numbers are kalm_config's. A file
    that holds a tokenizer alone has no context. */
 int EXPORT(kalm_wasm_open)(const void *data, size_t size, uint32_t threads, uint32_t max_doc, uint32_t max_query,
-                           size_t cache, const char *kernels)
+                           size_t cache, uint32_t state_bits, const char *kernels)
 {
     kalm_config config;
     kalm_model_info info;
     kalm_result r;
-    prepare(&config, threads, max_doc, max_query, cache, kernels);
+    prepare(&config, threads, max_doc, max_query, cache, state_bits, kernels);
     r = kalm_model_open_memory(data, size, &config, &the_model, &the_error);
     if (r) return (int)r;
     kalm_model_get_info(the_model, &info);

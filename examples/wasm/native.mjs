@@ -96,7 +96,8 @@ class NativeKalm extends Kalm {
     static async open(functions, source, options) {
         const kalm = new NativeKalm()
         const limits = [number('threads', options.threads, 256), number('maxDocTokens', options.maxDocTokens),
-            number('maxQueryTokens', options.maxQueryTokens), number('cacheBytes', options.cacheBytes)]
+            number('maxQueryTokens', options.maxQueryTokens), number('cacheBytes', options.cacheBytes),
+            number('stateBits', options.stateBits)]
         const kernels = string('kernels', options.kernels)
         const { signal, onProgress } = options
         if (signal?.aborted) throw cancelled(signal)

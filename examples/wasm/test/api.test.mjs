@@ -170,7 +170,7 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
             'repool ratio': async (n) => kalm.repool(stored, n), 'repool bits': async (n) => kalm.repool(stored, 2, n),
             'token': async (n) => kalm.detokenize([5, n])
         }
-        for (const option of ['threads', 'maxDocTokens', 'maxQueryTokens', 'cacheBytes'])
+        for (const option of ['threads', 'maxDocTokens', 'maxQueryTokens', 'cacheBytes', 'stateBits'])
             calls[option] = (n) => Kalm.load(tinyPath, { ...build, [option]: n })
         for (const [name, call] of Object.entries(calls)) {
             for (const n of [-1, -0.5, 2.5, NaN, -(2 ** 31), 2 ** 32 + 2, 2 ** 33, 2 ** 64, -Infinity, ...name === 'topK' ? [] : [Infinity]]) {
@@ -222,8 +222,8 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
             assert.deepEqual([cut, cutDocument, cutQuery], cuts)
         }
         own.free()
-        const memory = async (cacheBytes) => {
-            const cached = await Kalm.load(tinyPath, { ...build, cacheBytes })
+        const memory = async (cacheBytes, stateBits) => {
+            const cached = await Kalm.load(tinyPath, { ...build, cacheBytes, stateBits })
             const docs = await cached.encode(passages().map((text) => text.repeat(4)), { ratio: 1 })
             const first = await margins('q', docs, {}, cached)
             assert.deepEqual(await margins('q', docs, {}, cached), first)
@@ -232,6 +232,8 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
             return memory
         }
         assert.ok(await memory(1 << 26) > await memory(0))
+        assert.ok(await memory(1 << 26, 4) < await memory(1 << 26))
+        await assert.rejects(Kalm.load(tinyPath, { ...build, stateBits: 5 }), code('BAD_ARGUMENT', /state_bits is 5/))
     })
 
     test('progress may throw, call, and free', async () => {
