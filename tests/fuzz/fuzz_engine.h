@@ -49,30 +49,32 @@ FUZZ_FN fuzz_engine *fuzz_get_engine(unsigned i)
     return e;
 }
 
-FUZZ_FN kalm_context *fuzz_context(const fuzz_engine *e, const char *kernels, size_t cache)
+FUZZ_FN kalm_context *fuzz_context(const fuzz_engine *e, const char *kernels, size_t cache, uint32_t state_bits)
 {
     kalm_config c = fuzz_config(kernels);
     kalm_context *ctx = NULL;
     kalm_error err;
     c.cache_bytes = cache;
+    c.state_bits = state_bits;
     if (kalm_context_new(e->model, &c, &ctx, &err)) fuzz_broken(__FILE__, __LINE__, "a context", "%s", err.text);
     return ctx;
 }
 
-/* A context for a target that needs nothing fresh, one for each model and set; its cache is cleared. */
-FUZZ_FN kalm_context *fuzz_shared_context(unsigned model, const char *set, size_t cache)
+/* A context for a target that needs nothing fresh, one for each model, set and form of states; its cache is cleared. */
+FUZZ_FN kalm_context *fuzz_shared_context(unsigned model, const char *set, size_t cache, uint32_t state_bits)
 {
-    static struct { const char *set; unsigned model; kalm_context *ctx; } have[64];
+    static struct { const char *set; unsigned model; uint32_t bits; kalm_context *ctx; } have[192];
     unsigned i;
-    for (i = 0; i < 64 && have[i].ctx; i++)
-        if (have[i].model == model % FUZZ_MODELS && !strcmp(have[i].set, set)) {
+    for (i = 0; i < 192 && have[i].ctx; i++)
+        if (have[i].model == model % FUZZ_MODELS && have[i].bits == state_bits && !strcmp(have[i].set, set)) {
             kalm_context_clear_cache(have[i].ctx);
             return have[i].ctx;
         }
-    if (i == 64) abort();
+    if (i == 192) abort();
+    have[i].bits = state_bits;
     have[i].model = model % FUZZ_MODELS;
     have[i].set = set;
-    return have[i].ctx = fuzz_context(fuzz_get_engine(model), set, cache);
+    return have[i].ctx = fuzz_context(fuzz_get_engine(model), set, cache, state_bits);
 }
 
 /* ---- stored documents ----------------------------------------------------------------------------------------------- */
@@ -156,7 +158,7 @@ static void fuzz_document_one(const uint8_t *data, size_t size)
     }
     FUZZ_CHECK(!kalm_doc_open(e->model, exact, size - 1, KALM_BORROW, &borrowed, &err), "borrowed: %s", err.text);
     FUZZ_CHECK(kalm_doc_bytes(doc, &n) && n == size - 1 && !memcmp(kalm_doc_bytes(doc, NULL), exact, n), "%s", "other bytes came back");
-    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18);
+    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18, 0);
     both[0] = doc;
     both[1] = e->doc[0];
     r = kalm_rerank(ctx, kalm__text(fuzz_text_a), both, 2, NULL, first, &err);
@@ -241,7 +243,7 @@ static void fuzz_repool_one(const uint8_t *data, size_t size)
             r = kalm_doc_open(e->model, bytes, n, 0, &again, &err);
             FUZZ_CHECK(!r, "its bytes are refused: %s", err.text);
             kalm_doc_free(again);
-            r = kalm_rerank(fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18), kalm__text(fuzz_text_b), &one, 1, NULL, &score, &err);
+            r = kalm_rerank(fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18, 0), kalm__text(fuzz_text_b), &one, 1, NULL, &score, &err);
             if (!r) fuzz_check_score(&score);
             kalm_doc_free(coarser);
         }
@@ -304,10 +306,12 @@ static void fuzz_state_one(const uint8_t *data, size_t size)
     kalm_result r;
     kalm_score first, again;
     uint8_t *exact;
+    uint32_t bits = 0;                 /* the form that the state claims to have */
     if (size < 2) return;
     e = fuzz_get_engine(data[0]);
     doc = e->doc[data[1] % 2];
-    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18);
+    if (size >= 2 + KALM__STATE_HEADER && kalm__u32(data + 6) == 3) bits = kalm__u32(data + 58) == 4 ? 4 : 8;
+    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18, bits);
     exact = fuzz_exact(data + 2, size - 2);
     r = kalm_state_load(ctx, doc, NULL, exact, size - 2, &err);
     if (r) fuzz_check_error(r, &err);
@@ -334,16 +338,16 @@ static void fuzz_state_one(const uint8_t *data, size_t size)
 static void fuzz_state_seeds(fuzz_taker *take)
 {
     unsigned i;
-    for (i = 0; i < 2 * FUZZ_MODELS; i++) {
-        kalm_context *ctx = fuzz_shared_context(i / 2, "scalar", 1 << 18);
-        const kalm_doc *doc = fuzz_get_engine(i / 2)->doc[i % 2];
+    for (i = 0; i < 6 * FUZZ_MODELS; i++) {
+        kalm_context *ctx = fuzz_shared_context(i / 6, "scalar", 1 << 18, i % 3 * 4);
+        const kalm_doc *doc = fuzz_get_engine(i / 6)->doc[i % 2];
         kalm_error err;
         size_t size, n;
         uint8_t *p;
         char name[16];
         if (kalm_state_save(ctx, doc, NULL, NULL, 0, &size, &err) || !(p = (uint8_t *)malloc(size + 2)) ||
             kalm_state_save(ctx, doc, NULL, p + 2, size, &n, &err)) fuzz_broken(__FILE__, __LINE__, "a state", "%s", err.text);
-        p[0] = (uint8_t)(i / 2);
+        p[0] = (uint8_t)(i / 6);
         p[1] = (uint8_t)(i % 2);
         sprintf(name, "state-%u", i);
         take(name, p, size + 2);
@@ -499,9 +503,9 @@ static void fuzz_calls_one(const uint8_t *data, size_t size)
     first = fuzz_byte(&in);
     memset(&play, 0, sizeof play);
     play.engine = fuzz_get_engine(first);
-    play.cached = fuzz_context(play.engine, set, first & 4 ? 1 << 20 : first & 8 ? 24000 : 6000);
+    play.cached = fuzz_context(play.engine, set, first & 4 ? 1 << 20 : first & 8 ? 24000 : 6000, first / 16 % 3 * 4);
     /* quantised weights give the same bits on every set */
-    play.plain = fuzz_context(play.engine, play.engine->quantised ? "scalar" : set, 0);
+    play.plain = fuzz_context(play.engine, play.engine->quantised ? "scalar" : set, 0, first / 16 % 3 * 4);
     while (in.at < in.end && steps++ < 24) {
         unsigned what = fuzz_byte(&in), a = fuzz_byte(&in);
         kalm_doc *doc = NULL;
