@@ -28,6 +28,9 @@
 #include "fuzz/fuzz_checkpoint.h"
 #if defined(FUZZ_COMMANDS)             /* link tests/fuzz/command_*.c as well */
 #  include "fuzz/fuzz_commands.h"
+#  if defined(FUZZ_SEARCH)
+#    include "fuzz/fuzz_search.h"
+#  endif
 #endif
 
 #include <errno.h>
@@ -42,6 +45,9 @@ static const fuzz_target *const targets[] = {
 #endif
 #if defined(FUZZ_COMMANDS) && defined(FUZZ_SERVER)
     , &fuzz_request_target
+#endif
+#if defined(FUZZ_COMMANDS) && defined(FUZZ_SEARCH)
+    , &fuzz_texts_target, &fuzz_folder_target, &fuzz_mcp_target, &fuzz_searched_target
 #endif
 };
 enum { TARGETS = sizeof targets / sizeof *targets };

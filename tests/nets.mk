@@ -15,13 +15,20 @@ FUZZ_OBJECTS := build/fuzz/fuzz.o
 ifeq ($(SQLITE),yes)                   # with it also the targets that run whole commands, all with one library (command_library.o)
   FUZZ_FLAGS += -DFUZZ_COMMANDS -DHAVE_SQLITE3
   FUZZ_OBJECTS += $(patsubst %,build/fuzz/command_%.o,world library index rerank eval)
-  FUZZ_LIBS := -l:libsqlite3.a
+  FUZZ_LIBS := -l:libsqlite3.a $(PACKED_LIBS)
 ifneq ($(filter $(B)/kalm-server,$(TOOLS:%=$(B)/%)),)
   FUZZ_FLAGS += -DFUZZ_SERVER $(shell pkg-config --cflags libmicrohttpd jansson)
   FUZZ_OBJECTS += build/fuzz/command_server.o
   FUZZ_LIBS += $(shell pkg-config --libs libmicrohttpd jansson)
 endif
+ifneq ($(filter $(B)/kalm-search,$(TOOLS:%=$(B)/%)),)
+  FUZZ_FLAGS += -DFUZZ_SEARCH
+  FUZZ_OBJECTS += build/fuzz/command_search.o
+  FUZZ_LIBS += $(SEARCH_LIBS) $(shell pkg-config --libs jansson)
 endif
+endif
+build/fuzz/command_search.o: FUZZ_FLAGS += $(SEARCH_FLAGS) $(shell pkg-config --cflags jansson)
+build/fuzz/command_eval.o: FUZZ_FLAGS += $(PACKED_FLAGS)
 build/fuzz/fuzz.o: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -Isrc/parts -DKALM_RERANK_STATIC -c $< -o $@
@@ -50,10 +57,11 @@ fuzz-afl: $(FUZZ_SOURCES) $(PARTS)
 
 # ---- faults and long runs ----
 .PHONY: faults soak
-# make faults STEP=1: every allocation, read, write, open, sync, rename and thread of the commands fails in turn (tests/faults)
+# make faults STEP=1 FAULTS_OF='search server': every allocation, read, write, open, sync, rename and thread of the commands fails in turn (tests/faults)
 STEP ?= 1
-faults: build/kalm-quantize build/kalm-index build/kalm-rerank build/kalm-eval build/kalm-random-checkpoint
-	CC='$(CC)' sh tests/faults/run.sh build $(STEP)
+faults: $(filter build/kalm-search build/kalm-server,$(TOOLS:%=build/%)) build/kalm-quantize build/kalm-index build/kalm-rerank build/kalm-eval \
+    build/kalm-random-checkpoint
+	CC='$(CC)' FAULTS_OF='$(FAULTS_OF)' sh tests/faults/run.sh build $(STEP)
 # make soak TIME=1800: mixed work in one process; memory flat, known scores
 $(B)/soak: tests/soak.c $(PARTS) | $(B)/tmp
 	$(CC) $(FLAGS) $(CFLAGS) -Isrc/parts $< -o $@ $(LDFLAGS) $(LIBS)

@@ -188,7 +188,7 @@ assert "satellite launch" in r["result"]["content"][0]["text"] and not r["result
 bad = [b"garbage\n", b"{\n", b"\xff\xfe\n", b"[]\n", b"7\n", b'"x"\n', b"null\n", b"{}\n", b'{"id": null, "method": "ping"}\n', b'{"id": [], "method": "ping"}\n',
        b'{"id": 1.5, "method": "ping"}\n', b"[" * 100000 + b"\n", b'{"a":' * 5000 + b"\n", b'{"id": 1, "method": 5}\n', b'{"id": 1, "method": "none"}\n',
        b'{"id": 1, "method": "ping", "params": [1]}\n', b'{"id": 1, "method": "tools/call"}\n', b'{"id": 1, "method": "tools/call", "params": {"name": "rm"}}\n',
-       b"x" * (5 << 20) + b"\n", b'{"id": 99999999999999999999999, "method": "ping"}\n', b'{"id": 1, "method": "ping"} {"id": 2}\n', b"\0\n"]
+       b"x" * (5 << 20) + b"\n", b'{"id": 99999999999999999999999, "method": "ping"}\n', b'{"id": 1, "method": "ping"} {"id": 2}\n', b"\0\n", b"#\n", b" ##\r\n"]
 for line in bad:
     send(line)
     r = take()
@@ -232,6 +232,8 @@ p.stdin.write(b'{"id": 77, "method": "ping"}'); p.stdin.close()
 assert take()["id"] == 77 and p.stdout.read() == b"" and p.wait() == 0
 END
 expect 0 python3 peer.py "$search" all.db --mcp
+# also a line that is too long and has no end gets an answer
+head -c 5000000 /dev/zero | tr '\0' x | "$search" all.db --mcp > log 2>&1; says 'longer than 4 MiB'
 
 # ---- other commands leave it alone ----
 expect 1 "$index" "$model" all.db docs/food.jsonl
@@ -288,6 +290,22 @@ expect 0 "$search" odd.db quince; says 'second \*\*quince'; silent first
 rm -r odd/a.jsonl; printf '{"_id": "b", "text": "third quince"}\n' > odd/a.jsonl
 expect 0 "$search" odd.db --update
 expect 0 "$search" odd.db quince; says 'third \*\*quince'; silent second
+# a file that is another kind by its new name is read again: a title is Markdown's alone
+printf '# Plums\n\nA text of plums.\n' > odd/p.md
+expect 0 "$search" odd.db --update
+mv odd/p.md odd/p.txt
+expect 0 "$search" odd.db --update
+equal "$(sqlite3 odd.db "SELECT title FROM documents WHERE key LIKE '%/p.txt'")" '' 'the title of a plain text'
+# what is said of a file is cut between characters, so that the next run can read it; a note that was cut within one is read too
+python3 -c 'k = "\u4e2d" * 60; [print("{\"_id\": \"%s\", \"text\": \"%s\"}" % (k, t)) for t in ("first pear", "second pear")]' > odd/keys.jsonl
+expect 3 "$search" odd.db --update; says 'came before with another text'
+touch -d '1 hour ago' odd/keys.jsonl
+expect 0 "$search" odd.db --update
+equal "$(sqlite3 odd.db "SELECT length(CAST(note AS BLOB)) FROM search_files WHERE CAST(path AS TEXT) LIKE '%/keys.jsonl'")" 126 'bytes of a note'
+sqlite3 odd.db "UPDATE search_files SET modified = 0, note = CAST(x'61e4b8' AS TEXT) WHERE CAST(path AS TEXT) LIKE '%/keys.jsonl'"
+expect 0 "$search" odd.db --update
+rm odd/keys.jsonl
+expect 0 "$search" odd.db --update
 # a source that is gone keeps its documents until it is forgotten
 mv odd away
 expect 0 "$search" odd.db --update
@@ -423,6 +441,14 @@ sqlite3 strange.db "UPDATE search_sources SET path = CAST('relative' AS BLOB)"
 expect 1 "$search" strange.db --update; says 'a path in its table search_sources is none'
 sqlite3 strange.db "UPDATE search_sources SET path = x'2f61002f62'"
 expect 1 "$search" strange.db --update; says 'a path in its table search_sources is none'
+for path in 72656c6174697665 2f61002f62 ''; do
+    rm -f strange.db*
+    cp all.db strange.db
+    sqlite3 strange.db "DELETE FROM search_files; INSERT INTO search_files VALUES (x'$path', 0, 0, '0123456789abcdef', 0, '')"
+    expect 1 "$search" strange.db --update; says 'a path in its table search_files is none'
+    expect 1 "$search" strange.db --forget docs; says 'a path in its table search_files is none'
+done
+cp all.db strange.db
 # damaged rows are left out of an answer and counted; words of rows that are none as well
 cp all.db strange.db
 sqlite3 strange.db "UPDATE documents SET document = x'00' WHERE key LIKE '%chess.md'"

@@ -137,12 +137,9 @@ KALM__FN char **search_sources(const store *s, size_t *count)
     size_t room = 0;
     *count = 0;
     while (store_step(s, q)) {
-        kalm_text path = store_document(s, q, 0, 0);
-        char *copy;
-        if (!path.size || memchr(path.data, 0, path.size) || *path.data != '/') die("%s: a path in its table search_sources is none", s->path);
-        copy = cmd_copy(path);
-        search_list_add(&list, count, &room, copy);
-        free(copy);
+        char *path = search_read_path(s, q, "search_sources");
+        search_list_add(&list, count, &room, path);
+        free(path);
     }
     sqlite3_finalize(q);
     return list;
@@ -231,10 +228,11 @@ KALM__FN int run_forget(search_update *u, const options *o)
     left = search_sources(&u->s, &count);
     q = store_prepare(&u->s, "SELECT path FROM search_files");
     while (store_step(&u->s, q)) {
-        kalm_text path = store_document(&u->s, q, 0, 0);
+        char *path = search_read_path(&u->s, q, "search_files");
         int kept = 0;
-        for (k = 0; k < count && !kept; k++) kept = search_is_below(path.data, path.size, left[k]);
-        if (!kept) search_list_add(&u->files.closed, &u->files.closeds, &u->files.closed_room, path.data);
+        for (k = 0; k < count && !kept; k++) kept = search_is_below(path, strlen(path), left[k]);
+        if (!kept) search_list_add(&u->files.closed, &u->files.closeds, &u->files.closed_room, path);
+        free(path);
     }
     sqlite3_finalize(q);
     for (i = 0; i < u->files.closeds && !kalm__interrupted; i++) {

@@ -30,6 +30,7 @@ KALM__FN void search_message_end(search_message *m)
 #endif
 
 typedef struct search_mail {
+    FILE        *file;                 /* the stream's own; it alone knows the difference between its end and a disk that fails */
     GMimeStream *stream;
     GMimeParser *parser;
     int          many;                 /* a mailbox, not one message */
@@ -138,8 +139,12 @@ KALM__FN int search_mail_begin(search_mail *m, const char *path, int many)
     if (!ready) g_mime_init();
     ready = 1;
     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return 0;
-    m->stream = g_mime_stream_fs_new(fd);
+    m->file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (!m->file) {
+        if (fd >= 0) close(fd);
+        return 0;
+    }
+    m->stream = g_mime_stream_file_new(m->file);
     m->parser = g_mime_parser_new_with_stream(m->stream);
     m->many = many;
     g_mime_parser_set_format(m->parser, many ? GMIME_FORMAT_MBOX : GMIME_FORMAT_MESSAGE);
@@ -152,6 +157,10 @@ KALM__FN int search_mail_next(search_mail *m, search_message *to)
     GMimeMessage *message;
     if (g_mime_parser_eos(m->parser)) return 0;
     message = g_mime_parser_construct_message(m->parser, NULL);
+    if (message && ferror(m->file)) {              /* what there is of it may be half of it */
+        g_object_unref(message);
+        message = NULL;
+    }
     if (!message) return 0;
     search_mail_take(message, to);
     g_object_unref(message);
@@ -159,6 +168,8 @@ KALM__FN int search_mail_next(search_mail *m, search_message *to)
 }
 
 KALM__FN uint64_t search_mail_place(search_mail *m) { return (uint64_t)g_mime_parser_tell(m->parser); }
+
+KALM__FN int search_mail_failed(const search_mail *m) { return ferror(m->file) != 0; }
 
 KALM__FN void search_mail_end(search_mail *m)
 {

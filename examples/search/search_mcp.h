@@ -17,6 +17,7 @@
 #if defined(__GNUC__)
 #  pragma GCC diagnostic pop
 #endif
+#include "../../src/tools/json_dump.h"
 #include <poll.h>
 
 #define MCP_LONGEST ((size_t)4 << 20)  /* bytes of a line */
@@ -73,7 +74,11 @@ KALM__FN int mcp_line(mcp *m, kalm_text *line)
             m->skipping = 0;
             return skipped ? -1 : 1;
         }
-        if (m->ended) return 0;
+        if (m->ended) {
+            int skipped = m->skipping; /* the input ended with a line that was too long */
+            m->skipping = 0;
+            return skipped ? -1 : 0;
+        }
         seen = m->to - m->from;
         if (seen > MCP_LONGEST) {      /* what is behind its first bytes is not kept */
             m->skipping = 1;
@@ -83,9 +88,22 @@ KALM__FN int mcp_line(mcp *m, kalm_text *line)
     }
 }
 
+/* Adds a new value; what has no room is not left out in silence. */
+KALM__FN void mcp_append(json_t *list, json_t *value)
+{
+    if (json_array_append_new(list, value)) die("no memory for an answer");
+}
+
+/* White space alone is no message. */
+KALM__FN int mcp_blank(kalm_text line)
+{
+    while (line.size && strchr(" \t\r", line.data[line.size - 1]) && line.data[line.size - 1]) line.size--;
+    return !line.size;
+}
+
 KALM__FN void mcp_send(json_t *message)
 {
-    char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+    char *text = json_dump_text(message);
     json_decref(message);
     if (!text) die("no memory for an answer");
     puts(text);
@@ -95,18 +113,28 @@ KALM__FN void mcp_send(json_t *message)
 
 /* ---- answers: each is a new value ------------------------------------------------------------------------------------------ */
 
-KALM__FN json_t *mcp_result(json_t *id, json_t *result) { return json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result); }
+/* A message that got no answer could not be told from one that was cancelled. */
+KALM__FN json_t *mcp_made(json_t *value)
+{
+    if (!value) die("no memory for an answer");
+    return value;
+}
+
+KALM__FN json_t *mcp_result(json_t *id, json_t *result)
+{
+    return mcp_made(json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result));
+}
 
 KALM__FN json_t *mcp_error(json_t *id, int code, const char *text)
 {
     json_t *null = json_null();
-    return json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id ? id : null, "error", "code", code, "message", text);
+    return mcp_made(json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id ? id : null, "error", "code", code, "message", text));
 }
 
 /* The tool could not do what it was asked: for the model that asked to read. */
 KALM__FN json_t *mcp_tool_error(const char *text)
 {
-    return json_pack("{s:[{s:s, s:s}], s:b}", "content", "type", "text", "text", text, "isError", 1);
+    return mcp_made(json_pack("{s:[{s:s, s:s}], s:b}", "content", "type", "text", "text", text, "isError", 1));
 }
 
 KALM__FN json_t *mcp_initialize(json_t *params)
@@ -187,8 +215,8 @@ KALM__FN json_t *mcp_answer(mcp *m)
     for (i = 0; i < m->e.hits; i++) {
         const search_hit *h = &m->e.hit[i];
         kalm_text path = search_hit_path(h), id = search_hit_id(h);
-        json_array_append_new(list, json_pack("{s:s%, s:s%, s:s, s:f, s:I, s:s%}", "path", path.data, path.size, "id", id.data, id.size, "title", h->title,
-                                              "score", (double)h->score.score, "start", (json_int_t)h->start, "text", h->text, h->text_size));
+        mcp_append(list, json_pack("{s:s%, s:s%, s:s, s:f, s:I, s:s%}", "path", path.data, path.size, "id", id.data, id.size, "title", h->title,
+                                   "score", (double)h->score.score, "start", (json_int_t)h->start, "text", h->text, h->text_size));
         search_put(&text, line, (size_t)sprintf(line, "%s%lu. ", i ? "\n\n" : "", (unsigned long)i + 1));
         search_put(&text, path.data, path.size);
         if (id.size) search_put(&text, " ", 1), search_put(&text, id.data, id.size);
@@ -200,7 +228,7 @@ KALM__FN json_t *mcp_answer(mcp *m)
     if (!m->e.hits) search_put(&text, "No passage has a word of the question.", 38);
     content = json_pack("{s:s, s:s%}", "type", "text", "text", text.data, text.size);
     free(text.data);
-    return json_pack("{s:[o], s:{s:o}, s:b}", "content", content, "structuredContent", "results", list, "isError", 0);
+    return mcp_made(json_pack("{s:[o], s:{s:o}, s:b}", "content", content, "structuredContent", "results", list, "isError", 0));
 }
 
 /* NULL: it was cancelled, and gets no answer. */
@@ -274,7 +302,7 @@ KALM__FN void mcp_take(mcp *m, kalm_text line)
         answers = json_array();
         for (i = 0; i < json_array_size(message); i++) {
             answer = mcp_message(m, json_array_get(message, i));
-            if (answer) json_array_append_new(answers, answer);
+            if (answer) mcp_append(answers, answer);
         }
         if (json_array_size(answers)) mcp_send(answers);
         else json_decref(answers);
@@ -298,7 +326,7 @@ KALM__FN int run_mcp(const options *o)
     if (isatty(0) && !o->quiet) fprintf(stderr, "%s: waits for messages of the Model Context Protocol, a line each; Ctrl-D ends it\n", cmd_name);
     while ((what = mcp_line(m, &line)) != 0) {
         if (what < 0) mcp_send(mcp_error(NULL, MCP_REQUEST, "the message is longer than 4 MiB"));
-        else if (search_trim(line).size) {
+        else if (!mcp_blank(line)) {
             char *own = cmd_copy(line);            /* what comes in during a question moves the buffer */
             line.data = own;
             mcp_take(m, line);

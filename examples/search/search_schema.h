@@ -148,6 +148,14 @@ KALM__FN void search_create(store *s, const char *model)
     s->searched = 1;
 }
 
+/* Column 0, a path of the tables search_files and search_sources, from the root; to be freed. */
+KALM__FN char *search_read_path(const store *s, sqlite3_stmt *q, const char *table)
+{
+    kalm_text path = store_document(s, q, 0, 0);
+    if (!path.size || memchr(path.data, 0, path.size) || *path.data != '/') die("%s: a path in its table %s is none", s->path, table);
+    return cmd_copy(path);
+}
+
 /* Its words must be those that this program makes. */
 KALM__FN void search_demand_words(const store *s)
 {

@@ -22,6 +22,7 @@ typedef struct search_taker {
     void  *user;
     uint64_t largest;                  /* bytes of one text */
     uint64_t place;                    /* bytes of the file that are behind the reader */
+    int      failed;                   /* the system could not read all of the file: it is to be read again next time */
 } search_taker;
 
 KALM__FN int search_ends_in(const char *path, const char *ends)
@@ -160,6 +161,7 @@ KALM__FN void search_take_text(search_taker *to, const search_file *f, int kind)
             to->take(to->user, &d, 0);
         }
     }
+    to->failed |= r.failed;
     reader_end(&r);
     free(text.data);
     free(title.data);
@@ -178,12 +180,13 @@ KALM__FN int search_take_records(search_taker *to, const search_file *f, int may
     memset(&d, 0, sizeof d);
     if (!reader_begin(&r, f->path, READ_JSON)) {
         to->bad(to->user, 0, r.why);
+        to->failed |= r.failed;
         reader_end(&r);
         return 1;
     }
     r.with_metadata = 1;
     while ((what = reader_next(&r, &record)) != READ_END && !kalm__interrupted) {
-        if (what == READ_BAD && maybe && !taken) {
+        if (what == READ_BAD && maybe && !taken && !r.failed) {
             reader_end(&r);
             return 0;
         }
@@ -210,6 +213,7 @@ KALM__FN int search_take_records(search_taker *to, const search_file *f, int may
                  search_good(to, "the text", d.text, r.line) && search_good(to, "the metadata", d.metadata, r.line))
             to->take(to->user, &d, r.line);
     }
+    to->failed |= r.failed;
     reader_end(&r);
     return 1;
 }
@@ -225,6 +229,7 @@ KALM__FN void search_take_mail(search_taker *to, const search_file *f, int many)
     memset(&d, 0, sizeof d);
     if (!search_mail_begin(&mail, f->path, many)) {
         to->bad(to->user, 0, kalm__os_error());
+        to->failed = 1;
         return;
     }
     while (!kalm__interrupted && search_mail_next(&mail, &m)) {
@@ -247,6 +252,10 @@ KALM__FN void search_take_mail(search_taker *to, const search_file *f, int many)
         else if (search_trim(d.text).size || d.title.size) to->take(to->user, &d, 0);
         if (!many) break;
     }
+    if (search_mail_failed(&mail)) {
+        to->bad(to->user, 0, "cannot be read to its end");
+        to->failed = 1;
+    }
     search_message_end(&m);
     search_mail_end(&mail);
 #else
@@ -261,6 +270,7 @@ KALM__FN void search_take_file(search_taker *to, const search_file *f, const cha
     int kind = search_kind(f, head, size);
     char why[96];
     to->place = 0;
+    to->failed = 0;
     if (kind == SEARCH_MAILBOX || kind == SEARCH_MESSAGE) {
         search_take_mail(to, f, kind == SEARCH_MAILBOX);
         return;

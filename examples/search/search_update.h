@@ -11,13 +11,18 @@
 #ifndef KALM_SEARCH_UPDATE_H
 #define KALM_SEARCH_UPDATE_H
 
+enum {
+    SEARCH_HEAD = 4096,                /* first bytes of a file, which tell what it is */
+    SEARCH_NOTE = 128                  /* bytes of a note in search_files, with the NUL */
+};
+
 /* A row of search_files that is to be written with a batch: of a file whose last document is in it, or whose first may be. */
 typedef struct search_ended {
     uint64_t  batch;
     char     *path;
     int64_t   size, modified;
     size_t    documents;
-    char      hash[17], note[128];
+    char      hash[17], note[SEARCH_NOTE];
     char    **gone;                    /* [gones] keys that the file had before */
     size_t    gones;
 } search_ended;
@@ -52,7 +57,7 @@ typedef struct search_update {
     uint64_t     *seen, *seen_content; /* [seens] hashes of the keys that it has, and of their texts; an open table of `slots` */
     size_t        seens, slots;
     size_t        documents;
-    char          note[128];
+    char          note[SEARCH_NOTE];
     /* figures of this run */
     uint64_t      bytes, bytes_done;
     size_t        unchanged, same_bytes, read, moved, forgotten, known, bad;
@@ -154,6 +159,21 @@ KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
     return 0;
 }
 
+/* Why a file was left out, for the table search_files: as many whole characters as there is room for. The store takes UTF-8 alone, so what is
+   none becomes a question mark. */
+KALM__FN void search_set_note(char *note, const char *why)
+{
+    size_t size = strlen(why), at = 0, n;
+    while (at < size) {
+        n = kalm__json_utf8((const unsigned char *)why + at, size - at);
+        if (at + kalm__max(n, 1) >= SEARCH_NOTE) break;
+        if (n) memcpy(note + at, why + at, n);
+        else note[at] = '?', n = 1;
+        at += n;
+    }
+    note[at] = 0;
+}
+
 KALM__FN void search_bad(void *user, unsigned long line, const char *why)
 {
     search_update *u = (search_update *)user;
@@ -162,7 +182,7 @@ KALM__FN void search_bad(void *user, unsigned long line, const char *why)
     if (line) say_plainly("%s:%lu: %s", u->file->path, line, why);
     else say_plainly("%s: %s", u->file->path, why);
     u->bad++;
-    if (*also) snprintf(u->note, sizeof u->note, "%.*s", (int)sizeof u->note - 1, why);
+    if (*also) search_set_note(u->note, why);
 }
 
 /* A document of the file: passed over if the database has it, else to the encoder. */
@@ -303,6 +323,13 @@ KALM__FN void search_on_stored(void *user, uint64_t batch)
     u->endeds -= i;
 }
 
+/* A note of the table search_files, mended where it is no UTF-8: it was cut within a character once, which is no reason to refuse a database. */
+KALM__FN void search_read_note(sqlite3_stmt *q, int i, char *note)
+{
+    const char *text = (const char *)sqlite3_column_text(q, i);
+    search_set_note(note, text ? text : "");
+}
+
 /* A new file has the bytes of one that is gone: its documents get the new name, in the caller's transaction. */
 KALM__FN void search_move(search_update *u, search_missing *m, const search_file *f)
 {
@@ -310,7 +337,7 @@ KALM__FN void search_move(search_update *u, search_missing *m, const search_file
     sqlite3_stmt *rows = store_prepare(&u->s, "SELECT number, key, title, text FROM documents WHERE key = ?1");
     sqlite3_stmt *count_of = store_prepare(&u->s, "SELECT documents, note FROM search_files WHERE path = ?1");
     size_t count, i, old_size, documents = 0;
-    char **keys, note[128];
+    char **keys, note[SEARCH_NOTE];
     note[0] = 0;
     search_set_key(u, m->path);
     old_size = u->key_size;
@@ -320,7 +347,7 @@ KALM__FN void search_move(search_update *u, search_missing *m, const search_file
     search_bind_path(&u->s, count_of, m->path);
     if (store_step(&u->s, count_of)) {
         documents = (size_t)store_int(&u->s, count_of, 0, 0, 0, INT64_MAX);
-        snprintf(note, sizeof note, "%s", store_text(&u->s, count_of, 1, 0).data);
+        search_read_note(count_of, 1, note);
     }
     sqlite3_finalize(count_of);
     for (i = 0; i < count; i++) {
@@ -367,7 +394,7 @@ KALM__FN int search_find_file(search_update *u, const search_file *f, int64_t *s
         if (!store_is_hash(t.data, t.size)) die("%s: the hash of a file in its table search_files is none", u->s.path);
         memcpy(hash, t.data, 17);
         *documents = (size_t)store_int(&u->s, u->find_file, 3, 0, 0, INT64_MAX);
-        snprintf(note, 128, "%s", store_text(&u->s, u->find_file, 4, 0).data);
+        search_read_note(u->find_file, 4, note);
     }
     store_check(&u->s, sqlite3_reset(u->find_file));
     return there;
@@ -386,8 +413,7 @@ KALM__FN int search_is_racy(const search_file *f)
 
 KALM__FN void search_one_file(search_update *u, const search_file *f)
 {
-    enum { HEAD = 4096 };
-    char hash[17], old_hash[17], head[HEAD], note[128];
+    char hash[17], old_hash[17], head[SEARCH_HEAD], note[SEARCH_NOTE];
     int64_t size = 0, modified = 0;
     size_t documents = 0, head_size;
     int there = search_find_file(u, f, &size, &modified, old_hash, &documents, note);
@@ -400,7 +426,7 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
     u->note[0] = 0;
     u->documents = 0;
     u->taker.place = 0;
-    if (!search_file_hash(f, hash, head, &head_size, HEAD)) {
+    if (!search_file_hash(f, hash, head, &head_size, SEARCH_HEAD)) {
         search_bad(u, 0, kalm__os_error());        /* it stays as the database has it, and is tried again next time */
         u->file = NULL;
         return;
@@ -420,6 +446,11 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
         e->batch = u->f.batches + 1;
         search_take_file(&u->taker, f, head, head_size);
         if (kalm__interrupted) return;
+        if (u->taker.failed) {         /* what was not read is not gone, and that row says that the file is to be read again */
+            fill_mark(&u->f);
+            u->file = NULL;
+            return;
+        }
         e = search_end(u, f, hash);
         e->documents = u->documents;
         memcpy(e->note, u->note, sizeof e->note);
@@ -453,24 +484,22 @@ KALM__FN void search_find_missing(search_update *u, char **roots, size_t count)
     sqlite3_stmt *q = store_prepare(&u->s, "SELECT path, size, hash FROM search_files");
     size_t i;
     while (store_step(&u->s, q)) {
-        kalm_text path = store_document(&u->s, q, 0, 0), hash;
+        char *path = search_read_path(&u->s, q, "search_files");
+        size_t n = strlen(path);
+        kalm_text hash;
         search_missing *m;
-        char *own;
         int below = 0;
-        if (!path.size || memchr(path.data, 0, path.size) || *path.data != '/') die("%s: a path in its table search_files is none", u->s.path);
-        for (i = 0; i < count && !below; i++) below = search_is_below(path.data, path.size, roots[i]);
-        for (i = 0; i < u->files.closeds && below; i++) below = !search_is_below(path.data, path.size, u->files.closed[i]);
-        if (!below) continue;
-        own = cmd_copy(path);
-        if (search_has_file(&u->files, own)) {
-            free(own);
+        for (i = 0; i < count && !below; i++) below = search_is_below(path, n, roots[i]);
+        for (i = 0; i < u->files.closeds && below; i++) below = !search_is_below(path, n, u->files.closed[i]);
+        if (!below || search_has_file(&u->files, path)) {
+            free(path);
             continue;
         }
         if (u->missings == u->missing_room)
             u->missing = (search_missing *)cmd_grow(u->missing, (u->missing_room = u->missing_room ? u->missing_room * 2 : 64) * sizeof *u->missing);
         m = &u->missing[u->missings++];
         memset(m, 0, sizeof *m);
-        m->path = own;
+        m->path = path;
         m->size = store_int(&u->s, q, 1, 0, 0, INT64_MAX);
         hash = store_text(&u->s, q, 2, 0);
         if (!store_is_hash(hash.data, hash.size)) die("%s: the hash of a file in its table search_files is none", u->s.path);
@@ -486,11 +515,29 @@ KALM__FN int search_by_size(const void *pa, const void *pb)
     return strcmp(a->path, b->path);
 }
 
+/* Was the missing file what the new one is, by name and place? Its documents are those of the new name only then: "a.md" has a title that the
+   same bytes in "a.txt" have not. A Maildir that went as a whole is known by the name of its folder alone. */
+KALM__FN int search_same_kind(const search_missing *m, const search_file *f, const char *head, size_t size)
+{
+    search_file old;
+    char *above = cmd_copy(kalm__text(m->path)), *slash = strrchr(above, '/');
+    memset(&old, 0, sizeof old);
+    old.path = m->path;
+    *slash = 0;
+    slash = strrchr(above, '/');
+    if (slash && (!strcmp(slash, "/cur") || !strcmp(slash, "/new"))) {
+        *slash = 0;
+        old.mail = !kalm__directory_exists(above) || search_is_maildir(above);
+    }
+    free(above);
+    return search_kind(&old, head, size) == search_kind(f, head, size);
+}
+
 /* New files with the bytes of missing ones: renamed, a hundred in a transaction. Only files of equal size are read. */
 KALM__FN void search_find_moves(search_update *u)
 {
     size_t i, k, done = 0, head_size;
-    char hash[17], old[17], note[128], head[16];
+    char hash[17], old[17], note[SEARCH_NOTE], head[SEARCH_HEAD];
     if (!u->missings) return;
     qsort(u->missing, u->missings, sizeof *u->missing, search_by_size);
     for (i = 0; i < u->files.count && !kalm__interrupted; i++) {
@@ -506,7 +553,7 @@ KALM__FN void search_find_moves(search_update *u)
         if (search_find_file(u, f, &size, &modified, old, &documents, note)) continue;
         if (!search_file_hash(f, hash, head, &head_size, sizeof head) || kalm__interrupted) continue;
         for (k = low; k < u->missings && u->missing[k].size == f->size; k++) {
-            if (u->missing[k].moved || strcmp(u->missing[k].hash, hash)) continue;
+            if (u->missing[k].moved || strcmp(u->missing[k].hash, hash) || !search_same_kind(&u->missing[k], f, head, head_size)) continue;
             if (!done++) store_exec(&u->s, "BEGIN IMMEDIATE");
             search_move(u, &u->missing[k], f);
             f->done = 1;

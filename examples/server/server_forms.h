@@ -126,10 +126,10 @@ KALM__FN int form__fields(job *j, const json_t *object, const json_t *fields, si
         if (!v || json_is_null(v)) continue;
         if (json_is_string(v)) t = json_string_text(v);
         else {
-            number = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-            if (number) t = kalm__text(number);
+            number = json_dump_text(v);
+            t = kalm__text(number);
         }
-        grown = (char *)realloc(all, n + t.size + 2);
+        grown = t.data ? (char *)realloc(all, n + t.size + 2) : NULL;
         if (!grown) {
             free(all);
             free(number);
@@ -299,7 +299,7 @@ KALM__FN void form__show_document(const job *j, const job_document *d, json_out 
     if (f->has & (TEXT_AS_STRING | IS_ARRAY)) {
         json_text(out, d->text);
     } else if (json_is_object(d->original)) {
-        dump = json_dumps(d->original, JSON_COMPACT);
+        dump = json_dump_text(d->original);
         json_raw(out, dump ? dump : "null");
         free(dump);
     } else {

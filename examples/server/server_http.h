@@ -324,14 +324,14 @@ KALM__FN int http__read_documents(exchange *e)
             job_fail(j, 400, "the metadata of %s[%lu] must be an object", at, (unsigned long)i);
         d->metadata = kalm__text("{}");
         if (!j->status && json_is_object(metadata)) {
-            dump = json_dumps(metadata, JSON_COMPACT);
-            d->metadata = dump ? job_keep(j, dump, strlen(dump)) : d->metadata;
+            dump = json_dump_text(metadata);
+            d->metadata = dump ? job_keep(j, dump, strlen(dump)) : kalm__text(NULL);
             free(dump);
             if (!d->metadata.data) job_fail(j, 503, "there is no memory for the documents");
         }
         if (j->status) break;
         if (json_object_get(seen, d->key.data)) job_fail(j, 400, "the id '%.120s' is there twice", d->key.data);
-        json_object_set_new(seen, d->key.data, json_true());
+        else if (json_object_set_new(seen, d->key.data, json_true())) job_fail(j, 503, "there is no memory for the documents");
     }
     json_decref(seen);
     return !j->status;

@@ -34,6 +34,7 @@ typedef struct reader {
     int           strict_utf8;         /* lines that are ill-formed are bad; else they are given, and `why` says so */
     int           fd, ended, decided;  /* decided: the first line of TSV was looked at, or the whole file given */
     int           broken;              /* it cannot be read on, why says why: reader_next hands that out */
+    int           failed;              /* the system could not read the file; what was handed out is not all of it */
     unsigned      unit;                /* bytes of a code unit: 1 UTF-8, 2 UTF-16, 4 UTF-32; 0: not known yet */
     int           big;                 /* big-endian units */
     unsigned char raw[8];              /* [raws]: of a unit or pair that the next bytes complete */
@@ -234,6 +235,7 @@ KALM__FN int reader_more(reader *r)
         if (n >= 0) reader_decode(r, (unsigned char *)raw, (size_t)n, n == 0);
     } else n = reader_bytes(r, r->buffer + r->to, PIECE);
     if (n < 0) {
+        r->failed = 1;
         snprintf(r->why, sizeof r->why, "cannot be read: %s", kalm__os_error());
         return reader_broken(r);
     }
@@ -292,6 +294,7 @@ KALM__FN int reader_begin(reader *r, const char *path, int format)
     r->fd = strcmp(path, "-") == 0 ? 0 : open(path, O_RDONLY);
 #endif
     if (r->fd >= 0) return 1;
+    r->failed = 1;
     snprintf(r->why, sizeof r->why, "%s", kalm__os_error());
     return 0;
 }

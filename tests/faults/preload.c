@@ -3,13 +3,15 @@
    ends, so that a script knows how many N there are.
 
      malloc    malloc, calloc, realloc, posix_memalign, aligned_alloc: no memory
-     read      read, pread: HOW is "short" (half of it, at least a byte) or EIO
+     read      read, pread, fread: HOW is "short" (half of it, at least a byte) or EIO; for fread both are EIO
      write     write, pwrite, ftruncate: HOW is "short", ENOSPC or EIO
      open      open, openat: HOW is EMFILE or EACCES
      sync      fsync, fdatasync: EIO        rename    rename: EIO        map    mmap of a file: ENOMEM        thread    pthread_create: EAGAIN
-     kill      any read, write, sync, rename or open: the process is killed before it
+     flush     fflush, fclose of a file that is written: ENOSPC, and what was not on the disk by then is not
+     kill      any read, write, sync, rename, open or flush: the process is killed before it
 
-   stdio makes its system calls inside the C library, where nothing comes between: standard output is tried with /dev/full instead. */
+   stdio makes its system calls inside the C library, where nothing comes between: of its files flushes fail, and standard output is tried
+   with /dev/full. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,13 +21,15 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, MAP, THREAD, KILL };
+enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, FLUSH, MAP, THREAD, KILL };
 
 static int what, how, everything_after, shorter;
 static unsigned long at, count;
@@ -37,13 +41,13 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 __attribute__((constructor)) static void begin(void)
 {
-    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "map", "thread", "kill" };
-    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOMEM, EAGAIN, 0 };
+    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "flush", "map", "thread", "kill" };
+    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOSPC, ENOMEM, EAGAIN, 0 };
     const char *s = getenv("KALM_FAULT"), *colon = s ? strchr(s, ':') : NULL;
     char *end;
     int i;
     if (!colon) return;
-    for (i = 1; i < 10; i++)
+    for (i = MALLOC; i <= KILL; i++)
         if (strlen(names[i]) == (size_t)(colon - s) && !strncmp(names[i], s, strlen(names[i]))) {
             at = strtoul(colon + 1, &end, 10);
             if (*end == '+') everything_after = 1, end++;
@@ -76,7 +80,7 @@ __attribute__((destructor)) static void end(void)
 static int fails(int kind)
 {
     unsigned long n;
-    if (what == KILL && kind >= READ && kind <= RENAME) {
+    if (what == KILL && kind >= READ && kind <= FLUSH) {
         n = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
         if (n == at) kill(getpid(), SIGKILL);
         return 0;
@@ -116,6 +120,16 @@ ssize_t read(int fd, void *data, size_t size)
     }
     return real(fd, data, size);
 }
+size_t fread(void *data, size_t size, size_t n, FILE *f)
+{
+    REAL(size_t, "fread", (void *, size_t, size_t, FILE *))
+    if (fails(READ)) {
+        f->_flags |= _IO_ERR_SEEN;
+        errno = EIO;
+        return 0;
+    }
+    return real(data, size, n, f);
+}
 ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
 {
     REAL(ssize_t, "pread64", (int, void *, size_t, off64_t))
@@ -126,10 +140,16 @@ ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
     return real(fd, data, size, offset);
 }
 ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd, data, size, offset); }
+/* What threads wake each other with (eventfd, pipes) does not run full as a disk does. */
+static int is_file(int fd)
+{
+    struct stat st;
+    return fd > 2 && !fstat(fd, &st) && S_ISREG(st.st_mode);
+}
 ssize_t write(int fd, const void *data, size_t size)
 {
     REAL(ssize_t, "write", (int, const void *, size_t))
-    if (fd > 2 && fails(WRITE)) {
+    if (is_file(fd) && fails(WRITE)) {
         if (!shorter) return -1;
         size = size > 1 ? size / 2 : size;
     }
@@ -181,6 +201,28 @@ FILE *fopen64(const char *path, const char *mode)
     return fails(OPEN) ? NULL : real(path, mode);
 }
 FILE *fopen(const char *path, const char *mode) { return fopen64(path, mode); }
+
+int fflush(FILE *f)
+{
+    REAL(int, "fflush", (FILE *))
+    if (f && f != stdout && f != stderr && fails(FLUSH)) {
+        __fpurge(f);
+        errno = how;
+        return EOF;
+    }
+    return real(f);
+}
+int fclose(FILE *f)
+{
+    REAL(int, "fclose", (FILE *))
+    if (f != stdout && f != stderr && __fwriting(f) && fails(FLUSH)) {
+        __fpurge(f);
+        real(f);
+        errno = how;
+        return EOF;
+    }
+    return real(f);
+}
 
 int fsync(int fd)
 {

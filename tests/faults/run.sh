@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh BUILD [STEP] - the commands on a system that fails (preload.c): every STEP-th call of each kind fails in turn, alone and with
 # all that follow; STEP 1, what make faults does, is every call. After each run:
-#   - the command ended by itself: with its right output, or with a status of failure and a sentence; a signal is a fault
+#   - the command ended by itself: with its right output, or with a status of failure and a sentence; a signal is a fault. What answers requests may
+#     answer one with an error instead
 #   - no temporary file is left
 #   - a store is whole, as kalm-index --verify has it, or was never begun; and the same command without faults completes it
 # And it is killed before every STEP-th call; then too the next run completes what was begun, and nothing is left of the killed one.
@@ -35,13 +36,26 @@ echo '{"_id": "q1", "text": "chess"}' > eval/queries.jsonl
 mkdir eval/qrels
 printf 'query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\n' > eval/qrels/test.tsv
 printf 'q1 Q0 a 1 2.5 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n' > eval/bm25.run
+mkdir docs mails collections
+cp -r eval collections/small
+printf '# Chess\n\nplay chess against the computer\n' > docs/a.md
+printf '<title>Photos</title><p>an image viewer that also edits photos\n' > docs/b.html
+printf '{"_id": "one", "text": "backups of files"}\n{"text": "encrypted archives"}\n' > docs/c.jsonl
+printf 'Subject: holidays\n\nthe lighthouse is closed\n' > mails/d.eml
+touch -d 2020-01-01 docs/* mails/*            # their times say that they have not changed since
+printf '%s\n' '{"id": 1, "method": "tools/list"}' '{"id": 2, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "chess files"}}}' '{"id": 3, "method": "ping"}' > lines
 
 dump() { sqlite3 "$1" 'SELECT number, key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, hex(document) FROM documents ORDER BY number; SELECT * FROM meta' 2>&1; }
 
+dump_search() { sqlite3 "$1" 'SELECT key, window, windows, start, hash, title, text, metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash, documents, note FROM search_files ORDER BY path; CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v ORDER BY term' 2>&1; }
+
 # What each command is, what is left of an earlier run, and whether its output is right. `command` names it.
 prepare() {
-    rm -rf out.kalm* store.db* out.txt
-    case $command in rank_store) cp right.db store.db ;; esac
+    rm -rf out.kalm* store.db* out.txt tables
+    case $command in
+    rank_store) cp right.db store.db ;;
+    ask | mcp) cp right.search.db store.db ;;
+    esac
 }
 run() {
     case $command in
@@ -50,6 +64,28 @@ run() {
     rank) "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl --threads 2 --json > out.txt ;;
     rank_store) "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
     eval) "$build/kalm-eval" right.kalm eval --threads 1 > out.txt ;;
+    tables) PATH=/nowhere "$build/kalm-eval" --tables tables collections right.kalm --ratio 4,8 --bits 16 --rounds 100 --threads 1 > out.txt ;;
+    search) "$build/kalm-search" right.kalm store.db docs --threads 1 --batch 1 --quiet ;;
+    mail) "$build/kalm-search" right.kalm store.db docs mails --threads 1 --batch 1 --quiet ;;
+    ask) "$build/kalm-search" store.db 'chess photos' --threads 1 --json > out.txt ;;
+    mcp) "$build/kalm-search" store.db --mcp --threads 1 --quiet < lines > out.txt ;;
+    server) served ;;
+    esac
+}
+# kalm-server and its client, to which alone nothing happens; KALM_FAULT and the others reach the server.
+served() {
+    (
+        FAULT=$KALM_FAULT COUNT=$KALM_FAULT_COUNT PRELOAD=$LD_PRELOAD
+        unset KALM_FAULT KALM_FAULT_COUNT LD_PRELOAD
+        exec python3 "$top/tests/faults/client.py" "$FAULT" "$COUNT" "$PRELOAD" "$build/kalm-server" right.kalm --port 0 --store store.db --threads 1 > out.txt
+    )
+}
+# What a person or a program is told of a failure that the command lives with.
+is_explained() {
+    case $command in
+    mcp) grep -q '"isError":true\|"error":{' out.txt ;;
+    server) grep -q '^5[0-9][0-9] {.*error' out.txt ;;
+    *) return 1 ;;
     esac
 }
 is_right() {
@@ -57,23 +93,29 @@ is_right() {
     quantize) cmp -s out.kalm right.kalm ;;
     index) dump store.db | cmp -s - right.dump ;;
     eval) timeless out.txt | cmp -s - right.eval ;;
+    tables) cmp -s tables/quality.json right.tables ;;
+    search | mail) dump_search store.db | cmp -s - right.$command ;;
+    ask) sed '/"milliseconds"/s/"milliseconds".*//' out.txt | cmp -s - right.ask ;;
     *) cmp -s out.txt right.$command ;;
     esac
 }
+# Commands that go on where they were stopped.
+goes_on() { case $command in index | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
 # success there is none, unless the system fails for good ("+") when all is done.
 left_over() {
-    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|store.db|out.kalm|out.txt|err|count' |
+    find tables -name '*.spool' -o -name '*.new' -o -name '*.tmp-*' 2> /dev/null
+    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|out.kalm|out.txt|tables|err|count' |
         if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
 }
 
 check() {
     if [ $status -ge 126 ] && ! { [ $status -eq 137 ] && [ "$kind" = kill ]; }; then bad "ended by a signal, status $status"; return; fi
-    if [ $status -eq 0 ] && ! is_right; then bad 'succeeded with another output'; return; fi
+    if [ $status -eq 0 ] && ! is_right && ! is_explained; then bad 'succeeded with another output'; return; fi
     if [ $status -ne 0 ] && [ $status -ne 137 ] && [ ! -s err ]; then bad "status $status without a word"; return; fi
     if [ $status -ne 137 ] && [ -n "$(left_over $status)" ]; then bad "left behind: $(left_over $status)"; return; fi
-    if [ $status -ne 0 ] && [ "$command" = index ]; then
+    if [ $status -ne 0 ] && { [ "$command" = index ] || [ "$command" = search ] || [ "$command" = mail ] || [ "$command" = server ]; }; then
         if [ -s store.db ] && ! "$build/kalm-index" right.kalm store.db --verify > verify.txt 2>&1 && ! grep -q 'no store yet' verify.txt; then
             mv verify.txt err
             bad 'the store is damaged'
@@ -81,7 +123,7 @@ check() {
         fi
         rm -f verify.txt
     fi
-    if [ $status -eq 137 ] || { [ $status -ne 0 ] && [ "$command" = index ]; }; then
+    if [ $status -eq 137 ] || { [ $status -ne 0 ] && goes_on; }; then
         run > /dev/null 2> err || { bad 'the next run fails'; return; }
         is_right || { bad 'the next run gives another output'; return; }
         [ -z "$(left_over 0)" ] || { bad "the next run leaves behind: $(left_over 0)"; return; }
@@ -121,25 +163,32 @@ every() {
     done
 }
 
-for command in quantize index rank rank_store eval; do
+commands='quantize index rank rank_store eval tables'
+[ ! -x "$build/kalm-search" ] || commands="$commands search mail ask mcp"
+[ ! -x "$build/kalm-server" ] || commands="$commands server"
+for command in ${FAULTS_OF:-$commands}; do
     prepare
     run > /dev/null 2> err || { fault=none; bad 'fails by itself'; continue; }
     case $command in
     quantize) ;;
     index) dump store.db > right.dump; cp store.db right.db ;;
     eval) timeless out.txt > right.eval ;;
+    tables) cp tables/quality.json right.tables ;;
+    search | mail) dump_search store.db > right.$command; cp store.db right.search.db ;;
+    ask) sed '/"milliseconds"/s/"milliseconds".*//' out.txt > right.ask ;;
     *) cp out.txt "right.$command" ;;
     esac
     before=$runs
-    every malloc ''
+    [ "$command" = mail ] || every malloc ''           # GLib, which reads mail, ends the process where there is no memory
     every read :EIO
     every read :short
     every open ''
     every map ''
     case $command in
-    quantize | index) every write :ENOSPC; every write :EIO; every write :short; every sync ''; every rename ''; every kill '' ;;
+    tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
+    quantize | index | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every sync ''; every rename ''; every kill '' ;;
     esac
-    case $command in index | rank) every thread '' ;; esac
+    case $command in index | rank | server) every thread '' ;; esac
     echo "$command: $((runs - before)) runs"
     # standard output is stdio's: a full disk
     case $command in

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { ARGUMENTS = 32, FILES = 16, SLOTS = 1 << 16 };
+enum { ARGUMENTS = 32, FILES = 16, STATEMENTS = 64, SLOTS = 1 << 16 };
 
 static jmp_buf back;
 static int running, status_given;
@@ -16,10 +16,11 @@ static char said[8192];
 
 /* What the command holds: memory in a hash table of addresses, the others in short lists. */
 static void *block[SLOTS];
-static size_t blocks;
+static size_t blocks;                  /* slots that are or were taken */
 static FILE *file[FILES];
 static struct { void *p; size_t size; } mapping[FILES];
 static sqlite3 *database[FILES];
+static sqlite3_stmt *statement[STATEMENTS];        /* of the command: FTS5 has others in the same database, and ends them itself */
 
 static void *const gone = &running;    /* the place of a block that was freed */
 
@@ -28,8 +29,8 @@ static void keep(void *p)
 {
     size_t i = slot_of(p) % SLOTS;
     if (!p || !running) return;
-    if (++blocks > SLOTS / 2) abort();
     while (block[i] && block[i] != gone) i = (i + 1) % SLOTS;
+    if (!block[i] && ++blocks > SLOTS / 2) abort();
     block[i] = p;
 }
 static void forget(const void *p)
@@ -111,6 +112,12 @@ int fuzz_munmap(void *p, size_t size)
         if (mapping[i].p == p) mapping[i].p = NULL;
     return munmap(p, size);
 }
+char *fuzz_realpath(const char *path, char *resolved)
+{
+    char *p = realpath(path, resolved);
+    if (!resolved) keep(p);
+    return p;
+}
 int fuzz_sqlite3_open_v2(const char *path, sqlite3 **db, int flags, const char *vfs)
 {
     int code = sqlite3_open_v2(path, db, flags, vfs), i;
@@ -131,14 +138,32 @@ int fuzz_sqlite3_close(sqlite3 *db)
     return code;
 }
 
+int fuzz_sqlite3_prepare_v2(sqlite3 *db, const char *sql, int size, sqlite3_stmt **q, const char **rest)
+{
+    int code = sqlite3_prepare_v2(db, sql, size, q, rest), i = 0;
+    while (*q && i < STATEMENTS && statement[i]) i++;
+    if (i == STATEMENTS) abort();
+    if (*q) statement[i] = *q;
+    return code;
+}
+int fuzz_sqlite3_finalize(sqlite3_stmt *q)
+{
+    int i;
+    for (i = 0; q && i < STATEMENTS; i++)
+        if (statement[i] == q) statement[i] = NULL;
+    return sqlite3_finalize(q);
+}
+
 static void give_back(int first_fd)
 {
     int i;
     size_t k;
+    for (i = 0; i < STATEMENTS; i++) {
+        if (statement[i]) sqlite3_finalize(statement[i]);
+        statement[i] = NULL;
+    }
     for (i = 0; i < FILES; i++) {
-        sqlite3_stmt *q;
-        while (database[i] && (q = sqlite3_next_stmt(database[i], NULL)) != NULL) sqlite3_finalize(q);
-        if (database[i]) sqlite3_close(database[i]);
+        if (database[i] && sqlite3_close(database[i]) != SQLITE_OK) abort();
         if (file[i]) fclose(file[i]);
         if (mapping[i].p) munmap(mapping[i].p, mapping[i].size);
         database[i] = NULL;
@@ -153,11 +178,19 @@ static void give_back(int first_fd)
     for (i = first_fd; i < first_fd + 16; i++) close(i);
 }
 
+static const char *stream_in, *stream_out;
+
+void fuzz_command_streams(const char *in, const char *out)
+{
+    stream_in = in;
+    stream_out = out;
+}
+
 int fuzz_command(fuzz_main *command, ...)
 {
     static int quiet = -1;
     char *argument[ARGUMENTS + 1], text[4096], *at = text;
-    int count = 0, saved, first_fd;
+    int count = 0, saved, saved_in, in, out, first_fd;
     const char *word;
     va_list args;
     argument[count++] = strcpy(at, "kalm");
@@ -174,9 +207,13 @@ int fuzz_command(fuzz_main *command, ...)
     if (quiet < 0) quiet = open("/dev/null", O_WRONLY);
     fflush(stdout);
     saved = dup(1);
+    saved_in = dup(0);
+    in = open(stream_in ? stream_in : "/dev/null", O_RDONLY);
+    out = stream_out ? open(stream_out, O_WRONLY | O_CREAT | O_TRUNC, 0600) : dup(quiet);
     first_fd = dup(1);
     close(first_fd);
-    if (!fuzz_stderr || quiet < 0 || saved < 0 || dup2(quiet, 1) < 0) abort();
+    if (!fuzz_stderr || quiet < 0 || saved < 0 || in < 0 || out < 0 || dup2(out, 1) < 0 || dup2(in, 0) < 0) abort();
+    stream_in = stream_out = NULL;
     running = 1;
     if (!setjmp(back)) status_given = command(count, argument);
     fflush(stdout);
@@ -184,6 +221,10 @@ int fuzz_command(fuzz_main *command, ...)
     running = 0;
     dup2(saved, 1);
     close(saved);
+    if (saved_in >= 0) dup2(saved_in, 0), close(saved_in);
+    else close(0);
+    close(in);
+    close(out);
     clearerr(stdout);
     fclose(fuzz_stderr);
     fuzz_stderr = NULL;

@@ -39,10 +39,12 @@
 #endif
 
 typedef int fuzz_main(int argc, char **argv);
-fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval, fuzz_main_request;
+fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval, fuzz_main_request, fuzz_main_search, fuzz_main_texts, fuzz_main_json, fuzz_main_peer;
 
 /* Runs a command, arguments up to a NULL; returns its exit status. */
 int fuzz_command(fuzz_main *command, ...);
+/* For the next command alone: the files that are its standard input and output. Without, it prints nowhere. */
+void fuzz_command_streams(const char *in, const char *out);
 /* What it said on standard error. */
 const char *fuzz_command_said(void);
 
@@ -55,8 +57,11 @@ FILE *fuzz_fopen(const char *path, const char *mode);
 int fuzz_fclose(FILE *f);
 void *fuzz_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int fuzz_munmap(void *p, size_t size);
+char *fuzz_realpath(const char *path, char *resolved);
 int fuzz_sqlite3_open_v2(const char *path, sqlite3 **db, int flags, const char *vfs);
 int fuzz_sqlite3_close(sqlite3 *db);
+int fuzz_sqlite3_prepare_v2(sqlite3 *db, const char *sql, int size, sqlite3_stmt **q, const char **rest);
+int fuzz_sqlite3_finalize(sqlite3_stmt *q);
 extern FILE *fuzz_stderr;
 
 #if !defined(FUZZ_WORLD_ITSELF)
@@ -69,8 +74,11 @@ extern FILE *fuzz_stderr;
 #  define fclose(f) fuzz_fclose(f)
 #  define mmap(a, n, p, f, d, o) fuzz_mmap(a, n, p, f, d, o)
 #  define munmap(p, n) fuzz_munmap(p, n)
+#  define realpath(path, resolved) fuzz_realpath(path, resolved)
 #  define sqlite3_open_v2(path, db, flags, vfs) fuzz_sqlite3_open_v2(path, db, flags, vfs)
 #  define sqlite3_close(db) fuzz_sqlite3_close(db)
+#  define sqlite3_prepare_v2(db, sql, size, q, rest) fuzz_sqlite3_prepare_v2(db, sql, size, q, rest)
+#  define sqlite3_finalize(q) fuzz_sqlite3_finalize(q)
 #  define sigaction(number, action, old) ((void)(action))
 #  define setitimer(which, t, old) ((void)(t))
 #  define signal(number, handler) ((void)(handler))

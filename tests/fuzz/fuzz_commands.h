@@ -45,8 +45,8 @@ FUZZ_FN void fuzz_remove(const char *name)
 
 FUZZ_FN void fuzz_clean_up(void)
 {
-    static const char *const names[] = { "m.kalm", "store.db", "other.db", "input", "run", "qrels", "eval/corpus.jsonl", "eval/queries.jsonl",
-                                         "eval/qrels/test.tsv", "eval/qrels", "eval/bm25.run", "eval" };
+    static const char *const names[] = { "m.kalm", "store.db", "other.db", "input", "run", "qrels", "eval/corpus.jsonl", "eval/corpus.jsonl.gz", "eval/corpus.jsonl.zst",
+                                         "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/qrels", "eval/bm25.run", "eval" };
     unsigned i;
     for (i = 0; i < sizeof names / sizeof *names; i++) fuzz_remove(names[i]);
     rmdir(fuzz_folder);
@@ -341,15 +341,27 @@ static const char *const fuzz_run_words[] = { "q1", "d1", " ", "\t", "\n", "Q0",
 static size_t fuzz_runs_change(uint8_t *p, size_t size, size_t room, uint64_t *random) { return fuzz_change_bytes(p, size, room, fuzz_run_words, random); }
 static const fuzz_target fuzz_runs_target = { "runs", 1 << 12, 40, fuzz_runs_one, fuzz_runs_change, NULL, fuzz_runs_seeds, fuzz_run_words };
 
-/* ---- collection: corpus, queries, judgements and a run, apart by NULs ------------------------------------------------------------- */
+/* ---- collection: corpus, queries, judgements and a run, apart by NULs; or a packed corpus beside sound others ------------------------ */
+
+static const char fuzz_collection_others[] = "{\"_id\": \"q1\", \"text\": \"ab\"}\n\0query-id\tcorpus-id\tscore\nq1\td1\t1\n\0q1 Q0 d1 1 3.5 t\nq1 Q0 d2 2 3 t\n";
 
 static void fuzz_collection_one(const uint8_t *data, size_t size)
 {
     static const char *const names[4] = { "eval/corpus.jsonl", "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/bm25.run" };
     const uint8_t *at = data, *end = data + size;
-    unsigned i;
+    unsigned i = 0;
+    const char *packed = size > 4 && !memcmp(data, "\x1f\x8b", 2) ? "eval/corpus.jsonl.gz" : size > 4 && !memcmp(data, "\x28\xb5\x2f\xfd", 4) ? "eval/corpus.jsonl.zst" : NULL;
     fuzz_enter();
-    for (i = 0; i < 4; i++) {
+    fuzz_remove("eval/corpus.jsonl");
+    fuzz_remove("eval/corpus.jsonl.gz");
+    fuzz_remove("eval/corpus.jsonl.zst");
+    if (packed) {
+        fuzz_write(fuzz_path(packed), data, size);
+        at = (const uint8_t *)fuzz_collection_others;
+        end = at + sizeof fuzz_collection_others - 1;
+        i = 1;
+    }
+    for (; i < 4; i++) {
         const uint8_t *nul = at < end ? (const uint8_t *)memchr(at, 0, (size_t)(end - at)) : NULL;
         const uint8_t *stop = nul ? nul : end;
         fuzz_write(fuzz_path(names[i]), at, (size_t)(stop - at));
@@ -361,7 +373,19 @@ static void fuzz_collection_seeds(fuzz_taker *take)
 {
     static const char some[] = "{\"_id\": \"d1\", \"title\": \"ab\", \"text\": \"ab aba\"}\n{\"_id\": \"d2\", \"text\": \"b\"}\n\0{\"_id\": \"q1\", \"text\": \"ab\"}\n"
                                "{\"_id\": \"q2\", \"text\": \"b\"}\n\0query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t2\n\0q1 Q0 d1 1 3.5 t\nq1 Q0 d2 2 3 t\nq2 Q0 d2 1 2 t\n";
+    static const uint8_t gzip[] = {
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 138, 207, 76, 81, 178, 82, 80, 74, 49, 84, 210, 81, 80, 42, 201, 44, 201, 73, 5, 113, 19,
+        147, 192, 220, 212, 138, 18, 8, 79, 33, 49, 41, 81, 169, 150, 171, 26, 174, 220, 8, 89, 62, 9, 40, 5, 0, 197, 184, 115, 141, 74, 0,
+        0, 0
+    };
+    static const uint8_t zstd[] = {
+        40, 181, 47, 253, 32, 74, 181, 1, 0, 226, 2, 10, 17, 176, 169, 3, 143, 47, 155, 52, 124, 119, 176, 65, 119, 148, 34, 184, 231, 4,
+        182, 70, 97, 235, 195, 107, 38, 147, 23, 140, 119, 199, 6, 229, 201, 11, 14, 229, 142, 203, 33, 171, 3, 0, 67, 113, 33, 213, 54,
+        138, 97, 62, 1
+    };
     take("some", some, sizeof some - 1);
+    take("gzip", gzip, sizeof gzip);
+    take("zstd", zstd, sizeof zstd);
 }
 static const fuzz_target fuzz_collection_target = { "collection", 1 << 12, 20, fuzz_collection_one, fuzz_json_change, NULL, fuzz_collection_seeds, fuzz_json_words };
 
