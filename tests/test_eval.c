@@ -4,6 +4,7 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"         /* the parts, as the commands are built on them; command.h finds them included */
 #include "../examples/eval/eval_trec.h"
+#include "../examples/eval/eval_source.h"
 #include "test.h"
 
 #ifndef TEST_BUILD
@@ -225,8 +226,18 @@ static void test_set(void)
     ev_set_end(&s);
 }
 
+/* The word that a journal has for its layout becomes part of a file's name: four words are taken, whatever a stranger wrote. */
+static void test_layouts(void)
+{
+    static const char *const refused[] = { "", "?", "BEI", "BEIR ", "beir", "x/../../pwned", "BEIR/..", "BEIR'" };
+    size_t i;
+    for (i = EV_BEIR; i <= EV_TREC; i++) CHECK(ev_is_layout(ev_layout_name((ev_layout)i)));
+    for (i = 0; i < sizeof refused / sizeof *refused; i++) CHECKF(!ev_is_layout(refused[i]), "'%s' is taken for a layout", refused[i]);
+}
+
 int main(void)
 {
+    test_layouts();
     test_measures();
     test_mean();
     test_order();

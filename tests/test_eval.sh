@@ -209,6 +209,12 @@ expect 0 "$eval" --merge merged shard.1 shard.2 shard.3 --rounds 500
 for f in quality.md quality.csv quality.json; do same whole/$f merged/$f; done
 expect 1 "$eval" --merge merged shard.1
 says "merge into a new folder"
+# a model's name is a stranger's: it does not become a command of the program that draws
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" evil.kalm --no-rows --quiet --name '`touch pwned`";system("touch pwned");'"'"'.system("touch pwned")#'
+expect 0 "$eval" --tables evil data/debian evil.kalm --ratio 1,2 --queries 2 --depth 3 --rounds 100
+if grep -q "title '_touch pwned_" evil/charts/quality_bytes_BEIR.gp; then ok; else bad "the chart lacks the model's name"; fi
+if grep "title" evil/charts/*.gp | sed "s/.*title '\([^']*\)'.*/\1/" | grep -q '[^A-Za-z0-9 _.,:+()/-]'; then bad "words of a model are words of gnuplot"; else ok; fi
+if [ -z "$(find . -name 'pwned*')" ]; then ok; else bad "what stands in a model's name was run"; fi
 expect 2 "$eval" --tables x data "$model" --shard 4/3
 expect 2 "$eval" --tables x data
 expect 0 "$eval" --tables both data/Dialogue "$model" --both --instruction "Find what helps." --rounds 200

@@ -119,6 +119,7 @@ EV__FN void ev__asked_line(void *user, const kalm__json *j)
     if (ev__is(j, kalm__json_get(j, 0, "t"), "data") && !r->to->name) {
         r->to->name = ev__text_of(j, "name");
         r->to->layout = ev__text_of(j, "layout");
+        if (!ev_is_layout(r->to->layout)) die("a journal has the layout '%s'; there are BEIR, LMEB, MIRACL and TREC", r->to->layout);
         r->to->first = ev__text_of(j, "first");
         return;
     }

@@ -34,6 +34,14 @@ EV__FN const char *ev_layout_name(ev_layout l)
     return names[l];
 }
 
+/* Is it one of these names? It becomes part of names of files. */
+EV__FN int ev_is_layout(const char *name)
+{
+    int l = EV_BEIR;
+    while (l <= EV_TREC && strcmp(name, ev_layout_name((ev_layout)l))) l++;
+    return l <= EV_TREC;
+}
+
 /* ---- folders -------------------------------------------------------------------------------------------------- */
 
 typedef struct ev_list { char **name; size_t count, room; } ev_list;

@@ -565,6 +565,17 @@ EV__FN void ev__cost_files(const ev_tables *t)
 
 /* ---- charts --------------------------------------------------------------------------------------------------- */
 
+/* Words of a model file or a journal inside of a string of gnuplot in single quotes. What is in backquotes it gives to a shell, within
+   double quotes too, and a quote would end the string: letters, digits and a few signs stay as they are, others become '_'. */
+EV__FN void ev__plot_words(FILE *plot, const char *words)
+{
+    for (; *words; words++) {
+        unsigned char c = (unsigned char)*words;
+        int plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c >= 128 || strchr(" -_.,:+()/", c);
+        fputc(plain ? c : '_', plot);
+    }
+}
+
 /* One line of a chart: model, instruction and row type; its points in the order of ratios. kind: 0 bytes, 1 time, 2 cascades
    by time. */
 EV__FN size_t ev__chart_lines(const ev_tables *t, const char *layout, int kind, FILE *data, FILE *plot, const char *data_name)
@@ -588,12 +599,14 @@ EV__FN size_t ev__chart_lines(const ev_tables *t, const char *layout, int kind, 
         }
         if (!points) continue;
         fputs("\n\n", data);
-        fprintf(plot, "%s '%s' index %lu using 1:2 with linespoints title \"%s %s %lu bits%s%s", lines ? ", \\\n    " : "plot",
-                data_name, (unsigned long)lines, a->model, a->weights, (unsigned long)a->bits,
-                strcmp(a->asked, "default") ? ", instruction " : "", strcmp(a->asked, "default") ? a->asked : "");
+        fprintf(plot, "%s '%s' index %lu using 1:2 with linespoints title '", lines ? ", \\\n    " : "plot", data_name,
+                (unsigned long)lines);
+        ev__plot_words(plot, a->model), fputc(' ', plot), ev__plot_words(plot, a->weights);
+        fprintf(plot, " %lu bits", (unsigned long)a->bits);
+        if (strcmp(a->asked, "default")) fputs(", instruction ", plot), ev__plot_words(plot, a->asked);
         if (a->coarse) fprintf(plot, ", best 10, 20, 50 at ratio %lu, then %lu", (unsigned long)a->coarse,
                                (unsigned long)a->ratio);
-        fputs("\"", plot);
+        fputs("'", plot);
         lines++;
     }
     fputc('\n', plot);
