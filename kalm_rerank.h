@@ -2598,13 +2598,14 @@ enum {  /* flags */
 	KALM__TOK_STRIP = 1024,  /* decoding takes one leading space away */
 	KALM__TOK_FORM_AT = 12,  /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD */
 	KALM__TOK_NORMAL = 16384,  /* a Unicode normal form is asked for (needs KALM_UTF8PROC) */
-	KALM__TOK_KNOWN = 32767,  /* in version 1 */
+	KALM__TOK_DENORMAL = 1 << 20,  /* SPM: decoded text goes through rules of its own */
+	KALM__TOK_KNOWN = 32767 | KALM__TOK_DENORMAL,  /* in version 1 */
 	KALM__TOK_WORDS = 32768,  /* unigram: each word, with the space before it, is segmented alone */
 	KALM__TOK_WHITE = 1 << 16,  /* words are what any white space separates */
 	KALM__TOK_COLLAPSE = 1 << 17,  /* runs of spaces become one space */
 	KALM__TOK_TRIM_LEFT = 1 << 18,  /* leading white space goes */
 	KALM__TOK_TRIM_RIGHT = 1 << 19,  /* trailing white space goes */
-	KALM__TOK_KNOWN2 = (1 << 20) - 1  /* in version 2 */
+	KALM__TOK_KNOWN2 = (1 << 21) - 1  /* in version 2 */
 };
 
 enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
@@ -2626,6 +2627,7 @@ enum {  /* when an added token is found in a text */
 #define KALM__RULE_MOST 1024  /* bytes that a rule of the charsmap puts in their place */
 #define KALM__TOKEN_MOST 4096  /* bytes of any token's text */
 #define KALM__PIECE_MARK (1u << 24)  /* of a trie's value in version 2 */
+#define KALM__WHOLE_AT 25  /* in the same value: six bits */
 #define KALM__BUCKET_MOST 48  /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
@@ -2634,18 +2636,18 @@ enum {
 	KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
 	KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
 	KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_FILTER,
-	KALM__SEC_UNKNOWN, KALM__SEC_SCORES
+	KALM__SEC_UNKNOWN, KALM__SEC_SCORES, KALM__SEC_CUTS
 };
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
-	unsigned char plain[128]; /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
-			byte (or the end of the text) */
+	unsigned char plain[256]; /* 1: no added token begins with this ASCII byte, and no rule begins with it and another
+			(or the end of the text) */
 	const unsigned char *part[KALM__TOK_SECTIONS];
 	size_t size[KALM__TOK_SECTIONS];  /* bytes */
 	uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
 	double unknown_score;
-	uint32_t trie_units, added_units, rule_units, pairs;
+	uint32_t trie_units, added_units, rule_units, denormal_texts, pairs;
 } kalm__tokenizer;
 
 /* One number of a section of u32; the caller has compared i with the count. */
@@ -2678,6 +2680,8 @@ KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned c
 	t->unknown = kalm__u32(b + 28);
 	t->longest_run = kalm__u32(b + 32);
 	t->bucket_bits = kalm__u32(b + 36);
+	t->rule_units = kalm__u32(b + 44);
+	t->denormal_texts = kalm__u32(b + 56);
 	if (second) {
 		t->model = kalm__u32(b + 40);
 		t->unknown_score = kalm__score(b + 48, 0);
@@ -2697,9 +2701,9 @@ KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned c
 /* Where the sections lie, and that each has the size that the header asks for. `size` is that of the blob. */
 KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
 {
-	static const char names[KALM__TOK_SECTIONS - 1][8] = {
+	static const char names[KALM__TOK_SECTIONS][8] = {
 		"starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
-		"bytes", "runs", "rules", "texts", "filter", "unknown", "scores"
+		"bytes", "runs", "rules", "texts", "filter", "unknown", "scores", "cuts"
 	};
 	uint64_t want[KALM__TOK_SECTIONS], bpe = t->model == KALM__MODEL_BPE;
 	unsigned i;
@@ -2728,7 +2732,8 @@ KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned
 	want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
 	want[KALM__SEC_RULES] &= ~(uint64_t)3;
 	want[KALM__SEC_SCORES] = t->model == KALM__MODEL_UNIGRAM ? 8 * (uint64_t)t->tokens : 0;
-	for (i = 0; i < KALM__TOK_SECTIONS - 1; i++)
+	want[KALM__SEC_CUTS] = t->model == KALM__MODEL_UNIGRAM && t->size[KALM__SEC_CUTS] ? 8192 : 0;
+	for (i = 0; i < KALM__TOK_SECTIONS; i++)
 		if (t->size[i] != want[i])
 			return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
 							  t->size[i], want[i]);
@@ -2764,14 +2769,16 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
 	if (r) return r;
 	t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
 	t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
-	t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+	if (!(t->flags & KALM__TOK_DENORMAL)) t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+	else if (t->rule_units > t->size[KALM__SEC_RULES] / 4 || t->denormal_texts >= t->size[KALM__SEC_TEXTS])
+		return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer begins behind its rules");
 	t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
 	if (!t->trie_units || !t->added_units)
 		return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
 	if (t->size[KALM__SEC_UNKNOWN] > KALM__TOKEN_MOST)
 		return kalm__fail(err, KALM_BAD_FILE, "the text of the tokenizer's unknown token has %z bytes, allowed are %d",
 						  t->size[KALM__SEC_UNKNOWN], KALM__TOKEN_MOST);
-	if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
+	if (t->size[KALM__SEC_RULES] && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
 		return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
 #if !defined(KALM_UTF8PROC)
 	if (t->flags & KALM__TOK_NORMAL)
@@ -2832,6 +2839,14 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 {
 	uint32_t at = node >> 9 & 0x3fffffu;
 	return at < units ? kalm__word(trie, at) & 0x7fffffffu : 0x7fffffffu;
+}
+/* The value of exactly text[0 .. n) in a trie, or KALM__TOK_NONE. */
+KALM__FN uint32_t kalm__trie_find(const unsigned char *trie, uint32_t units, const void *text, size_t n)
+{
+	const unsigned char *c = (const unsigned char *)text;
+	uint32_t node = kalm__u32(trie);
+	for (; n && node != KALM__TOK_NONE; n--) node = kalm__trie_step(trie, units, node, *c++);
+	return node != KALM__TOK_NONE && (node & 0x100) ? kalm__trie_value(trie, units, node) : KALM__TOK_NONE;
 }
 
 /* ---- begin tokenizer/ids.h ---- */
@@ -2909,29 +2924,39 @@ KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
 	return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
 }
 
+/* Memory for `wanted` bytes instead of old[0 .. size), of which the first `kept` are kept; NULL: there is none. What is at
+	`local` is no memory of the allocator's. */
+KALM__NOINLINE KALM__FN void *kalm__grow(const kalm_allocator *alloc, kalm_error *err, void *old, const void *local,
+										 size_t size, size_t wanted, size_t kept)
+{
+	void *bigger = kalm__alloc(alloc, wanted);
+	if (!bigger) {
+		(void)kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes", wanted);
+		return NULL;
+	}
+	memcpy(bigger, old, kept);
+	if (old != local) kalm__release(alloc, old, size);
+	return bigger;
+}
+
 /* A character (or word) that the vocabulary lacks becomes its bytes, where there are tokens for all of them, or the unknown
 	token. A space of inner form (bpe.h) has the bytes of U+2581. */
 KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t n)
 {
-	static const unsigned char space[3] = { 0xe2, 0x96, 0x81 };
 	const kalm__tokenizer *t = o->t;
-	const unsigned char *bytes = t->part[KALM__SEC_BYTES];
-	int escape = (t->flags & KALM__TOK_ESCAPE) != 0, pass;
-	size_t i, k;
-	for (pass = 0; (t->flags & KALM__TOK_BYTES) && pass < 2; pass++) {  /* are all there? then put them */
-		for (i = 0; i < n; i++) {
-			int is_space = escape && text[i] == ' ';
-			for (k = 0; k < (is_space ? 3u : 1u); k++) {
-				uint32_t id = kalm__word(bytes, is_space ? space[k] : text[i]);
-				if (id >= t->tokens) break;
-				if (pass) kalm__ids_put(o, id);
-			}
-			if (k < (is_space ? 3u : 1u)) break;
+	int all = (t->flags & KALM__TOK_BYTES) != 0, joins = o->after_unknown && (t->flags & KALM__TOK_FUSE);
+	size_t before = o->count, i, k;
+	for (i = 0; all && i < n; i++) {
+		int is_space = (t->flags & KALM__TOK_ESCAPE) && text[i] == ' ';
+		for (k = is_space ? 3 : 1; all && k; k--) {
+			uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], is_space ? (unsigned char)"\x81\x96\xe2"[k - 1] : text[i]);
+			all = id < t->tokens;
+			if (all) kalm__ids_put(o, id);
 		}
-		if (i < n) break;
-		if (pass) return;
 	}
-	if (t->unknown != KALM__TOK_NONE && !(o->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__ids_put(o, t->unknown);
+	if (all) return;
+	o->count = before;
+	if (t->unknown != KALM__TOK_NONE && !joins) kalm__ids_put(o, t->unknown);
 	o->after_unknown = 1;
 }
 
@@ -2972,14 +2997,12 @@ KALM__FN void kalm__buffer_end(kalm__buffer *b)
 KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
 {
 	size_t wanted = kalm__add(b->size, more);
-	unsigned char *bigger;
+	void *bigger;
 	if (wanted <= b->room) return KALM_OK;
 	wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
-	bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
-	if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
-	memcpy(bigger, b->data, b->size);
-	if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-	b->data = bigger;
+	bigger = kalm__grow(b->alloc, err, b->data, b->local, b->room, wanted, b->size);
+	if (!bigger) return KALM_NO_MEMORY;
+	b->data = (unsigned char *)bigger;
 	b->room = wanted;
 	return KALM_OK;
 }
@@ -3034,74 +3057,6 @@ KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *byt
 	return KALM_OK;
 }
 
-/* ---- Hugging Face, BPE ---- */
-
-#if defined(KALM_UTF8PROC)
-/* text[0 .. n), well-formed, into a Unicode normal form. */
-KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
-									   kalm_error *err)
-{
-	static const int forms[4] = {
-		UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-		UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
-	};
-	utf8proc_uint8_t *made = NULL;
-	utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
-										 (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
-	kalm_result r;
-	if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
-	r = kalm__buffer_room(out, (size_t)size, err);
-	if (r == KALM_OK) {
-		memcpy(out->data + out->size, made, (size_t)size);
-		out->size += (size_t)size;
-	}
-	free(made);  /* utf8proc takes it from malloc */
-	return r;
-}
-#endif
-
-/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
-KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-								   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
-{
-	int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
-	size_t i = 0;
-	kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
-	if (r) return r;
-	if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
-		&& !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
-		out->data[out->size++] = ' ';
-	while (i < n) {
-		int k = kalm__utf8(text + i, n - i);
-		if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
-		if (k < 0) {
-			out->data[out->size++] = 0xef;
-			out->data[out->size++] = 0xbf;
-			out->data[out->size++] = 0xbd;
-			i += (size_t)-k;
-		} else if (escape && kalm__is_escaped_space(text + i, n - i)) {
-			out->data[out->size++] = ' ';
-			i += 3;
-		} else
-			for (; k; k--) out->data[out->size++] = text[i++];
-	}
-#if defined(KALM_UTF8PROC)
-	if (t->flags & KALM__TOK_NORMAL) {
-		kalm__buffer form;
-		kalm__buffer_begin(&form, out->alloc);
-		r = kalm__normal_form(t, out->data, out->size, &form, err);
-		out->size = 0;
-		if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
-		if (r == KALM_OK) {
-			memcpy(out->data, form.data, form.size);
-			out->size = form.size;
-		}
-		kalm__buffer_end(&form);
-	}
-#endif
-	return r;
-}
-
 /* ---- rules ---- */
 
 /* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
@@ -3141,7 +3096,7 @@ KALM__FN size_t kalm__rule_bytes(const kalm__tokenizer *t, const char *with)
 	return end ? (size_t)((const char *)end - with) : SIZE_MAX;
 }
 
-/* ---- Hugging Face, Unigram ---- */
+/* ---- Hugging Face ---- */
 
 /* Bytes of the white space character (Unicode's property White_Space) at p; 0: none. n > 0. */
 KALM__FN unsigned kalm__white_bytes(const unsigned char *p, size_t n)
@@ -3210,16 +3165,36 @@ KALM__FN kalm_result kalm__precompiled_at(const kalm__tokenizer *t, const unsign
 	return KALM_OK;
 }
 
-/* One stretch between added tokens into inner form, by the rules of Hugging Face's Unigram tokenizers: the charsmap, then
-	white space, then the prefix. Appended to out. */
-KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-										 kalm__buffer *out, kalm__meter *meter, kalm_error *err)
+#if defined(KALM_UTF8PROC)
+/* What the buffer holds, well-formed, into a Unicode normal form. */
+KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, kalm__buffer *out, kalm_error *err)
+{
+	static const int forms[4] = {
+		UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+		UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+	};
+	utf8proc_uint8_t *made = NULL;
+	utf8proc_ssize_t size = utf8proc_map(out->data, (utf8proc_ssize_t)out->size, &made,
+										 (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
+	kalm_result r;
+	if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", out->size);
+	r = kalm__buffer_room(out, (size_t)size, err);
+	if (r == KALM_OK) memcpy(out->data, made, out->size = (size_t)size);
+	free(made);  /* utf8proc takes it from malloc */
+	return r;
+}
+#endif
+
+/* One stretch between added tokens into inner form, by Hugging Face's rules: the charsmap, then white space, then the prefix,
+	then a normal form. out: empty. */
+KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first, kalm__buffer *out,
+								   kalm__meter *meter, kalm_error *err)
 {
 	int white = (t->flags & KALM__TOK_WHITE) != 0, collapse = (t->flags & KALM__TOK_COLLAPSE) != 0, space = 0;
 	int prefix = (t->flags & KALM__TOK_PREFIX) && (first || !(t->flags & KALM__TOK_FIRST));
-	int left = (t->flags & KALM__TOK_TRIM_LEFT) != 0;
-	size_t i = 0, begin = out->size, kept = out->size;  /* kept: where the last that is no white space ends */
-	kalm_result r;
+	int unless = (t->flags & KALM__TOK_UNLESS) != 0, left = (t->flags & KALM__TOK_TRIM_LEFT) != 0;
+	size_t i = 0, kept = 0;  /* kept: where the last that is no white space ends */
+	kalm_result r = KALM_OK;
 	while (i < n) {
 		const unsigned char *with;
 		size_t took, size, steps = 1, k, bytes;
@@ -3231,17 +3206,17 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 		for (k = 0; k < size; k += bytes) {
 			const unsigned char *p = with + k;
 			unsigned gap = kalm__white_bytes(p, size - k);
-			int escaped = kalm__is_escaped_space(p, size - k);
+			int escaped = kalm__is_escaped_space(p, size - k), spaced = escaped || *p == ' ';
 			bytes = gap ? gap : kalm__min(kalm__char_bytes(p), size - k);
 			if (gap && white) {  /* separates words, whatever it is */
 				space = 1;
 				continue;
 			}
-			if (gap && left && kept == begin && out->size == begin) continue;
+			if (gap && left && !out->size) continue;
 			if (*p == ' ' && collapse && space) continue;
-			if ((out->size == begin ? prefix : white && space) && !escaped && *p != ' ') out->data[out->size++] = ' ';
+			if (out->size ? white && space && !spaced : prefix && !(unless && spaced)) out->data[out->size++] = ' ';
 			space = *p == ' ';
-			if (escaped) out->data[out->size++] = ' ';
+			if (escaped && (t->flags & KALM__TOK_ESCAPE)) out->data[out->size++] = ' ';
 			else {
 				memcpy(out->data + out->size, p, bytes);
 				out->size += bytes;
@@ -3250,7 +3225,10 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
 		}
 	}
 	if (t->flags & KALM__TOK_TRIM_RIGHT) out->size = kept;
-	return KALM_OK;
+#if defined(KALM_UTF8PROC)
+	if (t->flags & KALM__TOK_NORMAL) r = kalm__normal_form(t, out, err);
+#endif
+	return r;
 }
 
 /* ---- begin tokenizer/bpe.h ---- */
@@ -3368,18 +3346,6 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
 	return count;
 }
 
-/* The symbol whose text is exactly text[0 .. n), or KALM__TOK_NONE. */
-KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned char *text, size_t n)
-{
-	const unsigned char *trie = t->part[KALM__SEC_TRIE];
-	uint32_t node = kalm__u32(trie), id;
-	size_t i;
-	for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
-	if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
-	id = kalm__trie_value(trie, t->trie_units, node);
-	return id < t->symbols ? id : KALM__TOK_NONE;
-}
-
 /* The rank of merging two symbols, KALM__TOK_NONE if they do not merge. */
 KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
 {
@@ -3392,12 +3358,13 @@ KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *tw
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
 													   size_t right, size_t *steps)
 {
+	const unsigned char *trie = t->part[KALM__SEC_TRIE];
 	uint32_t symbol[512], rank[512];  /* rank[i]: of merging symbols i and i + 1 */
 	unsigned char size[512];
 	size_t n = 0, at = 0, i, best, border;
 	while (at < left + right && n < 512) {
 		size_t bytes = kalm__char_bytes(text + at);
-		symbol[n] = kalm__bpe_exactly(t, text + at, bytes);
+		symbol[n] = kalm__trie_find(trie, t->trie_units, text + at, bytes);
 		size[n++] = (unsigned char)bytes;
 		at += bytes;
 	}
@@ -3412,7 +3379,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
 		if (border == left) return 0;
 		/* the merged symbol is found by its text */
 		bytes = (size_t)size[best] + size[best + 1];
-		symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
+		symbol[best] = kalm__trie_find(trie, t->trie_units, text + border - size[best], bytes);
 		size[best] = (unsigned char)bytes;
 		for (i = best + 1; i + 1 < n; i++) {
 			symbol[i] = symbol[i + 1];
@@ -3457,14 +3424,11 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
 {
-	size_t wanted = kalm__mul(e->pending_size, 2);
-	uint32_t *bigger = (uint32_t *)kalm__alloc(e->out->alloc, kalm__mul(wanted, sizeof *bigger));
-	if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-								   kalm__mul(wanted, sizeof *bigger));
-	memcpy(bigger, e->pending, e->depth * sizeof *bigger);
-	if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *bigger);
-	e->pending = bigger;
-	e->pending_size = wanted;
+	size_t bytes = kalm__mul(e->pending_size, sizeof *e->pending);
+	void *bigger = kalm__grow(e->out->alloc, e->out->err, e->pending, e->local_pending, bytes, kalm__mul(bytes, 2), bytes);
+	if (!bigger) return KALM_NO_MEMORY;
+	e->pending = (uint32_t *)bigger;
+	e->pending_size *= 2;
 	return KALM_OK;
 }
 
@@ -3473,13 +3437,10 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
 {
 	if (at / 8 >= e->dead_size) {
 		size_t wanted = room / 8 + 1;
-		unsigned char *bigger = (unsigned char *)kalm__alloc(e->out->alloc, wanted);
-		if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-									   wanted);
-		memcpy(bigger, e->dead, e->dead_size);
-		memset(bigger + e->dead_size, 0, wanted - e->dead_size);
-		if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
-		e->dead = bigger;
+		void *bigger = kalm__grow(e->out->alloc, e->out->err, e->dead, e->local_dead, e->dead_size, wanted, e->dead_size);
+		if (!bigger) return KALM_NO_MEMORY;
+		e->dead = (unsigned char *)bigger;
+		memset(e->dead + e->dead_size, 0, wanted - e->dead_size);
 		e->dead_size = wanted;
 	}
 	e->dead[at / 8] = (unsigned char)(e->dead[at / 8] | 1u << (at & 7));
@@ -3591,77 +3552,56 @@ KALM__FN kalm_result kalm__bpe_run(kalm__bpe *e, const unsigned char *text, size
 #define KALM__UNIGRAM_H
 
 
-#define KALM__UNIGRAM_PLACES 512
+#define KALM__UNIGRAM_PLACES 384
 #define KALM__UNIGRAM_WORST (-1e300)  /* below every sum of logarithms */
-#define KALM__UNIGRAM_UNKNOWN (1u << 31)  /* of kalm__unigram.piece */
+#define KALM__UNIGRAM_UNKNOWN (1u << 31)  /* of kalm__unigram_place.piece */
 #define KALM__UNIGRAM_SIZE_AT 20
+
+typedef struct kalm__unigram_place {
+	double best;  /* the largest sum of a cut of the text up to here */
+	uint32_t piece;  /* the last piece of that cut: bits 0..19 id, 20..30 bytes */
+} kalm__unigram_place;
 
 typedef struct kalm__unigram {
 	kalm__ids *out;
-	double *best;  /* [places] the best sum of a cut up to this place, which counts from the last cut */
-	uint32_t *piece;  /* [places] the last piece of that cut: bits 0..19 id, 20..30 bytes; 0: no cut yet */
+	kalm__unigram_place *place;  /* [places] place i is i bytes behind the last cut; place[0].best carries the sum */
 	size_t places;
-	double sum;  /* of all that went out */
-	double local_best[KALM__UNIGRAM_PLACES];
-	uint32_t local_piece[KALM__UNIGRAM_PLACES];
+	double sum;  /* of all that went out before this stretch */
+	kalm__unigram_place local[KALM__UNIGRAM_PLACES];
 } kalm__unigram;
 
 KALM__FN void kalm__unigram_begin(kalm__unigram *u, kalm__ids *out)
 {
 	u->out = out;
-	u->best = u->local_best;
-	u->piece = u->local_piece;
+	u->place = u->local;
 	u->places = KALM__UNIGRAM_PLACES;
 	u->sum = 0;
 }
 
 KALM__FN void kalm__unigram_end(kalm__unigram *u)
 {
-	if (u->best == u->local_best) return;
-	kalm__release(u->out->alloc, u->best, u->places * sizeof *u->best);
-	kalm__release(u->out->alloc, u->piece, u->places * sizeof *u->piece);
+	if (u->place != u->local) kalm__release(u->out->alloc, u->place, u->places * sizeof *u->place);
 }
 
-/* Twice as many places, of which the first `kept` keep what they hold. */
-KALM__NOINLINE KALM__FN kalm_result kalm__unigram_grow(kalm__unigram *u, size_t kept)
-{
-	size_t places = kalm__mul(u->places, 2);
-	double *best = (double *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *best));
-	uint32_t *piece = best ? (uint32_t *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *piece)) : NULL;
-	if (!piece) {
-		kalm__release(u->out->alloc, best, kalm__mul(places, sizeof *best));
-		return kalm__fail(u->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-						  kalm__mul(places, sizeof *best + sizeof *piece));
-	}
-	memcpy(best, u->best, kept * sizeof *best);
-	memcpy(piece, u->piece, kept * sizeof *piece);
-	kalm__unigram_end(u);
-	u->best = best;
-	u->piece = piece;
-	u->places = places;
-	return KALM_OK;
-}
-
-/* The best cut of text[0 .. n), all of it since the last cut, goes out. Each place knows the piece that ends there; they are
+/* The best cut of text[0 .. n) goes out, all of it since the last cut. Each place knows the piece that ends there; they are
 	turned round in place, so that each knows the piece that begins there. */
 KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, size_t n)
 {
-	uint32_t *piece = u->piece, next = piece[n], size;
-	size_t at = n;
+	kalm__unigram_place *place = u->place;
+	uint32_t piece = place[n].piece, before;
+	size_t at = n, size;
 	while (at) {
-		uint32_t before;
-		size = next >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+		size = piece >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
 		at -= kalm__min(size, at);  /* never more: a piece begins at a place of this stretch */
-		before = piece[at];
-		piece[at] = next;
-		next = before;
+		before = place[at].piece;
+		place[at].piece = piece;
+		piece = before;
 	}
-	while (at < n) {
-		uint32_t one = piece[at];
-		size = one >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
-		if (one & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
-		else kalm__ids_put(u->out, one & 0xfffff);
-		at += size;
+	for (; at < n; at += size) {
+		piece = place[at].piece;
+		size = piece >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+		if (piece & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
+		else kalm__ids_put(u->out, piece & 0xfffff);
 	}
 }
 
@@ -3672,58 +3612,94 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
 	if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
-/* Where a stretch is being worked on: `base` is the last cut, and places count from there. */
-typedef struct kalm__unigram_place {
-	const unsigned char *text;
-	size_t n, base, pos, furthest;  /* furthest: the last place that is set up */
-} kalm__unigram_place;
-
 /* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
-KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum,
-									  uint32_t piece, int spm)
+KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthest, size_t end, double sum, uint32_t piece,
+									  int spm)
 {
 	int better;
 	while (*furthest < end) {
-		best[++*furthest] = KALM__UNIGRAM_WORST;
-		last[*furthest] = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays only where scores are damaged */
+		place[++*furthest].best = KALM__UNIGRAM_WORST;
+		place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays only where scores are damaged */
 	}
-	better = sum > best[end];
+	place += end;
+	better = sum > place->best;
 	sum = spm ? (double)(float)sum : sum;
-	best[end] = better ? sum : best[end];
-	last[end] = better ? piece : last[end];
+	place->best = better ? sum : place->best;
+	place->piece = better ? piece : place->piece;
 }
 
-/* All pieces that begin at p->pos, and the unknown token if none of them is just the character there. Gives how furthest the walk
-	went. words, spm: the flags, constants where this is called, so that each call has its own code. */
-KALM__INLINE size_t kalm__unigram_extend(kalm__unigram *u, kalm__unigram_place *p, int words, int spm)
+/* From the cut at text[0] to the next one, *took bytes on: at each character all pieces that begin there, and the unknown
+	token if none of them is just the character. words, spm: the flags, constants at each call, which so has its own code. */
+KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned char *text, size_t n, int words, int spm,
+											  size_t *took)
 {
 	const kalm__tokenizer *t = u->out->t;
-	const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES], *at = p->text + p->pos;
-	uint32_t node = kalm__u32(trie), units = t->trie_units, tokens = t->tokens;
-	size_t place = p->pos - p->base, furthest = p->furthest, bytes = kalm__min(kalm__char_bytes(at), p->n - p->pos), i;
-	size_t most = kalm__min((size_t)KALM__WALK_MOST, p->n - p->pos);
-	double *best = u->best, here = best[place];
-	uint32_t *last = u->piece;
-	int alone = 0;
-	for (i = 0; i < most;) {
-		if (words && i && at[i] == ' ') break;
-		node = kalm__trie_step(trie, units, node, at[i++]);
-		if (node == KALM__TOK_NONE) break;
-		if (node & 0x100) {
-			uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
-			if (id >= tokens) continue;
-			kalm__unigram_offer(best, last, &furthest, place + i, kalm__score(scores, id) + here,
-								id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
-			alone |= i == bytes;
+	const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
+	uint32_t units = t->trie_units, tokens = t->tokens;
+	kalm__unigram_place *place = u->place;
+	size_t at = 0, furthest = 0;
+	kalm_result r;
+	do {
+		size_t bytes = kalm__min(kalm__char_bytes(text + at), n - at), most = kalm__min((size_t)KALM__WALK_MOST, n - at), i;
+		uint32_t node = kalm__u32(trie);
+		int alone = 0;
+		double here;
+		if (u->places < at + KALM__WALK_MOST + 1) {
+			size_t size = kalm__mul(u->places, sizeof *place);
+			place = (kalm__unigram_place *)kalm__grow(u->out->alloc, u->out->err, place, u->local, size,
+													  kalm__mul(size, 2), (furthest + 1) * sizeof *place);
+			if (!place) return KALM_NO_MEMORY;
+			u->place = place;
+			u->places *= 2;
 		}
-	}
-	if (!alone)
-		kalm__unigram_offer(best, last, &furthest, place + bytes,
-							spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
-							KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
-	p->furthest = furthest;
-	p->pos += bytes;
-	return i + 1;
+		here = place[at].best;
+		for (i = 0; i < most && !(words && i && text[at + i] == ' ');) {
+			node = kalm__trie_step(trie, units, node, text[at + i++]);
+			if (node == KALM__TOK_NONE) break;
+			if (node & 0x100) {
+				uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
+				if (id >= tokens) continue;
+				kalm__unigram_offer(place, &furthest, at + i, kalm__score(scores, id) + here,
+									id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
+				alone |= i == bytes;
+			}
+		}
+		if (!alone)
+			kalm__unigram_offer(place, &furthest, at + bytes,
+								spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
+								KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
+		at += bytes;
+		if ((r = kalm__meter_add(&u->out->meter, i + 1, u->out->err)) != KALM_OK) return r;
+	} while (at < furthest);
+	place->best = place[at].best;
+	kalm__unigram_flush(u, text, at);
+	*took = at;
+	return KALM_OK;
+}
+
+/* The piece that is all of text[0 .. n) up to the next cut goes out where it must be the best way there: its bytes, or 0. */
+KALM__INLINE size_t kalm__unigram_whole(kalm__unigram *u, const unsigned char *text, size_t n, int spm)
+{
+	const kalm__tokenizer *t = u->out->t;
+	const unsigned char *trie = t->part[KALM__SEC_TRIE], *cuts = t->part[KALM__SEC_CUTS];
+	uint32_t node = kalm__u32(trie), units = t->trie_units, id, code;
+	size_t i = 0, most = kalm__min((size_t)KALM__WALK_MOST, n);
+	uint64_t carried;  /* the bits of the sum */
+	double sum;
+	do {
+		if (i == most) return 0;
+		node = kalm__trie_step(trie, units, node, text[i++]);
+		if (node == KALM__TOK_NONE) return 0;
+	} while (!(node & 0x100) || (i < n && cuts[32u * text[i - 1] + text[i] / 8] >> (text[i] & 7) & 1));
+	id = kalm__trie_value(trie, units, node);
+	code = id >> KALM__WHOLE_AT & 63;
+	id &= 0xfffff;
+	memcpy(&carried, &u->place->best, 8);
+	if (!code || (carried >> 52 & 0x7ff) >= 1023 + code || id >= t->tokens) return 0;  /* its exponent: |sum| < 2^code */
+	sum = kalm__score(t->part[KALM__SEC_SCORES], id) + u->place->best;
+	u->place->best = spm ? (double)(float)sum : sum;
+	kalm__ids_put(u->out, id);
+	return i;
 }
 
 /* Tokenise text[0 .. n), in inner form, on its own. */
@@ -3731,43 +3707,30 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
 {
 	kalm__ids *o = u->out;
 	int words = (o->t->flags & KALM__TOK_WORDS) != 0, spm = (o->t->flags & KALM__TOK_SPM) != 0;
-	kalm__unigram_place p;
+	int known = o->t->size[KALM__SEC_CUTS] != 0;
+	size_t pos, took;
 	kalm_result r;
-	p.text = text, p.n = n, p.base = p.pos = p.furthest = 0;
 	o->after_unknown = 0;
-	u->best[0] = spm ? u->sum : 0;
-	while (p.pos < n) {
-		size_t steps;
-		if (p.pos - p.base == p.furthest && p.furthest) {  /* no piece passes this place */
-			u->best[0] = u->best[p.furthest];
-			kalm__unigram_flush(u, text + p.base, p.furthest);
-			p.base = p.pos;
-			p.furthest = 0;
-		}
-		if (words && text[p.pos] == ' ') u->best[0] = 0, o->after_unknown = 0;  /* nor does one pass a space */
-		while (u->places < p.pos - p.base + KALM__WALK_MOST + 1)
-			if ((r = kalm__unigram_grow(u, p.furthest + 1)) != KALM_OK) return r;
-		if (spm) steps = kalm__unigram_extend(u, &p, 0, 1);
-		else steps = words ? kalm__unigram_extend(u, &p, 1, 0) : kalm__unigram_extend(u, &p, 0, 0);
-		if ((r = kalm__meter_add(&o->meter, steps, o->err)) != KALM_OK) return r;
+	u->place->best = spm ? u->sum : 0;
+	for (pos = 0; pos < n; pos += took) {  /* from cut to cut */
+		const unsigned char *at = text + pos;
+		size_t left = n - pos;
+		if (words && *at == ' ') u->place->best = 0, o->after_unknown = 0;
+		took = known ? kalm__unigram_whole(u, at, left, spm) : 0;
+		if (took) r = kalm__meter_add(&o->meter, took, o->err);
+		else if (spm) r = kalm__unigram_search(u, at, left, 0, 1, &took);
+		else r = words ? kalm__unigram_search(u, at, left, 1, 0, &took) : kalm__unigram_search(u, at, left, 0, 0, &took);
+		if (r) return r;
 	}
-	if (n) {
-		u->sum = u->best[n - p.base];
-		kalm__unigram_flush(u, text + p.base, n - p.base);
-	}
+	u->sum = u->place->best;
 	return KALM_OK;
 }
 
 /* The token that is all of text[0 .. n), or KALM__TOK_NONE. marks: tokens that users may not write are found too. */
 KALM__FN uint32_t kalm__word_token(const kalm__tokenizer *t, const unsigned char *text, size_t n, int marks)
 {
-	const unsigned char *trie = t->part[KALM__SEC_TRIE];
-	uint32_t node = kalm__u32(trie), value;
-	size_t i;
-	for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
-	if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
-	value = kalm__trie_value(trie, t->trie_units, node);
-	return (value & KALM__PIECE_MARK) && !marks ? KALM__TOK_NONE : value & 0xfffff;
+	uint32_t value = kalm__trie_find(t->part[KALM__SEC_TRIE], t->trie_units, text, n);
+	return value == KALM__TOK_NONE || ((value & KALM__PIECE_MARK) && !marks) ? KALM__TOK_NONE : value & 0xfffff;
 }
 
 /* The same as kalm__unigram_run for a vocabulary of words. Where spaces are not escaped, words begin at U+2581 all the same,
@@ -3850,7 +3813,7 @@ KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char 
 	int trim = (t->flags & KALM__TOK_TRIM) != 0;
 	size_t i;
 	if (n > KALM__STEPS_BETWEEN) n = (size_t)KALM__STEPS_BETWEEN;
-	for (i = 0; i < n && text[i] < 0x80 && t->plain[text[i]]; i++) {
+	for (i = 0; i < n && t->plain[text[i]]; i++) {
 		int is_space = text[i] == ' ';
 		if (is_space & space & trim) break;
 		space = is_space;
@@ -3890,6 +3853,14 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
 	if (c < 0) {
 		part->with = (const unsigned char *)"\xef\xbf\xbd";
 		part->size = 3;
+		return KALM_OK;
+	}
+	for (;;) {  /* and all that follow which are left as they are */
+		size_t at = i + part->take;
+		if (at >= kalm__min(zone->end, n) || text[at] < 0x80 || *steps > 4096 || t->part[KALM__SEC_FIRST][text[at]]) break;
+		if (kalm__rule_at(t, text + at, n - at, &with, steps) || (c = kalm__utf8(text + at, n - at)) < 0) break;
+		part->size = part->take += (size_t)c;
+		*steps += (size_t)c;
 	}
 	return KALM_OK;
 }
@@ -3977,8 +3948,7 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char
 	if (!n) return KALM_OK;
 	if (plain) return kalm__cut_stretch(c, text, n);
 	kalm__buffer_begin(&inner, c->out.alloc);
-	r = c->out.t->model == KALM__MODEL_BPE ? kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err)
-										   : kalm__stretch_rules(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+	r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
 	if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
 	kalm__buffer_end(&inner);
 	return r;
@@ -4116,12 +4086,49 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
 typedef struct kalm__text_out {
 	char *text;
 	size_t capacity, size;  /* size: of the whole text, also of what was not written */
+	const kalm__tokenizer *rules;  /* a denormalizer's; NULL: there is none */
+	size_t held;  /* bytes that wait for what comes behind them */
+	int begun;  /* some text came */
+	unsigned char ahead[4 * KALM__WALK_MOST];
 } kalm__text_out;
 
-KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
+KALM__FN void kalm__out_write(kalm__text_out *o, const void *s, size_t n)
 {
 	if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
 	o->size = kalm__add(o->size, n);  /* SIZE_MAX if it is too large for a size_t */
+}
+
+/* What is held goes out by the denormalizer's rules, up to its last `keep` bytes. */
+KALM__FN void kalm__out_denormalized(kalm__text_out *o, size_t keep)
+{
+	size_t i, take, size, steps = 0;
+	for (i = 0; i + keep < o->held; i += take) {
+		const unsigned char *at = o->ahead + i;
+		const char *with = NULL;
+		take = kalm__rule_at(o->rules, at, o->held - i, &with, &steps);
+		size = take ? kalm__rule_bytes(o->rules, with) : SIZE_MAX;
+		if (size == SIZE_MAX) {  /* none fits, or it is damaged */
+			int c = kalm__utf8(at, o->held - i);
+			take = size = (size_t)(c < 0 ? -c : c);
+			with = (const char *)at;
+			if (c < 0) with = "\xef\xbf\xbd", size = 3;
+		}
+		kalm__out_write(o, with, size);
+	}
+	memmove(o->ahead, o->ahead + i, o->held -= i);
+}
+
+KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
+{
+	o->begun |= n > 0;
+	if (!o->rules) kalm__out_write(o, s, n);
+	else
+		while (n) {
+			size_t some = kalm__min(n, sizeof o->ahead - o->held);
+			memcpy(o->ahead + o->held, s, some);
+			o->held += some, s += some, n -= some;
+			if (o->held == sizeof o->ahead) kalm__out_denormalized(o, KALM__WALK_MOST + 3);  /* a rule, or a character */
+		}
 }
 
 /* The byte that a byte token stands for; -1 if the id is not one of a byte token. */
@@ -4133,60 +4140,29 @@ KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
 	return s.size == 1 ? (unsigned char)s.data[0] : -1;
 }
 
-/* Iterates over the bytes of ids[at .. end), which are byte tokens, and ids that the vocabulary lacks, which are skipped. */
-typedef struct kalm__byte_run {
-	const int32_t *ids;
-	size_t at, end;
-} kalm__byte_run;
-
-/* The next byte; -1 at the end. */
-KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
-{
-	while (run->at < run->end) {
-		int value = kalm__token_byte(t, run->ids[run->at++]);
-		if (value >= 0) return value;
-	}
-	return -1;
-}
-
-/* Look at the next character without moving on: its bytes go to bytes[0 .. 4), its length is returned. 0: the next bytes are not
-	valid UTF-8. -1: the end. */
-KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
-{
-	kalm__byte_run ahead = *run;
-	size_t n = 0;
-	int k;
-	while (n < 4) {
-		int b = kalm__byte_run_next(t, &ahead);
-		if (b < 0) break;
-		bytes[n++] = (unsigned char)b;
-	}
-	if (!n) return -1;
-	k = kalm__utf8(bytes, n);
-	return k < 0 ? 0 : k;
-}
-
-/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. */
+/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. By Hugging Face's rules a
+	first pass asks whether all of it is UTF-8. */
 KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, size_t from, size_t to, kalm__text_out *o)
 {
-	kalm__byte_run run;
 	unsigned char bytes[4];
-	int k, i, whole = 1;
-	run.ids = ids, run.at = from, run.end = to;
-	if (!(t->flags & KALM__TOK_SPM)) {
-		while (whole && (k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
-			whole = k > 0;
-			for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
+	int pass, whole = 1, k;
+	for (pass = (t->flags & KALM__TOK_SPM) != 0; pass < 2; pass++) {
+		size_t i = from, n = 0;
+		for (;;) {
+			for (; n < 4 && i < to; i++)
+				if ((k = kalm__token_byte(t, ids[i])) >= 0) bytes[n++] = (unsigned char)k;
+			if (!n) break;
+			k = kalm__utf8(bytes, n);
+			if (!pass && k < 0) whole = 0;
+			if (k > 0 && whole) {
+				if (pass) kalm__out(o, (const char *)bytes, (size_t)k);
+			} else {
+				if (pass) kalm__out(o, "\xef\xbf\xbd", 3);
+				k = 1;
+			}
+			n -= (size_t)k;
+			memmove(bytes, bytes + k, n);
 		}
-		run.at = from;
-	}
-	while ((k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
-		if (k && whole) kalm__out(o, (const char *)bytes, (size_t)k);
-		else {
-			kalm__out(o, "\xef\xbf\xbd", 3);
-			k = 1;
-		}
-		for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
 	}
 }
 
@@ -4198,8 +4174,19 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 	int spm = (t->flags & KALM__TOK_SPM) != 0, escape = spm || (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
 	int strip = (t->flags & KALM__TOK_STRIP) != 0;
 	kalm__text_out o;
+	kalm__tokenizer denormalizer;
 	size_t i = 0, k;
-	o.text = text, o.capacity = capacity, o.size = 0;
+	o.text = text, o.capacity = capacity, o.size = o.held = 0;
+	o.begun = 0;
+	o.rules = NULL;
+	if (t->flags & KALM__TOK_DENORMAL) {
+		o.rules = &denormalizer;
+		denormalizer = *t;
+		denormalizer.part[KALM__SEC_RULES] += 4 * (size_t)t->rule_units;
+		denormalizer.rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4) - t->rule_units;
+		denormalizer.part[KALM__SEC_TEXTS] += t->denormal_texts;
+		denormalizer.size[KALM__SEC_TEXTS] -= t->denormal_texts;
+	}
 	while (i < count) {
 		int32_t id = ids[i];
 		kalm_text s;
@@ -4218,7 +4205,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 			continue;
 		}
 		if (spm) {
-			if (took || o.size) at_start = 0;
+			if (took || o.begun) at_start = 0;
 			took = 0;
 			if (kinds[id] == KALM__KIND_CONTROL) continue;
 			if (kinds[id] == KALM__KIND_UNKNOWN) {
@@ -4247,6 +4234,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
 			}
 		}
 	}
+	if (o.rules) kalm__out_denormalized(&o, 0);
 	*size = o.size;
 	return KALM_OK;
 }

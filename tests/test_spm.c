@@ -1,6 +1,7 @@
 /* test_spm.c - SentencePiece's models against SentencePiece.
      - tests/spm/cases.jsonl: ids and texts that Debian's spm_encode and spm_decode gave (tests/spm/make.py made them)
      - random texts against spm_encode and spm_decode themselves, where they are installed (package sentencepiece)
+     - whole pieces (unigram.h): the same ids with and without them, also where scores nearly tie and sums are large
      - borders: no bytes but what a text has, capacities, memory that runs out
      test_spm [ROUNDS [SEED]]: so many batches of random texts for each model */
 #define KALM_RERANK_IMPLEMENTATION
@@ -11,7 +12,7 @@
 
 static const char *const models[] = {
     "unigram_nfkc", "unigram_nfkc_bytes", "unigram_nfkc_suffix", "unigram_plain", "unigram_phrases", "unigram_rules",
-    "unigram_noescape", "word_nfkc", "word_plain", "char_nfkc", "char_plain", "bpe_nfkc_suffix"
+    "unigram_noescape", "unigram_denormal", "word_nfkc", "word_plain", "char_nfkc", "char_plain", "bpe_denormal", "bpe_nfkc_suffix"
 };
 #define MODELS (sizeof models / sizeof *models)
 #ifndef TEST_BUILD
@@ -442,6 +443,132 @@ static void test_word_marks(void)
     kalm__release(&a, blob, size);
 }
 
+/* ---- whole pieces ------------------------------------------------------------------------------------------------------- */
+
+/* The ids of a text are those that the search alone finds: that of the same tokenizer without section `cuts`. */
+static void check_whole(const tok *k, const char *name, const char *text, size_t size)
+{
+    kalm__tokenizer searching = k->t;
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm_text t;
+    size_t n = 0, m = 0, i;
+    t.data = text, t.size = size;
+    searching.size[KALM__SEC_CUTS] = 0;
+    CHECK(!kalm__tokenize(&k->t, &a, NULL, t, KALM_PARSE_CONTROL, ids, sizeof ids / sizeof *ids, &n, &err));
+    CHECK(!kalm__tokenize(&searching, &a, NULL, t, KALM_PARSE_CONTROL, want, sizeof want / sizeof *want, &m, &err));
+    for (i = 0; i < n && i < m && i < sizeof ids / sizeof *ids && ids[i] == want[i]; i++) {}
+    CHECKF(n == m && i == kalm__min(n, sizeof ids / sizeof *ids), "%s: id %lu is %d and not %d", name, (unsigned long)i, (int)ids[i], (int)want[i]);
+}
+
+static void test_whole(const tok *k, const char *name, uint64_t *state)
+{
+    size_t room = 200000, n = 0, begin, pieces = 0, codes = 0, i;
+    char *text = (char *)malloc(room);
+    CHECK(k->t.size[KALM__SEC_CUTS] == 8192);
+    for (i = 0; i < k->t.trie_units; i++) {
+        uint32_t unit = kalm__word(k->t.part[KALM__SEC_TRIE], i);
+        if (!(unit >> 31) || unit == 0x80000000u) continue;
+        pieces++;
+        codes += (unit >> KALM__WHOLE_AT & 63) != 0;
+    }
+    CHECKF(codes * 10 > pieces * 9 && codes <= pieces, "%s: %lu pieces of %lu are whole", name, (unsigned long)codes, (unsigned long)pieces);
+    while (n + 8192 < room) {
+        begin = n;
+        n += random_line(k, state, text + n, 4096);
+        check_whole(k, name, text + begin, n - begin);
+        text[n++] = ' ';
+    }
+    check_whole(k, name, text, n);     /* the carried sum grows to some hundred thousands */
+    free(text);
+}
+
+static size_t put_piece(unsigned char *out, const char *text, float score, int type)
+{
+    size_t n = 0, size = strlen(text);
+    uint32_t bits;
+    memcpy(&bits, &score, 4);
+    out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)(size + 9), out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)size;
+    memcpy(out + n, text, size), n += size;
+    out[n++] = 2 << 3 | 5;
+    kalm__put_u32(out + n, bits), n += 4;
+    out[n++] = 3 << 3, out[n++] = (unsigned char)type;
+    return n;
+}
+
+/* Pieces of one to four letters whose scores are nearly the sums of their letters': which way is best is decided by the last bits of
+   a sum, so by what was carried. The same as a tokenizer.json, which sums doubles; and spm_encode itself says what is right. */
+static void test_ties(uint64_t *state, int programs)
+{
+    static const float letters[4] = { -1.3f, -2.7f, -3.1f, -2.2f };
+    static unsigned char model[1 << 15];
+    static char json[1 << 16], text[60000];
+    kalm_allocator a = heap();
+    kalm_error err;
+    int which, round;
+    for (round = 0; round < 4; round++) {
+        float step = (float)(1u << round * 4) / 65536.0f / 16.0f;
+        size_t n = 0, j = 0, i, size, lines = 0, begin;
+        FILE *f = fopen(TEST_BUILD "/tmp/ties.txt", "wb");
+        j += (size_t)sprintf(json, "{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": "
+                             "\"always\", \"split\": %s}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0]", round % 2 ? "true" : "false");
+        n += put_piece(model + n, "<unk>", 0, 2);
+        for (i = 1; i < 341; i++) {              /* all strings of four letters and fewer, as numbers to base 4 */
+            char piece[16];
+            size_t size_of = 0, of = i - 1, digits = 1, first = 4;
+            float score = 0;
+            while (of >= first) of -= first, first *= 4, digits++;
+            for (; digits; digits--, of /= 4) {
+                size_of += (size_t)sprintf(piece + size_of, "%s", of % 4 == 3 ? "\xe2\x96\x81" : of % 4 == 2 ? "c" : of % 4 ? "b" : "a");
+                score += letters[of % 4];
+            }
+            if (i > 4) score += step * ((float)(test_random(state) % 7) - 3);
+            if (i > 4 && (test_random(state) % 3 == 0 || (round > 1 && strstr(piece + 1, "\xe2\x96\x81")))) continue;
+            n += put_piece(model + n, piece, score, 1);
+            j += (size_t)sprintf(json + j, ", [\"%s\", %.9g]", piece, (double)score);
+        }
+        sprintf(json + j, "]}}");
+        for (size = begin = 0; size + 1 < sizeof text; size++) {
+            unsigned r = (unsigned)(test_random(state) % 9);
+            text[size] = "aaabbbcc "[r];
+            if (size - begin > 29000) {          /* two long lines, and what is left */
+                text[size] = '\n';
+                begin = size + 1;
+                lines++;
+            }
+        }
+        text[size++] = '\n';
+        if (!CHECK(f != NULL)) return;
+        fwrite(text, 1, size, f);
+        fclose(f);
+        for (which = 0; which < 2; which++) {
+            tok k;
+            size_t count;
+            if (!CHECKF(!kalm__import_tokenizer("ties", which ? (const void *)json : model, which ? strlen(json) : n, &a, &k.blob, &k.size, &err)
+                        && !kalm__tokenizer_open(&k.t, k.blob, k.size, &err), "%s", err.text)) return;
+            check_whole(&k, which ? "ties.json" : "ties.model", text, size - 1);
+            f = fopen(TEST_BUILD "/tmp/ties.model", "wb");
+            if (programs && !which && CHECK(f != NULL)) {
+                unsigned char *right;
+                size_t right_size, at = 0, end;
+                fwrite(model, 1, n, f);
+                fclose(f);
+                CHECK(system("cd " TEST_BUILD "/tmp && spm_encode --model=ties.model --output_format=id <ties.txt >ties.ids 2>/dev/null") == 0);
+                right = test_read_file(TEST_BUILD "/tmp/ties.ids", &right_size);
+                for (begin = 0; begin < size && CHECK(right && at < right_size); begin += i + 1, at = end + 1) {
+                    for (i = 0; text[begin + i] != '\n'; i++) {}
+                    for (end = at; right[end] != '\n'; end++) {}
+                    count = numbers((const char *)right + at, end - at, want);
+                    check_encode(&k, "ties.model", text + begin, i, want, count);
+                }
+                free(right);
+            } else if (f) fclose(f);
+            kalm__release(&a, k.blob, k.size);
+        }
+        CHECK(lines == 2);
+    }
+}
+
 /* ---- long texts, memory, versions ---------------------------------------------------------------------------------------- */
 
 static long calls_left = -1;
@@ -522,11 +649,13 @@ int main(int argc, char **argv)
         test_cases(&k, models[i]);
         for (round = 0; programs && round < rounds; round++) test_programs(&k, models[i], 400, &state);
         if (strstr("unigram_nfkc_bytes unigram_plain unigram_nfkc", models[i])) test_json(&k, models[i]);
+        if (k.t.model == KALM__MODEL_UNIGRAM) test_whole(&k, models[i], &state);
         test_limits(&k, models[i]);
         kalm__release(&a, k.blob, k.size);
     }
     test_sums();
     test_word_marks();
     test_json_rules();
+    test_ties(&state, programs);
     return test_end();
 }

@@ -150,18 +150,6 @@ KALM__INLINE size_t kalm__bpe_find(const kalm__tokenizer *t, const unsigned char
     return count;
 }
 
-/* The symbol whose text is exactly text[0 .. n), or KALM__TOK_NONE. */
-KALM__FN uint32_t kalm__bpe_exactly(const kalm__tokenizer *t, const unsigned char *text, size_t n)
-{
-    const unsigned char *trie = t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), id;
-    size_t i;
-    for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
-    if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
-    id = kalm__trie_value(trie, t->trie_units, node);
-    return id < t->symbols ? id : KALM__TOK_NONE;
-}
-
 /* The rank of merging two symbols, KALM__TOK_NONE if they do not merge. */
 KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *two, size_t *steps)
 {
@@ -174,12 +162,13 @@ KALM__FN uint32_t kalm__bpe_rank_of(const kalm__tokenizer *t, const uint32_t *tw
 KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t, const unsigned char *text, size_t left,
                                                        size_t right, size_t *steps)
 {
+    const unsigned char *trie = t->part[KALM__SEC_TRIE];
     uint32_t symbol[512], rank[512];   /* rank[i]: of merging symbols i and i + 1 */
     unsigned char size[512];
     size_t n = 0, at = 0, i, best, border;
     while (at < left + right && n < 512) {
         size_t bytes = kalm__char_bytes(text + at);
-        symbol[n] = kalm__bpe_exactly(t, text + at, bytes);
+        symbol[n] = kalm__trie_find(trie, t->trie_units, text + at, bytes);
         size[n++] = (unsigned char)bytes;
         at += bytes;
     }
@@ -194,7 +183,7 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
         if (border == left) return 0;
         /* the merged symbol is found by its text */
         bytes = (size_t)size[best] + size[best + 1];
-        symbol[best] = kalm__bpe_exactly(t, text + border - size[best], bytes);
+        symbol[best] = kalm__trie_find(trie, t->trie_units, text + border - size[best], bytes);
         size[best] = (unsigned char)bytes;
         for (i = best + 1; i + 1 < n; i++) {
             symbol[i] = symbol[i + 1];
@@ -239,14 +228,11 @@ KALM__FN int kalm__bpe_tolerates(const kalm__tokenizer *t, uint32_t a, uint32_t 
 
 KALM__NOINLINE KALM__FN kalm_result kalm__bpe_push_grow(kalm__bpe *e)
 {
-    size_t wanted = kalm__mul(e->pending_size, 2);
-    uint32_t *bigger = (uint32_t *)kalm__alloc(e->out->alloc, kalm__mul(wanted, sizeof *bigger));
-    if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-                                   kalm__mul(wanted, sizeof *bigger));
-    memcpy(bigger, e->pending, e->depth * sizeof *bigger);
-    if (e->pending != e->local_pending) kalm__release(e->out->alloc, e->pending, e->pending_size * sizeof *bigger);
-    e->pending = bigger;
-    e->pending_size = wanted;
+    size_t bytes = kalm__mul(e->pending_size, sizeof *e->pending);
+    void *bigger = kalm__grow(e->out->alloc, e->out->err, e->pending, e->local_pending, bytes, kalm__mul(bytes, 2), bytes);
+    if (!bigger) return KALM_NO_MEMORY;
+    e->pending = (uint32_t *)bigger;
+    e->pending_size *= 2;
     return KALM_OK;
 }
 
@@ -255,13 +241,10 @@ KALM__NOINLINE KALM__FN kalm_result kalm__bpe_mark_dead(kalm__bpe *e, size_t at,
 {
     if (at / 8 >= e->dead_size) {
         size_t wanted = room / 8 + 1;
-        unsigned char *bigger = (unsigned char *)kalm__alloc(e->out->alloc, wanted);
-        if (!bigger) return kalm__fail(e->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-                                       wanted);
-        memcpy(bigger, e->dead, e->dead_size);
-        memset(bigger + e->dead_size, 0, wanted - e->dead_size);
-        if (e->dead != e->local_dead) kalm__release(e->out->alloc, e->dead, e->dead_size);
-        e->dead = bigger;
+        void *bigger = kalm__grow(e->out->alloc, e->out->err, e->dead, e->local_dead, e->dead_size, wanted, e->dead_size);
+        if (!bigger) return KALM_NO_MEMORY;
+        e->dead = (unsigned char *)bigger;
+        memset(e->dead + e->dead_size, 0, wanted - e->dead_size);
         e->dead_size = wanted;
     }
     e->dead[at / 8] = (unsigned char)(e->dead[at / 8] | 1u << (at & 7));

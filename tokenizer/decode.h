@@ -6,7 +6,8 @@
 
    Those of SentencePiece (KALM__TOK_SPM): control tokens are left out; the space that encoding has put before the text is removed
    again; of consecutive byte tokens the valid characters are kept and each other byte becomes U+FFFD; an id that the vocabulary
-   lacks is an error.
+   lacks is an error. What comes out of that goes through the rules of a denormalizer, where the model has one: at each place
+   the longest rule that fits there replaces what it fits, at most KALM__WALK_MOST bytes, so that much is held back.
 
    Nothing is allocated. */
 /* end of docs/TOKENIZER.md */
@@ -19,12 +20,49 @@
 typedef struct kalm__text_out {
     char  *text;
     size_t capacity, size;             /* size: of the whole text, also of what was not written */
+    const kalm__tokenizer *rules;      /* a denormalizer's; NULL: there is none */
+    size_t held;                       /* bytes that wait for what comes behind them */
+    int    begun;                      /* some text came */
+    unsigned char ahead[4 * KALM__WALK_MOST];
 } kalm__text_out;
 
-KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
+KALM__FN void kalm__out_write(kalm__text_out *o, const void *s, size_t n)
 {
     if (o->size < o->capacity) memcpy(o->text + o->size, s, kalm__min(n, o->capacity - o->size));
     o->size = kalm__add(o->size, n);   /* SIZE_MAX if it is too large for a size_t */
+}
+
+/* What is held goes out by the denormalizer's rules, up to its last `keep` bytes. */
+KALM__FN void kalm__out_denormalized(kalm__text_out *o, size_t keep)
+{
+    size_t i, take, size, steps = 0;
+    for (i = 0; i + keep < o->held; i += take) {
+        const unsigned char *at = o->ahead + i;
+        const char *with = NULL;
+        take = kalm__rule_at(o->rules, at, o->held - i, &with, &steps);
+        size = take ? kalm__rule_bytes(o->rules, with) : SIZE_MAX;
+        if (size == SIZE_MAX) {        /* none fits, or it is damaged */
+            int c = kalm__utf8(at, o->held - i);
+            take = size = (size_t)(c < 0 ? -c : c);
+            with = (const char *)at;
+            if (c < 0) with = "\xef\xbf\xbd", size = 3;
+        }
+        kalm__out_write(o, with, size);
+    }
+    memmove(o->ahead, o->ahead + i, o->held -= i);
+}
+
+KALM__FN void kalm__out(kalm__text_out *o, const char *s, size_t n)
+{
+    o->begun |= n > 0;
+    if (!o->rules) kalm__out_write(o, s, n);
+    else
+        while (n) {
+            size_t some = kalm__min(n, sizeof o->ahead - o->held);
+            memcpy(o->ahead + o->held, s, some);
+            o->held += some, s += some, n -= some;
+            if (o->held == sizeof o->ahead) kalm__out_denormalized(o, KALM__WALK_MOST + 3);      /* a rule, or a character */
+        }
 }
 
 /* The byte that a byte token stands for; -1 if the id is not one of a byte token. */
@@ -36,60 +74,29 @@ KALM__FN int kalm__token_byte(const kalm__tokenizer *t, int32_t id)
     return s.size == 1 ? (unsigned char)s.data[0] : -1;
 }
 
-/* Iterates over the bytes of ids[at .. end), which are byte tokens, and ids that the vocabulary lacks, which are skipped. */
-typedef struct kalm__byte_run {
-    const int32_t *ids;
-    size_t         at, end;
-} kalm__byte_run;
-
-/* The next byte; -1 at the end. */
-KALM__FN int kalm__byte_run_next(const kalm__tokenizer *t, kalm__byte_run *run)
-{
-    while (run->at < run->end) {
-        int value = kalm__token_byte(t, run->ids[run->at++]);
-        if (value >= 0) return value;
-    }
-    return -1;
-}
-
-/* Look at the next character without moving on: its bytes go to bytes[0 .. 4), its length is returned. 0: the next bytes are not
-   valid UTF-8. -1: the end. */
-KALM__FN int kalm__byte_run_char(const kalm__tokenizer *t, const kalm__byte_run *run, unsigned char *bytes)
-{
-    kalm__byte_run ahead = *run;
-    size_t n = 0;
-    int k;
-    while (n < 4) {
-        int b = kalm__byte_run_next(t, &ahead);
-        if (b < 0) break;
-        bytes[n++] = (unsigned char)b;
-    }
-    if (!n) return -1;
-    k = kalm__utf8(bytes, n);
-    return k < 0 ? 0 : k;
-}
-
-/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. */
+/* Write the text of ids[from .. to), all of which are byte tokens or ids that the vocabulary lacks. By Hugging Face's rules a
+   first pass asks whether all of it is UTF-8. */
 KALM__FN void kalm__decode_bytes(const kalm__tokenizer *t, const int32_t *ids, size_t from, size_t to, kalm__text_out *o)
 {
-    kalm__byte_run run;
     unsigned char bytes[4];
-    int k, i, whole = 1;
-    run.ids = ids, run.at = from, run.end = to;
-    if (!(t->flags & KALM__TOK_SPM)) {
-        while (whole && (k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
-            whole = k > 0;
-            for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
+    int pass, whole = 1, k;
+    for (pass = (t->flags & KALM__TOK_SPM) != 0; pass < 2; pass++) {
+        size_t i = from, n = 0;
+        for (;;) {
+            for (; n < 4 && i < to; i++)
+                if ((k = kalm__token_byte(t, ids[i])) >= 0) bytes[n++] = (unsigned char)k;
+            if (!n) break;
+            k = kalm__utf8(bytes, n);
+            if (!pass && k < 0) whole = 0;
+            if (k > 0 && whole) {
+                if (pass) kalm__out(o, (const char *)bytes, (size_t)k);
+            } else {
+                if (pass) kalm__out(o, "\xef\xbf\xbd", 3);
+                k = 1;
+            }
+            n -= (size_t)k;
+            memmove(bytes, bytes + k, n);
         }
-        run.at = from;
-    }
-    while ((k = kalm__byte_run_char(t, &run, bytes)) >= 0) {
-        if (k && whole) kalm__out(o, (const char *)bytes, (size_t)k);
-        else {
-            kalm__out(o, "\xef\xbf\xbd", 3);
-            k = 1;
-        }
-        for (i = 0; i < k; i++) (void)kalm__byte_run_next(t, &run);
     }
 }
 
@@ -101,8 +108,19 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
     int spm = (t->flags & KALM__TOK_SPM) != 0, escape = spm || (t->flags & KALM__TOK_ESCAPE) != 0, at_start = 1, took = 0;
     int strip = (t->flags & KALM__TOK_STRIP) != 0;
     kalm__text_out o;
+    kalm__tokenizer denormalizer;
     size_t i = 0, k;
-    o.text = text, o.capacity = capacity, o.size = 0;
+    o.text = text, o.capacity = capacity, o.size = o.held = 0;
+    o.begun = 0;
+    o.rules = NULL;
+    if (t->flags & KALM__TOK_DENORMAL) {
+        o.rules = &denormalizer;
+        denormalizer = *t;
+        denormalizer.part[KALM__SEC_RULES] += 4 * (size_t)t->rule_units;
+        denormalizer.rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4) - t->rule_units;
+        denormalizer.part[KALM__SEC_TEXTS] += t->denormal_texts;
+        denormalizer.size[KALM__SEC_TEXTS] -= t->denormal_texts;
+    }
     while (i < count) {
         int32_t id = ids[i];
         kalm_text s;
@@ -121,7 +139,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
             continue;
         }
         if (spm) {
-            if (took || o.size) at_start = 0;
+            if (took || o.begun) at_start = 0;
             took = 0;
             if (kinds[id] == KALM__KIND_CONTROL) continue;
             if (kinds[id] == KALM__KIND_UNKNOWN) {
@@ -150,6 +168,7 @@ KALM__FN kalm_result kalm__detokenize(const kalm__tokenizer *t, const int32_t *i
             }
         }
     }
+    if (o.rules) kalm__out_denormalized(&o, 0);
     *size = o.size;
     return KALM_OK;
 }

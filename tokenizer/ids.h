@@ -74,29 +74,39 @@ KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
     return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
 }
 
+/* Memory for `wanted` bytes instead of old[0 .. size), of which the first `kept` are kept; NULL: there is none. What is at
+   `local` is no memory of the allocator's. */
+KALM__NOINLINE KALM__FN void *kalm__grow(const kalm_allocator *alloc, kalm_error *err, void *old, const void *local,
+                                         size_t size, size_t wanted, size_t kept)
+{
+    void *bigger = kalm__alloc(alloc, wanted);
+    if (!bigger) {
+        (void)kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes", wanted);
+        return NULL;
+    }
+    memcpy(bigger, old, kept);
+    if (old != local) kalm__release(alloc, old, size);
+    return bigger;
+}
+
 /* A character (or word) that the vocabulary lacks becomes its bytes, where there are tokens for all of them, or the unknown
    token. A space of inner form (bpe.h) has the bytes of U+2581. */
 KALM__FN void kalm__ids_unknown(kalm__ids *o, const unsigned char *text, size_t n)
 {
-    static const unsigned char space[3] = { 0xe2, 0x96, 0x81 };
     const kalm__tokenizer *t = o->t;
-    const unsigned char *bytes = t->part[KALM__SEC_BYTES];
-    int escape = (t->flags & KALM__TOK_ESCAPE) != 0, pass;
-    size_t i, k;
-    for (pass = 0; (t->flags & KALM__TOK_BYTES) && pass < 2; pass++) {   /* are all there? then put them */
-        for (i = 0; i < n; i++) {
-            int is_space = escape && text[i] == ' ';
-            for (k = 0; k < (is_space ? 3u : 1u); k++) {
-                uint32_t id = kalm__word(bytes, is_space ? space[k] : text[i]);
-                if (id >= t->tokens) break;
-                if (pass) kalm__ids_put(o, id);
-            }
-            if (k < (is_space ? 3u : 1u)) break;
+    int all = (t->flags & KALM__TOK_BYTES) != 0, joins = o->after_unknown && (t->flags & KALM__TOK_FUSE);
+    size_t before = o->count, i, k;
+    for (i = 0; all && i < n; i++) {
+        int is_space = (t->flags & KALM__TOK_ESCAPE) && text[i] == ' ';
+        for (k = is_space ? 3 : 1; all && k; k--) {
+            uint32_t id = kalm__word(t->part[KALM__SEC_BYTES], is_space ? (unsigned char)"\x81\x96\xe2"[k - 1] : text[i]);
+            all = id < t->tokens;
+            if (all) kalm__ids_put(o, id);
         }
-        if (i < n) break;
-        if (pass) return;
     }
-    if (t->unknown != KALM__TOK_NONE && !(o->after_unknown && (t->flags & KALM__TOK_FUSE))) kalm__ids_put(o, t->unknown);
+    if (all) return;
+    o->count = before;
+    if (t->unknown != KALM__TOK_NONE && !joins) kalm__ids_put(o, t->unknown);
     o->after_unknown = 1;
 }
 

@@ -54,6 +54,7 @@ KALM__FN kalm_result kalm__import_charsmap(kalm__import *m, const unsigned char 
     if (!longest) return KALM_NO_MEMORY;
     m->rules = data + 4;
     m->rules_size = trie;
+    m->texts = m->rules + trie;
     m->texts_size = size - 4 - trie;
     if (kalm__import_longest_rule(m->rules, (uint32_t)(trie / 4), longest) == KALM__TOK_NONE)
         return kalm__fail(m->err, KALM_BAD_FILE, "%s: a rule of its precompiled_charsmap replaces more than %d bytes", m->name,
@@ -63,6 +64,30 @@ KALM__FN kalm_result kalm__import_charsmap(kalm__import *m, const unsigned char 
         else if (i - kalm__max(begin, 4 + trie) >= KALM__RULE_MOST)
             return kalm__fail(m->err, KALM_BAD_FILE, "%s: a rule of its precompiled_charsmap puts in more than %d bytes",
                               m->name, KALM__RULE_MOST);
+    return KALM_OK;
+}
+
+/* The rules of a denormalizer go behind those of the charsmap that is read already, and their texts behind its texts. */
+KALM__FN kalm_result kalm__import_denormalizer(kalm__import *m, const unsigned char *data, size_t size)
+{
+    const unsigned char *rules = m->rules, *texts = m->texts;
+    size_t rules_size = m->rules_size, texts_size = m->texts_size;
+    unsigned char *both;
+    kalm_result r = kalm__import_charsmap(m, data, size);
+    if (r || !size) return r;
+    both = (unsigned char *)kalm__import_alloc(m, kalm__add(kalm__add(rules_size, texts_size), size));
+    if (!both) return KALM_NO_MEMORY;
+    if (rules_size) memcpy(both, rules, rules_size);
+    memcpy(both + rules_size, m->rules, m->rules_size);
+    m->rules = both;
+    both += m->rules_size += rules_size;
+    if (texts_size) memcpy(both, texts, texts_size);
+    memcpy(both + texts_size, m->texts, m->texts_size);
+    m->texts = both;
+    m->texts_size += texts_size;
+    m->denormal_unit = (uint32_t)(rules_size / 4);
+    m->denormal_texts = (uint32_t)texts_size;
+    m->flags |= KALM__TOK_DENORMAL;
     return KALM_OK;
 }
 

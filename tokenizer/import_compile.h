@@ -4,13 +4,14 @@
 
 #include "import_merges.h"
 #include "import_trie.h"
+#include "import_whole.h"
 
 /* The sections on their way into the blob: size 0 where one is empty. Numbers are little-endian already. */
 typedef struct kalm__import_parts {
     const void *data[KALM__TOK_SECTIONS];
     size_t      size[KALM__TOK_SECTIONS];
     uint32_t    bucket_bits;
-    unsigned char first[256], joins[8192];
+    unsigned char first[256], joins[8192];       /* joins: for BPE section joins, for unigram cuts */
     uint32_t    bytes[256], run[256];
 } kalm__import_parts;
 
@@ -92,27 +93,28 @@ KALM__FN kalm_result kalm__import_tokens(kalm__import *m, kalm__import_parts *p)
 
 /* ---- tries ----------------------------------------------------------------------------------------------------------- */
 
-/* Sorts the keys, refuses two that are equal, and makes their trie. `what` names the texts. */
+/* Sorts the keys, refuses two that are equal, and makes their trie, of little-endian units. `what` names the texts. */
 KALM__FN kalm_result kalm__import_sorted_trie(kalm__import *m, kalm__import_parts *p, unsigned section, const char *what,
-                                              kalm__import_key *key, size_t keys)
+                                              kalm__import_key *key, size_t keys, kalm__import_trie *trie)
 {
-    kalm__import_trie trie;
     size_t i;
     qsort(key, keys, sizeof *key, kalm__import_key_order);
     for (i = 1; i < keys; i++)
         if (!kalm__import_key_order(key + i - 1, key + i))
             return kalm__fail(m->err, KALM_BAD_FILE, "%s: the %s %u and %u are the same text, \"%q\"", m->name, what,
                               key[i - 1].value & 0xfffff, key[i].value & 0xfffff, key[i].text.data, key[i].text.size);
-    if (!kalm__import_trie_make(m, key, keys, &trie)) return m->err->code;
-    kalm__import_words(p, section, trie.unit, trie.count);
+    if (!kalm__import_trie_make(m, key, keys, trie)) return m->err->code;
+    kalm__import_words(p, section, trie->unit, trie->count);
     return KALM_OK;
 }
 
 /* The tokens that a text may be cut into, by inner form; for BPE also which bytes stand beside each other in one. */
 KALM__FN kalm_result kalm__import_token_trie(kalm__import *m, kalm__import_parts *p, kalm__import_key *key)
 {
+    kalm__import_trie trie;
     size_t keys = 0, k;
     uint32_t i;
+    kalm_result r;
     for (i = 0; i < m->symbols; i++) {
         const kalm__import_symbol *s = m->symbol + i;
         int bpe = m->model == KALM__MODEL_BPE;
@@ -131,13 +133,18 @@ KALM__FN kalm_result kalm__import_token_trie(kalm__import *m, kalm__import_parts
         }
     }
     if (m->model == KALM__MODEL_BPE) kalm__import_part(p, KALM__SEC_JOINS, p->joins, sizeof p->joins);
-    return kalm__import_sorted_trie(m, p, KALM__SEC_TRIE, "tokens", key, keys);
+    r = kalm__import_sorted_trie(m, p, KALM__SEC_TRIE, "tokens", key, keys, &trie);
+    if (r || m->model != KALM__MODEL_UNIGRAM) return r;
+    kalm__import_whole(m, trie.unit, trie.count, p->joins);
+    kalm__import_part(p, KALM__SEC_CUTS, p->joins, sizeof p->joins);
+    return KALM_OK;
 }
 
 /* The added tokens: as published, or by SentencePiece's rules in inner form as well. In a unigram model a symbol of the
    user's is found by its score, in a model of words as a word; the trie keeps normalisation away from it. */
 KALM__FN kalm_result kalm__import_added_trie(kalm__import *m, kalm__import_parts *p, kalm__import_key *key)
 {
+    kalm__import_trie trie;
     size_t keys = 0;
     uint32_t i;
     for (i = 0; i < m->symbols; i++) {
@@ -163,7 +170,7 @@ KALM__FN kalm_result kalm__import_added_trie(kalm__import *m, kalm__import_parts
         }
     }
     kalm__import_part(p, KALM__SEC_FIRST, p->first, sizeof p->first);
-    return kalm__import_sorted_trie(m, p, KALM__SEC_ADDED, "added tokens", key, keys);
+    return kalm__import_sorted_trie(m, p, KALM__SEC_ADDED, "added tokens", key, keys, &trie);
 }
 
 /* ---- merges ---------------------------------------------------------------------------------------------------------- */
@@ -294,7 +301,9 @@ KALM__FN kalm_result kalm__import_blob(kalm__import *m, const kalm__import_parts
     kalm__put_u32(out + 32, m->longest_run);
     kalm__put_u32(out + 36, p->bucket_bits);
     kalm__put_u32(out + 40, m->model);
+    kalm__put_u32(out + 44, m->denormal_unit);
     if (second) kalm__put_u64(out + 48, kalm__import_double_bits(m->unknown_score));
+    kalm__put_u32(out + 56, m->denormal_texts);
     for (i = 0; i < KALM__TOK_SECTIONS; i++) {
         kalm__put_u64(out + 64 + 16 * i, p->size[i] ? at : KALM__TOK_HEADER);
         kalm__put_u64(out + 72 + 16 * i, p->size[i]);
@@ -331,7 +340,7 @@ KALM__FN kalm_result kalm__import_compile(kalm__import *m, unsigned char **blob,
     memcpy(p->bytes, m->bytes, sizeof p->bytes);
     kalm__import_words(p, KALM__SEC_BYTES, p->bytes, 256);
     kalm__import_part(p, KALM__SEC_RULES, m->rules, m->rules_size);
-    kalm__import_part(p, KALM__SEC_TEXTS, m->rules ? m->rules + m->rules_size : NULL, m->texts_size);
+    kalm__import_part(p, KALM__SEC_TEXTS, m->texts, m->texts_size);
     kalm__import_part(p, KALM__SEC_UNKNOWN, m->unknown_text.data, m->unknown_text.size);
     return kalm__import_blob(m, p, blob, blob_size);
 }

@@ -3,7 +3,7 @@
        2 trainer_spec: 3 model type: 1 unigram, 2 BPE, 3 word, 4 char; 24 treat_whitespace_as_suffix; 35 byte_fallback;
          44 unk_surface
        3 normalizer_spec: 2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces, 5 escape_whitespaces
-       5 denormalizer_spec: 2 precompiled_charsmap
+       5 denormalizer_spec: the same
    are read, and all others passed over. The id of a piece is its number. */
 #ifndef KALM__IMPORT_MODEL_H
 #define KALM__IMPORT_MODEL_H
@@ -80,6 +80,7 @@ enum { KALM__PIECE_NORMAL = 1, KALM__PIECE_UNKNOWN, KALM__PIECE_CONTROL, KALM__P
 typedef struct kalm__import_spec {
     uint64_t       model_type;
     int            prefix, trim, escape, suffix, byte_fallback, gemma;
+    unsigned       denormal_spaces;    /* bits 3 to 5: what the denormalizer does with spaces, by the fields' numbers */
     kalm_text      charsmap, denormal, surface;
     unsigned char *types;              /* [tokens] */
 } kalm__import_spec;
@@ -101,7 +102,12 @@ KALM__FN kalm_result kalm__import_normalizer_spec(kalm__import *m, kalm__import_
     int r;
     while ((r = kalm__proto_next(q)) > 0) {
         if (q->field == 2 && q->wire == 2) *(denormal ? &spec->denormal : &spec->charsmap) = q->bytes;
-        if (denormal || q->wire != 0) continue;
+        if (q->wire != 0 || q->field < 3 || q->field > 5) continue;
+        if (denormal) {
+            spec->denormal_spaces &= ~(1u << q->field);
+            if (q->value) spec->denormal_spaces |= 1u << q->field;
+            continue;
+        }
         if (q->field == 3) spec->prefix = q->value != 0;
         if (q->field == 4) spec->trim = q->value != 0;
         if (q->field == 5) spec->escape = q->value != 0;
@@ -381,6 +387,7 @@ KALM__FN kalm_result kalm__import_model(kalm__import *m, const char *data, size_
     memset(&spec, 0, sizeof spec);
     spec.model_type = KALM__SPM_UNIGRAM;         /* the defaults of the message */
     spec.prefix = spec.trim = spec.escape = 1;
+    spec.denormal_spaces = 1u << 3 | 1u << 4 | 1u << 5;
     spec.surface.data = " \xe2\x81\x87 ";        /* U+2047 between spaces */
     spec.surface.size = 5;
     r = kalm__import_message(m, &spec, data, size);
@@ -388,7 +395,9 @@ KALM__FN kalm_result kalm__import_model(kalm__import *m, const char *data, size_
     if (spec.model_type < KALM__SPM_UNIGRAM || spec.model_type > KALM__SPM_CHAR)
         return kalm__fail(m->err, KALM_BAD_FILE, "%s is a SentencePiece model of type %U; known are 1 to 4 (unigram, BPE, word, "
                           "char)", m->name, spec.model_type);
-    if (spec.denormal.size) return kalm__fail(m->err, KALM_BAD_FILE, "%s: a denormalizer is not supported", m->name);
+    if (spec.denormal.size && spec.denormal_spaces)
+        return kalm__fail(m->err, KALM_BAD_FILE, "%s: a denormalizer that changes spaces is not supported; spm_train makes none",
+                          m->name);
     if (m->unknown == KALM__TOK_NONE) return kalm__fail(m->err, KALM_BAD_FILE, "%s has no unknown piece", m->name);
     r = kalm__import_charsmap(m, (const unsigned char *)spec.charsmap.data, spec.charsmap.size);
     if (r) return r;
@@ -403,6 +412,8 @@ KALM__FN kalm_result kalm__import_model(kalm__import *m, const char *data, size_
         if (spec.trim) m->flags |= KALM__TOK_TRIM;
         if (spec.suffix) m->flags |= KALM__TOK_SUFFIX;
     }
+    r = kalm__import_denormalizer(m, (const unsigned char *)spec.denormal.data, spec.denormal.size);
+    if (r) return r;
     m->unknown_text = spec.surface;
     kalm__import_roles(m, &spec);
     switch (spec.model_type) {

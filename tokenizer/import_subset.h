@@ -59,12 +59,7 @@ KALM__FN kalm_result kalm__subset_damaged(kalm__subset *c, uint32_t s)
 /* The value of text[0 .. n) in a trie of the blob, or KALM__TOK_NONE. */
 KALM__FN uint32_t kalm__subset_find(const unsigned char *trie, uint32_t units, const char *text, size_t n)
 {
-    uint32_t node = kalm__u32(trie);
-    size_t i;
-    if (!n || n > KALM__TOKEN_MOST) return KALM__TOK_NONE;
-    for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, units, node, (unsigned char)text[i]);
-    if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
-    return kalm__trie_value(trie, units, node);
+    return n && n <= KALM__TOKEN_MOST ? kalm__trie_find(trie, units, text, n) : KALM__TOK_NONE;
 }
 
 /* The inner form (bpe.h) of a text of at most KALM__TOKEN_MOST bytes: into `room` where it is not the text itself. */
@@ -511,21 +506,11 @@ KALM__FN kalm_result kalm__subset_symbols(kalm__subset *c, kalm__import *to, con
     to->unknown_score = t->unknown_score;
     to->unknown_text.data = (const char *)t->part[KALM__SEC_UNKNOWN];
     to->unknown_text.size = t->size[KALM__SEC_UNKNOWN];
-    return KALM_OK;
-}
-
-/* The rules of the charsmap: one behind the other, as the writer wants them. */
-KALM__FN kalm_result kalm__subset_charsmap(const kalm__tokenizer *t, kalm__import *to)
-{
-    unsigned char *both;
-    if (!t->rule_units) return KALM_OK;
-    both = (unsigned char *)kalm__import_alloc(to, kalm__add(t->size[KALM__SEC_RULES], t->size[KALM__SEC_TEXTS]));
-    if (!both) return KALM_NO_MEMORY;
-    memcpy(both, t->part[KALM__SEC_RULES], t->size[KALM__SEC_RULES]);
-    memcpy(both + t->size[KALM__SEC_RULES], t->part[KALM__SEC_TEXTS], t->size[KALM__SEC_TEXTS]);
-    to->rules = both;
+    to->rules = t->part[KALM__SEC_RULES];
     to->rules_size = t->size[KALM__SEC_RULES];
+    to->texts = t->part[KALM__SEC_TEXTS];
     to->texts_size = t->size[KALM__SEC_TEXTS];
+    if (t->flags & KALM__TOK_DENORMAL) to->denormal_unit = t->rule_units, to->denormal_texts = t->denormal_texts;
     return KALM_OK;
 }
 
@@ -551,7 +536,6 @@ KALM__FN kalm_result kalm__subset_finish(kalm__subset *c, unsigned char **blob, 
     to.tokens = c->tokens;
     to.symbols = n;
     r = kalm__subset_symbols(c, &to, place);
-    if (!r) r = kalm__subset_charsmap(c->t, &to);
     if (!r) r = kalm__import_compile(&to, blob, size);
     for (i = 0; i < c->t->symbols && !r; i++) {
         const kalm__import_symbol *was = c->m.symbol + i, *is = to.symbol + place[i];

@@ -52,8 +52,9 @@ typedef struct kalm__import {
     uint32_t             flags, unknown, longest_run, bytes[256];
     uint32_t             run[256];
     kalm_text            unknown_text;
-    const unsigned char *rules;
-    size_t               rules_size, texts_size; /* the texts follow the rules */
+    const unsigned char *rules, *texts;          /* of the charsmap, and behind them those of a denormalizer */
+    size_t               rules_size, texts_size;
+    uint32_t             denormal_unit, denormal_texts;    /* where these begin, with KALM__TOK_DENORMAL */
 } kalm__import;
 
 /* Zeroed memory that lives until kalm__import_end; NULL: the error is filled. */

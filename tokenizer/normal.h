@@ -36,14 +36,12 @@ KALM__FN void kalm__buffer_end(kalm__buffer *b)
 KALM__FN kalm_result kalm__buffer_room(kalm__buffer *b, size_t more, kalm_error *err)
 {
     size_t wanted = kalm__add(b->size, more);
-    unsigned char *bigger;
+    void *bigger;
     if (wanted <= b->room) return KALM_OK;
     wanted = kalm__max(wanted, kalm__add(b->room, b->room / 2));
-    bigger = (unsigned char *)kalm__alloc(b->alloc, wanted);
-    if (!bigger) return kalm__fail(err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for the text", wanted);
-    memcpy(bigger, b->data, b->size);
-    if (b->data != b->local) kalm__release(b->alloc, b->data, b->room);
-    b->data = bigger;
+    bigger = kalm__grow(b->alloc, err, b->data, b->local, b->room, wanted, b->size);
+    if (!bigger) return KALM_NO_MEMORY;
+    b->data = (unsigned char *)bigger;
     b->room = wanted;
     return KALM_OK;
 }
@@ -98,74 +96,6 @@ KALM__FN kalm_result kalm__put_inner(kalm__buffer *out, const unsigned char *byt
     return KALM_OK;
 }
 
-/* ---- Hugging Face, BPE ------------------------------------------------------------------------------------------ */
-
-#if defined(KALM_UTF8PROC)
-/* text[0 .. n), well-formed, into a Unicode normal form. */
-KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, const unsigned char *text, size_t n, kalm__buffer *out,
-                                       kalm_error *err)
-{
-    static const int forms[4] = {
-        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
-    };
-    utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t size = utf8proc_map(text, (utf8proc_ssize_t)n, &made,
-                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
-    kalm_result r;
-    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", n);
-    r = kalm__buffer_room(out, (size_t)size, err);
-    if (r == KALM_OK) {
-        memcpy(out->data + out->size, made, (size_t)size);
-        out->size += (size_t)size;
-    }
-    free(made);                        /* utf8proc takes it from malloc */
-    return r;
-}
-#endif
-
-/* One stretch between added tokens into inner form, by Hugging Face's rules; appended to out. */
-KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                   kalm__buffer *out, kalm__meter *meter, kalm_error *err)
-{
-    int escape = (t->flags & KALM__TOK_ESCAPE) != 0;
-    size_t i = 0;
-    kalm_result r = kalm__buffer_room(out, kalm__add(kalm__mul(n, 3), 1), err);
-    if (r) return r;
-    if ((t->flags & KALM__TOK_PREFIX) && n && (first || !(t->flags & KALM__TOK_FIRST))
-        && !((t->flags & KALM__TOK_UNLESS) && (text[0] == ' ' || kalm__is_escaped_space(text, n))))
-        out->data[out->size++] = ' ';
-    while (i < n) {
-        int k = kalm__utf8(text + i, n - i);
-        if ((r = kalm__meter_add(meter, 1, err)) != KALM_OK) return r;
-        if (k < 0) {
-            out->data[out->size++] = 0xef;
-            out->data[out->size++] = 0xbf;
-            out->data[out->size++] = 0xbd;
-            i += (size_t)-k;
-        } else if (escape && kalm__is_escaped_space(text + i, n - i)) {
-            out->data[out->size++] = ' ';
-            i += 3;
-        } else
-            for (; k; k--) out->data[out->size++] = text[i++];
-    }
-#if defined(KALM_UTF8PROC)
-    if (t->flags & KALM__TOK_NORMAL) {
-        kalm__buffer form;
-        kalm__buffer_begin(&form, out->alloc);
-        r = kalm__normal_form(t, out->data, out->size, &form, err);
-        out->size = 0;
-        if (r == KALM_OK) r = kalm__buffer_room(out, form.size, err);
-        if (r == KALM_OK) {
-            memcpy(out->data, form.data, form.size);
-            out->size = form.size;
-        }
-        kalm__buffer_end(&form);
-    }
-#endif
-    return r;
-}
-
 /* ---- rules ------------------------------------------------------------------------------------------------------ */
 
 /* The longest rule of the charsmap at text[0 .. n): how many bytes it replaces, and its text. *steps grows by the units
@@ -205,7 +135,7 @@ KALM__FN size_t kalm__rule_bytes(const kalm__tokenizer *t, const char *with)
     return end ? (size_t)((const char *)end - with) : SIZE_MAX;
 }
 
-/* ---- Hugging Face, Unigram -------------------------------------------------------------------------------------- */
+/* ---- Hugging Face ---------------------------------------------------------------------------------------------- */
 
 /* Bytes of the white space character (Unicode's property White_Space) at p; 0: none. n > 0. */
 KALM__FN unsigned kalm__white_bytes(const unsigned char *p, size_t n)
@@ -274,16 +204,36 @@ KALM__FN kalm_result kalm__precompiled_at(const kalm__tokenizer *t, const unsign
     return KALM_OK;
 }
 
-/* One stretch between added tokens into inner form, by the rules of Hugging Face's Unigram tokenizers: the charsmap, then
-   white space, then the prefix. Appended to out. */
-KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first,
-                                         kalm__buffer *out, kalm__meter *meter, kalm_error *err)
+#if defined(KALM_UTF8PROC)
+/* What the buffer holds, well-formed, into a Unicode normal form. */
+KALM__FN kalm_result kalm__normal_form(const kalm__tokenizer *t, kalm__buffer *out, kalm_error *err)
+{
+    static const int forms[4] = {
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+    };
+    utf8proc_uint8_t *made = NULL;
+    utf8proc_ssize_t size = utf8proc_map(out->data, (utf8proc_ssize_t)out->size, &made,
+                                         (utf8proc_option_t)forms[t->flags >> KALM__TOK_FORM_AT & 3]);
+    kalm_result r;
+    if (size < 0) return kalm__fail(err, KALM_NO_MEMORY, "utf8proc could not normalise a text of %z bytes", out->size);
+    r = kalm__buffer_room(out, (size_t)size, err);
+    if (r == KALM_OK) memcpy(out->data, made, out->size = (size_t)size);
+    free(made);                        /* utf8proc takes it from malloc */
+    return r;
+}
+#endif
+
+/* One stretch between added tokens into inner form, by Hugging Face's rules: the charsmap, then white space, then the prefix,
+   then a normal form. out: empty. */
+KALM__FN kalm_result kalm__stretch(const kalm__tokenizer *t, const unsigned char *text, size_t n, int first, kalm__buffer *out,
+                                   kalm__meter *meter, kalm_error *err)
 {
     int white = (t->flags & KALM__TOK_WHITE) != 0, collapse = (t->flags & KALM__TOK_COLLAPSE) != 0, space = 0;
     int prefix = (t->flags & KALM__TOK_PREFIX) && (first || !(t->flags & KALM__TOK_FIRST));
-    int left = (t->flags & KALM__TOK_TRIM_LEFT) != 0;
-    size_t i = 0, begin = out->size, kept = out->size;       /* kept: where the last that is no white space ends */
-    kalm_result r;
+    int unless = (t->flags & KALM__TOK_UNLESS) != 0, left = (t->flags & KALM__TOK_TRIM_LEFT) != 0;
+    size_t i = 0, kept = 0;            /* kept: where the last that is no white space ends */
+    kalm_result r = KALM_OK;
     while (i < n) {
         const unsigned char *with;
         size_t took, size, steps = 1, k, bytes;
@@ -295,17 +245,17 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
         for (k = 0; k < size; k += bytes) {
             const unsigned char *p = with + k;
             unsigned gap = kalm__white_bytes(p, size - k);
-            int escaped = kalm__is_escaped_space(p, size - k);
+            int escaped = kalm__is_escaped_space(p, size - k), spaced = escaped || *p == ' ';
             bytes = gap ? gap : kalm__min(kalm__char_bytes(p), size - k);
             if (gap && white) {        /* separates words, whatever it is */
                 space = 1;
                 continue;
             }
-            if (gap && left && kept == begin && out->size == begin) continue;
+            if (gap && left && !out->size) continue;
             if (*p == ' ' && collapse && space) continue;
-            if ((out->size == begin ? prefix : white && space) && !escaped && *p != ' ') out->data[out->size++] = ' ';
+            if (out->size ? white && space && !spaced : prefix && !(unless && spaced)) out->data[out->size++] = ' ';
             space = *p == ' ';
-            if (escaped) out->data[out->size++] = ' ';
+            if (escaped && (t->flags & KALM__TOK_ESCAPE)) out->data[out->size++] = ' ';
             else {
                 memcpy(out->data + out->size, p, bytes);
                 out->size += bytes;
@@ -314,7 +264,10 @@ KALM__FN kalm_result kalm__stretch_rules(const kalm__tokenizer *t, const unsigne
         }
     }
     if (t->flags & KALM__TOK_TRIM_RIGHT) out->size = kept;
-    return KALM_OK;
+#if defined(KALM_UTF8PROC)
+    if (t->flags & KALM__TOK_NORMAL) r = kalm__normal_form(t, out, err);
+#endif
+    return r;
 }
 
 #endif

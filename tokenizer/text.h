@@ -76,7 +76,7 @@ KALM__FN size_t kalm__plain_bytes(const kalm__tokenizer *t, const unsigned char 
     int trim = (t->flags & KALM__TOK_TRIM) != 0;
     size_t i;
     if (n > KALM__STEPS_BETWEEN) n = (size_t)KALM__STEPS_BETWEEN;
-    for (i = 0; i < n && text[i] < 0x80 && t->plain[text[i]]; i++) {
+    for (i = 0; i < n && t->plain[text[i]]; i++) {
         int is_space = text[i] == ' ';
         if (is_space & space & trim) break;
         space = is_space;
@@ -116,6 +116,14 @@ KALM__FN kalm_result kalm__normal_part_at(const kalm__tokenizer *t, const unsign
     if (c < 0) {
         part->with = (const unsigned char *)"\xef\xbf\xbd";
         part->size = 3;
+        return KALM_OK;
+    }
+    for (;;) {                         /* and all that follow which are left as they are */
+        size_t at = i + part->take;
+        if (at >= kalm__min(zone->end, n) || text[at] < 0x80 || *steps > 4096 || t->part[KALM__SEC_FIRST][text[at]]) break;
+        if (kalm__rule_at(t, text + at, n - at, &with, steps) || (c = kalm__utf8(text + at, n - at)) < 0) break;
+        part->size = part->take += (size_t)c;
+        *steps += (size_t)c;
     }
     return KALM_OK;
 }
@@ -203,8 +211,7 @@ KALM__FN kalm_result kalm__tokenize_stretch(kalm__cutter *c, const unsigned char
     if (!n) return KALM_OK;
     if (plain) return kalm__cut_stretch(c, text, n);
     kalm__buffer_begin(&inner, c->out.alloc);
-    r = c->out.t->model == KALM__MODEL_BPE ? kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err)
-                                           : kalm__stretch_rules(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
+    r = kalm__stretch(c->out.t, text, n, first, &inner, &c->out.meter, c->out.err);
     if (r == KALM_OK) r = kalm__cut_stretch(c, inner.data, inner.size);
     kalm__buffer_end(&inner);
     return r;

@@ -16,7 +16,15 @@
    and goes out. Its sum is carried on, because rounding depends on it. So English is done word by word. For the same reason
    the sum is carried over a symbol that text.h has found before (kalm__unigram_pass).
 
-   MEMORY. 512 places on the stack (6 KB); beyond, from the allocator: 12 bytes for each byte since the last cut, and as much
+   WHOLE PIECES. Two thirds of the words of a text are pieces themselves, and nearly always such a piece beats every way to
+   cut it into smaller ones. Which pieces do is worked out by the converter (import_whole.h): it finds the best sum of the
+   other ways, and how far the piece is ahead. Sums are rounded by more the larger the carried sum is, so the piece is certain
+   to win while that sum is below a limit: 2^code, with the code beside the id in the trie. Where a piece may end a word is in
+   section `cuts`: bit 256 * a + b says that some piece holds byte a, the end of a character, before byte b. Between bytes
+   that no piece holds so every way has a cut. From a cut we therefore follow the trie once, to the first end of a piece that
+   is a cut as well. If the carried sum is below that piece's limit, it goes out, and its score is added, without a search.
+
+   MEMORY. 384 places on the stack (6 KB); beyond, from the allocator: 16 bytes for each byte since the last cut, and as much
    again while it grows.
 
    WORD. The text is cut before each U+2581 (a space in inner form), and each word is a token or unknown. */
@@ -26,77 +34,56 @@
 
 #include "ids.h"
 
-#define KALM__UNIGRAM_PLACES 512
-#define KALM__UNIGRAM_WORST (-1e300)           /* below every sum of logarithms */
-#define KALM__UNIGRAM_UNKNOWN (1u << 31)         /* of kalm__unigram.piece */
+#define KALM__UNIGRAM_PLACES 384
+#define KALM__UNIGRAM_WORST (-1e300)   /* below every sum of logarithms */
+#define KALM__UNIGRAM_UNKNOWN (1u << 31)         /* of kalm__unigram_place.piece */
 #define KALM__UNIGRAM_SIZE_AT 20
 
+typedef struct kalm__unigram_place {
+    double   best;                     /* the largest sum of a cut of the text up to here */
+    uint32_t piece;                    /* the last piece of that cut: bits 0..19 id, 20..30 bytes */
+} kalm__unigram_place;
+
 typedef struct kalm__unigram {
-    kalm__ids *out;
-    double    *best;                   /* [places] the best sum of a cut up to this place, which counts from the last cut */
-    uint32_t  *piece;                  /* [places] the last piece of that cut: bits 0..19 id, 20..30 bytes; 0: no cut yet */
-    size_t     places;
-    double     sum;                    /* of all that went out */
-    double     local_best[KALM__UNIGRAM_PLACES];
-    uint32_t   local_piece[KALM__UNIGRAM_PLACES];
+    kalm__ids           *out;
+    kalm__unigram_place *place;        /* [places] place i is i bytes behind the last cut; place[0].best carries the sum */
+    size_t               places;
+    double               sum;          /* of all that went out before this stretch */
+    kalm__unigram_place  local[KALM__UNIGRAM_PLACES];
 } kalm__unigram;
 
 KALM__FN void kalm__unigram_begin(kalm__unigram *u, kalm__ids *out)
 {
     u->out = out;
-    u->best = u->local_best;
-    u->piece = u->local_piece;
+    u->place = u->local;
     u->places = KALM__UNIGRAM_PLACES;
     u->sum = 0;
 }
 
 KALM__FN void kalm__unigram_end(kalm__unigram *u)
 {
-    if (u->best == u->local_best) return;
-    kalm__release(u->out->alloc, u->best, u->places * sizeof *u->best);
-    kalm__release(u->out->alloc, u->piece, u->places * sizeof *u->piece);
+    if (u->place != u->local) kalm__release(u->out->alloc, u->place, u->places * sizeof *u->place);
 }
 
-/* Twice as many places, of which the first `kept` keep what they hold. */
-KALM__NOINLINE KALM__FN kalm_result kalm__unigram_grow(kalm__unigram *u, size_t kept)
-{
-    size_t places = kalm__mul(u->places, 2);
-    double *best = (double *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *best));
-    uint32_t *piece = best ? (uint32_t *)kalm__alloc(u->out->alloc, kalm__mul(places, sizeof *piece)) : NULL;
-    if (!piece) {
-        kalm__release(u->out->alloc, best, kalm__mul(places, sizeof *best));
-        return kalm__fail(u->out->err, KALM_NO_MEMORY, "no memory to tokenise: %z bytes for a text without a cut",
-                          kalm__mul(places, sizeof *best + sizeof *piece));
-    }
-    memcpy(best, u->best, kept * sizeof *best);
-    memcpy(piece, u->piece, kept * sizeof *piece);
-    kalm__unigram_end(u);
-    u->best = best;
-    u->piece = piece;
-    u->places = places;
-    return KALM_OK;
-}
-
-/* The best cut of text[0 .. n), all of it since the last cut, goes out. Each place knows the piece that ends there; they are
+/* The best cut of text[0 .. n) goes out, all of it since the last cut. Each place knows the piece that ends there; they are
    turned round in place, so that each knows the piece that begins there. */
 KALM__FN void kalm__unigram_flush(kalm__unigram *u, const unsigned char *text, size_t n)
 {
-    uint32_t *piece = u->piece, next = piece[n], size;
-    size_t at = n;
+    kalm__unigram_place *place = u->place;
+    uint32_t piece = place[n].piece, before;
+    size_t at = n, size;
     while (at) {
-        uint32_t before;
-        size = next >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+        size = piece >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
         at -= kalm__min(size, at);     /* never more: a piece begins at a place of this stretch */
-        before = piece[at];
-        piece[at] = next;
-        next = before;
+        before = place[at].piece;
+        place[at].piece = piece;
+        piece = before;
     }
-    while (at < n) {
-        uint32_t one = piece[at];
-        size = one >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
-        if (one & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
-        else kalm__ids_put(u->out, one & 0xfffff);
-        at += size;
+    for (; at < n; at += size) {
+        piece = place[at].piece;
+        size = piece >> KALM__UNIGRAM_SIZE_AT & 0x7ff;
+        if (piece & KALM__UNIGRAM_UNKNOWN) kalm__ids_unknown(u->out, text + at, size);
+        else kalm__ids_put(u->out, piece & 0xfffff);
     }
 }
 
@@ -107,58 +94,94 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
     if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
-/* Where a stretch is being worked on: `base` is the last cut, and places count from there. */
-typedef struct kalm__unigram_place {
-    const unsigned char *text;
-    size_t n, base, pos, furthest;          /* furthest: the last place that is set up */
-} kalm__unigram_place;
-
 /* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
-KALM__INLINE void kalm__unigram_offer(double *best, uint32_t *last, size_t *furthest, size_t end, double sum,
-                                      uint32_t piece, int spm)
+KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthest, size_t end, double sum, uint32_t piece,
+                                      int spm)
 {
     int better;
     while (*furthest < end) {
-        best[++*furthest] = KALM__UNIGRAM_WORST;
-        last[*furthest] = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;    /* stays only where scores are damaged */
+        place[++*furthest].best = KALM__UNIGRAM_WORST;
+        place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays only where scores are damaged */
     }
-    better = sum > best[end];
+    place += end;
+    better = sum > place->best;
     sum = spm ? (double)(float)sum : sum;
-    best[end] = better ? sum : best[end];
-    last[end] = better ? piece : last[end];
+    place->best = better ? sum : place->best;
+    place->piece = better ? piece : place->piece;
 }
 
-/* All pieces that begin at p->pos, and the unknown token if none of them is just the character there. Gives how furthest the walk
-   went. words, spm: the flags, constants where this is called, so that each call has its own code. */
-KALM__INLINE size_t kalm__unigram_extend(kalm__unigram *u, kalm__unigram_place *p, int words, int spm)
+/* From the cut at text[0] to the next one, *took bytes on: at each character all pieces that begin there, and the unknown
+   token if none of them is just the character. words, spm: the flags, constants at each call, which so has its own code. */
+KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned char *text, size_t n, int words, int spm,
+                                              size_t *took)
 {
     const kalm__tokenizer *t = u->out->t;
-    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES], *at = p->text + p->pos;
-    uint32_t node = kalm__u32(trie), units = t->trie_units, tokens = t->tokens;
-    size_t place = p->pos - p->base, furthest = p->furthest, bytes = kalm__min(kalm__char_bytes(at), p->n - p->pos), i;
-    size_t most = kalm__min((size_t)KALM__WALK_MOST, p->n - p->pos);
-    double *best = u->best, here = best[place];
-    uint32_t *last = u->piece;
-    int alone = 0;
-    for (i = 0; i < most;) {
-        if (words && i && at[i] == ' ') break;
-        node = kalm__trie_step(trie, units, node, at[i++]);
-        if (node == KALM__TOK_NONE) break;
-        if (node & 0x100) {
-            uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
-            if (id >= tokens) continue;
-            kalm__unigram_offer(best, last, &furthest, place + i, kalm__score(scores, id) + here,
-                                id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
-            alone |= i == bytes;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE], *scores = t->part[KALM__SEC_SCORES];
+    uint32_t units = t->trie_units, tokens = t->tokens;
+    kalm__unigram_place *place = u->place;
+    size_t at = 0, furthest = 0;
+    kalm_result r;
+    do {
+        size_t bytes = kalm__min(kalm__char_bytes(text + at), n - at), most = kalm__min((size_t)KALM__WALK_MOST, n - at), i;
+        uint32_t node = kalm__u32(trie);
+        int alone = 0;
+        double here;
+        if (u->places < at + KALM__WALK_MOST + 1) {
+            size_t size = kalm__mul(u->places, sizeof *place);
+            place = (kalm__unigram_place *)kalm__grow(u->out->alloc, u->out->err, place, u->local, size,
+                                                      kalm__mul(size, 2), (furthest + 1) * sizeof *place);
+            if (!place) return KALM_NO_MEMORY;
+            u->place = place;
+            u->places *= 2;
         }
-    }
-    if (!alone)
-        kalm__unigram_offer(best, last, &furthest, place + bytes,
-                            spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
-                            KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
-    p->furthest = furthest;
-    p->pos += bytes;
-    return i + 1;
+        here = place[at].best;
+        for (i = 0; i < most && !(words && i && text[at + i] == ' ');) {
+            node = kalm__trie_step(trie, units, node, text[at + i++]);
+            if (node == KALM__TOK_NONE) break;
+            if (node & 0x100) {
+                uint32_t id = kalm__trie_value(trie, units, node) & 0xfffff;
+                if (id >= tokens) continue;
+                kalm__unigram_offer(place, &furthest, at + i, kalm__score(scores, id) + here,
+                                    id | (uint32_t)i << KALM__UNIGRAM_SIZE_AT, spm);
+                alone |= i == bytes;
+            }
+        }
+        if (!alone)
+            kalm__unigram_offer(place, &furthest, at + bytes,
+                                spm ? (double)((float)t->unknown_score + (float)here) : t->unknown_score + here,
+                                KALM__UNIGRAM_UNKNOWN | (uint32_t)bytes << KALM__UNIGRAM_SIZE_AT, spm);
+        at += bytes;
+        if ((r = kalm__meter_add(&u->out->meter, i + 1, u->out->err)) != KALM_OK) return r;
+    } while (at < furthest);
+    place->best = place[at].best;
+    kalm__unigram_flush(u, text, at);
+    *took = at;
+    return KALM_OK;
+}
+
+/* The piece that is all of text[0 .. n) up to the next cut goes out where it must be the best way there: its bytes, or 0. */
+KALM__INLINE size_t kalm__unigram_whole(kalm__unigram *u, const unsigned char *text, size_t n, int spm)
+{
+    const kalm__tokenizer *t = u->out->t;
+    const unsigned char *trie = t->part[KALM__SEC_TRIE], *cuts = t->part[KALM__SEC_CUTS];
+    uint32_t node = kalm__u32(trie), units = t->trie_units, id, code;
+    size_t i = 0, most = kalm__min((size_t)KALM__WALK_MOST, n);
+    uint64_t carried;                  /* the bits of the sum */
+    double sum;
+    do {
+        if (i == most) return 0;
+        node = kalm__trie_step(trie, units, node, text[i++]);
+        if (node == KALM__TOK_NONE) return 0;
+    } while (!(node & 0x100) || (i < n && cuts[32u * text[i - 1] + text[i] / 8] >> (text[i] & 7) & 1));
+    id = kalm__trie_value(trie, units, node);
+    code = id >> KALM__WHOLE_AT & 63;
+    id &= 0xfffff;
+    memcpy(&carried, &u->place->best, 8);
+    if (!code || (carried >> 52 & 0x7ff) >= 1023 + code || id >= t->tokens) return 0;    /* its exponent: |sum| < 2^code */
+    sum = kalm__score(t->part[KALM__SEC_SCORES], id) + u->place->best;
+    u->place->best = spm ? (double)(float)sum : sum;
+    kalm__ids_put(u->out, id);
+    return i;
 }
 
 /* Tokenise text[0 .. n), in inner form, on its own. */
@@ -166,43 +189,30 @@ KALM__FN kalm_result kalm__unigram_run(kalm__unigram *u, const unsigned char *te
 {
     kalm__ids *o = u->out;
     int words = (o->t->flags & KALM__TOK_WORDS) != 0, spm = (o->t->flags & KALM__TOK_SPM) != 0;
-    kalm__unigram_place p;
+    int known = o->t->size[KALM__SEC_CUTS] != 0;
+    size_t pos, took;
     kalm_result r;
-    p.text = text, p.n = n, p.base = p.pos = p.furthest = 0;
     o->after_unknown = 0;
-    u->best[0] = spm ? u->sum : 0;
-    while (p.pos < n) {
-        size_t steps;
-        if (p.pos - p.base == p.furthest && p.furthest) {  /* no piece passes this place */
-            u->best[0] = u->best[p.furthest];
-            kalm__unigram_flush(u, text + p.base, p.furthest);
-            p.base = p.pos;
-            p.furthest = 0;
-        }
-        if (words && text[p.pos] == ' ') u->best[0] = 0, o->after_unknown = 0;   /* nor does one pass a space */
-        while (u->places < p.pos - p.base + KALM__WALK_MOST + 1)
-            if ((r = kalm__unigram_grow(u, p.furthest + 1)) != KALM_OK) return r;
-        if (spm) steps = kalm__unigram_extend(u, &p, 0, 1);
-        else steps = words ? kalm__unigram_extend(u, &p, 1, 0) : kalm__unigram_extend(u, &p, 0, 0);
-        if ((r = kalm__meter_add(&o->meter, steps, o->err)) != KALM_OK) return r;
+    u->place->best = spm ? u->sum : 0;
+    for (pos = 0; pos < n; pos += took) {        /* from cut to cut */
+        const unsigned char *at = text + pos;
+        size_t left = n - pos;
+        if (words && *at == ' ') u->place->best = 0, o->after_unknown = 0;
+        took = known ? kalm__unigram_whole(u, at, left, spm) : 0;
+        if (took) r = kalm__meter_add(&o->meter, took, o->err);
+        else if (spm) r = kalm__unigram_search(u, at, left, 0, 1, &took);
+        else r = words ? kalm__unigram_search(u, at, left, 1, 0, &took) : kalm__unigram_search(u, at, left, 0, 0, &took);
+        if (r) return r;
     }
-    if (n) {
-        u->sum = u->best[n - p.base];
-        kalm__unigram_flush(u, text + p.base, n - p.base);
-    }
+    u->sum = u->place->best;
     return KALM_OK;
 }
 
 /* The token that is all of text[0 .. n), or KALM__TOK_NONE. marks: tokens that users may not write are found too. */
 KALM__FN uint32_t kalm__word_token(const kalm__tokenizer *t, const unsigned char *text, size_t n, int marks)
 {
-    const unsigned char *trie = t->part[KALM__SEC_TRIE];
-    uint32_t node = kalm__u32(trie), value;
-    size_t i;
-    for (i = 0; i < n && node != KALM__TOK_NONE; i++) node = kalm__trie_step(trie, t->trie_units, node, text[i]);
-    if (node == KALM__TOK_NONE || !(node & 0x100)) return KALM__TOK_NONE;
-    value = kalm__trie_value(trie, t->trie_units, node);
-    return (value & KALM__PIECE_MARK) && !marks ? KALM__TOK_NONE : value & 0xfffff;
+    uint32_t value = kalm__trie_find(t->part[KALM__SEC_TRIE], t->trie_units, text, n);
+    return value == KALM__TOK_NONE || ((value & KALM__PIECE_MARK) && !marks) ? KALM__TOK_NONE : value & 0xfffff;
 }
 
 /* The same as kalm__unigram_run for a vocabulary of words. Where spaces are not escaped, words begin at U+2581 all the same,

@@ -17,9 +17,10 @@
       32   4  the longest run of spaces that is one token, where the run rule of bpe.h holds; else 0
       36   4  log2 of the number of buckets of the pair table, 8 .. 24; version 2: 0
       40   4  KALM__MODEL_...; version 1: 0 (BPE)
-      44   4  zero
+      44   4  with KALM__TOK_DENORMAL: the unit of `rules` at which those of a denormalizer begin; else 0
       48   8  version 2: the score of an unknown character, a double; else 0
-      56   8  zero
+      56   4  with KALM__TOK_DENORMAL: where the texts of its rules begin in `texts`; else 0
+      60   4  zero
       64 320  twenty pairs of u64: offset from the blob's start and size in bytes of each section
      384   .  the sections, each at a multiple of 64, zeros between them
 
@@ -29,7 +30,8 @@
       2 kinds    u8 x T              KALM__KIND_...
       3 trie     u32 x units         BPE: the tokens that merging can produce, by their text in inner form (see bpe.h).
                                      Version 2: the pieces that a text may be cut into; the value is the id |
-                                     KALM__PIECE_MARK, in a vocabulary of words, where users may not write it
+                                     KALM__PIECE_MARK, in a vocabulary of words, where users may not write it;
+                                     of unigram | code << 25 (unigram.h, WHOLE PIECES)
       9 added    u32 x units         the added tokens; value: id | class << 24 (KALM__CLASS_...)
                                      | 1 << 26: not in text to be normalised | 1 << 27: only there
      10 first    u8 x 256            1: an added token begins with this byte
@@ -53,6 +55,7 @@
 
      for unigram; empty otherwise:
      18 scores   f64 x T             the score of each piece, larger is better
+     19 cuts     bits, 256 x 256     as `joins`, of pieces; a file may lack it, and no piece of such a file is whole
 
    A TRIE is a double array of u32 units. Unit: bits 0..7 label, bit 8 "a token ends here", bits 9..30 base; with bit 31 set
    it is no node but a value in bits 0..30. The root is unit 0; the child of a node for byte c is unit base ^ c if its
@@ -75,26 +78,27 @@
 #include "../src/base.h"
 
 enum {                                 /* flags */
-    KALM__TOK_ESCAPE    = 1,           /* a space and U+2581 are the same to the vocabulary                          */
+    KALM__TOK_ESCAPE    = 1,           /* a space and U+2581 are the same to the vocabulary */
     KALM__TOK_SPM       = 2,           /* SentencePiece's rules: normalise the whole text, then match the added tokens */
-    KALM__TOK_BYTES     = 4,           /* a character the vocabulary lacks becomes its bytes                         */
-    KALM__TOK_FUSE      = 8,           /* neighbouring unknown characters become one unknown token                   */
-    KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text)      */
-    KALM__TOK_UNLESS    = 32,          /* ... unless one is there                                                    */
-    KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text                             */
-    KALM__TOK_TRIM      = 128,         /* leading and trailing spaces go, runs of spaces become one                  */
-    KALM__TOK_SUFFIX    = 256,         /* SPM: the added space goes last instead                                     */
-    KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED)        */
-    KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away                                      */
-    KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD              */
-    KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC)                   */
-    KALM__TOK_KNOWN     = 32767,       /* in version 1                                                               */
-    KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone           */
-    KALM__TOK_WHITE     = 1 << 16,     /* words are what any white space separates                                    */
-    KALM__TOK_COLLAPSE  = 1 << 17,     /* runs of spaces become one space                                            */
-    KALM__TOK_TRIM_LEFT = 1 << 18,     /* leading white space goes                                                   */
-    KALM__TOK_TRIM_RIGHT = 1 << 19,    /* trailing white space goes                                                  */
-    KALM__TOK_KNOWN2    = (1 << 20) - 1          /* in version 2                                                     */
+    KALM__TOK_BYTES     = 4,           /* a character the vocabulary lacks becomes its bytes */
+    KALM__TOK_FUSE      = 8,           /* neighbouring unknown characters become one unknown token */
+    KALM__TOK_PREFIX    = 16,          /* a space goes before each stretch between added tokens (SPM: the text) */
+    KALM__TOK_UNLESS    = 32,          /* ... unless one is there */
+    KALM__TOK_FIRST     = 64,          /* ... and only where the stretch begins the text */
+    KALM__TOK_TRIM      = 128,         /* leading and trailing spaces go, runs of spaces become one */
+    KALM__TOK_SUFFIX    = 256,         /* SPM: the added space goes last instead */
+    KALM__TOK_UNUSED    = 512,         /* some tokens are made by merging and split again (KALM__KIND_UNUSED) */
+    KALM__TOK_STRIP     = 1024,        /* decoding takes one leading space away */
+    KALM__TOK_FORM_AT   = 12,          /* two bits, with KALM__TOK_NORMAL: 0 NFC, 1 NFKC, 2 NFD, 3 NFKD */
+    KALM__TOK_NORMAL    = 16384,       /* a Unicode normal form is asked for (needs KALM_UTF8PROC) */
+    KALM__TOK_DENORMAL  = 1 << 20,     /* SPM: decoded text goes through rules of its own */
+    KALM__TOK_KNOWN     = 32767 | KALM__TOK_DENORMAL,      /* in version 1 */
+    KALM__TOK_WORDS     = 32768,       /* unigram: each word, with the space before it, is segmented alone */
+    KALM__TOK_WHITE     = 1 << 16,     /* words are what any white space separates */
+    KALM__TOK_COLLAPSE  = 1 << 17,     /* runs of spaces become one space */
+    KALM__TOK_TRIM_LEFT = 1 << 18,     /* leading white space goes */
+    KALM__TOK_TRIM_RIGHT = 1 << 19,    /* trailing white space goes */
+    KALM__TOK_KNOWN2    = (1 << 21) - 1          /* in version 2 */
 };
 
 enum { KALM__MODEL_BPE, KALM__MODEL_UNIGRAM, KALM__MODEL_WORD, KALM__MODELS };
@@ -116,6 +120,7 @@ enum {                                 /* when an added token is found in a text
 #define KALM__RULE_MOST 1024           /* bytes that a rule of the charsmap puts in their place */
 #define KALM__TOKEN_MOST 4096          /* bytes of any token's text */
 #define KALM__PIECE_MARK (1u << 24)    /* of a trie's value in version 2 */
+#define KALM__WHOLE_AT 25              /* in the same value: six bits */
 #define KALM__BUCKET_MOST 48           /* pairs in a bucket; 4 on average, and 20 are rare */
 #define KALM__TOK_HEADER 384
 #define KALM__TOK_SECTIONS 20
@@ -124,18 +129,18 @@ enum {
     KALM__SEC_STARTS, KALM__SEC_POOL, KALM__SEC_KINDS, KALM__SEC_TRIE, KALM__SEC_LENGTHS, KALM__SEC_SPLITS,
     KALM__SEC_BUCKETS, KALM__SEC_PAIRS, KALM__SEC_RANKS, KALM__SEC_ADDED, KALM__SEC_FIRST, KALM__SEC_JOINS,
     KALM__SEC_BYTES, KALM__SEC_RUNS, KALM__SEC_RULES, KALM__SEC_TEXTS, KALM__SEC_FILTER,
-    KALM__SEC_UNKNOWN, KALM__SEC_SCORES
+    KALM__SEC_UNKNOWN, KALM__SEC_SCORES, KALM__SEC_CUTS
 };
 
 /* A view into a blob, which must stay where it is. Read-only after opening: any thread may use it. */
 typedef struct kalm__tokenizer {
-    unsigned char plain[128];          /* 1: no added token begins with this byte, and no rule begins with it and an ASCII
-                                          byte (or the end of the text) */
+    unsigned char plain[256];          /* 1: no added token begins with this ASCII byte, and no rule begins with it and another
+                                          (or the end of the text) */
     const unsigned char *part[KALM__TOK_SECTIONS];
     size_t   size[KALM__TOK_SECTIONS];           /* bytes */
     uint32_t tokens, symbols, flags, unknown, longest_run, bucket_bits, model;
     double   unknown_score;
-    uint32_t trie_units, added_units, rule_units, pairs;
+    uint32_t trie_units, added_units, rule_units, denormal_texts, pairs;
 } kalm__tokenizer;
 
 /* One number of a section of u32; the caller has compared i with the count. */
@@ -168,6 +173,8 @@ KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned c
     t->unknown = kalm__u32(b + 28);
     t->longest_run = kalm__u32(b + 32);
     t->bucket_bits = kalm__u32(b + 36);
+    t->rule_units = kalm__u32(b + 44);
+    t->denormal_texts = kalm__u32(b + 56);
     if (second) {
         t->model = kalm__u32(b + 40);
         t->unknown_score = kalm__score(b + 48, 0);
@@ -187,9 +194,9 @@ KALM__FN kalm_result kalm__tokenizer_header(kalm__tokenizer *t, const unsigned c
 /* Where the sections lie, and that each has the size that the header asks for. `size` is that of the blob. */
 KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned char *b, size_t size, kalm_error *err)
 {
-    static const char names[KALM__TOK_SECTIONS - 1][8] = {
+    static const char names[KALM__TOK_SECTIONS][8] = {
         "starts", "pool", "kinds", "trie", "lengths", "splits", "buckets", "pairs", "ranks", "added", "first", "joins",
-        "bytes", "runs", "rules", "texts", "filter", "unknown", "scores"
+        "bytes", "runs", "rules", "texts", "filter", "unknown", "scores", "cuts"
     };
     uint64_t want[KALM__TOK_SECTIONS], bpe = t->model == KALM__MODEL_BPE;
     unsigned i;
@@ -218,7 +225,8 @@ KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned
     want[KALM__SEC_RUNS] = t->longest_run ? 4 * ((uint64_t)t->longest_run + 1) : 0;
     want[KALM__SEC_RULES] &= ~(uint64_t)3;
     want[KALM__SEC_SCORES] = t->model == KALM__MODEL_UNIGRAM ? 8 * (uint64_t)t->tokens : 0;
-    for (i = 0; i < KALM__TOK_SECTIONS - 1; i++)
+    want[KALM__SEC_CUTS] = t->model == KALM__MODEL_UNIGRAM && t->size[KALM__SEC_CUTS] ? 8192 : 0;
+    for (i = 0; i < KALM__TOK_SECTIONS; i++)
         if (t->size[i] != want[i])
             return kalm__fail(err, KALM_BAD_FILE, "section %s of the tokenizer has %z bytes instead of %U", names[i],
                               t->size[i], want[i]);
@@ -254,14 +262,16 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
     if (r) return r;
     t->trie_units = (uint32_t)(t->size[KALM__SEC_TRIE] / 4);
     t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
-    t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+    if (!(t->flags & KALM__TOK_DENORMAL)) t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
+    else if (t->rule_units > t->size[KALM__SEC_RULES] / 4 || t->denormal_texts >= t->size[KALM__SEC_TEXTS])
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer begins behind its rules");
     t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
     if (!t->trie_units || !t->added_units)
         return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
     if (t->size[KALM__SEC_UNKNOWN] > KALM__TOKEN_MOST)
         return kalm__fail(err, KALM_BAD_FILE, "the text of the tokenizer's unknown token has %z bytes, allowed are %d",
                           t->size[KALM__SEC_UNKNOWN], KALM__TOKEN_MOST);
-    if (t->rule_units && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
+    if (t->size[KALM__SEC_RULES] && (!t->size[KALM__SEC_TEXTS] || t->part[KALM__SEC_TEXTS][t->size[KALM__SEC_TEXTS] - 1]))
         return kalm__fail(err, KALM_BAD_FILE, "the normalisation texts of the tokenizer have no end");
 #if !defined(KALM_UTF8PROC)
     if (t->flags & KALM__TOK_NORMAL)
@@ -322,6 +332,14 @@ KALM__INLINE uint32_t kalm__trie_value(const unsigned char *trie, uint32_t units
 {
     uint32_t at = node >> 9 & 0x3fffffu;
     return at < units ? kalm__word(trie, at) & 0x7fffffffu : 0x7fffffffu;
+}
+/* The value of exactly text[0 .. n) in a trie, or KALM__TOK_NONE. */
+KALM__FN uint32_t kalm__trie_find(const unsigned char *trie, uint32_t units, const void *text, size_t n)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    uint32_t node = kalm__u32(trie);
+    for (; n && node != KALM__TOK_NONE; n--) node = kalm__trie_step(trie, units, node, *c++);
+    return node != KALM__TOK_NONE && (node & 0x100) ? kalm__trie_value(trie, units, node) : KALM__TOK_NONE;
 }
 
 #endif

@@ -22,12 +22,16 @@ models = {
                         '--split_by_unicode_script=false', '--split_by_number=false', '--unk_surface= [?] ', '--character_coverage=0.98'],
     'unigram_rules': ['--model_type=unigram', '--vocab_size=400', '--normalization_rule_tsv=RULES', '--character_coverage=0.98'],
     'unigram_noescape': ['--model_type=unigram', '--vocab_size=400', '--normalization_rule_name=identity', '--character_coverage=0.98'],
+    'unigram_denormal': ['--model_type=unigram', '--vocab_size=400', '--byte_fallback', '--normalization_rule_tsv=RULES',
+                         '--denormalization_rule_tsv=BACK', '--character_coverage=0.98'],
     'word_nfkc': ['--model_type=word', '--vocab_size=500', user],
     'word_plain': ['--model_type=word', '--vocab_size=700', '--byte_fallback', '--normalization_rule_name=identity',
                    '--add_dummy_prefix=false', '--remove_extra_whitespaces=false', user],
     'char_nfkc': ['--model_type=char', '--vocab_size=120', user],
     'char_plain': ['--model_type=char', '--vocab_size=400', '--byte_fallback', '--normalization_rule_name=identity',
                    '--add_dummy_prefix=false', '--remove_extra_whitespaces=false', user],
+    'bpe_denormal': ['--model_type=bpe', '--vocab_size=400', '--normalization_rule_name=identity', '--add_dummy_prefix=false',
+                     '--denormalization_rule_tsv=BACK', '--character_coverage=0.98'],
     'bpe_nfkc_suffix': ['--model_type=bpe', '--vocab_size=500', '--treat_whitespace_as_suffix', '--character_coverage=0.98', user],
 }
 
@@ -100,6 +104,9 @@ def main():
         rules = os.path.join(tmp, 'rules.tsv')
         with open(rules, 'w') as f:
             f.write('61 61\t62\n62 62 61\t63 63 63 63\n72 65 70\t\n4F\t30 30\nE9\t65 301\n20 20 20\t78 20\n')
+        back = os.path.join(tmp, 'back.tsv')                 # longer, shorter, nothing, across pieces, a space, beyond ASCII
+        with open(back, 'w') as f:
+            f.write('65\t45\n74 68 65\t64 65 72 20 64 69 65 20 64 61 73\n71\t\n20 61 20\t20\n2E 2E 2E\t2026\nE4\t61 308\n20 78\t5F\n')
         open(os.path.join(tmp, 'corpus'), 'w').write('\n'.join(corpus + texts * 8) + '\n')
         cases = [{'text': t} for t in dict.fromkeys(edges + random.sample(texts, min(60, len(texts))))]
         lines = [c['text'] for c in cases]
@@ -107,21 +114,21 @@ def main():
         for name, options in models.items():
             prefix = os.path.join(tmp, name)
             run(['spm_train', '--input=' + os.path.join(tmp, 'corpus'), '--model_prefix=' + prefix, '--minloglevel=2', '--num_threads=1',
-                 '--hard_vocab_limit=false'] + [o.replace('RULES', rules) for o in options])
+                 '--hard_vocab_limit=false'] + [o.replace('RULES', rules).replace('BACK', back) for o in options])
             data = open(prefix + '.model', 'rb').read()
             if name == 'unigram_noescape':
                 data += field(3, b'\x28\x00')                # normalizer_spec.escape_whitespaces = false
             kept = b''
             for number, body, raw in fields(data):
-                if number == 3 and 'nfkc' in name:
+                if number in (3, 5):
                     one = b''
                     for inner, value, whole in fields(body):
-                        if inner == 2:
+                        if inner == 2 and 'nfkc' in name:
                             charsmap = value
-                        else:
+                        elif inner != 6:                     # the paths of this machine stay here
                             one += whole
-                    raw = field(3, one)
-                if number == 2:                              # the paths of this machine stay here
+                    raw = field(number, one)
+                if number == 2:                              # so do those of the trainer
                     raw = field(2, b''.join(w for n, _, w in fields(body) if n in (3, 24, 35, 44)))
                 if number != 4:                              # self_test_data
                     kept += raw
