@@ -20,8 +20,8 @@
 typedef struct kalm__text_out {
     char  *text;
     size_t capacity, size;             /* size: of the whole text, also of what was not written */
-    const kalm__tokenizer *rules;      /* a denormalizer's; NULL: there is none */
-    size_t held;                       /* bytes that wait for what comes behind them */
+    const kalm__tokenizer *rules;      /* of a denormalizer, or NULL */
+    size_t held;                       /* bytes in `ahead` */
     int    begun;                      /* some text came */
     unsigned char ahead[4 * KALM__WALK_MOST];
 } kalm__text_out;
@@ -32,7 +32,7 @@ KALM__FN void kalm__out_write(kalm__text_out *o, const void *s, size_t n)
     o->size = kalm__add(o->size, n);   /* SIZE_MAX if it is too large for a size_t */
 }
 
-/* What is held goes out by the denormalizer's rules, up to its last `keep` bytes. */
+/* What is held goes out by the rules, up to its last `keep` bytes. */
 KALM__FN void kalm__out_denormalized(kalm__text_out *o, size_t keep)
 {
     size_t i, take, size, steps = 0;

@@ -74,8 +74,7 @@ KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
     return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
 }
 
-/* Memory for `wanted` bytes instead of old[0 .. size), of which the first `kept` are kept; NULL: there is none. What is at
-   `local` is no memory of the allocator's. */
+/* `wanted` bytes instead of old[0 .. size), of which the first `kept` stay; NULL: no memory. `local` is not the allocator's. */
 KALM__NOINLINE KALM__FN void *kalm__grow(const kalm_allocator *alloc, kalm_error *err, void *old, const void *local,
                                          size_t size, size_t wanted, size_t kept)
 {

@@ -137,19 +137,24 @@ KALM__FN size_t kalm__rule_bytes(const kalm__tokenizer *t, const char *with)
 
 /* ---- Hugging Face ---------------------------------------------------------------------------------------------- */
 
+/* The code point of the character at p, whose bytes go to *bytes; 0 where it has four or is ill-formed. n > 0. */
+KALM__FN unsigned kalm__code_at(const unsigned char *p, size_t n, int *bytes)
+{
+    *bytes = kalm__utf8(p, n);
+    return *bytes == 1 ? *p : *bytes == 2 ? (*p & 31u) << 6 | (p[1] & 63u)
+         : *bytes == 3 ? (*p & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u) : 0;
+}
+
 /* Bytes of the white space character (Unicode's property White_Space) at p; 0: none. n > 0. */
 KALM__FN unsigned kalm__white_bytes(const unsigned char *p, size_t n)
 {
-    unsigned c;
-    if (*p < 0x80) return *p == ' ' || (*p >= 9 && *p <= 13);
-    if (n >= 2 && *p == 0xc2) return p[1] == 0x85 || p[1] == 0xa0 ? 2 : 0;
-    if (n < 3 || *p < 0xe1 || *p > 0xe3) return 0;
-    c = (unsigned)(*p & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
-    return c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000
-         ? 3 : 0;
+    int bytes;
+    unsigned c = kalm__code_at(p, n, &bytes);
+    return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
+        || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000 ? (unsigned)bytes : 0;
 }
 
-/* Does a mark that joins the character before it begin at p? Of two or three bytes, which is all that matters below. */
+/* Does a mark of two or three bytes that joins the character before it begin at p? */
 KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
 {
     static const unsigned short ranges[][2] = {
@@ -159,11 +164,8 @@ KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
         { 0x711, 0x711 }, { 0x730, 0x74a }, { 0x7a6, 0x7b0 }, { 0x7eb, 0x7f3 }, { 0x1ab0, 0x1aff }, { 0x1dc0, 0x1dff },
         { 0x200c, 0x200d }, { 0x20d0, 0x20f0 }, { 0x302a, 0x302f }, { 0x3099, 0x309a }, { 0xfe00, 0xfe0f }, { 0xfe20, 0xfe2f }
     };
-    unsigned c = *p, i;
-    int bytes = kalm__utf8(p, n);
-    if (bytes == 2) c = (c & 31) << 6 | (unsigned)(p[1] & 63);
-    else if (bytes == 3) c = (c & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
-    else return 0;
+    int bytes;
+    unsigned c = kalm__code_at(p, n, &bytes), i;
     for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
         if (c >= ranges[i][0] && c <= ranges[i][1]) return 1;
     return 0;

@@ -255,7 +255,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
             steps = 0;
             if (size) {
                 size_t end = pos;
-                if (c->out.t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
+                if (t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
                 r = kalm__tokenize_stretch(c, text + start, end - start, plain, start == 0);
                 if (r) return r;
                 if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);

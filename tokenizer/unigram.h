@@ -94,14 +94,14 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
     if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
-/* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
+/* A piece that ends at place `end` makes `sum` there. Without a branch on which is better, which nobody can predict. */
 KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthest, size_t end, double sum, uint32_t piece,
                                       int spm)
 {
     int better;
     while (*furthest < end) {
         place[++*furthest].best = KALM__UNIGRAM_WORST;
-        place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays only where scores are damaged */
+        place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays where scores are damaged */
     }
     place += end;
     better = sum > place->best;
@@ -110,8 +110,8 @@ KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthe
     place->piece = better ? piece : place->piece;
 }
 
-/* From the cut at text[0] to the next one, *took bytes on: at each character all pieces that begin there, and the unknown
-   token if none of them is just the character. words, spm: the flags, constants at each call, which so has its own code. */
+/* From the cut at text[0] to the next, *took bytes on: at each character all pieces that begin there, and the unknown token if
+   none is just the character. words, spm: flags, constant at each call, so that each has its own code. */
 KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned char *text, size_t n, int words, int spm,
                                               size_t *took)
 {
@@ -159,7 +159,7 @@ KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned c
     return KALM_OK;
 }
 
-/* The piece that is all of text[0 .. n) up to the next cut goes out where it must be the best way there: its bytes, or 0. */
+/* The piece that is all of text[0 .. n) up to the next cut goes out if it must be the best way: its bytes, or 0. */
 KALM__INLINE size_t kalm__unigram_whole(kalm__unigram *u, const unsigned char *text, size_t n, int spm)
 {
     const kalm__tokenizer *t = u->out->t;

@@ -264,7 +264,7 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
     t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
     if (!(t->flags & KALM__TOK_DENORMAL)) t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
     else if (t->rule_units > t->size[KALM__SEC_RULES] / 4 || t->denormal_texts >= t->size[KALM__SEC_TEXTS])
-        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer begins behind its rules");
+        return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer is damaged");
     t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
     if (!t->trie_units || !t->added_units)
         return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
