@@ -2577,9 +2577,8 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 /* Text to tokens and back. */
 /* ---- begin tokenizer/vocab.h ---- */
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
-	We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
-	takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
-	unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm. */
+	We call those bytes "the blob". Opening one parses, hashes and copies nothing, and takes a few microseconds: tokenising
+	reads the tables where they lie. The converter (import.h) makes blobs. This part knows the tables and no algorithm. */
 /* More is in docs/FORMAT.md. */
 #define KALM__VOCAB_H
 
@@ -2771,7 +2770,7 @@ KALM__FN kalm_result kalm__tokenizer_open(kalm__tokenizer *t, const void *blob, 
 	t->added_units = (uint32_t)(t->size[KALM__SEC_ADDED] / 4);
 	if (!(t->flags & KALM__TOK_DENORMAL)) t->rule_units = (uint32_t)(t->size[KALM__SEC_RULES] / 4);
 	else if (t->rule_units > t->size[KALM__SEC_RULES] / 4 || t->denormal_texts >= t->size[KALM__SEC_TEXTS])
-		return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer begins behind its rules");
+		return kalm__fail(err, KALM_BAD_FILE, "the tokenizer's denormalizer is damaged");
 	t->pairs = (uint32_t)(t->size[KALM__SEC_PAIRS] / 4);
 	if (!t->trie_units || !t->added_units)
 		return kalm__fail(err, KALM_BAD_FILE, "a trie of the tokenizer is empty");
@@ -2862,10 +2861,8 @@ typedef struct kalm__interrupt {
 	void *user;
 } kalm__interrupt;
 
-/* THE METER bounds the work for a text, whatever the tables say. A step is a unit of a trie or an entry of the pair table
-	that was looked at, or a byte that was passed. A text of n bytes may take KALM__STEPS_BASE + KALM__STEPS_PER_BYTE * n
-	steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
-	refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
+/* More is in docs/TOKENIZER.md. */
+/* The meter bounds the work for a text, whatever the tables say. */
 #define KALM__STEPS_BASE ((uint64_t)1 << 20)
 #define KALM__STEPS_PER_BYTE ((uint64_t)512)
 #define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
@@ -2924,8 +2921,7 @@ KALM__INLINE size_t kalm__char_bytes(const unsigned char *p)
 	return *p < 0x80 ? 1 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
 }
 
-/* Memory for `wanted` bytes instead of old[0 .. size), of which the first `kept` are kept; NULL: there is none. What is at
-	`local` is no memory of the allocator's. */
+/* `wanted` bytes instead of old[0 .. size), of which the first `kept` stay; NULL: no memory. `local` is not the allocator's. */
 KALM__NOINLINE KALM__FN void *kalm__grow(const kalm_allocator *alloc, kalm_error *err, void *old, const void *local,
 										 size_t size, size_t wanted, size_t kept)
 {
@@ -3098,19 +3094,24 @@ KALM__FN size_t kalm__rule_bytes(const kalm__tokenizer *t, const char *with)
 
 /* ---- Hugging Face ---- */
 
+/* The code point of the character at p, whose bytes go to *bytes; 0 where it has four or is ill-formed. n > 0. */
+KALM__FN unsigned kalm__code_at(const unsigned char *p, size_t n, int *bytes)
+{
+	*bytes = kalm__utf8(p, n);
+	return *bytes == 1 ? *p : *bytes == 2 ? (*p & 31u) << 6 | (p[1] & 63u)
+		 : *bytes == 3 ? (*p & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u) : 0;
+}
+
 /* Bytes of the white space character (Unicode's property White_Space) at p; 0: none. n > 0. */
 KALM__FN unsigned kalm__white_bytes(const unsigned char *p, size_t n)
 {
-	unsigned c;
-	if (*p < 0x80) return *p == ' ' || (*p >= 9 && *p <= 13);
-	if (n >= 2 && *p == 0xc2) return p[1] == 0x85 || p[1] == 0xa0 ? 2 : 0;
-	if (n < 3 || *p < 0xe1 || *p > 0xe3) return 0;
-	c = (unsigned)(*p & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
-	return c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000
-		 ? 3 : 0;
+	int bytes;
+	unsigned c = kalm__code_at(p, n, &bytes);
+	return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
+		|| c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000 ? (unsigned)bytes : 0;
 }
 
-/* Does a mark that joins the character before it begin at p? Of two or three bytes, which is all that matters below. */
+/* Does a mark of two or three bytes that joins the character before it begin at p? */
 KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
 {
 	static const unsigned short ranges[][2] = {
@@ -3120,11 +3121,8 @@ KALM__FN int kalm__joins_before(const unsigned char *p, size_t n)
 		{ 0x711, 0x711 }, { 0x730, 0x74a }, { 0x7a6, 0x7b0 }, { 0x7eb, 0x7f3 }, { 0x1ab0, 0x1aff }, { 0x1dc0, 0x1dff },
 		{ 0x200c, 0x200d }, { 0x20d0, 0x20f0 }, { 0x302a, 0x302f }, { 0x3099, 0x309a }, { 0xfe00, 0xfe0f }, { 0xfe20, 0xfe2f }
 	};
-	unsigned c = *p, i;
-	int bytes = kalm__utf8(p, n);
-	if (bytes == 2) c = (c & 31) << 6 | (unsigned)(p[1] & 63);
-	else if (bytes == 3) c = (c & 15) << 12 | (unsigned)(p[1] & 63) << 6 | (unsigned)(p[2] & 63);
-	else return 0;
+	int bytes;
+	unsigned c = kalm__code_at(p, n, &bytes), i;
 	for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
 		if (c >= ranges[i][0] && c <= ranges[i][1]) return 1;
 	return 0;
@@ -3612,14 +3610,14 @@ KALM__FN void kalm__unigram_pass(kalm__unigram *u, uint32_t id)
 	if (id < t->tokens) u->sum = (double)(float)(kalm__score(t->part[KALM__SEC_SCORES], id) + u->sum);
 }
 
-/* A piece that ends at place `end` brings the sum there to `sum`. No branch on which is better: nobody can predict that. */
+/* A piece that ends at place `end` makes `sum` there. Without a branch on which is better, which nobody can predict. */
 KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthest, size_t end, double sum, uint32_t piece,
 									  int spm)
 {
 	int better;
 	while (*furthest < end) {
 		place[++*furthest].best = KALM__UNIGRAM_WORST;
-		place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays only where scores are damaged */
+		place[*furthest].piece = KALM__UNIGRAM_UNKNOWN | 1u << KALM__UNIGRAM_SIZE_AT;  /* stays where scores are damaged */
 	}
 	place += end;
 	better = sum > place->best;
@@ -3628,8 +3626,8 @@ KALM__INLINE void kalm__unigram_offer(kalm__unigram_place *place, size_t *furthe
 	place->piece = better ? piece : place->piece;
 }
 
-/* From the cut at text[0] to the next one, *took bytes on: at each character all pieces that begin there, and the unknown
-	token if none of them is just the character. words, spm: the flags, constants at each call, which so has its own code. */
+/* From the cut at text[0] to the next, *took bytes on: at each character all pieces that begin there, and the unknown token if
+	none is just the character. words, spm: flags, constant at each call, so that each has its own code. */
 KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned char *text, size_t n, int words, int spm,
 											  size_t *took)
 {
@@ -3677,7 +3675,7 @@ KALM__INLINE kalm_result kalm__unigram_search(kalm__unigram *u, const unsigned c
 	return KALM_OK;
 }
 
-/* The piece that is all of text[0 .. n) up to the next cut goes out where it must be the best way there: its bytes, or 0. */
+/* The piece that is all of text[0 .. n) up to the next cut goes out if it must be the best way: its bytes, or 0. */
 KALM__INLINE size_t kalm__unigram_whole(kalm__unigram *u, const unsigned char *text, size_t n, int spm)
 {
 	const kalm__tokenizer *t = u->out->t;
@@ -3992,7 +3990,7 @@ KALM__FN kalm_result kalm__tokenize_zones(kalm__cutter *c, const unsigned char *
 			steps = 0;
 			if (size) {
 				size_t end = pos;
-				if (c->out.t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
+				if (t->model != KALM__MODEL_BPE) kalm__added_spaces(t, id, text, start, &end, pos, n, &size);
 				r = kalm__tokenize_stretch(c, text + start, end - start, plain, start == 0);
 				if (r) return r;
 				if (t->model == KALM__MODEL_UNIGRAM && normalized) kalm__unigram_pass(&c->by.unigram, id);
@@ -4086,8 +4084,8 @@ KALM__FN kalm_result kalm__tokenize(const kalm__tokenizer *t, const kalm_allocat
 typedef struct kalm__text_out {
 	char *text;
 	size_t capacity, size;  /* size: of the whole text, also of what was not written */
-	const kalm__tokenizer *rules;  /* a denormalizer's; NULL: there is none */
-	size_t held;  /* bytes that wait for what comes behind them */
+	const kalm__tokenizer *rules;  /* of a denormalizer, or NULL */
+	size_t held;  /* bytes in `ahead` */
 	int begun;  /* some text came */
 	unsigned char ahead[4 * KALM__WALK_MOST];
 } kalm__text_out;
@@ -4098,7 +4096,7 @@ KALM__FN void kalm__out_write(kalm__text_out *o, const void *s, size_t n)
 	o->size = kalm__add(o->size, n);  /* SIZE_MAX if it is too large for a size_t */
 }
 
-/* What is held goes out by the denormalizer's rules, up to its last `keep` bytes. */
+/* What is held goes out by the rules, up to its last `keep` bytes. */
 KALM__FN void kalm__out_denormalized(kalm__text_out *o, size_t keep)
 {
 	size_t i, take, size, steps = 0;

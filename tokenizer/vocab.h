@@ -1,7 +1,6 @@
 /* vocab.h - the tokenizer as a model file carries it, and the view that reads it in place.
-   We call those bytes "the blob". Opening one parses, hashes and copies nothing (one table of 128 bytes is worked out, which
-   takes a few microseconds): tokenising reads the tables where they lie. The converter (import.h) makes blobs; bpe.h,
-   unigram.h, normal.h, text.h and decode.h read them. This part knows the tables and no algorithm. */
+   We call those bytes "the blob". Opening one parses, hashes and copies nothing, and takes a few microseconds: tokenising
+   reads the tables where they lie. The converter (import.h) makes blobs. This part knows the tables and no algorithm. */
 /* docs/FORMAT.md: */
 /* THE BLOB. Little-endian, without pointers, readable at any alignment (a multiple of 64 is fastest). Version 1 holds a
    tokenizer of byte-pair merges (BPE, and SentencePiece's "char", which is BPE without merges). Version 2 adds
