@@ -40,16 +40,16 @@ expect() {
     shift
     if "$@" > "$dir/log" 2>&1; then ok; else bad "$what: $*"; head -n 20 "$dir/log"; return 1; fi
 }
-# on FILE PROGRAM ARG...: runs PROGRAM on the target within $limit seconds and leaves what it prints in FILE, without carriage
+# on FILE PROGRAM ARG...: runs PROGRAM on the target within $seconds and leaves what it prints in FILE, without carriage
 # returns. Into a file first, never through a pipe: wine's servers inherit the pipe and may keep it open for as long as they like.
 # $folder is where it works.
-limit=600 folder=.
+seconds=600 folder=.
 on() {
     into=$1
     shift
-    (cd "$folder" && exec timeout -k 10 "$limit" $run "$@") > "$into.raw" 2> "$dir/errors"
+    (cd "$folder" && exec timeout -k 10 "$seconds" $run "$@") > "$into.raw" 2> "$dir/errors"
     status=$?
-    [ $status -ne 124 ] && [ $status -ne 137 ] || bad "no end within $limit s: $*"
+    [ $status -ne 124 ] && [ $status -ne 137 ] || bad "no end within $seconds s: $*"
     tr -d '\r' < "$into.raw" > "$into"
     rm -f "$into.raw"
     return $status
