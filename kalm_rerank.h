@@ -6502,16 +6502,16 @@ static const kalm__tiles kalm__tiles_f32_avx2 = {
 	NULL, kalm__f32_tiles_avx2, NULL  /* direct_tiles, one, two */
 };
 static const kalm__tiles kalm__tiles_q8_avx2 = {
-	KALM__256_TILE, 1, KALM__256_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__256_TILE, 1, KALM__256_DIRECT,
+	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
-	kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL  /* direct_tiles, one, two */
+	kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx2 = {
-	KALM__256_TILE, 1, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__256_TILE, 1, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
-	NULL, kalm__int16_tiles_avx2, NULL  /* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_avx2, NULL
 };
 static const kalm__kernels kalm__kernels_avx2 = {
 	"avx2", &kalm__table_avx2,
@@ -6643,16 +6643,16 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 
 enum { KALM__VNNI_DIRECT = 2 };
 static const kalm__tiles kalm__tiles_q8_avxvnni = {
-	KALM__256_TILE, 1, KALM__VNNI_DIRECT,  /* most, even, direct */
-	KALM__Q8, KALM__Q8, 1, 1,  /* form, prepared, input_bytes, sums */
+	KALM__256_TILE, 1, KALM__VNNI_DIRECT,
+	KALM__Q8, KALM__Q8, 1, 1,
 	kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
-	kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL  /* direct_tiles, one, two */
+	kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avxvnni = {
-	KALM__256_TILE, 1, 0,  /* most, even, direct */
-	KALM__Q16, KALM__Q16, 2, 0,  /* form, prepared, input_bytes, sums */
+	KALM__256_TILE, 1, 0,
+	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
-	NULL, kalm__int16_tiles_avxvnni, NULL  /* direct_tiles, one, two */
+	NULL, kalm__int16_tiles_avxvnni, NULL
 };
 static const kalm__kernels kalm__kernels_avxvnni = {
 	"avxvnni", &kalm__table_avx2,
