@@ -483,19 +483,6 @@ static void test_whole(const tok *k, const char *name, uint64_t *state)
     free(text);
 }
 
-static size_t put_piece(unsigned char *out, const char *text, float score, int type)
-{
-    size_t n = 0, size = strlen(text);
-    uint32_t bits;
-    memcpy(&bits, &score, 4);
-    out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)(size + 9), out[n++] = 1 << 3 | 2, out[n++] = (unsigned char)size;
-    memcpy(out + n, text, size), n += size;
-    out[n++] = 2 << 3 | 5;
-    kalm__put_u32(out + n, bits), n += 4;
-    out[n++] = 3 << 3, out[n++] = (unsigned char)type;
-    return n;
-}
-
 /* Pieces of one to four letters whose scores are nearly the sums of their letters': which way is best is decided by the last bits of
    a sum, so by what was carried. The same as a tokenizer.json, which sums doubles; and spm_encode itself says what is right. */
 static void test_ties(uint64_t *state, int programs)
