@@ -40,7 +40,7 @@ async function hear({ id, cancel, method, args, options, progress, extra }) {
     let shown = 0
     if (progress) options.onProgress = (state) => {        /* a page has no use for more than 30 a second */
         const now = performance.now()
-        if (now - shown < 33 && state.part !== 1) return
+        if (now - shown < 33 && state.part !== 1 && state.loaded !== state.total) return
         shown = now
         port.postMessage({ id, progress: state })
     }

@@ -86,6 +86,38 @@ for (const ONE of [WASM, { threads: 1, backend: 'native' }]) describe(`the size 
     })
 })
 
+/* A download of a second and more: the bytes are taken as they come, so that little is left to do when the last one is there. */
+describe('a model is loaded in the time of its download', () => {
+    const RATE = 4e6, CHUNK = 65536
+    let taken, sent, ended
+    before(() => {
+        answers['/paced'] = async (answer) => {
+            const began = performance.now()
+            answer.writeHead(200, { 'content-length': bytes.length })
+            for (sent = 0; sent < bytes.length; sent += CHUNK) {
+                await new Promise((resolve) => { setTimeout(resolve, began + sent / RATE * 1000 - performance.now()) })
+                await new Promise((resolve) => { answer.write(bytes.subarray(sent, sent + CHUNK), resolve) })
+            }
+            ended = { at: performance.now(), took: performance.now() - began, taken }
+            answer.end()
+        }
+    })
+    for (const [name, load] of [['Kalm', Kalm.load], ['KalmWorker', KalmWorker.load]]) test(name, async (t) => {
+        const seen = []
+        taken = 0
+        const kalm = await load(`${origin}/paced`, { ...WASM, onProgress: ({ loaded }) => { taken = loaded; seen.push(loaded - sent) } })
+        const rest = performance.now() - ended.at
+        t.diagnostic(`${bytes.length} bytes in ${ended.took.toFixed(0)} ms, loaded ${rest.toFixed(1)} ms later`)
+        assert.equal(taken, bytes.length)
+        assert.ok(seen.length > 10, `${seen.length} reports of progress`)
+        assert.ok(ended.took > bytes.length / RATE * 900)
+        assert.ok(ended.taken > bytes.length / 2, `${ended.taken} bytes were taken when the last was sent`)
+        assert.ok(rest < Math.max(500, ended.took / 2), `loaded ${rest} ms after the download's end`)
+        assert.equal((await kalm.rerank('chess', ['a game of chess', 'a drawing'])).length, 2)
+        await kalm.free()
+    })
+})
+
 describe('nothing is waited for without end', () => {
     const soon = async (promise, want, text) => {
         const began = performance.now()
