@@ -9,7 +9,7 @@ typedef void terms_call(void *user, const char *term, size_t size, size_t from, 
 
 enum {
     TERMS_FOLD = 1,                    /* Latin letters without their accents: "Café" gives "cafe" */
-    TERMS_LONGEST = 64                 /* bytes; a longer term is cut, so that none can be long */
+    TERMS_LONGEST = 64                 /* bytes; a term is cut behind the character that reaches them, so it has three more at most */
 };
 
 /* Lucene's English stop words. */

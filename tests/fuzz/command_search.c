@@ -70,7 +70,7 @@ static void texts_check_snippet(texts_found *f, kalm_text t, kalm_text question)
     terms_of(question, TERMS_FOLD, search_collect, &set);
     terms = kalm__min(set.count, SEARCH_TERMS);
     for (i = 0; i < terms; i++) {
-        if (set.term[i].size > TERMS_LONGEST || strlen(set.term[i].word) != set.term[i].size) die("broken promise: a word of %lu bytes", (unsigned long)set.term[i].size);
+        if (set.term[i].size > TERMS_LONGEST + 3 || strlen(set.term[i].word) != set.term[i].size) die("broken promise: a word of %lu bytes", (unsigned long)set.term[i].size);
         term[i] = set.term[i];
         term[i].weight = 1.0 + (double)(i % 7);
     }

@@ -58,6 +58,7 @@ int fuzz_fclose(FILE *f);
 void *fuzz_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int fuzz_munmap(void *p, size_t size);
 char *fuzz_realpath(const char *path, char *resolved);
+DIR *fuzz_opendir(const char *path);               /* of the fuzzer's own folders alone: a database may name the root as its source */
 int fuzz_sqlite3_open_v2(const char *path, sqlite3 **db, int flags, const char *vfs);
 int fuzz_sqlite3_close(sqlite3 *db);
 int fuzz_sqlite3_prepare_v2(sqlite3 *db, const char *sql, int size, sqlite3_stmt **q, const char **rest);
@@ -74,6 +75,7 @@ extern FILE *fuzz_stderr;
 #  define fclose(f) fuzz_fclose(f)
 #  define mmap(a, n, p, f, d, o) fuzz_mmap(a, n, p, f, d, o)
 #  define munmap(p, n) fuzz_munmap(p, n)
+#  define opendir(path) fuzz_opendir(path)
 #  define realpath(path, resolved) fuzz_realpath(path, resolved)
 #  define sqlite3_open_v2(path, db, flags, vfs) fuzz_sqlite3_open_v2(path, db, flags, vfs)
 #  define sqlite3_close(db) fuzz_sqlite3_close(db)

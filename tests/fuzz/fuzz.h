@@ -1,7 +1,22 @@
 /* fuzz.h - what all fuzz targets share. A target is one reader of foreign bytes: a function that takes any bytes and aborts
    when a promise is broken, seeds to start from, a dictionary, and, where random bytes would not get past the door, a way to
    change an input by its structure and to mend its checksums afterwards. tests/fuzz.c runs the targets: with a loop of its own,
-   under libFuzzer and under AFL++. */
+   under libFuzzer and under AFL++.
+
+   Which reader of foreign bytes is reached by which target:
+
+   model files, their tokenizer and rows of 4, 3 and 2 bits   model, calls
+   documents, other ratios of them, decoder states            document, repool, state, calls
+   tokenizer.json, tokenizer.model                            tokenizer_json, tokenizer_model
+   safetensors, its index, config.json                        safetensors, index, config
+   JSON, TSV, lines and whole files (src/tools/reader.h)      corpus, documents, texts
+   stores; those of kalm-search with their index of words     store; searched
+   runs, judgements, test collections, also packed            runs, collection
+   bodies of requests to kalm-server                          request
+   HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
+
+   None reaches kalm-eval's own journal and spool, whose lines and records stand behind checksums, and the list of tokens of
+   kalm-quantize --vocabulary, which the tests of the converter bend. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

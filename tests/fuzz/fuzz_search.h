@@ -145,6 +145,7 @@ FUZZ_FN void fuzz_age_file(unsigned i)
 FUZZ_FN void fuzz_write_to(unsigned i, const uint8_t *data, size_t size, const char *mode)
 {
     FILE *f;
+    struct stat st;
     if (i % 16 == 15) {                /* below what may be a file */
         (void)unlink(fuzz_file_path(0));
         mkdir(fuzz_path("files/a.txt"), 0700);
@@ -152,6 +153,7 @@ FUZZ_FN void fuzz_write_to(unsigned i, const uint8_t *data, size_t size, const c
         (void)unlink(fuzz_file_path(15));
         (void)rmdir(fuzz_file_path(0));
     }
+    if (!lstat(fuzz_file_path(i), &st) && S_ISLNK(st.st_mode)) (void)unlink(fuzz_file_path(i));    /* else the model would be written to */
     f = fopen(fuzz_file_path(i), mode);
     if (!f) return;
     fwrite(data, 1, size, f);
