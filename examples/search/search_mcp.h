@@ -17,7 +17,7 @@
 #if defined(__GNUC__)
 #  pragma GCC diagnostic pop
 #endif
-#include "../../src/tools/json_dump.h"
+#include "../json_dump.h"
 #include <poll.h>
 
 #define MCP_LONGEST ((size_t)4 << 20)  /* bytes of a line */

@@ -6,7 +6,7 @@
 #define KALM_SERVER_JOB_H
 
 #include <jansson.h>
-#include "../../src/tools/json_dump.h"
+#include "../json_dump.h"
 
 typedef enum job_kind { JOB_NONE, JOB_RERANK, JOB_ADD, JOB_GET, JOB_LIST, JOB_DELETE } job_kind;
 
