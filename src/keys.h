@@ -240,28 +240,28 @@ KALM__FN void kalm__unpack_values(int8_t *q, const unsigned char *p, size_t n)
         for (i = 0; i < 32; i++) q[i] = (int8_t)(p[i] % 16 * 2 - 15), q[i + 32] = (int8_t)(p[i] / 16 * 2 - 15);
 }
 
-/* Pack keys [0, keys->count) into `packed`, which is zero; or, as every query does, unpack them to their places. */
-KALM__FN void kalm__pack_keys(const kalm__heads *h, const kalm__keys *keys, unsigned char *packed, int unpack)
+/* Pack keys [0, keys->count) into `stored`, which is zero; or, as every query does, unpack them to their places. */
+KALM__FN void kalm__pack_keys(const kalm__heads *h, const kalm__keys *keys, unsigned char *stored, int unpack)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i;
     for (head = 0; head < h->kv_heads; head++) {
         unsigned char *piece = keys->data + head * part.size;
-        void *panels = piece, *bytes = packed;
+        void *panels = piece, *bytes = stored;
         int16_t *wide = (int16_t *)panels;
         int8_t *narrow = (int8_t *)bytes;
         if (unpack) for (i = 0; i < numbers; i++) wide[i] = narrow[i];
         else for (i = 0; i < numbers; i++) narrow[i] = (int8_t)wide[i];
-        packed += numbers;
-        for (i = 0; i < h->head_dim; i += 16, packed += n * 2 * h->bits) {
+        stored += numbers;
+        for (i = 0; i < h->head_dim; i += 16, stored += n * 2 * h->bits) {
             void *panel = piece + part.value + i / 16 * part.value_panel;
-            if (h->bits == 8) memcpy(unpack ? panel : packed, unpack ? packed : panel, n * 16);
-            else if (unpack) kalm__unpack_values((int8_t *)panel, packed, n * 16);
-            else kalm__pack_values(packed, (const int8_t *)panel, n * 16);
+            if (h->bits == 8) memcpy(unpack ? panel : stored, unpack ? stored : panel, n * 16);
+            else if (unpack) kalm__unpack_values((int8_t *)panel, stored, n * 16);
+            else kalm__pack_values(stored, (const int8_t *)panel, n * 16);
         }
-        for (i = 0; i < 2; i++, packed += n * sizeof(float)) {
+        for (i = 0; i < 2; i++, stored += n * sizeof(float)) {
             unsigned char *scale = piece + (i ? part.value_scale : part.key_scale);
-            memcpy(unpack ? scale : packed, unpack ? packed : scale, keys->count * sizeof(float));
+            memcpy(unpack ? scale : stored, unpack ? stored : scale, keys->count * sizeof(float));
         }
     }
     if (unpack) kalm__end_keys(h, keys);
