@@ -6,9 +6,10 @@
 # SEED. -l: only looks whether each text still stands once. Ends with "N passed, N failed": caught, or alive without a reason.
 # The tests of a line are tried in their order, and each is built when its turn comes: name the one that is known to notice first. Only
 # what a test runs is built with the mistake; the model that programs open is the right one, unless the mistake is in what makes it.
+# A test that ends with status 77 says what it lacks on this machine.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-jobs=$(nproc) mistakes=tests/mutations.tsv range= sample=0 seed=1 build=$PWD/build/mutate list=
+jobs=$(nproc) mistakes=tests/mutations.tsv range='' sample=0 seed=1 build=$PWD/build/mutate list=
 while getopts j:f:r:n:s:b:l o; do
     case $o in j) jobs=$OPTARG ;; f) mistakes=$OPTARG ;; r) range=$OPTARG ;; n) sample=$OPTARG ;; s) seed=$OPTARG ;; b) build=$OPTARG ;; l) list=1 ;; *) exit 2 ;; esac
 done
@@ -93,6 +94,7 @@ one() {
             esac
             case $? in
             0) ;;
+            77) exit 5 ;;
             124) echo "caught by $test, which did not end within 300 seconds"; exit 4 ;;
             *) echo "caught by $test"; exit 4 ;;
             esac
@@ -101,6 +103,7 @@ one() {
     case $? in
     3) caught="does not build" ;;
     4) caught=$(tail -n 1 "$log") ;;
+    5) why="not tried: $(tail -n 1 "$log")" ;;
     esac
     mv "$dir/kept" "$dir/$file"
     mv "$dir/kept.header" "$dir/kalm_rerank.h"

@@ -4,7 +4,7 @@
 set -eu
 build=$(cd "$1" && pwd)
 for command in emcc node; do
-    command -v $command > /dev/null || { echo "$command is not installed: left out"; echo "0 passed, 0 failed"; exit 0; }
+    command -v $command > /dev/null || { echo "$command is not installed"; exit 77; }
 done
 tree=${KALM_KEPT:-$build}/binding
 mkdir -p "$tree/examples/wasm/dist"
