@@ -60,9 +60,11 @@ wanted() {
     for test; do
         case $test in
         *.sh) echo all ;;
-        test_commands | test_convert | test_calibrate) grep -o '/kalm-[a-z-]*' "tests/$test.c" | sort -u | sed 's|^|build|' ;;
+        *)
+            echo "build/tests/$test"
+            grep -o '/kalm-[a-z-]*' "tests/$test.c" | sort -u | sed 's|^|build|' | grep -Fx "$(sed -n 's/.*tool_if,\(kalm-[a-z-]*\),.*/build\/\1/p' Makefile)"
+            ;;
         esac
-        case $test in *.sh) ;; *) echo "build/tests/$test" ;; esac
     done
 }
 

@@ -99,6 +99,15 @@ static void test_order(void)
     }
     ev_rank(hit, 7);
     for (i = 0; i < 7; i++) CHECKF(strcmp(hit[i].id, right[i]) == 0, "place %d has %s", (int)i, hit[i].id);
+    /* the better one is first, whatever the ids say and whichever was first before */
+    for (i = 0; i < 4; i++) {
+        memset(hit, 0, 2 * sizeof *hit);
+        hit[0].id = i & 1 ? "z" : "a", hit[1].id = i & 1 ? "a" : "z";
+        hit[0].id_size = hit[1].id_size = 1;
+        hit[0].score = i & 2 ? 2.0f : 1.0f, hit[1].score = 3.0f - hit[0].score;
+        ev_rank(hit, 2);
+        CHECK(hit[0].score > hit[1].score);
+    }
 }
 
 static void test_stats(void)

@@ -128,6 +128,13 @@ static void check_refusals(const opened *whole, const opened *encoder, const ope
     free_docs(mine);
 }
 
+/* A half has the embedding of the end-of-image token that the whole has on this side, be it its own or the other side's. */
+static void check_eoi(const opened *whole, const opened *half, int side)
+{
+    const float *a = whole->model->file.stack[side].eoi, *b = half->model->file.stack[side].eoi;
+    if (CHECK(!a == !b) && a) CHECK(!memcmp(a, b, whole->info.width * sizeof *a));
+}
+
 /* The whole at `path` and its halves, which are made here: the same documents, the same scores. */
 static void check_sides(const char *path)
 {
@@ -147,6 +154,8 @@ static void check_sides(const char *path)
     CHECK(!decoder.info.has_encoder && decoder.info.has_decoder);
     CHECK(encoder.info.fingerprint == whole.info.fingerprint && decoder.info.fingerprint == whole.info.fingerprint);
     CHECK(encoder.info.bytes < whole.info.bytes && decoder.info.bytes < whole.info.bytes);
+    check_eoi(&whole, &encoder, KALM__ENCODER);
+    check_eoi(&whole, &decoder, KALM__DECODER);
     if (encode(&whole, docs) && encode(&encoder, other)) {
         for (i = 0; i < TEXTS; i++) CHECK(same_doc(docs[i], other[i], 0));
         if (score(&whole, docs, right) && hand_over(other, &decoder, third) && score(&decoder, third, scores))
@@ -189,6 +198,10 @@ static void test_sides(void)
     check_sides(TMP "/own.kalm");
     CHECK(run(QUANTIZE " --info " TMP "/dec.kalm --errors") == 0 && strstr(said, "decoder.embed") && !strstr(said, "encoder."));
     CHECK(run(QUANTIZE " --info " TMP "/enc.kalm --errors") == 0 && strstr(said, "encoder.embed") && !strstr(said, "decoder."));
+    /* one table, and one embedding of the end-of-image token, for both */
+    CHECK(run(RANDOM " hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 " TMP "/shared --quiet") == 0);
+    CHECK(run(QUANTIZE " " TMP "/shared " TMP "/shared.kalm --tokenizer examples/tiny/tokenizer.json --weights q4 --quiet") == 0);
+    check_sides(TMP "/shared.kalm");
     CHECK(run(QUANTIZE " " TMP "/own " TMP "/own4.kalm --tokenizer examples/tiny/tokenizer.json --weights q4 --quiet") == 0);
     check_sides(TMP "/own4.kalm");
     check_sides(TEST_BUILD "/tiny.kalm");          /* last: what follows uses its halves */
