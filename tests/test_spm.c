@@ -418,6 +418,33 @@ static void test_sums(void)
     kalm__release(&a, blob, size);
 }
 
+/* An unknown character's sum is rounded to a float before it is compared: beside 300,000,000, where floats are 32 apart, "x" and an unknown
+   "q" are as good as "xq", which stays. The unknown score, 2, is 10 less than the least of a piece. */
+static void test_unknown_sum(void)
+{
+    static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 1, 3 << 3 | 2, 6, 3 << 3, 0, 4 << 3, 0, 5 << 3, 0 };
+    unsigned char model[256], *blob;
+    char text[20 * 15 + 3];
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm__tokenizer t;
+    size_t n = 0, size, count, i;
+    n += put_piece(model + n, "<unk>", 0, 2);
+    n += put_piece(model + n, "<start_of_turn>", 0, 4);
+    n += put_piece(model + n, "z", 1000000.0f, 1);
+    n += put_piece(model + n, "x", 12.0f, 1);
+    n += put_piece(model + n, "xq", 12.0f, 1);
+    memcpy(model + n, rest, sizeof rest);
+    n += sizeof rest;
+    for (i = 0; i < 20; i++) memcpy(text + 15 * i, "<start_of_turn>", 15);
+    strcpy(text + 15 * i, "xq");
+    if (!CHECKF(!kalm__import_tokenizer("unknown", model, n, &a, &blob, &size, &err), "%s", err.text)) return;
+    CHECKF(!kalm__tokenizer_open(&t, blob, size, &err), "%s", err.text);
+    CHECK(!kalm__tokenize(&t, &a, NULL, kalm__text(text), KALM_PARSE_CONTROL, ids, 30, &count, &err));
+    CHECKF(count == 21 && ids[20] == 4, "%u ids, the last is %d", (unsigned)count, (int)ids[count - 1]);
+    kalm__release(&a, blob, size);
+}
+
 /* A vocabulary of words: a mark that a user writes as a word of its own is no mark, but with KALM_PARSE_CONTROL. */
 static void test_word_marks(void)
 {
@@ -642,6 +669,7 @@ int main(int argc, char **argv)
     }
     test_sums();
     test_word_marks();
+    test_unknown_sum();
     test_json_rules();
     test_ties(&state, programs);
     return test_end();
