@@ -673,6 +673,15 @@ for n in 1 2 3 5; do
 done
 equal "$(count odd.db)" 1 "odd text, exported from windows"
 equal "$(sqlite3 odd.db "SELECT count(DISTINCT hash) FROM documents")" 1 "odd text"
+# rows of one text that disagree about how many windows it has, or of which one is missing
+for wrong in "UPDATE documents SET windows = 2 WHERE number = (SELECT min(number) FROM documents WHERE window = 1 AND windows > 2)" \
+    "UPDATE documents SET windows = windows + 1 WHERE number = (SELECT min(number) FROM documents WHERE window = 1)" \
+    "DELETE FROM documents WHERE number = (SELECT min(number) FROM documents WHERE window = 1 AND windows > 2)"; do
+    cp split.db wrong.db
+    sqlite3 wrong.db "$wrong"
+    expect 1 $rerank "$model" "sound library" --store wrong.db
+    says 'its windows do not follow each other'
+done
 # a changed text loses its old windows
 sed 's/"text": "/"text": "Short"}/; s/}.*/}/' first.jsonl | head -n 3 > short.jsonl
 dump split.db > split.dump
