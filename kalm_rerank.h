@@ -589,9 +589,8 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #endif
 
 /* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
-	product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
-	before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
-	letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
+	product with a sum (as GCC does unless told not to) nor fold it with other operations (as -fassociative-math allows). The
+	letter is the kind of register that holds floats; without one, or where floats are computed wider (x87), a store and a load do. KALM__FENCE_AFTER(v, w) claims
 	that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
 	KALM__FENCE_V does the same to a vector. */
 #if defined(__FLT_EVAL_METHOD__)
@@ -2036,7 +2035,7 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 	job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
 	One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
-	Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
+	Workers take tasks from a shared counter. A worker without a task first
 	spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
 	Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in
@@ -4603,8 +4602,8 @@ typedef struct kalm__ops {
 } kalm__ops;
 
 /* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
-	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
-	rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
+	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated
+	as well when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
 	tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
 	Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
 #define KALM__ROTATION 64u
@@ -5581,7 +5580,7 @@ KALM__T_TABLE
 
 /* ---- begin src/embedding.h ---- */
 /* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
-	where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
+	where it lies in the file. The factor
 	sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
 	(quantize/codecs.h). */
 /* More is in docs/FORMAT.md. */
@@ -5802,8 +5801,8 @@ static const kalm__kernels kalm__kernels_scalar = {
 
 /* ---- begin src/kernels_tiles.h ---- */
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
-	tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
-	neighbours); kernels_scalar.h, which is the oracle of their tests, shares nothing with it. No instructions here.
+	tile the function that the set's table names. A set is tiles, packers and tables of them alone; kernels_scalar.h,
+	the oracle of their tests, shares nothing with it.
 
 	Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
 	of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
@@ -8638,8 +8637,7 @@ static const kalm__kernels kalm__kernels_wasm = {
 	    x86, AVX-VNNI-INT8     x is signed: vpdpbssd
 	    x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
 	    other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
-	"wasmfma", which is for the other x86, therefore multiplies int16. (Seven bits at a time would be exact everywhere, and is
-	slower: docs/SPEED.md.)
+	"wasmfma", which is for the other x86, therefore multiplies int16: seven bits at a time are slower (docs/SPEED.md).
 	Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
 	bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
 	it, and is done again with instructions that leave nothing open if the answer is another one. */
@@ -8929,8 +8927,7 @@ KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
 /* rowcode.h - rows of documents in 4, 3 and 2 bits a number. A row x [width] is a sum of components, chosen so that an error of
 	the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
 	rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
-	probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
-	part reads that section, and codes rows; it knows nothing of documents. */
+	probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. */
 /* More is in docs/FORMAT.md. */
 #define KALM__ROWCODE_H
 
@@ -9765,7 +9762,7 @@ enum { KALM__ROW_STEP = KALM__ACTS_STEP };
 /* rotary.h - rotary position embedding: a token's place in its text enters attention by rotating pairs of a query's or key's
 	numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
 	position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
-	every position: 64 + positions / 64 rows in place of one for each. */
+	every position. */
 #define KALM__ROTARY_H
 
 
@@ -10024,38 +10021,51 @@ KALM__FN size_t kalm__packed_bytes(const kalm__heads *h, size_t n)
 	return kalm__mul(kalm__round_up(n, 16), h->kv_heads * (numbers + 2 * sizeof(float)));
 }
 
-/* n values of a panel. */
-KALM__FN void kalm__pack_values(unsigned char *p, const int8_t *q, size_t n)
-{
-	size_t i;
-	for (; n; n -= 64, q += 64, p += 32)
-		for (i = 0; i < 32; i++) p[i] = (unsigned char)((q[i] + 15) / 2 + (q[i + 32] + 15) / 2 * 16);
-}
+/* n packed values and keys back to their places. Every query goes this way: in copies, of which compilers make vectors, since
+	they cannot overlap. */
 KALM__FN void kalm__unpack_values(int8_t *q, const unsigned char *p, size_t n)
 {
+	int8_t out[64];
+	unsigned char in[32];
 	size_t i;
-	for (; n; n -= 64, q += 64, p += 32)
-		for (i = 0; i < 32; i++) q[i] = (int8_t)(p[i] % 16 * 2 - 15), q[i + 32] = (int8_t)(p[i] / 16 * 2 - 15);
+	for (; n; n -= 64, q += 64, p += 32) {
+		memcpy(in, p, 32);
+		for (i = 0; i < 32; i++) out[i] = (int8_t)(in[i] % 16 * 2 - 15);
+		for (i = 0; i < 32; i++) out[i + 32] = (int8_t)(in[i] / 16 * 2 - 15);
+		memcpy(q, out, 64);
+	}
+}
+KALM__FN void kalm__unpack_keys(int16_t *q, const unsigned char *p, size_t n)
+{
+	int8_t in[32];
+	int16_t out[32];
+	size_t i;
+	for (; n; n -= 32, q += 32, p += 32) {
+		memcpy(in, p, 32);
+		for (i = 0; i < 32; i++) out[i] = in[i];
+		memcpy(q, out, sizeof out);
+	}
 }
 
 /* Pack keys [0, keys->count) into `stored`, which is zero; or, as every query does, unpack them to their places. */
 KALM__FN void kalm__pack_keys(const kalm__heads *h, const kalm__keys *keys, unsigned char *stored, int unpack)
 {
 	kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-	size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i;
+	size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i, j;
 	for (head = 0; head < h->kv_heads; head++) {
 		unsigned char *piece = keys->data + head * part.size;
-		void *panels = piece, *bytes = stored;
-		int16_t *wide = (int16_t *)panels;
-		int8_t *narrow = (int8_t *)bytes;
-		if (unpack) for (i = 0; i < numbers; i++) wide[i] = narrow[i];
-		else for (i = 0; i < numbers; i++) narrow[i] = (int8_t)wide[i];
+		void *keys16 = piece;
+		if (unpack) kalm__unpack_keys((int16_t *)keys16, stored, numbers);
+		else for (i = 0; i < numbers; i++) stored[i] = (unsigned char)((int16_t *)keys16)[i];
 		stored += numbers;
 		for (i = 0; i < h->head_dim; i += 16, stored += n * 2 * h->bits) {
 			void *panel = piece + part.value + i / 16 * part.value_panel;
 			if (h->bits == 8) memcpy(unpack ? panel : stored, unpack ? stored : panel, n * 16);
 			else if (unpack) kalm__unpack_values((int8_t *)panel, stored, n * 16);
-			else kalm__pack_values(stored, (const int8_t *)panel, n * 16);
+			else for (j = 0; j < n * 8; j++) {
+				const int8_t *q = (const int8_t *)panel + j / 32 * 64 + j % 32;
+				stored[j] = (unsigned char)((q[0] + 15) / 2 + (q[32] + 15) / 2 * 16);
+			}
 		}
 		for (i = 0; i < 2; i++, stored += n * sizeof(float)) {
 			unsigned char *scale = piece + (i ? part.value_scale : part.key_scale);
@@ -10092,9 +10102,9 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 
 	Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
-	Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). With 8 bits
-	the many small weights of a long document would all become zero beside a few large ones: Kendall tau to float32 falls from
-	.994 to .983 on the tiny model.
+	Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). In 8 bits the
+	many small weights of a long document would be zero beside a few large ones: on the tiny model Kendall tau to float32 falls
+	from .994 to .983.
 
 	A result depends on its own query and the keys that it attends to alone: blocks of keys begin at fixed multiples of
 	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, a block without any key in the window nothing. */

@@ -76,9 +76,8 @@
 #endif
 
 /* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
-   product with the sum that it goes into (as GCC does where the target can, unless told not to) nor fold it with operations
-   before or behind (as flags like -fassociative-math allow). The letter is the kind of register that holds floats; without a
-   letter, or where floats are computed wider than they are (x87), a store and a load do it. KALM__FENCE_AFTER(v, w) claims
+   product with a sum (as GCC does unless told not to) nor fold it with other operations (as -fassociative-math allows). The
+   letter is the kind of register that holds floats; without one, or where floats are computed wider (x87), a store and a load do. KALM__FENCE_AFTER(v, w) claims
    that the change depends on w as well, so that what is done with v stays beside w, in a loop too.
    KALM__FENCE_V does the same to a vector. */
 #if defined(__FLT_EVAL_METHOD__)

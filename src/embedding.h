@@ -1,5 +1,5 @@
 /* embedding.h - the embedding table, which has a row of numbers for each token of the vocabulary, and how to read a row from
-   where it lies in the file. A text of n tokens touches n rows of a table that is most of a small model. The factor
+   where it lies in the file. The factor
    sqrt(hidden) and the vector of the end-of-image token are left to layer.h, choosing scales to the converter
    (quantize/codecs.h). */
 /* docs/FORMAT.md: */

@@ -1,6 +1,6 @@
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
-   tile the function that the set's table names. A set is tiles, packers and tables of them alone (kernels_avx2.h and its
-   neighbours); kernels_scalar.h, which is the oracle of their tests, shares nothing with it. No instructions here.
+   tile the function that the set's table names. A set is tiles, packers and tables of them alone; kernels_scalar.h,
+   the oracle of their tests, shares nothing with it.
 
    Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
    of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in

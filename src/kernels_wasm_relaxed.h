@@ -8,8 +8,7 @@
        x86, AVX-VNNI-INT8     x is signed: vpdpbssd
        x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
        other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
-   "wasmfma", which is for the other x86, therefore multiplies int16. (Seven bits at a time would be exact everywhere, and is
-   slower: docs/SPEED.md.)
+   "wasmfma", which is for the other x86, therefore multiplies int16: seven bits at a time are slower (docs/SPEED.md).
    Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
    bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
    it, and is done again with instructions that leave nothing open if the answer is another one. */

@@ -226,38 +226,51 @@ KALM__FN size_t kalm__packed_bytes(const kalm__heads *h, size_t n)
     return kalm__mul(kalm__round_up(n, 16), h->kv_heads * (numbers + 2 * sizeof(float)));
 }
 
-/* n values of a panel. */
-KALM__FN void kalm__pack_values(unsigned char *p, const int8_t *q, size_t n)
-{
-    size_t i;
-    for (; n; n -= 64, q += 64, p += 32)
-        for (i = 0; i < 32; i++) p[i] = (unsigned char)((q[i] + 15) / 2 + (q[i + 32] + 15) / 2 * 16);
-}
+/* n packed values and keys back to their places. Every query goes this way: in copies, of which compilers make vectors, since
+   they cannot overlap. */
 KALM__FN void kalm__unpack_values(int8_t *q, const unsigned char *p, size_t n)
 {
+    int8_t out[64];
+    unsigned char in[32];
     size_t i;
-    for (; n; n -= 64, q += 64, p += 32)
-        for (i = 0; i < 32; i++) q[i] = (int8_t)(p[i] % 16 * 2 - 15), q[i + 32] = (int8_t)(p[i] / 16 * 2 - 15);
+    for (; n; n -= 64, q += 64, p += 32) {
+        memcpy(in, p, 32);
+        for (i = 0; i < 32; i++) out[i] = (int8_t)(in[i] % 16 * 2 - 15);
+        for (i = 0; i < 32; i++) out[i + 32] = (int8_t)(in[i] / 16 * 2 - 15);
+        memcpy(q, out, 64);
+    }
+}
+KALM__FN void kalm__unpack_keys(int16_t *q, const unsigned char *p, size_t n)
+{
+    int8_t in[32];
+    int16_t out[32];
+    size_t i;
+    for (; n; n -= 32, q += 32, p += 32) {
+        memcpy(in, p, 32);
+        for (i = 0; i < 32; i++) out[i] = in[i];
+        memcpy(q, out, sizeof out);
+    }
 }
 
 /* Pack keys [0, keys->count) into `stored`, which is zero; or, as every query does, unpack them to their places. */
 KALM__FN void kalm__pack_keys(const kalm__heads *h, const kalm__keys *keys, unsigned char *stored, int unpack)
 {
     kalm__key_parts part = kalm__key_layout(h, keys->capacity);
-    size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i;
+    size_t n = kalm__round_up(keys->count, 16), numbers = n * kalm__round_up(h->head_dim, 32), head, i, j;
     for (head = 0; head < h->kv_heads; head++) {
         unsigned char *piece = keys->data + head * part.size;
-        void *panels = piece, *bytes = stored;
-        int16_t *wide = (int16_t *)panels;
-        int8_t *narrow = (int8_t *)bytes;
-        if (unpack) for (i = 0; i < numbers; i++) wide[i] = narrow[i];
-        else for (i = 0; i < numbers; i++) narrow[i] = (int8_t)wide[i];
+        void *keys16 = piece;
+        if (unpack) kalm__unpack_keys((int16_t *)keys16, stored, numbers);
+        else for (i = 0; i < numbers; i++) stored[i] = (unsigned char)((int16_t *)keys16)[i];
         stored += numbers;
         for (i = 0; i < h->head_dim; i += 16, stored += n * 2 * h->bits) {
             void *panel = piece + part.value + i / 16 * part.value_panel;
             if (h->bits == 8) memcpy(unpack ? panel : stored, unpack ? stored : panel, n * 16);
             else if (unpack) kalm__unpack_values((int8_t *)panel, stored, n * 16);
-            else kalm__pack_values(stored, (const int8_t *)panel, n * 16);
+            else for (j = 0; j < n * 8; j++) {
+                const int8_t *q = (const int8_t *)panel + j / 32 * 64 + j % 32;
+                stored[j] = (unsigned char)((q[0] + 15) / 2 + (q[32] + 15) / 2 * 16);
+            }
         }
         for (i = 0; i < 2; i++, stored += n * sizeof(float)) {
             unsigned char *scale = piece + (i ? part.value_scale : part.key_scale);

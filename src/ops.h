@@ -41,8 +41,8 @@ typedef struct kalm__ops {
 } kalm__ops;
 
 /* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
-   outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was
-   rotated the same way when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
+   outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated
+   as well when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
    tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
    Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
 #define KALM__ROTATION 64u

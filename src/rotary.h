@@ -1,7 +1,7 @@
 /* rotary.h - rotary position embedding: a token's place in its text enters attention by rotating pairs of a query's or key's
    numbers by angles that grow with the position. This part has the cosines and sines of those angles. The rotation by
    position p = 64 a + b is the rotation by 64 a and then that by b, so two short tables, computed in double precision, serve
-   every position: 64 + positions / 64 rows in place of one for each. */
+   every position. */
 #ifndef KALM__ROTARY_H
 #define KALM__ROTARY_H
 

@@ -1,8 +1,7 @@
 /* rowcode.h - rows of documents in 4, 3 and 2 bits a number. A row x [width] is a sum of components, chosen so that an error of
    the same size in any of them changes the decoder's answer equally: y = T (x - mean), and x = mean + T^-1 y. The numbers y are
    rounded to whole steps, and the whole numbers, called levels, are written by an entropy coder. mean, T, T^-1 and the
-   probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. This
-   part reads that section, and codes rows; it knows nothing of documents. */
+   probabilities of levels are fitted by kalm-quantize (quantize/rows.h) and stand in the section ROWS of the model file. */
 /* docs/FORMAT.md: */
 /* A coded row has ceil(width * bits / 8) + 1 bytes, whatever its numbers are, so any row can be read by itself: each row has a
    step of its own, the smallest with which it fits. Any bytes are some row, so damage cannot lead astray.

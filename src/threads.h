@@ -2,7 +2,7 @@
    job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
    One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
-   Workers take tasks from a shared counter, so a worker that the system delays takes fewer. A worker without a task first
+   Workers take tasks from a shared counter. A worker without a task first
    spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
 
    Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in

@@ -196,7 +196,7 @@ static void fuzz_model_one(const uint8_t *data, size_t size)
         fuzz_use_tokenizer(model, longer, sizeof longer);
     }
     if (seed % 3) config.cache_bytes = seed % 3 == 1 ? 1 << 20 : 20000;
-    config.state_bits = seed / 3 % 3 * 4;
+    config.state_bits = (uint32_t)(seed / 3 % 3 * 4);
     r = kalm_context_bytes(model, &config, &need, &err);
     if (r) fuzz_check_error(r, &err);
     r = kalm_context_new(model, &config, &ctx, &err);
