@@ -50,6 +50,17 @@ says "document judged relevant is not in the corpus"
 figures right
 if [ -s right ]; then ok; else bad "no figures"; fi
 
+# a chart: well-formed, a curve for each row type, a point for each ratio, and the table's own figures
+expect 0 "$eval" "$model" clean --bits 32,8,2 --ratio 2,8 --chart chart.svg
+if [ "$(grep -c '^<g stroke' chart.svg)" = 3 ] && [ "$(grep -o '<circle' chart.svg | wc -l)" = 6 ]; then ok; else bad "the chart has other curves"; fi
+if python3 -c 'import sys, xml.dom.minidom as m; m.parse("chart.svg")' > log2 2>&1; then ok; else bad "the chart is no XML"; fi
+if [ "$(sed -n 's/^ratio \([0-9]*\) *\([0-9.]*\) .*/\1 \2/p' log)" = "$(grep -o 'ratio [0-9]*: [0-9]* bytes, [0-9.]*' chart.svg \
+    | sed 's/ratio \([0-9]*\): .*, /\1 /')" ]; then ok; else bad "the chart has other figures than the table"; fi
+expect 1 "$eval" "$model" clean --chart nowhere/chart.svg
+says nowhere/chart.svg
+expect 2 "$eval" "$model" --tables out clean --chart chart.svg
+rank clean
+
 # everything at once that real files do: CRLF, a mark at the beginning, NaN, half a surrogate pair, integer ids, null and missing
 # titles, documents and queries twice, lines that are no JSON, unjudged queries, doubled judgements and candidates
 mkdir -p messy/qrels

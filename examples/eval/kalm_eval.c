@@ -3,13 +3,14 @@
    command line and hands each job to its part. */
 #include "../../src/tools/command.h"
 #include "eval_report.h"
+#include "eval_chart.h"
 #include "eval_first.h"
 #include "eval_cost.h"
 
 enum { MAX_RATIOS = 32, MAX_COMPARISONS = 8, MAX_BITS = 6 };
 
 typedef struct options {
-    const char   *instruction, *system, *instructions, *save_run, *tables, *merge, *baseline, *cost;
+    const char   *instruction, *system, *instructions, *save_run, *chart, *tables, *merge, *baseline, *cost;
     ev_where      where;
     ev_comparison compare[MAX_COMPARISONS];
     uint32_t      comparisons, ratio[MAX_RATIOS], ratios, bits[MAX_BITS], bit_kinds, memory, first, rounds, longest;
@@ -163,6 +164,8 @@ static const cmd_option table[] = {
     CMD_FLAG("-c", options, settings.complete, "judged queries without results count 0"),
     CMD_NUMBER("-l", "GRADE", options, settings.level, 1, 1u << 30, "the least grade that is relevant (default 1)"),
     CMD_TEXT("--save-run", "FILE", options, save_run, "write the ranking (TREC format; one ratio)"),
+    CMD_TEXT("--chart", "FILE.svg", options, chart, "draw nDCG@10 against the bytes of a document: a curve for each number of bits in --bits, a "
+             "point for each ratio"),
     CMD_FLAG("--json", options, json, "one JSON object instead of tables"),
     CMD_HEADING("Tables"),
     CMD_TEXT("--tables", "OUT", options, tables, "each model over each test collection in the folders, at every ratio and row "
@@ -230,6 +233,7 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     }
     if (!o->ratios && o->cost) o->ratios = read_list("--ratio", "1,4,8,32", o->ratio, MAX_RATIOS, 1, 32);
     if (!o->ratios) o->ratio[o->ratios++] = 4;
+    if (o->chart && (o->tables || o->merge || o->cost || o->measure)) die_usage("--chart goes with a model and one collection");
     if (o->save_run && o->ratios > 1) die_usage("a run file holds one ratio");
     if (o->k1 < 0 || o->b < 0 || o->b > 1) die_usage("--k1 must be 0 or more, --b from 0 to 1");
     for (i = 0; i < o->comparisons; i++)
@@ -304,6 +308,7 @@ static int rank_collection(options *o, const char *model, const char *dir)
     ev_job job;
     ev_instruction instruction;
     ev_settings settings = o->settings;
+    ev_chart chart;
     uint32_t i;
     int status = EXIT_OK;
     memset(&r, 0, sizeof r);
@@ -329,6 +334,8 @@ static int rank_collection(options *o, const char *model, const char *dir)
     if (o->save_run) ev_save_run(o->save_run, &d, mine.margin[0], "kalm");
     ev_report_begin(&r, instruction.origin);
     ev_report_ranking(&r, &mine, o->bits[0], NULL, NULL);
+    memset(&chart, 0, sizeof chart);
+    ev_chart_add(&chart, &r, &mine, o->bits[0]);
     if (o->settings.each && !o->json) ev_report_each(&r, &mine);
     fflush(stdout);
     for (i = 0; i < o->comparisons; i++) {
@@ -339,8 +346,10 @@ static int rank_collection(options *o, const char *model, const char *dir)
         else ev_rank_all(&other, &d, &job);
         if (!ev_report_ranking(&r, &other, bits, &mine, c)) status = EXIT_FAILED;
         fflush(stdout);
+        if (c->bits) ev_chart_add(&chart, &r, &other, bits);
         ev_ranked_end(&other, job.kinds);
     }
+    if (o->chart) ev_chart_write(&chart, o->chart);
     ev_report_end(&r);
     return status;
 }
