@@ -418,6 +418,7 @@ def test_kept():
     equal(sorted(f for f in os.listdir(DIR) if f.startswith("kept.db")), ["kept.db"], "one file at the end")
     test_splits()
     test_warm()
+    test_rounded()
     test_half()
     test_damage()
     # what only reads
@@ -460,6 +461,18 @@ def test_warm():
     ask(keys[:5])
     equal(s.metric("cache_hits_total") - before, 5, "what everybody asks for is warm after a request for many others")
     s.end()
+
+
+def test_rounded():
+    """With --state-bits a kept document has one score, warm or not, and another than without."""
+    keys = [d["_id"] for d in CORPUS[:8]]
+    def scores(*options):
+        s = Server("--store", DIR + "/other.db", "--read-only", *options)
+        got = [[r["relevance_score"] for r in s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys})[1]["results"]] for _ in range(2)]
+        s.end()
+        return got
+    exact, cold, warm = scores(), scores("--state-bits", "4", "--warm", "0"), scores("--state-bits", "4")
+    check(cold == warm and cold[0] == cold[1] and exact[0] != cold[0], "--state-bits: %r, %r, %r" % (exact, cold, warm))
 
 
 def test_half():
