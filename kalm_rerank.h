@@ -9291,9 +9291,8 @@ typedef struct kalm__row_coding {
 	unsigned b, r;
 	size_t size;  /* bytes of the row */
 	uint32_t budget;  /* its bits, in 1/64 */
-	uint32_t s, bits;  /* of the levels that are written: what they were chosen with, their 1/64 bits */
-	uint32_t nearest;  /* the s that is written: with it w->level is nearest to the row, */
-	float error;  /* and leaves this squared error */
+	uint32_t s, bits; /* once it is written: its step, and what its levels cost, in 1/64 bits. (w->level may hold
+			those of another step.) */
 } kalm__row_coding;
 
 KALM__FN float kalm__row_inverse(const kalm__row_coding *q, uint32_t s)
@@ -9316,33 +9315,50 @@ KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint
 	return sum;
 }
 
-/* What a bit is worth in squared error: 3/8 of a squared step; so a 64th of one counts 6 where a step's square is 1024. From 2/8
-	to 4/8 a row's error is about the same. */
+/* What a bit is worth in squared error: 3/8 of a squared step; so a 64th of one counts 6 where a step's square is 1024. The least
+	error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
 enum { KALM__ROWS_LAMBDA = 6 };
 
 /* The level nearest to 0 of the two beside u that a quantiser has, without its sign, and whether the next one is even. */
 KALM__INLINE int32_t kalm__row_low(int32_t size, unsigned quantiser) { return (size + 32 * (int32_t)quantiser) >> 6; }
 
-/* What the best level of each quantiser and parity costs for u, into best[quantiser * 2 + parity]. The even ones compete with 0. Returns
-	bit `quantiser` set where 0 has won. small: all symbols are levels. */
-KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift, int small, int32_t u, uint32_t best[4])
+/* For a component u of this class: what the best level of each quantiser and parity costs, into best[quantiser * 2 + parity].
+	The even ones compete with 0. Returns bit `quantiser` set where 0 has won. */
+KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift, int32_t u, uint32_t best[4])
 {
 	int32_t size = u < 0 ? -u : u, way = u < 0 ? -1 : 1, low, inner, outer;
 	unsigned zero = 0, quantiser;
+	uint32_t one, two, even, none;
+	if (!shift && size < 6 * 64) {  /* nearly always: all symbols are levels */
+		const uint16_t *at = cost + 7;
+		for (quantiser = 0; quantiser < 2; quantiser++, at += KALM__ROWS_SYMBOLS) {
+			low = kalm__row_low(size, quantiser);
+			outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
+			inner = low ? 64 - outer : size;
+			one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * (uint32_t)at[way * low];
+			two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * (uint32_t)at[way * (low + 1)];
+			none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * (uint32_t)at[0];
+			even = low & 1 ? two : one;
+			best[quantiser * 2 + 1] = low & 1 ? one : two;
+			zero |= (unsigned)(none < even) << quantiser;
+			best[quantiser * 2] = none < even ? none : even;
+		}
+		return zero;
+	}
 	for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
-		uint32_t one, two, even, none;
 		low = kalm__row_low(size, quantiser);
 		outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
 		inner = low ? 64 - outer : size;
-		one = small ? cost[7 + way * low] : kalm__level_cost(cost, shift, way * low);
-		two = small ? cost[7 + way * (low + 1)] : kalm__level_cost(cost, shift, way * (low + 1));
-		one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * one;
-		two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * two;
-		none = size < 8 * 32 ? (uint32_t)(size * size) + KALM__ROWS_LAMBDA * (cost[7] + 64u * shift) : UINT32_MAX;
+		one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * low);
+		two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * (low + 1));
 		even = low & 1 ? two : one;
 		best[quantiser * 2 + 1] = low & 1 ? one : two;
-		zero |= (unsigned)(none < even) << quantiser;
-		best[quantiser * 2] = none < even ? none : even;
+		if (size < 4 * 32) {
+			none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, 0);
+			zero |= (unsigned)(none < even) << quantiser;
+			if (none < even) even = none;
+		}
+		best[quantiser * 2] = even;
 	}
 	return zero;
 }
@@ -9364,27 +9380,8 @@ KALM__INLINE unsigned kalm__row_lesser(uint32_t *to, uint32_t one, uint32_t othe
 	return second;
 }
 
-KALM__FN uint32_t kalm__row_moved(int64_t s, int64_t by)
-{
-	int64_t to = s + by;
-	return to < 0 ? 0u : to > KALM__ROWS_STEPS - 1 ? KALM__ROWS_STEPS - 1 : (uint32_t)to;
-}
-
-/* q->nearest and q->error, where `all` is the sum of u^2 over the row's units u, `both` of u v over levels of v steps, `square` of v^2. */
-KALM__FN void kalm__row_fit(kalm__row_coding *q, uint32_t s, double all, double both, double square)
-{
-	double step = (double)kalm__row_step(q->c, q->b, q->r, s), by;
-	q->nearest = s;
-	if (both > 0) {  /* a bit's worth draws levels to 0: a step a little larger than s suits them better */
-		by = kalm__over_double(both, square);
-		all -= kalm__times_double(by, both);
-		q->nearest = kalm__row_moved(s, (int64_t)kalm__nearest_double(KALM__ROWS_OCTAVE / 0.6931471805599453 * kalm__log(by / 32)));
-	}
-	q->error = (float)kalm__times_double(kalm__times_double(step, step), kalm__rounded_double(all));
-}
-
 /* The levels of the row with step s, into w->level and w->state. Returns their bits, in 1/64. */
-KALM__FN uint32_t kalm__row_levels(kalm__row_coding *q, uint32_t s)
+KALM__FN uint32_t kalm__row_levels(const kalm__row_coding *q, uint32_t s)
 {
 	static const uint8_t reached[8][2] = {  /* state * 2 + parity, from which each state is reached: kalm__trellis turned */
 		{ 0, 9 }, { 4, 13 }, { 1, 8 }, { 5, 12 }, { 7, 10 }, { 2, 15 }, { 6, 11 }, { 3, 14 }
@@ -9392,26 +9389,20 @@ KALM__FN uint32_t kalm__row_levels(kalm__row_coding *q, uint32_t s)
 	const uint32_t never = 1u << 30;
 	float inverse = kalm__row_inverse(q, s);
 	uint32_t c[8], n[8], best[4], i, bits = 0;
-	int64_t both = 0, square = 0, all = 0;
 	unsigned state, end = 0, from;
 	for (state = 0; state < 8; state++) c[state] = state ? never : 0;
 	for (i = 0; i < q->count; i++) {
 		int32_t u = kalm__row_fixed(q->y[i], inverse);
-		const uint16_t *cost = q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS;
-		unsigned shift = q->classes[i] >> 5;
 		q->w->fixed[i] = u;
-		if (!shift && u > -6 * 64 && u < 6 * 64) from = kalm__row_candidates(cost, 0, 1, u, best) << 8;
-		else from = kalm__row_candidates(cost, shift, 0, u, best) << 8;
-#define KALM__REACH(s, a, x, b, y) from |= kalm__row_lesser(&n[s], c[a] + best[x], c[b] + best[y]) << s;  /* as in `reached` */
-		KALM__REACH(0, 0, 0, 4, 1)
-		KALM__REACH(1, 2, 0, 6, 1)
-		KALM__REACH(2, 0, 1, 4, 0)
-		KALM__REACH(3, 2, 1, 6, 0)
-		KALM__REACH(4, 3, 3, 5, 2)
-		KALM__REACH(5, 1, 2, 7, 3)
-		KALM__REACH(6, 3, 2, 5, 3)
-		KALM__REACH(7, 1, 3, 7, 2)
-#undef KALM__REACH
+		from = kalm__row_candidates(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, u, best) << 8;
+		from |= kalm__row_lesser(&n[0], c[0] + best[0], c[4] + best[1]);  /* as in `reached` */
+		from |= kalm__row_lesser(&n[1], c[2] + best[0], c[6] + best[1]) << 1;
+		from |= kalm__row_lesser(&n[2], c[0] + best[1], c[4] + best[0]) << 2;
+		from |= kalm__row_lesser(&n[3], c[2] + best[1], c[6] + best[0]) << 3;
+		from |= kalm__row_lesser(&n[4], c[3] + best[3], c[5] + best[2]) << 4;
+		from |= kalm__row_lesser(&n[5], c[1] + best[2], c[7] + best[3]) << 5;
+		from |= kalm__row_lesser(&n[6], c[3] + best[2], c[5] + best[3]) << 6;
+		from |= kalm__row_lesser(&n[7], c[1] + best[3], c[7] + best[2]) << 7;
 		q->w->from[i] = (uint16_t)from;
 		memcpy(c, n, sizeof c);
 	}
@@ -9419,21 +9410,16 @@ KALM__FN uint32_t kalm__row_levels(kalm__row_coding *q, uint32_t s)
 		if (c[state] < c[end]) end = state;
 	for (; i--; ) {
 		unsigned way = reached[end][q->w->from[i] >> end & 1], quantiser = way >> 1 & 1;
-		int32_t u = q->w->fixed[i], level = kalm__row_candidate(u, quantiser, way & 1, q->w->from[i] >> 8);
-		int64_t steps = kalm__level_steps(quantiser, level);
-		all += (int64_t)u * u;
-		both += u * steps;
-		square += steps * steps;
+		int32_t level = kalm__row_candidate(q->w->fixed[i], quantiser, way & 1, q->w->from[i] >> 8);
 		bits += kalm__level_cost(q->c->cost + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
 		q->w->level[i] = (int16_t)level;
 		end = way >> 1;
 		q->w->state[i] = (uint8_t)end;
 	}
-	kalm__row_fit(q, s, (double)all, (double)both, (double)square);
 	return bits;
 }
 
-/* The coder's number, and bytes from the last one on. */
+/* The coder's number and the bytes that it gives off, from the last one on. */
 typedef struct kalm__row_writer {
 	unsigned char *bytes;
 	size_t at;  /* bytes [at, size) are written; SIZE_MAX: there were too many */
@@ -9487,12 +9473,12 @@ KALM__FN kalm__row_writer kalm__row_put_from(const kalm__row_coding *q, uint32_t
 	return out;
 }
 
-/* Write the levels of w->level with step q->nearest into `to` [size]; 0 where they do not fit. */
-KALM__FN int kalm__row_put(const kalm__row_coding *q, unsigned char *to)
+/* Write the levels of w->level with step s into `to` [size]; 0 where they do not fit. */
+KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char *to)
 {
-	kalm__row_writer out = kalm__row_put_from(q, 32 * (KALM__ROWS_STEPS + q->nearest));
+	kalm__row_writer out = kalm__row_put_from(q, 32 * (KALM__ROWS_STEPS + s));
 	if (out.at == SIZE_MAX) {
-		out = kalm__row_put_from(q, KALM__ROWS_STEPS + q->nearest);
+		out = kalm__row_put_from(q, KALM__ROWS_STEPS + s);
 		if (out.at != 3) return 0;
 	}
 	memset(to, 0, q->size);
@@ -9503,16 +9489,22 @@ KALM__FN int kalm__row_put(const kalm__row_coding *q, unsigned char *to)
 	return 1;
 }
 
+KALM__FN uint32_t kalm__row_moved(int64_t s, int64_t by)
+{
+	int64_t to = s + by;
+	return to < 0 ? 0u : to > KALM__ROWS_STEPS - 1 ? KALM__ROWS_STEPS - 1 : (uint32_t)to;
+}
+
 KALM__INLINE int64_t kalm__at_least(int64_t v, int64_t least) { return v < least ? least : v; }
 
-/* What to add to s for `over` 1/64 bits fewer: levels beside 0 lose a bit an octave. */
+/* By how much to change s so that `over` 1/64 bits fewer are taken: a component that is not 0 loses a bit with each octave. */
 KALM__FN int64_t kalm__row_change(const kalm__row_coding *q, int64_t over, uint32_t active)
 {
 	int64_t change = over * KALM__ROWS_OCTAVE / 64 / (int64_t)(active + q->count / 16 + 1);
 	return change > 4 * KALM__ROWS_OCTAVE ? 4 * KALM__ROWS_OCTAVE : change < -4 * KALM__ROWS_OCTAVE ? -4 * KALM__ROWS_OCTAVE : change;
 }
 
-/* A step whose estimate plus bias is about the budget. */
+/* A step with which the estimate, and the bias by which bits differ from it, meets the budget about. */
 KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_t bias, uint32_t *active)
 {
 	unsigned i;
@@ -9524,26 +9516,24 @@ KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_
 	return s;
 }
 
-/* Choose the step, then the levels, and write those of least error. Up to six steps are tried, until the row is full but for a 256th:
-	bits do not fall evenly with the step. A row that fits with none (the tables are not kalm-quantize's) becomes about the mean row. */
+/* Choose the step, then the levels, then write them. Up to five steps are tried, until the row is full but for a 128th: bits do
+	not fall evenly with the step. A row that no step makes fit (the model's tables are then not what kalm-quantize makes) becomes about the mean of all rows. */
 KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
 {
 	uint32_t active = 0, s = kalm__row_search(q, KALM__ROWS_MIDDLE, q->c->bias[q->b][q->r], &active), i;
-	int64_t goal = q->budget, slack = goal / 256, least = -1, most = KALM__ROWS_STEPS;  /* s that does not fit, and one that does */
+	int64_t goal = q->budget, slack = goal / 128, least = -1, most = KALM__ROWS_STEPS;  /* s that does not fit, and one that does */
 	int64_t least_bits = 0, most_bits = 0;
-	float error = 3e38f;  /* of what is written */
 	for (i = 0; i < 24; i++) {
 		int64_t bits = kalm__row_levels(q, s), next;
-		if (bits <= goal && (q->error >= error || kalm__row_put(q, to))) {
-			if (q->error < error) q->s = s, q->bits = (uint32_t)bits, error = q->error;
-			most = s;
-			most_bits = bits;
-			if (goal - bits <= slack || i >= 5) return;
+		if (bits <= goal && kalm__row_put(q, s, to)) {
+			most = q->s = s;
+			most_bits = q->bits = (uint32_t)bits;
+			if (goal - bits <= slack || i >= 4) return;
 		} else {
 			least = s;
 			least_bits = bits > goal ? bits : goal + slack;  /* costs are rounded: it may be a few bits more than they say */
 		}
-		if (least + 1 >= most || (i >= 5 && most < KALM__ROWS_STEPS)) break;
+		if (least + 1 >= most || (i >= 4 && most < KALM__ROWS_STEPS)) break;
 		if (least >= 0 && most < KALM__ROWS_STEPS)  /* between the two, a little nearer to what fits */
 			next = most - (most - least) * (goal - most_bits - slack / 3) / kalm__at_least(least_bits - most_bits, 1);
 		else next = (int64_t)s + kalm__row_change(q, bits - goal + slack / 2, active) + (bits > goal ? (int64_t)i * i * 4 : 0);
@@ -9553,8 +9543,8 @@ KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
 	if (most < KALM__ROWS_STEPS) return;
 	memset(q->w->level, 0, q->count * sizeof *q->w->level);
 	memset(q->w->state, 0, q->count);
-	q->s = q->nearest = KALM__ROWS_MIDDLE;
-	if (!kalm__row_put(q, to)) {
+	q->s = KALM__ROWS_MIDDLE;
+	if (!kalm__row_put(q, KALM__ROWS_MIDDLE, to)) {
 		memset(to, 0, q->size);
 		to[0] = 1;
 	}

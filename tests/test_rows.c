@@ -71,7 +71,7 @@ static void test_levels(void)
                         memset(w.level, 0, c.width * sizeof *w.level);
                     }
                     kalm__row_read(&c, b, r, bytes, q.size, back);
-                    step = kalm__row_step(&c, b, r, q.nearest);
+                    step = kalm__row_step(&c, b, r, q.s);
                     for (k = 0; k < c.width; k++) {
                         float want = k < q.count ? kalm__times((float)kalm__level_steps(state_now & 1, w.level[k]), step) : 0.0f;
                         if (k < q.count) state_now = kalm__trellis[state_now][(uint32_t)w.level[k] & 1];
@@ -126,8 +126,8 @@ static uint64_t make_rows(const kalm__rowcode *c, const kalm__kernels *k, unsign
 static void test_sets(void)
 {
     static const struct { uint32_t width, bits, ratio; uint64_t bytes, numbers; } pinned[4] = {
-        { 192, 4, 1, 0xc1a22bb646d4bc83u, 0xd4ed87d7978194ddu }, { 192, 2, 4, 0x5fe203e5bfbfdec8u, 0x79fd2bcdb7742a5fu },
-        { 100, 3, 32, 0xca197bf6996e83f0u, 0x8c4d0c126e26e38cu }, { 16, 2, 7, 0x7c557edcce7d3526u, 0x5a52f480da3c3632u }
+        { 192, 4, 1, 0x1d24796dd38a0621u, 0x4e0c101f0988e034u }, { 192, 2, 4, 0x6bed57b8430385f0u, 0xef607780c712f6fbu },
+        { 100, 3, 32, 0x7eb46574ba4bfd46u, 0xddbb99c442f9f503u }, { 16, 2, 7, 0x2619ed73b655ba13u, 0x99a3a06be5e4d11eu }
     };
     static unsigned char file[KALM__DOC_HEADER + ROWS * MOST];
     static float all[ROWS * MOST], one[MOST];
@@ -239,7 +239,15 @@ static void test_sections(void)
             kalm__row_read(&c, 2, 0, bytes, kalm__coded_row_bytes(192, 2), y);
         }
     }
+    /* the last symbol has at least one of 4096: its interval begins at 4095 or before */
+    for (i = 4095; i <= 4096; i++) {
+        if (!open_section(&c, 192, 2)) return;
+        kalm__put_u32(section + 284, (kalm__u32(section + 284) & 0xffff) | i << 16);
+        CHECK(kalm__rowcode_open(&c, section, size, 77, 192, &err) == (i == 4096 ? KALM_BAD_FILE : KALM_OK));
+    }
+    if (!open_section(&c, 192, 2)) return;
     CHECK(kalm__rowcode_open(&c, section, size - 1, 77, 192, &err) == KALM_BAD_FILE);
+    CHECK(kalm__rowcode_open(&c, section, size + 1, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, 0, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, size, 77, 8, &err) == KALM_BAD_FILE && strstr(err.text, "16 are the fewest"));
 }
