@@ -431,13 +431,13 @@ expect 0 "$index" "$model" forty.db forty.jsonl --ratio 4 --bits 16
 expect 1 "$index" forty.db --merge other.kalm
 # ---- rows of 2 bits: of one model file, not of another with the same weights ----
 # A small random model, since fitting takes seconds with the bundled one; 64 texts are the fewest that rows are fitted to.
-expect 0 "$build/kalm-random-checkpoint" hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 --quiet small
-cp "$root/examples/tiny/tokenizer.json" small/
+expect 0 "$build/kalm-random-checkpoint" hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 --quiet fit
+cp "$root/examples/tiny/tokenizer.json" fit/
 cat forty.jsonl forty.jsonl | head -n 64 > few.jsonl
-small() { expect 0 "$build/kalm-quantize" small "$@" --weights f32 --name small --quiet; }
-small plain.kalm
-small fitted.kalm --calibrate few.jsonl
-small norows.kalm --no-rows
+fitted() { expect 0 "$build/kalm-quantize" fit "$@" --weights f32 --name fit --quiet; }
+fitted plain.kalm
+fitted fitted.kalm --calibrate few.jsonl
+fitted norows.kalm --no-rows
 head -n 10 forty.jsonl > ten.jsonl
 sed -n '11,20p' forty.jsonl > next.jsonl
 expect 0 "$index" plain.kalm two.db ten.jsonl --bits 2
