@@ -161,8 +161,47 @@ static void check(size_t cross, size_t self, size_t position, size_t left, size_
     }
 }
 
+/* What a function that is called next finds in its local variables. */
+static unsigned char spoil_stack(unsigned char with)
+{
+    volatile unsigned char room[16384];
+    size_t i;
+    for (i = 0; i < sizeof room; i++) room[i] = with;
+    return room[with];
+}
+
+/* Kernels multiply 32 channels at a time, so behind those of a head of 16 there are zeros, whatever was in memory before. */
+static void narrow_heads(void)
+{
+    static const uint32_t types[] = { KALM__Q8, KALM__Q16 };
+    const kalm__ops *ops = kalm__kernels_scalar.ops;
+    size_t t, i, d, wrong = 0;
+    for (t = 0; t < 2; t++) {
+        kalm__heads h;
+        kalm__keys keys;
+        unsigned char (*volatile spoil)(unsigned char) = spoil_stack;
+        void *memory;
+        size_t width = types[t] == KALM__Q8 ? 1 : 2;
+        memset(&h, 0, sizeof h), memset(&keys, 0, sizeof keys);
+        h.heads = 1, h.kv_heads = 1, h.head_dim = 16, h.type = types[t];
+        keys.count = 20, keys.capacity = kalm__round_up(keys.count, KALM__KEY_STEP);
+        memory = malloc(kalm__key_bytes(&h, keys.capacity) + 64);
+        if (!memory) exit(EXIT_FAILURE);
+        memset(memory, 0xff, kalm__key_bytes(&h, keys.capacity) + 64);
+        keys.data = kalm__align64(memory);
+        spoil(0x55);
+        CHECK(kalm__store_keys(&h, ops, &keys, 0, keys.count, p.k, p.v, 16));
+        for (i = 0; i < keys.count; i++)
+            for (d = 16 * width; d < 32 * width; d++)
+                wrong += ((unsigned char *)keys.data)[i / 16 * kalm__panel_bytes(h.type, 16) + i % 16 * 4 + d / 4 * 64 + d % 4] != 0;
+        free(memory);
+    }
+    CHECK(wrong == 0);
+}
+
 int main(void)
 {
+    narrow_heads();
     check(1, 0, 0, 0, 0);
     check(0, 1, 0, SIZE_MAX, 0);
     check(65, 20, 0, SIZE_MAX, 0);     /* a prompt beside a document, causal */
