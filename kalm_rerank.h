@@ -11045,7 +11045,7 @@ typedef struct kalm__memory {
 	uint32_t *row_seq;  /* [rows]: the sequence a row belongs to */
 	uint8_t *overflow; /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
 			or queries have outgrown floats */
-	int32_t *ids;  /* [rows]: tokens of the texts at hand */
+	int32_t *ids;  /* [max(rows, 2 * (max_prompt + 8))]: tokens of the texts at hand */
 	int32_t *prompt;  /* [rows]: tokens of the prompt of this call */
 	unsigned char *scratch;
 	size_t scratch_size;  /* a worker's */
@@ -11181,7 +11181,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
 	m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
 	m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
 	m->overflow = (uint8_t *)kalm__take(a, kalm__mul(rows, 2));
-	m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
+	m->ids = (int32_t *)kalm__take(a, kalm__mul(kalm__max(rows, 2 * (c->max_prompt + 8)), sizeof *m->ids));
 	m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
 	c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
 	m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));
@@ -12864,11 +12864,12 @@ KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__jo
 }
 
 /* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
-	common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
+	common (no merge reaches across). Into memory.ids; *prefix is 0 where no prompt with these tokens fits into the context: with 8
+	places more than a prompt has, in which the probes have their tokens, the answer is the same in every context that takes the prompt. */
 KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *prefix, kalm_error *err)
 {
 	static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
-	size_t count[2], half = c->rows / 2, n = 0;
+	size_t count[2], half = kalm__max(c->rows / 2, c->max_prompt + 8), n = 0;
 	int32_t *ids = c->memory.ids;
 	int i;
 	*prefix = 0;

@@ -56,7 +56,7 @@ typedef struct kalm__memory {
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
     uint8_t    *overflow;              /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
                                           or queries have outgrown floats */
-    int32_t    *ids;                   /* [rows]: tokens of the texts at hand */
+    int32_t    *ids;                   /* [max(rows, 2 * (max_prompt + 8))]: tokens of the texts at hand */
     int32_t    *prompt;                /* [rows]: tokens of the prompt of this call */
     unsigned char *scratch;
     size_t      scratch_size;          /* a worker's */
@@ -192,7 +192,7 @@ KALM__FN void kalm__context_plan(kalm_context *c, kalm__arena *a, unsigned threa
     m->parts = (kalm__part *)kalm__take(a, kalm__mul(c->chunk, sizeof *m->parts));
     m->row_seq = (uint32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->row_seq));
     m->overflow = (uint8_t *)kalm__take(a, kalm__mul(rows, 2));
-    m->ids = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->ids));
+    m->ids = (int32_t *)kalm__take(a, kalm__mul(kalm__max(rows, 2 * (c->max_prompt + 8)), sizeof *m->ids));
     m->prompt = (int32_t *)kalm__take(a, kalm__mul(rows, sizeof *m->prompt));
     c->pool.workers = (kalm__worker *)kalm__take(a, threads * sizeof(kalm__worker));
     m->scratch = (unsigned char *)kalm__take(a, kalm__mul(threads, scratch));

@@ -124,11 +124,12 @@ KALM__FN kalm_result kalm__prompt_ids(kalm_context *c, kalm_text query, kalm__jo
 }
 
 /* The prompt's first tokens that are the same whatever the query: what two prompts with very different queries have in
-   common (no merge reaches across). Into memory.ids; *prefix is 0 where they do not fit. */
+   common (no merge reaches across). Into memory.ids; *prefix is 0 where no prompt with these tokens fits into the context: with 8
+   places more than a prompt has, in which the probes have their tokens, the answer is the same in every context that takes the prompt. */
 KALM__FN kalm_result kalm__prefix_ids(kalm_context *c, kalm__job *job, size_t *prefix, kalm_error *err)
 {
     static const char *const probes[2] = { "a", "\xe4\xb8\x80" };
-    size_t count[2], half = c->rows / 2, n = 0;
+    size_t count[2], half = kalm__max(c->rows / 2, c->max_prompt + 8), n = 0;
     int32_t *ids = c->memory.ids;
     int i;
     *prefix = 0;

@@ -745,6 +745,28 @@ static void rounded_scores(uint32_t bits, kalm_score *cold)
     }
 }
 
+/* A long instruction is kept in the same form by a context that just takes it and by one with room for more. */
+static void rounded_in_small_contexts(void)
+{
+    static const uint32_t most[] = { 64, 4096 };
+    char instruction[1400] = "";
+    kalm_score scores[2][3];
+    size_t i;
+    while (strlen(instruction) < 1200) strcat(instruction, "programs for pictures, mail and games ");
+    for (i = 0; i < 2; i++) {
+        kalm_config config;
+        kalm_context *ctx = NULL;
+        kalm_error err;
+        memset(&config, 0, sizeof config);
+        config.threads = 1, config.state_bits = 4, config.max_doc_tokens = most[i], config.max_query_tokens = 32;
+        CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
+        if (!ctx) exit(test_end());
+        rank(ctx, queries[0], instruction, 3, scores[i]);
+        kalm_context_free(ctx);
+    }
+    same("small contexts", scores[0], scores[1], 3);
+}
+
 /* Saved states with state_bits: smaller, the same bits when loaded, refused by contexts of another form, and harmless when their
    bytes are a stranger's. */
 static void rounded_states(void)
@@ -766,6 +788,7 @@ static void rounded_states(void)
         kalm_context_free(ctx);
     }
     CHECKF(size[1] < size[0] * 7 / 10 && size[2] < size[0] * 55 / 100, "%u, %u and %u bytes", (unsigned)size[0], (unsigned)size[1], (unsigned)size[2]);
+    rounded_in_small_contexts();
     for (f = 1; f < 3; f++) {
         kalm_cache_info info;
         rounded_scores(forms[f], cold);
