@@ -21,6 +21,7 @@ static FILE *file[FILES];
 static struct { void *p; size_t size; } mapping[FILES];
 static sqlite3 *database[FILES];
 static sqlite3_stmt *statement[STATEMENTS];        /* of the command: FTS5 has others in the same database, and ends them itself */
+static struct { void *p; void (*end)(void *); } thing[FILES];
 
 static void *const gone = &running;    /* the place of a block that was freed */
 
@@ -160,10 +161,30 @@ int fuzz_sqlite3_finalize(sqlite3_stmt *q)
     return sqlite3_finalize(q);
 }
 
+void *fuzz_keep(void *p, void (*end)(void *))
+{
+    int i = 0;
+    while (p && i < FILES && thing[i].p) i++;
+    if (i == FILES) abort();
+    if (p) thing[i].p = p, thing[i].end = end;
+    return p;
+}
+void *fuzz_forget(void *p)
+{
+    int i;
+    for (i = 0; i < FILES; i++)
+        if (thing[i].p == p) thing[i].p = NULL;
+    return p;
+}
+
 static void give_back(int first_fd)
 {
     int i;
     size_t k;
+    for (i = 0; i < FILES; i++) {
+        if (thing[i].p) thing[i].end(thing[i].p);
+        thing[i].p = NULL;
+    }
     for (i = 0; i < STATEMENTS; i++) {
         if (statement[i]) sqlite3_finalize(statement[i]);
         statement[i] = NULL;

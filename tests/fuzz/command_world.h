@@ -63,6 +63,9 @@ int fuzz_sqlite3_open_v2(const char *path, sqlite3 **db, int flags, const char *
 int fuzz_sqlite3_close(sqlite3 *db);
 int fuzz_sqlite3_prepare_v2(sqlite3 *db, const char *sql, int size, sqlite3_stmt **q, const char **rest);
 int fuzz_sqlite3_finalize(sqlite3_stmt *q);
+/* p, which something else than these functions made, is ended by end(p) when the command ends before fuzz_forget(p). Both return p. */
+void *fuzz_keep(void *p, void (*end)(void *p));
+void *fuzz_forget(void *p);
 extern FILE *fuzz_stderr;
 
 #if !defined(FUZZ_WORLD_ITSELF)

@@ -398,7 +398,7 @@ test('the addon itself takes anything from anyone', async () => {
         const addon = createRequire('/')(${JSON.stringify(file)})
         const open = addon.create(), reserved = addon.create()
         const bytes = (text) => new TextEncoder().encode(text)
-        await new Promise((resolve) => addon.open(open, bytes(path), 0, [1, 0, 0, 0], null, false, false, resolve))
+        await new Promise((resolve) => addon.open(open, bytes(path), 0, [1, 0, 0, 0, 0], null, false, false, resolve))
         addon.reserve(reserved, 100)
         const gone = new Uint8Array(8)
         structuredClone(gone.buffer, { transfer: [gone.buffer] })
@@ -407,7 +407,7 @@ test('the addon itself takes anything from anyone', async () => {
         const values = [undefined, null, true, 0, 1, 4, -1, 2.5, NaN, Infinity, 2 ** 32, 2 ** 53, 1n, 'text', Symbol('s'), {}, [], [1], [null],
             [bytes('a'), bytes('b')], new Uint8Array(0), new Uint8Array(100), bytes('q'), gone, new Int32Array([1, 2]), new Float64Array(2), new DataView(new ArrayBuffer(8)),
             new ArrayBuffer(8), () => {}, () => { throw new Error('thrown') }, open, reserved, addon.create(), trap, new Proxy({}, {}),
-            Object.freeze([]), [[], []], new Date(), /x/, new Int32Array([-5, 2 ** 30]), [1, 0, 0, 0], [2, 4, 4, 100], [bytes('q'), null, null]]
+            Object.freeze([]), [[], []], new Date(), /x/, new Int32Array([-5, 2 ** 30]), [1, 0, 0, 0, 0], [2, 4, 4, 100], [bytes('q'), null, null]]
         let seed = 12345
         const random = (n) => { seed = (Math.imul(seed, 1103515245) + 12345) >>> 0; return (seed >>> 8) % n }
         let threw = 0
