@@ -520,6 +520,7 @@ class Test(unittest.TestCase):
         """SIGINT ends every call at once, twenty times of twenty; so does the exception of a handler of the user's."""
         child = subprocess.Popen([sys.executable, "-W", "error", "-c", """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)       # a shell starts programs in the background with it ignored
 sys.path.insert(0, %r)
 from kalm_rerank import Reranker
 model = Reranker(%r, threads=2)
@@ -637,6 +638,7 @@ time.sleep(0.02)
 """ % (daemon, daemon))
         programs("""
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 model = Reranker(MODEL)
 threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
