@@ -372,6 +372,7 @@ const focused = (page) => page.evaluate(() => document.activeElement.id || docum
 
 test('by keyboard alone: every control can be reached and left, ranks, cancels, opens, puts away', async () => {
     const { page, done } = await open()
+    page.on('filechooser', () => {})                   /* asked for before any key: a browser under load could take the key first, and open its own */
     /* there and back again, all round: no trap, and no control that only a mouse finds */
     const wanted = await page.$$eval('a[href], input, textarea, button', (all) => all.filter((one) => one.checkVisibility({ visibilityProperty: true })
         && !one.disabled).map((one) => one.id || one.textContent.trim()))
