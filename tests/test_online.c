@@ -42,19 +42,28 @@ static void make_texts(void)
     }
 }
 
-static kalm_context *context(unsigned threads, size_t cache, const char *kernels)
+static kalm_context *context_of(const kalm_config *config)
 {
-    kalm_config config;
     kalm_context *ctx = NULL;
     kalm_error err;
+    CHECKF(kalm_context_new(model, config, &ctx, &err) == KALM_OK, "%s", err.text);
+    if (!ctx) exit(test_end());
+    return ctx;
+}
+
+/* With the keys and values of states in `bits` bits; 0: exact. */
+static kalm_context *rounding(uint32_t bits, unsigned threads, size_t cache, const char *kernels)
+{
+    kalm_config config;
     memset(&config, 0, sizeof config);
     config.threads = threads;
     config.cache_bytes = cache;
     config.kernels = kernels;
-    CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
-    if (!ctx) exit(test_end());
-    return ctx;
+    config.state_bits = bits;
+    return context_of(&config);
 }
+
+static kalm_context *context(unsigned threads, size_t cache, const char *kernels) { return rounding(0, threads, cache, kernels); }
 
 static void rank(kalm_context *ctx, const char *query, const char *instruction, size_t n, kalm_score *scores)
 {
@@ -691,21 +700,6 @@ static void found_states_are_dropped(void)
     kalm_context_free(ctx);
 }
 
-static kalm_context *rounding(uint32_t bits, unsigned threads, size_t cache, const char *kernels)
-{
-    kalm_config config;
-    kalm_context *ctx = NULL;
-    kalm_error err;
-    memset(&config, 0, sizeof config);
-    config.threads = threads;
-    config.cache_bytes = cache;
-    config.kernels = kernels;
-    config.state_bits = bits;
-    CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
-    if (!ctx) exit(test_end());
-    return ctx;
-}
-
 /* With state_bits scores are those of the rounded keys, whatever becomes of the states: none kept, few, all, made, found, with any
    number of threads and any kernel set, alone or in a batch. */
 static void rounded_scores(uint32_t bits, kalm_score *cold)
@@ -755,12 +749,10 @@ static void rounded_in_small_contexts(void)
     while (strlen(instruction) < 1200) strcat(instruction, "programs for pictures, mail and games ");
     for (i = 0; i < 2; i++) {
         kalm_config config;
-        kalm_context *ctx = NULL;
-        kalm_error err;
+        kalm_context *ctx;
         memset(&config, 0, sizeof config);
         config.threads = 1, config.state_bits = 4, config.max_doc_tokens = most[i], config.max_query_tokens = 32;
-        CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_OK, "%s", err.text);
-        if (!ctx) exit(test_end());
+        ctx = context_of(&config);
         rank(ctx, queries[0], instruction, 3, scores[i]);
         kalm_context_free(ctx);
     }

@@ -386,28 +386,35 @@ static size_t put_piece(unsigned char *p, const char *text, float score, unsigne
     return 11 + n;
 }
 
+/* A tokenizer of a few pieces; `rest` are the other fields of its model. Returns whether it is there: then *blob is the caller's. */
+typedef struct small_piece { const char *text; float score; unsigned type; } small_piece;
+static int small_tokenizer(kalm__tokenizer *t, kalm_allocator *a, const char *name, const small_piece *pieces, size_t count,
+                           const unsigned char *rest, size_t rest_size, unsigned char **blob, size_t *size)
+{
+    unsigned char model[256];
+    kalm_error err;
+    size_t n = 0, i;
+    for (i = 0; i < count; i++) n += put_piece(model + n, pieces[i].text, pieces[i].score, pieces[i].type);
+    memcpy(model + n, rest, rest_size);
+    n += rest_size;
+    if (!CHECKF(!kalm__import_tokenizer(name, model, n, a, blob, size, &err), "%s", err.text)) return 0;
+    return CHECKF(!kalm__tokenizer_open(t, *blob, *size, &err), "%s", err.text);
+}
+#define SMALL(name, pieces, rest) small_tokenizer(&t, &a, name, pieces, sizeof pieces / sizeof *pieces, rest, sizeof rest, &blob, &size)
+
 /* SentencePiece's sum is a float that goes on behind a user-defined symbol, found in the text or before it is cut, whose score is its bytes times the best score, less 0.1:
    beside 9,000,000 and 15,000,000 the sums of "x" "y", 2, and of "xy", 1.75, are equal, and the longer piece stays; alone they are not. */
 static void test_sums(void)
 {
     static const struct { const char *text, *expected; } cases[] = { { "xy", "2 3" }, { "<u><u><u>xy", "1 1 1 4" }, { "xy<u>", "2 3 1" }, { "<start_of_turn>xy", "6 4" } };
     static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 1, 3 << 3 | 2, 6, 3 << 3, 0, 4 << 3, 0, 5 << 3, 0 };    /* unigram; texts as they are */
-    unsigned char model[256], *blob;
+    static const small_piece pieces[] = { { "<unk>", 0, 2 }, { "<u>", 0, 4 }, { "x", 1.0f, 1 }, { "y", 1.0f, 1 }, { "xy", 1.75f, 1 }, { "z", 1000000.0f, 1 }, { "<start_of_turn>", 0, 4 } };
+    unsigned char *blob;
     kalm_allocator a = heap();
     kalm_error err;
     kalm__tokenizer t;
-    size_t n = 0, size, count, i, k;
-    n += put_piece(model + n, "<unk>", 0, 2);
-    n += put_piece(model + n, "<u>", 0, 4);
-    n += put_piece(model + n, "x", 1.0f, 1);
-    n += put_piece(model + n, "y", 1.0f, 1);
-    n += put_piece(model + n, "xy", 1.75f, 1);
-    n += put_piece(model + n, "z", 1000000.0f, 1);
-    n += put_piece(model + n, "<start_of_turn>", 0, 4);
-    memcpy(model + n, rest, sizeof rest);
-    n += sizeof rest;
-    if (!CHECKF(!kalm__import_tokenizer("sums", model, n, &a, &blob, &size, &err), "%s", err.text)) return;
-    CHECKF(!kalm__tokenizer_open(&t, blob, size, &err), "%s", err.text);
+    size_t size, count, i, k;
+    if (!SMALL("sums", pieces, rest)) return;
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         char got[100];
         size_t at = 0;
@@ -423,23 +430,16 @@ static void test_sums(void)
 static void test_unknown_sum(void)
 {
     static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 1, 3 << 3 | 2, 6, 3 << 3, 0, 4 << 3, 0, 5 << 3, 0 };
-    unsigned char model[256], *blob;
+    static const small_piece pieces[] = { { "<unk>", 0, 2 }, { "<start_of_turn>", 0, 4 }, { "z", 1000000.0f, 1 }, { "x", 12.0f, 1 }, { "xq", 12.0f, 1 } };
+    unsigned char *blob;
     char text[20 * 15 + 3];
     kalm_allocator a = heap();
     kalm_error err;
     kalm__tokenizer t;
-    size_t n = 0, size, count, i;
-    n += put_piece(model + n, "<unk>", 0, 2);
-    n += put_piece(model + n, "<start_of_turn>", 0, 4);
-    n += put_piece(model + n, "z", 1000000.0f, 1);
-    n += put_piece(model + n, "x", 12.0f, 1);
-    n += put_piece(model + n, "xq", 12.0f, 1);
-    memcpy(model + n, rest, sizeof rest);
-    n += sizeof rest;
+    size_t size, count, i;
     for (i = 0; i < 20; i++) memcpy(text + 15 * i, "<start_of_turn>", 15);
     strcpy(text + 15 * i, "xq");
-    if (!CHECKF(!kalm__import_tokenizer("unknown", model, n, &a, &blob, &size, &err), "%s", err.text)) return;
-    CHECKF(!kalm__tokenizer_open(&t, blob, size, &err), "%s", err.text);
+    if (!SMALL("unknown", pieces, rest)) return;
     CHECK(!kalm__tokenize(&t, &a, NULL, kalm__text(text), KALM_PARSE_CONTROL, ids, 30, &count, &err));
     CHECKF(count == 21 && ids[20] == 4, "%u ids, the last is %d", (unsigned)count, (int)ids[count - 1]);
     kalm__release(&a, blob, size);
@@ -450,18 +450,13 @@ static void test_word_marks(void)
 {
     static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 3, 3 << 3 | 2, 6, 3 << 3, 0, 4 << 3, 0, 5 << 3, 1 };    /* words; spaces become U+2581 */
     static const struct { unsigned flags; int32_t ids[2]; } cases[] = { { 0, { 0, 2 } }, { KALM_PARSE_CONTROL, { 1, 2 } } };
-    unsigned char model[128], *blob;
+    static const small_piece pieces[] = { { "<unk>", 0, 2 }, { "<start_of_turn>", 0, 4 }, { "\xe2\x96\x81word", -1, 1 } };
+    unsigned char *blob;
     kalm_allocator a = heap();
     kalm_error err;
     kalm__tokenizer t;
-    size_t n = 0, size, count, i;
-    n += put_piece(model + n, "<unk>", 0, 2);
-    n += put_piece(model + n, "<start_of_turn>", 0, 4);
-    n += put_piece(model + n, "\xe2\x96\x81word", -1, 1);
-    memcpy(model + n, rest, sizeof rest);
-    n += sizeof rest;
-    if (!CHECKF(!kalm__import_tokenizer("words", model, n, &a, &blob, &size, &err), "%s", err.text)) return;
-    CHECKF(!kalm__tokenizer_open(&t, blob, size, &err), "%s", err.text);
+    size_t size, count, i;
+    if (!SMALL("words", pieces, rest)) return;
     for (i = 0; i < 2; i++) {
         CHECK(!kalm__tokenize(&t, &a, NULL, kalm__text("<start_of_turn> word"), cases[i].flags, ids, 20, &count, &err));
         CHECKF(count == 2 && ids[0] == cases[i].ids[0] && ids[1] == cases[i].ids[1], "flags %u: %u ids, %d %d", cases[i].flags, (unsigned)count, (int)ids[0],

@@ -267,14 +267,12 @@ static void fuzz_store_one(const uint8_t *data, size_t size)
     }
 }
 
-static void fuzz_store_seeds(fuzz_taker *take)
+/* Two seeds for each thing that a target does with a database: 1 and the database, and 0 and a script of changes to it, in turns. */
+static void fuzz_database_seeds(fuzz_taker *take, const uint8_t *bytes, size_t size, const uint8_t (*script)[5], unsigned scripts)
 {
-    static const uint8_t script[4][5] = { { 0, 7, 0, 0, 0 }, { 1, 10, 4, 1, 11 }, { 3, 3, 0, 0, 4 }, { 64, 90, 17, 2, 2 } };
-    size_t size;
-    const uint8_t *bytes = fuzz_sound_store(&size);
     unsigned i;
     char name[16];
-    for (i = 0; i < 8; i++) {
+    for (i = 0; i < 2 * scripts; i++) {
         uint8_t *p = (uint8_t *)malloc(size + 2);
         if (!p) abort();
         p[0] = (uint8_t)i;
@@ -283,11 +281,19 @@ static void fuzz_store_seeds(fuzz_taker *take)
         sprintf(name, "database-%u", i);
         take(name, p, size + 2);
         p[1] = 0;
-        memcpy(p + 2, script[i % 4], 5);
+        memcpy(p + 2, script[i % scripts], 5);
         sprintf(name, "script-%u", i);
         take(name, p, 7);
         free(p);
     }
+}
+
+static void fuzz_store_seeds(fuzz_taker *take)
+{
+    static const uint8_t script[4][5] = { { 0, 7, 0, 0, 0 }, { 1, 10, 4, 1, 11 }, { 3, 3, 0, 0, 4 }, { 64, 90, 17, 2, 2 } };
+    size_t size;
+    const uint8_t *bytes = fuzz_sound_store(&size);
+    fuzz_database_seeds(take, bytes, size, script, 4);
 }
 
 /* A script by bytes; a database by the places where SQLite keeps its structure: the first bytes of pages, or anywhere. */

@@ -469,22 +469,7 @@ static void fuzz_searched_seeds(fuzz_taker *take)
     static const uint8_t script[5][5] = { { 1, 7, 22, 0, 0 }, { 1, 0, 13, 8, 0 }, { 13, 12, 3, 5, 4 }, { 0, 8, 0, 1, 14 }, { 9, 3, 1, 2, 6 } };
     size_t size;
     const uint8_t *bytes = fuzz_sound_search(&size);
-    unsigned i;
-    char name[16];
-    for (i = 0; i < 10; i++) {
-        uint8_t *p = (uint8_t *)malloc(size + 2);
-        if (!p) abort();
-        p[0] = (uint8_t)i;
-        p[1] = 1;
-        memcpy(p + 2, bytes, size);
-        sprintf(name, "database-%u", i);
-        take(name, p, size + 2);
-        p[1] = 0;
-        memcpy(p + 2, script[i % 5], 5);
-        sprintf(name, "script-%u", i);
-        take(name, p, 7);
-        free(p);
-    }
+    fuzz_database_seeds(take, bytes, size, script, 5);
 }
 static const fuzz_target fuzz_searched_target = { "searched", 1 << 16, 20, fuzz_searched_one, fuzz_store_change, NULL, fuzz_searched_seeds, NULL };
 
