@@ -973,6 +973,8 @@ static void bench_decode(const kalm_model *model)
     for (i = 0; i < count; i++) kalm_doc_free(docs[i]);
 }
 
+#include "bench_rows.h"                /* what it runs is above */
+
 /* From a path to the score of a 64-token document. */
 static void bench_open(const char *path)
 {
@@ -1045,11 +1047,11 @@ static void bench_rss(void)
 
 static void bench_doc_bytes(const kalm_model *model)
 {
-    static const uint32_t bits[3] = { 32, 16, 8 };
+    static const uint32_t bits[6] = { 32, 16, 8, 4, 3, 2 };
     uint32_t r, k;
     char name[64];
     for (r = 1; r <= 32; r *= 2)
-        for (k = 0; k < 3; k++) {
+        for (k = 0; k < 6; k++) {
             snprintf(name, sizeof name, "doc_bytes_r%u_%ubit", r, bits[k]);
             report(name, 1, (double)KALM__DOC_HEADER + (double)((PASSAGE + r - 1) / r) *
                    (double)kalm__doc_row_bytes(model->file.shape.hidden_size, bits[k]), "bytes", "");
@@ -1083,6 +1085,7 @@ static void bench_models(void)
     bench_neighbour(model, 512, 4);
     bench_rss();
     bench_decode(model);
+    bench_few_bits(model);
     if (opt.longer) {
         bench_encode(model, "encode_8192", 8192, 1, 0);
         bench_encode(model, "encode_32768", 32768, 1, 0);

@@ -5,6 +5,8 @@
      targets sums                                  "sums SET TYPE CHECKSUM"
      targets rank MODEL.kalm QUERIES.tsv [SET]     "margin SET QUERY DOCUMENT MARGIN"; all queries on the best set (or SET),
                                                    the first OTHERS on each other set
+     targets rows MODEL.kalm QUERIES.tsv [SET]     "rows SET BITS DOCUMENT CHECKSUM MARGIN": the first query's documents kept with 4, 3 and 2
+                                                   bits a number, a checksum of their bytes, and how they rank
      targets refuse MODEL.kalm                     exit 0 when the model is refused, with the sentence on a line
      targets info                                  "info POINTER-BITS BYTE-ORDER SETS" */
 #define KALM_RERANK_IMPLEMENTATION
@@ -113,44 +115,67 @@ static void print_sums(void)
 
 enum { MOST = 16, OTHERS = 2 };
 
-static int rank(const char *path, const char *queries, const char *only)
+static kalm_model *open_model(const char *path)
 {
-    size_t size, text_size, set, q, limit = (size_t)-1;
+    size_t size;
     unsigned char *data = read_file(path, &size);
-    char *texts = (char *)read_file(queries, &text_size);
     kalm_model *model = NULL;
     kalm_error err;
-    const char *name;
     if (kalm_model_open_memory(data, size, NULL, &model, &err) || kalm_model_verify(model, &err)) {
         fprintf(stderr, "targets: %s: %s\n", path, err.text);
-        return 1;
+        exit(1);
     }
+    return model;
+}
+
+static kalm_context *new_context(const kalm_model *model, const char *set)
+{
+    kalm_context *ctx = NULL;
+    kalm_config config;
+    kalm_error err;
+    memset(&config, 0, sizeof config);
+    config.kernels = set;
+    config.threads = 2;
+    config.max_doc_tokens = 48;
+    if (kalm_context_new(model, &config, &ctx, &err)) {
+        fprintf(stderr, "targets: %s\n", err.text);
+        exit(1);
+    }
+    return ctx;
+}
+
+/* The query and the documents of a line; returns where the next one begins. */
+static const char *read_line(const char *at, kalm_text *query, kalm_text docs[MOST], size_t *count)
+{
+    *count = 0;
+    query->data = at;
+    query->size = strcspn(at, "\t\n");
+    at += query->size;
+    while (*at == '\t' && *count < MOST) {
+        docs[*count].data = ++at;
+        docs[*count].size = strcspn(at, "\t\n");
+        at += docs[(*count)++].size;
+    }
+    return *at == '\n' ? at + 1 : at;
+}
+
+static int rank(const char *path, const char *queries, const char *only)
+{
+    size_t text_size, set, q, limit = (size_t)-1;
+    kalm_model *model = open_model(path);
+    char *texts = (char *)read_file(queries, &text_size);
+    kalm_error err;
+    const char *name;
     for (set = 0; (name = kalm_kernels(set)) != NULL; set++) {
-        kalm_context *ctx = NULL;
-        kalm_config config;
+        kalm_context *ctx;
         const char *at = texts;
         if (only && strcmp(only, name) != 0) continue;
-        memset(&config, 0, sizeof config);
-        config.kernels = name;
-        config.threads = 2;
-        config.max_doc_tokens = 48;
-        if (kalm_context_new(model, &config, &ctx, &err)) {
-            fprintf(stderr, "targets: %s\n", err.text);
-            return 1;
-        }
+        ctx = new_context(model, name);
         for (q = 0; *at && q < limit; q++) {
             kalm_text query, docs[MOST];
             kalm_score scores[MOST];
-            size_t count = 0, d;
-            query.data = at;
-            query.size = strcspn(at, "\t\n");
-            at += query.size;
-            while (*at == '\t' && count < MOST) {
-                docs[count].data = ++at;
-                docs[count].size = strcspn(at, "\t\n");
-                at += docs[count++].size;
-            }
-            if (*at == '\n') at++;
+            size_t count, d;
+            at = read_line(at, &query, docs, &count);
             if (kalm_rerank_texts(ctx, query, docs, count, NULL, scores, &err)) {
                 fprintf(stderr, "targets: %s\n", err.text);
                 return 1;
@@ -166,6 +191,52 @@ static int rank(const char *path, const char *queries, const char *only)
     return 0;
 }
 
+/* Documents of 4, 3 and 2 bits, opened again from their bytes. */
+static int rows(const char *path, const char *queries, const char *only)
+{
+    size_t text_size, set, count, d;
+    kalm_model *model = open_model(path);
+    char *texts = (char *)read_file(queries, &text_size);
+    kalm_text query, docs[MOST];
+    kalm_error err;
+    const char *name;
+    read_line(texts, &query, docs, &count);
+    for (set = 0; (name = kalm_kernels(set)) != NULL; set++) {
+        kalm_context *ctx;
+        kalm_params params;
+        if (only && strcmp(only, name) != 0) continue;
+        ctx = new_context(model, name);
+        memset(&params, 0, sizeof params);
+        params.ratio = 2;
+        for (params.bits = 4; params.bits >= 2; params.bits--) {
+            kalm_doc *made[MOST], *opened[MOST];
+            kalm_score scores[MOST];
+            uint64_t sum[MOST];
+            kalm_result r = kalm_encode(ctx, docs, count, &params, made, &err);
+            for (d = 0; !r && d < count; d++) {
+                size_t size;
+                const void *bytes = kalm_doc_bytes(made[d], &size);
+                sum[d] = kalm__hash(bytes, size);
+                r = kalm_doc_open(model, bytes, size, 0, &opened[d], &err);
+            }
+            if (!r) r = kalm_rerank(ctx, query, (const kalm_doc *const *)opened, count, NULL, scores, &err);
+            if (r) {
+                fprintf(stderr, "targets: %s\n", err.text);
+                return 1;
+            }
+            for (d = 0; d < count; d++) {
+                printf("rows %s %u %u %08lx%08lx %.9g\n", name, (unsigned)params.bits, (unsigned)d, (unsigned long)(sum[d] >> 32),
+                       (unsigned long)(sum[d] & 0xffffffffu), (double)scores[d].margin);
+                kalm_doc_free(opened[d]);
+                kalm_doc_free(made[d]);
+            }
+        }
+        kalm_context_free(ctx);
+    }
+    kalm_model_close(model);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     size_t i;
@@ -174,6 +245,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc >= 4 && strcmp(argv[1], "rank") == 0) return rank(argv[2], argv[3], argc > 4 ? argv[4] : NULL);
+    if (argc >= 4 && strcmp(argv[1], "rows") == 0) return rows(argv[2], argv[3], argc > 4 ? argv[4] : NULL);
     if (argc == 3 && strcmp(argv[1], "refuse") == 0) {
         size_t size;
         unsigned char *data = read_file(argv[2], &size);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # targets.sh BUILD [NAME...] - the one header on every target: built without a warning by its cross compiler, run (under
 # an emulator where this machine cannot), and compared with the scalar set of the machine that builds: integer sums must
-# be equal, margins of the tiny model the same (q8, to the bit) or near (f32), its order the same. Golden cases and kernel tests run there too, and the
+# be equal, margins of the tiny model the same (q8, to the bit) or near (f32), its order the same, documents of 4, 3 and 2 bits the same
+# bytes. Golden cases and kernel tests run there too, and the
 # commands: what a target's kalm-quantize writes must be the same bytes. NAMEs are those of the first column of the list
 # below, or "switches"; default: all. Leaves the table for the README in BUILD/targets/table.md and ends with "N passed, N failed".
 #
@@ -75,6 +76,7 @@ reference() {
     expect build ${CC:-cc} -std=c99 -O2 $warn -I. tests/targets.c -o "$dir/reference" -lm -lpthread || return 1
     "$dir/reference" sums > "$dir/reference.sums"
     for w in f32 q8; do "$dir/reference" rank "$dir/$w.kalm" tests/targets.tsv scalar > "$dir/reference.$w" || return 1; done
+    "$dir/reference" rows "$dir/q8.kalm" tests/targets.tsv scalar > "$dir/reference.rows" || return 1
     grep scalar "$dir/reference.sums" > "$dir/reference.scalar"
 }
 
@@ -178,6 +180,11 @@ one_target() {
             if awk -v m="$most" -v l="$limit" 'BEGIN { exit !(m != "" && m + 0 <= l + 0) }'; then ok; else bad "$w: a margin differs by $most"; fi
             margins="$margins $most |"
         done
+        # documents of 4, 3 and 2 bits: the same bytes and margins on every set
+        on "$out.rows" "$bin-targets$exe" rows "$dir/q8.kalm" tests/targets.tsv
+        if awk 'NR == FNR { want[$3, $4] = $5 " " $6; n++; next } want[$3, $4] != $5 " " $6 { bad = 1 } { seen[$2]++ }
+                END { for (s in seen) { sets++; bad += seen[s] != n } exit bad || !n || !sets }' "$dir/reference.rows" "$out.rows"
+        then ok; else bad "documents of few bits"; cat "$out.rows"; fi
         # golden cases: float32 and int8 on the best set; the converter that golden.c starts is this machine's where it can
         converter=$build/kalm-quantize
         [ -z "$exe" ] || converter=$bin-kalm-quantize.exe

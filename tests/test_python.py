@@ -453,10 +453,13 @@ class Test(unittest.TestCase):
             self.assertLess(abs(margin(doc) - margin(whole)), most)
             self.assertEqual(self.model.repool(whole, whole.ratio, bits).bits, bits)
             self.assertEqual(self.model.repool(doc, 8).bits, bits)
-            hurt = bytearray(bytes(doc))
-            hurt[57] ^= 1              # of its transform
-            with self.assertRaises(KalmError):
-                self.model.document(bytes(hurt))
+            for at, message in ((57, "transform"), (70, "damaged"), (36, "rows of|asks for"), (len(doc) - 1, "damaged")):
+                hurt = bytearray(bytes(doc))
+                hurt[at] ^= 1
+                with self.assertRaisesRegex(KalmError, message):
+                    self.model.document(bytes(hurt))
+            with self.assertRaisesRegex(KalmError, "header asks for"):
+                self.model.document(bytes(doc)[:-1])
 
     def test_surrogates_are_those_of_browsers(self):
         for text, want in [("\ud800", "\ufffd"), ("\udc00\ud800", "\ufffd\ufffd"), ("a\ud800b\udfffc", "a\ufffdb\ufffdc"),

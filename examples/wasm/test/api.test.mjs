@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { Kalm, KalmError, features } from '../kalm.mjs'
 import { serve } from '../serve.mjs'
-import { here, native, passages, queries, stretched, tiny, tinyPath, floatPath } from './common.mjs'
+import { fewBits, floatPath, hash, here, native, passages, queries, sealed, stretched, tiny, tinyPath } from './common.mjs'
 
 const BUILDS = [
     ['plain', { simd: false, threads: 1 }],
@@ -22,6 +22,7 @@ const BUILDS = [
 /* V8 has relaxed SIMD without a flag since 11.4, node 21. KALM_RELAXED=1: this run is for it. */
 const relaxed = parseFloat(process.versions.v8) >= 11.4 || process.execArgv.includes('--experimental-wasm-relaxed-simd')
 if (relaxed) BUILDS.push(['relaxed', { relaxed: true, threads: 1 }], ['relaxed-threads', { relaxed: true, threads: 2 }])
+let few
 /* KALM_BUILDS=simd: of the suites of each build that one alone (tests/wasm/binding.sh) */
 const asked = BUILDS.filter(([name, { threads }]) => !process.env.KALM_BUILDS || (process.env.KALM_BUILDS === name && threads === 1))
 const code = (want, text) => (error) => {
@@ -138,6 +139,63 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
         bad[bad.length - 1] ^= 1
         await assert.rejects(kalm.rerank(queries[0], [docs[0], bad]), code('BAD_FILE', /document 1 .*damaged/))
         await assert.rejects(kalm.rerank(queries[0], [new Uint8Array(7)]), code('BAD_FILE'))
+    })
+
+    test('rows of 4, 3 and 2 bits: bytes and margins of the C library', async () => {
+        few ??= fewBits()
+        const { query, texts, options, context, want } = few
+        const own = await Kalm.load(tinyPath, { ...build, ...context })
+        assert.equal(want.size, 3 * texts.length)
+        for (const bits of [4, 3, 2]) {
+            const docs = await own.encode(texts, { ...options, bits })
+            docs.forEach((doc, i) => {
+                const info = own.docInfo(doc)
+                assert.deepEqual([info.bits, info.ratio, info.width, doc.length], [bits, 2, 192, 64 + info.rows * (192 * bits / 8 + 1)])
+                assert.equal(hash(doc).toString(16).padStart(16, '0'), want.get(`${bits} ${i}`).sum, `document ${i} of ${bits} bits`)
+            })
+            for (const result of await own.rerank(query, docs)) assert.equal(result.margin, want.get(`${bits} ${result.index}`).margin)
+            const coarse = own.repool(docs[0], 4)
+            assert.deepEqual([own.docInfo(coarse).bits, own.docInfo(coarse).ratio], [bits, 4])
+            const [whole] = await own.encode(texts.slice(0, 1), { ...options, bits: 32 })
+            assert.deepEqual(own.repool(whole, 2, bits), docs[0], 'rows of 32 bits written with fewer are those that the encoder would have kept')
+        }
+        own.free()
+    })
+
+    test('rows of 4, 3 and 2 bits from strangers', async () => {
+        const [text] = passages()
+        for (const bits of [4, 3, 2]) {
+            const doc = await kalm.encode(text, { bits }), rowBytes = 192 * bits / 8 + 1
+            const changed = (change) => {
+                const bytes = doc.slice()
+                change(bytes, new DataView(bytes.buffer))
+                return bytes
+            }
+            const refused = (bytes, want, message) => assert.rejects(kalm.rerank('chess', [doc, bytes]), code(want, message))
+            await refused(changed((b) => { b[70] ^= 1 }), 'BAD_FILE', /document 1 .*damaged/)
+            await refused(doc.slice(0, -1), 'BAD_FILE', /has \d+ bytes, its header asks/)
+            await refused(sealed(changed((b) => { b[56] ^= 1 })), 'MISMATCH', /transform/)
+            await refused(sealed(changed((b) => { b[8] ^= 1 })), 'MISMATCH', /model/)
+            for (const other of [0, 1, 5, 6, 7, 8, 16, 32, 4294967295])
+                await refused(sealed(changed((b, v) => v.setUint32(36, other, true))), 'BAD_FILE')
+            await refused(sealed(changed((b, v) => v.setUint32(4, 1, true))), 'BAD_FILE', /bytes 56 to 63/)
+            await refused(sealed(changed((b, v) => { v.setUint32(4, 1, true); v.setBigUint64(56, 0n, true) })), 'BAD_FILE', /version 1/)
+            await refused(sealed(changed((b, v) => v.setUint32(28, 4294967295, true))), 'BAD_FILE')
+            await refused(sealed(changed((b) => { b[64 + rowBytes] = 0 })), 'BAD_FILE', /row 1 .*not finite/)
+            /* bytes that no encoder writes are some row: they rank, to the same margin each time */
+            let state = bits
+            const noise = sealed(changed((b) => {
+                for (let i = 64; i < b.length; i++) {
+                    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+                    b[i] = state >>> 24 || 1
+                }
+            }))
+            const [one, two] = [await kalm.rerank('chess', [noise]), await kalm.rerank('chess', [noise, doc])]
+            assert.ok(Number.isFinite(one[0].margin))
+            assert.equal(two.find((r) => r.index === 0).margin, one[0].margin)
+            assert.equal(two.find((r) => r.index === 1).margin, (await kalm.rerank('chess', [doc]))[0].margin)
+            assert.equal(kalm.repool(noise, 8, 32).length, 64 + Math.ceil(kalm.docInfo(noise).rows / 2) * 768)
+        }
     })
 
     test('tokens there and back', () => {

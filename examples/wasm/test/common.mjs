@@ -23,6 +23,25 @@ export async function native(model, query, options = []) {
 /* A command's standard output. */
 export const run = (command, args, cwd) => execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
+/* Documents of 4, 3 and 2 bits a number as the C library makes them (tests/targets.c, which is compiled here):
+   { query, texts, options, context, want: 'bits document' -> { sum, margin } }. */
+export function fewBits() {
+    const program = here('../../build/wasm-targets')
+    execFileSync('cc', ['-std=c99', '-O1', `-I${here('../..')}`, here('../../tests/targets.c'), '-o', program, '-lm', '-lpthread'])
+    const [query, ...texts] = readFileSync(here('../../tests/targets.tsv'), 'utf8').split('\n')[0].split('\t')
+    const lines = run(program, ['rows', tinyPath, here('../../tests/targets.tsv')]).trim().split('\n').map((line) => line.split(' '))
+    const want = new Map(lines.map(([, , bits, document, sum, margin]) => [`${bits} ${document}`, { sum, margin: Math.fround(Number(margin)) }]))
+    return { query, texts, options: { ratio: 2 }, context: { maxDocTokens: 48 }, want }
+}
+
+/* A document with its checksum made right again (src/documents.h), as a forger would. */
+export function sealed(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset)
+    view.setBigUint64(40, 0n, true)
+    view.setBigUint64(40, hash(bytes), true)
+    return bytes
+}
+
 /* The package as npm packs it, installed in `folder`: what npm says of it. */
 export function install(folder) {
     /* --ignore-scripts: dist/ is built already */

@@ -57,6 +57,11 @@ test('more documents than a slice: the same as WebAssembly, and errors name the 
     assert.deepEqual(await one.rerank('editor', mixed, { topK: 70 }), await other.rerank('editor', mixed, { topK: 70 }))
     const bad = docs.slice()
     bad[140] = docs[140].slice(0, 50)
+    for (const bits of [4, 3, 2]) {
+        const small = await one.encode(many.slice(0, 20), { bits })
+        assert.deepEqual(small, await other.encode(many.slice(0, 20), { bits }))
+        assert.deepEqual(await one.rerank('editor', small), await other.rerank('editor', small))
+    }
     await assert.rejects(one.rerank('q', bad), { code: 'BAD_FILE', message: /document 140 cannot be used/ })
     one.free()
     other.free()
