@@ -428,6 +428,8 @@ hostile files "DROP TABLE search_files; CREATE TABLE search_files (path, x AS (a
 hostile lacking "DROP TABLE search_sources" 'lacks some of the tables'
 hostile words "UPDATE meta SET value = '99' WHERE name = 'search_words'" 'its index of words is of version 99'
 hostile model "UPDATE meta SET value = x'00' WHERE name = 'search_model'" 'no text'
+# a list of 2^25 segments, for which SQLite would ask for 400 MB before it sees that the block is short
+hostile segments "UPDATE search_words_data SET block = x'00000000010100009080800001010101' WHERE id = 10" 'out of memory, or the file is damaged'
 hostile fingerprint "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'fingerprint'" 'holds documents of the model'
 expect 3 "$search" "$model" strange2.db docs --bits 2
 expect 0 "$search" strange2.db chess

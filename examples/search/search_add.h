@@ -59,6 +59,7 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
         store_create(&u->s, &m);
     }
     if (!u->s.searched && !create) die("%s was made by kalm-index, which keeps no words to search by", u->s.path);
+    search_bound_memory(&u->s, (int64_t)o->max_mib << 20);
     path = o->model ? search_model_path(&u->s, o->model) : NULL;
     search_create(&u->s, path);
     search_demand_words(&u->s);
@@ -254,6 +255,7 @@ KALM__FN int run_search_info(const options *o)
     size_t count, i;
     store_open(&s, o->database, STORE_READ | STORE_SEARCH);
     if (!s.searched) die("%s was made by kalm-index, which keeps no words to search by", s.path);
+    search_bound_memory(&s, 0);
     model = search_get_meta(&s, "search_model");
     sources = search_sources(&s, &count);
     printf("model      %s (%s, %s weights, fingerprint %s)\n", model ? store_shown(kalm__text(model)) : "unknown", s.meta.model, s.meta.weights, s.meta.fingerprint);

@@ -320,6 +320,7 @@ KALM__FN void search_engine_begin(search_engine *e, const options *o, size_t cac
     memset(e, 0, sizeof *e);
     store_open(&e->s, o->database, STORE_READ | STORE_SEARCH);
     if (!e->s.searched) die("%s was made by kalm-index, which keeps no words to search by", e->s.path);
+    search_bound_memory(&e->s, 0);
     search_demand_words(&e->s);
     store_exec(&e->s, "PRAGMA cache_size=-65536");
     path = search_model_path(&e->s, o->model);

@@ -166,4 +166,16 @@ KALM__FN void search_demand_words(const store *s)
     free(version);
 }
 
+/* The numbers of a damaged index of words make SQLite ask for up to 2 GB, so its memory is bounded by what the database and a new
+   text of `more` bytes can need. The bound is for the whole process: it is set again for each database that is opened. */
+KALM__FN void search_bound_memory(const store *s, int64_t more)
+{
+#if SQLITE_VERSION_NUMBER >= 3031000
+    int64_t bytes = store_number(s, "PRAGMA page_count") * store_number(s, "PRAGMA page_size");
+    (void)sqlite3_hard_heap_limit64(((int64_t)256 << 20) + 4 * (bytes + more));
+#else
+    (void)s, (void)more;
+#endif
+}
+
 #endif

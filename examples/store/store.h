@@ -99,7 +99,7 @@ KALM__FN void store_failed(const store *s)
         exit(EXIT_INTERRUPTED);
     }
     if ((code == SQLITE_IOERR || code == SQLITE_CANTOPEN) && system) die("%s: %s: %s", s->path, what, strerror(system));
-    die("%s: %s", s->path, what);
+    die(code == SQLITE_NOMEM ? "%s: %s, or the file is damaged" : "%s: %s", s->path, what);
 }
 
 KALM__FN void store_check(const store *s, int code)

@@ -392,7 +392,7 @@ FUZZ_FN void fuzz_change_search(fuzz_input *in)
     };
     static const char *const values[32] = {
         "0", "1", "-1", "2", "9223372036854775807", "-9223372036854775808", "NULL", "''", "'x'", "1.5", "x'00'", "x''", "x'2f'", "x'2f00'", "zeroblob(70000)", "char(0)", "x'ff'", "CAST(x'ff' AS TEXT)", "'/'", "'rank'",
-        "'pgsz'", "'0123456789abcdef'", "block || x'00'", "substr(block, 2)", "x'00000000000000'", "CAST(path || x'2f' AS BLOB)", "id + 1", "randomblob(40)", "'../' || key", "replace(text, 'a', 'b')", "x'0000ffffffff'", "path"
+        "'pgsz'", "'0123456789abcdef'", "block || x'00'", "substr(block, 2)", "x'00000000000000'", "CAST(path || x'2f' AS BLOB)", "id + 1", NULL /* bytes */, "'../' || key", "replace(text, 'a', 'b')", "x'0000ffffffff'", "path"
     };
     static const char *const others[14] = {
         "UPDATE meta SET value='/nowhere' WHERE name='search_model'", "UPDATE meta SET value=2 WHERE name='search_words'", "DELETE FROM meta WHERE name='search_model'", "DELETE FROM search_files",
@@ -401,15 +401,24 @@ FUZZ_FN void fuzz_change_search(fuzz_input *in)
         "CREATE TRIGGER t AFTER UPDATE ON search_files BEGIN DELETE FROM documents; END"
     };
     sqlite3 *db = NULL;
-    char sql[512];
-    unsigned steps = 0;
+    char sql[512], bytes[96];
+    unsigned steps = 0, i;
     if (sqlite3_open(fuzz_path("search.db"), &db)) abort();
     sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
     while (in->at < in->end && steps++ < 6) {
         unsigned what = fuzz_byte(in), a = fuzz_byte(in), b = fuzz_byte(in);
+        const char *value = values[b % 32];
+        if (!value) {                  /* up to 40 that the input's own choose, so that it does the same every time */
+            uint64_t random = fuzz_word(in);
+            unsigned count = 4 + (unsigned)(random % 37);
+            strcpy(bytes, "x'");
+            for (i = 0; i < count; i++) sprintf(bytes + 2 + 2 * i, "%02x", (unsigned)(fuzz_random(&random) & 255));
+            strcat(bytes, "'");
+            value = bytes;
+        }
         if (what % 8 == 0) snprintf(sql, sizeof sql, "%s", others[a % 14]);
         else if (what % 8 < 5)
-            snprintf(sql, sizeof sql, "UPDATE OR REPLACE %s%s%s", places[a % 20], values[b % 32], !(what & 8) ? "" : a % 20 < 7 ? " WHERE length(path) % 2" : what & 16 ? " WHERE rowid=1" : " WHERE rowid=10");
+            snprintf(sql, sizeof sql, "UPDATE OR REPLACE %s%s%s", places[a % 20], value, !(what & 8) ? "" : a % 20 < 7 ? " WHERE length(path) % 2" : what & 16 ? " WHERE rowid=1" : " WHERE rowid=10");
         else                           /* a byte of a block of the index, or of a document */
             snprintf(sql, sizeof sql, what & 8 ? "UPDATE search_words_data SET block=CAST(substr(block, 1, %u) || x'%02x' || substr(block, %u) AS BLOB) WHERE length(block) > %u"
                                                : "UPDATE documents SET document=CAST(substr(document, 1, %u) || x'%02x' || substr(document, %u) AS BLOB) WHERE length(document) > %u",
