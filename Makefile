@@ -77,7 +77,7 @@ OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM
 of_tool = -I$(if $(call with_tool,$(1)),$(B)/parts,src/parts)
 with_tool = $(if $(filter $(WHOLE_TOOLS),$(1)),,$(LIBRARY))
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench speed-figures search-speed install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench speed-figures search-speed few-bit-store install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -93,6 +93,7 @@ help:
 	@echo 'make search-speed  kalm-index and kalm-search beside kalm_encode, and questions to 100,000 documents; SEARCH="COUNT MODEL ROUNDS"'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
+	@echo 'make few-bit-store  a million rows of 4 and 2 bits in a store, opened, ranked from and damaged on purpose; ROWS=1000000'
 	@echo 'make load          kalm-server beside the library, 1 to 500 clients, kept documents: the figures of docs/SERVER.md'
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
 	@echo 'make static        gcc -fanalyzer, clang --analyze, clang-tidy, cppcheck: clean, or a reason in tests/static.tsv'
@@ -237,6 +238,11 @@ demo: $(B)/kalm-rerank $(B)/tiny.kalm
 	@sh examples/demo.sh $(B)
 # Models of Nano's shape with random weights, made once; the checkpoint they come from is not kept. BENCH='--quick' and others.
 BENCH_MODELS := $(foreach w,q8 q4 f32,$(B)/bench/nano-$(w).kalm)
+# A store of a million rows of 4 and of 2 bits: filled, opened, ranked from, damaged on purpose; minutes. ROWS=3000 is in make test.
+ROWS ?= 1000000
+few-bit-store: $(B)/kalm-index $(B)/kalm-rerank $(B)/tiny.kalm
+	@mkdir -p $(B)/tmp
+	@python3 tests/few_bit_store.py $(B) $(ROWS) --json $(B)/store.json
 # Rates of kalm-index and kalm-search beside kalm_encode, and the time of a question: SEARCH="100000 nano 3" (documents, model, rounds).
 search-speed: $(B)/kalm-search $(B)/kalm-index $(B)/tiny.kalm $(B)/kalm-random-checkpoint $(B)/kalm-quantize
 	CC='$(CC)' sh tests/search_speed.sh $(B) $(SEARCH)

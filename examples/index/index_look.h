@@ -148,15 +148,18 @@ KALM__FN int run_verify(const options *o)
     sqlite3_stmt *q;
     whole_text whole;
     store_row r;
+    again compared;
     char wrong[STORE_WHY];
     size_t rows = 0, documents = 0, bad = 0;
     memset(&whole, 0, sizeof whole);
+    memset(&info, 0, sizeof info);
     store_open(&s, o->store, STORE_READ);
     if (o->model) {
         if (kalm_model_open(o->model, &o->config, &model, &err)) return cmd_failed(&err);
         kalm_model_get_info(model, &info);
         store_demand(&s, o->model, &info);
     }
+    again_begin(&compared, o, &s, model, &info);
     s.why = wrong;                     /* all that is damaged is told, not the first alone */
     q = store_prepare(&s, "PRAGMA quick_check(1)");
     if (!store_step(&s, q) || strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
@@ -173,7 +176,10 @@ KALM__FN int run_verify(const options *o)
         if (!wrong[0]) why = verify_document(&s, model, &r, &err);
         if (!why) why = verify_text(&whole, &r);
         else whole_add(&whole, &r);
-        if (!why) continue;
+        if (!why) {
+            again_add(&compared, &r);
+            continue;
+        }
         say_plainly("%s: row %lld, '%s': %s", s.path, (long long)r.number, store_shown(r.key), why);
         bad++;
     }
@@ -182,6 +188,8 @@ KALM__FN int run_verify(const options *o)
         bad++;
     }
     sqlite3_finalize(q);
+    again_end(&compared);
+    bad += compared.bad;
     free(whole.text);
     store_close(&s);
     kalm_model_close(model);

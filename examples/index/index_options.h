@@ -9,7 +9,7 @@ typedef struct options {
     const char  *model, *store;
     const char **word;                 /* [words]: inputs, keys or other stores */
     size_t       words;
-    int          action, strict, quiet, bytes;
+    int          action, strict, quiet, bytes, again;
     int          has_split, has_overlap;   /* 0 means something as well */
     uint32_t     format, changed, ratio, bits, batch, split, overlap, window;
     size_t       others;               /* with --merge: how many words stood before it */

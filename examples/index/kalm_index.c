@@ -1,12 +1,14 @@
 /* kalm_index.c - the command kalm-index, which encodes the documents of a corpus and keeps them in a store. This file reads the
    command line. The work is done by its parts: corpus.h reads the input, index_encode.h fills a store, index_look.h shows,
-   checks and exports what a store holds, and index_change.h deletes documents and merges stores. */
+   checks and exports what a store holds, index_again.h compares it with its texts, and index_change.h deletes documents and merges
+   stores. */
 #include "../../src/tools/command.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
 #include "corpus.h"
 #include "index_options.h"
 #include "index_encode.h"
+#include "index_again.h"
 #include "index_look.h"
 #include "index_change.h"
 
@@ -63,6 +65,8 @@ static const cmd_option table[] = {
     CMD_HEADING("What else can be done with a store"),
     CMD_CALL("--info", NULL, act_info, "what the store holds"),
     CMD_CALL("--verify", NULL, act_verify, "check each document and its text against their checksums"),
+    CMD_FLAG("--again", options, again, "with --verify and a model: encode the texts again and compare the bytes, which also finds "
+             "documents that belong to other texts. It takes as long as encoding did; with float weights bytes differ between machines"),
     CMD_CALL("--export", "KEY", act_export, "print a document as a line of JSON; may be given many times"),
     CMD_FLAG("--bytes", options, bytes, "with --export: its encoded bytes instead"),
     CMD_NUMBER("--window", "W", options, window, 0, UINT32_MAX, "with --bytes: which window of a text that was split (default 0)"),
@@ -74,7 +78,7 @@ static const cmd_program program = {
     "kalm-index",
     "MODEL.kalm STORE.db [INPUT...] [options]\n"
     "STORE.db --info | --export KEY | --delete KEY | --merge OTHER.db...\n"
-    "[MODEL.kalm] STORE.db --verify",
+    "[MODEL.kalm] STORE.db --verify [--again]",
     "Encode documents once and keep them in a store: STORE.db, a SQLite database that `kalm-rerank --store` ranks from and any "
     "other tool can read.\n"
     "\n"
@@ -107,6 +111,7 @@ static void read_options(options *o, int argc, char **argv)
         if (!end) die_usage("the model file is missing");
         o->model = a.word[i++];
     }
+    if (o->again && (o->action != DO_VERIFY || !o->model)) die_usage("--again is for --verify with a model");
     if (i == end) die_usage("the name of the store is missing");
     o->store = a.word[i++];
     if (o->action == DO_ENCODE)
