@@ -77,7 +77,7 @@ OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM
 of_tool = -I$(if $(call with_tool,$(1)),$(B)/parts,src/parts)
 with_tool = $(if $(filter $(WHOLE_TOOLS),$(1)),,$(LIBRARY))
 
-.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize thread demo bench speed-figures search-speed few-bit-store install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
+.PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize demo bench speed-figures search-speed few-bit-store install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
 	@echo 'make all           the commands: $(TOOLS)'
 	@echo 'make demo          convert the bundled tiny model and rerank real text'
@@ -86,7 +86,8 @@ help:
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
 	@echo 'make check         layers, every part alone, symbols, size, nothing unused; header and docs/ up to date'
 	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md and MAP.md from the sources, speeds in the pages from docs/speed'
-	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer (thread: ThreadSanitizer)'
+	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make thread        what runs several threads, library and commands, under ThreadSanitizer'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
 	@echo 'make speed-figures  measures the speeds that the pages state, writes docs/speed and the pages; SPEED="bench cost load search bounds"'
@@ -98,7 +99,7 @@ help:
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
 	@echo 'make static        gcc -fanalyzer, clang --analyze, clang-tidy, cppcheck: clean, or a reason in tests/static.tsv'
 	@echo 'make coverage      what the tests reach of src, tokenizer, quantize'
-	@echo 'make valgrind      a few tests under memcheck;  m32: the tests as 32-bit programs'
+	@echo 'make valgrind      tests and every command under memcheck;  m32: the tests as 32-bit programs'
 	@echo 'make bounds        what models of ARM cores say of the inner loops, beside x86 loops that were measured'
 	@echo 'make header        kalm_rerank.h from src/, tokenizer/, quantize/;  check-header: is it up to date?'
 	@echo 'make install       header, commands, manual pages, shared library, pkg-config and CMake files to PREFIX=$(PREFIX)'
@@ -229,8 +230,6 @@ quality: $(B)/kalm-eval $(B)/kalm-quantize
 	@sh tests/test_tiny.sh $(B) 1,2,4,8,16,32
 sanitize:
 	$(MAKE) config=sanitize test
-thread:
-	$(MAKE) config=thread test
 
 $(B)/tiny.kalm: $(B)/kalm-quantize $(wildcard examples/tiny/*.json examples/tiny/model.safetensors)
 	$(Q)$(B)/kalm-quantize examples/tiny $@ --quiet

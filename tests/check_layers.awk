@@ -37,7 +37,7 @@ BEGIN {
                   "public;" \
                   "public_rerank;" \
                   "tools/files tools/json;" \
-                  "tools/messages;" \
+                  "tools/messages tools/memory_out;" \
                   "tools/*;" \
                   "tools/texts tools/output;" \
                   "tools/command;" \

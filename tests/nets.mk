@@ -102,16 +102,27 @@ coverage:
 	$(MAKE) config=coverage test
 	python3 tests/coverage.py build/coverage
 
+# ---- threads ----
+.PHONY: thread
+# make thread: all that runs several threads, under ThreadSanitizer: the pool, one model under contexts of several threads, every
+# callback, and the commands with their own tests. The rest of the tests have one thread, and take most of the time.
+THREAD_TESTS ?= test_threads test_api test_online
+THREAD_SCRIPTS ?= test_server test_search
+thread:
+	$(MAKE) config=thread TESTS='$(THREAD_TESTS)' SCRIPTS='$(THREAD_SCRIPTS:%=tests/%.sh)' test
+
 # ---- memcheck ----
 .PHONY: valgrind
-# make valgrind: reads of memory that nobody has written, which the sanitizers do not see. Valgrind knows AVX2 but no AVX-512, so the
-# kernel sets are avx2 and plain C. VALGRIND_TESTS names the tests, VALGRIND the tool and its options.
+# make valgrind: reads of memory that nobody has written, which the sanitizers do not see: in the library's parts (VALGRIND_TESTS) and in
+# every command (the scenes of tests/faults, none of whose calls fails). Valgrind knows AVX2 but no AVX-512, so the kernel sets are avx2
+# and plain C. Left out is what reads the same code again for minutes: golden, test_api, the texts of test_tokenizer.
 VALGRIND ?= valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
-VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention
-valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(B)/kalm-rerank $(B)/tiny.kalm
+VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention test_ops test_kernels test_small
+valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(filter-out $(B)/first $(B)/kalm-bench,$(TOOLS:%=$(B)/%)) $(B)/tiny.kalm
 	@for t in $(VALGRIND_TESTS); do echo "$$t:"; $(VALGRIND) $(B)/tests/$$t || exit 1; done
-	@for set in avx2 scalar; do echo "kalm-rerank, $$set:"; \
-	    $(VALGRIND) $(B)/kalm-rerank $(B)/tiny.kalm 'play chess' --documents examples/demo.txt --threads 2 --kernels $$set --top-k 1 || exit 1; done
+	@for set in avx2 scalar; do echo "commands, $$set:"; \
+	    KALM_KERNELS=$$set UNDER='valgrind -q --error-exitcode=9' CC='$(CC)' sh tests/faults/run.sh $(B) 0 || exit 1; done
+	@echo "tokens:"; $(VALGRIND) $(B)/kalm-tokenize $(B)/tiny.kalm < README.md > /dev/null
 
 # ---- 32 bits ----
 .PHONY: m32

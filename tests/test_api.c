@@ -591,7 +591,31 @@ static void test_invariance(void)
 }
 
 #ifdef HAVE_PTHREAD
-typedef struct worker { kalm_score scores[DOCS]; kalm_result result; int rounds; const char *set; } worker;
+/* What every thread of a program does with one model, and with documents that were encoded before, in a context of its own. */
+typedef struct worker {
+    kalm_score  scores[DOCS], stored[DOCS];
+    kalm_result result;
+    int         rounds;
+    const char *set;
+    kalm_doc   *const *docs;           /* [DOCS], shared */
+} worker;
+
+/* What needs no context: also at the same time in several threads. */
+static kalm_result read_shared(const worker *w, int i)
+{
+    kalm_doc *copy = NULL, *coarser = NULL;
+    kalm_doc_info info;
+    kalm_result r;
+    size_t size, n;
+    const void *bytes = kalm_doc_bytes(w->docs[i], &size);
+    kalm_doc_get_info(w->docs[i], &info);
+    r = kalm_doc_open(model, bytes, size, 0, &copy, NULL);
+    if (!r) r = kalm_doc_repool(model, w->docs[i], info.ratio * 2, 8, &coarser, NULL);
+    if (!r) r = kalm_tokenize(model, text_of(documents[i]), 0, NULL, 0, &n, NULL);
+    kalm_doc_free(coarser);
+    kalm_doc_free(copy);
+    return r;
+}
 
 static void *work(void *arg)
 {
@@ -602,10 +626,14 @@ static void *work(void *arg)
     int i;
     config.threads = 2;
     config.kernels = w->set;
+    config.cache_bytes = 1 << 20;
     all_texts(texts);
     w->result = kalm_context_new(model, &config, &ctx, NULL);
-    for (i = 0; i < w->rounds && !w->result; i++)
+    for (i = 0; i < w->rounds && !w->result; i++) {
         w->result = kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, NULL, w->scores, NULL);
+        if (!w->result) w->result = kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)w->docs, DOCS, NULL, w->stored, NULL);
+        if (!w->result) w->result = read_shared(w, (i * 5 + 1) % DOCS);
+    }
     kalm_context_free(ctx);
     return NULL;
 }
@@ -614,16 +642,20 @@ static void test_two_contexts(void)
 {
     worker w[3];
     pthread_t t[3];
-    kalm_score want[DOCS];
+    kalm_score want[DOCS], stored[DOCS];
+    kalm_doc *docs[DOCS];
     kalm_text texts[DOCS];
     kalm_context *ctx = context(NULL);
     int i;
     all_texts(texts);
     CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, NULL, want, NULL) == KALM_OK);
+    CHECK(kalm_encode(ctx, texts, DOCS, NULL, docs, NULL) == KALM_OK);
+    CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, NULL, stored, NULL) == KALM_OK);
     kalm_context_free(ctx);
     for (i = 0; i < 3; i++) {          /* the third runs other kernels at the same time */
         memset(&w[i], 0, sizeof w[i]);
         w[i].rounds = 3;
+        w[i].docs = docs;
         w[i].set = i == 2 ? "scalar" : NULL;
         CHECK(pthread_create(&t[i], NULL, work, &w[i]) == 0);
     }
@@ -631,7 +663,9 @@ static void test_two_contexts(void)
         pthread_join(t[i], NULL);
         CHECK(w[i].result == KALM_OK);
         if (i < 2) CHECKF(memcmp(w[i].scores, want, sizeof want) == 0, "thread %d scores otherwise", i);
+        CHECKF(memcmp(w[i].stored, stored, sizeof stored) == 0 || i == 2, "thread %d scores documents that are shared otherwise", i);
     }
+    for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     for (i = 0; i < DOCS; i++) CHECK(fabsf(w[2].scores[i].margin - want[i].margin) < 0.1f);
 }
 #endif

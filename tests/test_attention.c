@@ -1,6 +1,8 @@
 /* test_attention.c - attention by itself: kalm__attend on every kernel set and kind of keys against softmax in doubles, with
    weights of every shape (alike, a few large ones, one that takes nearly everything while the rest decides), windows,
-   document rows, several heads to a kv head; quantised results the same bits on every set. */
+   document rows, several heads to a kv head; quantised results the same bits on every set. Keys, queries, results and scratch end
+   at an unreadable page, or begin at one. */
+#include "guard.h"
 #define KALM__EVEX_VNNI                /* see config.h */
 #ifdef TEST_BUILD                      /* by make: the header, compiled apart */
 #  define KALM_RERANK_IMPLEMENTATION
@@ -93,8 +95,8 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
     kalm__attention a;
     kalm__attention_scratch plan;
     size_t bytes, q, h, i, block;
-    void *memory[3];
-    float queries[QUERIES * ROW];
+    buffer memory[3], queries = take(p.queries * ROW * sizeof(float), 4), result = take(p.queries * ROW * sizeof(float), 4);
+    float *x = (float *)(void *)queries.data;
     memset(&backend, 0, sizeof backend), memset(&a, 0, sizeof a);
     kalm__pool_start(&pool, 1, &worker, NULL);
     backend.kernels = set, backend.ops = set->ops, backend.pool = &pool;
@@ -107,19 +109,20 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
     bytes = kalm__attention_scratch_plan(&plan, NULL, set, &a.shape, block * GROUP);
     for (i = 0; i < 3; i++) {          /* full of ones: nothing may depend on it */
         size_t size = i == 0 ? bytes : kalm__key_bytes(&a.shape, i == 1 ? a.cross.capacity : a.self.capacity);
-        memory[i] = malloc(size + 64);
-        if (!memory[i]) exit(EXIT_FAILURE);
-        memset(memory[i], 0xff, size + 64);
+        memory[i] = take(size, 64);
+        memset(memory[i].data, 0xff, size);
     }
-    a.cross.data = kalm__align64(memory[1]), a.self.data = kalm__align64(memory[2]);
+    a.cross.data = memory[1].data, a.self.data = memory[2].data;
     if (p.cross) put(&a.shape, backend.ops, &a.cross, 0, p.cross);
     if (p.self) put(&a.shape, backend.ops, &a.self, p.cross, p.self);
-    memcpy(queries, p.q, sizeof queries);
-    for (i = 0; i < QUERIES * HEADS && type == KALM__Q8; i++) backend.ops->hadamard(queries + i * DIM, DIM);
-    a.q = queries, a.out = out;
+    memcpy(x, p.q, p.queries * ROW * sizeof(float));
+    for (i = 0; i < p.queries * HEADS && type == KALM__Q8; i++) backend.ops->hadamard(x + i * DIM, DIM);
+    a.q = x, a.out = (float *)(void *)result.data;
     for (q = 0; q < p.queries; q += block)
-        for (h = 0; h < KV; h++) kalm__attend(&a, q, kalm__min(block, p.queries - q), h, kalm__align64(memory[0]));
-    for (i = 0; i < 3; i++) free(memory[i]);
+        for (h = 0; h < KV; h++) kalm__attend(&a, q, kalm__min(block, p.queries - q), h, memory[0].data);
+    memcpy(out, result.data, p.queries * ROW * sizeof(float));
+    for (i = 0; i < 3; i++) give(memory[i]);
+    give(queries), give(result);
     kalm__pool_stop(&pool);
 }
 
@@ -146,6 +149,7 @@ static void check(size_t cross, size_t self, size_t position, size_t left, size_
             for (k = 0; (set = kalm__kernel_set(k)) != NULL; k++) {
                 double error = 0, size = 0;
                 size_t n = p.queries * ROW;
+                guard_front = (int)((k + t + (size_t)shape) % 2);
                 attend(set, types[t], got);
                 for (i = 0; i < n; i++) {
                     double e = (double)got[i] - p.want[i];

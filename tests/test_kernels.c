@@ -1,6 +1,7 @@
 /* test_kernels.c - every kernel set that this machine can run against the scalar one, to the bit: random and adversarial
    weights and activations, all tails, cuts by rows and panels, each row alone, buffers that begin or end at an unreadable
-   page, results written only where promised. Says in the log which sets ran. */
+   page, results written only where promised. Every register tile of every set must have run, with its buffers at the page behind
+   them and at the one before them. Says in the log which sets ran. */
 #include "guard.h"
 #define KALM__EVEX_VNNI                /* see config.h */
 #ifdef TEST_BUILD                      /* by make: the header, compiled apart */
@@ -20,6 +21,69 @@ static const kalm__kernels *tested_set(size_t i)
 #else
     return kalm__kernel_set(i);
 #endif
+}
+
+/* ---- which tiles ran ------------------------------------------------------------------------------------ */
+
+enum { MOST_SETS = 8, MOST_ROWS = 48, DIRECT, ONE_PANEL, TWO_PANELS, ARRAYS };
+static unsigned char tile_ran[MOST_SETS][KALM__TYPES + 1][ARRAYS][MOST_ROWS];  /* 1: buffers end at a page, 2: they begin at one */
+static const kalm__tiles *watched;     /* of the product at hand */
+static size_t watched_set, watched_type;
+
+static void tile_begins(int array, int rows, const kalm__tile_job *job)
+{
+    tile_ran[watched_set][watched_type][array][rows] |= (unsigned char)(guard_front ? 2 : 1);
+    (array == DIRECT ? watched->direct_tiles : array == ONE_PANEL ? watched->one : watched->two)[rows](job);
+}
+#define WATCH(rows) \
+    static void direct_##rows(const kalm__tile_job *job) { tile_begins(DIRECT, rows, job); } \
+    static void one_##rows(const kalm__tile_job *job) { tile_begins(ONE_PANEL, rows, job); } \
+    static void two_##rows(const kalm__tile_job *job) { tile_begins(TWO_PANELS, rows, job); }
+#define EIGHT(each, t) each(t##0) each(t##1) each(t##2) each(t##3) each(t##4) each(t##5) each(t##6) each(t##7)
+#define ALL_ROWS(each) EIGHT(each, 00) EIGHT(each, 01) EIGHT(each, 02) EIGHT(each, 03) EIGHT(each, 04) EIGHT(each, 05)  /* octal: 0 to 47 */
+ALL_ROWS(WATCH)
+#define NAME_DIRECT(rows) direct_##rows,
+#define NAME_ONE(rows) one_##rows,
+#define NAME_TWO(rows) two_##rows,
+static const kalm__tile_fn direct_watch[] = { ALL_ROWS(NAME_DIRECT) }, one_watch[] = { ALL_ROWS(NAME_ONE) }, two_watch[] = { ALL_ROWS(NAME_TWO) };
+
+/* kalm__matmul by a set whose tiles tell that they ran. */
+static void watched_matmul(const kalm__kernels *set, const kalm__matmul_job *job)
+{
+    kalm__kernels k = *set;
+    kalm__tiles t;
+    size_t i;
+    for (i = 0; tested_set(i) && tested_set(i) != set; i++) {}
+    if (set->tiles[job->w->type] && tested_set(i) && i < MOST_SETS) {
+        watched = set->tiles[job->w->type];
+        watched_set = i, watched_type = job->w->type;
+        t = *watched;
+        t.direct_tiles = direct_watch, t.one = one_watch;
+        if (t.two) t.two = two_watch;
+        k.tiles[job->w->type] = &t;
+    }
+    kalm__matmul(&k, job);
+}
+
+/* The driver takes direct tiles up to their height and the others above it; those of pairs of rows have an odd one only for a last row. */
+static void check_tiles_ran(void)
+{
+    const kalm__kernels *set;
+    size_t i, type, rows;
+    int array;
+    for (i = 0; (set = tested_set(i)) != NULL; i++) {
+        CHECK(i < MOST_SETS);
+        for (type = 0; type <= KALM__TYPES && i < MOST_SETS; type++) {
+            const kalm__tiles *t = set->tiles[type];
+            for (array = DIRECT; t && array < ARRAYS; array++)
+                for (rows = 0; rows < t->most; rows++) {
+                    if (array == DIRECT ? rows >= t->direct : rows < t->direct || (array == TWO_PANELS && !t->two)) continue;
+                    CHECKF(tile_ran[i][type][array][rows] == 3, "%s, type %zu: the %s tile of %zu rows ran at %s", set->name, type,
+                           array == DIRECT ? "direct" : array == ONE_PANEL ? "one-panel" : "two-panel", rows + 1,
+                           tile_ran[i][type][array][rows] == 1 ? "the page behind alone" : tile_ran[i][type][array][rows] ? "the page before alone" : "no page");
+                }
+        }
+    }
 }
 
 /* ---- what is multiplied -------------------------------------------------------------------------------- */
@@ -140,7 +204,7 @@ static buffer multiply(const kalm__kernels *set, const problem *p, size_t cut, s
             piece = take(bytes, 4);
             job.w = &p->w, job.acts = acts.data, job.rows = p->rows, job.row0 = r, job.n = n, job.panel0 = at, job.panels = some;
             job.y = (float *)(void *)piece.data, job.stride = stride, job.scratch = scratch.data;
-            kalm__matmul(set, &job);
+            watched_matmul(set, &job);
             for (i = 0; i < bytes; i++)
                 if (i / 4 % stride >= valid && piece.data[i] != 0xa5) {
                     CHECKF(0, "%s %s: wrote %zu floats behind %zu outputs", set->name, type_names[p->type],
@@ -466,6 +530,7 @@ int main(void)
     check_split16();
     guard_front = 1;
     check_split16();
+    check_tiles_ran();
 #ifdef AMX_EMULATED_H
     CHECKF(amx_products > 4000, "only %lu products of tiles", amx_products);
 #endif

@@ -272,47 +272,78 @@ static void test_long(void)
 
 /* ---- JSON out ---------------------------------------------------------------------------------------------------------- */
 
+static void print_json(json_out *j)
+{
+    double zero = 0;
+    kalm_text odd;
+    odd.data = "x\"\\\n\1\xff";
+    odd.size = 6;
+    json_open(j, '{');
+    json_key(j, "a");
+    json_text(j, odd);
+    json_key(j, "b");
+    json_open(j, '[');
+    json_newline(j);
+    json_uint(j, 1);
+    json_newline(j);
+    json_open(j, '{');
+    json_key(j, "c");
+    json_bool(j, 1);
+    json_key(j, "d");
+    json_float(j, zero / zero, 9);
+    json_close(j);
+    json_newline(j);
+    json_open(j, '[');
+    json_close(j);
+    json_newline(j);
+    json_close(j);
+    json_key(j, "e");
+    json_float(j, 0.1, 9);
+    json_key(j, "f");
+    json_float(j, 1 / zero, 9);
+    json_close(j);
+}
+
 static void test_json_out(void)
 {
     static const char want[] = "{\"a\": \"x\\\"\\\\\\n\\u0001\xef\xbf\xbd\", \"b\": [\n  1,\n  {\"c\": true, \"d\": null},\n  []\n], \"e\": 0.1, \"f\": null}\n";
-    double zero = 0;
-    kalm_text odd;
     json_out j;
+    memory_out m;
     FILE *f = fopen(TMP, "wb");
     unsigned char *got;
-    size_t n = 0;
+    char *text, large[2000];
+    size_t n = 0, i;
     if (!CHECK(f != NULL)) return;
-    odd.data = "x\"\\\n\1\xff";
-    odd.size = 6;
     json_begin(&j, f);
-    json_open(&j, '{');
-    json_key(&j, "a");
-    json_text(&j, odd);
-    json_key(&j, "b");
-    json_open(&j, '[');
-    json_newline(&j);
-    json_uint(&j, 1);
-    json_newline(&j);
-    json_open(&j, '{');
-    json_key(&j, "c");
-    json_bool(&j, 1);
-    json_key(&j, "d");
-    json_float(&j, zero / zero, 9);
-    json_close(&j);
-    json_newline(&j);
-    json_open(&j, '[');
-    json_close(&j);
-    json_newline(&j);
-    json_close(&j);
-    json_key(&j, "e");
-    json_float(&j, 0.1, 9);
-    json_key(&j, "f");
-    json_float(&j, 1 / zero, 9);
-    json_close(&j);
+    print_json(&j);
     fclose(f);
     got = test_read_file(TMP, &n);
     CHECKF(got && n == sizeof want - 1 && !memcmp(got, want, n), "%s\n%s", got ? (char *)got : "", want);
     free(got);
+    memset(&m, 0, sizeof m);           /* the same into memory */
+    json_begin_memory(&j, &m);
+    for (i = 0; i < 100; i++) print_json(&j);
+    n = m.size;
+    text = memory_out_end(&m);
+    if (CHECK(text && n == 100 * (sizeof want - 1) && !text[n])) {
+        for (i = 0; i < 100; i++) CHECK(!memcmp(text + i * (sizeof want - 1), want, sizeof want - 1));
+    }
+    free(text);
+    text = memory_out_end(&m);         /* nothing was printed */
+    CHECK(text && !*text);
+    free(text);
+    memset(large, 'x', sizeof large - 1), large[sizeof large - 1] = 0;
+    memset(&m, 0, sizeof m);           /* what has no room is not left out in silence */
+    memory_out_format(&m, "%d %s", 7, "seven");
+    CHECK(!m.lost && m.size == 7 && !strcmp(m.text, "7 seven"));
+    memory_out_format(&m, "%s", large);
+    CHECK(m.lost);
+    memory_out_put(&m, "more", 4);
+    CHECK(!memory_out_end(&m));
+    memset(&m, 0, sizeof m);
+    m.size = SIZE_MAX - 10;            /* a size that wraps */
+    memory_out_put(&m, large, 100);
+    CHECK(m.lost && !memory_out_end(&m));
 }
 
 int main(void)

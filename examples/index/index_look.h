@@ -36,6 +36,14 @@ KALM__FN int run_info(const options *o)
     return EXIT_OK;
 }
 
+/* whole_add of a command: without memory it ends. */
+KALM__FN int look_add(whole_text *w, const store_row *r)
+{
+    int good = whole_add(w, r);
+    if (good < 0) die("no memory for a text");
+    return good;
+}
+
 /* One document of `key` as the input had it: a line of JSON. */
 KALM__FN void export_json(const store *s, const char *key)
 {
@@ -55,7 +63,7 @@ KALM__FN void export_json(const store *s, const char *key)
             metadata = cmd_copy(r.metadata);
             store_check_metadata(s, r.metadata, r.number);
         }
-        if (!whole_add(&whole, &r)) die("%s: '%s' lacks a window", s->path, store_shown(kalm__text(key)));
+        if (!look_add(&whole, &r)) die("%s: '%s' lacks a window", s->path, store_shown(kalm__text(key)));
     }
     sqlite3_finalize(q);
     if (!whole.windows) die("%s has no document '%s'", s->path, store_shown(kalm__text(key)));
@@ -129,7 +137,7 @@ KALM__FN const char *verify_text(whole_text *w, const store_row *r)
     kalm_text all;
     char hash[17];
     int lacking = r->window == 0 && w->next != w->windows;
-    if (!whole_add(w, r)) return "its windows do not follow each other";
+    if (!look_add(w, r)) return "its windows do not follow each other";
     if (w->next == w->windows) {
         all.data = w->text;
         all.size = w->size;
@@ -149,6 +157,7 @@ KALM__FN int run_verify(const options *o)
     whole_text whole;
     store_row r;
     again compared;
+    const char *said;
     char wrong[STORE_WHY];
     size_t rows = 0, documents = 0, bad = 0;
     memset(&whole, 0, sizeof whole);
@@ -162,8 +171,9 @@ KALM__FN int run_verify(const options *o)
     again_begin(&compared, o, &s, model, &info);
     s.why = wrong;                     /* all that is damaged is told, not the first alone */
     q = store_prepare(&s, "PRAGMA quick_check(1)");
-    if (!store_step(&s, q) || strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
-        die("%s is damaged: %s", s.path, store_shown(kalm__text((const char *)sqlite3_column_text(q, 0))));
+    said = store_step(&s, q) ? (const char *)sqlite3_column_text(q, 0) : "";
+    if (!said) die("%s: no memory", s.path);
+    if (strcmp(said, "ok") != 0) die("%s is damaged: %s", s.path, store_shown(kalm__text(said)));
     sqlite3_finalize(q);
     q = store_prepare(&s, "SELECT " STORE_COLUMNS " FROM documents ORDER BY key, window");
     while (store_step(&s, q)) {
@@ -175,7 +185,7 @@ KALM__FN int run_verify(const options *o)
         rows++;
         if (!wrong[0]) why = verify_document(&s, model, &r, &err);
         if (!why) why = verify_text(&whole, &r);
-        else whole_add(&whole, &r);
+        else look_add(&whole, &r);
         if (!why) {
             again_add(&compared, &r);
             continue;

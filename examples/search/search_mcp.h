@@ -318,6 +318,9 @@ KALM__FN int run_mcp(const options *o)
     mcp *m = (mcp *)cmd_alloc(sizeof *m);
     kalm_text line;
     int what;
+    /* jansson (2.14 and before) loses a byte of a string for which there is no memory, and may then read beyond it: here no
+       allocation fails, the command ends */
+    json_set_alloc_funcs(cmd_alloc, free);
     memset(m, 0, sizeof *m);
     m->o = o;
     search_engine_begin(&m->e, o, (size_t)o->cache_mib << 20);

@@ -202,13 +202,13 @@ static void open_model(server *s, kalm_model **model)
 
 static void say_event(server *s, const char *event, const char *url)
 {
-    char *line = NULL, when[32];
-    size_t size = 0;
-    FILE *to = open_memstream(&line, &size);
+    char when[32];
+    memory_out line;
     json_out out;
-    if (!to) return;
+    if (!s->log.on) return;
+    memset(&line, 0, sizeof line);
     log_time(when);
-    json_begin(&out, to);
+    json_begin_memory(&out, &line);
     json_open(&out, '{');
     json_key(&out, "time"), json_text(&out, kalm__text(when));
     json_key(&out, "event"), json_text(&out, kalm__text(event));
@@ -216,19 +216,20 @@ static void say_event(server *s, const char *event, const char *url)
     json_key(&out, "model"), json_text(&out, kalm__text(s->info.name));
     if (s->o->store) json_key(&out, "store"), json_text(&out, kalm__text(s->o->store));
     json_close(&out);
-    if (!fclose(to)) log_line(&s->log, line, size);
-    free(line);
+    /* who started the server waits for this line */
+    if (!log_printed(&s->log, &line) && url) die("no memory to say where the server listens");
 }
 
 /* Room for the connections, where the system's default is less. */
 static void raise_limits(const server_options *o)
 {
+    rlim_t wanted = o->connections + HTTP_MORE + 64u;
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r)) return;
-    if (r.rlim_cur < o->connections + 64u) {
-        r.rlim_cur = r.rlim_max < o->connections + 64u ? r.rlim_max : o->connections + 64u;
+    if (r.rlim_cur < wanted) {
+        r.rlim_cur = r.rlim_max < wanted ? r.rlim_max : wanted;
         (void)setrlimit(RLIMIT_NOFILE, &r);
-        if (r.rlim_cur < o->connections + 64u)
+        if (r.rlim_cur < wanted)
             say("the system allows %lu open files, fewer than --connections asks for", (unsigned long)r.rlim_cur);
     }
 }
@@ -249,11 +250,7 @@ static void drain(server *s, const sigset_t *signals)
     double until = kalm__now() + s->o->drain;
     struct timespec tick = { 0, 50000000 };
     exchange *e;
-    int fd = MHD_quiesce_daemon(s->daemon);
-    if (fd >= 0) close(fd);
-    pthread_mutex_lock(&s->lock);
-    s->draining = 1;
-    pthread_mutex_unlock(&s->lock);
+    http_end_accepting(s);
     say_event(s, "draining", NULL);
     while (busy(s) && kalm__now() < until) {
         if (sigtimedwait(signals, NULL, &tick) > 0) _exit(EXIT_INTERRUPTED);
@@ -282,13 +279,14 @@ static void serve(server *s, int fd)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGHUP);
-    s->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, http_handle, s,
-                                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, 2u,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o->connections,
+    s->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+                                 http_handle, s, MHD_OPTION_THREAD_POOL_SIZE, 2u,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o->connections + HTTP_MORE,
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE, MHD_OPTION_STRICT_FOR_CLIENT, 1,
                                  MHD_OPTION_NOTIFY_COMPLETED, http_completed, s, MHD_OPTION_NOTIFY_CONNECTION, http_connection, s,
                                  MHD_OPTION_END);
     if (!s->daemon) die("libmicrohttpd cannot start: %s", strerror(errno));
+    http_begin_accepting(s, fd);
     for (;;) {
         number = sigtimedwait(&signals, NULL, &tick);
         if (number == SIGHUP && s->log.path) log_reopen(&s->log);
@@ -321,6 +319,7 @@ int main(int argc, char **argv)
     s.o = &o;
     s.started = kalm__now();
     s.seed = (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32 ^ (uint64_t)(s.started * 1e9);
+    if (!json_ready()) die("the system gives no room for a thread's own data");
     pthread_mutex_init(&s.lock, NULL);
     pthread_mutex_init(&s.metrics.lock, NULL);
     read_keys(&s);

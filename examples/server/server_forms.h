@@ -300,6 +300,7 @@ KALM__FN void form__show_document(const job *j, const job_document *d, json_out 
         json_text(out, d->text);
     } else if (json_is_object(d->original)) {
         dump = json_dump_text(d->original);
+        if (!dump) out->memory->lost = 1;
         json_raw(out, dump ? dump : "null");
         free(dump);
     } else {
@@ -345,14 +346,15 @@ KALM__FN void form__result(const job *j, size_t index, json_out *out)
     json_close(out);
 }
 
-/* Documents in the order of the answer: those with a score, best first, then the others as they came. */
-KALM__FN void form_order(const job *j, uint32_t *order)
+/* Documents in the order of the answer: those with a score, best first, then the others as they came. 0: there is no memory. */
+KALM__FN int form_order(const job *j, uint32_t *order)
 {
     kalm_score *s;
     size_t i, n = 0, rest;
     for (i = 0; i < j->count; i++) order[i] = (uint32_t)i;
-    if (j->form->has & IN_ORDER) return;
-    s = (kalm_score *)cmd_alloc(j->count * sizeof *s);
+    if (j->form->has & IN_ORDER) return 1;
+    s = (kalm_score *)malloc((j->count + 1) * sizeof *s);
+    if (!s) return 0;
     for (i = 0; i < j->count; i++) {
         if (!j->doc[i].done) continue;
         memset(&s[n], 0, sizeof s[n]);
@@ -364,6 +366,7 @@ KALM__FN void form_order(const job *j, uint32_t *order)
     for (i = 0, rest = n; i < j->count; i++)
         if (!j->doc[i].done) order[rest++] = (uint32_t)i;
     free(s);
+    return 1;
 }
 
 KALM__FN void form__usage(const job *j, json_out *out)
@@ -409,12 +412,12 @@ KALM__FN void form__meta(const job *j, json_out *out)
 }
 
 /* The answer of a ranking. `id` is the request's, `name` the model's. */
-KALM__FN void form_print_ranking(const job *j, const char *id, const char *name, const uint32_t *order, FILE *to)
+KALM__FN void form_print_ranking(const job *j, const char *id, const char *name, const uint32_t *order, memory_out *to)
 {
     const form *f = j->form;
     json_out out;
     size_t i, scored = 0;
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     if (!(f->has & IS_ARRAY)) json_open(&out, '{');
     if (f->has & HAS_ID) {
         json_key(&out, "id");
@@ -461,11 +464,11 @@ KALM__FN const char *form__tei_type(int status)
          : status == 503 || status == 429 ? "Overloaded" : status >= 500 ? "Backend" : "Validation";
 }
 
-KALM__FN void form_print_error(const form *f, int status, const char *why, FILE *to)
+KALM__FN void form_print_error(const form *f, int status, const char *why, memory_out *to)
 {
     json_out out;
     int kind = f ? f->error : ERROR_ANY;
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     if (kind == ERROR_MESSAGE || kind == ERROR_ANY) {
         json_key(&out, "message");

@@ -1,6 +1,9 @@
 /* server_http.h - HTTP: libmicrohttpd's threads read requests and write answers here; nothing in this file computes. A
    request that is to be computed is suspended, given to the queue (server_queue.h), and goes on when its job is finished.
 
+   Connections are accepted by a thread of our own. libmicrohttpd could do that too, but how it stops doing it
+   (MHD_quiesce_daemon, as of 0.9.75) may end the program where one of its threads is at work at that moment.
+
    libmicrohttpd does not look at a suspended connection, and its time-out starts anew with every byte. So the program's main
    thread calls http_watch ten times a second: a client that hung up loses its place in the queue, and one that sends or takes
    its bytes too slowly is cut off. */
@@ -51,6 +54,8 @@ typedef struct server {
     struct exchange  *working;         /* suspended: their jobs are in the queue or the store */
     size_t            connections, exchanges, body_bytes;
     int               draining;
+    pthread_t         accepting;
+    int               listens;         /* a socket, until the server drains */
 } server;
 
 /* One request and its answer. */
@@ -147,34 +152,42 @@ KALM__FN enum MHD_Result http_send(exchange *e, int status, char *body, size_t s
     return r;
 }
 
+/* An answer that was printed, where there was memory for all of it: half an answer is none. */
+KALM__FN enum MHD_Result http__send_printed(exchange *e, int status, memory_out *m, const char *type)
+{
+    size_t size = m->size;
+    char *body = memory_out_end(m);
+    return body ? http_send(e, status, body, size, type) : MHD_NO;
+}
+
+/* The connection is closed where there is no memory even for this. */
 KALM__FN enum MHD_Result http_send_error(exchange *e, int status)
 {
-    char *body = NULL;
-    size_t size = 0;
-    FILE *to = open_memstream(&body, &size);
-    const form *f = e->j.form ? e->j.form : e->form >= 0 ? &forms[e->form] : NULL;
-    if (!to) return MHD_NO;
-    form_print_error(f, status, e->j.why, to);
-    if (fclose(to)) return MHD_NO;
-    return http_send(e, status, body, size, "application/json");
+    memory_out m;
+    memset(&m, 0, sizeof m);
+    form_print_error(e->j.form ? e->j.form : e->form >= 0 ? &forms[e->form] : NULL, status, e->j.why, &m);
+    return http__send_printed(e, status, &m, "application/json");
+}
+
+/* Its job is done, and there is no memory to say so. */
+KALM__FN enum MHD_Result http__no_answer(exchange *e)
+{
+    e->j.status = 0;
+    job_fail(&e->j, 503, "there is no memory for the answer");
+    return http_send_error(e, 503);
 }
 
 KALM__FN enum MHD_Result http_send_ranking(exchange *e)
 {
-    char *body = NULL;
-    size_t size = 0;
-    FILE *to = open_memstream(&body, &size);
+    memory_out m;
     uint32_t *order = (uint32_t *)malloc((e->j.count + 1) * sizeof *order);
-    int failed = 1;
-    if (to && order) {
-        form_order(&e->j, order);
-        form_print_ranking(&e->j, e->id, e->s->info.name, order, to);
-    }
+    memset(&m, 0, sizeof m);
+    if (order && form_order(&e->j, order)) form_print_ranking(&e->j, e->id, e->s->info.name, order, &m);
+    else m.lost = 1;
     free(order);
-    if (to) failed = fclose(to);
-    if (!failed && order) return http_send(e, 200, body, size, "application/json");
-    free(body);
-    return MHD_NO;
+    if (!m.lost) return http__send_printed(e, 200, &m, "application/json");
+    free(memory_out_end(&m));
+    return http__no_answer(e);
 }
 
 /* ---- what needs no queue ----------------------------------------------------------------------------------------- */
@@ -184,14 +197,14 @@ KALM__FN uint32_t http__doc_tokens(const server *s)
     return s->o->config.max_doc_tokens ? s->o->config.max_doc_tokens : (uint32_t)kalm__min(1024, s->info.max_tokens);
 }
 
-KALM__FN void http__print_health(server *s, FILE *to)
+KALM__FN void http__print_health(server *s, memory_out *to)
 {
     json_out out;
     size_t waiting;
     pthread_mutex_lock(&s->queue.lock);
     waiting = s->queue.waiting;
     pthread_mutex_unlock(&s->queue.lock);
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     json_key(&out, "status"), json_text(&out, kalm__text(http__draining(s) ? "draining" : "ok"));
     json_key(&out, "model"), json_text(&out, kalm__text(s->info.name));
@@ -200,10 +213,10 @@ KALM__FN void http__print_health(server *s, FILE *to)
     json_close(&out);
 }
 
-KALM__FN void http__print_models(server *s, FILE *to)
+KALM__FN void http__print_models(server *s, memory_out *to)
 {
     json_out out;
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     json_key(&out, "object"), json_text(&out, kalm__text("list"));
     json_key(&out, "data"), json_open(&out, '[');
@@ -220,12 +233,12 @@ KALM__FN void http__print_models(server *s, FILE *to)
 }
 
 /* As text-embeddings-inference has it, for clients that ask before they begin. */
-KALM__FN void http__print_info(server *s, FILE *to)
+KALM__FN void http__print_info(server *s, memory_out *to)
 {
     char version[32];
     json_out out;
     snprintf(version, sizeof version, "%d.%d.%d", KALM_VERSION_MAJOR, KALM_VERSION_MINOR, KALM_VERSION_PATCH);
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     json_key(&out, "model_id"), json_text(&out, kalm__text(s->info.name));
     json_key(&out, "model_dtype"), json_text(&out, kalm__text(s->info.weights));
@@ -239,7 +252,7 @@ KALM__FN void http__print_info(server *s, FILE *to)
     json_close(&out);
 }
 
-KALM__FN void http__print_metrics(server *s, FILE *to)
+KALM__FN void http__print_metrics(server *s, memory_out *to)
 {
     metrics_now n;
     memset(&n, 0, sizeof n);
@@ -266,18 +279,19 @@ KALM__FN void http__print_metrics(server *s, FILE *to)
 
 KALM__FN enum MHD_Result http__page(exchange *e)
 {
-    char *body = NULL;
-    size_t size = 0;
-    FILE *to = open_memstream(&body, &size);
+    memory_out m;
     server *s = e->s;
-    if (!to) return MHD_NO;
-    if (e->at == AT_HEALTH) http__print_health(s, to);
-    else if (e->at == AT_MODELS) http__print_models(s, to);
-    else if (e->at == AT_INFO) http__print_info(s, to);
-    else http__print_metrics(s, to);
-    if (fclose(to)) return MHD_NO;
-    return http_send(e, e->at == AT_HEALTH && http__draining(s) ? 503 : 200, body, size,
-                     e->at == AT_METRICS ? "text/plain; version=0.0.4" : "application/json");
+    memset(&m, 0, sizeof m);
+    if (e->at == AT_HEALTH) http__print_health(s, &m);
+    else if (e->at == AT_MODELS) http__print_models(s, &m);
+    else if (e->at == AT_INFO) http__print_info(s, &m);
+    else http__print_metrics(s, &m);
+    if (m.lost) {
+        free(memory_out_end(&m));
+        return http__no_answer(e);
+    }
+    return http__send_printed(e, e->at == AT_HEALTH && http__draining(s) ? 503 : 200, &m,
+                              e->at == AT_METRICS ? "text/plain; version=0.0.4" : "application/json");
 }
 
 /* ---- from a request to its job ----------------------------------------------------------------------------------- */
@@ -387,7 +401,8 @@ KALM__FN int http__parse(exchange *e)
     if (!e->size) return job_fail(j, 400, "the body is empty: it must be a JSON object");
     if (json_tidy(e->body, e->size) > most)
         return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
-    j->body = json_loadb(e->body, e->size, JSON_ALLOW_NUL, &err);
+    j->body = json_parse(e->body, e->size, &j->blocks, &err);
+    if (!j->body && !err.text[0]) return job_fail(j, 503, "there is no memory for the request");
     if (!j->body) return job_fail(j, 400, "the body is no JSON: line %d, column %d: %s", err.line, err.column, err.text);
     if (!json_is_object(j->body)) return job_fail(j, 400, "the body must be a JSON object");
     return 1;
@@ -636,8 +651,13 @@ KALM__FN enum MHD_Result http_handle(void *cls, struct MHD_Connection *c, const 
     if (!e) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         e = (exchange *)calloc(1, sizeof *e);
-        if (e) e->whole = cmd_copy(kalm__text(url));
         if (!e) return MHD_NO;
+        e->whole = (char *)malloc(strlen(url) + 1);
+        if (!e->whole) {
+            free(e);
+            return MHD_NO;
+        }
+        strcpy(e->whole, url);
         *con_cls = e;
         e->s = s;
         e->c = c;
@@ -679,16 +699,14 @@ KALM__FN enum MHD_Result http_handle(void *cls, struct MHD_Connection *c, const 
 /* A line of the log: who asked what, how it ended, how long it took. Texts only where --log-text asks for them. */
 KALM__FN void http__log(exchange *e, int broken)
 {
-    char *line = NULL, when[32];
-    size_t size = 0;
-    FILE *to;
+    char when[32];
+    memory_out line;
     json_out out;
     const job *j = &e->j;
     if (!e->s->log.on) return;
-    to = open_memstream(&line, &size);
-    if (!to) return;
+    memset(&line, 0, sizeof line);
     log_time(when);
-    json_begin(&out, to);
+    json_begin_memory(&out, &line);
     json_open(&out, '{');
     json_key(&out, "time"), json_text(&out, kalm__text(when));
     json_key(&out, "id"), json_text(&out, kalm__text(e->id));
@@ -710,8 +728,7 @@ KALM__FN void http__log(exchange *e, int broken)
     if (j->why[0]) json_key(&out, "error"), json_text(&out, kalm__text(j->why));
     if (e->s->o->log_text && j->queries) json_key(&out, "query"), json_text(&out, j->query[0]);
     json_close(&out);
-    if (!fclose(to)) log_line(&e->s->log, line, size);
-    free(line);
+    (void)log_printed(&e->s->log, &line);
 }
 
 KALM__FN void http_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode why)
@@ -769,6 +786,58 @@ KALM__FN void http_connection(void *cls, struct MHD_Connection *c, void **contex
     pthread_mutex_unlock(&s->lock);
     free(p);
     *context = NULL;
+}
+
+/* ---- accepting --------------------------------------------------------------------------------------------------- */
+
+/* libmicrohttpd's threads take a moment to begin with a connection, and it counts from then on. So after some the thread waits for
+   a millisecond, and libmicrohttpd, which closes what is too much for it, may have as many more than --connections says. */
+enum { HTTP_BURST = 32, HTTP_MORE = 2 * HTTP_BURST };
+
+/* Accepts connections until http_end_accepting shuts the socket down. Those beyond the limit wait in the system's queue. */
+KALM__FN void *http__accept(void *arg)
+{
+    server *s = (server *)arg;
+    unsigned long accepted = 0;
+    for (;;) {
+        struct sockaddr_storage from;
+        socklen_t size = sizeof from;
+        struct pollfd p;
+        int fd, full, ending;
+        p.fd = s->listens;
+        p.events = POLLIN;
+        p.revents = 0;
+        pthread_mutex_lock(&s->lock);
+        ending = s->draining;
+        full = s->connections >= s->o->connections;
+        pthread_mutex_unlock(&s->lock);
+        if (ending) break;
+        if (poll(full ? NULL : &p, full ? 0 : 1, full ? 20 : -1) <= 0) continue;
+        fd = accept4(s->listens, (struct sockaddr *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        /* no descriptor or no memory for one: others may close theirs; what else goes wrong is that connection's own end */
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) poll(NULL, 0, 20);
+        if (fd < 0) continue;
+        MHD_add_connection(s->daemon, fd, (struct sockaddr *)&from, size);         /* closes it where that fails */
+        if (++accepted % HTTP_BURST == 0) poll(NULL, 0, 1);
+    }
+    return NULL;
+}
+
+KALM__FN void http_begin_accepting(server *s, int fd)
+{
+    s->listens = fd;
+    if (pthread_create(&s->accepting, NULL, http__accept, s)) die("the system gives no thread to accept connections");
+}
+
+/* No new connections: clients are told at once, by the system. */
+KALM__FN void http_end_accepting(server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->draining = 1;
+    pthread_mutex_unlock(&s->lock);
+    shutdown(s->listens, SHUT_RDWR);
+    pthread_join(s->accepting, NULL);
+    close(s->listens);
 }
 
 /* ---- the watch --------------------------------------------------------------------------------------------------- */

@@ -6,7 +6,23 @@
 #define KALM_SERVER_JOB_H
 
 #include <jansson.h>
+#include <setjmp.h>
 #include "../json_dump.h"
+
+/* Memory that a request's JSON lies in (server_json.h): `room` bytes behind this. */
+typedef struct json_block {
+    struct json_block *before;
+    size_t             used, room;
+} json_block;
+
+KALM__FN void json_blocks_end(json_block *b)
+{
+    while (b) {
+        json_block *before = b->before;
+        free(b);
+        b = before;
+    }
+}
 
 typedef enum job_kind { JOB_NONE, JOB_RERANK, JOB_ADD, JOB_GET, JOB_LIST, JOB_DELETE } job_kind;
 
@@ -33,7 +49,8 @@ struct kept_piece;
 typedef struct job {
     job_kind           kind;
     const struct form *form;           /* whose words it came in, and will be answered in */
-    json_t            *body;           /* owns the texts */
+    json_t            *body;           /* has the texts; lies in `blocks` */
+    json_block        *blocks;         /* owned */
     json_t            *made;           /* an array: owns the texts that were put together */
 
     /* what is asked */
@@ -111,7 +128,7 @@ KALM__FN void kept_drop_pieces(job *j);
 KALM__FN void job_end(job *j)
 {
     kept_drop_pieces(j);
-    json_decref(j->body);
+    json_blocks_end(j->blocks);
     json_decref(j->made);
     free(j->query);
     free(j->doc);

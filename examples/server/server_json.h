@@ -1,4 +1,5 @@
-/* server_json.h - JSON that strangers send, read by jansson: bounded before it is parsed, and members taken by name and type. */
+/* server_json.h - JSON that strangers send, read by jansson: bounded before it is parsed, parsed into memory of the job's own, and
+   members taken by name and type. */
 #ifndef KALM_SERVER_JSON_H
 #define KALM_SERVER_JSON_H
 
@@ -51,6 +52,88 @@ KALM__FN size_t json_tidy(char *s, size_t size)
     }
     return values;
 }
+
+/* ---- parsing ----------------------------------------------------------------------------------------------------- */
+
+/* While jansson (2.14 and before) reads a string it does not look whether its buffer could grow. Where memory runs out there, a byte
+   of the string is missing; where that byte is the closing quote, jansson reads and writes beyond its memory. So a request is
+   parsed in an arena (json_block, server_job.h), and the first block that there is no memory for ends the parser at once. */
+
+enum { JSON_BLOCK = 8192, JSON_BLOCK_MOST = 1 << 20, JSON_ALIGN = 16 };
+
+typedef struct json_parser {
+    json_block *blocks;                /* the newest first */
+    jmp_buf     out;                   /* where no memory leads */
+} json_parser;
+
+static pthread_once_t json__once = PTHREAD_ONCE_INIT;
+static pthread_key_t  json__key;       /* the json_parser that runs on this thread, or NULL */
+static int            json__has_key;
+
+/* jansson's allocator: of a parser that runs, its arena; else malloc. */
+KALM__FN void *json__take(size_t size)
+{
+    json_parser *p = (json_parser *)pthread_getspecific(json__key);
+    json_block *b;
+    size_t head = kalm__round_up(sizeof *b, JSON_ALIGN), room;
+    if (!p) return malloc(size);
+    size = kalm__round_up(size, JSON_ALIGN);
+    b = p->blocks;
+    if (!b || size > b->room - b->used) {
+        room = b ? kalm__min(2 * b->room, JSON_BLOCK_MOST) : JSON_BLOCK;
+        room = kalm__max(room, size);
+        b = size < SIZE_MAX / 2 ? (json_block *)malloc(head + room) : NULL;
+        if (!b) longjmp(p->out, 1);
+        b->before = p->blocks;
+        b->used = 0;
+        b->room = room;
+        p->blocks = b;
+    }
+    b->used += size;
+    return (char *)b + head + (b->used - size);
+}
+
+KALM__FN void json__give(void *memory)
+{
+    if (!pthread_getspecific(json__key)) free(memory);
+}
+
+KALM__FN void json__begin(void)
+{
+    json__has_key = !pthread_key_create(&json__key, NULL);
+    if (json__has_key) json_set_alloc_funcs(json__take, json__give);
+}
+
+/* Before the first thread uses jansson. 0: the system has no room for it. */
+KALM__FN int json_ready(void)
+{
+    pthread_once(&json__once, json__begin);
+    return json__has_key;
+}
+
+KALM__FN json_t *json__run(json_parser *p, const char *text, size_t size, json_error_t *err)
+{
+    if (setjmp(p->out)) return NULL;
+    return json_loadb(text, size, JSON_ALLOW_NUL, err);
+}
+
+/* The value of a request's body, which lives as long as *blocks: json_blocks_end, not json_decref. NULL: it is no JSON, and err says
+   why; or there is no memory, and err->text is empty. */
+KALM__FN json_t *json_parse(const char *text, size_t size, json_block **blocks, json_error_t *err)
+{
+    json_parser p;
+    json_t *v;
+    *blocks = NULL;
+    p.blocks = NULL;
+    err->text[0] = 0;
+    if (!json_ready() || pthread_setspecific(json__key, &p)) return NULL;
+    v = json__run(&p, text, size, err);
+    pthread_setspecific(json__key, NULL);
+    *blocks = p.blocks;                /* of what was not finished, too */
+    return v;
+}
+
+/* ---- members ----------------------------------------------------------------------------------------------------- */
 
 /* The member `name` of an object: also as JavaScript's clients write it, where some forget to translate (cohere-ai 8.1.0 sends
    maxTokensPerDoc to /v1/rerank). NULL where it is missing or null. */

@@ -123,13 +123,14 @@ KALM__FN void kept_open(kept_store *k, job *j, size_t i, kept_rows *rows)
         r->window = window;
         r->of = i;
         if (kalm_doc_open(k->model, data.data, data.size, 0, &r->doc, &err)) {
-            job_fail(j, 500, "the store is damaged: row %lld: %s", (long long)number, err.text);
+            if (err.code == KALM_NO_MEMORY) job_fail(j, 503, "%s", err.text);
+            else job_fail(j, 500, "the store is damaged: row %lld: %s", (long long)number, err.text);
             break;
         }
         rows->count++;
         if (!j->ratio || j->ratio == s->meta.ratio) continue;
         if (kalm_doc_repool(k->model, r->doc, j->ratio, 32, &coarser, &err)) {
-            job_fail(j, 500, "%s", err.text);
+            job_fail(j, err.code == KALM_NO_MEMORY ? 503 : 500, "%s", err.text);
             break;
         }
         kalm_doc_free(r->doc);
@@ -205,12 +206,15 @@ KALM__FN void kept_split(kept_store *k, job *j, size_t i)
     fill f;
     fill_batch b;
     size_t n;
+    int good;
     memset(&f, 0, sizeof f);
     memset(&b, 0, sizeof b);
     f.s = &k->reader;
     f.model = k->model;
     f.filling = &b;
-    if (!fill_split(&f, d->text))
+    good = fill_split(&f, d->text);
+    if (good < 0) job_fail(j, 503, "there is no memory for the documents");
+    else if (!good)
         job_fail(j, 422, "documents[%lu] cannot be split: its tokens do not spell the text", (unsigned long)i);
     for (n = 0; n < b.pieces && !j->status; n++) {
         kept_piece *p;
@@ -351,54 +355,51 @@ KALM__FN void kept__delete(kept_store *k, job *j)
 }
 
 /* One document of the store as JSON, its windows put together. */
-KALM__FN void kept__get(kept_store *k, job *j, FILE *to)
+KALM__FN void kept__get(kept_store *k, job *j, memory_out *to)
 {
     store *s = &k->writer;
     store_row r;
     whole_text whole;
     json_out out;
-    char *metadata = NULL, *title = NULL;
+    kalm_text t, metadata = { NULL, 0 }, title = { NULL, 0 };
     int64_t tokens = 0;
-    int cut = 0;
-    kalm_text t;
+    int cut = 0, good;
     memset(&whole, 0, sizeof whole);
     kept__bind(k->get, 1, j->doc[0].key);
     while (kept__step(s, k->get, j)) {
         store_read_row(s, k->get, &r);
-        if (!metadata) store_check_metadata(s, r.metadata, r.number);
+        if (!whole.windows) store_check_metadata(s, r.metadata, r.number);
         if (!kept__good(s, j)) break;
-        if (!whole_add(&whole, &r)) {
-            job_fail(j, 500, "the store is damaged: row %lld: its windows do not follow each other", (long long)r.number);
-            break;
-        }
-        if (!metadata) metadata = cmd_copy(r.metadata), title = cmd_copy(r.title);
+        if (!whole.windows) metadata = job_keep(j, r.metadata.data, r.metadata.size), title = job_keep(j, r.title.data, r.title.size);
+        good = metadata.data && title.data ? whole_add(&whole, &r) : -1;
+        if (good < 0) job_fail(j, 503, "there is no memory for the document");
+        else if (!good) job_fail(j, 500, "the store is damaged: row %lld: its windows do not follow each other", (long long)r.number);
+        if (good <= 0) break;
         tokens += r.tokens_used;
         cut |= r.tokens > r.tokens_used;
     }
     sqlite3_reset(k->get);
-    if (!metadata) job_fail(j, 404, "there is no document '%.120s'", j->doc[0].key.data);
+    if (!whole.windows) job_fail(j, 404, "there is no document '%.120s'", j->doc[0].key.data);
     if (!j->status) {
-        json_begin(&out, to);
+        json_begin_memory(&out, to);
         json_open(&out, '{');
         json_key(&out, "id"), json_text(&out, j->doc[0].key);
         json_key(&out, "object"), json_text(&out, kalm__text("document"));
-        if (*title) json_key(&out, "title"), json_text(&out, kalm__text(title));
+        if (title.size) json_key(&out, "title"), json_text(&out, title);
         t.data = whole.text;
         t.size = whole.size;
         json_key(&out, "text"), json_text(&out, t);
-        json_key(&out, "metadata"), json_raw(&out, metadata);
+        json_key(&out, "metadata"), json_raw(&out, metadata.data);
         json_key(&out, "tokens"), json_uint(&out, (uint64_t)tokens);
         json_key(&out, "windows"), json_uint(&out, (uint64_t)whole.windows);
         json_key(&out, "cut"), json_bool(&out, cut);
         json_close(&out);
     }
     free(whole.text);
-    free(metadata);
-    free(title);
 }
 
 /* Ids in the order of the store, from behind row `after` on. */
-KALM__FN void kept__list(kept_store *k, job *j, FILE *to)
+KALM__FN void kept__list(kept_store *k, job *j, memory_out *to)
 {
     store *s = &k->writer;
     json_out out;
@@ -406,7 +407,7 @@ KALM__FN void kept__list(kept_store *k, job *j, FILE *to)
     size_t n = 0;
     sqlite3_bind_int64(k->list, 1, j->list_after);
     sqlite3_bind_int64(k->list, 2, (sqlite3_int64)j->list_limit + 1);
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     json_key(&out, "object"), json_text(&out, kalm__text("list"));
     json_key(&out, "data"), json_open(&out, '[');
@@ -430,12 +431,12 @@ KALM__FN void kept__list(kept_store *k, job *j, FILE *to)
 }
 
 /* What became of each document that was added or deleted. */
-KALM__FN void kept__report(const job *j, FILE *to)
+KALM__FN void kept__report(const job *j, memory_out *to)
 {
     static const char *const words[] = { "created", "replaced", "unchanged" };
     json_out out;
     size_t i;
-    json_begin(&out, to);
+    json_begin_memory(&out, to);
     json_open(&out, '{');
     json_key(&out, "object"), json_text(&out, kalm__text("list"));
     json_key(&out, "data"), json_open(&out, '[');
@@ -462,20 +463,18 @@ KALM__FN void kept__report(const job *j, FILE *to)
 
 KALM__FN void kept__do(kept_store *k, job *j)
 {
-    size_t size = 0;
-    FILE *to = open_memstream(&j->answer, &size);
-    if (!to) job_fail(j, 503, "there is no memory for the answer");
-    else {
-        switch (j->kind) {
-        case JOB_ADD: kept__add(k, j); break;
-        case JOB_DELETE: kept__delete(k, j); break;
-        case JOB_GET: kept__get(k, j, to); break;
-        case JOB_LIST: kept__list(k, j, to); break;
-        default: break;
-        }
-        if (!j->status && (j->kind == JOB_ADD || j->kind == JOB_DELETE)) kept__report(j, to);
-        if (fclose(to)) job_fail(j, 503, "there is no memory for the answer");
+    memory_out to;
+    memset(&to, 0, sizeof to);
+    switch (j->kind) {
+    case JOB_ADD: kept__add(k, j); break;
+    case JOB_DELETE: kept__delete(k, j); break;
+    case JOB_GET: kept__get(k, j, &to); break;
+    case JOB_LIST: kept__list(k, j, &to); break;
+    default: break;
     }
+    if (!j->status && (j->kind == JOB_ADD || j->kind == JOB_DELETE)) kept__report(j, &to);
+    j->answer = memory_out_end(&to);
+    if (!j->answer) job_fail(j, 503, "there is no memory for the answer");
     kept_drop_pieces(j);
     if (!j->status) j->status = 200;
 }

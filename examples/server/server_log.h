@@ -81,6 +81,22 @@ KALM__FN void log_line(server_log *l, const char *line, size_t size)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* A line that was printed into memory, which is given back; what there was no memory for counts as dropped: 0. */
+KALM__FN int log_printed(server_log *l, memory_out *m)
+{
+    size_t size = m->size;
+    char *line = memory_out_end(m);
+    int whole = line != NULL;
+    if (line) log_line(l, line, size);
+    else {
+        pthread_mutex_lock(&l->lock);
+        l->dropped++;
+        pthread_mutex_unlock(&l->lock);
+    }
+    free(line);
+    return whole;
+}
+
 /* The file was moved away (logrotate): open it anew. */
 KALM__FN void log_reopen(server_log *l)
 {

@@ -59,9 +59,9 @@ KALM__FN void metrics_add(server_metrics *m, uint64_t *which, uint64_t n)
     pthread_mutex_unlock(&m->lock);
 }
 
-KALM__FN void metrics__one(FILE *f, const char *name, const char *type, const char *help, double value)
+KALM__FN void metrics__one(memory_out *f, const char *name, const char *type, const char *help, double value)
 {
-    fprintf(f, "# HELP kalm_%s %s\n# TYPE kalm_%s %s\nkalm_%s %.17g\n", name, help, name, type, name, value);
+    memory_out_format(f, "# HELP kalm_%s %s\n# TYPE kalm_%s %s\nkalm_%s %.17g\n", name, help, name, type, name, value);
 }
 
 /* Bytes of memory that are in use by the process, from the system. */
@@ -75,22 +75,22 @@ KALM__FN double metrics__resident(void)
     return (double)resident * (double)sysconf(_SC_PAGESIZE);
 }
 
-KALM__FN void metrics__latency(const server_metrics *m, FILE *f)
+KALM__FN void metrics__latency(const server_metrics *m, memory_out *f)
 {
     uint64_t sum = 0;
     size_t i;
-    fprintf(f, "# HELP kalm_request_seconds From the first byte of a ranking's request to its answer\n"
+    memory_out_format(f, "# HELP kalm_request_seconds From the first byte of a ranking's request to its answer\n"
                "# TYPE kalm_request_seconds histogram\n");
     for (i = 0; i < METRICS_BOUNDS; i++) {
         sum += m->bucket[i];
-        fprintf(f, "kalm_request_seconds_bucket{le=\"%g\"} %llu\n", metrics_bounds[i], (unsigned long long)sum);
+        memory_out_format(f, "kalm_request_seconds_bucket{le=\"%g\"} %llu\n", metrics_bounds[i], (unsigned long long)sum);
     }
     sum += m->bucket[i];
-    fprintf(f, "kalm_request_seconds_bucket{le=\"+Inf\"} %llu\nkalm_request_seconds_sum %.9g\nkalm_request_seconds_count %llu\n",
+    memory_out_format(f, "kalm_request_seconds_bucket{le=\"+Inf\"} %llu\nkalm_request_seconds_sum %.9g\nkalm_request_seconds_count %llu\n",
             (unsigned long long)sum, m->seconds, (unsigned long long)sum);
 }
 
-KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, FILE *f)
+KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, memory_out *f)
 {
     server_metrics c;
     struct timespec cpu;
@@ -98,9 +98,9 @@ KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, FILE *f)
     pthread_mutex_lock(&m->lock);
     c = *m;
     pthread_mutex_unlock(&m->lock);
-    fprintf(f, "# HELP kalm_requests_total Answers, by path, wire form and status\n# TYPE kalm_requests_total counter\n");
+    memory_out_format(f, "# HELP kalm_requests_total Answers, by path, wire form and status\n# TYPE kalm_requests_total counter\n");
     for (i = 0; i < c.requests; i++)
-        fprintf(f, "kalm_requests_total{path=\"%s\",form=\"%s\",status=\"%d\"} %llu\n", c.request[i].path, c.request[i].form,
+        memory_out_format(f, "kalm_requests_total{path=\"%s\",form=\"%s\",status=\"%d\"} %llu\n", c.request[i].path, c.request[i].form,
                 c.request[i].status, (unsigned long long)c.request[i].count);
     metrics__latency(&c, f);
     metrics__one(f, "documents_total", "counter", "Documents that were scored or encoded", (double)c.documents);
@@ -128,12 +128,13 @@ KALM__FN void metrics_print(server_metrics *m, const metrics_now *n, FILE *f)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     metrics__one(f, "cpu_seconds_total", "counter", "Processor time of the process", (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
     metrics__one(f, "uptime_seconds", "gauge", "Since the start", kalm__now() - n->started);
-    fprintf(f, "# HELP kalm_model_info The model\n# TYPE kalm_model_info gauge\nkalm_model_info{name=\"");
+    memory_out_format(f, "# HELP kalm_model_info The model\n# TYPE kalm_model_info gauge\nkalm_model_info{name=\"");
     for (i = 0; n->model[i]; i++) {                        /* the label of a stranger's file */
-        if (n->model[i] == '"' || n->model[i] == '\\') fputc('\\', f);
-        fputc((unsigned char)n->model[i] < 32 ? '?' : n->model[i], f);
+        char one = (unsigned char)n->model[i] < 32 ? '?' : n->model[i];
+        if (one == '"' || one == '\\') memory_out_put(f, "\\", 1);
+        memory_out_put(f, &one, 1);
     }
-    fprintf(f, "\",weights=\"%s\"} 1\n", n->weights);
+    memory_out_format(f, "\",weights=\"%s\"} 1\n", n->weights);
 }
 
 #endif

@@ -266,12 +266,14 @@ KALM__FN void queue__failed(const job *one, job *j, const kalm_error *err)
     else job_fail(j, err->code == KALM_NO_MEMORY ? 503 : err->code == KALM_INCOMPLETE ? 501 : 500, "%s", err->text);
 }
 
-/* Tokens of a text; 0 where it has none. */
-KALM__FN size_t queue__tokens(const server_queue *q, kalm_text t)
+/* Tokens of a text; 0 where the job has failed. */
+KALM__FN size_t queue__tokens(const server_queue *q, job *j, kalm_text t)
 {
     size_t n = 0;
     kalm_error err;
-    return kalm_tokenize(q->model, t, 0, NULL, 0, &n, &err) ? 0 : n;
+    if (!kalm_tokenize(q->model, t, 0, NULL, 0, &n, &err)) return n;
+    queue__failed(NULL, j, &err);
+    return 0;
 }
 
 /* The beginning of the text that has `most` tokens (max_tokens_per_doc), where it has more. */
@@ -308,10 +310,10 @@ KALM__FN void queue__prepare(const server_queue *q, job *j)
     uint32_t most = q->o->config.max_doc_tokens ? q->o->config.max_doc_tokens : 1024;
     j->prepared = 1;
     j->waited = kalm__now() - j->arrived;
-    for (i = 0; i < j->queries; i++) j->tokens += queue__tokens(q, j->query[i]);
+    for (i = 0; i < j->queries; i++) j->tokens += queue__tokens(q, j, j->query[i]);
     for (i = 0; i < j->count; i++) bytes += j->doc[i].text.size;
     if (bytes > q->o->tokens)
-        for (i = 0; i < j->count && tokens <= q->o->tokens; i++) tokens += kalm__min(queue__tokens(q, j->doc[i].text), most);
+        for (i = 0; i < j->count && tokens <= q->o->tokens; i++) tokens += kalm__min(queue__tokens(q, j, j->doc[i].text), most);
     if (tokens + j->tokens > q->o->tokens)
         job_fail(j, j->form ? j->form->too_many : 400, "the texts have more than %lu tokens, which this server takes at a time",
                  (unsigned long)q->o->tokens);

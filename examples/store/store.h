@@ -274,13 +274,19 @@ typedef struct whole_text {
     int64_t next, windows;             /* the window that comes next, of how many; windows 0: none yet */
 } whole_text;
 
-/* The next row of the document; 0: it does not go on from the one before. */
+/* The next row of the document. 1: well; 0: it does not go on from the one before; -1: there is no memory. */
 KALM__FN int whole_add(whole_text *w, const store_row *r)
 {
     size_t start = (size_t)r->start;
     if (r->window == 0) w->next = 0, w->size = 0, w->windows = r->windows;
     if (r->window != w->next || r->windows != w->windows || start > w->size || r->text.size > (size_t)INT32_MAX) return 0;
-    if (start + r->text.size + 1 > w->room) w->text = (char *)cmd_grow(w->text, w->room = (start + r->text.size + 1) * 2);
+    if (start + r->text.size + 1 > w->room) {
+        size_t room = (start + r->text.size + 1) * 2;
+        char *more = (char *)realloc(w->text, room);
+        if (!more) return -1;
+        w->text = more;
+        w->room = room;
+    }
     memcpy(w->text + start, r->text.data, r->text.size);
     w->size = start + r->text.size;
     w->text[w->size] = 0;

@@ -117,12 +117,16 @@ KALM__FN size_t fill_natural_end(kalm_text text, const size_t *at, size_t from, 
     return best;
 }
 
-KALM__FN fill_piece *fill_add_piece(fill_batch *b, kalm_text text, size_t from, size_t to)
+/* 0: there is no memory. */
+KALM__FN int fill_add_piece(fill_batch *b, kalm_text text, size_t from, size_t to)
 {
     fill_piece *p;
     if (b->pieces == b->piece_room) {
-        b->piece_room = b->piece_room ? b->piece_room * 2 : 256;
-        b->piece = (fill_piece *)cmd_grow(b->piece, b->piece_room * sizeof *b->piece);
+        size_t room = b->piece_room ? b->piece_room * 2 : 256;
+        p = (fill_piece *)realloc(b->piece, room * sizeof *p);
+        if (!p) return 0;
+        b->piece = p;
+        b->piece_room = room;
     }
     p = &b->piece[b->pieces++];
     memset(p, 0, sizeof *p);
@@ -132,11 +136,12 @@ KALM__FN fill_piece *fill_add_piece(fill_batch *b, kalm_text text, size_t from, 
     p->text.data = text.data + from;
     p->text.size = to - from;
     p->start = from;
-    return p;
+    return 1;
 }
 
 /* Windows of `text` as pieces of the document about to be added: one of it all, or of `split` tokens (or fewer where they end
-   at natural places), each beginning `overlap` tokens before the end of the one before. 0: they cannot be told. */
+   at natural places), each beginning `overlap` tokens before the end of the one before. 0: the windows cannot be told; -1: there is
+   no memory. */
 KALM__FN int fill_split(fill *f, kalm_text text)
 {
     fill_batch *b = f->filling;
@@ -146,21 +151,21 @@ KALM__FN int fill_split(fill *f, kalm_text text)
     kalm_error err;
     int good = 1;
     if (split && text.size > split) {              /* a token is a byte or more, so a text of fewer bytes is no longer */
-        ids = (int32_t *)cmd_alloc(room * sizeof *ids);
-        if (kalm_tokenize(f->model, text, 0, ids, room, &count, &err)) die("%s", err.text);
-        if (count > room) die("%lu bytes gave %lu tokens", (unsigned long)text.size, (unsigned long)count);
+        ids = (int32_t *)malloc(room * sizeof *ids);
+        if (!ids || kalm_tokenize(f->model, text, 0, ids, room, &count, &err)) good = !ids || err.code == KALM_NO_MEMORY ? -1 : 0;
+        else if (count > room) good = 0;
     }
-    if (split && count > split) {
-        at = (size_t *)cmd_alloc((count + 1) * sizeof *at);
-        good = fill_token_offsets(f->model, text, ids, count, at);
-        while (good) {
+    if (good > 0 && split && count > split) {
+        at = (size_t *)malloc((count + 1) * sizeof *at);
+        good = at ? fill_token_offsets(f->model, text, ids, count, at) : -1;
+        while (good > 0) {
             to = kalm__min(from + split, count);
             if (f->natural && to < count) to = fill_natural_end(text, at, from, to);
-            fill_add_piece(b, text, at[from], at[to]);
+            if (!fill_add_piece(b, text, at[from], at[to])) good = -1;
             if (to == count) break;
             from = to - kalm__min(f->s->meta.overlap, to - from - 1);
         }
-    } else fill_add_piece(b, text, 0, text.size);
+    } else if (good > 0 && !fill_add_piece(b, text, 0, text.size)) good = -1;
     for (w = 0; w < b->pieces - first; w++) {
         b->piece[first + w].window = w;
         b->piece[first + w].windows = (uint32_t)(b->pieces - first);
@@ -451,7 +456,9 @@ KALM__FN int fill_add(fill *f, kalm_text key, kalm_text title, kalm_text text, k
     size_t i, first = b->pieces;
     kalm_text own_title = fill_keep(b, title), own_text = fill_keep(b, text);
     fill_doc *w;
-    if (!fill_split(f, own_text)) {
+    int good = fill_split(f, own_text);
+    if (good < 0) die("no memory for the windows of a text");
+    if (!good) {
         b->pieces = first;
         return 0;
     }

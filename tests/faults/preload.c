@@ -2,20 +2,25 @@
    fails, and all that follow where N ends with "+". KALM_FAULT_COUNT=FILE writes how many calls there were when the program
    ends, so that a script knows how many N there are.
 
-     malloc    malloc, calloc, realloc, posix_memalign, aligned_alloc: no memory
-     read      read, pread, fread: HOW is "short" (half of it, at least a byte) or EIO; for fread both are EIO
-     write     write, pwrite, ftruncate: HOW is "short", ENOSPC or EIO
+     malloc    malloc, calloc, realloc, posix_memalign, aligned_alloc: no memory; but for what SQLite and GLib ask
+     sqlite    those of SQLite. GLib ends the process where there is no memory
+     read      read, pread, fread: HOW is "short" (half of it, at least a byte), EINTR or EIO; fread, which gets
+               over the others itself, has EIO alone
+     write     write, pwrite, ftruncate: HOW is "short", EINTR, ENOSPC or EIO
+     socket    recv, send, sendmsg, accept4, epoll_wait, poll: HOW is "short" (of the last three: nothing) or EINTR
      open      open, openat: HOW is EMFILE or EACCES
      sync      fsync, fdatasync: EIO        rename    rename: EIO        map    mmap of a file: ENOMEM        thread    pthread_create: EAGAIN
      flush     fflush, fclose of a file that is written: ENOSPC, and what was not on the disk by then is not
      kill      any read, write, sync, rename, open or flush: the process is killed before it
 
-   stdio makes its system calls inside the C library, where nothing comes between: of its files flushes fail, and standard output is tried
+   EINTR comes once: nobody would get over it for ever. stdio makes its system calls inside the C library, where nothing comes between: of its files flushes fail, and standard output is tried
    with /dev/full. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,15 +29,36 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, FLUSH, MAP, THREAD, KILL };
+enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, FLUSH, MAP, THREAD, SQLITE, SOCKET, KILL };
 
 static int what, how, everything_after, shorter;
 static unsigned long at, count;
+
+/* Where the code of libraries lies that have their own way without memory, SQLite first. */
+enum { APART = 8 };
+static struct { uintptr_t begin, end; int is_sqlite; } apart[APART];
+static int aparts;
+
+static int note_library(struct dl_phdr_info *info, size_t size, void *user)
+{
+    int i, is_sqlite = strstr(info->dlpi_name, "libsqlite3") != NULL;
+    (void)size, (void)user;
+    if (!is_sqlite && !strstr(info->dlpi_name, "libglib-") && !strstr(info->dlpi_name, "libgobject-")) return 0;
+    for (i = 0; i < info->dlpi_phnum && aparts < APART; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X) {
+            apart[aparts].begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+            apart[aparts].end = apart[aparts].begin + info->dlpi_phdr[i].p_memsz;
+            apart[aparts++].is_sqlite = is_sqlite;
+        }
+    return 0;
+}
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t n, size_t size);
@@ -41,8 +67,8 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 __attribute__((constructor)) static void begin(void)
 {
-    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "flush", "map", "thread", "kill" };
-    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOSPC, ENOMEM, EAGAIN, 0 };
+    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "flush", "map", "thread", "sqlite", "socket", "kill" };
+    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOSPC, ENOMEM, EAGAIN, ENOMEM, EINTR, 0 };
     const char *s = getenv("KALM_FAULT"), *colon = s ? strchr(s, ':') : NULL;
     char *end;
     int i;
@@ -57,7 +83,9 @@ __attribute__((constructor)) static void begin(void)
                 if (!strcmp(end + 1, "EIO")) how = EIO;
                 if (!strcmp(end + 1, "EACCES")) how = EACCES;
                 if (!strcmp(end + 1, "ENOSPC")) how = ENOSPC;
+                if (!strcmp(end + 1, "EINTR")) how = EINTR;
             }
+            if (i == MALLOC || i == SQLITE) dl_iterate_phdr(note_library, NULL);
             count = 0;
             what = i;
         }
@@ -92,6 +120,17 @@ static int fails(int kind)
     return 1;
 }
 
+/* Does this allocation of `caller` fail? */
+static int no_memory(const void *caller)
+{
+    int i, kind = MALLOC;
+    if (what != MALLOC && what != SQLITE) return 0;
+    for (i = 0; i < aparts; i++)
+        if ((uintptr_t)caller >= apart[i].begin && (uintptr_t)caller < apart[i].end) kind = apart[i].is_sqlite ? SQLITE : NOTHING;
+    return kind != NOTHING && fails(kind);
+}
+#define NO_MEMORY no_memory(__builtin_return_address(0))
+
 #define REAL(type, name, arguments)                                           \
     static type(*real) arguments;                                             \
     if (!real) {                                                              \
@@ -99,13 +138,13 @@ static int fails(int kind)
         memcpy(&real, &found, sizeof real);                                   \
     }
 
-void *malloc(size_t size) { return fails(MALLOC) ? NULL : __libc_malloc(size); }
-void *calloc(size_t n, size_t size) { return fails(MALLOC) ? NULL : __libc_calloc(n, size); }
-void *realloc(void *p, size_t size) { return fails(MALLOC) ? NULL : __libc_realloc(p, size); }
-void *aligned_alloc(size_t alignment, size_t size) { return fails(MALLOC) ? NULL : __libc_memalign(alignment, size); }
+void *malloc(size_t size) { return NO_MEMORY ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return NO_MEMORY ? NULL : __libc_calloc(n, size); }
+void *realloc(void *p, size_t size) { return NO_MEMORY ? NULL : __libc_realloc(p, size); }
+void *aligned_alloc(size_t alignment, size_t size) { return NO_MEMORY ? NULL : __libc_memalign(alignment, size); }
 int posix_memalign(void **p, size_t alignment, size_t size)
 {
-    void *q = fails(MALLOC) ? NULL : __libc_memalign(alignment, size);
+    void *q = NO_MEMORY ? NULL : __libc_memalign(alignment, size);
     if (!q) return ENOMEM;
     *p = q;
     return 0;
@@ -123,7 +162,7 @@ ssize_t read(int fd, void *data, size_t size)
 size_t fread(void *data, size_t size, size_t n, FILE *f)
 {
     REAL(size_t, "fread", (void *, size_t, size_t, FILE *))
-    if (fails(READ)) {
+    if (!shorter && how == EIO && fails(READ)) {
         f->_flags |= _IO_ERR_SEEN;
         errno = EIO;
         return 0;
@@ -254,4 +293,55 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 {
     REAL(int, "pthread_create", (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))
     return fails(THREAD) ? EAGAIN : real(thread, attributes, begin_, arg);
+}
+
+/* ---- sockets ---- */
+ssize_t recv(int fd, void *data, size_t size, int flags)
+{
+    REAL(ssize_t, "recv", (int, void *, size_t, int))
+    if (fails(SOCKET)) {
+        if (!shorter) return -1;
+        size = size > 1 ? 1 + size / 64 : size;
+    }
+    return real(fd, data, size, flags);
+}
+ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+    REAL(ssize_t, "send", (int, const void *, size_t, int))
+    if (fails(SOCKET)) {
+        if (!shorter) return -1;
+        size = size > 1 ? size / 2 : size;
+    }
+    return real(fd, data, size, flags);
+}
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    REAL(ssize_t, "sendmsg", (int, const struct msghdr *, int))
+    struct msghdr first;
+    struct iovec half;
+    if (fails(SOCKET)) {
+        if (!shorter) return -1;
+        if (message->msg_iovlen) {         /* half of its first piece */
+            first = *message, half = message->msg_iov[0];
+            if (half.iov_len > 1) half.iov_len /= 2;
+            first.msg_iov = &half, first.msg_iovlen = 1;
+            return real(fd, &first, flags);
+        }
+    }
+    return real(fd, message, flags);
+}
+int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+{
+    REAL(int, "accept4", (int, struct sockaddr *, socklen_t *, int))
+    return fails(SOCKET) ? (errno = shorter ? EAGAIN : EINTR, -1) : real(fd, address, size, flags);
+}
+int epoll_wait(int fd, struct epoll_event *events, int most, int wait)
+{
+    REAL(int, "epoll_wait", (int, struct epoll_event *, int, int))
+    return fails(SOCKET) ? shorter ? 0 : -1 : real(fd, events, most, wait);
+}
+int poll(struct pollfd *p, nfds_t n, int wait)
+{
+    REAL(int, "poll", (struct pollfd *, nfds_t, int))
+    return fails(SOCKET) ? shorter ? 0 : -1 : real(p, n, wait);
 }

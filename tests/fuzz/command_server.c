@@ -35,17 +35,17 @@ static const char *request_check(exchange *e, int good, size_t size)
 {
     job *j = &e->j;
     const char *wrong;
-    char *text = NULL;
-    size_t bytes = 0, i;
-    FILE *to = open_memstream(&text, &bytes);
-    if (!to) return "no memory";
+    char *text;
+    size_t bytes, i;
+    memory_out to;
+    memset(&to, 0, sizeof to);
     if (!good) {
-        if (j->status < 400 || j->status > 503 || !*j->why) return fclose(to), free(text), "a refusal without a status or a sentence";
-        form_print_error(j->form, j->status, j->why, to);
+        if (j->status < 400 || j->status > 503 || !*j->why) return "a refusal without a status or a sentence";
+        form_print_error(j->form, j->status, j->why, &to);
     } else {
-        if (j->status || !j->count || j->count > REQUEST_DOCUMENTS) return fclose(to), free(text), "a job of no document, or of too many";
-        if (j->kind == JOB_RERANK && j->queries != 1 && j->queries != j->count) return fclose(to), free(text), "queries and documents do not fit";
-        if (request_bytes(j) > 64 * size + 1024) return fclose(to), free(text), "the job's texts are larger than any body of that size";
+        if (j->status || !j->count || j->count > REQUEST_DOCUMENTS) return "a job of no document, or of too many";
+        if (j->kind == JOB_RERANK && j->queries != 1 && j->queries != j->count) return "queries and documents do not fit";
+        if (request_bytes(j) > 64 * size + 1024) return "the job's texts are larger than any body of that size";
         if (j->kind == JOB_RERANK) {
             uint32_t order[REQUEST_DOCUMENTS];
             for (i = 0; i < j->count; i++) {
@@ -54,11 +54,13 @@ static const char *request_check(exchange *e, int good, size_t size)
                 j->doc[i].done = !j->has_deadline || i % 3;
                 j->doc[i].cut = (uint32_t)(i % 4);
             }
-            form_order(j, order);
-            form_print_ranking(j, "r-1", "m", order, to);
-        } else fputs("{}", to);
+            if (!form_order(j, order)) return "no memory";
+            form_print_ranking(j, "r-1", "m", order, &to);
+        } else memory_out_put(&to, "{}", 2);
     }
-    if (fclose(to)) return free(text), "no memory";
+    bytes = to.size;
+    text = memory_out_end(&to);
+    if (!text) return "no memory";
     wrong = request_printed(text, bytes);
     free(text);
     return wrong;

@@ -786,6 +786,35 @@ def test_limits():
     s.end()
 
 
+def test_end_busy():
+    """SIGTERM while connections come and go: the server ends in order. (libmicrohttpd 0.9.75 ended the program at times where it listened itself.)"""
+    for _ in range(2 if SLOW else 6):
+        s = Server()
+        stop = False
+
+        def come_and_go():
+            while not stop:
+                try:
+                    with socket.create_connection((s.host, s.port), timeout=5) as k:
+                        k.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                        while k.recv(4096):
+                            pass
+                except OSError:
+                    pass
+        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+        for t in threads:
+            t.start()
+        time.sleep(random.uniform(0.02, 0.1))
+        s.process.send_signal(signal.SIGTERM)
+        status = s.process.wait(timeout=60)
+        stop = True
+        for t in threads:
+            t.join()
+        equal((status, s.process.stderr.read()), (0, b""), "SIGTERM among connections")
+        s.process.stdout.close()
+        s.process.stderr.close()
+
+
 def test_end():
     """SIGTERM: what was accepted is answered."""
     s = Server("--log", DIR + "/log")
@@ -848,6 +877,7 @@ def main():
     test_kept()
     test_kill()
     test_limits()
+    test_end_busy()
     test_end()
     for line in s.log:
         try:
