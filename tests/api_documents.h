@@ -210,6 +210,20 @@ static void test_full_last_row(void)
         kalm_doc_free(again);
         kalm_doc_free(doc);
     }
+    {                                  /* the largest ratio: one row of all tokens */
+        kalm_doc *doc = NULL, *coarser = NULL;
+        kalm_doc_info info;
+        kalm_score s;
+        some.count = 32;
+        p.ratio = UINT32_MAX;
+        CHECKF(kalm_encode_ids(ctx, &some, 1, &p, &doc, &err) == KALM_OK, "%s", err.text);
+        kalm_doc_get_info(doc, &info);
+        CHECK(info.rows == 1 && info.ratio == UINT32_MAX);
+        CHECKF(kalm_rerank(ctx, text_of("q"), (const kalm_doc *const *)&doc, 1, NULL, &s, &err) == KALM_OK, "%s", err.text);
+        CHECKF(kalm_doc_repool(model, doc, UINT32_MAX, 8, &coarser, &err) == KALM_OK, "%s", err.text);
+        kalm_doc_free(coarser);
+        kalm_doc_free(doc);
+    }
     kalm_context_free(ctx);
 }
 

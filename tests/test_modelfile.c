@@ -260,10 +260,13 @@ static void test_shape(void)
     REFUSED("");
     kalm__put_u32(shape(2), KALM__MAX_HIDDEN + 1);
     REFUSED("");
+    kalm__put_u32(shape(1), KALM__MAX_VOCABULARY + 1);
+    REFUSED("");
     for (s = 0; s < 2; s++) {
         static const struct { unsigned field; uint32_t value; } bad[] = {
             { 0, 0 }, { 0, KALM__MAX_LAYERS + 1 }, { 1, 0 }, { 1, KALM__MAX_MLP + 1 }, { 2, 0 }, { 2, KALM__MAX_HEADS + 1 }, { 3, 0 },
             { 3, 0xffffffffu }, { 4, 0 }, { 4, KALM__MAX_HEAD_DIM + 2 }, { 4, 33 }, { 5, 0 }, { 6, 0 },
+            { 5, KALM__MAX_POSITIONS + 1 }, { 6, KALM__MAX_POSITIONS + 1 },
             { 7, 0xbf800000u }, { 7, 0x7fc00000u }, { 8, 0 }, { 8, 0x7f800000u }, { 9, 0 }, { 10, 0 }, { 11, 0x7fc00000u }, { 12, 0xbf800000u }
         };
         unsigned i;
@@ -301,6 +304,18 @@ static void test_strings(void)
     REFUSED("string 7 of the model file lies outside its section");
     kalm__put_u64(entry(KALM__SECTION_STRINGS) + 16, 8 * KALM__STRINGS - 1);
     REFUSED("the STRINGS section has 63 bytes, too few for its 8 entries");
+    {                                  /* a string has 1 MiB at most */
+        static unsigned char long_ones[2 << 20];
+        kalm__file f;
+        kalm_error err;
+        memset(&f, 0, sizeof f);
+        f.section[KALM__SECTION_STRINGS].data = long_ones;
+        f.section[KALM__SECTION_STRINGS].size = sizeof long_ones;
+        kalm__put_u32(long_ones + 16, 64), kalm__put_u32(long_ones + 20, 1 << 20);
+        CHECK(!kalm__read_strings(&f, &err) && f.string[2].size == 1 << 20);
+        kalm__put_u32(long_ones + 20, (1 << 20) + 1);
+        CHECK(kalm__read_strings(&f, &err) == KALM_BAD_FILE && strstr(err.text, "string 2 of the model file"));
+    }
 }
 
 /* Damage anywhere in a section opens or not, but is found by verifying; the first and the last byte count. */

@@ -1,6 +1,7 @@
 /* test_reader.c - src/tools/reader.h: the same documents in every form and every encoding, what is bad and where it is said to
    be, names of columns, long files whose pieces meet inside characters, and JSON out. */
 #include "../src/tools/files.h"        /* before all else, see there */
+#define READ_LONGEST ((size_t)3 << 20) /* tests/test_security.sh looks that the commands have 1 GiB */
 #include "../src/tools/reader.h"
 #include "../src/tools/json_out.h"
 #include "command.h"
@@ -250,7 +251,7 @@ static void test_long(void)
             n = 1;
             for (i = 0; i < COUNT; i++) {
                 n += (size_t)sprintf(plain + n, "{%s\"id\": %d,%s \"text\": \"", pretty ? "\n" : "", (int)i, pretty ? "\n" : "");
-                for (k = test_random(&seed) % 40; k; k--)
+                for (k = (size_t)(test_random(&seed) % 40); k; k--)
                     n += (size_t)sprintf(plain + n, "%s", k % 4 == 0 ? "\xf0\x9f\x98\x80" : k % 4 == 1 ? "\xe5\x8c\x97" : k % 4 == 2 ? "{\\\"" : "x");
                 n += (size_t)sprintf(plain + n, "\"}%s\n", pretty == 2 ? i + 1 < COUNT ? "," : "]" : "");
             }
@@ -261,11 +262,47 @@ static void test_long(void)
             for (i = 0; i < COUNT; i++) {
                 int what = reader_next(&r, &t);
                 size_t want = 0;
-                for (k = test_random(&seed) % 40; k; k--) want += k % 4 == 0 ? 4 : k % 4 == 1 ? 3 : k % 4 == 2 ? 2 : 1;
+                for (k = (size_t)(test_random(&seed) % 40); k; k--) want += k % 4 == 0 ? 4 : k % 4 == 1 ? 3 : k % 4 == 2 ? 2 : 1;
                 if (!CHECKF(what == READ_RECORD && t.text.size == want, "form %d, encoding %d, text %d of %lu bytes: %d, line %lu, %s", pretty, e,
                             (int)i, (unsigned long)want, what, r.line, r.why)) break;
             }
             CHECK(reader_next(&r, &t) == READ_END);
+            reader_end(&r);
+        }
+}
+
+/* What is as long as READ_LONGEST is read, one byte more is named and left out, and what comes behind it is read. */
+static void test_longest(void)
+{
+    static unsigned char bytes[READ_LONGEST + 100];
+    static const struct { int format; const char *before, *after; size_t count; } kinds[] = {
+        { READ_LINES, "", "\nbehind\n", 2 }, { READ_TSV, "a\t", "\nb\tbehind\n", 2 },
+        { READ_JSON, "{\"text\": \"", "\"}\n{\"text\": \"behind\"}\n", 2 }, { READ_WHOLE, "", "", 1 }
+    };
+    size_t f, more;
+    for (f = 0; f < sizeof kinds / sizeof *kinds; f++)
+        for (more = 0; more < 2; more++) {
+            size_t before = strlen(kinds[f].before), last = strcspn(kinds[f].after, "\n"), n, good = 0, bad = 0;
+            reader r;
+            text_record t;
+            int what;
+            memset(bytes, 'x', sizeof bytes);
+            memcpy(bytes, kinds[f].before, before);
+            n = READ_LONGEST - last + more;
+            memcpy(bytes + n, kinds[f].after, strlen(kinds[f].after));
+            write_bytes(TMP, bytes, n + strlen(kinds[f].after));
+            if (!CHECK(reader_begin(&r, TMP, kinds[f].format))) continue;
+            while ((what = reader_next(&r, &t)) != READ_END && good + bad < 10) {
+                if (what == READ_RECORD) {
+                    good++;
+                    CHECK(t.text.size == (good + bad == 2 ? 6 : n - before));
+                } else {
+                    bad++;
+                    CHECKF(strstr(r.why, "longer than") != NULL, "%s", r.why);
+                }
+            }
+            CHECKF(good == kinds[f].count - more && bad == more, "form %u, %u bytes too many: %u texts, %u bad", (unsigned)f, (unsigned)more,
+                   (unsigned)good, (unsigned)bad);
             reader_end(&r);
         }
 }
@@ -351,6 +388,7 @@ int main(void)
     test_forms();
     test_bad();
     test_long();
+    test_longest();
     test_json_out();
     remove(TMP);
     return test_end();

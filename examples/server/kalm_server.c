@@ -40,7 +40,7 @@ static const cmd_option table[] = {
     CMD_TEXT("--kernels", "NAME", server_options, config.kernels, "instruction set to use (default: the best one; the environment variable "
              "KALM_KERNELS says the same)"),
     CMD_HEADING("Limits; what is beyond them is refused with 4xx or 503"),
-    CMD_NUMBER("--max-body", "MB", server_options, body_mb, 1, 1024, "size of a request (default 16)"),
+    CMD_NUMBER("--max-body", "MIB", server_options, body_mb, 1, 1024, "mebibytes of a request (default 16)"),
     CMD_NUMBER("--max-documents", "N", server_options, documents, 1, 1u << 20, "documents of a request (default 1000)"),
     CMD_NUMBER("--max-tokens", "N", server_options, tokens, 1, UINT32_MAX, "tokens of a request, what is cut not counted (default 1000000)"),
     CMD_NUMBER("--queue", "N", server_options, queue, 1, 1u << 20, "requests that are accepted and not answered yet (default 1000)"),

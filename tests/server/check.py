@@ -248,7 +248,13 @@ def test_extensions(s):
     equal(a, {r["index"]: r["relevance_score"] for r in same}, "half an emoji is U+FFFD")
 
 
+def nested(depth):
+    return b'{"query": "a", "documents": ["b"], "x": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
 def test_errors(s):
+    equal(s.raw("POST", "/v1/rerank", nested(2048))[0], 200, "JSON 2,048 deep")
+    equal(s.raw("POST", "/v1/rerank", nested(2049))[0], 400, "JSON 2,049 deep")
     bad = [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"query": 1, "documents": ["a"]}', b'{"query": "a"}', b'{"query": "a", "documents": []}',
            b'{"query": "a", "documents": "b"}', b'{"query": "a", "documents": [1]}', b'{"query": "a", "documents": [{"title": "b"}]}',
            b'{"query": "a", "documents": ["b"], "top_n": -1}', b'{"query": "a", "documents": ["b"], "top_n": "1"}',
