@@ -28,6 +28,8 @@
 #include "fuzz/fuzz_checkpoint.h"
 #if defined(FUZZ_COMMANDS)             /* link tests/fuzz/command_*.c as well */
 #  include "fuzz/fuzz_commands.h"
+#  include "fuzz/fuzz_part.h"
+#  include "fuzz/fuzz_eval.h"
 #  if defined(FUZZ_SEARCH)
 #    include "fuzz/fuzz_search.h"
 #  endif
@@ -41,7 +43,8 @@ static const fuzz_target *const targets[] = {
     &fuzz_model_target, &fuzz_document_target, &fuzz_repool_target, &fuzz_state_target, &fuzz_calls_target,
     &fuzz_tokenizer_json_target, &fuzz_tokenizer_model_target, &fuzz_safetensors_target, &fuzz_index_target, &fuzz_config_target,
 #if defined(FUZZ_COMMANDS)
-    &fuzz_corpus_target, &fuzz_documents_target, &fuzz_store_target, &fuzz_runs_target, &fuzz_collection_target
+    &fuzz_corpus_target, &fuzz_documents_target, &fuzz_store_target, &fuzz_runs_target, &fuzz_collection_target,
+    &fuzz_journal_target, &fuzz_part_target
 #endif
 #if defined(FUZZ_COMMANDS) && defined(FUZZ_SERVER)
     , &fuzz_request_target

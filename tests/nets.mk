@@ -14,7 +14,7 @@ FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h tests/fuzz/*.c)
 FUZZ_OBJECTS := build/fuzz/fuzz.o
 ifeq ($(SQLITE),yes)                   # with it also the targets that run whole commands, all with one library (command_library.o)
   FUZZ_FLAGS += -DFUZZ_COMMANDS -DHAVE_SQLITE3
-  FUZZ_OBJECTS += $(patsubst %,build/fuzz/command_%.o,world library index rerank eval)
+  FUZZ_OBJECTS += $(patsubst %,build/fuzz/command_%.o,world library index rerank eval quantize)
   FUZZ_LIBS := -l:libsqlite3.a $(PACKED_LIBS)
 ifneq ($(filter $(B)/kalm-server,$(TOOLS:%=$(B)/%)),)
   FUZZ_FLAGS += -DFUZZ_SERVER $(shell pkg-config --cflags libmicrohttpd jansson)
@@ -38,7 +38,7 @@ build/fuzz/parts/kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk src/decl
 build/fuzz/command_library.o: build/fuzz/parts/kalm_rerank.h tests/fuzz/command_world.h
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -DFUZZ_APART -D_FILE_OFFSET_BITS=64 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -include tests/fuzz/command_world.h \
 	    $(OF_LIBRARY) src/kalm_rerank_in.h -o $@
-build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) build/fuzz/parts/kalm_rerank.h $(wildcard examples/*.[ch] examples/*/*.[ch])
+build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) build/fuzz/parts/kalm_rerank.h $(wildcard examples/*.[ch] examples/*/*.[ch] quantize/*.[ch] src/tools/*.h)
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -DFUZZ_APART -Ibuild/fuzz/parts -c $< -o $@
 build/fuzz/fuzz: $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)

@@ -14,9 +14,9 @@
    runs, judgements, test collections, also packed            runs, collection
    bodies of requests to kalm-server                          request
    HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
-
-   None reaches kalm-eval's own journal and spool, whose lines and records stand behind checksums, and the list of tokens of
-   kalm-quantize --vocabulary, which the tests of the converter bend. */
+   what kalm-eval --tables keeps: journals, questions, spool  journal
+   lists of kalm-quantize --vocabulary; models to be split    part
+*/
 #ifndef FUZZ_H
 #define FUZZ_H
 

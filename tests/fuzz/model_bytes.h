@@ -12,6 +12,7 @@ typedef struct fuzz_shape {
     uint32_t hidden, mlp, heads, kv_heads, head_dim, layers[2], window, vocabulary, positions;
     int      eoi, untied, tokenizer, rotated;
     int      no_rows;                  /* 1: no section ROWS */
+    uint32_t lacks;                    /* KALM__LACKS_..., of a part of a model */
 } fuzz_shape;
 
 /* A tokenizer with every kind of token: control, byte, user-defined, unknown, merges over several ranks. */
@@ -159,6 +160,8 @@ FUZZ_FN void fuzz_put_tensors(fuzz_bytes *table, fuzz_bytes *weights, const fuzz
         if (what >= KALM__T_KINDS || (what == KALM__T_HEAD && side == KALM__ENCODER)) continue;
         if (what == KALM__T_EOI && !s->eoi) continue;
         if ((what == KALM__T_EMBED || what == KALM__T_EOI) && side == KALM__DECODER && !s->untied) continue;
+        if (s->lacks & (side == KALM__ENCODER ? KALM__LACKS_ENCODER : KALM__LACKS_DECODER) &&
+            !((what == KALM__T_EMBED || what == KALM__T_EOI) && side == KALM__ENCODER && !s->untied)) continue;
         if (!kalm__tensor_shape(m, kind, &rows, &cols)) continue;
         for (layer = 0; layer < (what < KALM__T_LAYER_KINDS ? s->layers[side] : 1); layer++) {
             int matrix = what <= KALM__T_DOWN, quantised;
@@ -289,6 +292,8 @@ FUZZ_FN uint8_t *fuzz_model_bytes(const fuzz_shape *s, uint64_t seed, size_t *si
     memcpy(p, KALM__MAGIC, 8);
     kalm__put_u32(p + 8, KALM__FILE_VERSION);
     kalm__put_u32(p + 12, count);
+    kalm__put_u64(p + 40, s->lacks ? 0x77686f6c65u : 0);           /* the whole's fingerprint */
+    kalm__put_u32(p + 48, s->lacks);
     for (i = 1; i < KALM__SECTION_KINDS; i++) {
         if (part[i].size) {
             uint8_t *e = p + KALM__HEADER_BYTES + KALM__SECTION_BYTES * n++;
@@ -327,9 +332,13 @@ FUZZ_FN fuzz_shape fuzz_some_shape(unsigned i)
     if (i == 5) s.hidden = s.vocabulary = 0, s.tokenizer = 1;          /* a tokenizer alone */
     if (i == 6) s.type = KALM__Q8, s.embed_type = KALM__Q4, s.hidden = 64, s.rotated = 1;
     if (i == 7) s.type = KALM__Q4, s.embed_type = KALM__BF16, s.hidden = 48;
+    if (i >= 8) s.type = s.embed_type = KALM__Q8, s.hidden = 32, s.tokenizer = 1, s.rotated = 0;
+    if (i == 8) s.lacks = KALM__LACKS_ENCODER, s.untied = 0;       /* halves of models, with the table of the other and with their own */
+    if (i == 9) s.lacks = KALM__LACKS_DECODER | KALM__LACKS_TOKENS;
+    if (i == 10) s.lacks = KALM__LACKS_ENCODER | KALM__LACKS_TOKENS, s.untied = 1;
     return s;
 }
-enum { FUZZ_SHAPES = 8 };
+enum { FUZZ_SHAPES = 11 };
 
 /* ---- changes by structure -------------------------------------------------------------------------------------------- */
 
@@ -405,6 +414,11 @@ FUZZ_FN size_t fuzz_change_model(uint8_t *p, size_t size, size_t room, uint64_t 
         return size;
     }
     if (fuzz_below(random, 64) == 0) return fuzz_below(random, size);
+    if (fuzz_below(random, 32) == 0) { /* what it is a part of, and what it lacks */
+        if (fuzz_below(random, 4) == 0) kalm__put_u64(p + 40, fuzz_edge(random));
+        kalm__put_u32(p + 48, fuzz_below(random, 8) ? (uint32_t)fuzz_below(random, 9) : (uint32_t)fuzz_edge(random));
+        return size;
+    }
     if (at > size || n > size - at || n < 4) return size;
     switch (type) {
     case KALM__SECTION_SHAPE:
@@ -430,6 +444,17 @@ FUZZ_FN size_t fuzz_change_model(uint8_t *p, size_t size, size_t room, uint64_t 
         }
         break;
     case KALM__SECTION_TOKENIZER: fuzz_change_blob(p + at, n, random); break;
+    case KALM__SECTION_ROWS:           /* counts and steps in front, tables of 16 bits, classes of one byte, scales and sums */
+        switch (fuzz_below(random, 4)) {
+        case 0: kalm__put_u32(p + at + 4 * fuzz_below(random, kalm__min(n / 4, 64)), fuzz_below(random, 2) ? (uint32_t)fuzz_below(random, 80) : (uint32_t)fuzz_edge(random)); break;
+        case 1: kalm__put_u32(p + at + 4 * fuzz_below(random, kalm__min(n / 4, 64)), fuzz_edge_float(random)); break;
+        case 2: p[at + fuzz_below(random, n)] = (uint8_t)fuzz_random(random); break;
+        default: {
+            size_t where = fuzz_below(random, n / 4) * 4;
+            kalm__put_u32(p + at + where, fuzz_below(random, 2) ? fuzz_edge_float(random) : kalm__u32(p + at + where) + (uint32_t)fuzz_below(random, 5) - 2);
+        }
+        }
+        break;
     default:
         k = (uint32_t)fuzz_below(random, n / 4) * 4;
         if (fuzz_below(random, 3)) kalm__put_u32(p + at + k, fuzz_edge_float(random));
