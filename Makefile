@@ -85,7 +85,7 @@ help:
 	@echo 'make check-quick   the tests that an edit is most likely to break, in under a minute'
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
 	@echo 'make check         layers, every part alone, symbols, size, nothing unused; header and docs/ up to date'
-	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md and MAP.md from the sources, speeds in the pages from docs/speed'
+	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md, KERNELS.md and MAP.md from the sources, speeds in the pages from docs/speed'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make thread        what runs several threads, library and commands, under ThreadSanitizer'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'

@@ -4528,6 +4528,7 @@ typedef struct kalm__matmul_job {
 	float *y;
 	size_t stride;
 	void *scratch;  /* kalm__matmul_scratch() bytes, at a multiple of 64 */
+	const void *next;  /* panels that the caller wants next, asked for during the last of these; or NULL */
 } kalm__matmul_job;
 
 /* One instruction set: its name, its operations on floats (ops.h), and how it multiplies matrices of each type (kernels_tiles.h).
@@ -4562,6 +4563,20 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 	return kalm__times(m, kalm__over(1.0f, limit));
 }
 
+/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
+#define KALM__REP_1(each) each(0)
+#define KALM__REP_2(each) KALM__REP_1(each) each(1)
+#define KALM__REP_3(each) KALM__REP_2(each) each(2)
+#define KALM__REP_4(each) KALM__REP_3(each) each(3)
+#define KALM__REP_5(each) KALM__REP_4(each) each(4)
+#define KALM__REP_6(each) KALM__REP_5(each) each(5)
+#define KALM__REP_7(each) KALM__REP_6(each) each(6)
+#define KALM__REP_8(each) KALM__REP_7(each) each(7)
+#define KALM__REP_9(each) KALM__REP_8(each) each(8)
+#define KALM__REP_10(each) KALM__REP_9(each) each(9)
+#define KALM__REP_11(each) KALM__REP_10(each) each(10)
+#define KALM__REP_12(each) KALM__REP_11(each) each(11)
+
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
 	vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
@@ -4586,13 +4601,12 @@ typedef struct kalm__ops {
 	void (*add_angles)(float *out, const float *a, const float *b, size_t half);
 	void (*geglu)(float *h, const float *gate, const float *up, size_t n);
 	float (*row_max)(const float *x, size_t n);
-	float (*exp_sum)(float *p, size_t n, float top);
-	float (*exp_weigh)(float *p, size_t n, float top, const float *scale, float *most);
+	float (*exp_sum)(float *p, size_t n, float top, const float *scale, float *most);
 	float (*sum_below)(const float *p, size_t n, float limit, float *all);
 	void (*scale_add)(float *y, float scale, const float *x, size_t n);
 	void (*scale_row)(float *y, const float *x, float scale, size_t n);
 	float (*dot)(const float *x, const float *y, size_t n);
-	void (*hadamard)(float *x, size_t n);
+	void (*hadamard)(float *y, const float *x, size_t n);
 	float (*quantise)(int8_t *q, const float *x, size_t n);
 	float (*quantise_int16)(int16_t *q, const float *x, size_t n, float most);
 	void (*rounding_loss)(float *y, const float *x, size_t n);
@@ -4800,9 +4814,9 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
 #define KALM__PARTS(each) KALM__JOIN(KALM__PARTS_, KALM__W)(each)
-#define KALM__PARTS_16(each) each(0) each(1)
-#define KALM__PARTS_8(each) each(0) each(1) each(2) each(3)
-#define KALM__PARTS_4(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#define KALM__PARTS_16(each) KALM__REP_2(each)
+#define KALM__PARTS_8(each) KALM__REP_4(each)
+#define KALM__PARTS_4(each) KALM__REP_8(each)
 #define KALM__TOTAL(s) KALM__JOIN(KALM__TOTAL_, KALM__W)(s)
 #define KALM__TOTAL_16(s) KALM__SUM(KALM__ADD(s##0, s##1))
 #define KALM__TOTAL_8(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
@@ -4813,35 +4827,37 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+/* Polynomials are long chains of operations, so KALM__SIDE vectors of numbers stand side by side: all take a step, then all take the
+	next. A processor that finds the next independent operation a whole chain away finds few of them. */
+#define KALM__BESIDE(each) KALM__JOIN(KALM__BESIDE_, KALM__W)(each)
+#define KALM__BESIDE_16(each) KALM__REP_4(each)
+#define KALM__BESIDE_8(each) KALM__REP_2(each)
+#define KALM__BESIDE_4(each) KALM__REP_2(each)
+#define KALM__ONE_MORE(i) + KALM__W
+#define KALM__SIDE (0 KALM__BESIDE(KALM__ONE_MORE))  /* floats in vectors side by side */
+#define KALM__THREE(i) KALM__VF t##i, m##i, p##i;
+
+/* p = 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
 	1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-#define KALM__T_EXP2 \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t) \
-{ \
-	KALM__VF m, f, p; \
-	t = KALM__MAX(t, KALM__SET(-125.0f)); \
-	m = KALM__ADD(t, KALM__SHIFT); \
-	f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT)); \
-	p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f)); \
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f)); \
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f)); \
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f)); \
-	p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f)); \
-	return KALM__SCALE2(p, m); \
-}
+#define KALM__EXP2_WHOLE(i) \
+	t##i = KALM__MAX(t##i, KALM__SET(-125.0f)); \
+	m##i = KALM__ADD(t##i, KALM__SHIFT); \
+	t##i = KALM__SUB(t##i, KALM__SUB(m##i, KALM__SHIFT));
+#define KALM__EXP2_1(i) p##i = KALM__ADD(KALM__MUL(t##i, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+#define KALM__EXP2_2(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(5.55038191e-2f));
+#define KALM__EXP2_3(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(0.240222916f));
+#define KALM__EXP2_4(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(0.693147361f));
+#define KALM__EXP2_5(i) p##i = KALM__SCALE2(KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(1.0f)), m##i);
+#define KALM__EXP2(all) \
+	all(KALM__EXP2_WHOLE) all(KALM__EXP2_1) all(KALM__EXP2_2) all(KALM__EXP2_3) all(KALM__EXP2_4) all(KALM__EXP2_5)
+
 /* e^x for x <= 87 */
 #define KALM__T_EXP \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
-
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-	from the bits of v, is within 12%; each of Newton's steps squares the error. */
-#define KALM__T_RECIPROCAL \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v) \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) \
 { \
-	KALM__VF r = KALM__BITS(0x7ef311c7, v); \
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
-	r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
-	return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r))); \
+	KALM__VF t0 = KALM__MUL(x, KALM__SET(1.44269504f)), m0, p0; \
+	KALM__EXP2(KALM__REP_1) \
+	return p0; \
 }
 
 /* sum of x[i] * y[i] */
@@ -4935,20 +4951,41 @@ KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-	exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-#define KALM__T_GEGLU_ONE \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u) \
-{ \
-	KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f))); \
-	KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f))); \
-	return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u); \
-}
-#define KALM__GEGLU_FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
+	exponential and loses no digits near zero. The constants carry -2 / ln 2.
+	1 / p for p in 1..2^120 to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start, from the bits
+	of p, is within 12%; each of Newton's steps squares the error. */
+#define KALM__GEGLU_Z(i) \
+	m##i = KALM__LOAD(g + i * KALM__W); \
+	t##i = KALM__ADD(KALM__MUL(KALM__MUL(m##i, m##i), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)); \
+	t##i = KALM__MIN(KALM__MUL(m##i, t##i), KALM__SET(115.0f));
+#define KALM__GEGLU_START(i) \
+	p##i = KALM__ADD(KALM__SET(1.0f), p##i); \
+	t##i = KALM__BITS(0x7ef311c7, p##i);
+#define KALM__GEGLU_NEWTON(i) t##i = KALM__MUL(t##i, KALM__SUB(KALM__SET(2.0f), KALM__MUL(p##i, t##i)));
+#define KALM__GEGLU_END(i) \
+	KALM__STORE(y + i * KALM__W, KALM__MUL(KALM__MUL(KALM__LOAD(g + i * KALM__W), t##i), KALM__LOAD(u + i * KALM__W)));
 #define KALM__T_GEGLU \
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n) \
 { \
-	size_t i; \
-	KALM__FOR_ALL(h, KALM__GEGLU_FORMULA) \
+	float rest[2][KALM__SIDE], *y = h; \
+	const float *g = gate, *u = up; \
+	size_t some = KALM__SIDE; \
+	for (; n; n -= some, y += some, g += some, u += some) { \
+		KALM__BESIDE(KALM__THREE) \
+		if (n < some) { \
+			h = y, some = n; \
+			memset(rest, 0, sizeof rest); \
+			memcpy(rest[0], g, n * sizeof(float)); \
+			memcpy(rest[1], u, n * sizeof(float)); \
+			y = rest[0], g = rest[0], u = rest[1]; \
+		} \
+		KALM__BESIDE(KALM__GEGLU_Z) \
+		KALM__EXP2(KALM__BESIDE) \
+		KALM__BESIDE(KALM__GEGLU_START) \
+		KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON) \
+		KALM__BESIDE(KALM__GEGLU_END) \
+		if (y == rest[0]) memcpy(h, y, n * sizeof(float)); \
+	} \
 }
 
 #define KALM__T_ROW_MAX \
@@ -4961,57 +4998,50 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 	return KALM__HMAX(m); \
 }
 
-/* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__EXP_SUM_STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	s##i = KALM__ADD(s##i, e);
-#define KALM__SUM_REST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-#define KALM__T_EXP_SUM \
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top) \
+/* p[i] = e^(p[i] - top) */
+#define KALM__EXP_IN(i) t##i = KALM__MUL(KALM__SUB(KALM__LOAD(p + i * KALM__W), t), KALM__SET(1.44269504f));
+#define KALM__EXP_OUT(i) KALM__STORE(p + i * KALM__W, p##i);
+#define KALM__T_EXP_ROW \
+KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
 { \
-	KALM__VF t = KALM__SET(top), e; \
-	float rest[32]; \
-	size_t i; \
-	KALM__PARTS(KALM__ZERO) \
-	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__EXP_SUM_STEP) } \
-	if (n) { \
-		memset(rest, 0, sizeof rest); \
-		for (i = 0; i < n; i += KALM__W) { \
-			KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t))); \
-			KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i)); \
-		} \
-		KALM__PARTS(KALM__SUM_REST) \
+	KALM__VF t = KALM__SET(top); \
+	KALM__BESIDE(KALM__THREE) \
+	for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) { \
+		KALM__BESIDE(KALM__EXP_IN) \
+		KALM__EXP2(KALM__BESIDE) \
+		KALM__BESIDE(KALM__EXP_OUT) \
 	} \
-	return KALM__TOTAL(s); \
+	for (; n; n -= kalm__min(n, KALM__W), p += KALM__W) \
+		KALM__V(store_some)(p, n, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p, n), t))); \
 }
 
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__EXP_WEIGH_STEP(i) \
-	e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-	s##i = KALM__ADD(s##i, e); \
-	e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-	KALM__STORE(p + i * KALM__W, e); \
-	m = KALM__MAX(m, e);
-#define KALM__T_EXP_WEIGH \
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most) \
+/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. */
+#define KALM__SUM_STEP(i) s##i = KALM__ADD(s##i, KALM__LOAD(p + i * KALM__W));
+#define KALM__WEIGH_STEP(i) \
+	w = KALM__MUL(KALM__LOAD(p + i * KALM__W), KALM__LOAD(scale + i * KALM__W)); \
+	KALM__STORE(p + i * KALM__W, w); \
+	m = KALM__MAX(m, w);
+#define KALM__T_EXP_SUM \
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top, const float *scale, float *most) \
 { \
-	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e; \
-	float rest[32]; \
-	size_t i; \
+	KALM__VF m = KALM__SET(0.0f), w; \
+	float rest[2][32], *to = p; \
+	size_t some = 32; \
 	KALM__PARTS(KALM__ZERO) \
-	for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__EXP_WEIGH_STEP) } \
-	if (n) { \
-		memset(rest, 0, sizeof rest); \
-		for (i = 0; i < n; i += KALM__W) { \
-			e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)); \
-			KALM__V(store_some)(rest + i, n - i, e); \
-			KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i))); \
-			m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i)); \
+	KALM__V(exp_row)(p, n, top); \
+	for (; n; n -= some, p += some) { \
+		if (n < some) { \
+			memset(rest, 0, sizeof rest); \
+			to = p, some = n, p = (float *)memcpy(rest[0], p, n * sizeof(float)); \
+			if (scale) scale = (const float *)memcpy(rest[1], scale, n * sizeof(float)); \
 		} \
-		KALM__PARTS(KALM__SUM_REST) \
+		KALM__PARTS(KALM__SUM_STEP) \
+		if (!scale) continue; \
+		KALM__PARTS(KALM__WEIGH_STEP) \
+		if (some < 32) memcpy(to, p, n * sizeof(float)); \
+		scale += some; \
 	} \
-	*most = KALM__HMAX(m); \
+	if (scale) *most = KALM__HMAX(m); \
 	return KALM__TOTAL(s); \
 }
 
@@ -5059,27 +5089,34 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
 	KALM__FOR_ALL(y, KALM__SCALE_ROW_FORMULA) \
 }
 
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-	through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
+/* y = rotated x (ops.h, Rotation); they may be the same. Butterflies between vectors stay in registers, since every index is a constant;
+	those inside a vector go through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
+#define KALM__BUTTERFLY(i, j) b = v[j], v[j] = KALM__SUB(v[i], b), v[i] = KALM__ADD(v[i], b);
+#define KALM__BUTTERFLIES(i, s) \
+	KALM__BUTTERFLY(i, i + s) KALM__BUTTERFLY(i + 2 * s, i + 3 * s) \
+	KALM__BUTTERFLY(i, i + 2 * s) KALM__BUTTERFLY(i + s, i + 3 * s)
+#define KALM__BETWEEN KALM__JOIN(KALM__BETWEEN_, KALM__W)
+#define KALM__BETWEEN_16 KALM__BUTTERFLIES(0, 1)
+#define KALM__BETWEEN_8 \
+	KALM__BUTTERFLIES(0, 1) KALM__BUTTERFLIES(4, 1) \
+	KALM__BUTTERFLY(0, 4) KALM__BUTTERFLY(1, 5) KALM__BUTTERFLY(2, 6) KALM__BUTTERFLY(3, 7)
+#define KALM__BETWEEN_4 \
+	KALM__BUTTERFLIES(0, 1) KALM__BUTTERFLIES(4, 1) KALM__BUTTERFLIES(8, 1) KALM__BUTTERFLIES(12, 1) \
+	KALM__BUTTERFLIES(0, 4) KALM__BUTTERFLIES(1, 4) KALM__BUTTERFLIES(2, 4) KALM__BUTTERFLIES(3, 4)
+#define KALM__INSIDE_AT(i) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + (i) * KALM__W), scale));
+#define KALM__INSIDE(i) KALM__INSIDE_AT(i) KALM__INSIDE_AT(i + 32 / KALM__W)
+#define KALM__OUTSIDE(i) KALM__STORE(y + i * KALM__W, v[i]); KALM__STORE(y + i * KALM__W + 32, v[i + 32 / KALM__W]);
 #define KALM__T_HADAMARD \
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n) \
+KALM__VT static void KALM__V(hadamard)(float *y, const float *x, size_t n) \
 { \
-	enum { KALM__COUNT = KALM__ROTATION / KALM__W }; \
-	KALM__VF scale = KALM__SET(0.125f); /* 64^-1/2 */ \
-	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) { \
-		KALM__VF v[KALM__COUNT]; \
-		size_t half, i, j; \
-		for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale)); \
-		for (half = 1; half < KALM__COUNT; half *= 2) \
-			for (i = 0; i < KALM__COUNT; i += 2 * half) \
-				for (j = i; j < i + half; j++) { \
-					KALM__VF a = v[j], b = v[j + half]; \
-					v[j] = KALM__ADD(a, b); \
-					v[j + half] = KALM__SUB(a, b); \
-				} \
-		for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]); \
+	KALM__VF scale = KALM__SET(0.125f), v[KALM__ROTATION / KALM__W], b; /* 64^-1/2 */ \
+	for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION, y += KALM__ROTATION) { \
+		KALM__PARTS(KALM__INSIDE) \
+		KALM__BETWEEN \
+		KALM__PARTS(KALM__OUTSIDE) \
 	} \
-	kalm__hadamard_rest(x, n); \
+	memmove(y, x, n * sizeof(float)); \
+	kalm__hadamard_rest(y, n); \
 }
 
 #define KALM__T_ABS_MAX \
@@ -5167,7 +5204,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 #define KALM__T_TABLE \
 static const kalm__ops KALM__V(table) = { \
 	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max), \
-	KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), \
+	KALM__V(exp_sum), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), \
 	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED, \
 	KALM__V(add_split16) \
 };
@@ -5176,20 +5213,17 @@ KALM__T_LOAD_REST
 KALM__T_STORE_REST
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP2
 KALM__T_EXP
-KALM__T_RECIPROCAL
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
 KALM__T_ADD_NORM
 KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
-KALM__T_GEGLU_ONE
 KALM__T_GEGLU
 KALM__T_ROW_MAX
+KALM__T_EXP_ROW
 KALM__T_EXP_SUM
-KALM__T_EXP_WEIGH
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
 KALM__T_SCALE_ROW
@@ -5426,20 +5460,17 @@ KALM__T_LOAD_REST
 KALM__T_STORE_REST
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP2
 KALM__T_EXP
-KALM__T_RECIPROCAL
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
 KALM__T_ADD_NORM
 KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
-KALM__T_GEGLU_ONE
 KALM__T_GEGLU
 KALM__T_ROW_MAX
+KALM__T_EXP_ROW
 KALM__T_EXP_SUM
-KALM__T_EXP_WEIGH
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
 KALM__T_SCALE_ROW
@@ -5530,20 +5561,17 @@ KALM__T_LOAD_REST
 KALM__T_STORE_REST
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP2
 KALM__T_EXP
-KALM__T_RECIPROCAL
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
 KALM__T_ADD_NORM
 KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
-KALM__T_GEGLU_ONE
 KALM__T_GEGLU
 KALM__T_ROW_MAX
+KALM__T_EXP_ROW
 KALM__T_EXP_SUM
-KALM__T_EXP_WEIGH
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
 KALM__T_SCALE_ROW
@@ -5802,12 +5830,8 @@ static const kalm__kernels kalm__kernels_scalar = {
 /* ---- begin src/kernels_tiles.h ---- */
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
 	tile the function that the set's table names. A set is tiles, packers and tables of them alone; kernels_scalar.h,
-	the oracle of their tests, shares nothing with it.
-
-	Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
-	of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
-	step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
-	KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+	the oracle of their tests, shares nothing with it. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_TILES_H
 
 
@@ -6014,8 +6038,10 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 	job.stride = m->stride;
 	for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
 		const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
+		const unsigned char *next = (const unsigned char *)m->next;
 		unsigned char *scratch = (unsigned char *)m->scratch;
 		count = kalm__min(together, m->panel0 + m->panels - p);
+		if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
 		if (w->type != t->form) {
 			for (i = 0; i < count; i++) t->unpack(w->type, source + i * bytes, cols, scratch + i * form_bytes);
 			panel = scratch;
@@ -6047,7 +6073,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 				job.weights = ready;
 				job.panel = prepare ? prepared_bytes : form_bytes;
 				job.steps = prepared_lines;
-				kalm__look_ahead(&job, tile, tiles, source + count * bytes, count * bytes);
+				kalm__look_ahead(&job, tile, tiles, next, count * bytes);
 				if (count == 2) t->two[height - 1](&job);
 				else t->one[height - 1](&job);
 			}
@@ -6075,6 +6101,7 @@ KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w
 	m.y = y;
 	m.stride = stride;
 	m.scratch = scratch;
+	m.next = NULL;
 	kalm__matmul(k, &m);
 }
 
@@ -6094,20 +6121,6 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 	return count;
 }
 
-/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
-#define KALM__REP_1(each) each(0)
-#define KALM__REP_2(each) KALM__REP_1(each) each(1)
-#define KALM__REP_3(each) KALM__REP_2(each) each(2)
-#define KALM__REP_4(each) KALM__REP_3(each) each(3)
-#define KALM__REP_5(each) KALM__REP_4(each) each(4)
-#define KALM__REP_6(each) KALM__REP_5(each) each(5)
-#define KALM__REP_7(each) KALM__REP_6(each) each(6)
-#define KALM__REP_8(each) KALM__REP_7(each) each(7)
-#define KALM__REP_9(each) KALM__REP_8(each) each(8)
-#define KALM__REP_10(each) KALM__REP_9(each) each(9)
-#define KALM__REP_11(each) KALM__REP_10(each) each(10)
-#define KALM__REP_12(each) KALM__REP_11(each) each(11)
-
 /* KALM__TILES_n(a, b): a1b, a2b, ... anb, the tiles of 1 to n rows */
 #define KALM__TILES_1(a, b) a##1##b
 #define KALM__TILES_2(a, b) KALM__TILES_1(a, b), a##2##b
@@ -6117,16 +6130,8 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
 #define KALM__TILES_12(a, b) KALM__TILES_6(a, b), a##7##b, a##8##b, a##9##b, a##10##b, a##11##b, a##12##b
 
 /* ---- begin src/kernels_avx2.h ---- */
-/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
-
-	avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
-	so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (vpsignb and
-	vpmaddubsw, |w| * (+-a), are exact too, and no faster: on Zen 5 238 GOPS, and 242 with int16.) A panel is widened to
-	int16 once a call, into scratch; up to three rows are not worth that and widen each line as they go.
-	avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
-	(Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
-	in kernels_avx512.h.
-	In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_AVX2_H
 
 
@@ -6664,12 +6669,8 @@ static const kalm__kernels kalm__kernels_avxvnni = {
 
 #endif
 /* ---- begin src/kernels_avx512.h ---- */
-/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
-
-	vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
-	accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
-	A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
-	multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_AVX512_H
 
 
@@ -7278,12 +7279,8 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 /* ---- begin src/kernels_amx.h ---- */
 /* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd, which
 	adds 16 rows x 64 inputs of unsigned bytes times 64 inputs x 16 outputs of signed ones to 16 x 16 dwords: 1024 multiply-adds a
-	cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C.
-
-	16 lines of a panel are the right factor as they lie. The left one has 64 inputs of a row side by side: rows are packed
-	[inputs / 64][height][64], behind that perhaps [height][32], for which zeros stand in for the lines that the panel lacks.
-	Activations and sums are those of avx512vnni. Accumulators are tiles 0 to 2, for 16 rows each, and 3 to 5, of the second panel;
-	the last 16 rows may overlap those before them, and are written twice. */
+	cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_AMX_H
 
 
@@ -7398,17 +7395,8 @@ static const kalm__kernels kalm__kernels_amx = {
 
 #endif
 /* ---- begin src/kernels_neon.h ---- */
-/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
-
-	dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
-	register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
-	in the loop.
-	i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
-	is zipped so once a call, into scratch; 6 rows x 1 panel again 24 accumulators. Up to 3 rows use sdot instead.
-	neon: smull and smlal make products of bytes in 16 bits, of which two fit (2 * 127 * 127 < 2^15), sadalp adds pairs of
-	them to 32 bits: three instructions for 16 multiply-adds. 2 rows x 1 panel (ARMv7: 1 row), 8 accumulators of two outputs a row.
-	sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
-	hides the intrinsics. */
+/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers). */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_NEON_H
 
 
@@ -8111,13 +8099,8 @@ static const kalm__kernels kalm__kernels_i8mm = {
 #endif
 /* ---- begin src/kernels_rvv.h ---- */
 /* kernels_rvv.h - the set "rvv": the RISC-V vector extension 1.0, any register length from 128 bits on. Known at compile time
-	(-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it.
-
-	There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
-	needs no layout but input by input: 16 multiply-adds an instruction. A q8 panel is widened so once a call, into scratch; up to
-	two rows read it as it lies and take the four inputs of a line apart by shifts (segment loads are slow on many processors). A
-	vector of 16 int32 is a group of four registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The
-	float operations between products are those of plain C. */
+	(-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_RVV_H
 
 
@@ -8321,12 +8304,8 @@ static const kalm__kernels kalm__kernels_rvv = {
 
 #endif
 /* ---- begin src/kernels_wasm.h ---- */
-/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
-
-	i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
-	are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
-	8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
-	Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
+/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128). */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_WASM_H
 
 
@@ -8628,19 +8607,8 @@ static const kalm__kernels kalm__kernels_wasm = {
 #endif
 /* ---- begin src/kernels_wasm_relaxed.h ---- */
 /* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
-	"wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
-
-	i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
-	its eighth bit set. Where one has, engines differ:
-	    ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
-	                           -127..127 fit
-	    x86, AVX-VNNI-INT8     x is signed: vpdpbssd
-	    x86, AVX-VNNI          x is unsigned: vpdpbusd. So x is stored as q + 128, and sums start from -128 * sum(q_w)
-	    other x86              pmaddubsw, which saturates the sum of two products, then pmaddwd, paddd and, in V8, two more
-	"wasmfma", which is for the other x86, therefore multiplies int16: seven bits at a time are slower (docs/SPEED.md).
-	Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
-	bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
-	it, and is done again with instructions that leave nothing open if the answer is another one. */
+	"wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_WASM_RELAXED_H
 
 
@@ -9603,15 +9571,16 @@ typedef struct kalm__cut {
 enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
-	gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole)
+	gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). Few rows are cut into narrower
+	pieces, unless those must be TILE_PANELS wide (`wide`). */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole, int wide)
 {
 	size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
 	c->rows = rows;
 	c->panels = panels;
 	c->row_step = rows;
 	c->panel_step = KALM__TILE_PANELS;
-	if (rows <= KALM__FEW_ROWS && threads > 1 && panels / KALM__TILE_PANELS < wanted)
+	if (rows <= KALM__FEW_ROWS && threads > 1 && !wide && panels / KALM__TILE_PANELS < wanted)
 		c->panel_step = kalm__max(1, panels / wanted);
 	while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
 		   c->row_step > 2 * KALM__FEW_ROWS && !whole)
@@ -9620,13 +9589,19 @@ KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigne
 	return c->across * ((rows + c->row_step - 1) / c->row_step);
 }
 
-/* The piece i: rows [*row, *row + *n), panels [*panel, *panel + *count). */
-KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *n, size_t *panel, size_t *count)
+/* Rows [row, row + n), panels [panel, panel + panels). */
+typedef struct kalm__share {
+	size_t row, n, panel, panels;
+} kalm__share;
+
+KALM__FN kalm__share kalm__share_of(const kalm__cut *c, size_t i)
 {
-	*panel = i % c->across * c->panel_step;
-	*count = kalm__min(c->panel_step, c->panels - *panel);
-	*row = i / c->across * c->row_step;
-	*n = kalm__min(c->row_step, c->rows - *row);
+	kalm__share p;
+	p.panel = i % c->across * c->panel_step;
+	p.panels = kalm__min(c->panel_step, c->panels - p.panel);
+	p.row = i / c->across * c->row_step;
+	p.n = kalm__min(c->row_step, c->rows - p.row);
+	return p;
 }
 
 /* ---- y = x W^T ---- */
@@ -9647,6 +9622,7 @@ typedef struct kalm__product {
 	size_t block, row0;  /* rows packed in acts; first of them to use */
 	float *y;
 	size_t stride;
+	int rotate;  /* of h: see kalm__gated */
 	kalm__cut cut;
 } kalm__product;
 
@@ -9658,39 +9634,46 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
 		m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
-/* Rows and panels of a product with w[which] to y, from its first row and panel on. */
-KALM__INLINE void kalm__multiply(const kalm__product *p, int which, size_t row, size_t n, size_t panel, size_t count, float *y,
-								 size_t stride, void *scratch)
+/* What a piece's task multiplies, of w[which]; `next` is the panel of w[then] that its worker will most likely want next: tasks are
+	taken in turn, so with two threads every other piece. A piece that nobody asked for in time waits for memory at its start. */
+KALM__INLINE void kalm__multiply(const kalm__product *p, int which, const kalm__share *at, float *y, size_t stride, int then,
+								 size_t next, void *scratch)
 {
 	kalm__matmul_job m;
 	m.w = p->w[which];
 	m.acts = p->acts;
 	m.rows = p->block;
-	m.row0 = p->row0 + row;
-	m.n = n;
-	m.panel0 = panel;
-	m.panels = count;
+	m.row0 = p->row0 + at->row;
+	m.n = at->n;
+	m.panel0 = at->panel;
+	m.panels = at->panels;
 	m.y = y;
 	m.stride = stride;
 	m.scratch = scratch;
+	m.next = next < p->cut.panels ? (const unsigned char *)p->w[then]->data + next * kalm__panel_stride(p->w[then]) : NULL;
 	kalm__matmul(p->backend->kernels, &m);
+}
+
+/* The first panel of the piece that the worker of piece i takes next, if there is one. */
+KALM__INLINE size_t kalm__next_panel(const kalm__product *p, size_t i)
+{
+	return (i + p->backend->pool->size) * p->cut.panel_step;
 }
 
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__product *p = (const kalm__product *)arg;
-	size_t row, n, panel, count;
-	float *y;
-	kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
-	y = p->y + row * p->stride + panel * 16;
-	kalm__multiply(p, 0, row, n, panel, count, y, p->stride, kalm__scratch(p->backend, worker));
-	if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
+	kalm__share at = kalm__share_of(&p->cut, i);
+	float *y = p->y + at.row * p->stride + at.panel * 16;
+	kalm__multiply(p, 0, &at, y, p->stride, 0, kalm__next_panel(p, i), kalm__scratch(p->backend, worker));
+	if (p->residual)
+		kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(at.panels * 16, p->w[0]->rows - at.panel * 16));
 }
 
 /* Cut a product into pieces and do them; `up` NULL for a plain one. */
 KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
 								size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__residual *residual,
-								kalm__task task)
+								int rotate, kalm__task task)
 {
 	kalm__product p;
 	if (!n) return;
@@ -9703,8 +9686,10 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 	p.row0 = row0;
 	p.y = y;
 	p.stride = stride;
+	p.rotate = rotate;
 	kalm__pool_announce(m->pool, n, (up ? 2 : 1) * (size_t)w->rows * w->cols);
-	kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
+	kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL, rotate),
+				   task, &p);
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
@@ -9712,7 +9697,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
 						   size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
-	kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, kalm__linear_task);
+	kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, 0, kalm__linear_task);
 }
 
 /* ---- h = gelu(x gate^T) * (x up^T) ---- */
@@ -9728,29 +9713,31 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
 	const kalm__product *p = (const kalm__product *)arg;
-	size_t row, n, panel, count, width, r, tile_width = KALM__TILE_PANELS * 16;
+	const kalm__ops *ops = p->backend->ops;
+	kalm__share at = kalm__share_of(&p->cut, i);
+	size_t n = at.n, r, tile_width = KALM__TILE_PANELS * 16, width = kalm__min(at.panels * 16, p->w[0]->rows - at.panel * 16);
 	unsigned char *scratch = kalm__scratch(p->backend, worker);
 	void *tile = scratch;
-	float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
-	kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+	float *gate = (float *)tile, *up = gate + KALM__GEGLU_ROWS * tile_width, *h = p->y + at.row * p->stride + at.panel * 16;
 	scratch += kalm__geglu_scratch();
-	width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-	kalm__multiply(p, 0, row, n, panel, count, gate, tile_width, scratch);
-	kalm__multiply(p, 1, row, n, panel, count, up, tile_width, scratch);
+	kalm__multiply(p, 0, &at, gate, tile_width, 1, at.panel, scratch);
+	kalm__multiply(p, 1, &at, up, tile_width, 0, kalm__next_panel(p, i), scratch);
 	if (p->residual) {
 		kalm__add_residual(p->backend, p->residual, gate, tile_width, width);
 		kalm__add_residual(p->backend, p->residual, up, tile_width, width);
 		n = p->residual->at;
 	}
-	for (r = 0; r < n; r++)
-		p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * tile_width, up + r * tile_width, width);
+	for (r = 0; r < n; r++, h += p->stride) {
+		ops->geglu(h, gate + r * tile_width, up + r * tile_width, width);
+		if (p->rotate) ops->hadamard(h, h, width);
+	}
 }
 
-/* n at most KALM__GEGLU_ROWS */
+/* n at most KALM__GEGLU_ROWS. rotate: rows of h are rotated (kalm__hadamard, ops.h): a piece is a block of the rotation. */
 KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
-						  size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual)
+						  size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual, int rotate)
 {
-	kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, kalm__geglu_task);
+	kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, rotate, kalm__geglu_task);
 }
 
 /* ---- packing rows ---- */
@@ -10205,10 +10192,8 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
 		float top = ops->row_max(seen, to - from), sum, most;
 		if (top < s->top[r]) top = s->top[r];
 		s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-		if (value_scale) {
-			sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
-			s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
-		} else sum = ops->exp_sum(seen, to - from, top);
+		sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
+		if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
 		s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
 		s->top[r] = top;
 	}
@@ -11433,8 +11418,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 		}
 		if (!prepare) continue;
 		if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
-		else memcpy(out, x, width * sizeof(float));
-		if (s->rotate) ops->hadamard(out, width);
+		else if (!s->rotate) memcpy(out, x, width * sizeof(float));
+		if (s->rotate) ops->hadamard(out, s->norm ? out : x, width);
 	}
 	if (!s->into) return;
 	for (f = 0; f < t->residual; f++) {
@@ -11528,7 +11513,7 @@ KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const floa
 	size_t h;
 	for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
 		ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
-		if (r->heads.rotate) ops->hadamard(key, s->head_dim);
+		if (r->heads.rotate) ops->hadamard(key, key, s->head_dim);
 	}
 }
 
@@ -11608,7 +11593,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 		for (h = 0; h < s->heads; h++, q += dim) {
 			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
 			if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
-			if (r->heads.rotate) ops->hadamard(q, dim);
+			if (r->heads.rotate) ops->hadamard(q, q, dim);
 		}
 	}
 }
@@ -11737,7 +11722,8 @@ KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk
 	kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
 	n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
 	kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp,
-				kalm__step_residual(chunk, n));
+				kalm__step_residual(chunk, n), into_down.rotate);
+	into_down.rotate = 0;
 	n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
 	kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
 	(void)kalm__run_step(r, chunk, &into_stream, -1);
@@ -12317,7 +12303,8 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
 		n = kalm__min(count - k, q->cross.count - within);
 		kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
 	}
-	for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
+	for (k = 0; k < count && l->rotated[KALM__T_K]; k++)
+		m->ops->hadamard(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
 	if (d->parts == 1) {
 		kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
 				   rows, hidden_size);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make.sh [check] - writes docs/FORMAT.md, docs/TOKENIZER.md and docs/MAP.md from the comments of the sources, so that they cannot fall behind them:
+# make.sh [check] - writes docs/FORMAT.md, TOKENIZER.md, KERNELS.md and MAP.md from the comments of the sources, so that they cannot fall behind them:
 # `make docs`. With "check" it compares instead, and fails where they differ.
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build
@@ -98,6 +98,29 @@ END
     drawn tokenizer/decode.h 'decode.h - ' 'Those of Hugging'
 }
 
+kernels() {
+    cat <<'END'
+# How the kernels multiply
+
+What each set of kernels does and why, for whoever reads or writes one: the matrices that they multiply are drawn in
+[FORMAT.md](FORMAT.md), what they reach stands in [SPEED.md](SPEED.md). `make docs` copies this page from the comments of the parts.
+
+## The driver that all sets share
+END
+    drawn src/kernels_tiles.h 'kernels_tiles.h - ' 'Packed activations'
+    printf '\n## x86\n'
+    drawn src/kernels_avx512.h 'kernels_avx512.h - ' 'vpdpbusd multiplies unsi'
+    drawn src/kernels_amx.h 'kernels_amx.h - ' '16 lines of a panel are '
+    drawn src/kernels_avx2.h 'kernels_avx2.h - ' 'avx2: the byte product v'
+    printf '\n## ARM\n'
+    drawn src/kernels_neon.h 'kernels_neon.h - ' 'dotprod: sdot by element'
+    printf '\n## RISC-V\n'
+    drawn src/kernels_rvv.h 'kernels_rvv.h - ' 'There is no dot product '
+    printf '\n## WebAssembly\n'
+    drawn src/kernels_wasm.h 'kernels_wasm.h - ' 'i32x4.dot_i16x8_s multip'
+    drawn src/kernels_wasm_relaxed.h 'kernels_wasm_relaxed.h - ' 'i32x4.relaxed_dot_i8x16_'
+}
+
 map() {
     cat <<'END'
 # The map of the house
@@ -153,8 +176,8 @@ $what
 }
 
 status=0
-for page in FORMAT TOKENIZER MAP; do
-    case $page in FORMAT) format ;; TOKENIZER) tokenizer ;; MAP) map ;; esac > "build/$page.md" || status=1
+for page in FORMAT TOKENIZER KERNELS MAP; do
+    case $page in FORMAT) format ;; TOKENIZER) tokenizer ;; KERNELS) kernels ;; MAP) map ;; esac > "build/$page.md" || status=1
     if [ "${1:-}" = check ]; then
         cmp -s "build/$page.md" "docs/$page.md" || { echo "docs/$page.md is not what the sources say: make docs"; status=1; }
     else

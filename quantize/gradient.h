@@ -57,7 +57,7 @@ KALM__FN kalm_result kalm__dense_read(kalm__dense *m, const kalm_context *c, con
         memset(x, 0, some * m->in * sizeof *x);
         for (j = 0; j < some; j++) {
             x[j * m->in + i + j] = 1.0f;
-            if (l->rotated[what]) k->ops->hadamard(x + j * m->in, m->in);
+            if (l->rotated[what]) k->ops->hadamard(x + j * m->in, x + j * m->in, m->in);
         }
         b = kalm__block_of(from->type, some, m->in, at);
         kalm__pack(k, b, 0, some, x, m->in);

@@ -185,6 +185,7 @@ KALM__FN void kalm__moment_product_task(void *arg, size_t i, unsigned worker)
     p.y = y;
     p.stride = tile_width;
     p.scratch = w->scratch + worker * w->scratch_size;
+    p.next = NULL;
     for (panel = kalm__moment_first(m, row0) / 16; panel * 16 < row0 + n; panel += KALM__MOMENT_PANELS) {
         size_t left = (row0 + n + 15) / 16 - panel, col0 = panel * 16;
         p.panel0 = panel;

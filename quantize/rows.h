@@ -187,7 +187,7 @@ KALM__FN kalm_result kalm__rows_keys(kalm__rows_fit *f, const kalm__layer *l, fl
         memset(x, 0, some * n * sizeof *x);
         for (j = 0; j < some; j++) {
             x[j * n + i + j] = 1.0f;
-            if (l->rotated[KALM__T_K]) k->ops->hadamard(x + j * n, n);
+            if (l->rotated[KALM__T_K]) k->ops->hadamard(x + j * n, x + j * n, n);
         }
         b = kalm__block_of(m->type, some, n, at);
         kalm__pack(k, b, 0, some, x, n);

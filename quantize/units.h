@@ -148,7 +148,7 @@ KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, siz
             float *to = s->rows + i * cols32;
             memset(s->turn, 0, dim * sizeof *s->turn);
             s->turn[row + i - head] = 1;
-            kalm__hadamard_scalar(s->turn, dim);
+            kalm__hadamard_scalar(s->turn, s->turn, dim);
             memset(to, 0, cols32 * sizeof *to);
             for (k = 0; k < dim; k++) {
                 const float *from;
@@ -160,8 +160,8 @@ KALM__FN int kalm__unit_rows(const kalm__lot *b, kalm__space *s, size_t row, siz
     }
     for (i = 0; i < n; i++) {
         float *to = s->rows + i * cols32;
-        if (it->rotate_in) for (h = 0; h < it->t.cols; h += it->rotate_in) kalm__hadamard_scalar(to + h, it->rotate_in);
-        if (it->t.rotated) kalm__hadamard_scalar(to, it->t.cols);
+        if (it->rotate_in) for (h = 0; h < it->t.cols; h += it->rotate_in) kalm__hadamard_scalar(to + h, to + h, it->rotate_in);
+        if (it->t.rotated) kalm__hadamard_scalar(to, to, it->t.cols);
     }
     return 1;
 }

@@ -111,10 +111,8 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
         float top = ops->row_max(seen, to - from), sum, most;
         if (top < s->top[r]) top = s->top[r];
         s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-        if (value_scale) {
-            sum = ops->exp_weigh(seen, to - from, top, value_scale + from, &most);
-            s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
-        } else sum = ops->exp_sum(seen, to - from, top);
+        sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
+        if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
         s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
         s->top[r] = top;
     }

@@ -63,7 +63,8 @@ KALM__FN void kalm__pack_docs_task(void *arg, size_t i, unsigned worker)
         n = kalm__min(count - k, q->cross.count - within);
         kalm__doc_read_rows(&d->c->model->file.rows, m->kernels, &work, d->docs[q->item], within, n, rows + k * hidden_size);
     }
-    for (k = 0; k < count && l->rotated[KALM__T_K]; k++) m->ops->hadamard(rows + k * hidden_size, hidden_size);
+    for (k = 0; k < count && l->rotated[KALM__T_K]; k++)
+        m->ops->hadamard(rows + k * hidden_size, rows + k * hidden_size, hidden_size);
     if (d->parts == 1) {
         kalm__pack(m->kernels, kalm__block_of(type, d->in_all, hidden_size, d->c->memory.acts_doc), first, count,
                    rows, hidden_size);

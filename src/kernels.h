@@ -116,6 +116,7 @@ typedef struct kalm__matmul_job {
     float              *y;
     size_t              stride;
     void               *scratch;       /* kalm__matmul_scratch() bytes, at a multiple of 64 */
+    const void         *next;          /* panels that the caller wants next, asked for during the last of these; or NULL */
 } kalm__matmul_job;
 
 /* One instruction set: its name, its operations on floats (ops.h), and how it multiplies matrices of each type (kernels_tiles.h).
@@ -149,5 +150,19 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
     *inverse = kalm__over(limit, m);
     return kalm__times(m, kalm__over(1.0f, limit));
 }
+
+/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
+#define KALM__REP_1(each) each(0)
+#define KALM__REP_2(each) KALM__REP_1(each) each(1)
+#define KALM__REP_3(each) KALM__REP_2(each) each(2)
+#define KALM__REP_4(each) KALM__REP_3(each) each(3)
+#define KALM__REP_5(each) KALM__REP_4(each) each(4)
+#define KALM__REP_6(each) KALM__REP_5(each) each(5)
+#define KALM__REP_7(each) KALM__REP_6(each) each(6)
+#define KALM__REP_8(each) KALM__REP_7(each) each(7)
+#define KALM__REP_9(each) KALM__REP_8(each) each(8)
+#define KALM__REP_10(each) KALM__REP_9(each) each(9)
+#define KALM__REP_11(each) KALM__REP_10(each) each(10)
+#define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
 #endif

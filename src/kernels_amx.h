@@ -1,11 +1,12 @@
 /* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd, which
    adds 16 rows x 64 inputs of unsigned bytes times 64 inputs x 16 outputs of signed ones to 16 x 16 dwords: 1024 multiply-adds a
-   cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C.
-
-   16 lines of a panel are the right factor as they lie. The left one has 64 inputs of a row side by side: rows are packed
+   cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C. */
+/* docs/KERNELS.md: */
+/* 16 lines of a panel are the right factor as they lie. The left one has 64 inputs of a row side by side: rows are packed
    [inputs / 64][height][64], behind that perhaps [height][32], for which zeros stand in for the lines that the panel lacks.
    Activations and sums are those of avx512vnni. Accumulators are tiles 0 to 2, for 16 rows each, and 3 to 5, of the second panel;
    the last 16 rows may overlap those before them, and are written twice. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_AMX_H
 #define KALM__KERNELS_AMX_H
 

@@ -1,13 +1,14 @@
-/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4.
-
-   avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
+/* kernels_avx2.h - the ymm sets "avx2" and "avxvnni", which share packing, float tiles and q4. */
+/* docs/KERNELS.md: */
+/* avx2: the byte product vpmaddubsw adds two products in 16 bits and saturates with full-range weights (255 * 127 * 2),
    so exact sums take int16: vpmaddwd and vpaddd for 16 multiply-adds, 24 a cycle on three vector ports. (vpsignb and
-   vpmaddubsw, |w| * (+-a), are exact too, and no faster: on Zen 5 238 GOPS, and 242 with int16.) A panel is widened to
+   vpmaddubsw, |w| * (+-a), are exact too, and no faster.) A panel is widened to
    int16 once a call, into scratch; up to three rows are not worth that and widen each line as they go.
    avxvnni: vpdpbusd on ymm, VEX encoded, 32 multiply-adds an instruction, two a cycle, on processors without AVX-512
    (Alder Lake and later, Sierra Forest). Activations are bytes q + 128 and accumulators start from -128 * sum(q_w), as
    in kernels_avx512.h.
    In both a tile of 6 rows x 1 panel (two ymm) takes 12 accumulators of 16 registers. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_AVX2_H
 #define KALM__KERNELS_AVX2_H
 

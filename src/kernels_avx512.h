@@ -1,9 +1,10 @@
-/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle.
-
-   vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
+/* kernels_avx512.h - the set "avx512vnni": vpdpbusd on zmm, 64 multiply-adds an instruction, two a cycle. */
+/* docs/KERNELS.md: */
+/* vpdpbusd multiplies unsigned by signed bytes. Weights are signed, so the activations are stored as q + 128 and the
    accumulators start from -128 * sum(q_w), which the matrix brings along: sum((q_x + 128) q_w) - 128 sum(q_w) is exact.
    A tile of 12 rows x 2 panels holds 24 accumulators; a step costs 2 weight loads and 12 broadcast loads for 24
    multiply-adds, so the load ports (2 a cycle) idle half of the time and the panels may come from L2. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_AVX512_H
 #define KALM__KERNELS_AVX512_H
 

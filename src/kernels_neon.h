@@ -1,6 +1,6 @@
-/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers).
-
-   dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
+/* kernels_neon.h - the ARM sets "i8mm", "dotprod" and "neon" (AArch64, and ARMv7 in half the registers). */
+/* docs/KERNELS.md: */
+/* dotprod: sdot by element, 16 multiply-adds an instruction. A q8 line is four registers of 4 outputs x 4 inputs, one
    register of activations holds 4 inputs of 4 rows: 6 rows x 1 panel, 24 accumulators, and nothing but loads and sdot
    in the loop.
    i8mm: smmla, 2 outputs x 2 rows x 8 inputs = 32 multiply-adds. It wants 8 inputs of an output side by side, so a panel
@@ -9,6 +9,7 @@
    them to 32 bits: three instructions for 16 multiply-adds. 2 rows x 1 panel (ARMv7: 1 row), 8 accumulators of two outputs a row.
    sdot and smmla are asm in functions with a target attribute of their own: no -march is needed, and clang before 16
    hides the intrinsics. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_NEON_H
 #define KALM__KERNELS_NEON_H
 

@@ -1,11 +1,12 @@
 /* kernels_rvv.h - the set "rvv": the RISC-V vector extension 1.0, any register length from 128 bits on. Known at compile time
-   (-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it.
-
-   There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
+   (-march=rv64gcv and the like): the compilers that have its intrinsics do not yet let a single function ask for it. */
+/* docs/KERNELS.md: */
+/* There is no dot product of bytes, but a widening multiply-add of an int16 from a scalar register with a vector of int16, which
    needs no layout but input by input: 16 multiply-adds an instruction. A q8 panel is widened so once a call, into scratch; up to
    two rows read it as it lies and take the four inputs of a line apart by shifts (segment loads are slow on many processors). A
    vector of 16 int32 is a group of four registers of 128 bits, so a tile of 6 rows has 24 of the 32 registers for its sums. The
    float operations between products are those of plain C. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_RVV_H
 #define KALM__KERNELS_RVV_H
 

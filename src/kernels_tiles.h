@@ -1,11 +1,12 @@
 /* kernels_tiles.h - the one driver of all vector sets: it packs rows and walks through panels and rows, calling for each register
    tile the function that the set's table names. A set is tiles, packers and tables of them alone; kernels_scalar.h,
-   the oracle of their tests, shares nothing with it.
-
-   Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
+   the oracle of their tests, shares nothing with it. */
+/* docs/KERNELS.md: */
+/* Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
    of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
    step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
    KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_TILES_H
 #define KALM__KERNELS_TILES_H
 
@@ -215,8 +216,10 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
     job.stride = m->stride;
     for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
         const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
+        const unsigned char *next = (const unsigned char *)m->next;
         unsigned char *scratch = (unsigned char *)m->scratch;
         count = kalm__min(together, m->panel0 + m->panels - p);
+        if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
         if (w->type != t->form) {
             for (i = 0; i < count; i++) t->unpack(w->type, source + i * bytes, cols, scratch + i * form_bytes);
             panel = scratch;
@@ -248,7 +251,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
                 job.weights = ready;
                 job.panel = prepare ? prepared_bytes : form_bytes;
                 job.steps = prepared_lines;
-                kalm__look_ahead(&job, tile, tiles, source + count * bytes, count * bytes);
+                kalm__look_ahead(&job, tile, tiles, next, count * bytes);
                 if (count == 2) t->two[height - 1](&job);
                 else t->one[height - 1](&job);
             }
@@ -276,6 +279,7 @@ KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w
     m.y = y;
     m.stride = stride;
     m.scratch = scratch;
+    m.next = NULL;
     kalm__matmul(k, &m);
 }
 
@@ -294,20 +298,6 @@ KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t
     }
     return count;
 }
-
-/* KALM__REP_n(each): each(0) each(1) ... each(n - 1) */
-#define KALM__REP_1(each) each(0)
-#define KALM__REP_2(each) KALM__REP_1(each) each(1)
-#define KALM__REP_3(each) KALM__REP_2(each) each(2)
-#define KALM__REP_4(each) KALM__REP_3(each) each(3)
-#define KALM__REP_5(each) KALM__REP_4(each) each(4)
-#define KALM__REP_6(each) KALM__REP_5(each) each(5)
-#define KALM__REP_7(each) KALM__REP_6(each) each(6)
-#define KALM__REP_8(each) KALM__REP_7(each) each(7)
-#define KALM__REP_9(each) KALM__REP_8(each) each(8)
-#define KALM__REP_10(each) KALM__REP_9(each) each(9)
-#define KALM__REP_11(each) KALM__REP_10(each) each(10)
-#define KALM__REP_12(each) KALM__REP_11(each) each(11)
 
 /* KALM__TILES_n(a, b): a1b, a2b, ... anb, the tiles of 1 to n rows */
 #define KALM__TILES_1(a, b) a##1##b

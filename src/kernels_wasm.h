@@ -1,9 +1,10 @@
-/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128).
-
-   i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
+/* kernels_wasm.h - the set "wasm": fixed-width SIMD of WebAssembly, known at compile time (-msimd128). */
+/* docs/KERNELS.md: */
+/* i32x4.dot_i16x8_s multiplies int16 and adds pairs, 8 multiply-adds (pmaddwd on x86, smull and addp on ARM), so panels
    are widened to int16 once a call as in kernels_avx2.h; one row alone widens as it goes. A tile is 2 rows x 1 panel:
    8 accumulators, what engines can keep in the 16 registers of x86. No fused multiply-add: float sums round twice.
    Relaxed SIMD, which multiplies bytes and fuses, is kernels_wasm_relaxed.h's. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_WASM_H
 #define KALM__KERNELS_WASM_H
 

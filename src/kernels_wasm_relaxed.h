@@ -1,7 +1,7 @@
 /* kernels_wasm_relaxed.h - relaxed SIMD of WebAssembly, known at compile time (-mrelaxed-simd): "wasmdot", "wasmvnni8" and
-   "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four.
-
-   i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
+   "wasmvnni" multiply bytes, "wasmfma" multiplies int16 as kernels_wasm.h does; float weights are fused in all four. */
+/* docs/KERNELS.md: */
+/* i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, acc) is 16 multiply-adds. The standard fixes its result only while no byte of x has
    its eighth bit set. Where one has, engines differ:
        ARM                    x is signed: sdot, or smull, smull2, addp, saddlp with pairs in 16 bits, in which products of
                               -127..127 fit
@@ -12,6 +12,7 @@
    Which engine it is cpu.h finds out. The standard says that each engine chooses once and for all, but V8 on ARM adds pairs in 16
    bits until it has optimised a function. So every tile asks again, before its loop and, with the sums that came out, behind
    it, and is done again with instructions that leave nothing open if the answer is another one. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_WASM_RELAXED_H
 #define KALM__KERNELS_WASM_RELAXED_H
 

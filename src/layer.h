@@ -115,8 +115,8 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
         }
         if (!prepare) continue;
         if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
-        else memcpy(out, x, width * sizeof(float));
-        if (s->rotate) ops->hadamard(out, width);
+        else if (!s->rotate) memcpy(out, x, width * sizeof(float));
+        if (s->rotate) ops->hadamard(out, s->norm ? out : x, width);
     }
     if (!s->into) return;
     for (f = 0; f < t->residual; f++) {
@@ -213,7 +213,7 @@ KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const floa
     size_t h;
     for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
         ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
-        if (r->heads.rotate) ops->hadamard(key, s->head_dim);
+        if (r->heads.rotate) ops->hadamard(key, key, s->head_dim);
     }
 }
 
@@ -293,7 +293,7 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
         for (h = 0; h < s->heads; h++, q += dim) {
             ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
             if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
-            if (r->heads.rotate) ops->hadamard(q, dim);
+            if (r->heads.rotate) ops->hadamard(q, q, dim);
         }
     }
 }
@@ -422,7 +422,8 @@ KALM__FN void kalm__layer_mlp(const kalm__layer_run *r, const kalm__chunk *chunk
     kalm__linear(b, &l->matrix[KALM__T_O], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     n = kalm__run_step(r, chunk, &into_mlp, KALM__T_GATE);
     kalm__gated(b, &l->matrix[KALM__T_GATE], &l->matrix[KALM__T_UP], m->acts, n, 0, n, m->h, r->stack->shape.mlp,
-                kalm__step_residual(chunk, n));
+                kalm__step_residual(chunk, n), into_down.rotate);
+    into_down.rotate = 0;
     n = kalm__run_step(r, chunk, &into_down, KALM__T_DOWN);
     kalm__linear(b, &l->matrix[KALM__T_DOWN], m->acts, n, 0, n, m->y, hidden_size, kalm__step_residual(chunk, n));
     (void)kalm__run_step(r, chunk, &into_stream, -1);

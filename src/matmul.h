@@ -30,15 +30,16 @@ typedef struct kalm__cut {
 enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
-   gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole)
+   gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). Few rows are cut into narrower
+   pieces, unless those must be TILE_PANELS wide (`wide`). */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole, int wide)
 {
     size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
     c->rows = rows;
     c->panels = panels;
     c->row_step = rows;
     c->panel_step = KALM__TILE_PANELS;
-    if (rows <= KALM__FEW_ROWS && threads > 1 && panels / KALM__TILE_PANELS < wanted)
+    if (rows <= KALM__FEW_ROWS && threads > 1 && !wide && panels / KALM__TILE_PANELS < wanted)
         c->panel_step = kalm__max(1, panels / wanted);
     while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
            c->row_step > 2 * KALM__FEW_ROWS && !whole)
@@ -47,13 +48,19 @@ KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigne
     return c->across * ((rows + c->row_step - 1) / c->row_step);
 }
 
-/* The piece i: rows [*row, *row + *n), panels [*panel, *panel + *count). */
-KALM__FN void kalm__piece_of(const kalm__cut *c, size_t i, size_t *row, size_t *n, size_t *panel, size_t *count)
+/* Rows [row, row + n), panels [panel, panel + panels). */
+typedef struct kalm__share {
+    size_t row, n, panel, panels;
+} kalm__share;
+
+KALM__FN kalm__share kalm__share_of(const kalm__cut *c, size_t i)
 {
-    *panel = i % c->across * c->panel_step;
-    *count = kalm__min(c->panel_step, c->panels - *panel);
-    *row = i / c->across * c->row_step;
-    *n = kalm__min(c->row_step, c->rows - *row);
+    kalm__share p;
+    p.panel = i % c->across * c->panel_step;
+    p.panels = kalm__min(c->panel_step, c->panels - p.panel);
+    p.row = i / c->across * c->row_step;
+    p.n = kalm__min(c->row_step, c->rows - p.row);
+    return p;
 }
 
 /* ---- y = x W^T ------------------------------------------------------------------------------------------------- */
@@ -74,6 +81,7 @@ typedef struct kalm__product {
     size_t               block, row0;  /* rows packed in acts; first of them to use */
     float               *y;
     size_t               stride;
+    int                  rotate;       /* of h: see kalm__gated */
     kalm__cut            cut;
 } kalm__product;
 
@@ -85,39 +93,46 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
         m->ops->scale_add(y + residual->row[i] * stride, 1.0f, y + (residual->at + i) * stride, width);
 }
 
-/* Rows and panels of a product with w[which] to y, from its first row and panel on. */
-KALM__INLINE void kalm__multiply(const kalm__product *p, int which, size_t row, size_t n, size_t panel, size_t count, float *y,
-                                 size_t stride, void *scratch)
+/* What a piece's task multiplies, of w[which]; `next` is the panel of w[then] that its worker will most likely want next: tasks are
+   taken in turn, so with two threads every other piece. A piece that nobody asked for in time waits for memory at its start. */
+KALM__INLINE void kalm__multiply(const kalm__product *p, int which, const kalm__share *at, float *y, size_t stride, int then,
+                                 size_t next, void *scratch)
 {
     kalm__matmul_job m;
     m.w = p->w[which];
     m.acts = p->acts;
     m.rows = p->block;
-    m.row0 = p->row0 + row;
-    m.n = n;
-    m.panel0 = panel;
-    m.panels = count;
+    m.row0 = p->row0 + at->row;
+    m.n = at->n;
+    m.panel0 = at->panel;
+    m.panels = at->panels;
     m.y = y;
     m.stride = stride;
     m.scratch = scratch;
+    m.next = next < p->cut.panels ? (const unsigned char *)p->w[then]->data + next * kalm__panel_stride(p->w[then]) : NULL;
     kalm__matmul(p->backend->kernels, &m);
+}
+
+/* The first panel of the piece that the worker of piece i takes next, if there is one. */
+KALM__INLINE size_t kalm__next_panel(const kalm__product *p, size_t i)
+{
+    return (i + p->backend->pool->size) * p->cut.panel_step;
 }
 
 KALM__FN void kalm__linear_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    size_t row, n, panel, count;
-    float *y;
-    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
-    y = p->y + row * p->stride + panel * 16;
-    kalm__multiply(p, 0, row, n, panel, count, y, p->stride, kalm__scratch(p->backend, worker));
-    if (p->residual) kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(count * 16, p->w[0]->rows - panel * 16));
+    kalm__share at = kalm__share_of(&p->cut, i);
+    float *y = p->y + at.row * p->stride + at.panel * 16;
+    kalm__multiply(p, 0, &at, y, p->stride, 0, kalm__next_panel(p, i), kalm__scratch(p->backend, worker));
+    if (p->residual)
+        kalm__add_residual(p->backend, p->residual, y, p->stride, kalm__min(at.panels * 16, p->w[0]->rows - at.panel * 16));
 }
 
 /* Cut a product into pieces and do them; `up` NULL for a plain one. */
 KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, const kalm__matrix *up, const void *acts,
                                 size_t block, size_t row0, size_t n, float *y, size_t stride, const kalm__residual *residual,
-                                kalm__task task)
+                                int rotate, kalm__task task)
 {
     kalm__product p;
     if (!n) return;
@@ -130,8 +145,10 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
     p.row0 = row0;
     p.y = y;
     p.stride = stride;
+    p.rotate = rotate;
     kalm__pool_announce(m->pool, n, (up ? 2 : 1) * (size_t)w->rows * w->cols);
-    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL), task, &p);
+    kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL, rotate),
+                   task, &p);
 }
 
 /* y[i][n] = rows row0 + i of acts times w, for i below n; acts holds `block` rows, row0 is a multiple of KALM__ACTS_STEP. With
@@ -139,7 +156,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 KALM__FN void kalm__linear(const kalm__backend *m, const kalm__matrix *w, const void *acts, size_t block, size_t row0,
                            size_t n, float *y, size_t stride, const kalm__residual *residual)
 {
-    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, kalm__linear_task);
+    kalm__run_product(m, w, NULL, acts, block, row0, n, y, stride, residual, 0, kalm__linear_task);
 }
 
 /* ---- h = gelu(x gate^T) * (x up^T) ------------------------------------------------------------------------------- */
@@ -155,29 +172,31 @@ KALM__FN size_t kalm__geglu_scratch(void)
 KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 {
     const kalm__product *p = (const kalm__product *)arg;
-    size_t row, n, panel, count, width, r, tile_width = KALM__TILE_PANELS * 16;
+    const kalm__ops *ops = p->backend->ops;
+    kalm__share at = kalm__share_of(&p->cut, i);
+    size_t n = at.n, r, tile_width = KALM__TILE_PANELS * 16, width = kalm__min(at.panels * 16, p->w[0]->rows - at.panel * 16);
     unsigned char *scratch = kalm__scratch(p->backend, worker);
     void *tile = scratch;
-    float *gate = (float *)tile, *up = gate + (size_t)KALM__GEGLU_ROWS * KALM__TILE_PANELS * 16;
-    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
+    float *gate = (float *)tile, *up = gate + KALM__GEGLU_ROWS * tile_width, *h = p->y + at.row * p->stride + at.panel * 16;
     scratch += kalm__geglu_scratch();
-    width = kalm__min(count * 16, p->w[0]->rows - panel * 16);
-    kalm__multiply(p, 0, row, n, panel, count, gate, tile_width, scratch);
-    kalm__multiply(p, 1, row, n, panel, count, up, tile_width, scratch);
+    kalm__multiply(p, 0, &at, gate, tile_width, 1, at.panel, scratch);
+    kalm__multiply(p, 1, &at, up, tile_width, 0, kalm__next_panel(p, i), scratch);
     if (p->residual) {
         kalm__add_residual(p->backend, p->residual, gate, tile_width, width);
         kalm__add_residual(p->backend, p->residual, up, tile_width, width);
         n = p->residual->at;
     }
-    for (r = 0; r < n; r++)
-        p->backend->ops->geglu(p->y + (row + r) * p->stride + panel * 16, gate + r * tile_width, up + r * tile_width, width);
+    for (r = 0; r < n; r++, h += p->stride) {
+        ops->geglu(h, gate + r * tile_width, up + r * tile_width, width);
+        if (p->rotate) ops->hadamard(h, h, width);
+    }
 }
 
-/* n at most KALM__GEGLU_ROWS */
+/* n at most KALM__GEGLU_ROWS. rotate: rows of h are rotated (kalm__hadamard, ops.h): a piece is a block of the rotation. */
 KALM__FN void kalm__gated(const kalm__backend *m, const kalm__matrix *gate, const kalm__matrix *up, const void *acts,
-                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual)
+                          size_t block, size_t row0, size_t n, float *h, size_t stride, const kalm__residual *residual, int rotate)
 {
-    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, kalm__geglu_task);
+    kalm__run_product(m, gate, up, acts, block, row0, n, h, stride, residual, rotate, kalm__geglu_task);
 }
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */

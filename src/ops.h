@@ -25,13 +25,12 @@ typedef struct kalm__ops {
     void  (*add_angles)(float *out, const float *a, const float *b, size_t half);
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
-    float (*exp_sum)(float *p, size_t n, float top);
-    float (*exp_weigh)(float *p, size_t n, float top, const float *scale, float *most);
+    float (*exp_sum)(float *p, size_t n, float top, const float *scale, float *most);
     float (*sum_below)(const float *p, size_t n, float limit, float *all);
     void  (*scale_add)(float *y, float scale, const float *x, size_t n);
     void  (*scale_row)(float *y, const float *x, float scale, size_t n);
     float (*dot)(const float *x, const float *y, size_t n);
-    void  (*hadamard)(float *x, size_t n);
+    void  (*hadamard)(float *y, const float *x, size_t n);
     float (*quantise)(int8_t *q, const float *x, size_t n);
     float (*quantise_int16)(int16_t *q, const float *x, size_t n, float most);
     void  (*rounding_loss)(float *y, const float *x, size_t n);

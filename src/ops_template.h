@@ -62,9 +62,9 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
 #define KALM__PARTS(each) KALM__JOIN(KALM__PARTS_, KALM__W)(each)
-#define KALM__PARTS_16(each) each(0) each(1)
-#define KALM__PARTS_8(each) each(0) each(1) each(2) each(3)
-#define KALM__PARTS_4(each) each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
+#define KALM__PARTS_16(each) KALM__REP_2(each)
+#define KALM__PARTS_8(each) KALM__REP_4(each)
+#define KALM__PARTS_4(each) KALM__REP_8(each)
 #define KALM__TOTAL(s) KALM__JOIN(KALM__TOTAL_, KALM__W)(s)
 #define KALM__TOTAL_16(s) KALM__SUM(KALM__ADD(s##0, s##1))
 #define KALM__TOTAL_8(s) KALM__SUM(KALM__ADD(KALM__ADD(s##0, s##2), KALM__ADD(s##1, s##3)))
@@ -75,32 +75,36 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
-/* 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
-   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp2)(KALM__VF t)
-{
-    KALM__VF m, f, p;
-    t = KALM__MAX(t, KALM__SET(-125.0f));
-    m = KALM__ADD(t, KALM__SHIFT);
-    f = KALM__SUB(t, KALM__SUB(m, KALM__SHIFT));
-    p = KALM__ADD(KALM__MUL(f, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(5.55038191e-2f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.240222916f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(0.693147361f));
-    p = KALM__ADD(KALM__MUL(p, f), KALM__SET(1.0f));
-    return KALM__SCALE2(p, m);
-}
-/* e^x for x <= 87 */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) { return KALM__V(exp2)(KALM__MUL(x, KALM__SET(1.44269504f))); }
+/* Polynomials are long chains of operations, so KALM__SIDE vectors of numbers stand side by side: all take a step, then all take the
+   next. A processor that finds the next independent operation a whole chain away finds few of them. */
+#define KALM__BESIDE(each) KALM__JOIN(KALM__BESIDE_, KALM__W)(each)
+#define KALM__BESIDE_16(each) KALM__REP_4(each)
+#define KALM__BESIDE_8(each) KALM__REP_2(each)
+#define KALM__BESIDE_4(each) KALM__REP_2(each)
+#define KALM__ONE_MORE(i) + KALM__W
+#define KALM__SIDE (0 KALM__BESIDE(KALM__ONE_MORE))    /* floats in vectors side by side */
+#define KALM__THREE(i) KALM__VF t##i, m##i, p##i;
 
-/* 1 / v for v in 1..2^120, to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start,
-   from the bits of v, is within 12%; each of Newton's steps squares the error. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(reciprocal)(KALM__VF v)
+/* p = 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
+   1, its coefficients searched for the least relative error of this very arithmetic: 1.7e-7. */
+#define KALM__EXP2_WHOLE(i) \
+    t##i = KALM__MAX(t##i, KALM__SET(-125.0f)); \
+    m##i = KALM__ADD(t##i, KALM__SHIFT); \
+    t##i = KALM__SUB(t##i, KALM__SUB(m##i, KALM__SHIFT));
+#define KALM__EXP2_1(i) p##i = KALM__ADD(KALM__MUL(t##i, KALM__SET(1.33447547e-3f)), KALM__SET(9.66920238e-3f));
+#define KALM__EXP2_2(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(5.55038191e-2f));
+#define KALM__EXP2_3(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(0.240222916f));
+#define KALM__EXP2_4(i) p##i = KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(0.693147361f));
+#define KALM__EXP2_5(i) p##i = KALM__SCALE2(KALM__ADD(KALM__MUL(p##i, t##i), KALM__SET(1.0f)), m##i);
+#define KALM__EXP2(all) \
+    all(KALM__EXP2_WHOLE) all(KALM__EXP2_1) all(KALM__EXP2_2) all(KALM__EXP2_3) all(KALM__EXP2_4) all(KALM__EXP2_5)
+
+/* e^x for x <= 87 */
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x)
 {
-    KALM__VF r = KALM__BITS(0x7ef311c7, v);
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    r = KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
-    return KALM__MUL(r, KALM__SUB(KALM__SET(2.0f), KALM__MUL(v, r)));
+    KALM__VF t0 = KALM__MUL(x, KALM__SET(1.44269504f)), m0, p0;
+    KALM__EXP2(KALM__REP_1)
+    return p0;
 }
 
 /* sum of x[i] * y[i] */
@@ -188,18 +192,40 @@ KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float
 }
 
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-   exponential and loses no digits near zero. The constants carry -2 / ln 2. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(geglu_one)(KALM__VF g, KALM__VF u)
-{
-    KALM__VF t = KALM__MUL(g, KALM__ADD(KALM__MUL(KALM__MUL(g, g), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)));
-    KALM__VF e = KALM__V(exp2)(KALM__MIN(t, KALM__SET(115.0f)));
-    return KALM__MUL(KALM__MUL(g, KALM__V(reciprocal)(KALM__ADD(KALM__SET(1.0f), e))), u);
-}
-#define KALM__GEGLU_FORMULA(at) KALM__V(geglu_one)(at(gate), at(up))
+   exponential and loses no digits near zero. The constants carry -2 / ln 2.
+   1 / p for p in 1..2^120 to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start, from the bits
+   of p, is within 12%; each of Newton's steps squares the error. */
+#define KALM__GEGLU_Z(i) \
+    m##i = KALM__LOAD(g + i * KALM__W); \
+    t##i = KALM__ADD(KALM__MUL(KALM__MUL(m##i, m##i), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)); \
+    t##i = KALM__MIN(KALM__MUL(m##i, t##i), KALM__SET(115.0f));
+#define KALM__GEGLU_START(i) \
+    p##i = KALM__ADD(KALM__SET(1.0f), p##i); \
+    t##i = KALM__BITS(0x7ef311c7, p##i);
+#define KALM__GEGLU_NEWTON(i) t##i = KALM__MUL(t##i, KALM__SUB(KALM__SET(2.0f), KALM__MUL(p##i, t##i)));
+#define KALM__GEGLU_END(i) \
+    KALM__STORE(y + i * KALM__W, KALM__MUL(KALM__MUL(KALM__LOAD(g + i * KALM__W), t##i), KALM__LOAD(u + i * KALM__W)));
 KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up, size_t n)
 {
-    size_t i;
-    KALM__FOR_ALL(h, KALM__GEGLU_FORMULA)
+    float rest[2][KALM__SIDE], *y = h;
+    const float *g = gate, *u = up;
+    size_t some = KALM__SIDE;
+    for (; n; n -= some, y += some, g += some, u += some) {
+        KALM__BESIDE(KALM__THREE)
+        if (n < some) {
+            h = y, some = n;
+            memset(rest, 0, sizeof rest);
+            memcpy(rest[0], g, n * sizeof(float));
+            memcpy(rest[1], u, n * sizeof(float));
+            y = rest[0], g = rest[0], u = rest[1];
+        }
+        KALM__BESIDE(KALM__GEGLU_Z)
+        KALM__EXP2(KALM__BESIDE)
+        KALM__BESIDE(KALM__GEGLU_START)
+        KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON)
+        KALM__BESIDE(KALM__GEGLU_END)
+        if (y == rest[0]) memcpy(h, y, n * sizeof(float));
+    }
 }
 
 KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
@@ -211,55 +237,48 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return KALM__HMAX(m);
 }
 
-/* p[i] = e^(p[i] - top), their sum returned. */
-#define KALM__EXP_SUM_STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    s##i = KALM__ADD(s##i, e);
-#define KALM__SUM_REST(i) s##i = KALM__ADD(s##i, KALM__LOAD(rest + i * KALM__W));
-KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top)
+/* p[i] = e^(p[i] - top) */
+#define KALM__EXP_IN(i) t##i = KALM__MUL(KALM__SUB(KALM__LOAD(p + i * KALM__W), t), KALM__SET(1.44269504f));
+#define KALM__EXP_OUT(i) KALM__STORE(p + i * KALM__W, p##i);
+KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top)
 {
-    KALM__VF t = KALM__SET(top), e;
-    float rest[32];
-    size_t i;
-    KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__EXP_SUM_STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            KALM__V(store_some)(p + i, n - i, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t)));
-            KALM__V(store_some)(rest + i, n - i, KALM__V(load_some)(p + i, n - i));
-        }
-        KALM__PARTS(KALM__SUM_REST)
+    KALM__VF t = KALM__SET(top);
+    KALM__BESIDE(KALM__THREE)
+    for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) {
+        KALM__BESIDE(KALM__EXP_IN)
+        KALM__EXP2(KALM__BESIDE)
+        KALM__BESIDE(KALM__EXP_OUT)
     }
-    return KALM__TOTAL(s);
+    for (; n; n -= kalm__min(n, KALM__W), p += KALM__W)
+        KALM__V(store_some)(p, n, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p, n), t)));
 }
 
-/* The same with p[i] = e^(p[i] - top) * scale[i], scale >= 0; *most is the largest of them. */
-#define KALM__EXP_WEIGH_STEP(i) \
-    e = KALM__V(exp)(KALM__SUB(KALM__LOAD(p + i * KALM__W), t)); \
-    s##i = KALM__ADD(s##i, e); \
-    e = KALM__MUL(e, KALM__LOAD(scale + i * KALM__W)); \
-    KALM__STORE(p + i * KALM__W, e); \
-    m = KALM__MAX(m, e);
-KALM__VT static float KALM__V(exp_weigh)(float *p, size_t n, float top, const float *scale, float *most)
+/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. */
+#define KALM__SUM_STEP(i) s##i = KALM__ADD(s##i, KALM__LOAD(p + i * KALM__W));
+#define KALM__WEIGH_STEP(i) \
+    w = KALM__MUL(KALM__LOAD(p + i * KALM__W), KALM__LOAD(scale + i * KALM__W)); \
+    KALM__STORE(p + i * KALM__W, w); \
+    m = KALM__MAX(m, w);
+KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), e;
-    float rest[32];
-    size_t i;
+    KALM__VF m = KALM__SET(0.0f), w;
+    float rest[2][32], *to = p;
+    size_t some = 32;
     KALM__PARTS(KALM__ZERO)
-    for (; n >= 32; n -= 32, p += 32, scale += 32) { KALM__PARTS(KALM__EXP_WEIGH_STEP) }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        for (i = 0; i < n; i += KALM__W) {
-            e = KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p + i, n - i), t));
-            KALM__V(store_some)(rest + i, n - i, e);
-            KALM__V(store_some)(p + i, n - i, KALM__MUL(e, KALM__V(load_some)(scale + i, n - i)));
-            m = KALM__MAX(m, KALM__V(load_some)(p + i, n - i));
+    KALM__V(exp_row)(p, n, top);
+    for (; n; n -= some, p += some) {
+        if (n < some) {
+            memset(rest, 0, sizeof rest);
+            to = p, some = n, p = (float *)memcpy(rest[0], p, n * sizeof(float));
+            if (scale) scale = (const float *)memcpy(rest[1], scale, n * sizeof(float));
         }
-        KALM__PARTS(KALM__SUM_REST)
+        KALM__PARTS(KALM__SUM_STEP)
+        if (!scale) continue;
+        KALM__PARTS(KALM__WEIGH_STEP)
+        if (some < 32) memcpy(to, p, n * sizeof(float));
+        scale += some;
     }
-    *most = KALM__HMAX(m);
+    if (scale) *most = KALM__HMAX(m);
     return KALM__TOTAL(s);
 }
 
@@ -304,26 +323,33 @@ KALM__VT static void KALM__V(scale_row)(float *y, const float *x, float scale, s
     KALM__FOR_ALL(y, KALM__SCALE_ROW_FORMULA)
 }
 
-/* x = rotated x, in place (ops.h, Rotation). Butterflies between vectors stay in registers; those inside a vector go
-   through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
-KALM__VT static void KALM__V(hadamard)(float *x, size_t n)
+/* y = rotated x (ops.h, Rotation); they may be the same. Butterflies between vectors stay in registers, since every index is a constant;
+   those inside a vector go through KALM__HADAMARD, which leaves lane i holding the Walsh-Hadamard sum i of its KALM__W lanes. */
+#define KALM__BUTTERFLY(i, j) b = v[j], v[j] = KALM__SUB(v[i], b), v[i] = KALM__ADD(v[i], b);
+#define KALM__BUTTERFLIES(i, s) \
+    KALM__BUTTERFLY(i, i + s) KALM__BUTTERFLY(i + 2 * s, i + 3 * s) \
+    KALM__BUTTERFLY(i, i + 2 * s) KALM__BUTTERFLY(i + s, i + 3 * s)
+#define KALM__BETWEEN KALM__JOIN(KALM__BETWEEN_, KALM__W)
+#define KALM__BETWEEN_16 KALM__BUTTERFLIES(0, 1)
+#define KALM__BETWEEN_8 \
+    KALM__BUTTERFLIES(0, 1) KALM__BUTTERFLIES(4, 1) \
+    KALM__BUTTERFLY(0, 4) KALM__BUTTERFLY(1, 5) KALM__BUTTERFLY(2, 6) KALM__BUTTERFLY(3, 7)
+#define KALM__BETWEEN_4 \
+    KALM__BUTTERFLIES(0, 1) KALM__BUTTERFLIES(4, 1) KALM__BUTTERFLIES(8, 1) KALM__BUTTERFLIES(12, 1) \
+    KALM__BUTTERFLIES(0, 4) KALM__BUTTERFLIES(1, 4) KALM__BUTTERFLIES(2, 4) KALM__BUTTERFLIES(3, 4)
+#define KALM__INSIDE_AT(i) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + (i) * KALM__W), scale));
+#define KALM__INSIDE(i) KALM__INSIDE_AT(i) KALM__INSIDE_AT(i + 32 / KALM__W)
+#define KALM__OUTSIDE(i) KALM__STORE(y + i * KALM__W, v[i]); KALM__STORE(y + i * KALM__W + 32, v[i + 32 / KALM__W]);
+KALM__VT static void KALM__V(hadamard)(float *y, const float *x, size_t n)
 {
-    enum { KALM__COUNT = KALM__ROTATION / KALM__W };
-    KALM__VF scale = KALM__SET(0.125f);          /* 64^-1/2 */
-    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION) {
-        KALM__VF v[KALM__COUNT];
-        size_t half, i, j;
-        for (i = 0; i < KALM__COUNT; i++) v[i] = KALM__HADAMARD(KALM__MUL(KALM__LOAD(x + i * KALM__W), scale));
-        for (half = 1; half < KALM__COUNT; half *= 2)
-            for (i = 0; i < KALM__COUNT; i += 2 * half)
-                for (j = i; j < i + half; j++) {
-                    KALM__VF a = v[j], b = v[j + half];
-                    v[j] = KALM__ADD(a, b);
-                    v[j + half] = KALM__SUB(a, b);
-                }
-        for (i = 0; i < KALM__COUNT; i++) KALM__STORE(x + i * KALM__W, v[i]);
+    KALM__VF scale = KALM__SET(0.125f), v[KALM__ROTATION / KALM__W], b;          /* 64^-1/2 */
+    for (; n >= KALM__ROTATION; n -= KALM__ROTATION, x += KALM__ROTATION, y += KALM__ROTATION) {
+        KALM__PARTS(KALM__INSIDE)
+        KALM__BETWEEN
+        KALM__PARTS(KALM__OUTSIDE)
     }
-    kalm__hadamard_rest(x, n);
+    memmove(y, x, n * sizeof(float));
+    kalm__hadamard_rest(y, n);
 }
 
 KALM__VT static float KALM__V(abs_max)(const float *x, size_t n)
@@ -405,7 +431,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
-    KALM__V(exp_sum), KALM__V(exp_weigh), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
+    KALM__V(exp_sum), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
     KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
     KALM__V(add_split16)
 };

@@ -355,17 +355,19 @@ static void product_pack(void *arg, size_t i, unsigned worker)
 static void product_task(void *arg, size_t i, unsigned worker)
 {
     const product *p = (const product *)arg;
-    size_t row, n, panel, count, stride = kalm__round_up(p->shape.outputs, 16);
+    size_t row, stride = kalm__round_up(p->shape.outputs, 16), next = (i + p->pool->size) * p->cut.panel_step;
     unsigned char *scratch = p->scratch + worker * p->scratch_size;
     void *tile = scratch;
     float *y = (float *)tile;
     kalm__matmul_job part;
-    kalm__piece_of(&p->cut, i, &row, &n, &panel, &count);
-    row += p->row0;
+    kalm__share at = kalm__share_of(&p->cut, i);
+    row = p->row0 + at.row;
     if (p->shape.passing) stride = KALM__TILE_PANELS * 16;
-    else y = p->y + row * stride + panel * 16;
-    part.w = &p->w, part.acts = p->acts, part.rows = p->rows, part.row0 = row, part.n = n, part.panel0 = panel, part.panels = count;
+    else y = p->y + row * stride + at.panel * 16;
+    part.w = &p->w, part.acts = p->acts, part.rows = p->rows, part.row0 = row, part.n = at.n;
+    part.panel0 = at.panel, part.panels = at.panels;
     part.y = y, part.stride = stride, part.scratch = scratch + kalm__geglu_scratch();
+    part.next = next < p->cut.panels ? (const unsigned char *)p->w.data + next * kalm__panel_stride(&p->w) : NULL;
     kalm__matmul(p->set, &part);
 }
 
@@ -378,7 +380,7 @@ static void product_run(void *arg)
     kalm__parallel(p->pool, (p->rows + step - 1) / step, product_pack, p);
     for (p->row0 = 0; p->row0 < p->rows; p->row0 += n) {
         n = kalm__even_chunk(p->chunk, p->rows - p->row0);
-        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->pool->size, 0);
+        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->pool->size, 0, 0);
         kalm__parallel(p->pool, pieces, product_task, p);
     }
 }

@@ -272,7 +272,7 @@ static bench_result bench_matmul(const kalm__kernels *set, uint32_t type, size_t
     }
     block = kalm__max(KALM__ACTS_STEP, block / KALM__ACTS_STEP * KALM__ACTS_STEP);
     if (rounds > 256) rounds = 256;
-    job.w = &w, job.acts = acts, job.rows = rows, job.stride = stride, job.scratch = scratch;
+    job.next = NULL, job.w = &w, job.acts = acts, job.rows = rows, job.stride = stride, job.scratch = scratch;
     for (round = -1; round < rounds; round++) {
         double t0, t1 = 0, t2, rate, peak_rate = 0;
         int k;

@@ -80,7 +80,7 @@ static void put(const kalm__heads *h, const kalm__ops *ops, kalm__keys *keys, si
     size_t i;
     if (!k) exit(EXIT_FAILURE);
     memcpy(k, p.k + first * KV * DIM, count * KV * DIM * sizeof *k);
-    for (i = 0; i < count * KV && h->type == KALM__Q8; i++) ops->hadamard(k + i * DIM, DIM);
+    for (i = 0; i < count * KV && h->type == KALM__Q8; i++) ops->hadamard(k + i * DIM, k + i * DIM, DIM);
     for (i = 0; i < count; i += 7)     /* in pieces, as rows come */
         (void)kalm__store_keys(h, ops, keys, i, kalm__min(7, count - i), k + i * KV * DIM, p.v + (first + i) * KV * DIM, KV * DIM);
     kalm__end_keys(h, keys);
@@ -116,7 +116,7 @@ static void attend(const kalm__kernels *set, uint32_t type, float *out)
     if (p.cross) put(&a.shape, backend.ops, &a.cross, 0, p.cross);
     if (p.self) put(&a.shape, backend.ops, &a.self, p.cross, p.self);
     memcpy(x, p.q, p.queries * ROW * sizeof(float));
-    for (i = 0; i < p.queries * HEADS && type == KALM__Q8; i++) backend.ops->hadamard(x + i * DIM, DIM);
+    for (i = 0; i < p.queries * HEADS && type == KALM__Q8; i++) backend.ops->hadamard(x + i * DIM, x + i * DIM, DIM);
     a.q = x, a.out = (float *)(void *)result.data;
     for (q = 0; q < p.queries; q += block)
         for (h = 0; h < KV; h++) kalm__attend(&a, q, kalm__min(block, p.queries - q), h, memory[0].data);

@@ -204,6 +204,7 @@ static buffer multiply(const kalm__kernels *set, const problem *p, size_t cut, s
             piece = take(bytes, 4);
             job.w = &p->w, job.acts = acts.data, job.rows = p->rows, job.row0 = r, job.n = n, job.panel0 = at, job.panels = some;
             job.y = (float *)(void *)piece.data, job.stride = stride, job.scratch = scratch.data;
+            job.next = at ? p->w.data : NULL;
             watched_matmul(set, &job);
             for (i = 0; i < bytes; i++)
                 if (i / 4 % stride >= valid && piece.data[i] != 0xa5) {

@@ -70,14 +70,15 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     BOTH("geglu", n, o->geglu(out, x, gain, n));
     top = kalm__table_scalar.row_max(x, n);
     BOTH("row_max", n, out[0] = o->row_max(x, n));
-    BOTH("exp_sum", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_sum(out, n, top)));
+    BOTH("exp_sum", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_sum(out, n, top, NULL, NULL)));
     for (i = 0; i < MOST; i++) got[i] = fabsf(other[i]);
     memcpy(other, got, sizeof other);
-    BOTH("exp_weigh", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_weigh(out, n, top, other, out + MOST - 2)));
+    BOTH("exp_sum with scales", n, (memcpy(out, x, n * sizeof(float)), out[MOST - 1] = o->exp_sum(out, n, top, other, out + MOST - 2)));
     BOTH("scale_add", n, o->scale_add(out, scale, x, n));
     BOTH("scale_row", n, o->scale_row(out, x, scale, n));
     BOTH("dot", n, out[0] = o->dot(x, gain, n));
-    BOTH("hadamard", n, o->hadamard(out, n));
+    BOTH("hadamard", n, o->hadamard(out, x, n));
+    BOTH("hadamard in place", n, o->hadamard(out, out, n));
     BOTH("rounding_loss", n, o->rounding_loss(out, x, n));
     for (i = 0; i < MOST; i++) x[i] = fabsf(x[i]);
     BOTH("sum_below", n, out[0] = o->sum_below(x, n, 0.3f * size, out + 1));
@@ -109,7 +110,7 @@ static void check_not_numbers(const kalm__ops *ops)
     (void)ops->quantise(q, x, 33);
     (void)ops->quantise_int16(w, x, 33, 2896.0f);
     ops->geglu(got, x, x, 33);
-    (void)ops->exp_sum(x, 33, (float)NAN);
+    (void)ops->exp_sum(x, 33, (float)NAN, NULL, NULL);
     CHECK(q[33] == 77 && w[33] == 77 * 257);
 }
 
@@ -132,13 +133,13 @@ static void check_guards(const kalm__ops *ops, size_t n)
         ops->add_angles(v, t, u, even / 2);
     }
     ops->geglu(p, q, r, n);
-    sum += ops->exp_sum(p, n, ops->row_max(p, n));
-    sum += ops->exp_weigh(p, n, 1.0f, q, most);
+    sum += ops->exp_sum(p, n, ops->row_max(p, n), NULL, NULL);
+    sum += ops->exp_sum(p, n, 1.0f, q, most);
     sum += ops->sum_below(p, n, 0.5f, most);
     ops->scale_add(p, 0.5f, q, n);
     ops->scale_row(p, q, 0.5f, n);
     sum += ops->dot(p, q, n);
-    ops->hadamard(p, n);
+    ops->hadamard(p, q, n);
     sum += ops->quantise((int8_t *)bytes8.data, q, n);
     sum += ops->quantise_int16((int16_t *)(void *)words.data, q, n, 2896.0f);
     ops->rounding_loss(p, q, n);
@@ -170,7 +171,7 @@ static void check_accuracy(void)
     for (worst = 0, i = 0; i < 86000; i++) {
         float s = -(float)i * 0.001f, p = s;
         double e;
-        (void)o->exp_sum(&p, 1, 0.0f);
+        (void)o->exp_sum(&p, 1, 0.0f, NULL, NULL);
         e = error_of((double)p, exp((double)s)) / (1.0 - (double)s);
         if (e > worst) worst = e;
     }
@@ -183,7 +184,7 @@ static void check_accuracy(void)
     o->rms_norm(got, x, gain, 1000, 0.0f);
     CHECK(error_of((double)o->dot(got, got, 1000), 4000.0) < 1e-6);
     memcpy(got, x, sizeof got);
-    o->hadamard(got, 1000), o->hadamard(got, 1000);                    /* its own inverse */
+    o->hadamard(got, got, 1000), o->hadamard(got, got, 1000);                    /* its own inverse */
     for (worst = 0, i = 0; i < 1000; i++) worst = larger(worst, fabs((double)got[i] - (double)x[i]));
     CHECKF(worst < 2e-5, "hadamard twice: off by %g", worst);
 }
