@@ -4580,6 +4580,7 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 /* ---- begin src/ops.h ---- */
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
 	vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
+/* More is in docs/KERNELS.md. */
 #define KALM__OPS_H
 
 
@@ -4613,7 +4614,11 @@ typedef struct kalm__ops {
 	void (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
 	void (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
 					  size_t n);
+	void (*trellis)(float *cost, int16_t *floors, int16_t *from, const float *y, const float *unit, const float *rate,
+					 const uint8_t *classes, size_t n, size_t rows);
 } kalm__ops;
+
+enum { KALM__TRELLIS = 16 };  /* rows of a trellis, a multiple of every KALM__W */
 
 /* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
 	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated
@@ -4748,28 +4753,8 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 /* ---- begin src/ops_template.h ---- */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
 	every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
-	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end.
-
-	The vocabulary that ops.h defines for each set:
-	  KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-	  KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-	  KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-	  KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-	  KALM__MUL               rounded before it goes into a sum
-	  KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-	  KALM__BELOW(v, l)       v where it is below l, else 0
-	  KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-	  KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-	  KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-	  KALM__BITS(c, v)        the whole number c minus the bits of v
-	  KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-	  KALM__HMAX(v)           the largest lane
-	  KALM__INTERLEAVED       the table's function interleave, which may be another set's
-	  KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-	Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-	elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-	stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
+	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
+	vocabulary and the order of sums. */
 
 /* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
 #define KALM__T_LOAD_REST \
@@ -5201,12 +5186,82 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 	} \
 }
 
+/* Viterbi's algorithm for up to 16 rows at once, a row in each lane (rowcode.h). y [n][16] are components, unit [16] is 1 / (4 step),
+	so that the even levels of quantiser 0 stand for whole numbers, the odd ones for halves between, and those of quantiser 1 for a
+	quarter less. With r = rate[class][quantiser], level 0 costs (y unit)^2 + r[3], and one that stands for l, a quarter added for
+	quantiser 1, costs its squared error + r[2] + r[1] l + r[0] l^2 + r[3]. Leaves cost [8][16] of the best way to each state;
+	floors [n][16] of y / step; and from [n][16], with bit s set where state s is reached by its second way, bits 8 and 9 where 0 is the best
+	even level of quantisers 0 and 1. Where `from` is NULL, cost [16] is about the sum of rates with quantiser 0 alone. */
+#define KALM__SQUARE(v) KALM__MUL(v, v)
+#define KALM__MORE(a, b, value) /* a > b ? value : 0 */ \
+	KALM__MIN(KALM__MAX(KALM__MUL(KALM__SUB(a, b), KALM__SET(1e30f)), KALM__SET(0.0f)), KALM__SET(value))
+#define KALM__COST(l, off) \
+	off = KALM__SUB(l, off); \
+	off = KALM__SQUARE(off); \
+	l = KALM__ADD(KALM__ADD(off, KALM__MUL(l, KALM__ADD(KALM__MUL(l, KALM__SET(r[0])), KALM__SET(r[1])))), KALM__SET(r[2]));
+#define KALM__BEST(q, even, odd, zero) /* what the best even and odd levels of quantiser q cost; their squared errors in one and two */ \
+	one = two = KALM__ADD(size, KALM__SET(q)); \
+	even = KALM__MAX(KALM__NEAREST(one), KALM__SET(1.0f)); \
+	odd = KALM__ADD(KALM__NEAREST(KALM__SUB(one, KALM__SET(0.5f))), KALM__SET(0.5f)); \
+	KALM__COST(even, one) \
+	KALM__COST(odd, two) \
+	odd = KALM__ADD(odd, KALM__SET(r[3])); \
+	ways = KALM__ADD(ways, KALM__MORE(even, square, zero)); \
+	even = KALM__ADD(KALM__MIN(even, square), KALM__SET(r[3]));
+#define KALM__REACH(s, first_way, second_way) \
+	one = KALM__ADD first_way; \
+	two = KALM__ADD second_way; \
+	ways = KALM__ADD(ways, KALM__MORE(one, two, (float)(1 << s))); \
+	n##s = KALM__MIN(two, one);
+#define KALM__FAR(s) KALM__VF n##s, c##s = KALM__SET(s ? 1e6f : 0.0f);
+#define KALM__NEXT(s) c##s = n##s;
+#define KALM__LAST(s) KALM__STORE(cost + s * KALM__TRELLIS + lane, c##s);
+#define KALM__T_TRELLIS \
+KALM__VT static void KALM__V(trellis)(float *cost, int16_t *floors, int16_t *from, const float *y, const float *unit, const float *rate, \
+									  const uint8_t *classes, size_t n, size_t rows) \
+{ \
+	size_t lane, i; \
+	for (lane = 0; lane < rows; lane += KALM__W) { \
+		KALM__VF by = KALM__LOAD(unit + lane), size, square, e0, o0, e1, o1, one, two, ways; \
+		KALM__PARTS_4(KALM__FAR) \
+		for (i = 0; i < n; i++) { \
+			const float *r = rate + classes[i] * 8; \
+			size_t at = i * KALM__TRELLIS + lane; \
+			size = KALM__MUL(KALM__LOAD(y + at), by); \
+			size = KALM__MAX(KALM__MIN(size, KALM__SET(8000.0f)), KALM__SET(-8000.0f)); \
+			ways = KALM__NEAREST(KALM__SUB(KALM__MUL(size, KALM__SET(4.0f)), KALM__SET(0.5f))); \
+			if (from) KALM__STORE16(floors + at, ways); \
+			size = KALM__MAX(size, KALM__SUB(KALM__SET(0.0f), size)); \
+			square = KALM__SQUARE(size); \
+			ways = KALM__SET(0.0f); \
+			KALM__BEST(0.0f, e0, o0, 256.0f) \
+			if (!from) { \
+				c0 = KALM__ADD(c0, KALM__SUB(KALM__MIN(e0, o0), KALM__MIN(KALM__MIN(one, two), square))); \
+				continue; \
+			} \
+			r += 4; \
+			KALM__BEST(0.25f, e1, o1, 512.0f) \
+			KALM__REACH(0, (c0, e0), (c4, o0)) /* as kalm__row_trace has it */ \
+			KALM__REACH(1, (c2, e0), (c6, o0)) \
+			KALM__REACH(2, (c0, o0), (c4, e0)) \
+			KALM__REACH(3, (c2, o0), (c6, e0)) \
+			KALM__REACH(4, (c3, o1), (c5, e1)) \
+			KALM__REACH(5, (c1, e1), (c7, o1)) \
+			KALM__REACH(6, (c3, e1), (c5, o1)) \
+			KALM__REACH(7, (c1, o1), (c7, e1)) \
+			KALM__PARTS_4(KALM__NEXT) \
+			KALM__STORE16(from + at, ways); \
+		} \
+		KALM__PARTS_4(KALM__LAST) \
+	} \
+}
+
 #define KALM__T_TABLE \
 static const kalm__ops KALM__V(table) = { \
 	KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max), \
 	KALM__V(exp_sum), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot), \
 	KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED, \
-	KALM__V(add_split16) \
+	KALM__V(add_split16), KALM__V(trellis) \
 };
 
 KALM__T_LOAD_REST
@@ -5233,6 +5288,7 @@ KALM__T_QUANTISE
 KALM__T_QUANTISE_INT16
 KALM__T_ROUNDING_LOSS
 KALM__T_ADD_SPLIT16
+KALM__T_TRELLIS
 KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
@@ -5480,6 +5536,7 @@ KALM__T_QUANTISE
 KALM__T_QUANTISE_INT16
 KALM__T_ROUNDING_LOSS
 KALM__T_ADD_SPLIT16
+KALM__T_TRELLIS
 KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
@@ -5581,6 +5638,7 @@ KALM__T_QUANTISE
 KALM__T_QUANTISE_INT16
 KALM__T_ROUNDING_LOSS
 KALM__T_ADD_SPLIT16
+KALM__T_TRELLIS
 KALM__T_TABLE
 #undef KALM__V
 #undef KALM__VT
@@ -7172,14 +7230,8 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
 #endif
 /* ---- begin src/kernels_avx512bf16.h ---- */
 /* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
-	multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
-
-	It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
-	change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
-	as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU. Who takes bf16 weights for their
-	exactness expects otherwise, so the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
-
-	A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
+	multiply-adds an instruction, twice the rate of fused multiply-adds on zmm. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_AVX512BF16_H
 
 
@@ -8908,7 +8960,6 @@ enum {
 	KALM__ROWS_STEPS = 2048,  /* s is below */
 	KALM__ROWS_MIDDLE = 256,  /* the s of a row whose step is step[b][r] */
 	KALM__ROWS_OCTAVE = 64,  /* so many s double the step */
-	KALM__ROWS_LEVEL = 32000,  /* the encoder writes no level beyond */
 	KALM__ROWS_NARROWEST = 16  /* width; fewer numbers leave no room behind the coder's own bytes */
 };
 
@@ -8917,7 +8968,6 @@ typedef struct kalm__rowcode {
 	uint32_t width, heavy;
 	float step[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
 	uint32_t count[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
-	int32_t bias[KALM__ROWS_BITS][KALM__ROWS_RATIOS];
 	const uint16_t *start, *cost;  /* [CLASSES][2][SYMBOLS] */
 	const uint8_t *classes;  /* [BITS][RATIOS][width] */
 	const float *mean;  /* [width] */
@@ -8997,7 +9047,6 @@ KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p
 			size_t place = 4 * (KALM__ROWS_RATIOS * b + r);
 			c->step[b][r] = kalm__f32(p + 16 + place);
 			c->count[b][r] = kalm__u32(p + 88 + place);
-			c->bias[b][r] = (int32_t)kalm__u32(p + 160 + place);
 			if (!(c->step[b][r] > 1e-12f && c->step[b][r] < 1e12f) || c->count[b][r] > width)
 				return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has an impossible step or count for %u bits", 4 - b);
 		}
@@ -9055,45 +9104,44 @@ KALM__FN float kalm__row_step(const kalm__rowcode *c, unsigned b, unsigned r, ui
 	return (float)kalm__times_double(kalm__times_double((double)c->step[b][r], kalm__exp(part)), octave);
 }
 
-/* Rows that are transformed together, so that a matrix is read once for all of them. */
-enum { KALM__ROWS_TOGETHER = 16 };
+/* Rows that are transformed together, so that a matrix is read once for all of them, and whose levels are sought together. */
+enum { KALM__ROWS_TOGETHER = KALM__TRELLIS };
 
 /* A worker's memory while it codes rows, each part at a multiple of 64. */
 typedef struct kalm__row_work {
 	float *y;  /* [ROWS_TOGETHER][width] components */
 	void *acts, *scratch;  /* of the products with T and T^-1 */
-	int32_t *fixed;  /* [width]: components in units of 1/32 step */
-	uint16_t *from; /* [width]: which of its two ways each state is reached by, a bit a state; in bits 8 and 9
-			whether the best even level of quantisers 0 and 1 is 0 though it is not the nearest */
-	int16_t *level;  /* [width] */
-	uint8_t *state;  /* [width]: before each level */
-	unsigned char *bytes;  /* [row bytes] */
+	float *turned;  /* [width][ROWS_TOGETHER] components */
+	int16_t *floors;  /* [2][width][ROWS_TOGETHER]: what ops->trellis leaves */
+	float *rate;  /* [256][2][4], for ops->trellis, by class and shift */
+	int32_t *path;  /* [ROWS_TOGETHER][3][width] levels */
+	unsigned char *bytes;  /* [5 width], at most 39 bits a level */
 } kalm__row_work;
 
 /* Hand out the parts from `base`, or count them where it is NULL. Returns the bytes. */
 KALM__FN size_t kalm__row_work_plan(kalm__row_work *w, void *base, const kalm__kernels *k, size_t width)
 {
-	size_t size[7], total = 0, i;
-	void *part[7];
-	size[0] = KALM__ROWS_TOGETHER * width * sizeof(float);
+	size_t size[8], total = 0, i;
+	void *part[8];
+	size[0] = size[3] = size[6] = KALM__ROWS_TOGETHER * width * sizeof(float);
 	size[1] = kalm__acts_bytes(k, KALM__Q16, KALM__ROWS_TOGETHER, width);
 	size[2] = kalm__matmul_scratch(k, KALM__Q16, width);
-	size[3] = width * sizeof(int32_t);
-	size[4] = width * sizeof(uint16_t);
-	size[5] = width * sizeof(int16_t);
-	size[6] = width + kalm__coded_row_bytes(width, 4);
-	for (i = 0; i < 7; i++) {
+	size[4] = 2 * KALM__ROWS_TOGETHER * width * sizeof(int16_t);
+	size[5] = 256 * 8 * sizeof(float);
+	size[6] *= 3;
+	size[7] = 5 * width;
+	for (i = 0; i < 8; i++) {
 		part[i] = base ? (unsigned char *)base + total : NULL;
 		total = kalm__add(total, kalm__round_up(size[i], 64));
 	}
 	w->y = (float *)part[0];
 	w->acts = part[1];
 	w->scratch = part[2];
-	w->fixed = (int32_t *)part[3];
-	w->from = (uint16_t *)part[4];
-	w->level = (int16_t *)part[5];
-	w->state = (uint8_t *)part[6];
-	w->bytes = base ? w->state + width : NULL;
+	w->turned = (float *)part[3];
+	w->floors = (int16_t *)part[4];
+	w->rate = (float *)part[5];
+	w->path = (int32_t *)part[6];
+	w->bytes = (unsigned char *)part[7];
 	return total;
 }
 
@@ -9240,166 +9288,195 @@ KALM__INLINE uint32_t kalm__level_cost(const uint16_t *cost, unsigned shift, int
 	return cost[KALM__ROWS_SYMBOLS - 1] + 64 * (5 + shift + kalm__log2((uint32_t)(high < 0 ? -high : high) - 7));
 }
 
-/* y / step in units of 1/32, limited to what levels can say. */
-KALM__INLINE int32_t kalm__row_fixed(float y, float inverse)
-{
-	const float most = 2.0f * 32.0f * (float)KALM__ROWS_LEVEL;
-	float v = kalm__times(y, inverse);
-	v = v > most ? most : v >= -most ? v : -most;
-	return (int32_t)kalm__rounded(v < 0.0f ? v - 0.5f : v + 0.5f);
-}
+/* A row on its way. s: the step that is tried; least, most: one with which the row takes too many bits, one with which it fits (-1,
+	ROWS_STEPS: not known yet); over, under: 1/64 bits that `least` takes beyond the budget, that `most` leaves. more, fit, next [width]: the levels of `least`, those of `most`, and room; each with the state before it, as
+	kalm__row_place makes it. */
+typedef struct kalm__row_way {
+	int32_t s, least, most, over, under;
+	int32_t *more, *fit, *next;
+} kalm__row_way;
 
-/* One row on its way. */
+/* Up to ROWS_TOGETHER rows on their way. */
 typedef struct kalm__row_coding {
 	const kalm__rowcode *c;
 	const kalm__row_work *w;
-	const float *y;
+	const kalm__ops *ops;
 	const uint8_t *classes;
-	uint32_t count;
 	unsigned b, r;
-	size_t size;  /* bytes of the row */
-	uint32_t budget;  /* its bits, in 1/64 */
-	uint32_t s, bits; /* once it is written: its step, and what its levels cost, in 1/64 bits. (w->level may hold
-			those of another step.) */
+	int32_t budget;  /* the bits of a row, in 1/64 */
+	uint32_t count;
+	size_t size, rows;  /* bytes of a row; how many rows */
+	kalm__row_way row[KALM__ROWS_TOGETHER];
+	float unit[KALM__ROWS_TOGETHER];  /* 1 / (4 step) */
 } kalm__row_coding;
 
-KALM__FN float kalm__row_inverse(const kalm__row_coding *q, uint32_t s)
+KALM__INLINE int32_t kalm__row_place(int32_t level, unsigned state) { return level * 8 + (int32_t)state; }
+KALM__INLINE int32_t kalm__row_level(int32_t place) { return (place - (place & 7)) / 8; }
+KALM__INLINE int32_t kalm__row_steps(int32_t place) { return kalm__level_steps((unsigned)place & 1, kalm__row_level(place)); }
+
+/* What a 64th of a bit is worth, in squares of four steps. */
+#define KALM__ROWS_LAMBDA (3.0f / 8192.0f)
+
+/* The costs of a class as ops->trellis has them. */
+KALM__FN void kalm__row_rate(float *rate, const uint16_t *cost, unsigned shift)
 {
-	return kalm__over(32.0f, kalm__row_step(q->c, q->b, q->r, s));
+	int32_t at[4], bent, i;
+	float by = kalm__over(2.0f, (float)(1 << shift));  /* levels / 2^shift to what stands for 1 */
+	for (i = 1; i < 4; i++) at[i] = (cost[7 + i] + cost[7 - i]) / 2 - cost[7];
+	bent = at[3] - 2 * at[2] + at[1];
+	if (bent < 0) bent = 0;
+	rate[0] = kalm__times((float)bent, kalm__times(kalm__times(by, by), KALM__ROWS_LAMBDA / 2));
+	rate[1] = kalm__times((float)(2 * (at[2] - at[1]) - 3 * bent), kalm__times(by, KALM__ROWS_LAMBDA / 2));
+	rate[2] = kalm__times((float)(2 * at[1] - at[2] + bent), KALM__ROWS_LAMBDA);
+	rate[3] = kalm__times((float)(cost[7] + 64 * shift), KALM__ROWS_LAMBDA);
 }
 
-/* About how many bits the row takes with step s: those of quantiser 0 alone. *active: how many levels are not 0. */
-KALM__FN uint32_t kalm__row_estimate(const kalm__row_coding *q, uint32_t s, uint32_t *active)
+/* Begin with n rows of components y [n][width]. Numbers that are none count as 0. */
+KALM__FN void kalm__row_begin(kalm__row_coding *q, const kalm__rowcode *c, const kalm__ops *ops, const kalm__row_work *w, unsigned b,
+							  unsigned r, const float *y, size_t n)
 {
-	float inverse = kalm__row_inverse(q, s);
-	uint32_t i, sum = 0;
-	*active = 0;
+	uint32_t i, j;
+	memset(q, 0, sizeof *q);
+	q->c = c;
+	q->w = w;
+	q->ops = ops;
+	q->classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
+	q->b = b;
+	q->r = r;
+	q->count = c->count[b][r];
+	q->size = kalm__coded_row_bytes(c->width, 4 - b);
+	q->budget = (int32_t)(8 * q->size - 12) * 64;  /* the coder begins with 12 bits for s */
+	q->rows = n;
+	for (i = 0; i < 256; i++) w->rate[i * 8 + 3] = -1.0f;
 	for (i = 0; i < q->count; i++) {
-		int32_t u = kalm__row_fixed(q->y[i], inverse);
-		int32_t level = u < 0 ? -((32 - u) >> 6) : (u + 32) >> 6;
-		sum += kalm__level_cost(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
-		*active += level != 0;
-	}
-	return sum;
-}
-
-/* What a bit is worth in squared error: 3/8 of a squared step; so a 64th of one counts 6 where a step's square is 1024. The least
-	error for a given number of bits was found between 2/8 and 4/8, and is flat there. */
-enum { KALM__ROWS_LAMBDA = 6 };
-
-/* The level nearest to 0 of the two beside u that a quantiser has, without its sign, and whether the next one is even. */
-KALM__INLINE int32_t kalm__row_low(int32_t size, unsigned quantiser) { return (size + 32 * (int32_t)quantiser) >> 6; }
-
-/* For a component u of this class: what the best level of each quantiser and parity costs, into best[quantiser * 2 + parity].
-	The even ones compete with 0. Returns bit `quantiser` set where 0 has won. */
-KALM__INLINE unsigned kalm__row_candidates(const uint16_t *cost, unsigned shift, int32_t u, uint32_t best[4])
-{
-	int32_t size = u < 0 ? -u : u, way = u < 0 ? -1 : 1, low, inner, outer;
-	unsigned zero = 0, quantiser;
-	uint32_t one, two, even, none;
-	if (!shift && size < 6 * 64) {  /* nearly always: all symbols are levels */
-		const uint16_t *at = cost + 7;
-		for (quantiser = 0; quantiser < 2; quantiser++, at += KALM__ROWS_SYMBOLS) {
-			low = kalm__row_low(size, quantiser);
-			outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
-			inner = low ? 64 - outer : size;
-			one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * (uint32_t)at[way * low];
-			two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * (uint32_t)at[way * (low + 1)];
-			none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * (uint32_t)at[0];
-			even = low & 1 ? two : one;
-			best[quantiser * 2 + 1] = low & 1 ? one : two;
-			zero |= (unsigned)(none < even) << quantiser;
-			best[quantiser * 2] = none < even ? none : even;
+		unsigned class_ = q->classes[i];
+		float *rate = w->rate + class_ * 8;
+		if (rate[3] < 0.0f)
+			for (j = 0; j < 2; j++)
+				kalm__row_rate(rate + j * 4, c->cost + ((class_ & 31u) * 2 + j) * KALM__ROWS_SYMBOLS, class_ >> 5);
+		for (j = 0; j < KALM__TRELLIS; j++) {
+			float v = j < n ? y[j * c->width + i] : 0.0f;
+			w->turned[i * KALM__TRELLIS + j] = kalm__is_finite(v) ? v : 0.0f;
 		}
-		return zero;
 	}
-	for (quantiser = 0; quantiser < 2; quantiser++, cost += KALM__ROWS_SYMBOLS) {
-		low = kalm__row_low(size, quantiser);
-		outer = 64 * low + 64 - 32 * (int32_t)quantiser - size;
-		inner = low ? 64 - outer : size;
-		one = (uint32_t)(inner * inner) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * low);
-		two = (uint32_t)(outer * outer) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, way * (low + 1));
-		even = low & 1 ? two : one;
-		best[quantiser * 2 + 1] = low & 1 ? one : two;
-		if (size < 4 * 32) {
-			none = (uint32_t)(size * size) + KALM__ROWS_LAMBDA * kalm__level_cost(cost, shift, 0);
-			zero |= (unsigned)(none < even) << quantiser;
-			if (none < even) even = none;
-		}
-		best[quantiser * 2] = even;
+	for (j = 0; j < KALM__TRELLIS; j++) {
+		kalm__row_way *way = &q->row[j];
+		way->s = KALM__ROWS_MIDDLE;
+		way->least = -1;
+		way->most = KALM__ROWS_STEPS;
+		way->more = w->path + 3 * j * c->width;
+		way->fit = way->more + c->width;
+		way->next = way->fit + c->width;
 	}
-	return zero;
 }
 
-/* The level that kalm__row_candidates meant; zero: what it returned. */
-KALM__INLINE int32_t kalm__row_candidate(int32_t u, unsigned quantiser, unsigned parity, unsigned zero)
+/* s = `to`, or what is nearest to it of the steps that are open. */
+KALM__FN void kalm__row_move(kalm__row_way *way, int32_t to)
 {
-	int32_t size = u < 0 ? -u : u, low = kalm__row_low(size, quantiser);
-	low += (low ^ (int32_t)parity) & 1;
-	if (!parity && zero >> quantiser & 1) low = 0;
-	return u < 0 ? -low : low;
+	to = to < way->most ? to : way->most - 1;
+	way->s = to > way->least ? to : way->least + 1;
 }
 
-/* *to = the lesser of two costs; 1 where it is the other. */
-KALM__INLINE unsigned kalm__row_lesser(uint32_t *to, uint32_t one, uint32_t other)
-{
-	unsigned second = other < one;
-	*to = second ? other : one;
-	return second;
-}
+KALM__FN float kalm__row_unit(const kalm__row_coding *q, int32_t s) { return kalm__over(0.25f, kalm__row_step(q->c, q->b, q->r, (uint32_t)s)); }
 
-/* The levels of the row with step s, into w->level and w->state. Returns their bits, in 1/64. */
-KALM__FN uint32_t kalm__row_levels(const kalm__row_coding *q, uint32_t s)
+/* The levels that ops->trellis has found for the rows of `left`, into `next`; bits: theirs, in 1/64. */
+KALM__FN void kalm__row_trace(const kalm__row_coding *q, uint32_t left, const float *cost, int32_t *bits)
 {
-	static const uint8_t reached[8][2] = {  /* state * 2 + parity, from which each state is reached: kalm__trellis turned */
-		{ 0, 9 }, { 4, 13 }, { 1, 8 }, { 5, 12 }, { 7, 10 }, { 2, 15 }, { 6, 11 }, { 3, 14 }
+	static const uint8_t reached[16] = {  /* state * 2 + parity, from which each state is reached: kalm__trellis turned */
+		0, 9, 4, 13, 1, 8, 5, 12, 7, 10, 2, 15, 6, 11, 3, 14
 	};
-	const uint32_t never = 1u << 30;
-	float inverse = kalm__row_inverse(q, s);
-	uint32_t c[8], n[8], best[4], i, bits = 0;
-	unsigned state, end = 0, from;
-	for (state = 0; state < 8; state++) c[state] = state ? never : 0;
-	for (i = 0; i < q->count; i++) {
-		int32_t u = kalm__row_fixed(q->y[i], inverse);
-		q->w->fixed[i] = u;
-		from = kalm__row_candidates(q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, u, best) << 8;
-		from |= kalm__row_lesser(&n[0], c[0] + best[0], c[4] + best[1]);  /* as in `reached` */
-		from |= kalm__row_lesser(&n[1], c[2] + best[0], c[6] + best[1]) << 1;
-		from |= kalm__row_lesser(&n[2], c[0] + best[1], c[4] + best[0]) << 2;
-		from |= kalm__row_lesser(&n[3], c[2] + best[1], c[6] + best[0]) << 3;
-		from |= kalm__row_lesser(&n[4], c[3] + best[3], c[5] + best[2]) << 4;
-		from |= kalm__row_lesser(&n[5], c[1] + best[2], c[7] + best[3]) << 5;
-		from |= kalm__row_lesser(&n[6], c[3] + best[2], c[5] + best[3]) << 6;
-		from |= kalm__row_lesser(&n[7], c[1] + best[3], c[7] + best[2]) << 7;
-		q->w->from[i] = (uint16_t)from;
-		memcpy(c, n, sizeof c);
+	static const uint8_t half[4] = { 2, 0, 3, 1 };  /* by quantiser and parity: to the nearest such level */
+	unsigned last[KALM__TRELLIS], state;
+	uint32_t row[KALM__TRELLIS], rows = 0, i, j, k;
+	for (j = 0; j < q->rows; j++) {
+		if (!(left >> j & 1)) continue;
+		row[rows++] = j;
+		for (bits[j] = 0, last[j] = 0, state = 1; state < 8; state++)
+			if (cost[state * KALM__TRELLIS + j] < cost[last[j] / 2 * KALM__TRELLIS + j]) last[j] = 2 * state;
 	}
-	for (state = 1; state < 8; state++)
-		if (c[state] < c[end]) end = state;
-	for (; i--; ) {
-		unsigned way = reached[end][q->w->from[i] >> end & 1], quantiser = way >> 1 & 1;
-		int32_t level = kalm__row_candidate(q->w->fixed[i], quantiser, way & 1, q->w->from[i] >> 8);
-		bits += kalm__level_cost(q->c->cost + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, q->classes[i] >> 5, level);
-		q->w->level[i] = (int16_t)level;
-		end = way >> 1;
-		q->w->state[i] = (uint8_t)end;
+	for (i = q->count; i--; ) {
+		const uint16_t *table = q->c->cost + (q->classes[i] & 31u) * 2 * KALM__ROWS_SYMBOLS;
+		const int16_t *floors = q->w->floors + i * KALM__TRELLIS, *from = floors + q->c->width * KALM__TRELLIS;
+		unsigned shift = q->classes[i] >> 5;
+		for (k = 0; k < rows; k++) {  /* all rows at once: each step waits for the one before */
+			int32_t size, sign, level;
+			unsigned way, quantiser, ways;
+			j = row[k];
+			size = floors[j];
+			sign = -(size < 0);
+			ways = (unsigned)from[j];
+			last[j] = way = reached[(last[j] & 14) | (ways >> (last[j] >> 1) & 1)];
+			quantiser = way >> 1 & 1;
+			level = (((size ^ sign) + half[way & 3]) >> 2) * 2 + (int32_t)(way & 1);
+			level &= (int32_t)(ways >> (8 + quantiser) & ~way & 1) - 1;
+			level = (level ^ sign) - sign;
+			quantiser *= KALM__ROWS_SYMBOLS;
+			bits[j] += shift || (uint32_t)(level + 7) > 14 ? (int32_t)kalm__level_cost(table + quantiser, shift, level)
+														   : table[(int32_t)quantiser + level + 7];
+			q->row[j].next[i] = kalm__row_place(level, way >> 1);
+		}
 	}
-	return bits;
 }
 
-/* The coder's number and the bytes that it gives off, from the last one on. */
+enum { KALM__ROWS_GUESSES = 7, KALM__ROWS_PASSES = 4 };
+
+/* Steps on both sides of the budget, and the levels of both, for all rows. First by what quantiser 0 alone would take, of which the
+	trellis takes about a 16th more. */
+KALM__FN void kalm__row_search(kalm__row_coding *q)
+{
+	float cost[8][KALM__TRELLIS];
+	int32_t bits[KALM__TRELLIS], pass, active = (int32_t)(q->count * (5 - q->b) / 6) + 1;  /* about how many levels are not 0 */
+	uint32_t left = ((uint32_t)1 << q->rows) - 1, j;
+	for (pass = -KALM__ROWS_GUESSES; left && pass < 40; pass++) {
+		int16_t *from = pass < 0 ? NULL : q->w->floors + q->c->width * KALM__TRELLIS;
+		for (j = 0; j < KALM__TRELLIS; j++) q->unit[j] = kalm__row_unit(q, q->row[j].s);
+		q->ops->trellis(cost[0], q->w->floors, from, q->w->turned, q->unit, q->w->rate, q->classes, q->count, q->rows);
+		if (from) kalm__row_trace(q, left, cost[0], bits);
+		for (j = 0; j < q->rows; j++) {
+			kalm__row_way *way = &q->row[j];
+			int32_t over, by, *levels = way->next;
+			if (!(left >> j & 1)) continue;
+			over = from ? bits[j] - q->budget : (int32_t)kalm__over(cost[0][j], KALM__ROWS_LAMBDA) - q->budget / 16 * 15;
+			by = over / active;  /* a component that is not 0 loses a bit with each octave */
+			by = by > 128 ? 128 : by < -128 ? -128 : by;
+			if (!from) {
+				kalm__row_move(way, way->s + by);
+				continue;
+			}
+			if (over > 0) {
+				way->next = way->more;
+				way->more = levels;
+				way->least = way->s;
+				way->over = over;
+			} else {
+				way->next = way->fit;
+				way->fit = levels;
+				way->most = way->s;
+				way->under = -over;
+			}
+			if (way->least + 1 >= way->most || (over <= 0 && over > -64) || (pass + 1 >= KALM__ROWS_PASSES && way->most < KALM__ROWS_STEPS))
+				left &= ~((uint32_t)1 << j);
+			if (way->least < 0 || way->most == KALM__ROWS_STEPS)
+				kalm__row_move(way, way->s + by + (over > 0 ? pass + 1 : -pass - 1));
+			else kalm__row_move(way, way->most + (way->least - way->most) * way->under / (way->over + way->under));
+		}
+	}
+}
+
+/* The coder's number, and where the bytes that it gives off begin: the last one was given off first. */
 typedef struct kalm__row_writer {
-	unsigned char *bytes;
-	size_t at;  /* bytes [at, size) are written; SIZE_MAX: there were too many */
+	unsigned char *at;
 	uint32_t x;
 } kalm__row_writer;
 
+/* None, one or two bytes, without a branch that nobody can foresee. */
 KALM__INLINE void kalm__row_give(kalm__row_writer *out, uint32_t limit)
 {
-	for (; out->x >= limit; out->x >>= 8) {
-		if (out->at == SIZE_MAX || out->at <= 3) out->at = SIZE_MAX;
-		else out->bytes[--out->at] = (unsigned char)out->x;
-	}
+	unsigned n = (unsigned)(out->x >= limit) + (unsigned)(out->x >> 8 >= limit);
+	out->at[-1] = (unsigned char)out->x;
+	out->at[-2] = (unsigned char)(out->x >> 8);
+	out->at -= n;
+	out->x >>= 8 * n;
 }
 
 KALM__INLINE void kalm__row_put_bits(kalm__row_writer *out, uint32_t v, unsigned n)
@@ -9408,25 +9485,20 @@ KALM__INLINE void kalm__row_put_bits(kalm__row_writer *out, uint32_t v, unsigned
 	out->x = out->x << n | v;
 }
 
-KALM__INLINE void kalm__row_put_symbol(kalm__row_writer *out, const uint16_t *start, unsigned symbol)
+/* Write levels, beginning with the coder's number x, into `to`. Returns the bytes that they take; more than q->size are not written. */
+KALM__FN size_t kalm__row_put(const kalm__row_coding *q, const int32_t *places, uint32_t x, unsigned char *to)
 {
-	uint32_t size = (symbol + 1 < KALM__ROWS_SYMBOLS ? start[symbol + 1] : (uint32_t)KALM__ROWS_TOTAL) - start[symbol];
-	kalm__row_give(out, size << 12);
-	out->x = (out->x / size << 12) + out->x % size + start[symbol];
-}
-
-/* Write the levels of w->level, beginning with the coder's number x, into w->bytes. */
-KALM__FN kalm__row_writer kalm__row_put_from(const kalm__row_coding *q, uint32_t x)
-{
+	unsigned char *end = q->w->bytes + 5 * (size_t)q->c->width;
 	kalm__row_writer out;
+	size_t bytes;
 	uint32_t i;
-	out.bytes = q->w->bytes;
-	out.at = q->size;
+	out.at = end;
 	out.x = x;
 	for (i = q->count; i--; ) {  /* what is read first is written last */
-		unsigned shift = q->classes[i] >> 5, quantiser = q->w->state[i] & 1;
-		int32_t level = q->w->level[i], high = kalm__level_high(level, shift);
-		uint32_t symbol = (uint32_t)(high + 7);
+		unsigned shift = q->classes[i] >> 5;
+		int32_t level = kalm__row_level(places[i]), high = kalm__level_high(level, shift);
+		const uint16_t *start = q->c->start + ((q->classes[i] & 31u) * 2 + ((unsigned)places[i] & 1)) * KALM__ROWS_SYMBOLS;
+		uint32_t symbol = (uint32_t)(high + 7), size;
 		if (shift) kalm__row_put_bits(&out, (uint32_t)(level + (1 << (shift - 1)) - high * (1 << shift)), shift);
 		if (symbol >= KALM__ROWS_SYMBOLS - 1) {
 			uint32_t rest = (uint32_t)(high < 0 ? -high : high) - 7;
@@ -9436,109 +9508,112 @@ KALM__FN kalm__row_writer kalm__row_put_from(const kalm__row_coding *q, uint32_t
 			kalm__row_put_bits(&out, n, 4);
 			symbol = KALM__ROWS_SYMBOLS - 1;
 		}
-		kalm__row_put_symbol(&out, q->c->start + ((q->classes[i] & 31u) * 2 + quantiser) * KALM__ROWS_SYMBOLS, symbol);
+		size = (symbol + 1 < KALM__ROWS_SYMBOLS ? start[symbol + 1] : (uint32_t)KALM__ROWS_TOTAL) - start[symbol];
+		kalm__row_give(&out, size << 12);
+		out.x = (out.x / size << 12) + out.x % size + start[symbol];
 	}
-	return out;
-}
-
-/* Write the levels of w->level with step s into `to` [size]; 0 where they do not fit. */
-KALM__FN int kalm__row_put(const kalm__row_coding *q, uint32_t s, unsigned char *to)
-{
-	kalm__row_writer out = kalm__row_put_from(q, 32 * (KALM__ROWS_STEPS + s));
-	if (out.at == SIZE_MAX) {
-		out = kalm__row_put_from(q, KALM__ROWS_STEPS + s);
-		if (out.at != 3) return 0;
-	}
+	bytes = 3 + (size_t)(end - out.at);
+	if (bytes > q->size) return bytes;
 	memset(to, 0, q->size);
 	to[0] = (unsigned char)(out.x >> 16);
 	to[1] = (unsigned char)(out.x >> 8);
 	to[2] = (unsigned char)out.x;
-	memcpy(to + 3, out.bytes + out.at, q->size - out.at);
-	return 1;
+	memcpy(to + 3, out.at, bytes - 3);
+	return bytes;
 }
 
-KALM__FN uint32_t kalm__row_moved(int64_t s, int64_t by)
+/* Component i of row j in units of 1/32 step. */
+KALM__INLINE int32_t kalm__row_fixed(const kalm__row_coding *q, size_t j, uint32_t i, float unit)
 {
-	int64_t to = s + by;
-	return to < 0 ? 0u : to > KALM__ROWS_STEPS - 1 ? KALM__ROWS_STEPS - 1 : (uint32_t)to;
+	const float most = 32.0f * 32000.0f;
+	float v = kalm__times(q->w->turned[i * KALM__TRELLIS + j], kalm__times(unit, 128.0f));
+	v = v > most ? most : v < -most ? -most : v;
+	return (int32_t)kalm__plus(kalm__plus(v, 12582912.0f), -12582912.0f);
 }
 
-KALM__INLINE int64_t kalm__at_least(int64_t v, int64_t least) { return v < least ? least : v; }
-
-/* By how much to change s so that `over` 1/64 bits fewer are taken: a component that is not 0 loses a bit with each octave. */
-KALM__FN int64_t kalm__row_change(const kalm__row_coding *q, int64_t over, uint32_t active)
+/* Levels that fit leave some bits, those of a smaller step take too many. Where both come by the same state, one can go on as the other:
+	first as those that fit, then, where components are small, as the others. Take the place with the least error. */
+KALM__FN void kalm__row_splice(const kalm__row_coding *q, size_t j, kalm__row_way *way, float unit)
 {
-	int64_t change = over * KALM__ROWS_OCTAVE / 64 / (int64_t)(active + q->count / 16 + 1);
-	return change > 4 * KALM__ROWS_OCTAVE ? 4 * KALM__ROWS_OCTAVE : change < -4 * KALM__ROWS_OCTAVE ? -4 * KALM__ROWS_OCTAVE : change;
-}
-
-/* A step with which the estimate, and the bias by which bits differ from it, meets the budget about. */
-KALM__FN uint32_t kalm__row_search(const kalm__row_coding *q, uint32_t s, int64_t bias, uint32_t *active)
-{
-	unsigned i;
-	for (i = 0; i < 4; i++) {
-		int64_t over = (int64_t)kalm__row_estimate(q, s, active) + bias - q->budget, change = kalm__row_change(q, over, *active);
-		s = kalm__row_moved(s, change);
-		if (change >= -1 && change <= 1) break;
+	int64_t bits = 0, error = 0, least = 0;  /* by which the others, from i on, exceed those that fit */
+	int32_t under = way->under, k;
+	uint32_t i, place = q->count;
+	for (i = q->count; i-- > q->count / 2; ) {
+		int32_t level[2], fixed;
+		if (way->more[i] == way->fit[i]) continue;
+		level[0] = way->more[i];
+		level[1] = way->fit[i];
+		fixed = kalm__row_fixed(q, j, i, unit);
+		for (k = 0; k < 2; k++) {
+			int64_t off = 32 * kalm__row_steps(level[k]) - fixed;
+			const uint16_t *cost = q->c->cost + ((q->classes[i] & 31u) * 2 + ((unsigned)level[k] & 1)) * KALM__ROWS_SYMBOLS;
+			error += (1 - 2 * k) * off * off;
+			bits += (1 - 2 * k) * (int64_t)kalm__level_cost(cost, q->classes[i] >> 5, kalm__row_level(level[k]));
+		}
+		if (((level[0] ^ level[1]) & 7) == 0 && bits <= under && error < least) {
+			least = error;
+			place = i;
+			way->under = under - (int32_t)bits;
+		}
 	}
+	memcpy(way->fit + place, way->more + place, (q->count - place) * sizeof *way->fit);
+}
+
+/* The s with which levels leave the least error, where they were chosen for way->most. */
+KALM__FN uint32_t kalm__row_refit(const kalm__row_coding *q, size_t j, const kalm__row_way *way, float unit)
+{
+	int64_t both = 0, square = 0, s = way->most;
+	uint32_t i;
+	for (i = 0; i < q->count; i++) {
+		int64_t steps = kalm__row_steps(way->fit[i]);
+		both += steps * kalm__row_fixed(q, j, i, unit);
+		square += 32 * steps * steps;
+	}
+	if (both > 0)  /* ln x is about 2 (x - 1) / (x + 1) */
+		s += (int64_t)kalm__nearest_double(kalm__times_double(kalm__over_double((double)(both - square), (double)(both + square)),
+															  2 * KALM__ROWS_OCTAVE / 0.6931471805599453));
+	return s < 0 ? 0u : s >= KALM__ROWS_STEPS ? KALM__ROWS_STEPS - 1u : (uint32_t)s;
+}
+
+/* Write row j, for which kalm__row_search has found levels. Returns its s; its levels are in `fit`. */
+KALM__FN uint32_t kalm__row_finish(kalm__row_coding *q, size_t j, unsigned char *to)
+{
+	kalm__row_way *way = &q->row[j];
+	uint32_t i, n = q->count, s;
+	int tight;
+	float unit;
+	if (way->most == KALM__ROWS_STEPS) {  /* no step is large enough: as many levels as fit */
+		way->fit = way->more;
+		way->most = way->least;
+		way->least = -1;
+	}
+	unit = kalm__row_unit(q, way->most);
+	if (way->least >= 0) kalm__row_splice(q, j, way, unit);
+	tight = way->under < 5 * 64;
+	for (;;) {
+		s = kalm__row_refit(q, j, way, unit);
+		for (i = 0; i < 2; i++, tight = !tight) {
+			size_t bytes = kalm__row_put(q, way->fit, tight ? KALM__ROWS_STEPS + s : 32 * (KALM__ROWS_STEPS + s), to);
+			if (bytes == q->size || (bytes < q->size && !tight)) return s;
+		}
+		if (!n) break;  /* costs are rounded: a row may be a few bits longer than they say */
+		for (i = n -= n / 32 + 1; i < q->count; i++)
+			way->fit[i] = i ? kalm__trellis[way->fit[i - 1] & 7][kalm__row_level(way->fit[i - 1]) & 1] : 0;
+	}
+	memset(to, 0, q->size);  /* the model's tables are not what kalm-quantize makes */
+	to[0] = 1;
 	return s;
 }
 
-/* Choose the step, then the levels, then write them. Up to five steps are tried, until the row is full but for a 128th: bits do
-	not fall evenly with the step. A row that no step makes fit (the model's tables are then not what kalm-quantize makes) becomes about the mean of all rows. */
-KALM__FN void kalm__row_write(kalm__row_coding *q, unsigned char *to)
-{
-	uint32_t active = 0, s = kalm__row_search(q, KALM__ROWS_MIDDLE, q->c->bias[q->b][q->r], &active), i;
-	int64_t goal = q->budget, slack = goal / 128, least = -1, most = KALM__ROWS_STEPS;  /* s that does not fit, and one that does */
-	int64_t least_bits = 0, most_bits = 0;
-	for (i = 0; i < 24; i++) {
-		int64_t bits = kalm__row_levels(q, s), next;
-		if (bits <= goal && kalm__row_put(q, s, to)) {
-			most = q->s = s;
-			most_bits = q->bits = (uint32_t)bits;
-			if (goal - bits <= slack || i >= 4) return;
-		} else {
-			least = s;
-			least_bits = bits > goal ? bits : goal + slack;  /* costs are rounded: it may be a few bits more than they say */
-		}
-		if (least + 1 >= most || (i >= 4 && most < KALM__ROWS_STEPS)) break;
-		if (least >= 0 && most < KALM__ROWS_STEPS)  /* between the two, a little nearer to what fits */
-			next = most - (most - least) * (goal - most_bits - slack / 3) / kalm__at_least(least_bits - most_bits, 1);
-		else next = (int64_t)s + kalm__row_change(q, bits - goal + slack / 2, active) + (bits > goal ? (int64_t)i * i * 4 : 0);
-		next = next <= least ? least + 1 : next >= most ? most - 1 : next;
-		s = kalm__row_moved(next, 0);
-	}
-	if (most < KALM__ROWS_STEPS) return;
-	memset(q->w->level, 0, q->count * sizeof *q->w->level);
-	memset(q->w->state, 0, q->count);
-	q->s = KALM__ROWS_MIDDLE;
-	if (!kalm__row_put(q, KALM__ROWS_MIDDLE, to)) {
-		memset(to, 0, q->size);
-		to[0] = 1;
-	}
-}
-
-KALM__FN void kalm__row_begin(kalm__row_coding *q, const kalm__rowcode *c, const kalm__row_work *w, unsigned b, unsigned r, const float *y)
-{
-	memset(q, 0, sizeof *q);
-	q->c = c;
-	q->w = w;
-	q->y = y;
-	q->b = b;
-	q->r = r;
-	q->classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
-	q->count = c->count[b][r];
-	q->size = kalm__coded_row_bytes(c->width, 4 - b);
-	q->budget = (uint32_t)(8 * q->size - 12) * 64;  /* the coder begins with 12 bits for s */
-}
-
-/* A row of components y [width] into `to` [size of a row]. */
-KALM__FN void kalm__row_code(const kalm__rowcode *c, const kalm__row_work *w, unsigned b, unsigned r, const float *y,
-							 unsigned char *to)
+/* n rows of components y [n][width], n at most ROWS_TOGETHER, into `to`, one behind the other. */
+KALM__FN void kalm__row_code(const kalm__rowcode *c, const kalm__ops *ops, const kalm__row_work *w, unsigned b, unsigned r,
+							 const float *y, size_t n, unsigned char *to)
 {
 	kalm__row_coding q;
-	kalm__row_begin(&q, c, w, b, r, y);
-	kalm__row_write(&q, to);
+	size_t j;
+	kalm__row_begin(&q, c, ops, w, b, r, y, n);
+	kalm__row_search(&q);
+	for (j = 0; j < n; j++) kalm__row_finish(&q, j, to + j * q.size);
 }
 
 
@@ -9800,15 +9875,8 @@ KALM__INLINE void kalm__rotary_at(const kalm__rotary *r, const kalm__ops *ops, s
 /* ---- begin src/keys.h ---- */
 /* keys.h - how the keys and values of a sequence lie in memory, and how they get there. Attention multiplies queries by keys
 	and then weights by values with the matmul kernels (kernels.h), so both are stored as the matrices those want: keys as a
-	matrix whose outputs are the keys, values as one whose inputs are the keys.
-
-	Beside float weights keys and values are floats. Beside quantised weights values are int8 with one scale a key; keys are
-	int8 in the encoder and int16 in the decoder, with one scale a key. Measured on the tiny model (Kendall tau to float32 at
-	ratio 4 / 32), decoder: floats .9943 / .9930, keys int8 .9935 / .9926, values int8 .9944 / .9929, keys and values of 12
-	bits .9945 / .9933; encoder: no difference.
-
-	With state_bits the keys that states hold are rotated and rounded to 8 bits, their values to 8 or 4, and packed. With keys in 4
-	bits as well the margin would change by .108 on average, and not by .026. */
+	matrix whose outputs are the keys, values as one whose inputs are the keys. */
+/* More is in docs/KERNELS.md. */
 #define KALM__KEYS_H
 
 
@@ -10085,16 +10153,8 @@ KALM__FN void kalm__copy_keys(const kalm__heads *h, const kalm__keys *to, const 
 /* attention.h - attention of one block of queries of one sequence. Each query attends to two sets of keys, the rows of a document
 	("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
 	T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
-	long as the text: scores of a block are one product of the matmul kernels, weights times values another.
-
-	Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
-
-	Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). In 8 bits the
-	many small weights of a long document would be zero beside a few large ones: on the tiny model Kendall tau to float32 falls
-	from .994 to .983.
-
-	A result depends on its own query and the keys that it attends to alone: blocks of keys begin at fixed multiples of
-	KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, a block without any key in the window nothing. */
+	long as the text: scores of a block are one product of the matmul kernels, weights times values another. */
+/* More is in docs/KERNELS.md. */
 #define KALM__ATTENTION_H
 
 
@@ -11904,10 +11964,9 @@ KALM__FN void kalm__doc_write_rows(const kalm__rowcode *c, const kalm__kernels *
 			finite |= (uint32_t)(j == c->width) << i;
 		}
 		kalm__rows_to_components(c, k, w, w->y, x, some);
-		for (i = 0; i < some; i++, out += size) {
-			if (finite >> i & 1) kalm__row_code(c, w, 4 - bits, kalm__ratio_class(ratio), w->y + i * c->width, out);
-			else memset(out, 0, size);
-		}
+		kalm__row_code(c, k->ops, w, 4 - bits, kalm__ratio_class(ratio), w->y, some, out);
+		for (i = 0; i < some; i++, out += size)
+			if (!(finite >> i & 1)) memset(out, 0, size);
 	}
 }
 

@@ -110,6 +110,7 @@ END
     drawn src/kernels_tiles.h 'kernels_tiles.h - ' 'Packed activations'
     printf '\n## x86\n'
     drawn src/kernels_avx512.h 'kernels_avx512.h - ' 'vpdpbusd multiplies unsi'
+    drawn src/kernels_avx512bf16.h 'kernels_avx512bf16.h - ' 'It wants both sides'
     drawn src/kernels_amx.h 'kernels_amx.h - ' '16 lines of a panel are '
     drawn src/kernels_avx2.h 'kernels_avx2.h - ' 'avx2: the byte product v'
     printf '\n## ARM\n'
@@ -119,6 +120,12 @@ END
     printf '\n## WebAssembly\n'
     drawn src/kernels_wasm.h 'kernels_wasm.h - ' 'i32x4.dot_i16x8_s multip'
     drawn src/kernels_wasm_relaxed.h 'kernels_wasm_relaxed.h - ' 'i32x4.relaxed_dot_i8x16_'
+    printf '\n## The work between products\n'
+    drawn src/ops_template.h 'ops_template.h - '
+    drawn src/ops.h 'The vocabulary that is'
+    printf '\n## Attention\n'
+    drawn src/attention.h 'attention.h - ' 'Several query heads'
+    drawn src/keys.h 'keys.h - ' 'Beside float weights'
 }
 
 map() {

@@ -24,7 +24,7 @@
 #include "neutral.h"
 
 enum {
-    KALM__ROWS_TEXTS = 256,            /* of --calibrate that are used */
+    KALM__ROWS_TEXTS = 512,            /* of --calibrate that are used */
     KALM__ROWS_FEWEST = 64,            /* with fewer, rows are fitted as without texts */
     KALM__ROWS_RANDOM = 24, KALM__ROWS_RANDOM_TOKENS = 96,
     KALM__ROWS_FIT_RATIO = 4,          /* the transform is fitted to rows of this ratio, and serves all */
@@ -530,33 +530,33 @@ KALM__FN kalm_result kalm__rows_reopen(kalm__rows_fit *f, kalm_error *err)
     return kalm__rowcode_open(&f->code, f->section, f->at.size, 1, (uint32_t)f->width, err);
 }
 
-/* Code the sample of one kind of rows: count symbols, and move step, classes and bias to what came out. */
+/* Code the sample of one kind of rows: count symbols, and move step and classes to what came out. */
 KALM__FN void kalm__rows_round(kalm__rows_fit *f, unsigned b, unsigned r)
 {
-    double *square = f->small, octaves = 0, bias = 0, step;
-    size_t n = f->width, i, k;
-    unsigned char *out = (unsigned char *)(void *)(f->small + n);
+    double *square = f->small, octaves = 0, step;
+    size_t n = f->width, i, k, lane, some;
     memset(square, 0, n * sizeof *square);
-    for (k = 0; k < f->have[r]; k++) {
-        kalm__row_coding q;
+    for (k = 0; k < f->have[r]; k += some) {
         const float *y = f->y[r] + k * n;
-        uint32_t active;
-        kalm__row_begin(&q, &f->code, &f->row_work, b, r, y);
-        kalm__row_write(&q, out);
-        kalm__row_levels(&q, q.s);     /* the last that was tried may be another */
-        octaves += ((double)q.s - KALM__ROWS_MIDDLE) / KALM__ROWS_OCTAVE;
-        bias += (double)q.bits - (double)kalm__row_estimate(&q, q.s, &active);
-        step = (double)kalm__row_step(&f->code, b, r, q.s);
-        for (i = 0; i < n; i++) square[i] += (double)y[i] / step * ((double)y[i] / step);
-        for (i = 0; i < q.count; i++) {
-            uint32_t symbol = (uint32_t)(kalm__level_high(f->row_work.level[i], q.classes[i] >> 5) + 7);
-            f->seen[q.classes[i] & 31][f->row_work.state[i] & 1][symbol < 15 ? symbol : 15] += 1;
+        kalm__row_coding q;
+        some = kalm__min(f->have[r] - k, KALM__ROWS_TOGETHER);
+        kalm__row_begin(&q, &f->code, f->c->backend.kernels->ops, &f->row_work, b, r, y, some);
+        kalm__row_search(&q);
+        for (lane = 0; lane < some; lane++, y += n) {
+            uint32_t s = kalm__row_finish(&q, lane, (unsigned char *)(void *)(f->small + n));
+            octaves += ((double)s - KALM__ROWS_MIDDLE) / KALM__ROWS_OCTAVE;
+            step = (double)kalm__row_step(&f->code, b, r, s);
+            for (i = 0; i < n; i++) square[i] += (double)y[i] / step * ((double)y[i] / step);
+            for (i = 0; i < q.count; i++) {
+                int32_t place = q.row[lane].fit[i];
+                uint32_t symbol = (uint32_t)(kalm__level_high(kalm__row_level(place), q.classes[i] >> 5) + 7);
+                f->seen[q.classes[i] & 31][place & 1][symbol < 15 ? symbol : 15] += 1;
+            }
         }
     }
     for (i = 0; i < n; i++) square[i] = sqrt(square[i] / (double)f->have[r]);
     step = (double)f->code.step[b][r] * kalm__exp(octaves / (double)f->have[r] * 0.6931471805599453);
     kalm__rows_put_classes(f, b, r, step, square);
-    kalm__put_u32(f->section + 160 + 4 * (KALM__ROWS_RATIOS * b + r), (uint32_t)(int32_t)kalm__nearest_double(bias / (double)f->have[r]));
 }
 
 /* Everything about levels: steps, classes, probabilities, in a few rounds of coding the sample. */

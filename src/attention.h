@@ -1,9 +1,9 @@
 /* attention.h - attention of one block of queries of one sequence. Each query attends to two sets of keys, the rows of a document
    ("cross"; decoder only) and the tokens of its own sequence ("self"), under one softmax: this is the merged attention of
    T5Gemma 2. It goes through the keys in blocks with a running maximum and a running sum (online softmax), so no buffer is as
-   long as the text: scores of a block are one product of the matmul kernels, weights times values another.
-
-   Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
+   long as the text: scores of a block are one product of the matmul kernels, weights times values another. */
+/* docs/KERNELS.md: */
+/* Several query heads share one head of keys and values (grouped-query attention); they are rows of the same product.
 
    Beside quantised weights the softmax weights of a block are 16-bit integers in two bytes (split16, kernels.h). In 8 bits the
    many small weights of a long document would be zero beside a few large ones: on the tiny model Kendall tau to float32 falls
@@ -11,6 +11,7 @@
 
    A result depends on its own query and the keys that it attends to alone: blocks of keys begin at fixed multiples of
    KALM__KEY_BLOCK, a key outside of a query's window adds an exact zero, a block without any key in the window nothing. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__ATTENTION_H
 #define KALM__ATTENTION_H
 

@@ -161,10 +161,9 @@ KALM__FN void kalm__doc_write_rows(const kalm__rowcode *c, const kalm__kernels *
             finite |= (uint32_t)(j == c->width) << i;
         }
         kalm__rows_to_components(c, k, w, w->y, x, some);
-        for (i = 0; i < some; i++, out += size) {
-            if (finite >> i & 1) kalm__row_code(c, w, 4 - bits, kalm__ratio_class(ratio), w->y + i * c->width, out);
-            else memset(out, 0, size);
-        }
+        kalm__row_code(c, k->ops, w, 4 - bits, kalm__ratio_class(ratio), w->y, some, out);
+        for (i = 0; i < some; i++, out += size)
+            if (!(finite >> i & 1)) memset(out, 0, size);
     }
 }
 

@@ -1,12 +1,13 @@
 /* kernels_avx512bf16.h - the set "avx512bf16": avx512vnni, but for bf16 weights, whose products vdpbf16ps makes in pairs, 32
-   multiply-adds an instruction, twice the rate of fused multiply-adds on zmm.
-
-   It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
+   multiply-adds an instruction, twice the rate of fused multiply-adds on zmm. */
+/* docs/KERNELS.md: */
+/* It wants both sides in bf16, so activations are rounded to 8 bits of mantissa. Tiny model, Kendall tau to float32 and mean
    change of a margin at r = 4 / 32: .9974 / .9965 and .006 / .010, where float activations have 1 and .000002, and q8, twice
    as fast again, .9943 / .9929 and .017 / .022. The published code computes so on a GPU. Who takes bf16 weights for their
    exactness expects otherwise, so the set is never chosen by itself: kalm_config.kernels asks for it by name. vdpbf16ps adds a pair unrounded, to odd, and flushes subnormal numbers; its results are those of no other set.
 
    A panel lies input by input in the file; pairs of inputs are brought together once a call, into scratch. */
+/* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_AVX512BF16_H
 #define KALM__KERNELS_AVX512BF16_H
 

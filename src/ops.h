@@ -1,5 +1,27 @@
 /* ops.h - the float work between matmuls (norms, rotary, GeGLU, softmax pieces, dots), for every instruction set: the
    vector vocabularies, and the choice of one table. The algorithms stand in ops_template.h; all tables give the same bits. */
+/* docs/KERNELS.md: */
+/* The vocabulary that is defined here for each set:
+     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
+     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
+     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
+     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
+     KALM__MUL               rounded before it goes into a sum
+     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
+     KALM__BELOW(v, l)       v where it is below l, else 0
+     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
+     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
+     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
+     KALM__BITS(c, v)        the whole number c minus the bits of v
+     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
+     KALM__HMAX(v)           the largest lane
+     KALM__INTERLEAVED       the table's function interleave, which may be another set's
+     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
+
+   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
+   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
+   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
+/* end of docs/KERNELS.md */
 #ifndef KALM__OPS_H
 #define KALM__OPS_H
 
@@ -37,7 +59,11 @@ typedef struct kalm__ops {
     void  (*interleave)(unsigned char *line, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d);
     void  (*add_split16)(float *out, const float *y, float scale, float unit, const float *high, const float *low, float finish,
                       size_t n);
+    void  (*trellis)(float *cost, int16_t *floors, int16_t *from, const float *y, const float *unit, const float *rate,
+                     const uint8_t *classes, size_t n, size_t rows);
 } kalm__ops;
+
+enum { KALM__TRELLIS = 16 };           /* rows of a trellis, a multiple of every KALM__W */
 
 /* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
    outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated

@@ -1,27 +1,7 @@
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
-   macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end.
-
-   The vocabulary that ops.h defines for each set:
-     KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
-     KALM__VF                a vector of KALM__W floats, 4, 8 or 16
-     KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
-     KALM__MUL               rounded before it goes into a sum
-     KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
-     KALM__BELOW(v, l)       v where it is below l, else 0
-     KALM__NEAREST(v)        the whole number nearest to v, ties to even, for |v| < 2^22
-     KALM__STORE8(p, v), KALM__STORE16(p, v)   whole numbers within the type, as int8, as int16
-     KALM__SCALE2(v, m)      the bits of v plus 2^23 times the last bits of m
-     KALM__BITS(c, v)        the whole number c minus the bits of v
-     KALM__SUM(v)            the upper half of the lanes is added to the lower until one is left
-     KALM__HMAX(v)           the largest lane
-     KALM__INTERLEAVED       the table's function interleave, which may be another set's
-     KALM__HADAMARD(v)       butterflies between lanes: lane i becomes the Walsh-Hadamard sum i of them
-
-   Every set leaves the same bits: operations are IEEE's, none is fused, and a sum has 32 lanes, of which lane l adds
-   elements l, l + 32, ..., and then l + 16, l + 8, l + 4, l + 2, l + 1 are added to it. So a row gives the same wherever it
-   stands, on any machine. (ARMv7's vectors take subnormal numbers for zero. None of 2^-100 and more depends on one.) */
+   macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
+   vocabulary and the order of sums. */
 
 /* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill)
@@ -429,11 +409,80 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
     }
 }
 
+/* Viterbi's algorithm for up to 16 rows at once, a row in each lane (rowcode.h). y [n][16] are components, unit [16] is 1 / (4 step),
+   so that the even levels of quantiser 0 stand for whole numbers, the odd ones for halves between, and those of quantiser 1 for a
+   quarter less. With r = rate[class][quantiser], level 0 costs (y unit)^2 + r[3], and one that stands for l, a quarter added for
+   quantiser 1, costs its squared error + r[2] + r[1] l + r[0] l^2 + r[3]. Leaves cost [8][16] of the best way to each state;
+   floors [n][16] of y / step; and from [n][16], with bit s set where state s is reached by its second way, bits 8 and 9 where 0 is the best
+   even level of quantisers 0 and 1. Where `from` is NULL, cost [16] is about the sum of rates with quantiser 0 alone. */
+#define KALM__SQUARE(v) KALM__MUL(v, v)
+#define KALM__MORE(a, b, value) /* a > b ? value : 0 */ \
+    KALM__MIN(KALM__MAX(KALM__MUL(KALM__SUB(a, b), KALM__SET(1e30f)), KALM__SET(0.0f)), KALM__SET(value))
+#define KALM__COST(l, off) \
+    off = KALM__SUB(l, off); \
+    off = KALM__SQUARE(off); \
+    l = KALM__ADD(KALM__ADD(off, KALM__MUL(l, KALM__ADD(KALM__MUL(l, KALM__SET(r[0])), KALM__SET(r[1])))), KALM__SET(r[2]));
+#define KALM__BEST(q, even, odd, zero) /* what the best even and odd levels of quantiser q cost; their squared errors in one and two */ \
+    one = two = KALM__ADD(size, KALM__SET(q)); \
+    even = KALM__MAX(KALM__NEAREST(one), KALM__SET(1.0f)); \
+    odd = KALM__ADD(KALM__NEAREST(KALM__SUB(one, KALM__SET(0.5f))), KALM__SET(0.5f)); \
+    KALM__COST(even, one) \
+    KALM__COST(odd, two) \
+    odd = KALM__ADD(odd, KALM__SET(r[3])); \
+    ways = KALM__ADD(ways, KALM__MORE(even, square, zero)); \
+    even = KALM__ADD(KALM__MIN(even, square), KALM__SET(r[3]));
+#define KALM__REACH(s, first_way, second_way) \
+    one = KALM__ADD first_way; \
+    two = KALM__ADD second_way; \
+    ways = KALM__ADD(ways, KALM__MORE(one, two, (float)(1 << s))); \
+    n##s = KALM__MIN(two, one);
+#define KALM__FAR(s) KALM__VF n##s, c##s = KALM__SET(s ? 1e6f : 0.0f);
+#define KALM__NEXT(s) c##s = n##s;
+#define KALM__LAST(s) KALM__STORE(cost + s * KALM__TRELLIS + lane, c##s);
+KALM__VT static void KALM__V(trellis)(float *cost, int16_t *floors, int16_t *from, const float *y, const float *unit, const float *rate,
+                                      const uint8_t *classes, size_t n, size_t rows)
+{
+    size_t lane, i;
+    for (lane = 0; lane < rows; lane += KALM__W) {
+        KALM__VF by = KALM__LOAD(unit + lane), size, square, e0, o0, e1, o1, one, two, ways;
+        KALM__PARTS_4(KALM__FAR)
+        for (i = 0; i < n; i++) {
+            const float *r = rate + classes[i] * 8;
+            size_t at = i * KALM__TRELLIS + lane;
+            size = KALM__MUL(KALM__LOAD(y + at), by);
+            size = KALM__MAX(KALM__MIN(size, KALM__SET(8000.0f)), KALM__SET(-8000.0f));
+            ways = KALM__NEAREST(KALM__SUB(KALM__MUL(size, KALM__SET(4.0f)), KALM__SET(0.5f)));
+            if (from) KALM__STORE16(floors + at, ways);
+            size = KALM__MAX(size, KALM__SUB(KALM__SET(0.0f), size));
+            square = KALM__SQUARE(size);
+            ways = KALM__SET(0.0f);
+            KALM__BEST(0.0f, e0, o0, 256.0f)
+            if (!from) {
+                c0 = KALM__ADD(c0, KALM__SUB(KALM__MIN(e0, o0), KALM__MIN(KALM__MIN(one, two), square)));
+                continue;
+            }
+            r += 4;
+            KALM__BEST(0.25f, e1, o1, 512.0f)
+            KALM__REACH(0, (c0, e0), (c4, o0))         /* as kalm__row_trace has it */
+            KALM__REACH(1, (c2, e0), (c6, o0))
+            KALM__REACH(2, (c0, o0), (c4, e0))
+            KALM__REACH(3, (c2, o0), (c6, e0))
+            KALM__REACH(4, (c3, o1), (c5, e1))
+            KALM__REACH(5, (c1, e1), (c7, o1))
+            KALM__REACH(6, (c3, e1), (c5, o1))
+            KALM__REACH(7, (c1, o1), (c7, e1))
+            KALM__PARTS_4(KALM__NEXT)
+            KALM__STORE16(from + at, ways);
+        }
+        KALM__PARTS_4(KALM__LAST)
+    }
+}
+
 static const kalm__ops KALM__V(table) = {
     KALM__V(rms_norm), KALM__V(add_norm), KALM__V(norm_rotate), KALM__V(add_angles), KALM__V(geglu), KALM__V(row_max),
     KALM__V(exp_sum), KALM__V(sum_below), KALM__V(scale_add), KALM__V(scale_row), KALM__V(dot),
     KALM__V(hadamard), KALM__V(quantise), KALM__V(quantise_int16), KALM__V(rounding_loss), KALM__INTERLEAVED,
-    KALM__V(add_split16)
+    KALM__V(add_split16), KALM__V(trellis)
 };
 
 #undef KALM__V

@@ -37,6 +37,45 @@ static kalm__row_work work_for(const kalm__kernels *k, size_t width)
 
 /* ---- the coder ---------------------------------------------------------------------------------------------------------- */
 
+/* The levels of a row, read bit by bit by their definition (docs/FORMAT.md). Returns the step. */
+static float read_levels(const kalm__rowcode *c, unsigned b, unsigned r, const unsigned char *bytes, size_t size, int32_t *levels)
+{
+    const uint8_t *classes = c->classes + (b * KALM__ROWS_RATIOS + r) * (size_t)c->width;
+    uint64_t x = (uint64_t)bytes[0] << 16 | (uint64_t)bytes[1] << 8 | bytes[2];
+    size_t at = 3;
+    unsigned state = 0;
+    uint32_t i, j;
+#define REFILL while (x < 1u << 16 && at < size) x = x << 8 | bytes[at++]
+#define TAKE(v, n) uint32_t v = (uint32_t)(x & ((1u << (n)) - 1)); x >>= (n); REFILL
+    for (i = 0; i < c->count[b][r]; i++) {
+        unsigned shift = classes[i] >> 5, symbol = 15;
+        const uint16_t *start = c->start + ((classes[i] & 31u) * 2 + (state & 1)) * 16;
+        uint32_t slot = (uint32_t)(x & 4095), next;
+        int32_t h;
+        while (slot < start[symbol]) symbol--;
+        next = symbol < 15 ? start[symbol + 1] : 4096;
+        x = (next - start[symbol]) * (x >> 12) + slot - start[symbol];
+        REFILL;
+        h = (int32_t)symbol - 7;
+        if (symbol == 15) {
+            TAKE(n, 4);
+            TAKE(negative, 1);
+            TAKE(rest, n);
+            h = 7 + (int32_t)(1u << n | rest);
+            if (negative) h = -h;
+        }
+        levels[i] = h;
+        if (shift) {
+            TAKE(low, shift);
+            levels[i] = (int32_t)low + h * (1 << shift) - (1 << (shift - 1));
+        }
+        state = kalm__trellis[state][(uint32_t)levels[i] & 1];
+    }
+    for (j = 0; j < 40 && x >= 2 * KALM__ROWS_STEPS; j++) x >>= 1;
+    CHECK(x >= KALM__ROWS_STEPS);
+    return kalm__row_step(c, b, r, (uint32_t)x - KALM__ROWS_STEPS);
+}
+
 /* Levels come back as they were written, whatever the class, with small numbers and large, and the budget is kept. */
 static void test_levels(void)
 {
@@ -55,28 +94,33 @@ static void test_levels(void)
                 for (r = 0; r < 6; r++) {
                     static const float sizes[12] = { 1, 0, .001f, 1000, 1, 1, 1e6f, 1, 30000, 1e20f, 3e38f, 1e-38f };
                     kalm__row_coding q;
+                    int32_t levels[MOST];
+                    double error, all;
                     float step;
-                    uint32_t k, bad = 0;
+                    uint32_t k, s, bad = 0;
                     unsigned state_now = 0;
                     for (k = 0; k < c.width; k++) y[k] = number(&state) * sizes[round] * (round == 7 && k == 3 ? 1e5f : 1);
                     memset(bytes, 0xee, sizeof bytes);
-                    kalm__row_begin(&q, &c, &w, b, r, y);
-                    kalm__row_write(&q, bytes);
+                    kalm__row_begin(&q, &c, kalm__kernel_set(0)->ops, &w, b, r, y, 1);
+                    kalm__row_search(&q);
+                    s = kalm__row_finish(&q, 0, bytes);
                     memset(beside, 0xee, sizeof beside);
                     CHECK(!memcmp(bytes + q.size, beside, kalm__min(8, sizeof bytes - q.size)));
-                    if (!CHECK(bytes[0] != 0 && q.s < KALM__ROWS_STEPS)) continue;
-                    kalm__row_levels(&q, q.s);
-                    if (!q.bits) {         /* far beyond all steps: the mean of rows */
-                        CHECKF(round == 9 || round == 10, "width %u, round %u does not fit", c.width, round);
-                        memset(w.level, 0, c.width * sizeof *w.level);
-                    }
+                    if (!CHECK(bytes[0] != 0 && s < KALM__ROWS_STEPS)) continue;
+                    step = read_levels(&c, b, r, bytes, q.size, levels);
+                    CHECK(step == kalm__row_step(&c, b, r, s));
                     kalm__row_read(&c, b, r, bytes, q.size, back);
-                    step = kalm__row_step(&c, b, r, q.s);
-                    for (k = 0; k < c.width; k++) {
-                        float want = k < q.count ? kalm__times((float)kalm__level_steps(state_now & 1, w.level[k]), step) : 0.0f;
-                        if (k < q.count) state_now = kalm__trellis[state_now][(uint32_t)w.level[k] & 1];
+                    for (k = 0, error = all = 0; k < c.width; k++) {
+                        float want = k < q.count ? kalm__times((float)kalm__level_steps(state_now & 1, levels[k]), step) : 0.0f;
+                        if (k < q.count) {
+                            bad += q.row[0].fit[k] != kalm__row_place(levels[k], state_now);
+                            state_now = kalm__trellis[state_now][(uint32_t)levels[k] & 1];
+                            error += ((double)y[k] - (double)want) * ((double)y[k] - (double)want);
+                            all += (double)y[k] * (double)y[k];
+                        }
                         bad += memcmp(&want, &back[k], sizeof want) != 0;
                     }
+                    CHECKF(error <= all * 1.0001, "width %u, %u bits, round %u: the error is larger than the row", c.width, 4 - b, round);
                     CHECKF(!bad, "width %u, %u bits, ratio class %u, round %u: %u numbers differ", c.width, 4 - b, r, round, bad);
                 }
     }
@@ -101,7 +145,7 @@ static void test_error(void)
         for (k = 0; k < c.width; k++) y[k] = number(&state) + number(&state);
         for (k = 0; k < c.width; k++) all += (double)y[k] * (double)y[k];
         for (b = 0; b < 3; b++) {
-            kalm__row_code(&c, &w, b, 0, y, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, 0, y, 1, bytes);
             kalm__row_read(&c, b, 0, bytes, kalm__coded_row_bytes(192, 4 - b), back);
             for (k = 0; k < c.width; k++) error[b] += (double)(y[k] - back[k]) * (double)(y[k] - back[k]);
         }
@@ -109,6 +153,84 @@ static void test_error(void)
     CHECKF(error[0] / all < .02 && error[1] / all < .06 && error[2] / all < .5, "%.3f %.3f %.3f", error[0] / all, error[1] / all,
            error[2] / all);
     CHECK(error[0] * 2 < error[1] && error[1] * 2 < error[2]);
+}
+
+/* A row is written alike alone and among others, in whatever lane, whatever the others are. */
+static void test_together(void)
+{
+    kalm__rowcode c;
+    kalm__row_work w;
+    static float y[16 * MOST];
+    unsigned char bytes[16 * MOST], alone[MOST];
+    const kalm__kernels *k;
+    uint64_t state = 3;
+    size_t size, i, n;
+    unsigned set;
+    if (!open_section(&c, 192, 4)) return;
+    for (set = 0; (k = kalm__kernel_set(set)) != NULL; set++) {
+        w = work_for(k, c.width);
+        for (n = 1; n <= 16; n++) {
+            unsigned b = (unsigned)n % 3;
+            size = kalm__coded_row_bytes(c.width, 4 - b);
+            for (i = 0; i < n * c.width; i++) y[i] = number(&state) * (i / c.width % 5 == 4 ? 1e4f : i / c.width % 3 ? 1.0f : .01f);
+            kalm__row_code(&c, k->ops, &w, b, 2, y, n, bytes);
+            for (i = 0; i < n; i++) {
+                kalm__row_code(&c, k->ops, &w, b, 2, y + i * c.width, 1, alone);
+                CHECKF(!memcmp(alone, bytes + i * size, size), "%s: row %zu of %zu differs from the same row alone", k->name, i, n);
+            }
+        }
+    }
+}
+
+/* Of all sequences of levels that a short row can have, ops->trellis finds one that costs least, by costs that are computed here. */
+static double least_cost(const float *rate, const float *y, float unit, size_t n, unsigned state)
+{
+    double best = 1e30;
+    int32_t level;
+    if (!n) return 0;
+    for (level = -6; level <= 6; level++) {
+        const float *r = rate + (state & 1) * 4;
+        double v = (double)(*y * unit), l = abs(level) / 2.0, cost;
+        double off = fabs(v) - (level ? l - (state & 1) * .25 : 0);
+        if (level < 0 ? v > 0 : level > 0 && v < 0) continue;
+        cost = off * off + (double)r[3] + (level ? (double)r[2] + (double)r[1] * l + (double)r[0] * l * l : 0);
+        cost += least_cost(rate, y + 1, unit, n - 1, kalm__trellis[state][(uint32_t)level & 1]);
+        if (cost < best) best = cost;
+    }
+    return best;
+}
+
+static void test_trellis(void)
+{
+    enum { N = 5 };
+    kalm__rowcode c;
+    uint64_t state = 8;
+    unsigned round, set;
+    const kalm__kernels *k;
+    if (!open_section(&c, 192, 2)) return;
+    for (round = 0; round < 24; round++) {
+        float rate[256 * 8], y[N * KALM__TRELLIS], unit[KALM__TRELLIS], cost[8][KALM__TRELLIS], first[8][KALM__TRELLIS];
+        int16_t floors[N * KALM__TRELLIS], from[N * KALM__TRELLIS], first_from[N * KALM__TRELLIS];
+        uint8_t classes[N];
+        unsigned i, j;
+        memset(classes, (int)(round % 16), sizeof classes);
+        for (i = 0; i < 2; i++) kalm__row_rate(rate + round % 16 * 8 + i * 4, c.cost + (round % 16 * 2 + i) * 16, 0);
+        for (i = 0; i < N * KALM__TRELLIS; i++) y[i] = number(&state);
+        for (i = 0; i < KALM__TRELLIS; i++) unit[i] = .5f + (float)i / 16;
+        for (set = 0; (k = kalm__kernel_set(set)) != NULL; set++) {
+            k->ops->trellis(cost[0], floors, from, y, unit, rate, classes, N, KALM__TRELLIS);
+            if (!set) memcpy(first, cost, sizeof first), memcpy(first_from, from, sizeof first_from);
+            CHECKF(!memcmp(first, cost, sizeof first) && !memcmp(first_from, from, sizeof first_from), "%s: another way than the first set's", k->name);
+        }
+        for (j = 0; j < KALM__TRELLIS; j += 5) {
+            double found = 1e30, want;
+            float row[N];
+            for (i = 0; i < N; i++) row[i] = y[i * KALM__TRELLIS + j], CHECK(floors[i * KALM__TRELLIS + j] == (int)floor((double)(4 * row[i] * unit[j])));
+            for (i = 0; i < 8; i++) found = (double)cost[i][j] < found ? (double)cost[i][j] : found;
+            want = least_cost(rate + round % 16 * 8, row, unit[j], N, 0);
+            CHECKF(fabs(found - want) < 1e-4, "class %u, row %u: cost %.6f, the least is %.6f", round % 16, j, found, want);
+        }
+    }
 }
 
 /* A document in memory of `rows` rows at `bits`, made by one kernel set. */
@@ -126,8 +248,8 @@ static uint64_t make_rows(const kalm__rowcode *c, const kalm__kernels *k, unsign
 static void test_sets(void)
 {
     static const struct { uint32_t width, bits, ratio; uint64_t bytes, numbers; } pinned[4] = {
-        { 192, 4, 1, 0x1d24796dd38a0621u, 0x4e0c101f0988e034u }, { 192, 2, 4, 0x6bed57b8430385f0u, 0xef607780c712f6fbu },
-        { 100, 3, 32, 0x7eb46574ba4bfd46u, 0xddbb99c442f9f503u }, { 16, 2, 7, 0x2619ed73b655ba13u, 0x99a3a06be5e4d11eu }
+        { 192, 4, 1, 0xd18e49d6567c62f3u, 0xf424ba1e14558b58u }, { 192, 2, 4, 0x4cc8a7f6a4c977bfu, 0x9a97393298d9cc40u },
+        { 100, 3, 32, 0x682df07ad6c65474u, 0x9f48240dabf95d0fu }, { 16, 2, 7, 0x71572ae2edcb88c0u, 0xaaba8e07899d1d36u }
     };
     static unsigned char file[KALM__DOC_HEADER + ROWS * MOST];
     static float all[ROWS * MOST], one[MOST];
@@ -235,7 +357,7 @@ static void test_sections(void)
             kalm__row_work w = work_for(kalm__kernel_set(0), 192);
             unsigned k;
             for (k = 0; k < 192; k++) y[k] = (float)k - 96.0f;
-            kalm__row_code(&c, &w, 2, 0, y, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, 2, 0, y, 1, bytes);
             kalm__row_read(&c, 2, 0, bytes, kalm__coded_row_bytes(192, 2), y);
         }
     }
@@ -271,7 +393,7 @@ static void test_false_costs(void)
             size_t size = kalm__coded_row_bytes(192, 4 - b);
             for (k = 0; k < 192; k++) y[k] = number(&state) * sizes[round % 4];
             memset(bytes, 0xee, sizeof bytes);
-            kalm__row_code(&c, &w, b, round % 6, y, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, round % 6, y, 1, bytes);
             CHECKF(bytes[0] && !memcmp(bytes + size, beside, sizeof beside), "%u bits, round %u: bytes behind the row", 4 - b, round);
             kalm__row_read(&c, b, round % 6, bytes, size, y);
             for (k = 0; k < 192; k++) bad += !kalm__is_finite(y[k]);
@@ -427,6 +549,8 @@ int main(void)
 {
     test_levels();
     test_error();
+    test_together();
+    test_trellis();
     test_sets();
     test_any_bytes();
     test_not_finite();
