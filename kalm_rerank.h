@@ -5828,14 +5828,14 @@ KALM__INLINE float kalm__fma(float a, float b, float c)
 KALM__FN void kalm__sum_int8_scalar(uint32_t acc[16], const int16_t *a, const int8_t *q, size_t cols32)
 {
 	size_t k, j;
-	for (k = 0; k < cols32; k++)
-		for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 4 * 64 + 4 * j + k % 4]);
+	for (k = 0; k < cols32; k += 4, a += 4)
+		for (j = 0; j < 16; j++, q += 4) acc[j] += (uint32_t)(a[0] * q[0] + a[1] * q[1] + a[2] * q[2] + a[3] * q[3]);
 }
 KALM__FN void kalm__sum_int16_scalar(uint32_t acc[16], const int16_t *a, const int16_t *q, size_t cols32)
 {
 	size_t k, j;
-	for (k = 0; k < cols32; k++)
-		for (j = 0; j < 16; j++) acc[j] += (uint32_t)(a[k] * q[k / 2 * 32 + 2 * j + k % 2]);
+	for (k = 0; k < cols32; k += 2, a += 2)
+		for (j = 0; j < 16; j++, q += 2) acc[j] += (uint32_t)(a[0] * q[0]) + (uint32_t)(a[1] * q[1]);
 }
 
 /* Panel p of w, read from `panel`, times row r: 16 outputs, of which those that w has are written. */

@@ -4,6 +4,8 @@
 build=$1 jobs=$2
 shift 2
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES       # a test that calls make means a plain one, not make B=... as this was started
+# A python3 that is a script which looks for one (pyenv's) takes longer than most of what it is called for.
+python=$(python3 -c 'import sys; print(sys.executable)' 2> /dev/null) && [ -x "$python" ] && PATH=${python%/*}:$PATH && export PATH
 results=$build/tmp/results.$$
 mkdir -p "$results"
 trap 'rm -rf "$results"' EXIT

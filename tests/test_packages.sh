@@ -28,7 +28,7 @@ awk '/^KALM_API/ { all = "" } { all = all " " $0 } /^KALM_API.*\(|^ .*\(/ { if (
 sed -n 's/^ \(kalm_[a-z_0-9]*\)@.*/\1/p' "debian/libkalm-rerank$short.symbols" | sort > "$dir/symbols"
 expect "debian/*.symbols has all functions of the interface" diff "$dir/functions" "$dir/symbols"
 
-# a project with this one as a subproject, which compiles the header itself, and one that links the library
+# (KALM_NO_SIMD: what is asked is whether the files fit together.) A project with this one as a subproject, which compiles the header itself, and one that links the library
 if has meson; then
     mkdir -p "$dir/app/subprojects"
     ln -s "$PWD" "$dir/app/subprojects/kalm_rerank"
@@ -38,7 +38,7 @@ project('app', 'c', default_options: ['warning_level=3', 'werror=true'])
 test('header', executable('header', 'header.c', dependencies: dependency('kalm_rerank', fallback: 'kalm_rerank')))
 test('library', executable('library', 'library.c', dependencies: dependency('kalm_rerank-static', fallback: 'kalm_rerank')))
 END
-    expect "a subproject of Meson" env CC="${CC:-cc}" meson setup --wrap-mode=forcefallback --buildtype=plain "$dir/app/b" "$dir/app"
+    expect "a subproject of Meson" env CC="${CC:-cc}" meson setup --wrap-mode=forcefallback --buildtype=plain -Dc_args=-DKALM_NO_SIMD "$dir/app/b" "$dir/app"
     expect "both ways" meson test -C "$dir/app/b"
     expect "nothing of ours is installed" sh -c "DESTDIR='$dir/root' meson install -C '$dir/app/b' && ! find '$dir/root' -name '*kalm*' | grep ."
     expect "by itself" env CC="${CC:-cc}" meson setup --buildtype=plain "$dir/own" .
