@@ -234,6 +234,26 @@ expect 1 "$index" shard1.db --merge missing.db
 says "there is no store missing.db"
 [ ! -e missing.db ] && ok || bad "missing.db was made"
 
+# what --verify would refuse in the store that it comes to is not merged
+head -n 4 corpus.jsonl > four.jsonl
+expect 0 "$index" "$model" split4.db four.jsonl --split 12 --overlap 2
+for sql in "UPDATE documents SET tokens = tokens + 1 WHERE number = 2" "UPDATE documents SET text = text || 'x' WHERE number = 2" \
+    "UPDATE documents SET key = 'z' WHERE number = 2" "UPDATE documents SET start = start + 1 WHERE number = 2" "DELETE FROM documents WHERE window = 0 AND number = 1"; do
+    cp split4.db bent.db
+    sqlite3 bent.db "$sql"
+    rm -f into.db
+    expect 1 "$index" into.db --merge bent.db
+    says "kalm-index: bent.db: "
+    expect 1 "$index" bent.db --verify
+done
+cp split4.db bent.db
+sqlite3 bent.db "UPDATE documents SET number = number + 1000 WHERE number > (SELECT max(number) FROM documents WHERE key = (SELECT key FROM documents WHERE number = 1));
+    UPDATE documents SET windows = windows + 1 WHERE key = (SELECT key FROM documents WHERE number = 1);
+    INSERT INTO documents SELECT windows, key, windows - 1, windows, start, hash, tokens, tokens_used, title, text, metadata, document FROM documents WHERE number = 1"
+expect 1 "$index" split4.db --merge bent.db
+says "split4.db and bent.db have different texts of the key"
+expect 0 "$index" "$model" split4.db --verify
+
 # ---- a changed text ----
 sed 's/"text": "/"text": "Changed. /' first.jsonl | head -n 3 > changed.jsonl
 expect 1 "$index" "$model" append.db changed.jsonl --changed stop

@@ -47,18 +47,19 @@ KALM__FN void demand_alike(const store *s, const store *other)
     demand_same(s, other, "overlap", s->meta.overlap, other->meta.overlap);
 }
 
-/* A key of which the two stores have different texts ends the command before anything is added. */
+/* A key of which the two stores have different texts, or windows, ends the command before anything is added. */
 KALM__FN void demand_no_conflict(const store *s, const store *other)
 {
-    sqlite3_stmt *q = store_prepare(other, "SELECT number, key, hash FROM documents WHERE window = 0 ORDER BY number");
-    sqlite3_stmt *find = store_prepare(s, "SELECT hash FROM documents WHERE key = ?1 AND window = 0");
+    sqlite3_stmt *q = store_prepare(other, "SELECT number, key, hash, windows FROM documents WHERE window = 0 ORDER BY number");
+    sqlite3_stmt *find = store_prepare(s, "SELECT hash, windows FROM documents WHERE key = ?1 AND window = 0");
     while (store_step(other, q)) {
         int64_t row = store_int(other, q, 0, sqlite3_column_int64(q, 0), 1, STORE_LAST_NUMBER);
         kalm_text key = store_text(other, q, 1, row), hash = store_text(other, q, 2, row), own;
         store_bind(s, find, 1, key);
         if (store_step(s, find)) {
             own = store_text(s, find, 0, 0);
-            if (own.size != hash.size || memcmp(own.data, hash.data, own.size) != 0)
+            if (own.size != hash.size || memcmp(own.data, hash.data, own.size) != 0 ||
+                sqlite3_column_int64(find, 1) != sqlite3_column_int64(q, 3))
                 die("%s and %s have different texts of the key '%s'; nothing of %s was added", s->path, other->path,
                     store_shown(key), other->path);
         }
@@ -68,7 +69,7 @@ KALM__FN void demand_no_conflict(const store *s, const store *other)
     sqlite3_finalize(find);
 }
 
-/* Every row of `other` that s has not, checked on its way; how many. */
+/* Every row of `other` that s has not, checked on its way as --verify does it; how many. */
 KALM__FN size_t add_rows(const store *s, const store *other)
 {
     sqlite3_stmt *q = store_prepare(other, "SELECT " STORE_COLUMNS " FROM documents ORDER BY number");
@@ -76,20 +77,20 @@ KALM__FN size_t add_rows(const store *s, const store *other)
     sqlite3_stmt *insert = store_prepare(s, "INSERT OR IGNORE INTO documents (key, window, windows, start, hash, tokens, tokens_used, "
                                             "title, text, metadata, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
     size_t added = 0, held = 0;
-    int64_t window = 0, windows = 0;   /* of the row before: what comes next, of how many */
+    int open = 0;                      /* windows of the text are still to come */
+    verified whole;
     store_row r;
+    memset(&whole, 0, sizeof whole);
     store_exec(s, "BEGIN IMMEDIATE");
     while (!kalm__interrupted && store_step(other, q)) {
-        kalm_doc_info d;
+        const char *why;
         kalm_error err;
         store_read_row(other, q, &r);
-        if (r.window != window || (window && r.windows != windows))
-            die("%s: row %lld: its windows do not follow each other", other->path, (long long)r.number);
-        windows = r.windows;
-        window = r.window + 1 == windows ? 0 : r.window + 1;
         store_check_metadata(other, r.metadata, r.number);
-        if (store_check_document(other, r.document, &d, &err))
-            die("%s: row %lld: %s", other->path, (long long)r.number, err.text);
+        why = verify_document(other, NULL, &r, &err);
+        if (!why) why = verify_text(&whole, &r);
+        if (why) die("%s: row %lld: %s", other->path, (long long)r.number, why);
+        open = whole.text.next != whole.text.windows;
         store_bind(s, insert, 1, r.key);
         store_check(s, sqlite3_bind_int64(insert, 2, r.window));
         store_check(s, sqlite3_bind_int64(insert, 3, r.windows));
@@ -105,17 +106,18 @@ KALM__FN size_t add_rows(const store *s, const store *other)
         added += (size_t)sqlite3_changes(s->db);
         store_check(s, sqlite3_reset(insert));
         held += r.document.size + r.text.size;
-        if (held < 32u << 20 || window) continue;  /* so that the journal stays small; a text is whole in a transaction */
+        if (held < 32u << 20 || open) continue;  /* so that the journal stays small; a text is whole in a transaction */
         store_exec(s, "COMMIT");
         store_exec(s, "BEGIN IMMEDIATE");
         held = 0;
     }
-    if (!kalm__interrupted && window) die("%s: the last text lacks windows", other->path);
+    if (!kalm__interrupted && open) die("%s: the last text lacks windows", other->path);
     sqlite3_finalize(q);
     sqlite3_finalize(insert);
+    verify_end(&whole);
     if (!sqlite3_get_autocommit(s->db)) {
         sqlite3_progress_handler(s->db, 0, NULL, NULL);    /* a signal came: what is whole stays */
-        store_exec(s, window ? "ROLLBACK" : "COMMIT");
+        store_exec(s, open ? "ROLLBACK" : "COMMIT");
         sqlite3_progress_handler(s->db, 1000, store_ask, NULL);
     }
     return added;

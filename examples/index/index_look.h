@@ -131,13 +131,30 @@ KALM__FN const char *verify_document(const store *s, const kalm_model *model, co
     return NULL;
 }
 
-/* What is wrong with the text of a row, or NULL, given the rows before it. */
-KALM__FN const char *verify_text(whole_text *w, const store_row *r)
+/* A document whose rows are looked through. */
+typedef struct verified {
+    whole_text text;
+    char      *key;                    /* owned */
+} verified;
+
+KALM__FN void verify_end(verified *v)
 {
+    free(v->text.text);
+    free(v->key);
+}
+
+/* What is wrong with the text of a row, or NULL, given the rows before it. */
+KALM__FN const char *verify_text(verified *v, const store_row *r)
+{
+    whole_text *w = &v->text;
     kalm_text all;
     char hash[17];
     int lacking = r->window == 0 && w->next != w->windows;
-    if (!look_add(w, r)) return "its windows do not follow each other";
+    if (r->window == 0) {
+        free(v->key);
+        v->key = cmd_copy(r->key);
+    }
+    if (!look_add(w, r) || strcmp(v->key, r->key.data) != 0) return "its windows do not follow each other";
     if (w->next == w->windows) {
         all.data = w->text;
         all.size = w->size;
@@ -154,7 +171,7 @@ KALM__FN int run_verify(const options *o)
     kalm_model_info info;
     kalm_error err;
     sqlite3_stmt *q;
-    whole_text whole;
+    verified whole;
     store_row r;
     again compared;
     const char *said;
@@ -185,7 +202,7 @@ KALM__FN int run_verify(const options *o)
         rows++;
         if (!wrong[0]) why = verify_document(&s, model, &r, &err);
         if (!why) why = verify_text(&whole, &r);
-        else look_add(&whole, &r);
+        else (void)verify_text(&whole, &r);
         if (!why) {
             again_add(&compared, &r);
             continue;
@@ -193,14 +210,14 @@ KALM__FN int run_verify(const options *o)
         say_plainly("%s: row %lld, '%s': %s", s.path, (long long)r.number, store_shown(r.key), why);
         bad++;
     }
-    if (whole.next != whole.windows) {
+    if (whole.text.next != whole.text.windows) {
         say_plainly("%s: the last text lacks windows", s.path);
         bad++;
     }
     sqlite3_finalize(q);
     again_end(&compared);
     bad += compared.bad;
-    free(whole.text);
+    verify_end(&whole);
     store_close(&s);
     kalm_model_close(model);
     if (bad) die("%lu of the %lu rows of %s are damaged", (unsigned long)bad, (unsigned long)rows, o->store);

@@ -277,9 +277,11 @@ typedef struct whole_text {
 /* The next row of the document. 1: well; 0: it does not go on from the one before; -1: there is no memory. */
 KALM__FN int whole_add(whole_text *w, const store_row *r)
 {
-    size_t start = (size_t)r->start;
+    size_t start = (size_t)r->start, both;
     if (r->window == 0) w->next = 0, w->size = 0, w->windows = r->windows;
     if (r->window != w->next || r->windows != w->windows || start > w->size || r->text.size > (size_t)INT32_MAX) return 0;
+    both = kalm__min(w->size - start, r->text.size);       /* what this window and the one before have of the text */
+    if (both && memcmp(w->text + start, r->text.data, both) != 0) return 0;
     if (start + r->text.size + 1 > w->room) {
         size_t room = (start + r->text.size + 1) * 2;
         char *more = (char *)realloc(w->text, room);
