@@ -85,7 +85,7 @@ help:
 	@echo 'make check-quick   the tests that an edit is most likely to break, in under a minute'
 	@echo 'make quality       what q8 and q4 weights keep of the ranking, at all six ratios'
 	@echo 'make check         layers, every part alone, symbols, size, nothing unused; header and docs/ up to date'
-	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md, KERNELS.md and MAP.md from the sources, speeds in the pages from docs/speed'
+	@echo 'make docs          docs/FORMAT.md, TOKENIZER.md, KERNELS.md and MAP.md from the sources, figures in the pages from docs/speed and docs/rows'
 	@echo 'make sanitize      make test under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make thread        what runs several threads, library and commands, under ThreadSanitizer'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
@@ -132,10 +132,10 @@ check: check-header
 	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)
 	@bash tests/mutate.sh -l                # each mistake of the list still has its line
 	@AWK='$(AWK)' sh docs/make.sh check
-	@if command -v python3 > /dev/null; then python3 docs/speed/figures.py check; else echo 'no python3: speeds of the pages were not checked'; fi
+	@if command -v python3 > /dev/null; then python3 docs/rows/rows.py check && python3 docs/speed/figures.py check; else echo 'no python3: figures of the pages were not checked'; fi
 docs:
 	@AWK='$(AWK)' sh docs/make.sh
-	@if command -v python3 > /dev/null; then python3 docs/speed/figures.py make; else echo 'no python3: speeds of the pages are as they were'; fi
+	@if command -v python3 > /dev/null; then python3 docs/rows/rows.py make && python3 docs/speed/figures.py make; else echo 'no python3: figures of the pages are as they were'; fi
 
 # ---- the commands: name and source ----
 TOOLS :=
@@ -248,7 +248,7 @@ few-bit-store: $(B)/kalm-index $(B)/kalm-rerank $(B)/tiny.kalm
 # Rates of kalm-index and kalm-search beside kalm_encode, and the time of a question: SEARCH="100000 nano 3" (documents, model, rounds).
 search-speed: $(B)/kalm-search $(B)/kalm-index $(B)/tiny.kalm $(B)/kalm-random-checkpoint $(B)/kalm-quantize
 	CC='$(CC)' sh tests/search_speed.sh $(B) $(SEARCH)
-# The figures of the pages, measured again (docs/speed): SPEED="bench cost load search search_nano bounds", BENCH=--quick.
+# The figures of the pages, measured again (docs/speed): SPEED="bench cost load search search_nano store bounds", BENCH=--quick.
 SPEED ?= bench
 COMMIT = $(shell git describe --always --dirty 2>/dev/null || echo $(VERSION))
 speed-figures: $(B)/kalm-bench $(B)/kalm-eval $(B)/bench/made

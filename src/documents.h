@@ -270,7 +270,8 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
         return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u numbers of %u bits, the model has %u", info->width,
                           info->bits, width);
     if (kalm__is_coded(info->bits) != (kalm__u32(p + 4) == 2) || (!info->transform) != !kalm__is_coded(info->bits))
-        return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u", info->bits, kalm__u32(p + 4));
+        return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u and transform %X", info->bits,
+                          kalm__u32(p + 4), info->transform);
     if (transform && info->transform && !*transform) return kalm__no_rowcode(info->bits, err);
     if (transform && info->transform && info->transform != *transform)
         return kalm__fail(err, KALM_MISMATCH, "the document's rows of %u bits were made with transform %X, the model file has %X",

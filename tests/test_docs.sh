@@ -70,6 +70,13 @@ spoilt docs/speed/bench.json 's/\("encode_512_tokens", "threads": 1, "value": \)
 spoilt docs/speed/bench.json 's/"encode_512_tokens"/"encode_513_tokens"/' 'bench.json has no figure encode_512_tokens/1'
 spoilt docs/speed/load.json '/"commit"/d' 'load.json does not say its commit'
 spoilt docs/speed/other.tsv 's/13.35 s/13.36 s/' "does not say 'encoded in 13.36 s'"
+# the tables of ROWS.md are what docs/rows has
+expect "rows: the page says what docs/rows has" python3 docs/rows/rows.py check "$speeds"
+sed 's/"bits": 2, \(.*\)"mean": /"bits": 2, \1"mean": 1/' docs/rows/rows.json > "$speeds/docs/rows/rows.json"
+refuse "rows: another figure" python3 docs/rows/rows.py check "$speeds"
+cp docs/rows/rows.json "$speeds/docs/rows/rows.json"
+sed '$s/$/ More./' docs/ROWS.md > "$speeds/docs/ROWS.md"
+refuse "rows: another page" python3 docs/rows/rows.py check "$speeds"
 # the tables of SCALING.md are what its script makes of the measured rates
 sh examples/scaling/arithmetic.sh > "$dir/tables"
 expect "SCALING.md: the arithmetic" sh -c "test -s '$dir/tables' && test \$(grep -cFxf '$dir/tables' docs/SCALING.md) -ge \$(grep -c . '$dir/tables')"
