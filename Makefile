@@ -20,7 +20,8 @@ OPT_release  := -O2
 OPT_debug    := -O0 -g -DKALM_DEBUG
 OPT_sanitize := -O1 -g -DKALM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_thread   := -O1 -g -DKALM_DEBUG -fsanitize=thread
-OPT_coverage := -O0 -g --coverage
+# Branches are counted where they are written: a function that is inlined would have its own in every caller.
+OPT_coverage := -Og -g -fno-inline --coverage -DKALM__INLINE=static -Wno-unused-function
 ifeq ($(origin OPT_$(config)),undefined)
   $(error config=$(config): it is one of release, debug, sanitize, thread, coverage)
 endif

@@ -555,14 +555,16 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #  endif
 #endif
 
-/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) The Makefile, which
-	compiles the library once for many programs, gives KALM__FN itself. */
+/* Private functions: static, and silent when a build switch leaves them unused. (clang-cl defines no __GNUC__.) The Makefile
+	gives KALM__FN, to compile the library once for many programs, and KALM__INLINE, to count its branches. */
 #if defined(__GNUC__) || defined(__clang__)
 #  ifndef KALM__FN
 #    define KALM__FN static __attribute__((__unused__))
 #  endif
 #  define KALM__SMALL_FN static __inline__ __attribute__((__unused__))
-#  define KALM__INLINE static __inline__ __attribute__((__unused__, __always_inline__))
+#  ifndef KALM__INLINE
+#    define KALM__INLINE static __inline__ __attribute__((__unused__, __always_inline__))
+#  endif
 #  define KALM__NOINLINE __attribute__((__noinline__))
 #  define KALM__RESTRICT __restrict__
 #  define KALM__ALIGNED(n) __attribute__((__aligned__(n)))
