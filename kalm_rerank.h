@@ -6125,6 +6125,8 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 				job.weights = panel;
 				job.panel = form_bytes;
 				job.steps = form_lines;
+				if (next != source + bytes)  /* nobody else asks for what a worker begins with */
+					for (i = 0; i < KALM__FAR_AHEAD; i += 64) KALM__PREFETCH(next + i);
 				job.ahead = source + KALM__FAR_AHEAD;
 				job.ahead_step = 64;
 				if (count == 2) kalm__one_by_one(t->direct_tiles[height - 1], &job);
@@ -9649,15 +9651,16 @@ enum { KALM__TILE_PANELS = 4, KALM__TILES_A_THREAD = 4, KALM__FEW_ROWS = 48 };
 
 /* Returns the number of pieces. Panels are cut first, since a piece then reads its own weights only; rows after, when that
 	gives too few pieces to keep the threads equally busy, unless rows must stay together (`whole`). Few rows are cut into narrower
-	pieces, unless those must be TILE_PANELS wide (`wide`). */
-KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole, int wide)
+	pieces where there are few panels, and into wider ones where they do little but read weights; those of gate and up (`gated`) have
+	TILE_PANELS. */
+KALM__FN size_t kalm__plan_cut(kalm__cut *c, size_t rows, size_t panels, unsigned threads, int whole, int gated)
 {
 	size_t wanted = threads > 1 ? (size_t)threads * KALM__TILES_A_THREAD : 1;
 	c->rows = rows;
 	c->panels = panels;
 	c->row_step = rows;
 	c->panel_step = KALM__TILE_PANELS;
-	if (rows <= KALM__FEW_ROWS && threads > 1 && !wide && panels / KALM__TILE_PANELS < wanted)
+	if (rows <= KALM__FEW_ROWS && threads > 1 && !gated && (rows <= 4 || panels / KALM__TILE_PANELS < wanted))
 		c->panel_step = kalm__max(1, panels / wanted);
 	while ((panels + c->panel_step - 1) / c->panel_step * ((rows + c->row_step - 1) / c->row_step) < wanted &&
 		   c->row_step > 2 * KALM__FEW_ROWS && !whole)
@@ -9765,7 +9768,7 @@ KALM__FN void kalm__run_product(const kalm__backend *m, const kalm__matrix *w, c
 	p.stride = stride;
 	p.rotate = rotate;
 	kalm__pool_announce(m->pool, n, (up ? 2 : 1) * (size_t)w->rows * w->cols);
-	kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL, rotate),
+	kalm__parallel(m->pool, kalm__plan_cut(&p.cut, n, ((size_t)w->rows + 15) / 16, m->pool->size, p.residual != NULL, up != NULL),
 				   task, &p);
 }
 

@@ -243,6 +243,8 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
                 job.weights = panel;
                 job.panel = form_bytes;
                 job.steps = form_lines;
+                if (next != source + bytes)            /* nobody else asks for what a worker begins with */
+                    for (i = 0; i < KALM__FAR_AHEAD; i += 64) KALM__PREFETCH(next + i);
                 job.ahead = source + KALM__FAR_AHEAD;
                 job.ahead_step = 64;
                 if (count == 2) kalm__one_by_one(t->direct_tiles[height - 1], &job);

@@ -380,7 +380,7 @@ static void product_run(void *arg)
     kalm__parallel(p->pool, (p->rows + step - 1) / step, product_pack, p);
     for (p->row0 = 0; p->row0 < p->rows; p->row0 += n) {
         n = kalm__even_chunk(p->chunk, p->rows - p->row0);
-        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->pool->size, 0, 0);
+        pieces = kalm__plan_cut(&p->cut, n, ((size_t)p->shape.outputs + 15) / 16, p->pool->size, 0, p->shape.passing);
         kalm__parallel(p->pool, pieces, product_task, p);
     }
 }

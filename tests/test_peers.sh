@@ -35,6 +35,24 @@ cat > "$dir/bin/node" <<'END'
 [ "$2" = modules ] && [ "$(wc -c < "$3")" -gt 100000000 ] && [ "$4 $5" = '128 1' ] || { echo 'wrong arguments' >&2; exit 1; }
 echo '{"tokens_per_second": 20, "version": "1.2.3"}'
 END
+# CTranslate2's package and a model of it
+mkdir -p "$dir/library/ctranslate2" "$dir/ct2"
+cat > "$dir/library/ctranslate2/__init__.py" <<'END'
+__version__ = "4.5.6"
+
+
+class Translator:
+    def __init__(self, path, device, compute_type, inter_threads, intra_threads):
+        assert (device, compute_type, inter_threads, intra_threads) == ("cpu", "int8", 1, 1)
+        if path.endswith("broken"):
+            raise RuntimeError("Unsupported model binary version")
+
+    def score_batch(self, source, target):
+        assert len(source) == len(target) == 1 and len(source[0]) == 128 and len(target[0]) == 1
+        assert all(word.startswith("word") for word in source[0] + target[0])
+END
+python3 -c 'import json; print(json.dumps(["word%d" % i for i in range(3000)]))' > "$dir/ct2/shared_vocabulary.json"
+cp -r "$dir/ct2" "$dir/broken"
 chmod +x "$dir/kalm-bench" "$dir/llama-bench" "$dir/bin/node"
 peers() { PATH=$dir/bin:$PATH python3 tests/peers/peers.py --kalm-bench "$dir/kalm-bench" --model m --out "$dir/out" "$@" > "$dir/text" 2> "$dir/err"; }
 PATH=$PWD/$dir/bin:$PATH
@@ -52,6 +70,8 @@ assert f["kalm_rerank.h, q8"]["best"] == 1006, f
 END
 expect 'the text' grep -q '2 of 8 turns left out' "$dir/out/peers.txt"
 command -v gnuplot > /dev/null && expect 'a chart' grep -q '<svg' "$dir/out/peers.svg"
+expect 'a run of CTranslate2' peers --tokens 128 --threads 1 --rounds 1 --ctranslate2 "$dir/ct2" --ctranslate2-library "$dir/library"
+expect 'its version' grep -q '^CTranslate2, int8  *4.5.6$' "$dir/out/peers.txt"
 # what goes wrong is said in one line
 status() {
     want=$1
@@ -65,6 +85,16 @@ expect 'a missing peer is named' grep -q "^peers.py: $dir/missing: " "$dir/err"
 printf '#!/bin/sh\n[ "$1" != --help ] || exit 0\necho loading >&2\necho "no such model" >&2\nexit 3\n' > "$dir/failing" && chmod +x "$dir/failing"
 status 1 --tokens 128 --threads 1 --rounds 1 --llama-bench "$dir/failing"
 expect 'a failing peer is quoted' grep -qx "peers.py: $dir/failing: status 3: no such model" "$dir/err"
+refused() {
+    says=$1
+    shift
+    status 1 --tokens 128 --threads 1 --rounds 1 "$@"
+    expect "CTranslate2: $says" grep -q "ctranslate2_rate.py: .*$says" "$dir/err"
+    expect "CTranslate2: $says, in one line" test "$(wc -l < "$dir/err")" -eq 1
+}
+refused 'has no vocabulary' --ctranslate2 "$dir/bin" --ctranslate2-library "$dir/library"
+refused 'no package ctranslate2 in' --ctranslate2 "$dir/ct2" --ctranslate2-library "$dir/ct2"
+refused 'Unsupported model binary' --ctranslate2 "$dir/broken" --ctranslate2-library "$dir/library"
 status 2 --tokens 128
 status 2 --tokens 100 --llama-bench "$dir/llama-bench"
 status 2 --tokens many --llama-bench "$dir/llama-bench"

@@ -92,6 +92,18 @@ class Onnx:
         return got["tokens_per_second"]
 
 
+class CTranslate2:
+    """The one peer that has the model's own architecture; the model is converted by its own converter beforehand."""
+    def __init__(self, python, library, model):
+        self.command = [python, os.path.join(HERE, "ctranslate2_rate.py"), library, model]
+        self.name, self.version = "CTranslate2, int8", ""
+
+    def measure(self, tokens, threads):
+        got = read_json(run(self.command + [str(tokens), str(threads), "2"], 600), self.command[0])
+        self.version = got["version"]
+        return got["tokens_per_second"]
+
+
 def run_any(command):
     """What a command prints, whatever its status."""
     try:
@@ -172,6 +184,9 @@ def main():
     p.add_argument("--kalm-bench", default=os.path.join(HERE, "..", "..", "build", "kalm-bench"))
     p.add_argument("--llama-bench", action="append", default=[], help="of llama.cpp or ik_llama.cpp; may be given twice")
     p.add_argument("--onnxruntime", action="append", default=[], help="a folder node_modules with onnxruntime-node in it")
+    p.add_argument("--ctranslate2", metavar="MODEL", help="a folder that ct2-transformers-converter wrote from KaLM-Reranker-V1-Nano")
+    p.add_argument("--ctranslate2-library", metavar="FOLDER", default="", help="where its package ctranslate2 is; default: installed")
+    p.add_argument("--ctranslate2-python", metavar="FILE", default=sys.executable, help="the Python that it was built for")
     p.add_argument("--tokens", default="512,128", help="lengths of the passage, of 32, 128, 512 and 1024")
     p.add_argument("--threads", default="1,2")
     p.add_argument("--rounds", type=int, default=5)
@@ -183,8 +198,8 @@ def main():
         cases = [(int(n), int(t)) for n in o.tokens.split(",") for t in o.threads.split(",")]
     except ValueError:
         p.error("--tokens and --threads are whole numbers, separated by commas")
-    if not o.llama_bench and not o.onnxruntime:
-        p.error("no peer: give --llama-bench or --onnxruntime")
+    if not o.llama_bench and not o.onnxruntime and not o.ctranslate2:
+        p.error("no peer: give --llama-bench, --onnxruntime or --ctranslate2")
     if o.rounds < 1 or any(n not in (32, 128, 512, 1024) or t < 1 for n, t in cases):
         p.error("kalm-bench measures passages of 32, 128, 512 and 1024 tokens; rounds and threads begin at 1")
     os.makedirs(o.out, exist_ok=True)
@@ -197,6 +212,8 @@ def main():
         kalm = Kalm(o.kalm_bench, o.model, folder)
         kalm.version = o.commit
         peers = [Llama(path, gguf) for path in o.llama_bench] + [Onnx(path, onnx) for path in o.onnxruntime]
+        if o.ctranslate2:
+            peers.append(CTranslate2(o.ctranslate2_python, o.ctranslate2_library, o.ctranslate2))
         kept, best, dropped, turns = measure_all(kalm, peers, cases, o.rounds, o.within)
         result = {"machine": machine(), "commit": o.commit or "unknown", "date": datetime.date.today().isoformat(),
                   "flags": "; ".join(["this library's are those of the Makefile"] + ["llama-bench -fa 1 -r 4 " + " ".join(p.flags) for p in peers
