@@ -119,11 +119,11 @@ thread: build/tiny.kalm
 # every command (the scenes of tests/faults, none of whose calls fails). Valgrind knows AVX2 but no AVX-512, so the kernel sets are avx2
 # and plain C. Left out is what reads the same code again for minutes: golden, test_api, the texts of test_tokenizer.
 VALGRIND ?= valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
-VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention test_ops test_kernels test_small
+VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention test_ops test_kernels
 valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(filter-out $(B)/first $(B)/kalm-bench,$(TOOLS:%=$(B)/%)) $(B)/tiny.kalm
 	@for t in $(VALGRIND_TESTS); do echo "$$t:"; $(VALGRIND) $(B)/tests/$$t || exit 1; done
 	@for set in avx2 scalar; do echo "commands, $$set:"; \
-	    KALM_KERNELS=$$set UNDER='valgrind -q --error-exitcode=9' CC='$(CC)' sh tests/faults/run.sh $(B) 0 || exit 1; done
+	    KALM_KERNELS=$$set UNDER="$$(command -v valgrind) -q --error-exitcode=9" CC='$(CC)' sh tests/faults/run.sh $(B) 0 || exit 1; done
 	@echo "tokens:"; $(VALGRIND) $(B)/kalm-tokenize $(B)/tiny.kalm < README.md > /dev/null
 
 # ---- 32 bits ----

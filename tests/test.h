@@ -21,6 +21,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Under ThreadSanitizer, which takes ten times as long and looks at threads: */
+#if defined(__SANITIZE_THREAD__)
+#  define TSAN 1
+#elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#    define TSAN 1
+#  endif
+#endif
+#ifndef TSAN
+#  define TSAN 0
+#endif
+
 #if defined(__GNUC__)
 #  define TEST__FN static __attribute__((unused))
 #  if defined(__MINGW32__)             /* whose printf attribute knows the letters of another C library */

@@ -37,16 +37,6 @@ static int grant_thread(pthread_t *thread, const pthread_attr_t *how, void *(*ru
 #ifndef TEST_BUILD
 #  define TEST_BUILD "build"
 #endif
-#if defined(__SANITIZE_THREAD__)
-#  define TSAN 1
-#elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-#    define TSAN 1
-#  endif
-#endif
-#ifndef TSAN
-#  define TSAN 0
-#endif
 
 enum { MOST = 8 };                     /* threads of a pool here */
 

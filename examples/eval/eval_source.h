@@ -63,12 +63,24 @@ EV__FN ev_list ev_folder(const char *dir)
     ev_list l = { NULL, 0, 0 };
     DIR *d = opendir(dir);
     struct dirent *e;
+    if (!d && errno != ENOENT && errno != ENOTDIR) die("%s: %s", dir, strerror(errno));
     if (!d) return l;
-    while ((e = readdir(d)) != NULL)
+    while ((errno = 0, e = readdir(d)) != NULL)
         if (e->d_name[0] != '.') ev_list_add(&l, ev_copy(e->d_name));
+    if (errno) die("%s: the folder cannot be read to its end: %s", dir, strerror(errno));      /* half of the data has other results */
     closedir(d);
     if (l.count) qsort(l.name, l.count, sizeof *l.name, ev__by_name);
     return l;
+}
+
+/* Ends the command where nobody can tell: data that are there must not be passed over. */
+EV__FN int ev_is_folder(const char *path)
+{
+    int is;
+    errno = 0;
+    is = kalm__directory_exists(path);
+    if (!is && kalm__cannot_look(errno)) die("%s: %s", path, strerror(errno));
+    return is;
 }
 
 EV__FN char *ev_join(const char *dir, const char *name)
@@ -174,7 +186,7 @@ EV__FN void ev__miracl_corpus(ev_source *s, const char *name)
     for (i = 0; !s->corpora && i < sizeof places / sizeof *places; i++) {
         char *path = (char *)cmd_alloc(strlen(s->dir) + 2 * strlen(name) + 80);
         sprintf(path, places[i], s->dir, ev__language(name));
-        if (kalm__directory_exists(path)) ev__corpus_at(s, path);
+        if (ev_is_folder(path)) ev__corpus_at(s, path);
         free(path);
     }
 }
@@ -299,7 +311,7 @@ EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
     s->dir = ev_copy(dir);
     ev__last_part(dir, &above, &name);
     s->queries = ev__existing(dir, "queries.jsonl");
-    if (kalm__directory_exists(qrels) && kalm__directory_exists(topics)) {
+    if (ev_is_folder(qrels) && ev_is_folder(topics)) {
         s->layout = EV_MIRACL;
         s->qrels = w->qrels ? NULL : ev__split_file(qrels, split, miracl, 4, &split);
         if (!w->queries) s->queries = ev__split_file(topics, split, miracl, 4, &split);
@@ -308,7 +320,7 @@ EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
         sprintf(s->name, "miracl/%s", ev__language(name));
     } else if (s->queries && (s->qrels = ev__existing(dir, "qrels.tsv")) != NULL) {
         ev__lmeb(s, above, name);
-    } else if (s->queries && (w->qrels || kalm__directory_exists(qrels))) {
+    } else if (s->queries && (w->qrels || ev_is_folder(qrels))) {
         char *corpus = ev__existing(dir, "corpus.jsonl");
         s->layout = EV_BEIR;
         if (!w->qrels) s->qrels = ev__split_file(qrels, split, usual, 3, &split);
@@ -336,7 +348,7 @@ EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
 /* What a source lacks, as a sentence that ends the command. */
 EV__FN void ev_check_source(const ev_source *s, const char *dir)
 {
-    if (!kalm__directory_exists(dir)) die("%s is no folder", dir);
+    if (!ev_is_folder(dir)) die("%s is no folder", dir);
     if (!s->layout)
         die("%s is no test collection: it has neither corpus.jsonl and queries.jsonl with qrels/ or qrels.tsv, nor topics/ "
             "with qrels/, nor files topics* and qrels*", dir);
@@ -360,7 +372,7 @@ EV__FN void ev_find_sources(const char *dir, const ev_where *w, int depth, ev_so
     l = ev_folder(dir);
     for (i = 0; i < l.count; i++) {
         char *path = ev_join(dir, l.name[i]);
-        if (kalm__directory_exists(path)) ev_find_sources(path, w, depth - 1, found, count);
+        if (ev_is_folder(path)) ev_find_sources(path, w, depth - 1, found, count);
         free(path);
     }
 }

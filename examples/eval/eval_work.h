@@ -159,6 +159,7 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
     kalm_model *model = NULL;
     kalm_model_info info;
     kalm_error err;
+    long size;
     ev_check(kalm_model_open(job->path, NULL, &model, &err), &err);
     kalm_model_get_info(model, &info);
     ev__job_line(&line, d, job, &info, asked);
@@ -173,14 +174,15 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
     memset(&journal, 0, sizeof journal);
     journal.path = path.data;
     journal.spool_path = spool.data;
-    if (!kalm__file_exists(path.data)) {
-        ev_journal_open(&journal, 0);
+    ev_journal_open(&journal, 0);      /* its first line, where it is new, or the run that began it was killed before */
+    if (fseek(journal.f, 0, SEEK_END) || (size = ftell(journal.f)) < 0) die("%s: %s", path.data, strerror(errno));
+    if (!size) {
         journal.line = line;
         ev_journal_write(&journal);
-        fclose(journal.f);
-        journal.f = NULL;
         line = journal.line;
     }
+    if (fclose(journal.f)) die("cannot write %s: %s", path.data, strerror(errno));
+    journal.f = NULL;
     free(line.data);
     job->journal = &journal;
     ev_rank_all(ranked, d, job);

@@ -391,7 +391,7 @@ static void table_collection(const options *o, const ev_source *source, const cm
     ev_print_notes(stderr, &d.notes);
     ev_write_queries(o->tables, &d);
     for (i = 0; i < a->words; i++) {
-        if (kalm__directory_exists(a->word[i])) continue;
+        if (ev_is_folder(a->word[i])) continue;
         table_job(o, &d, a->word[i], &asked);
         if (o->both && strcmp(asked.label, "default")) {
             ev_asked plain;
@@ -433,7 +433,7 @@ static int make_tables(const options *o, const cmd_args *a)
     ev_source *source = NULL;
     size_t count = 0, models = 0, i, k;
     for (i = 0; i < a->words; i++) {
-        if (kalm__directory_exists(a->word[i])) ev_find_sources(a->word[i], &o->where, 6, &source, &count);
+        if (ev_is_folder(a->word[i])) ev_find_sources(a->word[i], &o->where, 6, &source, &count);
         else models++;
     }
     if (!models) die_usage("--tables needs a model");
@@ -444,7 +444,7 @@ static int make_tables(const options *o, const cmd_args *a)
                 die("%s and %s are both called %s; give one of them another name, or tables of its own", source[k].dir,
                     source[i].dir, source[i].name);
     for (i = 0; i < a->words; i++)
-        if (!kalm__directory_exists(a->word[i])) ev_demand_whole(a->word[i]);
+        if (!ev_is_folder(a->word[i])) ev_demand_whole(a->word[i]);
     ev_begin_work(o->tables);
     for (i = 0; i < count; i++) {
         ev_check_source(&source[i], source[i].dir);

@@ -135,7 +135,7 @@ KALM__FN void corpus_walk(corpus *c, const char *folder, const char *name, int d
         free(path);
         return;
     }
-    while ((e = readdir(d)) != NULL) {
+    while ((errno = 0, e = readdir(d)) != NULL) {
         const char *entry = e->d_name;
         char *whole;
         struct stat st, link;
@@ -143,7 +143,11 @@ KALM__FN void corpus_walk(corpus *c, const char *folder, const char *name, int d
         int is_folder, odd;
         if (entry[0] == '.') continue;
         whole = corpus_join(path, entry);
-        odd = stat(whole, &st) || lstat(whole, &link);
+        odd = lstat(whole, &link) || stat(whole, &st);
+        if (odd && errno != ENOENT && errno != ELOOP) {    /* it is gone by now, or a link to nothing; else it is left out */
+            fprintf(stderr, "%s: cannot be looked at: %s\n", kalm__shown(whole), strerror(errno));
+            c->unreadable++;
+        }
         is_folder = !odd && S_ISDIR(st.st_mode);
         odd = odd || (is_folder ? S_ISLNK(link.st_mode) : !S_ISREG(st.st_mode));
         odd = odd || (!is_folder && corpus_is_store(c, whole));
@@ -166,6 +170,10 @@ KALM__FN void corpus_walk(corpus *c, const char *folder, const char *name, int d
     free(wide);
     free(pattern);
 #else
+    if (errno) {                       /* what it did not list is left out */
+        fprintf(stderr, "%s: the folder cannot be read to its end: %s\n", path, strerror(errno));
+        c->unreadable++;
+    }
     closedir(d);
 #endif
     free(path);

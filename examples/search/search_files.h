@@ -22,6 +22,7 @@ typedef struct search_files {
     size_t       folders, folder_room;
     char       **closed;               /* [closeds] folders that could not be read: what lies in them is not gone */
     size_t       closeds, closed_room;
+    size_t       unread;               /* files and folders that could not be looked at, as was said */
     struct stat  own[4];               /* the database and what SQLite keeps beside it: no input */
     int          owns;
     int          quiet;
@@ -75,35 +76,43 @@ KALM__FN void search_files_put(search_files *f, char *path, const struct stat *s
     one->done = 0;
 }
 
+/* 1, 0, or -1 where nobody can tell. */
 KALM__FN int search_is_folder(const char *path, const char *name)
 {
     char *whole = kalm__join_path(path, name);
     struct stat st;
-    int is = whole && !lstat(whole, &st) && S_ISDIR(st.st_mode);
+    int is;
+    if (!whole) die("no memory for a path");
+    if (!lstat(whole, &st)) is = S_ISDIR(st.st_mode) != 0;
+    else is = errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -1;     /* EACCES: its folder may not be entered at all */
     free(whole);
     return is;
 }
 
-/* A Maildir has these three folders; messages that are being delivered lie in tmp. */
+/* A Maildir has these three folders; messages that are being delivered lie in tmp. -1: nobody can tell. */
 KALM__FN int search_is_maildir(const char *path)
 {
-    return search_is_folder(path, "cur") && search_is_folder(path, "new") && search_is_folder(path, "tmp");
+    static const char *const names[] = { "cur", "new", "tmp" };
+    int i, is = 1;
+    for (i = 0; i < 3 && is > 0; i++) is = search_is_folder(path, names[i]);
+    return is;
 }
 
 KALM__FN void search_cannot(search_files *f, const char *path, const char *why)
 {
     say_plainly("%s: %s", path, why);
+    f->unread++;
     search_list_add(&f->closed, &f->closeds, &f->closed_room, path);
 }
 
 /* mail: the folder is cur or new of a Maildir. Folders are walked one at a time, so that few are open. */
 KALM__FN void search_walk(search_files *f, const char *path, int mail, int depth)
 {
-    DIR *d = depth > SEARCH_DEEPEST ? NULL : opendir(path);
+    int maildir = mail || depth > SEARCH_DEEPEST ? 0 : search_is_maildir(path);
+    DIR *d = depth > SEARCH_DEEPEST || maildir < 0 ? NULL : opendir(path);
     struct dirent *e = NULL;
     char **inner = NULL;
     size_t inners = 0, room = 0, i;
-    int maildir = !mail && search_is_maildir(path);
     if (!d) {
         search_cannot(f, path, depth > SEARCH_DEEPEST ? "more than 128 folders deep: left out" : kalm__os_error());
         return;
@@ -135,13 +144,15 @@ KALM__FN void search_walk(search_files *f, const char *path, int mail, int depth
     free(inner);
 }
 
-/* A path that the user named, in its one form from the root (realpath). 0: there is nothing of that name any more. */
+/* A path that the user named, in its one form from the root (realpath). 0: there is nothing of that name any more; -1: it cannot be
+   looked at, as was said. */
 KALM__FN int search_files_add(search_files *f, const char *path)
 {
     struct stat st;
     if (stat(path, &st)) {
-        if (errno != ENOENT && errno != ENOTDIR) search_cannot(f, path, kalm__os_error());
-        return 0;
+        if (errno == ENOENT || errno == ENOTDIR) return 0;
+        search_cannot(f, path, kalm__os_error());
+        return -1;
     }
     if (S_ISDIR(st.st_mode)) {
         const char *name = strrchr(path, '/');
@@ -149,10 +160,11 @@ KALM__FN int search_files_add(search_files *f, const char *path)
         int mail = 0;
         if (name && name > path) {     /* the folder cur of a Maildir is named by itself */
             above[name - path] = 0;
-            mail = (!strcmp(name, "/cur") || !strcmp(name, "/new")) && search_is_maildir(above);
+            mail = !strcmp(name, "/cur") || !strcmp(name, "/new") ? search_is_maildir(above) : 0;
         }
         free(above);
-        search_walk(f, path, mail, 0);
+        if (mail < 0) search_cannot(f, path, kalm__os_error());
+        else search_walk(f, path, mail, 0);
     } else if (S_ISREG(st.st_mode) && !search_is_own(f, &st)) search_files_put(f, cmd_copy(kalm__text(path)), &st, 0);
     return 1;
 }

@@ -594,11 +594,12 @@ KALM__FN void search_pass(search_update *u, char **roots, size_t count)
     search_files_end(&u->files);
     search_files_begin(&u->files, u->s.path);
     for (i = 0; i < count; i++)
-        if (!search_files_add(&u->files, roots[i])) {
+        if (search_files_add(&u->files, roots[i]) == 0) {
             say_plainly("%s: is not there any more; its documents stay (--forget removes them)", roots[i]);
             search_list_add(&u->files.closed, &u->files.closeds, &u->files.closed_room, roots[i]);
         }
     search_files_sort(&u->files);
+    u->bad += u->files.unread;
     if (kalm__interrupted) return;
     for (i = 0; i < u->files.count; i++) u->bytes += (uint64_t)u->files.file[i].size;
     search_find_missing(u, roots, count);

@@ -112,6 +112,18 @@ KALM__FN void kalm__utf8_arguments(int *argc, char ***argv)
 #endif
 }
 
+/* errno of a path that could not be looked at: is something else wrong than that there is nothing of that name, or nothing for us? */
+KALM__FN int kalm__cannot_look(int why)
+{
+#if defined(_WIN32)
+    (void)why;
+    return 0;
+#else
+    return why && why != ENOENT && why != ENOTDIR && why != ENAMETOOLONG && why != ELOOP && why != EACCES;
+#endif
+}
+
+/* Also where nobody can tell: who opens it then learns why, and takes nothing for missing that is there. */
 KALM__FN int kalm__file_exists(const char *path)
 {
 #if defined(_WIN32)
@@ -121,7 +133,8 @@ KALM__FN int kalm__file_exists(const char *path)
     return a != INVALID_FILE_ATTRIBUTES && !(a & FILE_ATTRIBUTE_DIRECTORY);
 #else
     struct stat st;
-    return !stat(path, &st) && !S_ISDIR(st.st_mode);
+    if (stat(path, &st)) return kalm__cannot_look(errno);
+    return !S_ISDIR(st.st_mode);
 #endif
 }
 

@@ -148,7 +148,14 @@ KALM__FN int kalm__create_temporary(char *name, const char *path)
             /* Another run may have taken the file for left over before the lock was there. */
             struct stat st;
             int taken = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;      /* some file systems have no locks */
-            if (fstat(fd, &st) || !st.st_nlink || taken) {
+            if (fstat(fd, &st)) {
+                int why = errno;
+                unlink(name);
+                close(fd);
+                errno = why;
+                return -1;
+            }
+            if (!st.st_nlink || taken) {
                 close(fd);
                 fd = -1;
                 errno = EEXIST;
@@ -165,7 +172,7 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
     size_t n = strlen(path);
 #if !defined(_WIN32)
     struct stat st;
-    int there = !stat(path, &st);
+    int there = !stat(path, &st), why = there ? 0 : errno;
 #endif
     s->fd = -1;
     s->path = s->temporary = NULL;
@@ -173,6 +180,8 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
     if (kalm__directory_exists(path))
         return kalm__fail(err, KALM_CANNOT_READ, "%s cannot be written: it is a folder", kalm__shown(path));
 #else
+    if (!there && why != ENOENT)                   /* who may read it could not be kept */
+        return kalm__fail(err, KALM_CANNOT_READ, "cannot write %s: %s", kalm__shown(path), strerror(why));
     if (there && !S_ISREG(st.st_mode))             /* a rename would take the place of a device or a pipe */
         return kalm__fail(err, KALM_CANNOT_READ, "%s cannot be written: it is %s", kalm__shown(path),
                           S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");

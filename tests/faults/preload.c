@@ -9,6 +9,7 @@
      write     write, pwrite, ftruncate: HOW is "short", EINTR, ENOSPC or EIO
      socket    recv, send, sendmsg, accept4, epoll_wait, poll: HOW is "short" (of the last three: nothing) or EINTR
      open      open, openat: HOW is EMFILE or EACCES
+     folder    opendir, readdir, stat, lstat, fstat: EIO; but for those of SQLite and GLib
      sync      fsync, fdatasync: EIO        rename    rename: EIO        map    mmap of a file: ENOMEM        thread    pthread_create: EAGAIN
      flush     fflush, fclose of a file that is written: ENOSPC, and what was not on the disk by then is not
      kill      any read, write, sync, rename, open or flush: the process is killed before it
@@ -16,6 +17,7 @@
    EINTR comes once: nobody would get over it for ever. stdio makes its system calls inside the C library, where nothing comes between: of its files flushes fail, and standard output is tried
    with /dev/full. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +38,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, FLUSH, MAP, THREAD, SQLITE, SOCKET, KILL };
+enum { NOTHING, MALLOC, READ, WRITE, OPEN, SYNC, RENAME, FLUSH, MAP, THREAD, SQLITE, SOCKET, FOLDER, KILL };
 
 static int what, how, everything_after, shorter;
 static unsigned long at, count;
@@ -67,8 +69,8 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 __attribute__((constructor)) static void begin(void)
 {
-    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "flush", "map", "thread", "sqlite", "socket", "kill" };
-    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOSPC, ENOMEM, EAGAIN, ENOMEM, EINTR, 0 };
+    static const char *const names[] = { "", "malloc", "read", "write", "open", "sync", "rename", "flush", "map", "thread", "sqlite", "socket", "folder", "kill" };
+    static const int errors[] = { 0, ENOMEM, EIO, ENOSPC, EMFILE, EIO, EIO, ENOSPC, ENOMEM, EAGAIN, ENOMEM, EINTR, EIO, 0 };
     const char *s = getenv("KALM_FAULT"), *colon = s ? strchr(s, ':') : NULL;
     char *end;
     int i;
@@ -85,7 +87,7 @@ __attribute__((constructor)) static void begin(void)
                 if (!strcmp(end + 1, "ENOSPC")) how = ENOSPC;
                 if (!strcmp(end + 1, "EINTR")) how = EINTR;
             }
-            if (i == MALLOC || i == SQLITE) dl_iterate_phdr(note_library, NULL);
+            if (i == MALLOC || i == SQLITE || i == FOLDER) dl_iterate_phdr(note_library, NULL);
             count = 0;
             what = i;
         }
@@ -113,23 +115,24 @@ static int fails(int kind)
         if (n == at) kill(getpid(), SIGKILL);
         return 0;
     }
-    if (what != kind) return 0;
+    if (what != kind || kind == NOTHING) return 0;
     n = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
     if (n != at && !(everything_after && n > at)) return 0;
     errno = how;
     return 1;
 }
 
-/* Does this allocation of `caller` fail? */
-static int no_memory(const void *caller)
+/* The kind of a call of `caller`, which is `kind` but for libraries that have their own way. */
+static int kind_of(const void *caller, int kind)
 {
-    int i, kind = MALLOC;
-    if (what != MALLOC && what != SQLITE) return 0;
+    int i;
     for (i = 0; i < aparts; i++)
-        if ((uintptr_t)caller >= apart[i].begin && (uintptr_t)caller < apart[i].end) kind = apart[i].is_sqlite ? SQLITE : NOTHING;
-    return kind != NOTHING && fails(kind);
+        if ((uintptr_t)caller >= apart[i].begin && (uintptr_t)caller < apart[i].end)
+            return kind == MALLOC && apart[i].is_sqlite ? SQLITE : NOTHING;
+    return kind;
 }
-#define NO_MEMORY no_memory(__builtin_return_address(0))
+#define NO_MEMORY ((what == MALLOC || what == SQLITE) && fails(kind_of(__builtin_return_address(0), MALLOC)))
+#define NO_FOLDER (what == FOLDER && fails(kind_of(__builtin_return_address(0), FOLDER)))
 
 #define REAL(type, name, arguments)                                           \
     static type(*real) arguments;                                             \
@@ -183,7 +186,7 @@ ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd
 static int is_file(int fd)
 {
     struct stat st;
-    return fd > 2 && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    return what >= READ && fd > 2 && !fstat(fd, &st) && S_ISREG(st.st_mode);
 }
 ssize_t write(int fd, const void *data, size_t size)
 {
@@ -240,6 +243,29 @@ FILE *fopen64(const char *path, const char *mode)
     return fails(OPEN) ? NULL : real(path, mode);
 }
 FILE *fopen(const char *path, const char *mode) { return fopen64(path, mode); }
+
+DIR *opendir(const char *path)
+{
+    REAL(DIR *, "opendir", (const char *))
+    return NO_FOLDER ? NULL : real(path);
+}
+struct dirent64 *readdir64(DIR *d)
+{
+    REAL(struct dirent64 *, "readdir64", (DIR *))
+    return NO_FOLDER ? NULL : real(d);
+}
+struct dirent *readdir(DIR *d) { return NO_FOLDER ? NULL : (struct dirent *)(void *)readdir64(d); }        /* the same on 64 bits */
+#define A_STAT(name, arguments, values)                                       \
+    int name arguments                                                        \
+    {                                                                         \
+        REAL(int, #name, arguments)                                           \
+        return NO_FOLDER ? -1 : real values;                                  \
+    }
+A_STAT(stat, (const char *path, struct stat *st), (path, st))
+A_STAT(lstat, (const char *path, struct stat *st), (path, st))
+A_STAT(stat64, (const char *path, struct stat64 *st), (path, st))
+A_STAT(lstat64, (const char *path, struct stat64 *st), (path, st))
+A_STAT(fstat64, (int fd, struct stat64 *st), (fd, st))
 
 int fflush(FILE *f)
 {

@@ -196,6 +196,7 @@ for command in ${FAULTS_OF:-$commands}; do
     every read :short
     every read :EINTR
     every open ''
+    every folder ''
     every map ''
     case $command in
     tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
