@@ -9425,7 +9425,7 @@ KALM__FN void kalm__row_trace(const kalm__row_coding *q, uint32_t left, const fl
 enum { KALM__ROWS_GUESSES = 7, KALM__ROWS_PASSES = 4 };
 
 /* Steps on both sides of the budget, and the levels of both, for all rows. First by what quantiser 0 alone would take, of which the
-	trellis takes about a 16th more. */
+	trellis takes about a 32nd more. More steps are tried for fewer bits, which do not fall as evenly. */
 KALM__FN void kalm__row_search(kalm__row_coding *q)
 {
 	float cost[8][KALM__TRELLIS];
@@ -9440,7 +9440,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
 			kalm__row_way *way = &q->row[j];
 			int32_t over, by, *levels = way->next;
 			if (!(left >> j & 1)) continue;
-			over = from ? bits[j] - q->budget : (int32_t)kalm__over(cost[0][j], KALM__ROWS_LAMBDA) - q->budget / 16 * 15;
+			over = from ? bits[j] - q->budget : (int32_t)kalm__over(cost[0][j], KALM__ROWS_LAMBDA) - q->budget / 32 * 31;
 			by = over / active;  /* a component that is not 0 loses a bit with each octave */
 			by = by > 128 ? 128 : by < -128 ? -128 : by;
 			if (!from) {
@@ -9458,7 +9458,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
 				way->most = way->s;
 				way->under = -over;
 			}
-			if (way->least + 1 >= way->most || (over <= 0 && over > -64) || (pass + 1 >= KALM__ROWS_PASSES && way->most < KALM__ROWS_STEPS))
+			if (way->least + 1 >= way->most || (over <= 0 && over > -64) || (pass + 1 >= KALM__ROWS_PASSES + (int32_t)q->b && way->most < KALM__ROWS_STEPS))
 				left &= ~((uint32_t)1 << j);
 			if (way->least < 0 || way->most == KALM__ROWS_STEPS)
 				kalm__row_move(way, way->s + by + (over > 0 ? pass + 1 : -pass - 1));

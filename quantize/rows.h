@@ -9,7 +9,8 @@
    What an error of a row costs is judged by the gradient of the margin (gradient.h). Mean change of the margin at ratio 4, 1500 pairs, 4
    and 2 bits: keys of the decoder alone, without texts (1000 pairs) .034 .134; gradient, without texts .023 .102; gradient and 256
    descriptions .018 .082. Few texts are worse than none (2 bits, 1500 pairs of 30 queries): 8 .219, 32 .099, none .096, 64 .088, 128 .082.
-   With a damping of .02 instead of .005: .023 .124; .019 .086. */
+   With a damping of .02 instead of .005: .023 .124; .019 .086. Gradients of 192 pairs instead of 512: 2 bits, 7500 pairs, .0803 for
+   .0796. */
 #ifndef KALM__ROWS_H
 #define KALM__ROWS_H
 
@@ -31,6 +32,7 @@ enum {
     KALM__ROWS_SAMPLE = 256,           /* rows of each ratio by which classes and steps are chosen */
     KALM__ROWS_ROUNDS = 3,
     KALM__ROWS_PAIR_TOKENS = 96,       /* of a document whose gradient is taken */
+    KALM__ROWS_PAIRS = 128,            /* whose gradients are taken at once: what memory holds */
     KALM__ROWS_WIDEST = 8192           /* no section for wider rows: it would take a gigabyte */
 };
 
@@ -251,15 +253,16 @@ KALM__FN kalm_result kalm__rows_prompt(kalm__rows_fit *f, kalm_text query, kalm_
     return KALM_OK;
 }
 
+/* Give back what the pairs have, so that others can take their places. */
 KALM__FN void kalm__rows_pairs_end(kalm__gradient *g)
 {
     size_t i;
-    for (i = 0; g->pair && i < g->pairs; i++) {
+    for (i = 0; i < g->pairs; i++) {
         free(g->pair[i].ids);
         free(g->pair[i].doc);
         free(g->pair[i].x);
     }
-    free(g->pair);
+    memset(g->pair, 0, g->pairs * sizeof *g->pair);
 }
 
 /* A document and a query beside each other: rows pooled at FIT_RATIO, and memory for the passes. */
@@ -294,7 +297,7 @@ KALM__FN kalm_result kalm__rows_pair(kalm__rows_fit *f, kalm__gradient_pair *p, 
 KALM__FN kalm_result kalm__rows_gradient_metric(kalm__rows_fit *f, const kalm__texts *texts, kalm_error *err)
 {
     const kalm__side *s = &f->model->file.shape.side[KALM__DECODER];
-    size_t n = f->width, plain = texts ? f->docs : KALM__NEUTRAL, wanted = texts ? 192 : 2 * KALM__NEUTRAL, i, k, j;
+    size_t n = f->width, plain = texts ? f->docs : KALM__NEUTRAL, wanted = texts ? 512 : 2 * KALM__NEUTRAL, pair, i, k, j;
     double work = (double)s->layers * (double)n * (3.0 * s->mlp + 2.0 * (s->heads + s->kv_heads) * s->head_dim) * 3 * 90;
     double most = (texts ? 2e13 : 2e12) / work, key_trace = 0, trace = 0;
     float margin = 0;
@@ -304,30 +307,31 @@ KALM__FN kalm_result kalm__rows_gradient_metric(kalm__rows_fit *f, const kalm__t
     if ((double)wanted > most) wanted = (size_t)most;
     memset(&g, 0, sizeof g);
     g.c = f->c;
-    g.pair = (kalm__gradient_pair *)calloc(wanted, sizeof *g.pair);
-    if (!g.pair) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %z pairs", wanted);
-    for (; !r && g.pairs < wanted; g.pairs++) {    /* half of the queries fit */
-        size_t doc = g.pairs / 2 * plain / ((wanted + 1) / 2) % plain, other = g.pairs % 2 ? (doc + plain / 2) % plain : doc;
-        kalm_text query = texts ? texts->query[other * texts->count / plain] : kalm__first_words(kalm__text(kalm__neutral[other]));
-        r = kalm__rows_pair(f, &g.pair[g.pairs], doc, query, err);
-    }
-    if (!r) r = kalm__gradient_run(&g, &margin, err);
-    if (!r) {
-        double *x = f->small;
-        for (i = 0; i < n; i++) key_trace += f->metric[i * n + i];
-        memset(f->work, 0, n * n * sizeof *f->work);
-        for (i = 0; i < g.pairs; i++)
+    g.pair = (kalm__gradient_pair *)calloc(KALM__ROWS_PAIRS, sizeof *g.pair);
+    if (!g.pair) return kalm__fail(err, KALM_NO_MEMORY, "no memory for %u pairs", (unsigned)KALM__ROWS_PAIRS);
+    for (i = 0; i < n; i++) key_trace += f->metric[i * n + i];
+    memset(f->work, 0, n * n * sizeof *f->work);
+    for (pair = 0; !r && pair < wanted; ) {
+        for (g.pairs = 0; !r && g.pairs < KALM__ROWS_PAIRS && pair < wanted; g.pairs++, pair++) {      /* half of the queries fit */
+            size_t doc = pair / 2 * plain / ((wanted + 1) / 2) % plain, other = pair % 2 ? (doc + plain / 2) % plain : doc;
+            kalm_text query = texts ? texts->query[other * texts->count / plain] : kalm__first_words(kalm__text(kalm__neutral[other]));
+            r = kalm__rows_pair(f, &g.pair[g.pairs], doc, query, err);
+        }
+        if (!r) r = kalm__gradient_run(&g, &margin, err);
+        for (i = 0; !r && i < g.pairs; i++)
             for (k = 0; k < g.pair[i].rows; k++) {
+                double *x = f->small;
                 for (j = 0; j < n; j++) x[j] = (double)g.pair[i].d_doc[k * n + j];
                 for (j = 0; j < n; j++) kalm__add_double(f->work + j * n, x[j], x, j + 1);
             }
-        for (i = 0; i < n; i++) trace += f->work[i * n + i];
-        if (trace > 0 && key_trace > 0 && trace < 1e300)
-            for (i = 0; i < n; i++)
-                for (j = 0; j <= i; j++)
-                    f->metric[i * n + j] = f->work[i * n + j] / trace + KALM__ROWS_KEY_SHARE * f->metric[i * n + j] / key_trace;
+        kalm__rows_pairs_end(&g);
     }
-    kalm__rows_pairs_end(&g);
+    free(g.pair);
+    for (i = 0; i < n; i++) trace += f->work[i * n + i];
+    if (!r && trace > 0 && key_trace > 0 && trace < 1e300)
+        for (i = 0; i < n; i++)
+            for (j = 0; j <= i; j++)
+                f->metric[i * n + j] = f->work[i * n + j] / trace + KALM__ROWS_KEY_SHARE * f->metric[i * n + j] / key_trace;
     return r;
 }
 

@@ -57,6 +57,12 @@ for what in body document; do
 done
 equal "$(ask "SET kalm.threads = 3" "SET kalm.cache_size = '64MB'" "SELECT count(*) FROM kalm_rerank('image viewer', ARRAY(SELECT id FROM notes WHERE number <= 40 ORDER BY number),
     ARRAY(SELECT document FROM notes WHERE number <= 40 ORDER BY number)) JOIN want USING (rank, id, score, margin)")" 40 "three threads and a cache"
+# with kalm.state_bits other margins, by the same bits with a cache and without; other numbers are refused
+few="SELECT string_agg(margin::text, ',' ORDER BY id) FROM kalm_rerank('image viewer', ARRAY(SELECT id FROM notes WHERE number <= 40), ARRAY(SELECT document FROM notes WHERE number <= 40))"
+equal "$(ask "SET kalm.state_bits = 4" "$few")" "$(ask "SET kalm.state_bits = 4" "SET kalm.cache_size = '64MB'" "$few" "$few" | tail -n 1)" "kalm.state_bits with a cache and without"
+equal "$([ "$(ask "SET kalm.state_bits = 4" "$few")" = "$(ask "$few")" ] && echo same || echo other)" other "margins with kalm.state_bits"
+equal "$(ask "SET kalm.state_bits = 4" "SET kalm.state_bits = 0" "$few")" "$(ask "$few")" "kalm.state_bits taken back"
+says 22023 'kalm.state_bits": 5' "SET kalm.state_bits = 5"
 with=$("$build/kalm-rerank" "$build/tiny.kalm" "image viewer" "a picture editor" --instruction 'Given a keyword, find packages.' --json | sed -n 's/.*"score": \([^,]*\),.*/\1/p')
 equal "$(ask "SELECT kalm_score('image viewer', 'a picture editor', 'Given a keyword, find packages.')::float4 = '$with'::float4")" t "an instruction"
 

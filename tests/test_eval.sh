@@ -170,6 +170,14 @@ rank clean --save-run saved.run
 "$eval" --measure clean/qrels/test.tsv saved.run -m nDCG@10,MRR@10,Success@1,Recall@10 2> /dev/null | awk '{ printf "%s ", $3 }' > ours
 grep "^ratio" log | awk '{ printf "%s %s %s %s ", $3, $4, $5, $6 }' > theirs
 same ours theirs
+# ---- what smaller decoder states change ----
+rank clean --compare-run saved.run
+grep -q "0.000000$" log && ok || bad "a run beside itself ($(cat log))"
+for bits in 8 4; do
+    rank clean --state-bits $bits --compare-run saved.run
+    awk 'NF > 5 && $1 == "ratio" && $NF > 0 && $NF < .2 { seen = 1 } END { exit !seen }' log && ok || bad "--state-bits $bits changes margins a little ($(cat log))"
+done
+"$eval" "$model" clean --state-bits 5 > log 2>&1; [ $? = 2 ] && grep -q "must be 8 or 4" log && ok || bad "--state-bits 5"
 
 # ---- tables: made in one piece, in shards, or through kills, they are the same bytes, and nothing is scored twice ----
 mkdir -p data && cp -r clean data/small && cp -r "$root/examples/tiny/eval" data/debian && cp -r Dialogue data/Dialogue

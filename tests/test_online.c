@@ -707,6 +707,8 @@ static void rounded_scores(uint32_t bits, kalm_score *cold)
     static const size_t room[] = { 100000, (size_t)1 << 26 };
     kalm_context *ctx = rounding(0, 1, 0, NULL);
     kalm_score exact[DOCS], scores[DOCS];
+    float margin[DOCS];
+    uint64_t golden;
     const char *kernels;
     double change = 0;
     size_t i, k, round;
@@ -715,7 +717,12 @@ static void rounded_scores(uint32_t bits, kalm_score *cold)
     ctx = rounding(bits, 2, 0, NULL);
     rank(ctx, queries[0], NULL, DOCS, cold);
     kalm_context_free(ctx);
-    for (i = 0; i < DOCS; i++) change += fabs((double)cold[i].margin - (double)exact[i].margin);
+    for (i = 0; i < DOCS; i++) {
+        change += fabs((double)cold[i].margin - (double)exact[i].margin);
+        margin[i] = cold[i].margin;
+    }
+    golden = kalm__hash(margin, sizeof margin);    /* q8 weights: these very bits, on every machine and below by every set */
+    CHECKF(golden == (bits == 8 ? 0xbddf0e9bfc71131eu : 0xaf866c66effc8d25u), "state_bits %u: margins %#llx", bits, (unsigned long long)golden);
     CHECKF(change > 0 && change < DOCS * (bits == 8 ? 0.03 : 0.1), "the margin changes by %.4f on average", change / DOCS);
     for (k = 0; k < sizeof room / sizeof *room; k++) {
         ctx = rounding(bits, k ? 3 : 1, room[k], NULL);

@@ -248,8 +248,8 @@ static uint64_t make_rows(const kalm__rowcode *c, const kalm__kernels *k, unsign
 static void test_sets(void)
 {
     static const struct { uint32_t width, bits, ratio; uint64_t bytes, numbers; } pinned[4] = {
-        { 192, 4, 1, 0xd18e49d6567c62f3u, 0xf424ba1e14558b58u }, { 192, 2, 4, 0x4cc8a7f6a4c977bfu, 0x9a97393298d9cc40u },
-        { 100, 3, 32, 0x682df07ad6c65474u, 0x9f48240dabf95d0fu }, { 16, 2, 7, 0x71572ae2edcb88c0u, 0xaaba8e07899d1d36u }
+        { 192, 4, 1, 0xfae7c771a7ec8ea4u, 0x7170176259a094abu }, { 192, 2, 4, 0x78a138bb2336a036u, 0x3826c083f6798b67u },
+        { 100, 3, 32, 0x747755b38d040d88u, 0x6c4a68f6fc2601e9u }, { 16, 2, 7, 0x79ca51b2a5be89dau, 0xce2357e573df12fcu }
     };
     static unsigned char file[KALM__DOC_HEADER + ROWS * MOST];
     static float all[ROWS * MOST], one[MOST];

@@ -146,6 +146,8 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_NUMBER("--memory", "MB", options, memory, 1, 1u << 20, "for encoded documents (default 512)"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
+    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "rank as a context with kalm_config.state_bits does, whose states take two "
+               "thirds or half of the bytes; what that changes is seen beside a run of exact states (--save-run, then --compare-run)"),
     CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away "
              "meanwhile, as on a network; without it the file is mapped, and processes share it"),
     CMD_HEADING("Comparisons"),
@@ -219,6 +221,7 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     o->b = 0.4;
     o->config.kernels = cmd_kernels();
     cmd_parse(a, &program, o, argc, argv);
+    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->measure && a->words != 2) die_usage("--measure needs a file of judgements and a run");
     if (o->tables && a->words < 2) die_usage("--tables needs folders and models");
     if (o->merge && !a->words) die_usage("--merge needs the folders of the shards");

@@ -51,12 +51,20 @@ void _PG_init(void);
 static char *model_path;               /* kalm.model; "": none */
 static int   thread_count;             /* kalm.threads */
 static int   cache_kilobytes;          /* kalm.cache_size */
+static int   state_bits;               /* kalm.state_bits */
 
 /* A relative path would be relative to the folder of the database, where no model belongs. */
 static bool check_model_path(char **value, void **extra, GucSource source)
 {
     if (!**value || is_absolute_path(*value)) return true;
     GUC_check_errdetail("kalm.model must be an absolute path, or empty.");
+    return false;
+}
+
+static bool check_state_bits(int *value, void **extra, GucSource source)
+{
+    if (*value == 0 || *value == 4 || *value == 8) return true;
+    GUC_check_errdetail("kalm.state_bits must be 8, 4 or 0.");
     return false;
 }
 
@@ -70,6 +78,9 @@ void _PG_init(void)
                             "Parallel workers are backends of their own.", &thread_count, 1, 1, 256, PGC_SUSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("kalm.cache_size", "Memory for decoder states of documents, kept from one query to the next; 0: none.",
                             NULL, &cache_kilobytes, 0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+    DefineCustomIntVariable("kalm.state_bits", "Bits of the values in decoder states, 8 or 4; 0: states are exact.",
+                            "With 8 or 4 all scores change a little, and states take two thirds or half of the bytes.", &state_bits, 0, 0, 8,
+                            PGC_USERSET, 0, check_state_bits, NULL, NULL);
     MarkGUCPrefixReserved("kalm");
 }
 
@@ -183,7 +194,7 @@ static struct backend {
     kalm_model   *model;               /* NULL: none is open */
     kalm_context *ctx;
     char         *path;                /* of the model; in `memory` */
-    int           threads, cache;      /* what the context was made with */
+    int           threads, cache, state_bits;      /* what the context was made with */
 } backend;
 
 /* The SQLSTATE of a model file that cannot be opened. */
@@ -223,6 +234,7 @@ static void open_model(const char *path)
     config.allocator.user = &backend.memory;
     config.threads = (uint32_t)thread_count;
     config.cache_bytes = (size_t)cache_kilobytes * 1024;
+    config.state_bits = (uint32_t)state_bits;
     r = kalm_model_open(path, &config, &model, &err);
     if (!r) {
         sigfillset(&all);
@@ -242,6 +254,7 @@ static void open_model(const char *path)
     backend.path = kept;
     backend.threads = thread_count;
     backend.cache = cache_kilobytes;
+    backend.state_bits = state_bits;
 }
 
 /* Before each use: the model that kalm.model names is open. */
@@ -250,7 +263,8 @@ static void need_model(void)
     if (!model_path || !*model_path)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("kalm: no model is chosen"),
                         errhint("Set kalm.model to the path of a model file, or call kalm_load(path).")));
-    if (!backend.model || strcmp(backend.path, model_path) != 0 || backend.threads != thread_count || backend.cache != cache_kilobytes)
+    if (!backend.model || strcmp(backend.path, model_path) != 0 || backend.threads != thread_count || backend.cache != cache_kilobytes ||
+        backend.state_bits != state_bits)
         open_model(model_path);
 }
 

@@ -65,6 +65,8 @@ static const cmd_option table[] = {
                "again after a kill"),
     CMD_NUMBER("--cache", "MIB", options, cache_mib, 0, 1u << 20, "with - and --mcp: memory for what the decoder computed for passages that come "
                "again (default 256)"),
+    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "keep that in two thirds or half of the bytes; scores of all "
+               "passages change a little, with one question as well (default: exact)"),
     CMD_FLAG("--quiet", options, quiet, "no progress, no summary")
 };
 
@@ -100,6 +102,7 @@ static void read_options(options *o, int argc, char **argv)
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");
     if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
+    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->has_split && o->split ? o->overlap >= o->split : !o->has_split && o->overlap >= 256) die_usage("--overlap must be less than --split");
     if (a.words && cmd_is_model(a.word[0])) {
         if (o->action) die_usage("the database remembers its model: %s says another", "--model");
