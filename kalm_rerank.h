@@ -4814,14 +4814,9 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
-/* Polynomials are long chains of operations, so KALM__SIDE vectors of numbers stand side by side: all take a step, then all take the
+/* Polynomials are long chains of operations, so four vectors of numbers stand side by side: all take a step, then all take the
 	next. A processor that finds the next independent operation a whole chain away finds few of them. */
-#define KALM__BESIDE(each) KALM__JOIN(KALM__BESIDE_, KALM__W)(each)
-#define KALM__BESIDE_16(each) KALM__REP_4(each)
-#define KALM__BESIDE_8(each) KALM__REP_2(each)
-#define KALM__BESIDE_4(each) KALM__REP_2(each)
-#define KALM__ONE_MORE(i) + KALM__W
-#define KALM__SIDE (0 KALM__BESIDE(KALM__ONE_MORE))  /* floats in vectors side by side */
+#define KALM__SIDE (4 * KALM__W)  /* floats in vectors side by side */
 #define KALM__THREE(i) KALM__VF t##i, m##i, p##i;
 
 /* p = 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
@@ -4958,7 +4953,7 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 	const float *g = gate, *u = up; \
 	size_t some = KALM__SIDE; \
 	for (; n; n -= some, y += some, g += some, u += some) { \
-		KALM__BESIDE(KALM__THREE) \
+		KALM__REP_4(KALM__THREE) \
 		if (n < some) { \
 			h = y, some = n; \
 			memset(rest, 0, sizeof rest); \
@@ -4966,11 +4961,11 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 			memcpy(rest[1], u, n * sizeof(float)); \
 			y = rest[0], g = rest[0], u = rest[1]; \
 		} \
-		KALM__BESIDE(KALM__GEGLU_Z) \
-		KALM__EXP2(KALM__BESIDE) \
-		KALM__BESIDE(KALM__GEGLU_START) \
-		KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON) KALM__BESIDE(KALM__GEGLU_NEWTON) \
-		KALM__BESIDE(KALM__GEGLU_END) \
+		KALM__REP_4(KALM__GEGLU_Z) \
+		KALM__EXP2(KALM__REP_4) \
+		KALM__REP_4(KALM__GEGLU_START) \
+		KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON) \
+		KALM__REP_4(KALM__GEGLU_END) \
 		if (y == rest[0]) memcpy(h, y, n * sizeof(float)); \
 	} \
 }
@@ -4992,11 +4987,11 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
 { \
 	KALM__VF t = KALM__SET(top); \
-	KALM__BESIDE(KALM__THREE) \
+	KALM__REP_4(KALM__THREE) \
 	for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) { \
-		KALM__BESIDE(KALM__EXP_IN) \
-		KALM__EXP2(KALM__BESIDE) \
-		KALM__BESIDE(KALM__EXP_OUT) \
+		KALM__REP_4(KALM__EXP_IN) \
+		KALM__EXP2(KALM__REP_4) \
+		KALM__REP_4(KALM__EXP_OUT) \
 	} \
 	for (; n; n -= kalm__min(n, KALM__W), p += KALM__W) \
 		KALM__V(store_some)(p, n, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p, n), t))); \
