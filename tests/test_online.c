@@ -619,7 +619,7 @@ static void crowd(void)
     kalm_text many[CROWD];
     kalm_doc *doc[CROWD];
     kalm_score want[CROWD], got[CROWD], top[CROWD];
-    kalm_params p;
+    kalm_params p, few;
     kalm_error err;
     size_t i, found = 0;
     unsigned count = 0;
@@ -649,6 +649,10 @@ static void crowd(void)
     kalm_sort(got, CROWD);
     same("a cascade over many that drops nothing", got, top, CROWD);
     for (i = 0; i < CROWD; i++) CHECK(crowd_seen[i] == 1 && !memcmp(&crowd_score[i], &want[i], sizeof *want));
+    few = p;                           /* more are asked for than there are */
+    few.on_score = NULL;
+    few.coarse_keep = 9;
+    CHECK(kalm_rerank_top(ctx, str(queries[0]), (const kalm_doc *const *)doc, 3, 7, &few, top, &found, &err) == KALM_OK && found == 3);
     /* the first pass alone decides who comes back: the best by the scores at its ratio */
     {
         kalm_score coarse[CROWD];
@@ -1051,6 +1055,48 @@ static void many_prompts_in_a_chunk(void)
     kalm_context_free(wide);
 }
 
+static void *filled_alloc(void *user, size_t size)
+{
+    void *p = malloc(size);
+    return p ? memset(p, *(const unsigned char *)user, size) : NULL;
+}
+static void filled_release(void *user, void *p, size_t size)
+{
+    (void)user, (void)size;
+    free(p);
+}
+
+/* Nothing that lay in memory before is written out with a state. */
+static void states_are_their_own(void)
+{
+    static unsigned char fill[2] = { 0xa5, 0x3c };
+    uint32_t bits;
+    for (bits = 0; bits <= 8; bits += 4) {
+        unsigned char *bytes[2];
+        size_t size[2], i;
+        for (i = 0; i < 2; i++) {
+            kalm_config config;
+            kalm_context *ctx;
+            kalm_error err;
+            memset(&config, 0, sizeof config);
+            config.threads = 1;
+            config.cache_bytes = 1 << 24;
+            config.state_bits = bits;
+            config.allocator.alloc = filled_alloc;
+            config.allocator.release = filled_release;
+            config.allocator.user = &fill[i];
+            ctx = context_of(&config);
+            CHECKF(kalm_state_save(ctx, docs[1], NULL, NULL, 0, &size[i], &err) == KALM_OK, "%s", err.text);
+            bytes[i] = (unsigned char *)malloc(size[i]);
+            CHECKF(kalm_state_save(ctx, docs[1], NULL, bytes[i], size[i], &size[i], &err) == KALM_OK, "%s", err.text);
+            kalm_context_free(ctx);
+        }
+        CHECKF(size[0] == size[1] && !memcmp(bytes[0], bytes[1], size[0]), "state_bits %u: the state has bytes of what lay in memory", (unsigned)bits);
+        free(bytes[0]);
+        free(bytes[1]);
+    }
+}
+
 int main(void)
 {
     kalm_error err;
@@ -1071,6 +1117,7 @@ int main(void)
     short_of_memory();
     ids_with_prefix();
     stored_state();
+    states_are_their_own();
     forged_documents();
     repeated_documents();
     borrowed_bytes_change();

@@ -265,6 +265,11 @@ static void test_vocabulary(void)
         CHECK(other.info.cut_vocabulary && other.info.cut_vocabulary != small.info.cut_vocabulary);
         close_model(&other);
     }
+    /* bytes that are no UTF-8 are read as the model would */
+    f = fopen(TMP "/bytes.txt", "w");
+    fprintf(f, "play chess \xff\xc3\n");
+    fclose(f);
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/bytes.kalm --quiet --vocabulary " TMP "/bytes.txt") == 0, "%s", said);
     /* the same from the checkpoint, and a vocabulary that is cut already */
     CHECKF(run(QUANTIZE " examples/tiny " TMP "/direct.kalm --quiet --vocabulary " TMP "/texts.txt") == 0, "%s", said);
     CHECK(same_file(TMP "/direct.kalm", TMP "/cut.kalm"));

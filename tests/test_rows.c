@@ -336,7 +336,8 @@ static void test_sections(void)
 {
     static const struct { unsigned at; uint32_t value; kalm_result want; const char *word; } fault[] = {
         { 0, 1, KALM_BAD_VERSION, "version 1" }, { 4, 191, KALM_BAD_FILE, "191" }, { 8, 9, KALM_BAD_FILE, "9 heavy" },
-        { 16, 0, KALM_BAD_FILE, "step" }, { 16, 0x7fc00000u, KALM_BAD_FILE, "step" }, { 84, 0xbf800000u, KALM_BAD_FILE, "2 bits" },
+        { 16, 0, KALM_BAD_FILE, "step" }, { 16, 0x7fc00000u, KALM_BAD_FILE, "step" }, { 16, 0x551184e7u /* 1e13 */, KALM_BAD_FILE, "step" },
+        { 260, 0x00200020u /* a symbol of no width */, KALM_BAD_FILE, "class 0" }, { 84, 0xbf800000u, KALM_BAD_FILE, "2 bits" },
         { 88, 193, KALM_BAD_FILE, "count" }, { 256, 1, KALM_BAD_FILE, "class 0" }, { 260, 0x00010001u, KALM_BAD_FILE, "class 0" },
         { 2300, 0xffffffffu, KALM_BAD_FILE, "class 31" }, { 160, 0x80000000u, KALM_OK, "" }, { 4352, 0xffffffffu, KALM_OK, "" } };
     kalm__rowcode c;

@@ -192,9 +192,10 @@ FUZZ_FN void fuzz_change_store(fuzz_input *in)
 {
     static const char *const columns[12] = { "number", "key", "window", "windows", "start", "hash", "tokens", "tokens_used", "title", "text", "metadata", "document" };
     static const char *const metas[9] = { "model", "weights", "fingerprint", "width", "ratio", "bits", "max_doc_tokens", "split", "overlap" };
-    static const char *const values[24] = {
+    static const char *const values[30] = {
         "0", "1", "-1", "2", "3", "7", "4294967296", "9223372036854775807", "-9223372036854775808", "NULL", "''", "'x'", "'1'", "1.5", "1e300", "x'00'", "x''", "zeroblob(70000)",
-        "char(0)", "printf('%.*c', 5000, 'a')", "x'ff'", "'ab'", "document || document", "20"
+        "char(0)", "printf('%.*c', 5000, 'a')", "x'ff'", "'ab'", "document || document", "20",
+        "key || 'x'", "windows + 1", "window + 1", "tokens + 1", "text || 'x'", "start + 1"
     };
     static const char *const others[10] = {
         "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM documents; END", "DROP TABLE meta", "CREATE VIEW v AS SELECT * FROM documents",
@@ -213,8 +214,8 @@ FUZZ_FN void fuzz_change_store(fuzz_input *in)
         unsigned what = fuzz_byte(in), a = fuzz_byte(in), b = fuzz_byte(in);
         if (what % 4 == 0) snprintf(sql, sizeof sql, "UPDATE meta SET value=%s WHERE name='%s'", what & 16 ? "value" : values[b % 22], metas[a % 9]);
         else if (what % 4 == 3) snprintf(sql, sizeof sql, "%s", others[a % 10]);
-        else if (what & 32) snprintf(sql, sizeof sql, "UPDATE documents SET %s=%s", columns[a % 12], values[b % 24]);
-        else snprintf(sql, sizeof sql, "UPDATE documents SET %s=%s WHERE number=%u", columns[a % 12], values[b % 24], 1 + what / 4 % 4);
+        else if (what & 32) snprintf(sql, sizeof sql, "UPDATE documents SET %s=%s", columns[a % 12], values[b % 30]);
+        else snprintf(sql, sizeof sql, "UPDATE documents SET %s=%s WHERE number=%u", columns[a % 12], values[b % 30], 1 + what / 4 % 4);
         (void)sqlite3_exec(db, sql, NULL, NULL, NULL);
         if (what & 64) {               /* a byte of a document */
             snprintf(sql, sizeof sql, "UPDATE documents SET document=CAST(substr(document, 1, %u) || x'%02x' || substr(document, %u) AS BLOB) WHERE number=%u", a, b, a + 2, 1 + what / 4 % 4);
@@ -290,7 +291,7 @@ static void fuzz_database_seeds(fuzz_taker *take, const uint8_t *bytes, size_t s
 
 static void fuzz_store_seeds(fuzz_taker *take)
 {
-    static const uint8_t script[4][5] = { { 0, 7, 0, 0, 0 }, { 1, 10, 4, 1, 11 }, { 3, 3, 0, 0, 4 }, { 64, 90, 17, 2, 2 } };
+    static const uint8_t script[4][5] = { { 0, 7, 0, 0, 0 }, { 33, 1, 24, 1, 6 }, { 3, 3, 0, 0, 4 }, { 64, 90, 17, 2, 2 } };
     size_t size;
     const uint8_t *bytes = fuzz_sound_store(&size);
     fuzz_database_seeds(take, bytes, size, script, 4);
