@@ -192,7 +192,7 @@ $(B)/tmp $(B)/tests:
 
 # ---- tests. Each is built once: those of PARTS_TESTS on the parts, the others on the generated header, as a user has it.
 # (Coverage is counted by parts.)
-# (golden is left out of coverage: it reaches nothing that the others do not, and takes minutes there)
+# (Coverage leaves golden out, which is about values and would take minutes there.)
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c $(if $(filter coverage,$(config)),,tests/golden.c) tests/fuzz.c tests/fuzz_tokenizer.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
 # these do not look at what config builds, or bring a library of their own under it

@@ -97,7 +97,7 @@ bounds:
 
 # ---- coverage ----
 .PHONY: coverage
-# make coverage: every test at -O0 with counters, then lines and branches by file. About three times make test.
+# make coverage: every test but golden at -Og with counters, then lines and branches by file, and lines that are neither reached nor listed.
 coverage:
 	$(MAKE) config=coverage test
 	python3 tests/coverage.py build/coverage

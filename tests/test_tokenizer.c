@@ -593,6 +593,27 @@ static void test_refusals(void)
             "\"added_tokens\": [{\"id\": 0, \"content\": \"b\"}]}", "disagree");
     refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": []},"
             "\"added_tokens\": [{\"id\": 1, \"content\": \"b\", \"lstrip\": true}]}", "lstrip");
+#define ONE "{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"unk_token\": \"a\", \"merges\": []}"
+#define PIECE "{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"a\", -1]]}"
+    refuses(ONE ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Sequence\", \"normalizers\": []}]}}",
+            "a sequence inside a sequence");
+    refuses(ONE ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"▁\"}, {\"type\": \"NFC\"}]}}",
+            "must be the first normalizer");
+    refuses(ONE ", \"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"▁\"}}",
+            "a prefix of U+2581 without spaces");
+    refuses(ONE ", \"added_tokens\": {}}",
+            "added_tokens is no array");
+    refuses(ONE ", \"added_tokens\": [{\"id\": 1, \"content\": \"b c\", \"normalized\": true}]}",
+            "must be of ASCII without spaces");
+    refuses(PIECE ", \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"sometimes\"}}",
+            "no prepend_scheme");
+    refuses(PIECE ", \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"never\"}]}}",
+            "behind a WhitespaceSplit");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": [], \"continuing_subword_prefix\": \"##\"}}", "a continuing_subword_prefix");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"a\", \"merges\": [], \"end_of_word_suffix\": \"</w>\"}}", "an end_of_word_suffix");
+    refuses("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"unk_token\": \"a\", \"merges\": [[\"a\", \"b\"], 7]}}", "a merge is not an array of two tokens");
+#undef ONE
+#undef PIECE
     refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}", "a piece is not");
     refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", \"b\"]]}}", "a piece is not");
     refuses("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1], [\"a\", -1]]}}", "there twice");
