@@ -24,7 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RATIO = 4, RATIO_CLASS = 2, MOST_TEXTS = 256, SPAN = 255, SYMBOLS = 2 * SPAN + 1 };
+enum { RATIO = 4, RATIO_CLASS = 2, MOST_TEXTS = 256, SPAN = 1023, SCALE = 20, SYMBOLS = 2 * SPAN + 1 };
 
 /* Rows of some texts. */
 typedef struct rows {
@@ -211,13 +211,15 @@ static void store_rows(rows *t, float *stored[5])
     size_t i, k;
     for (b = 0; b < KALM__ROWS_BITS; b++) {
         size_t size = kalm__coded_row_bytes(t->width, 4 - b);
-        unsigned char *bytes = (unsigned char *)zeros(size, 1);
+        unsigned char *all = (unsigned char *)zeros(KALM__ROWS_TOGETHER * size, 1);
         t->level[4 - b] = (int *)zeros(t->count * t->width, sizeof(int));
         t->quantiser[4 - b] = (int *)zeros(t->count * t->width, sizeof(int));
         stored[4 - b] = (float *)zeros(t->count * t->width, sizeof(float));
         for (i = 0; i < t->count; i++) {
-            float *y = t->y + i * t->width;
-            kalm__row_code(code, &work, b, RATIO_CLASS, y, bytes);
+            const float *y = t->y + i * t->width;
+            const unsigned char *bytes = all + i % KALM__ROWS_TOGETHER * size;
+            if (i % KALM__ROWS_TOGETHER == 0)
+                kalm__row_code(code, kernels->ops, &work, b, RATIO_CLASS, y, kalm__min((size_t)KALM__ROWS_TOGETHER, t->count - i), all);
             kalm__row_read(code, b, RATIO_CLASS, bytes, size, back);
             memcpy(stored[4 - b] + i * t->width, back, t->width * sizeof *back);
             read_levels(b, bytes, size, t->level[4 - b] + i * t->width, t->quantiser[4 - b] + i * t->width);
@@ -225,14 +227,14 @@ static void store_rows(rows *t, float *stored[5])
         }
         t->error[4 - b] /= (double)(t->count * t->width);
         t->bytes[4 - b] = (double)size / (double)t->width;
-        free(bytes);
+        free(all);
     }
     free(back);
 }
 
 /* ---- streams --------------------------------------------------------------------------------------------------------------- */
 
-/* rANS with 32 bits, 2^16 in all, written from the last symbol on. */
+/* rANS with a number of 2^23 to 2^31 and tables of 2^SCALE in all, written from the last symbol on. */
 typedef struct stream {
     unsigned char *bytes;
     size_t at, size;
@@ -241,30 +243,30 @@ typedef struct stream {
 
 static void put(stream *s, uint32_t start, uint32_t size)
 {
-    while (s->x >= (uint64_t)size << 15) {
+    while (s->x >= (uint64_t)size << (31 - SCALE)) {
         if (!s->at) fail("a stream is too long");
         s->bytes[--s->at] = (unsigned char)s->x;
         s->x >>= 8;
     }
-    s->x = (s->x / size << 16) + s->x % size + start;
+    s->x = (s->x / size << SCALE) + s->x % size + start;
 }
 
 /* Which symbol, by a table of starts [symbols + 1]. */
 static unsigned get(stream *s, const uint32_t *start, unsigned symbols)
 {
-    uint32_t slot = s->x & 0xffff;
+    uint32_t slot = s->x & ((1u << SCALE) - 1);
     unsigned low = 0, high = symbols;
     while (high - low > 1) {
         unsigned middle = (low + high) / 2;
         if (start[middle] <= slot) low = middle;
         else high = middle;
     }
-    s->x = (start[low + 1] - start[low]) * (s->x >> 16) + slot - start[low];
+    s->x = (start[low + 1] - start[low]) * (s->x >> SCALE) + slot - start[low];
     while (s->x < 1u << 23 && s->at < s->size) s->x = s->x << 8 | s->bytes[s->at++];
     return low;
 }
 
-/* A table of starts for counts, each at least 1 of 2^16. */
+/* A table of starts for counts, each at least 1. */
 static void table_of(const double *count, unsigned symbols, uint32_t *start)
 {
     double all = 0;
@@ -272,11 +274,11 @@ static void table_of(const double *count, unsigned symbols, uint32_t *start)
     unsigned i, best = 0;
     for (i = 0; i < symbols; i++) all += count[i];
     for (i = 0; i < symbols; i++) {
-        start[i] = 1 + (uint32_t)(count[i] / all * (65536 - symbols));
+        start[i] = 1 + (uint32_t)(count[i] / all * ((1u << SCALE) - symbols));
         if (start[i] > most) most = start[i], best = i;
         at += start[i];
     }
-    start[best] += 65536 - at;
+    start[best] += (1u << SCALE) - at;
     for (i = 0, at = 0; i <= symbols; i++) {
         uint32_t size = i < symbols ? start[i] : 0;
         start[i] = at;
