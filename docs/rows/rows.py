@@ -270,6 +270,15 @@ def table_budgets(figures, run):
     return lines
 
 
+def table_dates(data):
+    """Which run was when, runs of one commit together."""
+    when = {}
+    for run in list(RUNS) + ["forms"]:
+        if run in data["runs"]:
+            when.setdefault(data["runs"][run], []).append(run)
+    return ["- %s: %s" % (day, ", ".join("`%s`" % run for run in runs)) for day, runs in sorted(when.items())]
+
+
 FORMS = (("stored", "as documents have them"), ("stream", "the same levels, one stream a document"), ("counted", "and tables of their own for each component"),
          ("fixed", "no entropy coder: whole bits, Lloyd-Max levels"), ("scalar", "no trellis, one step for all rows (ideal code)"),
          ("predicted", "the same, rows predicted from static embeddings"), ("same", "predicted, for the error of stored rows"))
@@ -313,6 +322,8 @@ def page(root, data):
         elif line.startswith("== runs "):
             ratios, bits, rest = line[8:].split(" ", 2)
             made += table_runs(figures, [int(x) for x in ratios.split(",")], [int(x) for x in bits.split(",")], [x.split(": ", 1) for x in rest.split("; ")])
+        elif line == "== dates":
+            made += table_dates(data)
         elif line.startswith("== forms "):
             made += table_forms(data, words[2])
         elif words[0] == "==":
