@@ -24,7 +24,7 @@ findings() {
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-zA-Z0-9.]*\)\]$/\1\t\3\t\2/p' ;;
     tidy) for s in $sources; do ${CLANG_TIDY:-clang-tidy} --quiet "$s" -- $flags 2> /dev/null; done |
         sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-z0-9.,-]*\)\]$/\1\t\3\t\2/p' ;;
-    cppcheck) for s in $sources; do cppcheck --quiet --enable=warning,portability --std=c99 $defines --max-configs=1 --suppress=missingIncludeSystem \
+    cppcheck) for s in $sources; do cppcheck --quiet --enable=warning,portability --std=c99 $(printf "%s " $defines | sed "s|-pthread||g") --max-configs=1 --suppress=missingIncludeSystem \
         --template='{file}:{line}	{id}	{message}' "$s" 2>&1; done | sed 's/^cppcheck: error/cppcheck:0\terror\t&/' | grep '	' ;;
     esac | while IFS='	' read -r place check message; do
         file=${place%:*} line=${place##*:}
