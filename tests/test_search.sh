@@ -80,6 +80,13 @@ finds all.db 'editor with undo' docs/vim.txt
 finds all.db 'convert video' docs/page.html
 finds all.db 'how long does pasta boil' docs/food.jsonl/pasta
 finds all.db 'tomatoes' docs/food.jsonl/4
+# smaller decoder states: other margins, the same ones from a state that was kept
+margins() { "$search" all.db "$@" --json | sed -n 's/.*"margin": \([^,]*\),.*/\1/p'; }
+margins tomatoes > exact
+margins tomatoes --state-bits 4 > small
+printf 'tomatoes\ntomatoes\n' | "$search" all.db - --json --state-bits 4 | sed -n 's/.*"margin": \([^,]*\),.*/\1/p' > kept
+cat small small | cmp -s - kept && ! cmp -s exact small && [ -s exact ] && ok || bad "--state-bits 4 ($(cat exact small kept | tr '\n' ' '))"
+expect 2 "$search" all.db tomatoes --state-bits 5
 finds all.db 'Fahrradpumpe' docs/things.json/2
 finds all.db 'package 1.0' docs/package.json
 finds all.db 'satellites' docs/box/one@example.org
