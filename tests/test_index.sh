@@ -238,7 +238,8 @@ says "there is no store missing.db"
 head -n 4 corpus.jsonl > four.jsonl
 expect 0 "$index" "$model" split4.db four.jsonl --split 12 --overlap 2
 for sql in "UPDATE documents SET tokens = tokens + 1 WHERE number = 2" "UPDATE documents SET text = text || 'x' WHERE number = 2" \
-    "UPDATE documents SET key = 'z' WHERE number = 2" "UPDATE documents SET start = start + 1 WHERE number = 2" "DELETE FROM documents WHERE window = 0 AND number = 1"; do
+    "UPDATE documents SET key = 'z' WHERE number = 2" "UPDATE documents SET start = start + 1 WHERE number = 2" "DELETE FROM documents WHERE window = 0 AND number = 1" \
+    "UPDATE documents SET windows = windows + 1 WHERE number = 2" "DELETE FROM documents WHERE number = (SELECT max(number) FROM documents)"; do
     cp split4.db bent.db
     sqlite3 bent.db "$sql"
     rm -f into.db
@@ -253,6 +254,9 @@ sqlite3 bent.db "UPDATE documents SET number = number + 1000 WHERE number > (SEL
 expect 1 "$index" split4.db --merge bent.db
 says "split4.db and bent.db have different texts of the key"
 expect 0 "$index" "$model" split4.db --verify
+expect 0 "$index" "$model" overlap3.db four.jsonl --split 12 --overlap 3
+expect 1 "$index" overlap3.db --merge split4.db
+says "overlap3.db has overlap 3, split4.db has 2"
 
 # ---- a changed text ----
 sed 's/"text": "/"text": "Changed. /' first.jsonl | head -n 3 > changed.jsonl
