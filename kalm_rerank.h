@@ -9056,8 +9056,8 @@ KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p
 	for (i = 0; i < KALM__ROWS_CLASSES * 2; i++)
 		for (k = 0; k < KALM__ROWS_SYMBOLS; k++) {
 			unsigned v = c->start[i * KALM__ROWS_SYMBOLS + k], before = k ? c->start[i * KALM__ROWS_SYMBOLS + k - 1] : 0;
-			if (k ? v <= before || v >= KALM__ROWS_TOTAL : v != 0)
-				return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has impossible probabilities in class %u", i / 2);
+			if ((k ? v <= before || v >= KALM__ROWS_TOTAL : v != 0) || c->cost[i * KALM__ROWS_SYMBOLS + k] > 64 * 12)
+				return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has impossible probabilities or costs in class %u", i / 2);
 		}
 	c->classes = p + l.classes;
 	at = p + l.mean;
@@ -9376,6 +9376,7 @@ KALM__FN void kalm__row_move(kalm__row_way *way, int32_t to)
 	way->s = to > way->least ? to : way->least + 1;
 }
 
+KALM__INLINE float kalm__within(float v, float most) { return v > most ? most : v < -most ? -most : v; }
 KALM__FN float kalm__row_unit(const kalm__row_coding *q, int32_t s) { return kalm__over(0.25f, kalm__row_step(q->c, q->b, q->r, (uint32_t)s)); }
 
 /* The levels that ops->trellis has found for the rows of `left`, into `next`; bits: theirs, in 1/64. */
@@ -9435,7 +9436,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
 			kalm__row_way *way = &q->row[j];
 			int32_t over, by, *levels = way->next;
 			if (!(left >> j & 1)) continue;
-			over = from ? bits[j] - q->budget : (int32_t)kalm__over(cost[0][j], KALM__ROWS_LAMBDA) - q->budget / 32 * 31;
+			over = from ? bits[j] - q->budget : (int32_t)kalm__within(kalm__over(cost[0][j], KALM__ROWS_LAMBDA), 1e9f) - q->budget / 32 * 31;
 			by = over / active;  /* a component that is not 0 loses a bit with each octave */
 			by = by > 128 ? 128 : by < -128 ? -128 : by;
 			if (!from) {
@@ -9457,7 +9458,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
 				left &= ~((uint32_t)1 << j);
 			if (way->least < 0 || way->most == KALM__ROWS_STEPS)
 				kalm__row_move(way, way->s + by + (over > 0 ? pass + 1 : -pass - 1));
-			else kalm__row_move(way, way->most + (way->least - way->most) * way->under / (way->over + way->under));
+			else kalm__row_move(way, way->most + (int32_t)((int64_t)(way->least - way->most) * way->under / (way->over + way->under)));
 		}
 	}
 }
@@ -9524,9 +9525,7 @@ KALM__FN size_t kalm__row_put(const kalm__row_coding *q, const int32_t *places, 
 /* Component i of row j in units of 1/32 step. */
 KALM__INLINE int32_t kalm__row_fixed(const kalm__row_coding *q, size_t j, uint32_t i, float unit)
 {
-	const float most = 32.0f * 32000.0f;
-	float v = kalm__times(q->w->turned[i * KALM__TRELLIS + j], kalm__times(unit, 128.0f));
-	v = v > most ? most : v < -most ? -most : v;
+	float v = kalm__within(kalm__times(q->w->turned[i * KALM__TRELLIS + j], kalm__times(unit, 128.0f)), 32.0f * 32000.0f);
 	return (int32_t)kalm__plus(kalm__plus(v, 12582912.0f), -12582912.0f);
 }
 
@@ -11839,10 +11838,10 @@ struct kalm_doc {
 	kalm_doc_info info;
 };
 
-KALM__FN kalm_result kalm__no_rowcode(uint32_t bits, kalm_error *err)
+KALM__FN kalm_result kalm__no_rowcode(kalm_result code, uint32_t bits, kalm_error *err)
 {
-	return kalm__fail(err, KALM_BAD_ARGUMENT, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
-					  "with this version's kalm-quantize", bits);
+	return kalm__fail(err, code, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
+					  "with this version's kalm-quantize, without --no-rows", bits);
 }
 
 /* Bytes of a row; 0 for bits that are none. */
@@ -12075,7 +12074,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
 	if (kalm__is_coded(info->bits) != (kalm__u32(p + 4) == 2) || (!info->transform) != !kalm__is_coded(info->bits))
 		return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u and transform %X", info->bits,
 						  kalm__u32(p + 4), info->transform);
-	if (transform && info->transform && !*transform) return kalm__no_rowcode(info->bits, err);
+	if (transform && info->transform && !*transform) return kalm__no_rowcode(KALM_MISMATCH, info->bits, err);
 	if (transform && info->transform && info->transform != *transform)
 		return kalm__fail(err, KALM_MISMATCH, "the document's rows of %u bits were made with transform %X, the model file has %X",
 						  info->bits, info->transform, *transform);
@@ -13016,7 +13015,7 @@ KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, 
 	size_t next = 0, i;
 	kalm_result r = KALM_OK;
 	for (i = 0; i < count; i++) docs[i] = NULL;
-	if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(job->params->bits, err);
+	if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(KALM_BAD_ARGUMENT, job->params->bits, err);
 	while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
 	for (i = 0; r && i < count; i++) {
 		kalm__doc_release(docs[i]);
@@ -13372,7 +13371,9 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16, 8, 4, 3 or 2", bits);
 	if (kalm__is_coded(info.bits) || info.transform) {
 		code = &model->file.rows;
-		if (!code->fingerprint) return kalm__no_rowcode(kalm__is_coded(info.bits) ? info.bits : doc->info.bits, err);
+		if (!code->fingerprint)
+			return info.transform ? kalm__no_rowcode(KALM_MISMATCH, doc->info.bits, err)
+								  : kalm__no_rowcode(KALM_BAD_ARGUMENT, info.bits, err);
 		if (code->width != info.width || (info.transform && info.transform != code->fingerprint))
 			return kalm__fail(err, KALM_MISMATCH, "the document's rows were made with transform %X, the model file has %X",
 							  info.transform, code->fingerprint);

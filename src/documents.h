@@ -36,10 +36,10 @@ struct kalm_doc {
     kalm_doc_info  info;
 };
 
-KALM__FN kalm_result kalm__no_rowcode(uint32_t bits, kalm_error *err)
+KALM__FN kalm_result kalm__no_rowcode(kalm_result code, uint32_t bits, kalm_error *err)
 {
-    return kalm__fail(err, KALM_BAD_ARGUMENT, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
-                      "with this version's kalm-quantize", bits);
+    return kalm__fail(err, code, "rows of %u bits need a model file with the section ROWS: convert the checkpoint again "
+                      "with this version's kalm-quantize, without --no-rows", bits);
 }
 
 /* Bytes of a row; 0 for bits that are none. */
@@ -272,7 +272,7 @@ KALM__FN kalm_result kalm__doc_check(const unsigned char *p, size_t size, kalm_d
     if (kalm__is_coded(info->bits) != (kalm__u32(p + 4) == 2) || (!info->transform) != !kalm__is_coded(info->bits))
         return kalm__fail(err, KALM_BAD_FILE, "the document has rows of %u bits in format version %u and transform %X", info->bits,
                           kalm__u32(p + 4), info->transform);
-    if (transform && info->transform && !*transform) return kalm__no_rowcode(info->bits, err);
+    if (transform && info->transform && !*transform) return kalm__no_rowcode(KALM_MISMATCH, info->bits, err);
     if (transform && info->transform && info->transform != *transform)
         return kalm__fail(err, KALM_MISMATCH, "the document's rows of %u bits were made with transform %X, the model file has %X",
                           info->bits, info->transform, *transform);

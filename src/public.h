@@ -323,7 +323,9 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
         return kalm__fail(err, KALM_BAD_ARGUMENT, "bits is %u; documents keep 32, 16, 8, 4, 3 or 2", bits);
     if (kalm__is_coded(info.bits) || info.transform) {
         code = &model->file.rows;
-        if (!code->fingerprint) return kalm__no_rowcode(kalm__is_coded(info.bits) ? info.bits : doc->info.bits, err);
+        if (!code->fingerprint)
+            return info.transform ? kalm__no_rowcode(KALM_MISMATCH, doc->info.bits, err)
+                                  : kalm__no_rowcode(KALM_BAD_ARGUMENT, info.bits, err);
         if (code->width != info.width || (info.transform && info.transform != code->fingerprint))
             return kalm__fail(err, KALM_MISMATCH, "the document's rows were made with transform %X, the model file has %X",
                               info.transform, code->fingerprint);

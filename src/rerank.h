@@ -229,7 +229,7 @@ KALM__FN kalm_result kalm__encode_all(kalm_context *c, const kalm__passages *s, 
     size_t next = 0, i;
     kalm_result r = KALM_OK;
     for (i = 0; i < count; i++) docs[i] = NULL;
-    if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(job->params->bits, err);
+    if (kalm__is_coded(job->params->bits) && !c->model->file.rows.fingerprint) return kalm__no_rowcode(KALM_BAD_ARGUMENT, job->params->bits, err);
     while (!r && next < count) r = kalm__encode_some(c, s, &next, count, job, docs, err);
     for (i = 0; r && i < count; i++) {
         kalm__doc_release(docs[i]);

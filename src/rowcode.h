@@ -36,7 +36,7 @@ SECTION ROWS, with b = 0, 1, 2 for 4, 3, 2 bits and r = 0 ... 5 for ratios 1, 2,
     88      72  u32 count[b][r], at most width: components from this one on are 0 and not written
    160      96  not read; older converters left a hint for the encoder here
    256    2048  u16 start[class][quantiser][16]: where the symbols' intervals begin in 0 ... 4095, rising from 0. class is 0 to 31
-  2304    2048  u16 cost[class][quantiser][16]: bits of a symbol in units of 1/64, for the encoder
+  2304    2048  u16 cost[class][quantiser][16]: bits of a symbol in units of 1/64, at most 12 * 64, for the encoder
   4352          u8 class[b][r][width]: the class, and 32 times the shift
    then, each at a multiple of 64: f32 mean[width]; f32 T[8][width], the rows of T for heavy components; f32 T^-1[8][width], its
    columns; T without its heavy rows and T^-1 without its heavy columns (these are zero), each as f32 scale[width rounded up to
@@ -160,8 +160,8 @@ KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p
     for (i = 0; i < KALM__ROWS_CLASSES * 2; i++)
         for (k = 0; k < KALM__ROWS_SYMBOLS; k++) {
             unsigned v = c->start[i * KALM__ROWS_SYMBOLS + k], before = k ? c->start[i * KALM__ROWS_SYMBOLS + k - 1] : 0;
-            if (k ? v <= before || v >= KALM__ROWS_TOTAL : v != 0)
-                return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has impossible probabilities in class %u", i / 2);
+            if ((k ? v <= before || v >= KALM__ROWS_TOTAL : v != 0) || c->cost[i * KALM__ROWS_SYMBOLS + k] > 64 * 12)
+                return kalm__fail(err, KALM_BAD_FILE, "the ROWS section has impossible probabilities or costs in class %u", i / 2);
         }
     c->classes = p + l.classes;
     at = p + l.mean;
@@ -480,6 +480,7 @@ KALM__FN void kalm__row_move(kalm__row_way *way, int32_t to)
     way->s = to > way->least ? to : way->least + 1;
 }
 
+KALM__INLINE float kalm__within(float v, float most) { return v > most ? most : v < -most ? -most : v; }
 KALM__FN float kalm__row_unit(const kalm__row_coding *q, int32_t s) { return kalm__over(0.25f, kalm__row_step(q->c, q->b, q->r, (uint32_t)s)); }
 
 /* The levels that ops->trellis has found for the rows of `left`, into `next`; bits: theirs, in 1/64. */
@@ -539,7 +540,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
             kalm__row_way *way = &q->row[j];
             int32_t over, by, *levels = way->next;
             if (!(left >> j & 1)) continue;
-            over = from ? bits[j] - q->budget : (int32_t)kalm__over(cost[0][j], KALM__ROWS_LAMBDA) - q->budget / 32 * 31;
+            over = from ? bits[j] - q->budget : (int32_t)kalm__within(kalm__over(cost[0][j], KALM__ROWS_LAMBDA), 1e9f) - q->budget / 32 * 31;
             by = over / active;        /* a component that is not 0 loses a bit with each octave */
             by = by > 128 ? 128 : by < -128 ? -128 : by;
             if (!from) {
@@ -561,7 +562,7 @@ KALM__FN void kalm__row_search(kalm__row_coding *q)
                 left &= ~((uint32_t)1 << j);
             if (way->least < 0 || way->most == KALM__ROWS_STEPS)
                 kalm__row_move(way, way->s + by + (over > 0 ? pass + 1 : -pass - 1));
-            else kalm__row_move(way, way->most + (way->least - way->most) * way->under / (way->over + way->under));
+            else kalm__row_move(way, way->most + (int32_t)((int64_t)(way->least - way->most) * way->under / (way->over + way->under)));
         }
     }
 }
@@ -628,9 +629,7 @@ KALM__FN size_t kalm__row_put(const kalm__row_coding *q, const int32_t *places, 
 /* Component i of row j in units of 1/32 step. */
 KALM__INLINE int32_t kalm__row_fixed(const kalm__row_coding *q, size_t j, uint32_t i, float unit)
 {
-    const float most = 32.0f * 32000.0f;
-    float v = kalm__times(q->w->turned[i * KALM__TRELLIS + j], kalm__times(unit, 128.0f));
-    v = v > most ? most : v < -most ? -most : v;
+    float v = kalm__within(kalm__times(q->w->turned[i * KALM__TRELLIS + j], kalm__times(unit, 128.0f)), 32.0f * 32000.0f);
     return (int32_t)kalm__plus(kalm__plus(v, 12582912.0f), -12582912.0f);
 }
 

@@ -257,7 +257,7 @@ def table_goals(figures, run, plain):
 
 
 def table_budgets(figures, run):
-    """For a passage of 256 tokens of width 640: what fits into so many bytes, a tenth more or a quarter less."""
+    """For a passage of 256 tokens of width 640: what takes about so many bytes, from a quarter less to 6% more."""
     lines = ["| bytes | ratio, bits: nDCG@10 |", "| ---: | --- |"]
     for budget in (80, 40, 20, 10, 5):
         fit = []

@@ -695,7 +695,7 @@ KALM__FN void store_new_meta(store_meta *m, const kalm_model_info *info, uint32_
     if (!kalm__is_coded(m->bits)) return;
     if (!info->transform) {
         kalm_error err;
-        kalm__no_rowcode(m->bits, &err);
+        kalm__no_rowcode(KALM_BAD_ARGUMENT, m->bits, &err);
         die("%s", err.text);
     }
     store_write_hash(m->transform, info->transform);
