@@ -133,7 +133,7 @@ check: check-header
 	    $(CC) -E -DKALM_RERANK_IMPLEMENTATION $$switch -x c kalm_rerank.h; done | $(AWK) -f tests/check_unused.awk)
 	@bash tests/mutate.sh -l                # each mistake of the list still has its line
 	@AWK='$(AWK)' sh docs/make.sh check
-	@if command -v python3 > /dev/null; then python3 docs/rows/rows.py check && python3 docs/speed/figures.py check; else echo 'no python3: figures of the pages were not checked'; fi
+	@if command -v python3 > /dev/null; then python3 tests/coverage.py check && python3 docs/rows/rows.py check && python3 docs/speed/figures.py check; else echo 'no python3: figures of the pages were not checked'; fi
 docs:
 	@AWK='$(AWK)' sh docs/make.sh
 	@if command -v python3 > /dev/null; then python3 docs/rows/rows.py make && python3 docs/speed/figures.py make; else echo 'no python3: figures of the pages are as they were'; fi

@@ -121,7 +121,7 @@ def measure(build, keep):
     if keep:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
         with open(FIGURES, "w", encoding="utf-8") as file:
-            json.dump({"commit": commit, "day": datetime.date.today().isoformat(), "total": total, "examples": commands, "files": figures}, file, indent=1)
+            json.dump({"commit": commit, "day": datetime.date.today().isoformat(), "total": total, "examples": commands, "files": figures}, file)
             file.write("\n")
     return l < 98 or b < 90 or bad > 0
 
@@ -135,7 +135,7 @@ def page():
         folder = os.path.dirname(path)
         folders[folder] = [a + b for a, b in zip(folders[folder], figures)]
     out = ["# What the tests reach", "",
-           "`make coverage` builds everything with gcc's counters, runs the tests and a sample of `make faults`, and prints lines and branches of",
+           "`make coverage` builds everything with gcc's counters, runs the tests but `golden`, and prints lines and branches of",
            "each file. This page is made of its figures (`docs/coverage.json`) and of the list of lines that no test reaches (`tests/coverage.tsv`)",
            "by `tests/coverage.py`; the target fails when a line is neither reached nor listed, and when a listed line is reached after all.", "",
            "Measured on %s at commit %s, on an x86-64 machine with AVX-512 VNNI and without AMX. %s" % (kept["day"], kept["commit"], kept.get("note", "")), "",
