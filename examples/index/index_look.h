@@ -159,7 +159,7 @@ KALM__FN const char *verify_text(verified *v, const store_row *r)
         all.data = w->text;
         all.size = w->size;
         store_write_hash(hash, fill_hash(r->title, all));
-        if (memcmp(hash, r->hash.data, 16) != 0) return "its text is not what was encoded";
+        if (r->hash.size != 16 || memcmp(hash, r->hash.data, 16) != 0) return "its text is not what was encoded";
     }
     return lacking ? "the text before it lacks windows" : NULL;
 }
