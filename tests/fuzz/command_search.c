@@ -11,6 +11,8 @@
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
 #include "command_world.h"
+#include <jansson.h>
+#define json_set_alloc_funcs(take, give) json_set_alloc_funcs(fuzz_malloc, fuzz_free)      /* its own name for free is the system's */
 #define main fuzz_main_search_itself
 fuzz_main fuzz_main_search_itself;
 #include "../../examples/search/kalm_search.c"
