@@ -377,6 +377,18 @@ FUZZ_FN void fuzz_change_blob(uint8_t *blob, size_t size, uint64_t *random)
     }
 }
 
+/* The section ROWS: counts and steps in front, tables of 16 bits, classes of one byte, scales and sums. */
+FUZZ_FN void fuzz_change_rows(uint8_t *rows, size_t n, uint64_t *random)
+{
+    uint8_t *front = rows + 4 * fuzz_below(random, kalm__min(n / 4, 64)), *any = rows + 4 * fuzz_below(random, n / 4);
+    switch (fuzz_below(random, 4)) {
+    case 0: kalm__put_u32(front, fuzz_below(random, 2) ? (uint32_t)fuzz_below(random, 80) : (uint32_t)fuzz_edge(random)); break;
+    case 1: kalm__put_u32(front, fuzz_edge_float(random)); break;
+    case 2: rows[fuzz_below(random, n)] = (uint8_t)fuzz_random(random); break;
+    default: kalm__put_u32(any, fuzz_below(random, 2) ? fuzz_edge_float(random) : kalm__u32(any) + (uint32_t)fuzz_below(random, 5) - 2);
+    }
+}
+
 /* A model file, changed at one place that means something. The caller mends the checksums. */
 FUZZ_FN size_t fuzz_change_model(uint8_t *p, size_t size, size_t room, uint64_t *random)
 {
@@ -444,17 +456,7 @@ FUZZ_FN size_t fuzz_change_model(uint8_t *p, size_t size, size_t room, uint64_t 
         }
         break;
     case KALM__SECTION_TOKENIZER: fuzz_change_blob(p + at, n, random); break;
-    case KALM__SECTION_ROWS:           /* counts and steps in front, tables of 16 bits, classes of one byte, scales and sums */
-        switch (fuzz_below(random, 4)) {
-        case 0: kalm__put_u32(p + at + 4 * fuzz_below(random, kalm__min(n / 4, 64)), fuzz_below(random, 2) ? (uint32_t)fuzz_below(random, 80) : (uint32_t)fuzz_edge(random)); break;
-        case 1: kalm__put_u32(p + at + 4 * fuzz_below(random, kalm__min(n / 4, 64)), fuzz_edge_float(random)); break;
-        case 2: p[at + fuzz_below(random, n)] = (uint8_t)fuzz_random(random); break;
-        default: {
-            size_t where = fuzz_below(random, n / 4) * 4;
-            kalm__put_u32(p + at + where, fuzz_below(random, 2) ? fuzz_edge_float(random) : kalm__u32(p + at + where) + (uint32_t)fuzz_below(random, 5) - 2);
-        }
-        }
-        break;
+    case KALM__SECTION_ROWS: fuzz_change_rows(p + at, n, random); break;
     default:
         k = (uint32_t)fuzz_below(random, n / 4) * 4;
         if (fuzz_below(random, 3)) kalm__put_u32(p + at + k, fuzz_edge_float(random));
