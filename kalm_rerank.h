@@ -422,7 +422,7 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
 /* A document with fewer rows, made of one with more, without encoding again. `ratio` is a multiple of the document's own;
    each new row is the mean of the old ones that it covers, weighted by their tokens, and differs from encoding at that ratio
    by rounding alone. bits: 32, 16, 8, 4, 3, 2, or 0 for those of `doc`. Memory comes from the model's allocator. Errors:
-   KALM_OVERFLOW. */
+   KALM_BAD_ARGUMENT, KALM_MISMATCH, KALM_OVERFLOW. */
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
                                      kalm_doc **coarser, kalm_error *err);
 

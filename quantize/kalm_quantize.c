@@ -287,6 +287,9 @@ static kalm_result convert(const options *o, cmd_progress *show, kalm_error *err
     cmd_progress_clear(show);
     if (!r && !o->quiet && note.code)
         fprintf(stderr, "%s: without what rows of 4, 3 and 2 bits need: %s\n", o->output, note.text);
+    else if (!r && !o->quiet && o->calibrate && !o->no_rows && c.texts.texts.count < KALM__ROWS_FEWEST)
+        fprintf(stderr, "%s: rows of 4, 3 and 2 bits are fitted to built-in texts: %lu texts are too few, %lu are enough\n", o->output,
+                (unsigned long)c.texts.texts.count, (unsigned long)KALM__ROWS_FEWEST);
     if (!r && !o->quiet) {
         double passed = kalm__now() - show->begun;
         fprintf(stderr, "%s: %.1f MB (weights %s, embedding %s) from %.1f MB in %.1f s\n", o->output, (double)size / 1e6,

@@ -516,7 +516,10 @@ sqlite3 future.db "PRAGMA user_version = 2"
 expect 1 "$index" "$model" future.db forty.jsonl
 says "future.db is a store of version 2, this program reads 1"
 expect 2 "$index" "$model"
-expect 2 "$index" "$model" x.db --bits 9 forty.jsonl
+for bits in 9 0 33 -4 x ''; do
+    expect 2 "$index" "$model" x.db --bits "$bits" forty.jsonl
+    says "--bits must be one of 32|16|8|4|3|2, not '$bits'"
+done
 expect 2 "$index" "$model" x.db --split 5 --overlap 5 forty.jsonl
 
 # ---- strangers' stores: refused by name, at once, by every command that reads one ----

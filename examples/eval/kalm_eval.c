@@ -49,11 +49,12 @@ static void compare_run(cmd_args *a, const char *name, const char *value)
     c->is_run = 1;
 }
 
+#define ROW_BITS "32|16|8|4|3|2"
+
 static void compare_bits(cmd_args *a, const char *name, const char *value)
 {
-    uint32_t bits = cmd_number(name, value, 2, 32);
-    if (!kalm__doc_row_bytes(1, bits)) die_usage("--compare-bits must be 32, 16, 8, 4, 3 or 2");
-    add_comparison(a)->bits = bits;
+    cmd_choice(name, value, ROW_BITS);
+    add_comparison(a)->bits = (uint32_t)strtoul(value, NULL, 10);
 }
 
 static ev_comparison *limited(cmd_args *a, const char *name)
@@ -91,9 +92,9 @@ static void read_bits(cmd_args *a, const char *name, const char *value)
 {
     options *o = (options *)a->to;
     uint32_t i;
-    o->bit_kinds = read_list(name, value, o->bits, MAX_BITS, 2, 32);
+    o->bit_kinds = read_list(name, value, o->bits, MAX_BITS, 0, UINT32_MAX);
     for (i = 0; i < o->bit_kinds; i++)
-        if (!kalm__doc_row_bytes(1, o->bits[i])) die_usage("%s must be 32, 16, 8, 4, 3 or 2", name);
+        if (!kalm__doc_row_bytes(1, o->bits[i])) die_usage("%s must be of " ROW_BITS ", not '%s'", name, value);
 }
 
 /* "2/8": the second of eight */
@@ -136,7 +137,7 @@ static const cmd_option table[] = {
     CMD_REAL("--b", "X", options, b, "of BM25 (default 0.4)"),
     CMD_HEADING("The model"),
     CMD_CALL("--ratio", "N[,N...]", read_ratios, "pooling ratios (default 4); each document is encoded once"),
-    CMD_CALL("--bits", "32|16|8|4|3|2", read_bits, "kept of each number of a document (default 16; several, such as 32,16,8,4,3,2: a table for each, compared with the first)"),
+    CMD_CALL("--bits", ROW_BITS, read_bits, "kept of each number of a document (default 16; several, such as 32,16,8,4,3,2: a table for each, compared with the first)"),
     CMD_TEXT("--instruction", "TEXT", options, instruction,
              "what makes a document a good one (default: the published one of the data set, else the model's own)"),
     CMD_TEXT("--instructions", "FILE", options, instructions,
@@ -146,7 +147,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_NUMBER("--memory", "MB", options, memory, 1, 1u << 20, "for encoded documents (default 512)"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
-    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "rank as a context with kalm_config.state_bits does, whose states take two "
+    CMD_LISTED("--state-bits", "8|4", options, config.state_bits, "rank as a context with kalm_config.state_bits does, whose states take two "
                "thirds or half of the bytes; what that changes is seen beside a run of exact states (--save-run, then --compare-run)"),
     CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away "
              "meanwhile, as on a network; without it the file is mapped, and processes share it"),
@@ -154,7 +155,7 @@ static const cmd_option table[] = {
     CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: "
                                                        "delta "
              "of nDCG, Kendall's tau of the orders, largest and mean change of a margin; may be given several times"),
-    CMD_CALL("--compare-bits", "N", compare_bits, "the same for the first model's documents kept with N bits"),
+    CMD_CALL("--compare-bits", ROW_BITS, compare_bits, "the same for the first model's documents kept with so many bits"),
     CMD_CALL("--compare-run", "FILE", compare_run, "the same for a run that --save-run wrote (one ratio)"),
     CMD_CALL("--max-delta", "X", max_delta, "limit of the comparison named before: a larger change is a failure"),
     CMD_CALL("--min-tau", "X", min_tau, "the same: a smaller tau is a failure"),
@@ -221,7 +222,6 @@ static void read_options(options *o, cmd_args *a, int argc, char **argv)
     o->b = 0.4;
     o->config.kernels = cmd_kernels();
     cmd_parse(a, &program, o, argc, argv);
-    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->measure && a->words != 2) die_usage("--measure needs a file of judgements and a run");
     if (o->tables && a->words < 2) die_usage("--tables needs folders and models");
     if (o->merge && !a->words) die_usage("--merge needs the folders of the shards");

@@ -48,7 +48,7 @@ static const cmd_option table[] = {
                "another version: replace that (default), keep it, or stop"),
     CMD_HEADING("How to encode; a store has one answer for all its documents, the first command's"),
     CMD_NUMBER("--ratio", "N", options, ratio, 1, 1u << 20, "tokens pooled into one row (default 4)"),
-    CMD_NUMBER("--bits", "32|16|8|4|3|2", options, bits, 2, 32, "how many bits of each number are kept (default 16)"),
+    CMD_LISTED("--bits", "32|16|8|4|3|2", options, bits, "how many bits of each number are kept (default 16)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024, or what "
                "--split needs)"),
     CMD_NUMBER("--split", "N", options, split, 0, 1u << 30, "texts of more than N tokens become windows of N tokens; the best "
@@ -101,7 +101,6 @@ static void read_options(options *o, int argc, char **argv)
     cmd_parse(&a, &program, o, argc, argv);
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");
-    if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
     if (o->has_overlap && !o->has_split && !o->action && o->overlap) die_usage("--overlap is for --split");
     if (o->split && o->overlap >= o->split) die_usage("--overlap must be less than --split");
     /* in "--merge A STORE B C" the store comes before B and C, which are merged into it as A is */

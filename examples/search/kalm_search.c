@@ -54,7 +54,7 @@ static const cmd_option table[] = {
                "do; 0: texts stay whole (default 256)"),
     CMD_NUMBER("--overlap", "M", options, overlap, 0, 1u << 20, "tokens that a passage shares with the one before (default 0)"),
     CMD_NUMBER("--ratio", "N", options, ratio, 1, 1u << 20, "tokens pooled into one row (default 4)"),
-    CMD_NUMBER("--bits", "32|16|8|4|3|2", options, bits, 2, 32, "kept of each number (default 16)"),
+    CMD_LISTED("--bits", "32|16|8|4|3|2", options, bits, "kept of each number (default 16)"),
     CMD_NUMBER("--max-size", "MIB", options, max_mib, 1, 1000, "texts of more mebibytes are left out (default 16)"),
     CMD_HEADING("How to work"),
     CMD_TEXT("--model", "FILE", options, model, "the model, where the database says another place"),
@@ -65,7 +65,7 @@ static const cmd_option table[] = {
                "again after a kill"),
     CMD_NUMBER("--cache", "MIB", options, cache_mib, 0, 1u << 20, "with - and --mcp: memory for what the decoder computed for passages that come "
                "again (default 256)"),
-    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "keep that in two thirds or half of the bytes; scores of all "
+    CMD_LISTED("--state-bits", "8|4", options, config.state_bits, "keep that in two thirds or half of the bytes; scores of all "
                "passages change a little, with one question as well (default: exact)"),
     CMD_FLAG("--quiet", options, quiet, "no progress, no summary")
 };
@@ -101,8 +101,6 @@ static void read_options(options *o, int argc, char **argv)
     cmd_parse(&a, &program, o, argc, argv);
     o->has_split = cmd_given(&a, "--split");
     o->has_overlap = cmd_given(&a, "--overlap");
-    if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
-    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->has_split && o->split ? o->overlap >= o->split : !o->has_split && o->overlap >= 256) die_usage("--overlap must be less than --split");
     if (a.words && cmd_is_model(a.word[0])) {
         if (o->action) die_usage("the database remembers its model: %s says another", "--model");

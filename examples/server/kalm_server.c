@@ -25,9 +25,9 @@ static const cmd_option table[] = {
     CMD_FLAG("--read-only", server_options, read_only, "rank from the store, change nothing; for stores of kalm-search, and several servers"),
     CMD_NUMBER("--warm", "MB", server_options, warm_mb, 0, 1u << 20, "memory for what the decoder computed for the documents asked for most "
                "(default 256)"),
-    CMD_NUMBER("--state-bits", "8|4", server_options, state_bits, 4, 8, "keep that in two thirds or half of the bytes; scores of all documents "
+    CMD_LISTED("--state-bits", "8|4", server_options, state_bits, "keep that in two thirds or half of the bytes; scores of all documents "
                "change a little (default: exact)"),
-    CMD_NUMBER("--bits", "32|16|8|4|3|2", server_options, bits, 2, 32, "kept of each number of a document, for a new store (default 16)"),
+    CMD_LISTED("--bits", "32|16|8|4|3|2", server_options, bits, "kept of each number of a document, for a new store (default 16)"),
     CMD_HEADING("What to compute"),
     CMD_NUMBER("--ratio", "N", server_options, ratio, 1, 1u << 20, "document tokens pooled into one row, where the request does not say "
                "(default 4); of a new store"),
@@ -89,8 +89,6 @@ static void read_options(server_options *o, int argc, char **argv)
     if (!a.words) die_usage("the model file is missing");
     o->model = a.word[0];
     if (a.words > 1) die_usage("the argument '%s' is one too many", a.word[1]);
-    if (o->bits && !kalm__doc_row_bytes(1, o->bits)) die_usage("--bits must be 32, 16, 8, 4, 3 or 2");
-    if (o->state_bits && o->state_bits != 8 && o->state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (!o->store && (o->bits || o->read_only || o->state_bits || cmd_given(&a, "--warm")))
         die_usage("--bits, --warm, --state-bits and --read-only are for --store");
     cmd_args_end(&a);

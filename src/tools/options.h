@@ -34,6 +34,7 @@ typedef enum cmd_kind {
     CMD_IS_NUMBER,                     /* uint32_t from least to most */
     CMD_IS_REAL,                       /* double, finite */
     CMD_IS_CHOICE,                     /* uint32_t: which of the words in `value`, which are "a|b|c", from 0 */
+    CMD_IS_LISTED,                     /* uint32_t: one of the whole numbers in `value`, which are "8|4" */
     CMD_IS_CALL                        /* handed to `call`, with the value or NULL where it takes none */
 } cmd_kind;
 
@@ -66,6 +67,8 @@ typedef struct cmd_option {
     { CMD_IS_REAL, name, value, help, CMD__FIELD(type, member, double), 0, 0, NULL }
 #define CMD_CHOICE(name, words, type, member, help) \
     { CMD_IS_CHOICE, name, words, help, CMD__FIELD(type, member, uint32_t), 0, 0, NULL }
+#define CMD_LISTED(name, numbers, type, member, help) \
+    { CMD_IS_LISTED, name, numbers, help, CMD__FIELD(type, member, uint32_t), 0, 0, NULL }
 #define CMD_CALL(name, value, function, help) { CMD_IS_CALL, name, value, help, 0, 0, 0, function }
 
 typedef struct cmd_program {
@@ -268,6 +271,10 @@ KALM__FN void cmd__take(cmd_args *a, const cmd_option *o, const char *value)
     case CMD_IS_NUMBER: *(uint32_t *)field = cmd_number(o->name, value, o->least, o->most); break;
     case CMD_IS_REAL: *(double *)field = cmd_real(o->name, value); break;
     case CMD_IS_CHOICE: *(uint32_t *)field = cmd_choice(o->name, value, o->value); break;
+    case CMD_IS_LISTED:
+        cmd_choice(o->name, value, o->value);
+        *(uint32_t *)field = (uint32_t)strtoul(value, NULL, 10);
+        break;
     case CMD_IS_CALL: o->call(a, o->name, value); break;
     }
 }
