@@ -2,6 +2,7 @@
 #include "../src/tools/command.h"
 #ifdef HAVE_SQLITE3
 #  include "store/store.h"
+#  include "store/store_states.h"
 #  include "store/store_rank.h"
 #endif
 
@@ -11,6 +12,8 @@ typedef struct options {
     uint32_t    top_k, width;
     uint32_t    format;
     int         has_width, json, timing, strict;
+    int         kept;                  /* there is a file of states beside the store */
+    size_t      warm;                  /* documents, or windows, that were ranked from it */
     kalm_config config;
     kalm_params params;
 } options;
@@ -26,7 +29,8 @@ static const cmd_option table[] = {
                "auto (default): by the name, .jsonl .ndjson .json or .tsv, or by the first line"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, leave it out"),
     CMD_TEXT("--store", "STORE.db", options, store, "those that kalm-index put into this store; nothing is encoded then, and of a "
-             "text that was split the best window counts and is shown"),
+             "text that was split the best window counts and is shown. Decoder states that kalm-index --states keeps beside it are "
+             "used where they are for this model and instruction: the scores are the same, and come sooner"),
     CMD_TEXT("--keys", "K1,K2,...", options, keys, "of the store, only the documents of these keys"),
     CMD_TEXT("--candidates", "FILE", options, candidates, "the same, with a key a line of FILE"),
     CMD_HEADING("What to ask"),
@@ -39,6 +43,8 @@ static const cmd_option table[] = {
                "store a multiple of its own (default: as stored)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024)"),
     CMD_NUMBER("--max-query-tokens", "N", options, config.max_query_tokens, 1, 1u << 30, "longer queries are cut (default 512)"),
+    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "rank as from decoder states of 8 or 4 bits, which change all "
+               "scores a little: what `kalm-index --states N --state-bits` keeps is used then (default: exact states)"),
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use, see --version (default: the best one; the "
              "environment variable KALM_KERNELS says the same)"),
@@ -96,6 +102,7 @@ static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
     if (o->store && (o->documents || texts->count)) die_usage("documents come from --store or as texts, not both");
     if (!o->store && (o->keys || o->candidates)) die_usage("--keys and --candidates are for --store");
     if (o->store && o->config.max_doc_tokens) die_usage("--max-doc-tokens is for encoding; a store's documents are encoded");
+    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->keys && o->candidates) die_usage("--keys or --candidates, not both");
     if (o->instruction) o->params.instruction = kalm__text(o->instruction);
     if (o->system) o->params.system = kalm__text(o->system);
@@ -158,6 +165,10 @@ static void print_json(const options *o, const cmd_texts *texts, const kalm_scor
     json_text(&j, kalm__text(o->query));
     json_key(&j, "documents");
     json_uint(&j, count);
+    if (o->kept) {
+        json_key(&j, "warm");
+        json_uint(&j, o->warm);
+    }
     json_key(&j, "results");
     json_open(&j, '[');
     for (i = 0; i < shown; i++) {
@@ -203,6 +214,7 @@ static size_t rank_store(options *o, const kalm_model *model, kalm_context *ctx,
 #ifdef HAVE_SQLITE3
     store s;
     store_ranking r;
+    states kept;
     kalm_params params = o->params;
     kalm_text keys;
     size_t count, shown;
@@ -219,7 +231,11 @@ static size_t rank_store(options *o, const kalm_model *model, kalm_context *ctx,
     r.params = &params;
     r.progress = progress;
     r.ratio = o->params.ratio;
+    states_begin(&kept, o->store, model, &o->config, &params, progress);
+    r.kept = &kept;
     store_rank(&r, keys, o->candidates != NULL);
+    o->kept = kept.there;
+    o->warm = states_end(&kept);
     if (!r.count) die("%s has no documents to rank", o->store);
     kalm_sort(r.score, r.count);
     shown = o->top_k && o->top_k < r.count ? o->top_k : r.count;
@@ -313,6 +329,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%lu documents, %s %s, %s kernels: opened in %.1f ms, ranked in %.1f ms\n",
                 (unsigned long)count, info.name, info.weights,
                 o.config.kernels ? o.config.kernels : kalm_kernels(0), (opened - started) * 1e3, (done - opened) * 1e3);
+    if (o.timing && o.kept) fprintf(stderr, "%lu of them from kept states\n", (unsigned long)o.warm);
     free(o.window);
     free(scores);
     kalm_context_free(ctx);

@@ -1,16 +1,18 @@
 /* kalm_index.c - the command kalm-index, which encodes the documents of a corpus and keeps them in a store. This file reads the
    command line. The work is done by its parts: corpus.h reads the input, index_encode.h fills a store, index_look.h shows,
-   checks and exports what a store holds, index_again.h compares it with its texts, and index_change.h deletes documents and merges
-   stores. */
+   checks and exports what a store holds, index_again.h compares it with its texts, index_change.h deletes documents and merges
+   stores, and index_states.h keeps decoder states beside one. */
 #include "../../src/tools/command.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
+#include "../store/store_states.h"
 #include "corpus.h"
 #include "index_options.h"
 #include "index_encode.h"
 #include "index_again.h"
 #include "index_look.h"
 #include "index_change.h"
+#include "index_states.h"
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
@@ -20,7 +22,7 @@ static void act(cmd_args *a, int action, const char *value)
 {
     options *o = (options *)a->to;
     if (o->action && o->action != action)
-        die_usage("only one of --info, --verify, --export, --delete and --merge can be given");
+        die_usage("only one of --info, --verify, --export, --delete, --merge and --states can be given");
     if (action == DO_MERGE && o->action != DO_MERGE) o->others = a->words;
     o->action = action;
     if (value) o->word[o->words++] = value;
@@ -31,6 +33,22 @@ static void act_verify(cmd_args *a, const char *name, const char *value) { (void
 static void act_export(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_EXPORT, value); }
 static void act_delete(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_DELETE, value); }
 static void act_merge(cmd_args *a, const char *name, const char *value) { (void)name, act(a, DO_MERGE, value); }
+
+/* --states N|all */
+static void act_states(cmd_args *a, const char *name, const char *value)
+{
+    options *o = (options *)a->to;
+    char *end;
+    (void)name;
+    act(a, DO_STATES, NULL);
+    if (!strcmp(value, "all")) {
+        o->states = STATES_ALL;
+        return;
+    }
+    if (strspn(value, "0123456789") != strlen(value) || !*value || strlen(value) > 10)
+        die_usage("--states needs a number of documents, or 'all', not '%s'", value);
+    o->states = (int64_t)strtoull(value, &end, 10);
+}
 
 static const cmd_option table[] = {
     CMD_HEADING("Input: files, folders, or - for standard input, which is also read when there is none"),
@@ -71,14 +89,24 @@ static const cmd_option table[] = {
     CMD_FLAG("--bytes", options, bytes, "with --export: its encoded bytes instead"),
     CMD_NUMBER("--window", "W", options, window, 0, UINT32_MAX, "with --bytes: which window of a text that was split (default 0)"),
     CMD_CALL("--delete", "KEY", act_delete, "remove a document; may be given many times"),
-    CMD_CALL("--merge", "OTHER.db...", act_merge, "add the documents of other stores of the same model and settings")
+    CMD_CALL("--merge", "OTHER.db...", act_merge, "add the documents of other stores of the same model and settings"),
+    CMD_CALL("--states", "N|all", act_states, "keep decoder states of the N documents that are asked for most, in STORE.db.states: `kalm-rerank "
+             "--store` ranks those sooner, with the same scores. What was kept of others, or for another instruction, goes; 0 deletes "
+             "the file. A state takes about 20 times the document's bytes"),
+    CMD_TEXT("--asked", "FILE", options, asked, "with --states: how often a document stands here is how much it is asked for. A key a "
+             "line, or lines of runs (query Q0 document rank score). Without it the first N documents of the store are taken"),
+    CMD_TEXT("--instruction", "TEXT", options, instruction, "with --states: what they are kept for (default: the model's own)"),
+    CMD_TEXT("--system", "TEXT", options, system, "with --states: the sentence before the instruction (default: the model's own)"),
+    CMD_NUMBER("--state-bits", "0|8|4", options, config.state_bits, 0, 8, "with --states: 8 or 4 take two thirds or half of the bytes, and only "
+               "rankings with the same --state-bits use them (default 0: exact)")
 };
 
 static const cmd_program program = {
     "kalm-index",
     "MODEL.kalm STORE.db [INPUT...] [options]\n"
     "STORE.db --info | --export KEY | --delete KEY | --merge OTHER.db...\n"
-    "[MODEL.kalm] STORE.db --verify [--again]",
+    "[MODEL.kalm] STORE.db --verify [--again]\n"
+    "MODEL.kalm STORE.db --states N [--asked FILE] [--instruction TEXT]",
     "Encode documents once and keep them in a store: STORE.db, a SQLite database that `kalm-rerank --store` ranks from and any "
     "other tool can read.\n"
     "\n"
@@ -106,7 +134,10 @@ static void read_options(options *o, int argc, char **argv)
     /* in "--merge A STORE B C" the store comes before B and C, which are merged into it as A is */
     end = o->action == DO_MERGE ? kalm__min(a.words, kalm__max(o->others, 1)) : a.words;
     for (k = end; k < a.words; k++) o->word[o->words++] = a.word[k];
-    if (o->action == DO_ENCODE || (end > 1 && cmd_is_model(a.word[0]))) {
+    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 0, 8 or 4");
+    if (o->action != DO_STATES && (o->asked || o->instruction || o->system || o->config.state_bits))
+        die_usage("--asked, --instruction, --system and --state-bits are for --states");
+    if (o->action == DO_ENCODE || (o->action == DO_STATES && o->states) || (end > 1 && cmd_is_model(a.word[0]))) {
         if (!end) die_usage("the model file is missing");
         o->model = a.word[i++];
     }
@@ -129,7 +160,8 @@ int main(int argc, char **argv)
     read_options(&o, argc, argv);
     cmd_catch_signals(CMD_LEAVE_AT_ONCE);
     status = o.action == DO_INFO ? run_info(&o) : o.action == DO_VERIFY ? run_verify(&o) : o.action == DO_EXPORT ? run_export(&o) :
-             o.action == DO_DELETE ? run_delete(&o) : o.action == DO_MERGE ? run_merge(&o) : run_encode(&o);
+             o.action == DO_DELETE ? run_delete(&o) : o.action == DO_MERGE ? run_merge(&o) :
+             o.action == DO_STATES ? run_states(&o) : run_encode(&o);
     free((void *)o.word);
     return status;
 }

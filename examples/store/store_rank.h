@@ -1,5 +1,6 @@
 /* store_rank.h - ranks the documents of a store: all of them or those that are named, a batch at a time, so that memory does
-   not grow with what they hold. Of a text that was split, the best window counts. Included behind store.h. */
+   not grow with what they hold. Of a text that was split, the best window counts. Documents of which a state is kept are ranked
+   from it (store_states.h), with the same scores. Included behind store.h and store_states.h. */
 #ifndef KALM_STORE_RANK_H
 #define KALM_STORE_RANK_H
 
@@ -16,10 +17,12 @@ typedef struct store_ranking {
     cmd_progress *progress;
     size_t      done, total;           /* rows */
     uint32_t    ratio;                 /* 0: as stored */
+    states     *kept;                  /* states of documents, open or not */
     int64_t     window, windows;       /* of the row before: the next window of that text, and how many it has */
     kalm_doc   *doc[64];               /* [pending] */
     int64_t     doc_row[64];
     size_t      doc_of[64];            /* which of `count` */
+    int         doc_warm[64];          /* its state is in the cache of kept->ctx */
     size_t      pending, bytes;
 } store_ranking;
 
@@ -32,16 +35,33 @@ KALM__FN int store_progress(void *user, size_t done, size_t total)
     return kalm__interrupted != 0;
 }
 
-KALM__FN void store_flush(store_ranking *r)
+/* Score those of the batch that have a state (warm), or those that have none. */
+KALM__FN void store_score(store_ranking *r, kalm_context *ctx, int warm, kalm_score *scores)
 {
-    kalm_score scores[STORE_TOGETHER];
+    const kalm_doc *doc[STORE_TOGETHER];
+    kalm_score some[STORE_TOGETHER];
     kalm_error err;
-    size_t i;
-    if (!r->pending) return;
-    if (kalm_rerank(r->ctx, r->query, (const kalm_doc *const *)r->doc, r->pending, r->params, scores, &err)) {
+    size_t i, n = 0;
+    for (i = 0; i < r->pending; i++)
+        if (r->doc_warm[i] == warm) doc[n++] = r->doc[i];
+    if (!n) return;
+    if (kalm_rerank(ctx, r->query, doc, n, r->params, some, &err)) {
         cmd_progress_end(r->progress);
         exit(cmd_failed(&err));
     }
+    for (i = r->pending; i--;)
+        if (r->doc_warm[i] == warm) scores[i] = some[--n];
+}
+
+KALM__FN void store_flush(store_ranking *r)
+{
+    kalm_score scores[STORE_TOGETHER];
+    size_t i;
+    if (!r->pending) return;
+    memset(scores, 0, sizeof scores);
+    store_score(r, r->kept->ctx, 1, scores);
+    store_score(r, r->ctx, 0, scores);
+    states_forget(r->kept);
     for (i = 0; i < r->pending; i++) {
         size_t d = r->doc_of[i];
         if (!r->row[d] || scores[i].margin > r->score[d].margin) {
@@ -92,13 +112,14 @@ KALM__FN void store_rank_row(store_ranking *r, sqlite3_stmt *q)
     if (r->ratio && r->ratio != s->meta.ratio) {
         if (kalm_doc_repool(r->model, doc, r->ratio, 32, &coarser, &err)) exit(cmd_failed(&err));
         kalm_doc_free(doc);
-        doc = coarser;
-    }
+        doc = coarser;                 /* states are those of documents as they are stored */
+        r->doc_warm[r->pending] = 0;
+    } else r->doc_warm[r->pending] = states_take(r->kept, number, doc);
     r->doc[r->pending] = doc;
     r->doc_row[r->pending] = number;
     r->doc_of[r->pending++] = r->count - 1;
     r->bytes += data.size;
-    if (r->pending == STORE_TOGETHER || r->bytes >= STORE_BYTES) store_flush(r);
+    if (r->pending == STORE_TOGETHER || r->bytes >= STORE_BYTES || r->kept->held >= STATES_MOST) store_flush(r);
 }
 
 /* The next key of "a,b,c" or of lines; 0 at the end. */
