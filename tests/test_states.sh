@@ -100,7 +100,7 @@ expect 0 "$index" "$model" s.db changed.jsonl --quiet
 equal "$(key 40)" "$last" 'the key of row 40'
 mv s.db.states away; $rerank "$model" 'image viewer' --store s.db --json > changed.json; mv away s.db.states
 plain=changed; ranked 39
-says 'the states of 1 documents are not used'
+says ' 1 states are not used'
 expect 0 "$index" "$model" s.db --states all
 says '1 made, 39 were there already'
 ranked 40
@@ -173,7 +173,7 @@ refused "UPDATE states SET state = zeroblob(500000000) WHERE number = 1" 'too bi
 refused "UPDATE states SET state = zeroblob(0)" 'row 1 is not used: these 0 bytes'
 refused "UPDATE states SET state = zeroblob(100)" 'row 1 is not used: these 100 bytes'
 refused "UPDATE states SET state = 'text'" 'row 1 is not used: the state is no blob'
-refused "UPDATE states SET document = 7" 'the states of 40 documents are not used'
+refused "UPDATE states SET document = 7" ' 40 states are not used'
 cp old.states s.db.states
 sqlite3 s.db.states "UPDATE states SET state = substr(state, 1, 300) || x'55' || substr(state, 302) WHERE number = 4;
     UPDATE states SET (document, state) = (SELECT document, state FROM states WHERE number = 9) WHERE number = 8;
@@ -181,7 +181,7 @@ sqlite3 s.db.states "UPDATE states SET state = substr(state, 1, 300) || x'55' ||
     UPDATE states SET state = state || x'00' WHERE number = 6"
 ranked 36
 says 'row 4 is not used'
-says 'the states of 1 documents'
+says ' 1 states are not used'
 expect 0 "$index" "$model" s.db --states all
 says '4 made, 36 were there already'
 ranked 40

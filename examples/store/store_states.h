@@ -307,8 +307,8 @@ KALM__FN size_t states_end(states *t)
     kalm_context_get_cache(t->ctx, &cache);
     if (t->show) cmd_progress_clear(t->show);
     if (t->stale)
-        say("%s: the states of %lu documents are not used: the store has others in their rows now (kalm-index --states makes new ones)",
-            t->path, (unsigned long)t->stale);
+        say("%s: %lu states are not used: the store has other documents in their rows now (kalm-index --states makes new ones)", t->path,
+            (unsigned long)t->stale);
     states_close(t);
     kalm_context_free(t->ctx);
     free(t->path);
