@@ -43,7 +43,7 @@ static const cmd_option table[] = {
                "store a multiple of its own (default: as stored)"),
     CMD_NUMBER("--max-doc-tokens", "N", options, config.max_doc_tokens, 1, 1u << 30, "longer documents are cut (default 1024)"),
     CMD_NUMBER("--max-query-tokens", "N", options, config.max_query_tokens, 1, 1u << 30, "longer queries are cut (default 512)"),
-    CMD_NUMBER("--state-bits", "8|4", options, config.state_bits, 4, 8, "rank as from decoder states of 8 or 4 bits, which change all "
+    CMD_LISTED("--state-bits", "8|4", options, config.state_bits, "rank as from decoder states of 8 or 4 bits, which change all "
                "scores a little: what `kalm-index --states N --state-bits` keeps is used then (default: exact states)"),
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use, see --version (default: the best one; the "
@@ -102,7 +102,6 @@ static void read_options(options *o, cmd_texts *texts, int argc, char **argv)
     if (o->store && (o->documents || texts->count)) die_usage("documents come from --store or as texts, not both");
     if (!o->store && (o->keys || o->candidates)) die_usage("--keys and --candidates are for --store");
     if (o->store && o->config.max_doc_tokens) die_usage("--max-doc-tokens is for encoding; a store's documents are encoded");
-    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 8 or 4");
     if (o->keys && o->candidates) die_usage("--keys or --candidates, not both");
     if (o->instruction) o->params.instruction = kalm__text(o->instruction);
     if (o->system) o->params.system = kalm__text(o->system);

@@ -70,6 +70,9 @@ equal "$(sqlite3 s.db.states 'SELECT group_concat(number) FROM states')" 7,9,21 
 echo nobody > asked.txt
 expect 1 "$index" "$model" s.db --states 2 --asked asked.txt
 says 'names no document'
+for not in /nowhere . s.db; do
+    expect 1 "$index" "$model" s.db --states 2 --asked $not
+done
 ranked 3
 
 # ---- another instruction, other state_bits ----

@@ -57,16 +57,21 @@ KALM__FN int asked_key(const store *s, sqlite3_stmt *has, kalm_text line, kalm_t
 KALM__FN void count_asked(const keeping *k)
 {
     const store *s = &k->s;
-    kalm_text all = cmd_read(k->o->asked), line, key;
+    reader r;
+    text_record line;
+    kalm_text key;
     sqlite3_stmt *has = store_prepare(s, "SELECT 1 FROM documents WHERE key = ?1 AND window = 0"), *more, *first;
     size_t unknown = 0, known = 0;
+    int what;
+    if (!reader_begin(&r, k->o->asked, READ_LINES)) die("%s: %s", r.name, r.why);
     store_exec(s, "PRAGMA temp_store=MEMORY");
     store_exec(s, "CREATE TEMP TABLE asked (key TEXT PRIMARY KEY NOT NULL, times INTEGER NOT NULL, line INTEGER NOT NULL) WITHOUT ROWID");
     more = store_prepare(s, "UPDATE asked SET times = times + 1 WHERE key = ?1");
     first = store_prepare(s, "INSERT INTO asked VALUES (?1, 1, ?2)");
-    while (cmd_line(&all, &line) && !kalm__interrupted) {
-        if (cmd_blank(line)) continue;
-        if (!asked_key(s, has, line, &key)) {
+    while ((what = reader_next(&r, &line)) != READ_END && !kalm__interrupted) {
+        if (what == READ_BAD) cmd_tell_place(&r);
+        if (r.failed) die("%s was not read to its end: nothing was changed", k->o->asked);
+        if (what == READ_BAD || !asked_key(s, has, line.text, &key)) {
             unknown++;
             continue;
         }
@@ -79,6 +84,7 @@ KALM__FN void count_asked(const keeping *k)
         }
         known++;
     }
+    reader_end(&r);
     sqlite3_finalize(has);
     sqlite3_finalize(more);
     sqlite3_finalize(first);

@@ -97,7 +97,7 @@ static const cmd_option table[] = {
              "line, or lines of runs (query Q0 document rank score). Without it the first N documents of the store are taken"),
     CMD_TEXT("--instruction", "TEXT", options, instruction, "with --states: what they are kept for (default: the model's own)"),
     CMD_TEXT("--system", "TEXT", options, system, "with --states: the sentence before the instruction (default: the model's own)"),
-    CMD_NUMBER("--state-bits", "0|8|4", options, config.state_bits, 0, 8, "with --states: 8 or 4 take two thirds or half of the bytes, and only "
+    CMD_LISTED("--state-bits", "0|8|4", options, config.state_bits, "with --states: 8 or 4 take two thirds or half of the bytes, and only "
                "rankings with the same --state-bits use them (default 0: exact)")
 };
 
@@ -134,7 +134,6 @@ static void read_options(options *o, int argc, char **argv)
     /* in "--merge A STORE B C" the store comes before B and C, which are merged into it as A is */
     end = o->action == DO_MERGE ? kalm__min(a.words, kalm__max(o->others, 1)) : a.words;
     for (k = end; k < a.words; k++) o->word[o->words++] = a.word[k];
-    if (o->config.state_bits && o->config.state_bits != 8 && o->config.state_bits != 4) die_usage("--state-bits must be 0, 8 or 4");
     if (o->action != DO_STATES && (o->asked || o->instruction || o->system || o->config.state_bits))
         die_usage("--asked, --instruction, --system and --state-bits are for --states");
     if (o->action == DO_ENCODE || (o->action == DO_STATES && o->states) || (end > 1 && cmd_is_model(a.word[0]))) {
