@@ -126,44 +126,55 @@ KALM__FN void kalm__unfinished_end(const char *path)
         if (kalm__unfinished[i] == path) kalm__unfinished[i] = NULL;
 }
 
-/* A new temporary file, open and locked; -1 and errno on failure. */
+/* The file `name`, new, open and locked; -1 and errno on failure, which is EEXIST where another name is to be tried. */
+KALM__FN int kalm__create_locked(const char *name)
+{
+#if defined(_WIN32)
+    WCHAR *wide = kalm__wide_path(name);
+    int fd = -1;
+    errno = ENOMEM;
+    if (wide) fd = _wopen(wide, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
+    free(wide);
+    return fd;
+#else
+    struct stat st;
+    int taken, fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        if (errno == EINTR) errno = EEXIST;
+        return -1;
+    }
+    taken = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;      /* some file systems have no locks */
+    if (fstat(fd, &st)) {
+        int why = errno;
+        unlink(name);
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    if (st.st_nlink && !taken) return fd;
+    close(fd);                         /* another run has taken the file for left over before the lock was there */
+    errno = EEXIST;
+    return -1;
+#endif
+}
+
+/* A new temporary file, open and locked; -1 and errno on failure. It is entered as unfinished before it is there: a signal may end
+   the process at any moment. */
 KALM__FN int kalm__create_temporary(char *name, const char *path)
 {
     unsigned attempt;
-    int fd = -1;
-    for (attempt = 0; attempt < 100 && fd < 0; attempt++) {
+    for (attempt = 0; attempt < 100; attempt++) {
+        int fd, why;
         kalm__temporary_name(name, path, attempt);
-#if defined(_WIN32)
-        {
-            WCHAR *wide = kalm__wide_path(name);
-            errno = ENOMEM;
-            if (wide) fd = _wopen(wide, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
-            free(wide);
-        }
-        if (fd < 0 && errno != EEXIST) return -1;
-#else
-        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST && errno != EINTR) return -1;
-        if (fd >= 0) {
-            /* Another run may have taken the file for left over before the lock was there. */
-            struct stat st;
-            int taken = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;      /* some file systems have no locks */
-            if (fstat(fd, &st)) {
-                int why = errno;
-                unlink(name);
-                close(fd);
-                errno = why;
-                return -1;
-            }
-            if (!st.st_nlink || taken) {
-                close(fd);
-                fd = -1;
-                errno = EEXIST;
-            }
-        }
-#endif
+        kalm__unfinished_add(name);
+        fd = kalm__create_locked(name);
+        if (fd >= 0) return fd;
+        why = errno;
+        kalm__unfinished_end(name);
+        errno = why;
+        if (why != EEXIST) break;
     }
-    return fd;
+    return -1;
 }
 
 /* Begin to write what will be the file `path`. What is there now stays until kalm__sink_finish; it must be a regular file. */
@@ -205,7 +216,6 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
         s->path = s->temporary = NULL;
         return r;
     }
-    kalm__unfinished_add(s->temporary);
 #if !defined(_WIN32)
     /* Who may read the old file may read the new one, and nobody else. */
     if (there && fchmod(s->fd, st.st_mode & 0777)) {
