@@ -259,45 +259,45 @@ KALM_API kalm_result kalm_doc_open(const kalm_model *model, const void *data, si
     return KALM_OK;
 }
 
-/* Memory for making coarser rows: one block. code: where rows of 4, 3 or 2 bits are read or written; else NULL. */
+/* Memory for coarser rows. code: NULL where none has 4, 3 or 2 bits. */
 typedef struct kalm__repooling {
     void          *block;
     size_t         size;
     const kalm__kernels *kernels;
     const kalm__rowcode *code;
-    float         *sum, *row;          /* [width] */
+    float         *sums, *row;         /* [n][width], [width] */
     kalm__row_work work;
 } kalm__repooling;
 
-KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, const kalm_doc *doc, const kalm__rowcode *code)
+KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, size_t width, const kalm__rowcode *code, size_t n)
 {
-    size_t line = kalm__round_up(doc->info.width * sizeof(float), 64);
+    size_t own = kalm__round_up((n + 1) * width * sizeof(float), 64);
     unsigned char *at;
     memset(p, 0, sizeof *p);
     p->code = code;
     p->kernels = kalm__pick_kernels(NULL);
-    p->size = 2 * line + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, doc->info.width) : 0);
+    p->size = own + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, width) : 0);
     p->block = kalm__alloc(&model->alloc, p->size);
     if (!p->block) return 0;
     at = kalm__align64(p->block);
-    p->sum = (float *)(void *)at;
-    p->row = (float *)(void *)(at + line);
-    if (code) kalm__row_work_plan(&p->work, at + 2 * line, p->kernels, doc->info.width);
+    p->sums = (float *)(void *)at;
+    p->row = p->sums + n * width;
+    if (code) kalm__row_work_plan(&p->work, at + own, p->kernels, width);
     return 1;
 }
 
-/* Row i of a document that has a row for each `step` rows of `doc`, into p->sum. */
-KALM__FN void kalm__repool_row(const kalm__repooling *p, const kalm_doc *doc, size_t step, size_t i)
+/* Row i of a document with a row for each `step` rows of `doc`, into sum [width]. */
+KALM__FN void kalm__repool_row(const kalm__repooling *p, const kalm_doc *doc, size_t step, size_t i, float *sum)
 {
     size_t width = doc->info.width, end = kalm__min((i + 1) * step, doc->info.rows), tokens = 0, k, d;
-    memset(p->sum, 0, width * sizeof *p->sum);
+    memset(sum, 0, width * sizeof *sum);
     for (k = i * step; k < end; k++) {
         size_t mine = kalm__min(doc->info.ratio, doc->info.tokens_used - k * doc->info.ratio);
         kalm__doc_read_rows(p->code, p->kernels, &p->work, doc, k, 1, p->row);
-        for (d = 0; d < width; d++) p->sum[d] = kalm__plus(p->sum[d], kalm__times(p->row[d], (float)mine));
+        for (d = 0; d < width; d++) sum[d] = kalm__plus(sum[d], kalm__times(p->row[d], (float)mine));
         tokens += mine;
     }
-    for (d = 0; d < width; d++) p->sum[d] = kalm__over(p->sum[d], (float)tokens);
+    for (d = 0; d < width; d++) sum[d] = kalm__over(sum[d], (float)tokens);
 }
 
 KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *doc, uint32_t ratio, uint32_t bits,
@@ -309,7 +309,7 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
     kalm__repooling p;
     const kalm__rowcode *code = NULL;
     uint32_t bad;
-    size_t row_bytes, i;
+    size_t row_bytes, i, k, n;
     kalm__no_error(err);
     KALM__NEED(coarser);
     *coarser = NULL;
@@ -334,14 +334,16 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
     info.ratio = ratio;
     info.rows = (info.tokens_used - 1) / ratio + 1;
     row_bytes = kalm__doc_row_bytes(info.width, info.bits);
-    if (!kalm__repool_begin(&p, model, doc, code))
+    n = kalm__is_coded(info.bits) ? KALM__ROWS_TOGETHER : 1;
+    if (!kalm__repool_begin(&p, model, info.width, code, n))
         return kalm__fail(err, KALM_NO_MEMORY, "no memory for rows of %u numbers", info.width);
     out = kalm__doc_new(&model->alloc, &info, &rows);
-    for (i = 0; out && i < info.rows; i++) {
-        kalm__repool_row(&p, doc, ratio / doc->info.ratio, i);
+    for (i = 0; out && i < info.rows; i += n) {
+        n = kalm__min(n, info.rows - i);
+        for (k = 0; k < n; k++) kalm__repool_row(&p, doc, ratio / doc->info.ratio, i + k, p.sums + k * info.width);
         if (kalm__is_coded(info.bits))
-            kalm__doc_write_rows(code, p.kernels, &p.work, rows + i * row_bytes, p.sum, 1, info.bits, ratio);
-        else kalm__doc_write_row(rows + i * row_bytes, p.sum, info.width, info.bits);
+            kalm__doc_write_rows(code, p.kernels, &p.work, rows + i * row_bytes, p.sums, n, info.bits, ratio);
+        else kalm__doc_write_row(rows + i * row_bytes, p.sums, info.width, info.bits);
     }
     kalm__release(&model->alloc, p.block, p.size);
     if (!out) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a document of %u rows", info.rows);
