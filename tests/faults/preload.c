@@ -122,6 +122,15 @@ static int fails(int kind)
     return 1;
 }
 
+/* Does this transfer fail altogether? Where it is to be short instead, *size is halved. */
+static int broken(int kind, size_t *size)
+{
+    if (!fails(kind)) return 0;
+    if (!shorter) return 1;
+    if (*size > 1) *size /= 2;
+    return 0;
+}
+
 /* The kind of a call of `caller`, which is `kind` but for libraries that have their own way. */
 static int kind_of(const void *caller, int kind)
 {
@@ -156,10 +165,7 @@ int posix_memalign(void **p, size_t alignment, size_t size)
 ssize_t read(int fd, void *data, size_t size)
 {
     REAL(ssize_t, "read", (int, void *, size_t))
-    if (fails(READ)) {
-        if (!shorter) return -1;
-        size = size > 1 ? size / 2 : size;
-    }
+    if (broken(READ, &size)) return -1;
     return real(fd, data, size);
 }
 size_t fread(void *data, size_t size, size_t n, FILE *f)
@@ -175,10 +181,7 @@ size_t fread(void *data, size_t size, size_t n, FILE *f)
 ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
 {
     REAL(ssize_t, "pread64", (int, void *, size_t, off64_t))
-    if (fails(READ)) {
-        if (!shorter) return -1;
-        size = size > 1 ? size / 2 : size;
-    }
+    if (broken(READ, &size)) return -1;
     return real(fd, data, size, offset);
 }
 ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd, data, size, offset); }
@@ -191,19 +194,13 @@ static int is_file(int fd)
 ssize_t write(int fd, const void *data, size_t size)
 {
     REAL(ssize_t, "write", (int, const void *, size_t))
-    if (is_file(fd) && fails(WRITE)) {
-        if (!shorter) return -1;
-        size = size > 1 ? size / 2 : size;
-    }
+    if (is_file(fd) && broken(WRITE, &size)) return -1;
     return real(fd, data, size);
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
     REAL(ssize_t, "pwrite64", (int, const void *, size_t, off64_t))
-    if (fails(WRITE)) {
-        if (!shorter) return -1;
-        size = size > 1 ? size / 2 : size;
-    }
+    if (broken(WRITE, &size)) return -1;
     return real(fd, data, size, offset);
 }
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return pwrite64(fd, data, size, offset); }
@@ -334,10 +331,7 @@ ssize_t recv(int fd, void *data, size_t size, int flags)
 ssize_t send(int fd, const void *data, size_t size, int flags)
 {
     REAL(ssize_t, "send", (int, const void *, size_t, int))
-    if (fails(SOCKET)) {
-        if (!shorter) return -1;
-        size = size > 1 ? size / 2 : size;
-    }
+    if (broken(SOCKET, &size)) return -1;
     return real(fd, data, size, flags);
 }
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
