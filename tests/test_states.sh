@@ -255,6 +255,14 @@ ranked "$(sqlite3 s.db.states 'SELECT count(*) FROM states')"
 expect 0 "$index" "$model" s.db --states all
 ranked 40
 
+# ---- a store and its states within the folder that it indexes are no texts of it ----
+mkdir folder
+echo 'A viewer for pictures' > folder/a.txt
+expect 0 "$index" "$model" folder/s.db folder --quiet
+expect 0 "$index" "$model" folder/s.db --states all --quiet
+expect 0 "$index" "$model" folder/s.db folder
+says '^0 documents encoded; 1 were there already'
+
 # ---- wrong usage ----
 for wrong in '--states x' '--states -1' '--states 5 --info' '--asked asked.txt' '--state-bits 8' '--instruction x' '--states 5 --state-bits 5' 'more --states 5'; do
     expect 2 "$index" "$model" s.db $wrong

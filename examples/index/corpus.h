@@ -96,12 +96,12 @@ KALM__FN int corpus_by_name(const void *pa, const void *pb)
     return strcmp(a->name, b->name);
 }
 
-/* Is `path` the store that is written, or one of the files that SQLite keeps beside it while it is? */
+/* Is `path` the store that is written, its states, or one of the files that SQLite keeps beside either while it is written? */
 KALM__FN int corpus_is_store(const corpus *c, const char *path)
 {
-    static const char *const ends[] = { "", "-wal", "-shm", "-journal" };
+    static const char *const ends[] = { "", "-wal", "-shm", "-journal", ".states", ".states-wal", ".states-shm", ".states-journal" };
     size_t i;
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < sizeof ends / sizeof *ends; i++) {
         char name[4096];
         if ((size_t)snprintf(name, sizeof name, "%s%s", c->store, ends[i]) < sizeof name && same_file(name, path)) return 1;
     }
