@@ -5937,7 +5937,7 @@ typedef struct kalm__tiles {
 	void (*row_scales)(kalm__four_rows *f, float limit);
 	void (*pack)(const kalm__four_rows *f);
 	void (*unpack)(uint32_t type, const void *panel, size_t cols, void *out);  /* NULL: no type but `form` */
-	void (*prepare)(const unsigned char *panel, size_t lines, unsigned char *out);  /* NULL: prepared == form */
+	void (*prepare)(const unsigned char *panel, size_t n, unsigned char *out);  /* NULL: prepared == form */
 	const kalm__tile_fn *direct_tiles;  /* [direct]: one panel */
 	const kalm__tile_fn *one;  /* [most]: one panel */
 	const kalm__tile_fn *two;  /* [most]: two panels at once, or NULL */
@@ -6165,15 +6165,15 @@ KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w
 /* ---- what tiles are written with ---- */
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
-KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t live[KALM__SPLIT16_COLS / 4])
 {
 	size_t i, count = 0;
 	for (i = 0; i < cols32; i += 8) {
 		uint64_t two;
 		memcpy(&two, high + i, 8);
 		if (!two) continue;
-		if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
-		if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
+		if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) live[count++] = (uint8_t)(i / 4);
+		if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) live[count++] = (uint8_t)(i / 4 + 1);
 	}
 	return count;
 }
@@ -6465,11 +6465,11 @@ KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { KALM__TILES_3(kalm__q8_, x1_avx2) };
 
 /* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
-KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t n, unsigned char *out)
 {
 	/* of four outputs' 4 inputs: the first two of each, then the last two */
 	const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-	for (; lines; lines--, panel += 64, out += 128) {
+	for (; n; n--, panel += 64, out += 128) {
 		const __m128i *line = (const __m128i *)(const void *)panel;
 		__m256i *to = (__m256i *)(void *)out;
 		__m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
@@ -6611,8 +6611,8 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-	uint8_t lines[KALM__SPLIT16_COLS / 4];
-	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+	uint8_t live[KALM__SPLIT16_COLS / 4];
+	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, bytes = kalm__panel_stride(w);
 	kalm__tile_job job;
 	float ones[16];
 	if (!count) return 0;
@@ -6623,8 +6623,8 @@ KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const
 		const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
 		__m256i a = _mm256_setzero_si256(), b = a;
 		for (l = 0; l < count; l++) {
-			__m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
-			const unsigned char *line = panel + 64 * (size_t)lines[l];
+			__m256i x = kalm__broadcast4_256(high + 4 * live[l]);
+			const unsigned char *line = panel + 64 * (size_t)live[l];
 			a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
 			b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
 		}
@@ -7045,13 +7045,13 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
 KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
 {
 	const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-	uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
+	uint8_t live[KALM__SPLIT16_COLS / 4 + 16];
 	size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
 	for (l = 0; l < cols32; l += 64) {
 		__mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
 		__m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
 		__mmask16 some = _mm512_test_epi32_mask(v, v);
-		_mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
+		_mm_storeu_si128((__m128i *)(void *)(live + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
 		count += (size_t)_mm_popcnt_u32(some);
 	}
 	if (!count) return 0;
@@ -7059,8 +7059,8 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
 		const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
 		KALM__REP_8(KALM__512_HIGH_ZERO)
 		for (l = 0; l < count; l++) {
-			__m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
-			const unsigned char *line = panel + 64 * (size_t)lines[l];
+			__m512i x = kalm__broadcast4_512(high + 4 * live[l]);
+			const unsigned char *line = panel + 64 * (size_t)live[l];
 			KALM__REP_8(KALM__512_HIGH_STEP)
 		}
 		KALM__REP_8(KALM__512_HIGH_STORE)
@@ -7070,7 +7070,7 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
 		size_t left = w->rows - 16 * p;
 		__m512i c = _mm512_setzero_si512();
 		for (l = 0; l < count; l++)
-			c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
+			c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * live[l]), _mm512_load_si512(panel + 64 * (size_t)live[l]));
 		_mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
 	}
 	return 1;
@@ -7674,8 +7674,8 @@ KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-	uint8_t lines[KALM__SPLIT16_COLS / 4];
-	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
+	uint8_t live[KALM__SPLIT16_COLS / 4];
+	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, i, bytes = kalm__panel_stride(w);
 	if (!count) return 0;
 	for (p = 0; 16 * p < w->rows; p++) {
 		const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -7685,10 +7685,10 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
 		for (l = 0; l < count; l++) {
 			int32_t four;
 			int8x8_t x;
-			memcpy(&four, high + 4 * (size_t)lines[l], 4);
+			memcpy(&four, high + 4 * (size_t)live[l], 4);
 			x = vreinterpret_s8_s32(vdup_n_s32(four));
 			for (i = 0; i < 4; i++) {
-				int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
+				int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)live[l] + 16 * i);
 				sum[i] = vaddq_s32(sum[i], kalm__pairs_neon(vpaddlq_s16(vmull_s8(vget_low_s8(v), x)),
 															vpaddlq_s16(vmull_s8(vget_high_s8(v), x))));
 			}
@@ -7973,10 +7973,10 @@ static const kalm__tile_fn kalm__q8_tiles_i8mm[KALM__DOT_TILE] = {
 };
 
 /* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
-KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t n, unsigned char *out)
 {
 	size_t line, i;
-	for (line = 0; line < lines; line += 2, panel += 128, out += 128)
+	for (line = 0; line < n; line += 2, panel += 128, out += 128)
 		for (i = 0; i < 4; i++) {
 			int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
 			int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));
@@ -8220,11 +8220,11 @@ KALM__INLINE vint32m4_t kalm__line_rvv(const unsigned char *line)
 }
 
 /* A q8 panel, or a q4 panel unpacked to one, as int16 [cols32][16] */
-KALM__FN void kalm__widen_rvv(const unsigned char *panel, size_t lines, unsigned char *to)
+KALM__FN void kalm__widen_rvv(const unsigned char *panel, size_t n, unsigned char *to)
 {
 	void *at = to;
 	int16_t *out = (int16_t *)at;
-	for (; lines; lines--, panel += 64, out += 64) {
+	for (; n; n--, panel += 64, out += 64) {
 		vint32m4_t line = kalm__line_rvv(panel);
 		vint16m2_t first = KALM__RVV_FIRST(line), second = KALM__RVV_SECOND(line);
 		__riscv_vse16_v_i16m2(out, KALM__RVV_LOW(first), 16);
@@ -8530,10 +8530,10 @@ KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
 }
 
 /* A q8 panel as int16 [cols32 / 2][16][2] */
-KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t n, unsigned char *out)
 {
 	size_t i;
-	for (; lines; lines--, panel += 64, out += 128)
+	for (; n; n--, panel += 64, out += 128)
 		for (i = 0; i < 4; i++) {
 			v128_t w = wasm_v128_load(panel + 16 * i);
 			v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -8832,15 +8832,15 @@ static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
 /* High bytes have seven bits: here the instruction is exact as it is promised. */
 KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-	uint8_t lines[KALM__SPLIT16_COLS / 4];
-	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+	uint8_t live[KALM__SPLIT16_COLS / 4];
+	size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, bytes = kalm__panel_stride(w);
 	if (!count) return 0;
 	for (p = 0; 16 * p < w->rows; p++) {
 		v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
 		float all[16];
 		for (l = 0; l < count; l++) {
-			const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)lines[l];
-			v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)lines[l]);
+			const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)live[l];
+			v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)live[l]);
 			c = kalm__relaxed_dot(c, wasm_v128_load(b), x), d = kalm__relaxed_dot(d, wasm_v128_load(b + 16), x);
 			e = kalm__relaxed_dot(e, wasm_v128_load(b + 32), x), f = kalm__relaxed_dot(f, wasm_v128_load(b + 48), x);
 		}
@@ -8970,7 +8970,7 @@ typedef struct kalm__rowcode {
 	const uint16_t *start, *cost;  /* [CLASSES][2][SYMBOLS] */
 	const uint8_t *classes;  /* [BITS][RATIOS][width] */
 	const float *mean;  /* [width] */
-	const float *rows, *columns;  /* [HEAVY][width]: of T and T^-1 */
+	const float *rows, *cols;  /* [HEAVY][width]: of T and T^-1 */
 	kalm__matrix forward, inverse;  /* T, T^-1 */
 } kalm__rowcode;
 
@@ -8987,7 +8987,7 @@ KALM__FN unsigned kalm__ratio_class(uint32_t ratio)
 
 /* Where the parts of the section lie. */
 typedef struct kalm__rows_layout {
-	size_t cost, classes, mean, rows, columns, forward, inverse, size;
+	size_t cost, classes, mean, rows, cols, forward, inverse, size;
 	size_t scales;  /* bytes of a matrix' scales, before its panels */
 } kalm__rows_layout;
 
@@ -9002,8 +9002,8 @@ KALM__FN kalm__rows_layout kalm__rows_places(size_t width)
 	l.classes = l.cost + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
 	l.mean = kalm__round_up(l.classes + KALM__ROWS_BITS * KALM__ROWS_RATIOS * width, 64);
 	l.rows = l.mean + line;
-	l.columns = l.rows + heavy;
-	l.forward = l.columns + heavy;
+	l.cols = l.rows + heavy;
+	l.forward = l.cols + heavy;
 	l.inverse = l.forward + matrix;
 	l.size = l.inverse + matrix;
 	return l;
@@ -9064,8 +9064,8 @@ KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p
 	c->mean = (const float *)at;
 	at = p + l.rows;
 	c->rows = (const float *)at;
-	at = p + l.columns;
-	c->columns = (const float *)at;
+	at = p + l.cols;
+	c->cols = (const float *)at;
 	kalm__rows_matrix(&c->forward, p + l.forward, width, l.scales);
 	kalm__rows_matrix(&c->inverse, p + l.inverse, width, l.scales);
 	c->fingerprint = fingerprint ? fingerprint : 1;
@@ -9236,7 +9236,7 @@ KALM__FN void kalm__row_read(const kalm__rowcode *c, unsigned b, unsigned r, con
 /* row += by times column j of T^-1; room: [width] */
 KALM__INLINE void kalm__add_column(const kalm__rowcode *c, const kalm__kernels *k, float *row, size_t j, float by, float *room)
 {
-	k->ops->scale_row(room, c->columns + j * c->width, by, c->width);
+	k->ops->scale_row(room, c->cols + j * c->width, by, c->width);
 	k->ops->scale_add(row, 1.0f, room, c->width);
 }
 

@@ -411,7 +411,7 @@ KALM__FN void kalm__rows_put_transform(kalm__rows_fit *f, uint32_t heavy)
     kalm__put_u32(f->section + 8, heavy);
     kalm__rows_put_numbers(f->section + f->at.mean, f->mean, n);
     kalm__rows_put_numbers(f->section + f->at.rows, f->t, heavy * n);
-    kalm__rows_put_numbers(f->section + f->at.columns, f->back, heavy * n);
+    kalm__rows_put_numbers(f->section + f->at.cols, f->back, heavy * n);
     kalm__rows_pack(f->section + f->at.forward, f->at.scales, f->t, n, n, 1, heavy, 0);
     kalm__rows_pack(f->section + f->at.inverse, f->at.scales, f->back, n, 1, n, 0, heavy);
 }

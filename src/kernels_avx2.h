@@ -288,11 +288,11 @@ KALM__256_DIRECT_TILE(1) KALM__256_DIRECT_TILE(2) KALM__256_DIRECT_TILE(3)
 static const kalm__tile_fn kalm__q8_tiles_avx2[KALM__256_DIRECT] = { KALM__TILES_3(kalm__q8_, x1_avx2) };
 
 /* A q8 panel as int16 [cols32 / 2][16][2]; out may not be the panel */
-KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__256 KALM__FN void kalm__widen_avx2(const unsigned char *panel, size_t n, unsigned char *out)
 {
     /* of four outputs' 4 inputs: the first two of each, then the last two */
     const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    for (; lines; lines--, panel += 64, out += 128) {
+    for (; n; n--, panel += 64, out += 128) {
         const __m128i *line = (const __m128i *)(const void *)panel;
         __m256i *to = (__m256i *)(void *)out;
         __m256i a = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(_mm_load_si128(line), halves));
@@ -434,8 +434,8 @@ KALM__VNNI KALM__INLINE __m256i kalm__dpwssd_256(__m256i acc, __m256i x, __m256i
 
 KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    uint8_t live[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, bytes = kalm__panel_stride(w);
     kalm__tile_job job;
     float ones[16];
     if (!count) return 0;
@@ -446,8 +446,8 @@ KALM__VNNI KALM__FN int kalm__multiply_high_avxvnni(const kalm__matrix *w, const
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
         __m256i a = _mm256_setzero_si256(), b = a;
         for (l = 0; l < count; l++) {
-            __m256i x = kalm__broadcast4_256(high + 4 * lines[l]);
-            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            __m256i x = kalm__broadcast4_256(high + 4 * live[l]);
+            const unsigned char *line = panel + 64 * (size_t)live[l];
             a = kalm__dpbusd_256(a, x, _mm256_load_si256((const __m256i *)(const void *)line));
             b = kalm__dpbusd_256(b, x, _mm256_load_si256((const __m256i *)(const void *)(line + 32)));
         }

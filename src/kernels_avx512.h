@@ -326,13 +326,13 @@ static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
 KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const uint8_t *high, float *y)
 {
     const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    uint8_t lines[KALM__SPLIT16_COLS / 4 + 16];
+    uint8_t live[KALM__SPLIT16_COLS / 4 + 16];
     size_t count = 0, cols32 = kalm__cols32(w->cols), p, l, bytes = kalm__panel_stride(w);
     for (l = 0; l < cols32; l += 64) {
         __mmask64 in = cols32 - l >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (cols32 - l)) - 1;
         __m512i v = _mm512_maskz_loadu_epi8(in, high + l), all = _mm512_add_epi32(number, _mm512_set1_epi32((int)(l / 4)));
         __mmask16 some = _mm512_test_epi32_mask(v, v);
-        _mm_storeu_si128((__m128i *)(void *)(lines + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
+        _mm_storeu_si128((__m128i *)(void *)(live + count), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, all)));
         count += (size_t)_mm_popcnt_u32(some);
     }
     if (!count) return 0;
@@ -340,8 +340,8 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
         KALM__REP_8(KALM__512_HIGH_ZERO)
         for (l = 0; l < count; l++) {
-            __m512i x = kalm__broadcast4_512(high + 4 * lines[l]);
-            const unsigned char *line = panel + 64 * (size_t)lines[l];
+            __m512i x = kalm__broadcast4_512(high + 4 * live[l]);
+            const unsigned char *line = panel + 64 * (size_t)live[l];
             KALM__REP_8(KALM__512_HIGH_STEP)
         }
         KALM__REP_8(KALM__512_HIGH_STORE)
@@ -351,7 +351,7 @@ KALM__512 KALM__FN int kalm__multiply_high_avx512(const kalm__matrix *w, const u
         size_t left = w->rows - 16 * p;
         __m512i c = _mm512_setzero_si512();
         for (l = 0; l < count; l++)
-            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * lines[l]), _mm512_load_si512(panel + 64 * (size_t)lines[l]));
+            c = kalm__dpbusd_512(c, kalm__broadcast4_512(high + 4 * live[l]), _mm512_load_si512(panel + 64 * (size_t)live[l]));
         _mm512_mask_storeu_ps(y + 16 * p, (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u), _mm512_cvtepi32_ps(c));
     }
     return 1;

@@ -239,8 +239,8 @@ KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
 /* Rows of high bytes are few and short: the plain products, four inputs of four outputs at a time. */
 KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, i, bytes = kalm__panel_stride(w);
+    uint8_t live[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, i, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
         const unsigned char *panel = (const unsigned char *)w->data + p * bytes;
@@ -250,10 +250,10 @@ KALM__FN int kalm__multiply_high_neon(const kalm__matrix *w, const uint8_t *high
         for (l = 0; l < count; l++) {
             int32_t four;
             int8x8_t x;
-            memcpy(&four, high + 4 * (size_t)lines[l], 4);
+            memcpy(&four, high + 4 * (size_t)live[l], 4);
             x = vreinterpret_s8_s32(vdup_n_s32(four));
             for (i = 0; i < 4; i++) {
-                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)lines[l] + 16 * i);
+                int8x16_t v = vld1q_s8((const int8_t *)panel + 64 * (size_t)live[l] + 16 * i);
                 sum[i] = vaddq_s32(sum[i], kalm__pairs_neon(vpaddlq_s16(vmull_s8(vget_low_s8(v), x)),
                                                             vpaddlq_s16(vmull_s8(vget_high_s8(v), x))));
             }
@@ -538,10 +538,10 @@ static const kalm__tile_fn kalm__q8_tiles_i8mm[KALM__DOT_TILE] = {
 };
 
 /* A q8 panel [cols32 / 4][16][4] as [cols32 / 8][16][8] */
-KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__FN void kalm__zip_neon(const unsigned char *panel, size_t n, unsigned char *out)
 {
     size_t line, i;
-    for (line = 0; line < lines; line += 2, panel += 128, out += 128)
+    for (line = 0; line < n; line += 2, panel += 128, out += 128)
         for (i = 0; i < 4; i++) {
             int32x4_t a = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 16 * i));
             int32x4_t b = vreinterpretq_s32_s8(kalm__bytes_neon(panel + 64 + 16 * i));

@@ -78,11 +78,11 @@ KALM__INLINE vint32m4_t kalm__line_rvv(const unsigned char *line)
 }
 
 /* A q8 panel, or a q4 panel unpacked to one, as int16 [cols32][16] */
-KALM__FN void kalm__widen_rvv(const unsigned char *panel, size_t lines, unsigned char *to)
+KALM__FN void kalm__widen_rvv(const unsigned char *panel, size_t n, unsigned char *to)
 {
     void *at = to;
     int16_t *out = (int16_t *)at;
-    for (; lines; lines--, panel += 64, out += 64) {
+    for (; n; n--, panel += 64, out += 64) {
         vint32m4_t line = kalm__line_rvv(panel);
         vint16m2_t first = KALM__RVV_FIRST(line), second = KALM__RVV_SECOND(line);
         __riscv_vse16_v_i16m2(out, KALM__RVV_LOW(first), 16);

@@ -60,7 +60,7 @@ typedef struct kalm__tiles {
     void (*row_scales)(kalm__four_rows *f, float limit);
     void (*pack)(const kalm__four_rows *f);
     void (*unpack)(uint32_t type, const void *panel, size_t cols, void *out);        /* NULL: no type but `form`       */
-    void (*prepare)(const unsigned char *panel, size_t lines, unsigned char *out);   /* NULL: prepared == form         */
+    void (*prepare)(const unsigned char *panel, size_t n, unsigned char *out);    /* NULL: prepared == form            */
     const kalm__tile_fn *direct_tiles; /* [direct]: one panel                                                          */
     const kalm__tile_fn *one;          /* [most]: one panel                                                            */
     const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
@@ -288,15 +288,15 @@ KALM__FN void kalm__multiply_block(const kalm__kernels *k, const kalm__matrix *w
 /* ---- what tiles are written with ------------------------------------------------------------------------------------- */
 
 /* The lines of 4 inputs of high[cols32] that are not all zero, and how many they are. */
-KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t lines[KALM__SPLIT16_COLS / 4])
+KALM__INLINE size_t kalm__find_lines(const uint8_t *high, size_t cols32, uint8_t live[KALM__SPLIT16_COLS / 4])
 {
     size_t i, count = 0;
     for (i = 0; i < cols32; i += 8) {
         uint64_t two;
         memcpy(&two, high + i, 8);
         if (!two) continue;
-        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) lines[count++] = (uint8_t)(i / 4);
-        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) lines[count++] = (uint8_t)(i / 4 + 1);
+        if (high[i] | high[i + 1] | high[i + 2] | high[i + 3]) live[count++] = (uint8_t)(i / 4);
+        if (high[i + 4] | high[i + 5] | high[i + 6] | high[i + 7]) live[count++] = (uint8_t)(i / 4 + 1);
     }
     return count;
 }

@@ -181,10 +181,10 @@ KALM__FN void kalm__q8_1x1_wasm(const kalm__tile_job *job)
 }
 
 /* A q8 panel as int16 [cols32 / 2][16][2] */
-KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t lines, unsigned char *out)
+KALM__FN void kalm__widen_wasm(const unsigned char *panel, size_t n, unsigned char *out)
 {
     size_t i;
-    for (; lines; lines--, panel += 64, out += 128)
+    for (; n; n--, panel += 64, out += 128)
         for (i = 0; i < 4; i++) {
             v128_t w = wasm_v128_load(panel + 16 * i);
             v128_t halves = wasm_i8x16_shuffle(w, w, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);

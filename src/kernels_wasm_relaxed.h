@@ -188,15 +188,15 @@ static const kalm__tile_fn kalm__q8_tiles_relaxed[KALM__WASM_DOT_ROWS] = {
 /* High bytes have seven bits: here the instruction is exact as it is promised. */
 KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *high, float *y)
 {
-    uint8_t lines[KALM__SPLIT16_COLS / 4];
-    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), lines), p, l, bytes = kalm__panel_stride(w);
+    uint8_t live[KALM__SPLIT16_COLS / 4];
+    size_t count = kalm__find_lines(high, kalm__cols32(w->cols), live), p, l, bytes = kalm__panel_stride(w);
     if (!count) return 0;
     for (p = 0; 16 * p < w->rows; p++) {
         v128_t c = wasm_i32x4_splat(0), d = c, e = c, f = c;
         float all[16];
         for (l = 0; l < count; l++) {
-            const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)lines[l];
-            v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)lines[l]);
+            const unsigned char *b = (const unsigned char *)w->data + p * bytes + 64 * (size_t)live[l];
+            v128_t x = wasm_v128_load32_splat(high + 4 * (size_t)live[l]);
             c = kalm__relaxed_dot(c, wasm_v128_load(b), x), d = kalm__relaxed_dot(d, wasm_v128_load(b + 16), x);
             e = kalm__relaxed_dot(e, wasm_v128_load(b + 32), x), f = kalm__relaxed_dot(f, wasm_v128_load(b + 48), x);
         }

@@ -74,7 +74,7 @@ typedef struct kalm__rowcode {
     const uint16_t *start, *cost;      /* [CLASSES][2][SYMBOLS] */
     const uint8_t *classes;            /* [BITS][RATIOS][width] */
     const float *mean;                 /* [width] */
-    const float *rows, *columns;       /* [HEAVY][width]: of T and T^-1 */
+    const float *rows, *cols;       /* [HEAVY][width]: of T and T^-1 */
     kalm__matrix forward, inverse;     /* T, T^-1 */
 } kalm__rowcode;
 
@@ -91,7 +91,7 @@ KALM__FN unsigned kalm__ratio_class(uint32_t ratio)
 
 /* Where the parts of the section lie. */
 typedef struct kalm__rows_layout {
-    size_t cost, classes, mean, rows, columns, forward, inverse, size;
+    size_t cost, classes, mean, rows, cols, forward, inverse, size;
     size_t scales;                     /* bytes of a matrix' scales, before its panels */
 } kalm__rows_layout;
 
@@ -106,8 +106,8 @@ KALM__FN kalm__rows_layout kalm__rows_places(size_t width)
     l.classes = l.cost + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
     l.mean = kalm__round_up(l.classes + KALM__ROWS_BITS * KALM__ROWS_RATIOS * width, 64);
     l.rows = l.mean + line;
-    l.columns = l.rows + heavy;
-    l.forward = l.columns + heavy;
+    l.cols = l.rows + heavy;
+    l.forward = l.cols + heavy;
     l.inverse = l.forward + matrix;
     l.size = l.inverse + matrix;
     return l;
@@ -168,8 +168,8 @@ KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p
     c->mean = (const float *)at;
     at = p + l.rows;
     c->rows = (const float *)at;
-    at = p + l.columns;
-    c->columns = (const float *)at;
+    at = p + l.cols;
+    c->cols = (const float *)at;
     kalm__rows_matrix(&c->forward, p + l.forward, width, l.scales);
     kalm__rows_matrix(&c->inverse, p + l.inverse, width, l.scales);
     c->fingerprint = fingerprint ? fingerprint : 1;
@@ -340,7 +340,7 @@ KALM__FN void kalm__row_read(const kalm__rowcode *c, unsigned b, unsigned r, con
 /* row += by times column j of T^-1; room: [width] */
 KALM__INLINE void kalm__add_column(const kalm__rowcode *c, const kalm__kernels *k, float *row, size_t j, float by, float *room)
 {
-    k->ops->scale_row(room, c->columns + j * c->width, by, c->width);
+    k->ops->scale_row(room, c->cols + j * c->width, by, c->width);
     k->ops->scale_add(row, 1.0f, room, c->width);
 }
 

@@ -49,7 +49,7 @@ static void rows_bytes(unsigned char *p, uint32_t width, uint64_t state)
             forward[1] = inverse[1] = (unsigned char)((uint32_t)q >> 8);
         } else {
             kalm__put_f32(p + l.rows + 4 * other, -1.0f);
-            kalm__put_f32(p + l.columns + 4 * other, -1.0f);
+            kalm__put_f32(p + l.cols + 4 * other, -1.0f);
         }
     }
 }

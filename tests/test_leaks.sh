@@ -20,11 +20,12 @@ expect() {
 
 # Words that hosts define. <windows.h>: near, far, small, min, max, interface, hyper, pascal, cdecl, IN, OUT, ... <complex.h>: I,
 # complex, imaginary. <iso646.h>: and, or, not, ... <stdbool.h>, <stdalign.h>, <stdnoreturn.h>, <threads.h>. Boards: byte, word,
-# boolean, HIGH, LOW. Short words for attributes, in many a program. Names that this header used once.
+# boolean, HIGH, LOW. <term.h>: columns, lines. Short words for attributes, in many a program. Names that this header used once.
 words='near far small min max interface hyper pascal cdecl huge environ uint uchar ushort ulong
     complex imaginary and or not xor bitand bitor compl and_eq or_eq not_eq xor_eq
     bool true false alignas alignof noreturn thread_local static_assert
     byte boolean major minor unix linux sun check verify require nil
+    columns lines bell tab newline buttons signals slots emit foreach forever current
     unused used always_inline noinline forceinline aligned packed target optimize hidden visibility weak pure cold hot
     format likely unlikely fallthrough deprecated nonnull malloc_like restrict_ inline_ force naked section_ alias constructor
     destructor export import internal public_ packed_struct may_alias warn_unused_result assume unreachable countof
