@@ -41,6 +41,17 @@ silent() { if grep -q -e "$1" log; then bad "something says '$1'"; else ok; fi; 
 same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; diff "$1" "$2" | head -n 5; fi; }
 equal() { if [ "$1" = "$2" ]; then ok; else bad "$3: '$1' instead of '$2'"; fi; }
 
+# four bytes of each number, the highest first, for printf %b
+big_endian() { for word; do printf '\\0%03o\\0%03o\\0%03o\\0%03o' $((word >> 24)) $((word >> 16 & 255)) $((word >> 8 & 255)) $((word & 255)); done; }
+# hostile_journal DATABASE PAGE_SIZE: a journal beside the database that names the file `victim`, as if that were of the same transaction
+hostile_journal() {
+    {
+        printf '\331\325\005\371\040\241\143\327%b' "$(big_endian 0 1234 $(($(wc -c < "$1") / $2)) 512 "$2")"     # no records
+        head -c 484 /dev/zero
+        printf '%bvictim%b\331\325\005\371\040\241\143\327' "$(big_endian $((1073741824 / $2 + 1)))" "$(big_endian 6 652)"  # 652: the sum of its bytes
+    } > "$1-journal"
+}
+
 # the last words of a suite
 finish() {
     cd "$root" && rm -rf "$dir"

@@ -95,4 +95,22 @@ esac
 equal "$(grep -rhoE 'getenv\("[A-Z_]*"\)' "$root/examples" "$root/src/tools" "$root/quantize" "$root/tokenizer" --include='*.[ch]' | sort -u | tr '\n' ' ')" \
     'getenv("KALM_API_KEY") getenv("KALM_KERNELS") getenv("PATH") ' "what is read of the environment"
 if grep -q 'Of the environment `KALM_KERNELS` is read, `KALM_API_KEY` by `kalm-server`, and `PATH` by `kalm-eval`' "$page"; then ok; else bad "SECURITY.md names another environment"; fi
+# ---- a journal beside a stranger's store ----
+echo 'play chess' > texts
+expect 0 "$index" "$model" journal.db texts --format lines --quiet
+for command in "$rerank $model chess --store journal.db" "$index journal.db --info" "$index $model journal.db texts --format lines" "$index other.db --merge journal.db" \
+    "$search journal.db chess" "$search $model journal.db texts" "$server $model --store journal.db --port 0"; do
+    echo precious > victim
+    hostile_journal journal.db 16384
+    # shellcheck disable=SC2086
+    expect 1 $command
+    says 'journal.db: the journal beside it names another file, which SQLite would delete'
+    equal "$(cat victim)" precious "the file that a journal names, after $command"
+    rm journal.db-journal
+done
+mkfifo journal.db-journal
+expect 1 "$rerank" "$model" chess --store journal.db
+says 'the journal beside it is no regular file'
+rm journal.db-journal
+expect 0 "$rerank" "$model" chess --store journal.db
 finish

@@ -172,9 +172,10 @@ refused "UPDATE meta SET value = 3 WHERE name = 'state_bits'" 'meta is not whole
 refused "UPDATE meta SET value = x'00' WHERE name = 'instruction'" 'meta is not whole'
 refused "UPDATE meta SET value = CAST(x'61ff' AS TEXT) WHERE name = 'kernels'" 'meta is not whole'
 refused "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'fingerprint'" 'of another model'
-refused "UPDATE states SET state = zeroblob(500000000) WHERE number = 1" 'too big'
-refused "UPDATE states SET state = zeroblob(0)" 'row 1 is not used: these 0 bytes'
-refused "UPDATE states SET state = zeroblob(100)" 'row 1 is not used: these 100 bytes'
+refused "UPDATE states SET state = zeroblob(0)" 'row 1 is not used: the state has 0 bytes, its document asks for [1-9]'
+refused "UPDATE states SET state = zeroblob(100)" 'row 1 is not used: the state has 100 bytes'
+refused "UPDATE states SET state = zeroblob(length(state))" 'row 1 is not used: these [0-9]* bytes are no stored state'
+refused "UPDATE states SET document = printf('%.*c', 17, '0')" 'it has longer hashes than'
 refused "UPDATE states SET state = 'text'" 'row 1 is not used: the state is no blob'
 refused "UPDATE states SET document = 7" ' 40 states are not used'
 cp old.states s.db.states
@@ -215,6 +216,35 @@ says 'no file of states; nothing was changed'
 expect 1 "$index" s.db --states 0
 says 'it was not deleted'
 cmp -s w.db s.db.states || bad 'a store was taken for a file of states'
+# a length that no document asks for is refused before the bytes are read, which would be too many, or of row 4 cannot be
+cp old.states s.db.states
+sqlite3 s.db.states "UPDATE states SET state = zeroblob(500000000) WHERE number = 1"
+ranked 39
+says 'row 1 is not used: the state has 500000000 bytes'
+cp old.states s.db.states
+sqlite3 s.db.states "UPDATE states SET state = CAST(state || zeroblob(200000) AS BLOB) WHERE number = 4"
+page=$(sqlite3 s.db.states "SELECT pageno FROM dbstat WHERE name = 'states' AND pagetype = 'overflow' ORDER BY substr(path, -6) DESC LIMIT 1 OFFSET 1" 2> /dev/null)
+if [ -n "$page" ]; then                # this sqlite3 tells where the pages of a row are: the last but one names no page that there is
+    printf '\377\377\377\377' | dd of=s.db.states bs=1 seek=$(((page - 1) * 16384)) conv=notrunc 2> /dev/null
+    equal "$(sqlite3 s.db.states 'SELECT length(state) > 0 FROM states WHERE number = 4; SELECT hex(state) > 0 FROM states WHERE number = 4' 2> /dev/null)" 1 'bytes that cannot be read'
+    ranked 39
+    says 'row 4 is not used: the state has [0-9]* bytes, its document asks for'
+fi
+# a journal that names a file of the user's, which SQLite would delete, and one that SQLite would wait for
+cp old.states s.db.states
+echo precious > victim
+hostile_journal s.db.states 16384
+ranked 0
+says 'is not used: the journal beside it names another file'
+expect 1 "$index" "$model" s.db --states 3
+says 'names another file'
+equal "$(cat victim)" precious 'the file that a journal names'
+rm s.db.states-journal
+mkfifo s.db.states-journal
+ranked 0
+says 'the journal beside it is no regular file'
+rm s.db.states-journal
+ranked 40
 # bytes at random places: whatever is read is right
 seed=${KALM_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
 size=$(wc -c < old.states)

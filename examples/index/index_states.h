@@ -16,7 +16,8 @@ typedef struct keeping {
     size_t        rows, room;
     unsigned char *state;              /* [state_room] */
     size_t        state_room;
-    sqlite3_stmt *find, *put, *drop, *document;
+    states_reader read;                /* of the file */
+    sqlite3_stmt *put, *drop, *document;
     size_t        pending, held;       /* states of the open transaction, and their bytes */
     size_t        made, there, dropped, large;
     double        bytes;               /* of all states that are wanted */
@@ -227,21 +228,13 @@ KALM__FN kalm_doc *open_document(keeping *k, int64_t number)
 }
 
 /* Has the file the document's state, whole? Its bytes; 0: no. */
-KALM__FN size_t has_state(keeping *k, int64_t number, const kalm_doc *doc, const char *hash)
+KALM__FN size_t has_state(keeping *k, int64_t number, const kalm_doc *doc)
 {
-    const store *s = &k->file;
     size_t size = 0;
-    store_check(s, sqlite3_bind_int64(k->find, 1, number));
-    if (store_step(s, k->find)) {
-        const char *was = (const char *)sqlite3_column_text(k->find, 0);
-        if (was && !strcmp(was, hash) && sqlite3_column_type(k->find, 1) == SQLITE_BLOB) {
-            const void *state = sqlite3_column_blob(k->find, 1);
-            size = (size_t)sqlite3_column_bytes(k->find, 1);
-            if (!state || kalm_state_load(k->ctx, doc, &k->params, state, size, NULL)) size = 0;
-        }
-    }
-    store_check(s, sqlite3_reset(k->find));
-    return size;
+    kalm_error err;
+    int what = states_load(&k->read, number, doc, &size, &err);
+    if (what == STATES_BROKEN) store_failed(&k->file);
+    return what == STATES_LOADED ? size : 0;
 }
 
 /* The state of a row's document is in the file when this returns, unless it is too large; 0: the command has failed. */
@@ -251,13 +244,10 @@ KALM__FN int keep_state(keeping *k, int64_t number)
     kalm_doc *doc = open_document(k, number);
     kalm_error err;
     kalm_result r = KALM_OK;
-    const void *bytes;
     char hash[17];
     size_t size, there;
     if (!doc) return 1;
-    bytes = kalm_doc_bytes(doc, &size);
-    store_write_hash(hash, kalm__hash(bytes, size));
-    there = has_state(k, number, doc, hash);
+    there = has_state(k, number, doc);
     size = there;
     if (!there) r = kalm_state_save(k->ctx, doc, &k->params, NULL, 0, &size, &err);
     if (!there && (r == KALM_NO_MEMORY || (!r && size > STATES_MOST))) {
@@ -273,6 +263,7 @@ KALM__FN int keep_state(keeping *k, int64_t number)
         if (!k->pending++) store_exec(s, "BEGIN IMMEDIATE");
         store_check(s, sqlite3_bind_int64(q, 1, number));
         if (size) {
+            states_hash(hash, doc);
             store_bind(s, q, 2, kalm__text(hash));
             store_check(s, sqlite3_bind_blob64(q, 3, k->state, size, SQLITE_STATIC));
         }
@@ -290,7 +281,7 @@ KALM__FN int keep_state(keeping *k, int64_t number)
 
 KALM__FN void keeping_end(keeping *k)
 {
-    sqlite3_finalize(k->find);
+    states_reader_end(&k->read);
     sqlite3_finalize(k->put);
     sqlite3_finalize(k->drop);
     sqlite3_finalize(k->document);
@@ -366,7 +357,9 @@ KALM__FN int run_states(const options *o)
     states_want(&wants, k.model, &config, &k.params);
     open_states(&k, path, &wants);
     k.document = store_prepare(&k.s, "SELECT document FROM documents WHERE number = ?1");
-    k.find = store_prepare(&k.file, "SELECT document, state FROM states WHERE number = ?1");
+    k.read.ctx = k.ctx;
+    k.read.params = &k.params;
+    if (!states_reader_begin(&k.read, k.file.db)) store_failed(&k.file);
     k.put = store_prepare(&k.file, "INSERT OR REPLACE INTO states VALUES (?1, ?2, ?3)");
     k.drop = store_prepare(&k.file, "DELETE FROM states WHERE number = ?1");
     drop_others(&k);

@@ -502,7 +502,38 @@ KALM__FN int store_wait(void *user, int times)
     return 1;
 }
 
-/* Nothing that a file brings along is run, and what a statement may take is bounded. */
+/* Is the journal beside an opened database, which nothing was read of yet, one that a killed command can have left? NULL: it is, or
+   there is none. SQLite believes what a journal says: one that ends with a name belongs to several databases that were changed
+   together, which we never do, and after it was taken in SQLite deletes the file of that name, wherever it is. And SQLite would
+   wait for whoever writes to a pipe. */
+KALM__FN const char *store_wrong_journal(const store *s)
+{
+    static const unsigned char named[8] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7 };
+    const char *file = sqlite3_db_filename(s->db, "main"), *why = NULL;      /* the whole path, links followed */
+    unsigned char end[8];
+    kalm__input f;
+    char *name;
+#if !defined(_WIN32)
+    struct stat st;
+#endif
+    if (!file || !*file) return NULL;
+    name = (char *)cmd_alloc(strlen(file) + sizeof "-journal");
+    sprintf(name, "%s-journal", file);
+#if !defined(_WIN32)
+    if (!lstat(name, &st) && !S_ISREG(st.st_mode)) why = "the journal beside it is no regular file";
+#endif
+    if (!why && kalm__file_exists(name) && !kalm__input_open(&f, name, NULL)) {
+        if (f.size < sizeof end) why = NULL;
+        else if (!kalm__input_read(&f, f.size - sizeof end, end, sizeof end)) why = "the journal beside it cannot be read";
+        else if (!memcmp(end, named, sizeof end))
+            why = "the journal beside it names another file, which SQLite would delete: it was not made by a kalm command";
+        kalm__input_close(&f);
+    }
+    free(name);
+    return why;
+}
+
+/* Nothing that a file brings along is run or believed, and what a statement may take is bounded. */
 KALM__FN void store_distrust(const store *s)
 {
     static const struct { int what, most; } limits[] = {
@@ -510,7 +541,9 @@ KALM__FN void store_distrust(const store *s)
         { SQLITE_LIMIT_VDBE_OP, 25000 }, { SQLITE_LIMIT_COLUMN, 100 }, { SQLITE_LIMIT_FUNCTION_ARG, 16 },
         { SQLITE_LIMIT_ATTACHED, 0 }, { SQLITE_LIMIT_TRIGGER_DEPTH, 1 }, { SQLITE_LIMIT_WORKER_THREADS, 0 }
     };
+    const char *why = store_wrong_journal(s);
     size_t i;
+    if (why) die("%s: %s", s->path, why);
     for (i = 0; i < sizeof limits / sizeof *limits; i++) sqlite3_limit(s->db, limits[i].what, limits[i].most);
     /* an option that this SQLite does not know is no loss: the schema is checked as well */
 #ifdef SQLITE_DBCONFIG_DEFENSIVE

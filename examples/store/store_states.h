@@ -170,15 +170,90 @@ KALM__FN const char *states_compare(const states_meta *has, const states_meta *w
     return NULL;
 }
 
+/* ---- one state ----------------------------------------------------------------------------------------------------------------- */
+
+/* What is to be known of a state before its bytes are read: SQLite finds the length of a blob without them. In a forged file all rows may
+   share their bytes, so that what is read without need grows with the square of the file. */
+static const char states_find[] =
+    "SELECT document, CASE typeof(state) WHEN 'blob' THEN length(state) ELSE -1 END FROM states WHERE number = ?1";
+static const char states_get[] = "SELECT state FROM states WHERE number = ?1";
+
+/* What became of the state of a row. NONE: there is none. STALE: it is another document's. BAD: err says why it is of no use. BROKEN: SQLite
+   cannot read the file, and has the words. FORGED: nothing that kalm-index --states writes. */
+enum { STATES_LOADED, STATES_NONE, STATES_STALE, STATES_BAD, STATES_BROKEN, STATES_FORGED };
+
+typedef struct states_reader {
+    sqlite3_stmt *find, *get;          /* of states_find and states_get */
+    kalm_context *ctx;                 /* whose cache takes the state */
+    const kalm_params *params;
+} states_reader;
+
+/* 0: SQLite has the words. */
+KALM__FN int states_reader_begin(states_reader *r, sqlite3 *db)
+{
+    return sqlite3_prepare_v2(db, states_find, -1, &r->find, NULL) == SQLITE_OK &&
+           sqlite3_prepare_v2(db, states_get, -1, &r->get, NULL) == SQLITE_OK;
+}
+
+KALM__FN void states_reader_end(states_reader *r)
+{
+    sqlite3_finalize(r->find);
+    sqlite3_finalize(r->get);
+    r->find = r->get = NULL;
+}
+
+/* The hash of an encoded document, which a state is kept with. */
+KALM__FN void states_hash(char hash[17], const kalm_doc *doc)
+{
+    size_t size;
+    const void *bytes = kalm_doc_bytes(doc, &size);
+    store_write_hash(hash, kalm__hash(bytes, size));
+}
+
+/* How the row that r->find has come to fits the document; LOADED: its state has the `size` bytes that the document asks for. */
+KALM__FN int states_fit(const states_reader *r, const kalm_doc *doc, size_t *size, kalm_error *err)
+{
+    char hash[17];
+    kalm_text was;
+    int64_t has = sqlite3_column_int64(r->find, 1);
+    was.data = (const char *)sqlite3_column_text(r->find, 0);
+    was.size = (size_t)sqlite3_column_bytes(r->find, 0);
+    states_hash(hash, doc);
+    if (was.size > sizeof hash - 1) return STATES_FORGED;
+    if (!was.data || !states_same_text(was, kalm__text(hash))) return STATES_STALE;
+    if (has < 0) kalm__fail(err, KALM_BAD_FILE, "the state is no blob");
+    else if (!kalm_state_save(r->ctx, doc, r->params, NULL, 0, size, err)) {
+        if ((uint64_t)has == *size) return STATES_LOADED;
+        kalm__fail(err, KALM_BAD_FILE, "the state has %U bytes, its document asks for %z", (uint64_t)has, *size);
+    }
+    return STATES_BAD;
+}
+
+/* Load the state of a document, row `number` of the store, whose bytes are then *size. */
+KALM__FN int states_load(const states_reader *r, int64_t number, const kalm_doc *doc, size_t *size, kalm_error *err)
+{
+    int what = STATES_NONE;
+    if (sqlite3_bind_int64(r->find, 1, number) != SQLITE_OK || sqlite3_bind_int64(r->get, 1, number) != SQLITE_OK) return STATES_BROKEN;
+    if (sqlite3_step(r->find) == SQLITE_ROW) what = states_fit(r, doc, size, err);
+    if (sqlite3_reset(r->find) != SQLITE_OK) return STATES_BROKEN;
+    if (what != STATES_LOADED) return what;
+    if (sqlite3_step(r->get) == SQLITE_ROW) {
+        const void *state = sqlite3_column_blob(r->get, 0);
+        if (!state) return STATES_BROKEN;                              /* a reset would take SQLite's words away */
+        *size = (size_t)sqlite3_column_bytes(r->get, 0);
+        if (kalm_state_load(r->ctx, doc, r->params, state, *size, err)) what = STATES_BAD;
+    } else what = STATES_NONE;                                         /* it went away meanwhile */
+    return sqlite3_reset(r->get) == SQLITE_OK ? what : STATES_BROKEN;
+}
+
 /* ---- ranking from states --------------------------------------------------------------------------------------------------- */
 
 typedef struct states {
     store         file;                /* file.db NULL: there is none, or it is of no use */
     char          why[STORE_WHY];
     char         *path;
-    sqlite3_stmt *find;
+    states_reader read;
     kalm_context *ctx;                 /* its cache takes the states of a batch */
-    const kalm_params *params;
     cmd_progress *show;
     size_t        held;                /* bytes of the states that are in the cache */
     size_t        stale, bad;          /* documents that are others now, and whose state was no good */
@@ -187,9 +262,8 @@ typedef struct states {
 
 KALM__FN void states_close(states *t)
 {
-    sqlite3_finalize(t->find);
+    states_reader_end(&t->read);
     sqlite3_close(t->file.db);
-    t->find = NULL;
     t->file.db = NULL;
 }
 
@@ -217,7 +291,7 @@ KALM__FN void states_begin(states *t, const char *store_path, const kalm_model *
     t->path = states_path(store_path);
     t->file.path = t->path;
     t->file.why = t->why;
-    t->params = params;
+    t->read.params = params;
     t->show = show;
 #if defined(_WIN32)
     if (!kalm__file_exists(t->path)) return;
@@ -234,6 +308,11 @@ KALM__FN void states_begin(states *t, const char *store_path, const kalm_model *
         states_reject(t, "");
         return;
     }
+    why = store_wrong_journal(&t->file);
+    if (why) {
+        states_reject(t, why);
+        return;
+    }
     store_distrust(&t->file);
     sqlite3_limit(t->file.db, SQLITE_LIMIT_LENGTH, STATES_MOST + STATES_TEXT);
     store_recover(&t->file, t->path);
@@ -243,54 +322,34 @@ KALM__FN void states_begin(states *t, const char *store_path, const kalm_model *
     if (!why) why = states_read_meta(&t->file, &has);
     if (!why) why = states_compare(&has, &wants);
     states_meta_free(&has);
-    if (!why && sqlite3_prepare_v2(t->file.db, "SELECT document, state FROM states WHERE number = ?1", -1, &t->find, NULL) != SQLITE_OK) why = "";
+    if (!why && !states_reader_begin(&t->read, t->file.db)) why = "";
     if (why) {
         states_reject(t, why);
         return;
     }
     own.cache_bytes = (size_t)STATES_MOST * 2 + ((size_t)64 << 20);    /* a batch's states and their documents: nothing is dropped */
     if (kalm_context_new(model, &own, &t->ctx, &err)) states_reject(t, err.text);
+    t->read.ctx = t->ctx;
 }
 
 /* The state of a document, row `number` of the store, goes into the cache of t->ctx. 0: there is none of use. */
 KALM__FN int states_take(states *t, int64_t number, const kalm_doc *doc)
 {
-    char hash[17];
-    size_t size;
-    const void *bytes;
-    kalm_text state;
+    size_t size = 0;
     kalm_error err;
-    int code, good = 0;
-    if (!t->find) return 0;
-    sqlite3_bind_int64(t->find, 1, number);
-    code = sqlite3_step(t->find);
-    if (code == SQLITE_ROW) {
-        kalm_text was;
-        was.data = (const char *)sqlite3_column_text(t->find, 0);
-        was.size = (size_t)sqlite3_column_bytes(t->find, 0);
-        bytes = kalm_doc_bytes(doc, &size);
-        store_write_hash(hash, kalm__hash(bytes, size));
-        if (!was.data || !states_same_text(was, kalm__text(hash))) {
-            t->stale++;
-        } else {
-            state.data = (const char *)sqlite3_column_blob(t->find, 1);
-            state.size = (size_t)sqlite3_column_bytes(t->find, 1);
-            if (!state.data && sqlite3_errcode(t->file.db) != SQLITE_ROW) code = SQLITE_ERROR;     /* its pages are damaged */
-            else if (sqlite3_column_type(t->find, 1) != SQLITE_BLOB) kalm__fail(&err, KALM_BAD_FILE, "the state is no blob");
-            else good = !kalm_state_load(t->ctx, doc, t->params, state.data ? state.data : "", state.size, &err);
-            if (good) t->held += state.size;
-            else if (code == SQLITE_ROW && !t->bad++) {
-                if (t->show) cmd_progress_clear(t->show);
-                say("%s: row %lld is not used: %s", t->path, (long long)number, err.text);
-            }
-        }
-    }
-    if (code != SQLITE_ROW && code != SQLITE_DONE) {
-        states_reject(t, "");
+    if (!t->file.db) return 0;
+    switch (states_load(&t->read, number, doc, &size, &err)) {
+    case STATES_LOADED: t->held += size; return 1;
+    case STATES_STALE: t->stale++; return 0;
+    case STATES_BAD:
+        if (t->bad++) return 0;
+        if (t->show) cmd_progress_clear(t->show);
+        say("%s: row %lld is not used: %s", t->path, (long long)number, err.text);
         return 0;
+    case STATES_BROKEN: states_reject(t, ""); return 0;
+    case STATES_FORGED: states_reject(t, "it has longer hashes than kalm-index --states writes"); return 0;
+    default: return 0;
     }
-    sqlite3_reset(t->find);
-    return good;
 }
 
 /* The batch was ranked. */
