@@ -201,11 +201,18 @@ QUICK := $(addprefix $(B)/tests/,test_api test_online test_ops test_kernels test
 ON_PARTS := $(if $(filter coverage,$(config)),%,$(PARTS_TESTS))
 of_test = -I$(if $(call with_test,$(1)),$(B)/$(if $(filter $(ON_PARTS),$(1)),parts,header),$(if $(filter $(ON_PARTS),$(1)),src/parts,.))
 with_test = $(if $(LIBRARY),$(if $(filter $(WHOLE_TESTS),$(1)),,$(if $(filter $(ON_PARTS),$(1)),$(LIBRARY),$(HEADER_O))))
+# The library in the tests takes its memory from tests/fence.c, which looks at every block: sanitizers do that in their own way.
+ifeq ($(config),release)
+FENCE := -include tests/fence.h
+FENCE_O := $(B)/tests/fence.o
+$(FENCE_O): tests/fence.c tests/fence.h | $(B)/tests
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) -c $< -o $@
+endif
 ifneq ($(HEADER_O),)
 # (-ftree-vectorize: plain C, with which the tests compare everything, runs in half the time)
-$(HEADER_O): $(B)/header/kalm_rerank.h | $(B)/tests
+$(HEADER_O): $(B)/header/kalm_rerank.h $(if $(FENCE),tests/fence.h) | $(B)/tests
 	@echo '  CC  header.o'
-	$(Q)$(CC) $(FLAGS) $(if $(filter release,$(config)),-ftree-vectorize) -D_FILE_OFFSET_BITS=64 -DKALM__EVEX_VNNI $(CFLAGS) $(OF_LIBRARY) kalm_rerank.h -o $@
+	$(Q)$(CC) $(FLAGS) $(if $(filter release,$(config)),-ftree-vectorize) -D_FILE_OFFSET_BITS=64 -DKALM__EVEX_VNNI $(FENCE) $(CFLAGS) $(OF_LIBRARY) kalm_rerank.h -o $@
 $(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
 	@mkdir -p $(@D)
 	$(Q)$(AWK) -f src/declare.awk $< > $@
@@ -216,9 +223,9 @@ $(B)/tests/golden: private OPT_release := -O3 -Werror
 $(addprefix $(B)/tests/,test_amx test_threads test_online test_platform): private OPT_release := -O1 -ftree-vectorize
 $(B)/tests/test_platform: private OPT_release += -DKALM_NO_SIMD
 .SECONDEXPANSION:
-$(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) | $(B)/tests $(B)/tmp
+$(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) $(FENCE_O) | $(B)/tests $(B)/tmp
 	@echo '  CC  $*'
-	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(call of_test,$*) $(call with_test,$*) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
+	$(Q)$(CC) $(FLAGS) $(TEXT_FLAGS) -DTEST_BUILD='"$(B)"' $(FENCE) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(call of_test,$*) $(call with_test,$*) $(FENCE_O) $(LDFLAGS) $(LIBS) $(TEXT_LIBS)
 -include $(wildcard $(B)/tests/*.d)
 
 # The slowest first, so that no core waits for one at the end.

@@ -395,6 +395,44 @@ static void test_multiplier(void)
     CHECKF(differs > 20, "D matters to %u groups only", differs);
 }
 
+/* A panel of q4: the multiplier of each group is the one that its own inputs' D chooses. */
+static void test_panel_multipliers(void)
+{
+    float rows[16 * 64], scale[16], error[32];
+    unsigned char panel[16 * 64];
+    int32_t sum[16];
+    int8_t nibble[32];
+    uint64_t state = 12;
+    unsigned round, differs = 0;
+    size_t i, g, r;
+    void *scratch = malloc(kalm__compensate_scratch(64));
+    CHECK(kalm__q4_panel_bytes(64) <= sizeof panel);
+    for (round = 0; round < 8; round++) {
+        kalm__moments m;
+        kalm__loss loss;
+        plain_factors(&m, 64);
+        for (i = 0; i < 64; i++) set_u(&m, i, i, i % 8 ? 0.01 : 4.0);          /* the diagonal is D */
+        for (i = 0; i < 16 * 64; i++) rows[i] = test_random_float(&state);
+        kalm__compensate_panel(KALM__Q4, rows, 64, &m, panel, scale, sum, &loss, scratch);
+        for (g = 0; g < 2; g++)
+            for (r = 0; r < 16; r++) {
+                unsigned is = kalm__q4_panel_multipliers(panel, 64)[g * 16 + r], should;
+                kalm__group p;
+                memset(&p, 0, sizeof p);
+                memcpy(p.w, rows + r * 64 + g * 32, sizeof p.w);
+                memcpy(p.t, p.w, sizeof p.t);
+                for (i = 0; i < 32; i++) p.d[i] = 1.0f;
+                differs += kalm__group_search(&p, scale[r], nibble, error) != is;
+                for (i = 0; i < 32; i++) p.d[i] = i % 8 ? 0.01f : 4.0f;
+                should = kalm__group_search(&p, scale[r], nibble, error);
+                CHECKF(is == should, "row %d, group %d: multiplier %u instead of %u", (int)r, (int)g, is, should);
+            }
+        kalm__moments_end(&m);
+    }
+    CHECKF(differs > 20, "D matters to %u groups only", differs);
+    free(scratch);
+}
+
 /* How much rows count: 10 prompts of 100 tokens, 50 of them the same, are 550 rows; 275 document rows weigh three times that. */
 static void test_weights(void)
 {
@@ -639,6 +677,7 @@ int main(void)
     test_compensated(200, 128, 0.7);
     test_by_hand();
     test_multiplier();
+    test_panel_multipliers();
     test_weights();
     test_texts();
     CHECK(run(RANDOM " hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=8192 --quiet " BASE) == 0);

@@ -5,6 +5,7 @@
 #define _DEFAULT_SOURCE
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
+#include "../quantize/vocabulary.h"
 #include "command.h"
 #include <dirent.h>
 #include <errno.h>
@@ -285,6 +286,57 @@ static void test_vocabulary(void)
     close_model(&dec);
 }
 
+/* A tokenizer of 7 tokens, of which 1 and 4 stay, in a model of 10: ids of the model's that the tokenizer lacks (7, 8, 9) keep their
+   rows, behind the tokens' and in their order. */
+static void test_rows(void)
+{
+    enum { NONE = -1 };
+    static const struct { int special[3], rows[6]; } cases[] = {       /* yes, no, end of image; NONE ends the rows */
+        { { 1, 4, NONE }, { 1, 4, NONE } },
+        { { 7, 9, NONE }, { 1, 4, 7, 9, NONE } },
+        { { 9, 7, 8 }, { 1, 4, 7, 8, 9, NONE } },
+        { { 8, 8, 8 }, { 1, 4, 8, NONE } },
+        { { 1, 9, 6 }, { 1, 4, 9, NONE } },
+        { { 4, 7, 10 }, { 1, 4, 7, NONE } }
+    };
+    uint32_t ids[2], i, k;
+    kalm__vocabulary v;
+    kalm__file *f = (kalm__file *)calloc(1, sizeof *f);
+    kalm_error err;
+    f->tokenizer.tokens = 7;
+    f->shape.vocabulary = 10;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        memset(&v, 0, sizeof v);
+        v.f = f;
+        v.subset.ids = ids;
+        v.subset.tokens = 2;
+        ids[0] = 1, ids[1] = 4;
+        f->shape.yes_id = (uint32_t)cases[i].special[0];
+        f->shape.no_id = (uint32_t)cases[i].special[1];
+        f->shape.eoi_id = (uint32_t)cases[i].special[2];
+        CHECK(!kalm__vocabulary_rows(&v, &err));
+        for (k = 0; cases[i].rows[k] != NONE; k++) {
+            CHECKF(k < v.count && v.rows[k] == (uint32_t)cases[i].rows[k], "case %u: row %u", (unsigned)i, (unsigned)k);
+            CHECK(kalm__vocabulary_id(&v, (uint32_t)cases[i].rows[k]) == k);
+        }
+        CHECKF(v.count == k, "case %u: %u rows", (unsigned)i, (unsigned)v.count);
+        CHECK(kalm__vocabulary_id(&v, 3) == 0xffffffffu && kalm__vocabulary_id(&v, 0xffffffffu) == 0xffffffffu);
+        free(v.rows);
+    }
+    /* a token of the tokenizer that the model has no row for */
+    for (i = 9; i < 12; i++) {
+        memset(&v, 0, sizeof v);
+        v.f = f;
+        v.subset.ids = ids;
+        v.subset.tokens = 2;
+        ids[1] = i;
+        CHECK(kalm__vocabulary_rows(&v, &err) == (i < 10 ? KALM_OK : KALM_BAD_FILE));
+        CHECK(i < 10 || strstr(err.text, i == 10 ? "token 10 of" : "token 11 of"));
+        free(v.rows);
+    }
+    free(f);
+}
+
 /* A store that the encoder alone has filled is ranked by the decoder alone, and by one with a smaller vocabulary, as by the whole. */
 static void test_store(void)
 {
@@ -481,6 +533,7 @@ int main(void)
     setenv("ASAN_OPTIONS", "detect_leaks=0", 0);       /* a command ends with its texts in its hands */
     CHECK(run("rm -rf " TMP "; mkdir -p " TMP) == 0);
     test_sides();
+    test_rows();
     test_vocabulary();
     test_store();
     test_mistakes();
