@@ -390,6 +390,78 @@ static void test_mistakes(void)
     CHECK(run(RERANK " " TMP "/dec.kalm q text") == 1 && strstr(said, "decoder alone"));
 }
 
+/* What --vocabulary reads: titles and queries count as they are read in ranking, names of scripts in any spelling, --tokens; and what it
+   cannot read, by name and line. */
+static void test_texts(void)
+{
+    static const struct { const char *bytes, *words; } bad[] = {
+        { "", "bad.txt has no text in it" }, { " \n\t\n", "bad.txt has no text in it" },
+        { "{\"text\": \"a\"}\n{\"text\": \"b}\n", "bad.txt, line 2, column 10: a string has no closing quote" },
+        { "{\"text\": \"a\"}\n{\"text\": 7}\n", "bad.txt, line 2: an object with a string \"text\" must stand here" },
+        { "%PDF-1.4 and so on", "bad.txt: is a PDF file: take its text out first (pdftotext)" }
+    };
+    opened one;
+    kalm_model_info with;
+    size_t i;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_bytes(TMP "/bad.txt", bad[i].bytes, strlen(bad[i].bytes));
+        refuse(TEST_BUILD "/tiny.kalm " TMP "/x.kalm --vocabulary " TMP "/bad.txt", 1, bad[i].words);
+        refuse(TEST_BUILD "/tiny.kalm " TMP "/x.kalm --vocabulary ascii --held-out " TMP "/bad.txt", 1, bad[i].words);
+    }
+    refuse(TEST_BUILD "/tiny.kalm " TMP "/x.kalm --vocabulary ascii --held-out " TMP "/none.txt", 1, "none.txt: No such file or directory");
+    CHECK(access(TMP "/x.kalm", F_OK) != 0);
+    /* every word of title, text and query stays, so that all are read as before; a record without words counts as one */
+    write_bytes(TMP "/t.jsonl", "{\"title\": \"Zugzwang\", \"text\": \"quagmire\", \"query\": \"rhododendron\"}\n{\"title\": \"syzygy\", \"text\": \"\"}\n{\"text\": \"\"}\n", 112);
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/t.kalm --vocabulary " TMP "/t.jsonl") == 0
+           && strstr(said, "3 of 3 texts are read as before (100.00 %)"), "%s", said);
+    write_bytes(TMP "/q.jsonl", "{\"title\": \"Zugzwang\", \"text\": \"quagmire\", \"query\": \"rhododendron\"}\n{\"title\": \"Zugzwang\", \"text\": \"quagmire\", \"query\": \"xylophone zeppelin\"}\n", 140);
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/x.kalm --vocabulary " TMP "/t.jsonl --held-out " TMP "/q.jsonl") == 0
+           && strstr(said, "1 of 2 texts of " TMP "/q.jsonl are read as before (50.00 %)"), "%s", said);
+    CHECK(!unlink(TMP "/x.kalm"));
+    /* names of scripts: capitals and dashes do not matter, a name of five letters is not ascii */
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/one.kalm --quiet --vocabulary GREEK,old-italic,ascii") == 0, "%s", said);
+    CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/two.kalm --quiet --vocabulary ascii,Old_Italic,greek") == 0, "%s", said);
+    CHECK(same_file(TMP "/one.kalm", TMP "/two.kalm"));
+    CHECKF(run(QUANTIZE " --info " TMP "/cutdec.kalm") == 0 && strstr(said, "without its encoder and all tokens of its vocabulary"), "%s", said);
+    CHECKF(run(QUANTIZE " --info " TMP "/cut.kalm") == 0 && strstr(said, "without all tokens of its vocabulary"), "%s", said);
+    CHECKF(run(QUANTIZE " --info " TMP "/dec.kalm") == 0 && strstr(said, "without its encoder\n"), "%s", said);
+    /* --tokens: no more than what always stays and so many */
+    if (open_model(&one, TMP "/cut.kalm")) {
+        with = one.info;
+        close_model(&one);
+        CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/few.kalm --quiet --vocabulary " TMP "/texts.txt --tokens %u", (unsigned)with.vocabulary - 4) == 0, "%s", said);
+        if (open_model(&one, TMP "/few.kalm")) {
+            CHECKF(one.info.vocabulary == with.vocabulary - 4, "%u tokens of %u", (unsigned)one.info.vocabulary, (unsigned)with.vocabulary);
+            close_model(&one);
+        }
+    }
+}
+
+/* A table with more rows than the tokenizer has tokens: the answers and the end of the image, which are among those rows, stay. One with
+   fewer rows cannot be cut. */
+static void test_rows_behind_tokens(void)
+{
+    opened whole, small;
+    kalm_doc *docs[TEXTS] = { NULL, NULL, NULL }, *mine[TEXTS] = { NULL, NULL, NULL };
+    kalm_score right[TEXTS], scores[TEXTS];
+    CHECK(run(RANDOM " hidden=64 mlp=96 layers=1 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8400 " TMP "/wide --quiet") == 0);
+    CHECKF(run(QUANTIZE " " TMP "/wide " TMP "/wide.kalm --tokenizer examples/tiny/tokenizer.json --yes-id 8300 --no-id 8200 --no-rows --quiet") == 0, "%s", said);
+    CHECKF(run(QUANTIZE " " TMP "/wide.kalm " TMP "/narrow.kalm --vocabulary " TMP "/texts.txt --quiet") == 0, "%s", said);
+    if (!open_model(&whole, TMP "/wide.kalm") || !open_model(&small, TMP "/narrow.kalm")) return;
+    CHECK(small.model->file.shape.no_id + 1 == small.model->file.shape.yes_id && small.model->file.shape.yes_id + 1 == small.model->file.shape.eoi_id
+          && small.model->file.shape.eoi_id + 1 == small.info.vocabulary && small.model->file.tokenizer.tokens == small.model->file.shape.no_id);
+    if (encode(&whole, docs) && encode(&small, mine) && score(&whole, docs, right) && score(&small, mine, scores))
+        CHECK(!memcmp(right, scores, sizeof right));
+    free_docs(docs);
+    free_docs(mine);
+    close_model(&whole);
+    close_model(&small);
+    CHECK(run(RANDOM " hidden=64 mlp=96 layers=1 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8000 " TMP "/short --quiet") == 0);
+    CHECKF(run(QUANTIZE " " TMP "/short " TMP "/short.kalm --tokenizer examples/tiny/tokenizer.json --no-rows --quiet") == 0, "%s", said);
+    refuse(TMP "/short.kalm " TMP "/x.kalm --vocabulary ascii", 1, "token 8000 of the tokenizer has no row in the embedding table of 8000");
+    CHECK(access(TMP "/x.kalm", F_OK) != 0);
+}
+
 /* Header fields that cannot be, and a weight that is damaged, which must not get a new checksum. */
 static void test_hostile(void)
 {
@@ -537,6 +609,8 @@ int main(void)
     test_vocabulary();
     test_store();
     test_mistakes();
+    test_texts();
+    test_rows_behind_tokens();
     test_hostile();
     test_hostile_tables();
     test_killed();

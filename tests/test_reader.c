@@ -233,6 +233,126 @@ static void test_bad(void)
     }
 }
 
+/* Every member of the one record of a file, "key|title|text|query|metadata", or why it is bad. */
+static void expect_record(const char *bytes, int format, const char *words)
+{
+    static char out[8192];
+    reader r;
+    text_record t;
+    int what;
+    write_bytes(TMP, bytes, strlen(bytes));
+    if (!CHECK(reader_begin(&r, TMP, format))) return;
+    r.with_metadata = 1;
+    what = reader_next(&r, &t);
+    if (what == READ_RECORD) snprintf(out, sizeof out, "%.*s|%.*s|%.*s|%.*s|%.*s", (int)t.key.size, t.key.data ? t.key.data : "", (int)t.title.size,
+                                      t.title.data ? t.title.data : "", (int)t.text.size, t.text.data, (int)t.query.size,
+                                      t.query.data ? t.query.data : "", (int)t.metadata.size, t.metadata.data);
+    else snprintf(out, sizeof out, "%lu: %s", r.line, r.why);
+    CHECKF(what != READ_END && !strcmp(out, words), "%s\n  gave:     %s\n  expected: %s", bytes, out, words);
+    reader_end(&r);
+}
+
+/* What a record has beside its text: every kind of JSON value is kept as it stands, what says the text again is not. */
+static void test_members(void)
+{
+    char deep[600];
+    size_t i, n;
+    expect_record("{\"_id\": \"k\", \"title\": \"T\", \"text\": \"a\", \"query\": \"q\"}", READ_JSON, "k|T|a|q|{\"query\":\"q\"}");
+    expect_record("{\"title\": null, \"text\": \"a\", \"query\": 7}", READ_JSON, "||a||{\"query\":7}");
+    expect_record("{\"text\": \"a\", \"n\": -1.50e3, \"t\": true, \"f\": false, \"z\": null, \"s\": \"\\u0001\\\"\", \"l\": [1, [], {}], \"o\": {\"p\": [], \"q\": 2}}",
+                  READ_JSON, "||a||{\"n\":-1.50e3,\"t\":true,\"f\":false,\"z\":null,\"s\":\"\\u0001\\\"\",\"l\":[1,[],{}],\"o\":{\"p\":[],\"q\":2}}");
+    expect_record("{\"text\": \"no\", \"title\": \"no\", \"id\": 1, \"text\": \"a\", \"title\": \"T\", \"id\": 2, \"ix\": 3}", READ_JSON, "2|T|a||{\"ix\":3}");
+    expect_record("{\"_id\": 1, \"id\": 2, \"text\": \"a\"}", READ_JSON, "1||a||{\"id\":2}");
+    expect_record("[\"a\"]", READ_JSON, "||a||{}");
+    /* a hundred levels of metadata are kept, one more is named */
+    for (i = 100; i < 102; i++) {
+        n = (size_t)sprintf(deep, "{\"text\": \"a\", \"m\": ");
+        memset(deep + n, '[', i);
+        memset(deep + n + i, ']', i);
+        strcpy(deep + n + 2 * i, "}");
+        write_bytes(TMP, deep, strlen(deep));
+        {
+            const char *got = all_of(deep, strlen(deep), READ_JSON, 1);
+            CHECKF(!strcmp(got, i == 100 ? "=a;" : "1: metadata nested more than 100 deep;"), "%u levels: %s", (unsigned)i, got);
+        }
+    }
+    expect_record("id\tyear\ttext\ttitle\tplace\nk\t1999\ta\tT\tX\"Y\n", READ_TSV, "k|T|a||{\"year\":\"1999\",\"place\":\"X\\\"Y\"}");
+    expect_record("id\tyear\ttext\nk\t\xff\ta\n", READ_TSV, "2: byte 0 of the metadata is not UTF-8");
+    expect_record("id\ttitle\ttext\nk\t\xff\ta\n", READ_TSV, "2: byte 0 of the title is not UTF-8");
+    expect_record("id\ttext\n\xff\ta\n", READ_TSV, "2: byte 0 of the key is not UTF-8");
+    expect_record("id\ttitle\nk\ta\n", READ_TSV, "k||a||{}");             /* of two columns the other is the text, whatever its name */
+    expect_record("1\t\n", READ_TSV, "1||||{}");
+    expect_record("a text\nof two lines", READ_WHOLE, "||a text\nof two lines||{}");
+    expect_record("a text that is \xff", READ_WHOLE, "0: byte 15 of the text is not UTF-8");
+}
+
+/* Bytes that are, or only look like, another encoding or another kind of file. */
+static void test_guesses(void)
+{
+    static char chinese[200], names[1000];
+    static unsigned char bytes[800];
+    const char *got;
+    size_t n = 0, i;
+    int e;
+    /* a text of Chinese in UTF-16 or UTF-32 without a mark has few characters of ASCII: it is told by what it cannot be */
+    for (i = 0; i < 20; i++) n += (size_t)sprintf(chinese + n, "\xe5\x8c\x97\xe4\xba\xac%s", i == 9 ? "\n" : "");
+    for (e = UTF8; e < ENCODINGS; e++) {
+        size_t size = encode(bytes, chinese, n, e);
+        got = all_of((const char *)bytes, size, READ_LINES, 1);
+        CHECKF(got[0] == '=' && strlen(got) == n + 3 && !memcmp(got + 1, chinese, 60) && !memcmp(got + 63, chinese + 61, 60), "encoding %d: %s", e, got);
+    }
+    /* UTF-8 that could be UTF-16 as well is UTF-8: Chinese with a NUL behind a line's end */
+    got = all_of("\xe4\xba\x8c\xe4\xba\x8c\xe4\xba\x8c\xe4\xba\x8c\n\0\xe4\xba\x8c\xe4\xba\x8c", 20, READ_LINES, 1);
+    CHECKF(!strncmp(got, "=\xe4\xba\x8c\xe4\xba\x8c\xe4\xba\x8c\xe4\xba\x8c;", 14), "%s", got);
+    /* halves of pairs, half of a unit, numbers that are no character: named, in both orders, and what is beside them is read */
+    got = all_of("\xff\xfe" "a\0\n\0" "b\0\x00\xd8", 10, READ_LINES, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 1 of the text is not UTF-8;"), "half of a pair at the end: %s", got);
+    got = all_of("\xff\xfe" "a\0\n\0" "\x00\xd8" "b\0", 10, READ_LINES, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 0 of the text is not UTF-8;"), "half of a pair before a character: %s", got);
+    got = all_of("\xff\xfe\0\0" "a\0\0\0\n\0\0\0" "\0\0\x11\0", 16, READ_LINES, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 0 of the text is not UTF-8;"), "above Unicode's last: %s", got);
+    got = all_of("\0\0\xfe\xff" "\0\0\0a" "\0\0\0\n" "\0\0\xd8\0", 16, READ_LINES, 1);
+    CHECKF(!strcmp(got, "=a;2: byte 0 of the text is not UTF-8;"), "half of a pair in UTF-32: %s", got);
+    got = all_of("a\0\0\0\0\xd8\0\0\n\0\0\0b\0\0\0", 16, READ_LINES, 1);        /* no mark: with that it cannot be UTF-32 */
+    CHECKF(!strncmp(got, "1: byte 5 of the text is not UTF-8;", 35), "%s", got);
+    got = all_of("\x1b[1mbold\n", 9, READ_LINES, 1);
+    CHECKF(!strcmp(got, "=\x1b[1mbold;"), "%s", got);
+    /* files of other kinds by their first bytes, and texts that only begin like them */
+    expect("BZh9 and more", READ_AUTO, "0: is compressed by bzip2: unpack it first (bunzip2 -c);");
+    expect("BZh", READ_AUTO, "=BZh;");
+    expect("BZh0 is no level", READ_AUTO, "=BZh0 is no level;");
+    got = all_of("KALMTOK1\0\0\0\0\0\0\0\0", 16, READ_AUTO, 1);
+    CHECKF(!strcmp(got, "0: is a model file, not a file of texts;"), "%s", got);
+    expect("KALM is a word", READ_AUTO, "=KALM is a word;");
+    got = all_of("KALM is a word that stands before a \0", 38, READ_AUTO, 1);
+    CHECKF(!strncmp(got, "=KALM is a word", 15), "%s", got);
+    expect("PK is a word", READ_AUTO, "=PK is a word;");
+    /* brackets: JSON where what follows could be */
+    expect("[", READ_AUTO, "1: the array has no end: the file is cut off;");
+    expect("[ \n\t", READ_AUTO, "2: the array has no end: the file is cut off;");
+    expect(" \t[ \"a\" ]", READ_AUTO, "=a;");
+    got = all_of("[\0]", 3, READ_JSON, 1);
+    CHECKF(!strcmp(got, "1: column 2: a value must stand here;"), "%s", got);
+    got = all_of("[7\0]", 4, READ_JSON, 1);
+    CHECKF(strstr(got, "1: ") == got && strlen(got) < 200, "%s", got);
+    expect("[1]", READ_JSON, "1: an object with a string \"text\" must stand here;");
+    expect("[1", READ_JSON, "1: an object with a string \"text\" must stand here;1: the array has no end: the file is cut off;");
+    expect("[\"a\"]]", READ_JSON, "=a;1: something stands behind the end of the array;");
+    expect("[\"a\nb\"]", READ_JSON, "1: the value that begins here does not end;");
+    /* columns: a document whose line says "text" names none, and sixty-four are the most */
+    expect("text\tof\tthree fields\n", READ_TSV, "1: 3 columns; without names in the first line they are 2, key and text;");
+    for (i = n = 0; i < 64; i++) n += (size_t)sprintf(names + n, "%s\t", i == 3 ? "id" : i == 5 ? "text" : "x");
+    sprintf(names + n - 1, "\n");
+    for (i = 0; i < 64; i++) strcat(names, i == 3 ? "k\t" : i == 5 ? "a\t" : "y\t");
+    names[strlen(names) - 1] = '\n';
+    expect(names, READ_TSV, "k=a;");
+    names[n - 1] = '\t';
+    names[n] = 'x';
+    names[n + 1] = '\n';
+    names[n + 2] = 0;
+    expect(names, READ_TSV, "1: the first line names more than 64 columns;");
+}
+
 /* ---- long files: pieces meet inside characters, pairs, lines and objects ---------------------------------------------- */
 
 static void test_long(void)
@@ -387,6 +507,8 @@ int main(void)
 {
     test_forms();
     test_bad();
+    test_members();
+    test_guesses();
     test_long();
     test_longest();
     test_json_out();

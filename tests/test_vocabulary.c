@@ -258,7 +258,7 @@ static void test_tokenizers(unsigned long rounds, uint64_t *state)
 {
     static const char *const spm[] = {
         "unigram_nfkc", "unigram_nfkc_bytes", "unigram_nfkc_suffix", "unigram_plain", "unigram_phrases", "unigram_rules",
-        "unigram_noescape", "word_nfkc", "word_plain", "char_nfkc", "char_plain", "bpe_nfkc_suffix"
+        "unigram_noescape", "unigram_denormal", "word_nfkc", "word_plain", "char_nfkc", "char_plain", "bpe_denormal", "bpe_nfkc_suffix"
     };
     static const char *const files[] = {
         "examples/tiny/tokenizer.json", "examples/tiny/tokenizer.model", "build/tokenizer/kalm/tokenizer.json",
@@ -278,10 +278,213 @@ static void test_tokenizers(unsigned long rounds, uint64_t *state)
     }
 }
 
+/* ---- what stays, by hand --------------------------------------------------------------------------------------------------- */
+
+/* A BPE tokenizer with marks in reserve, <unusedN>, and with names that only look like one. */
+static const char reserve[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"\xc3\xa9\": 4, \"a\xc3\xa9\": 5}, \"unk_token\": \"?\", \"merges\": "
+    "[[\"a\", \"b\"], [\"a\", \"\xc3\xa9\"]]}, \"added_tokens\": [{\"id\": 6, \"content\": \"<unused0>\"}, {\"id\": 7, \"content\": \"<unused12>\"}, {\"id\": 8, "
+    "\"content\": \"<unused1x>\"}, {\"id\": 9, \"content\": \"<unused>\"}, {\"id\": 10, \"content\": \"<pad>\"}, {\"id\": 11, \"content\": \"<unused3)\"}, "
+    "{\"id\": 12, \"content\": \"<a name of a mark>\"}]}";
+
+/* The ids of what stays, "0 1 2", where `keep` is read (NULL: nothing is), with the control marks in it. */
+static void expect_kept(const tok *k, const char *keep, uint32_t most, int scripts, const char *want)
+{
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm__subset s;
+    kalm__piece piece;
+    unsigned char script[KALM__SCRIPTS];
+    char got[400];
+    size_t n = 0;
+    tok small;
+    uint32_t i;
+    memset(&small, 0, sizeof small);
+    memset(&piece, 0, sizeof piece);
+    memset(script, 0, sizeof script);
+    piece.trusted = 1;
+    if (!CHECKF(!kalm__subset_begin(&s, &k->t, "by hand", &a, &err), "%s", err.text)) return;
+    if (scripts) CHECK(!kalm__subset_scripts(&s, script, 1));
+    if (keep) {
+        piece.text = kalm__text(keep);
+        CHECK(!kalm__subset_text(&s, &piece, 1));
+    }
+    CHECK(!kalm__subset_used(&s, most) && !kalm__subset_finish(&s, &small.blob, &small.size) && subset_open(&s, &small, "by hand"));
+    for (i = 0, got[0] = 0; i < s.tokens; i++) n += (size_t)sprintf(got + n, "%s%u", i ? " " : "", (unsigned)s.ids[i]);
+    CHECKF(!strcmp(got, want), "\"%s\": %s stay and not %s", keep ? keep : "", got, want);
+    kalm__subset_end(&s);
+    tok_close(&small);
+}
+
+static void test_by_hand(void)
+{
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm__subset s;
+    unsigned char script[KALM__SCRIPTS];
+    tok k;
+    if (!tok_import(&k, "reserve", reserve, sizeof reserve - 1)) return;
+    /* ? a b ab stay as ASCII; names in reserve go unless a text has one or scripts are asked for */
+    expect_kept(&k, NULL, 0, 0, "0 1 2 8 9 10 11 12");
+    expect_kept(&k, "ab", 0, 0, "0 1 2 3 8 9 10 11 12");
+    expect_kept(&k, "a\xc3\xa9", 0, 0, "0 1 2 5 8 9 10 11 12");
+    expect_kept(&k, "\xc3\xa9 <unused12>", 0, 0, "0 1 2 4 7 8 9 10 11 12");
+    expect_kept(&k, NULL, 0, 1, "0 1 2 3 6 7 8 9 10 11 12");
+    /* of what texts need the most frequent, up to a number in all; what always stays is not counted against */
+    expect_kept(&k, "\xc3\xa9 ab a\xc3\xa9 ab", 9, 0, "0 1 2 3 8 9 10 11 12");
+    expect_kept(&k, "\xc3\xa9 ab a\xc3\xa9 ab \xc3\xa9 \xc3\xa9", 9, 0, "0 1 2 4 8 9 10 11 12");
+    expect_kept(&k, "\xc3\xa9 ab a\xc3\xa9 ab", 10, 0, "0 1 2 3 4 8 9 10 11 12");        /* of equally frequent ones the first */
+    expect_kept(&k, "\xc3\xa9 ab a\xc3\xa9 ab", 1, 0, "0 1 2 8 9 10 11 12");
+    /* characters of a normal form may be of another script than the text's */
+    memset(script, 0, sizeof script);
+    k.t.flags |= KALM__TOK_NORMAL;
+    if (CHECK(!kalm__subset_begin(&s, &k.t, "reserve", &a, &err)))
+        CHECKF(kalm__subset_scripts(&s, script, 1) == KALM_BAD_ARGUMENT && strstr(err.text, "reserve: it brings texts into a Unicode normal form"),
+               "%s", err.text);
+    kalm__subset_end(&s);
+    tok_close(&k);
+}
+
+/* ---- memory that runs out, tables that contradict each other -------------------------------------------------------------- */
+
+static long calls_left = -1;
+static size_t live;
+static void *failing_alloc(void *user, size_t size)
+{
+    (void)user;
+    if (!calls_left) return NULL;
+    calls_left -= calls_left > 0;
+    live += size;
+    return malloc(size);
+}
+static void failing_release(void *user, void *p, size_t size)
+{
+    (void)user;
+    live -= size;
+    free(p);
+}
+
+/* Cut the vocabulary to a text (and to ASCII, where scripts is 1), and compare; OK gives the number of tokens that stay. */
+static kalm_result cut(const kalm__tokenizer *t, const char *text, int scripts, uint32_t *tokens, kalm_error *err)
+{
+    kalm_allocator a;
+    kalm__subset s;
+    kalm__tokenizer small;
+    kalm__piece piece;
+    unsigned char script[KALM__SCRIPTS], *blob = NULL;
+    size_t size = 0;
+    int same;
+    kalm_result r;
+    a.alloc = failing_alloc, a.release = failing_release, a.user = NULL;
+    memset(script, 0, sizeof script);
+    memset(&piece, 0, sizeof piece);
+    piece.text = kalm__text(text);
+    r = kalm__subset_begin(&s, t, "cut", &a, err);
+    if (!r && scripts) r = kalm__subset_scripts(&s, script, 1);
+    if (!r) r = kalm__subset_text(&s, &piece, 1);
+    if (!r) r = kalm__subset_used(&s, 0);
+    if (!r) r = kalm__subset_finish(&s, &blob, &size);
+    if (!r) r = kalm__tokenizer_open(&small, blob, size, err);
+    if (!r) r = kalm__subset_same(&s, &small, &piece, 1, &same);
+    if (!r && !same) r = kalm__fail(err, KALM_BAD_FILE, "the text is read otherwise");
+    *tokens = s.tokens;
+    kalm__release(&a, blob, size);
+    kalm__subset_end(&s);
+    return r;
+}
+
+/* Each call that fails is an error by name, and nothing of what was there stays. */
+static void test_no_memory(const tok *k, const char *text, int scripts)
+{
+    kalm_error err;
+    uint32_t tokens;
+    long n;
+    for (n = 0; n < 1000; n++) {
+        kalm_result r;
+        calls_left = n;
+        r = cut(&k->t, text, scripts, &tokens, &err);
+        calls_left = -1;
+        CHECK(!live);
+        if (!r) break;
+        CHECKF(r == KALM_NO_MEMORY && !strncmp(err.text, "no memory ", 10), "call %ld: %d, %s", n, (int)r, err.text);
+    }
+    CHECKF(n > 10 && n < 1000, "%ld calls", n);
+}
+
+/* Every byte of the tables by token, and some of the larger ones, is changed in several ways: the vocabulary is refused with a sentence, or what is made of it
+   opens; how often which, the caller says. */
+static void test_contradictions(const tok *k, const char *text, const unsigned *sections, unsigned from, unsigned fewest)
+{
+    static const unsigned char by[] = { 1, 0x80, 0xff };
+    kalm_error err;
+    uint32_t tokens;
+    unsigned refused = 0, i;
+    for (; *sections != KALM__TOK_SECTIONS; sections++) {
+        size_t at = (size_t)(k->t.part[*sections] - k->blob), n;
+        for (n = from; n < k->t.size[*sections]; n += k->t.size[*sections] > 500 ? 29 : 1)
+            for (i = 0; i < 3; i++) {
+                kalm_result r;
+                k->blob[at + n] ^= by[i];
+                r = cut(&k->t, text, 0, &tokens, &err);
+                k->blob[at + n] ^= by[i];
+                refused += r != 0;
+                CHECKF(!r || (r == KALM_BAD_FILE && err.text[0]), "section %u, byte %u: %d", *sections, (unsigned)n, (int)r);
+                CHECK(!live);
+            }
+    }
+    CHECKF(refused >= fewest, "%u were refused", refused);
+}
+
+static void test_damage(void)
+{
+    static const unsigned tables[] = { KALM__SEC_LENGTHS, KALM__SEC_SPLITS, KALM__SEC_KINDS, KALM__SEC_STARTS, KALM__SEC_ADDED, KALM__SEC_TRIE, KALM__SEC_PAIRS,
+                                       KALM__SEC_RANKS, KALM__SEC_BYTES, KALM__TOK_SECTIONS };
+    static const unsigned upper[] = { KALM__SEC_LENGTHS, KALM__TOK_SECTIONS };
+    kalm_allocator a = heap();
+    kalm_error err;
+    unsigned char script[KALM__SCRIPTS], *data;
+    kalm__subset s;
+    tok k, again;
+    size_t size, i;
+    uint32_t tokens;
+    if (!tok_import(&k, "reserve", reserve, sizeof reserve - 1)) return;
+    test_no_memory(&k, "ab a\xc3\xa9 ?", 1);
+    test_contradictions(&k, "ab a\xc3\xa9", tables, 0, 100);
+    /* cut to one word, so that "a" and U+00E9 below are symbols alone and no tokens; that is cut once more */
+    memset(&again, 0, sizeof again);
+    CHECK(!kalm__subset_begin(&s, &k.t, "once", &a, &err));
+    memset(s.keep, 0, k.t.symbols);
+    s.kept = 0;
+    kalm__subset_keep(&s, 0);
+    kalm__subset_keep(&s, 5);
+    kalm__subset_keep(&s, 10);
+    CHECK(!kalm__subset_finish(&s, &again.blob, &again.size) && subset_open(&s, &again, "once") && again.t.tokens == 3 && again.t.symbols == 5);
+    kalm__subset_end(&s);
+    CHECKF(!cut(&again.t, "a\xc3\xa9", 0, &tokens, &err) && tokens == 3, "%s", err.text);
+    test_contradictions(&again, "a\xc3\xa9", upper, 3, 2);
+    tok_close(&again);
+    tok_close(&k);
+    /* a charsmap whose values point behind the texts */
+    data = spm_model("unigram_nfkc", &size);
+    if (!data || !tok_import(&k, "unigram_nfkc", data, size)) return;
+    free(data);
+    memset(script, 0, sizeof script);
+    for (i = 0; i < k.t.rule_units; i++) {
+        unsigned char *unit = k.blob + (k.t.part[KALM__SEC_RULES] - k.blob) + 4 * i;
+        if (kalm__u32(unit) >> 31) kalm__put_u32(unit, 0xffffffffu);
+    }
+    CHECK(!kalm__subset_begin(&s, &k.t, "unigram_nfkc", &a, &err));
+    script[0] = 1;
+    CHECKF(kalm__subset_scripts(&s, script, 1) == KALM_BAD_FILE && !strcmp(err.text, "unigram_nfkc: its charsmap is damaged"), "%s", err.text);
+    kalm__subset_end(&s);
+    tok_close(&k);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 150;
     uint64_t state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    test_by_hand();
+    test_damage();
     test_tokenizers(rounds, &state);
     return test_end();
 }

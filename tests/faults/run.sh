@@ -53,7 +53,7 @@ dump_search() { sqlite3 "$1" 'SELECT key, window, windows, start, hash, title, t
 
 # What each command is, what is left of an earlier run, and whether its output is right. `command` names it.
 prepare() {
-    rm -rf out.kalm* store.db* out.txt tables
+    rm -rf out.kalm* store.db* out.txt tables made
     case $command in
     rank_store) cp right.db store.db ;;
     ask | mcp) cp right.search.db store.db ;;
@@ -62,6 +62,9 @@ prepare() {
 run() {
     case $command in
     quantize) $UNDER "$build/kalm-quantize" checkpoint out.kalm --weights q8 --quiet ;;
+    cut) $UNDER "$build/kalm-quantize" right.kalm out.kalm --side decoder --vocabulary ascii,corpus.jsonl --held-out eval/corpus.jsonl --quiet ;;
+    calibrate) $UNDER "$build/kalm-quantize" checkpoint out.kalm --weights q4 --calibrate corpus.jsonl --threads 2 --quiet ;;
+    checkpoint) $UNDER "$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=16000 --shard-size 1 --quiet made ;;
     index) $UNDER "$build/kalm-index" right.kalm store.db corpus.jsonl --threads 2 --batch 1 --split 12 --overlap 2 --quiet ;;
     rank) $UNDER "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl --threads 2 --json > out.txt ;;
     rank_store) $UNDER "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
@@ -93,6 +96,8 @@ is_explained() {
 is_right() {
     case $command in
     quantize) cmp -s out.kalm right.kalm ;;
+    cut | calibrate) cmp -s out.kalm right.$command ;;
+    checkpoint) diff -r made right.made > /dev/null 2>&1 ;;
     index) dump store.db | cmp -s - right.dump ;;
     eval) timeless out.txt | cmp -s - right.eval ;;
     tables) cmp -s tables/quality.json right.tables ;;
@@ -107,9 +112,9 @@ timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
 # success there is none, unless the system fails for good ("+") when all is done.
 left_over() {
-    find tables -name '*.new' -o -name '*.tmp-*' 2> /dev/null
+    find tables made -name '*.new' -o -name '*.tmp-*' 2> /dev/null
     [ "$1" != 0 ] || find tables -name '*.spool' 2> /dev/null      # after a failure the next run takes it away
-    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|out.kalm|out.txt|tables|err|count' |
+    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|out.kalm|out.txt|tables|made|err|count' |
         if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
 }
 
@@ -175,7 +180,8 @@ every() {
     done
 }
 
-commands='quantize index rank rank_store eval tables'
+commands='quantize checkpoint index rank rank_store eval tables'
+[ "$step" -gt 50 ] || commands="$commands cut calibrate"          # a sample need not have what takes seconds
 [ ! -x "$build/kalm-search" ] || commands="$commands search mail ask mcp"
 [ ! -x "$build/kalm-server" ] || commands="$commands server"
 for command in ${FAULTS_OF:-$commands}; do
@@ -185,6 +191,8 @@ for command in ${FAULTS_OF:-$commands}; do
     [ "$step" -gt 0 ] || good
     case $command in
     quantize) ;;
+    cut | calibrate) cp out.kalm right.$command ;;
+    checkpoint) cp -r made right.made ;;
     index) dump store.db > right.dump; cp store.db right.db ;;
     eval) timeless out.txt > right.eval ;;
     tables) cp tables/quality.json right.tables ;;
@@ -204,7 +212,7 @@ for command in ${FAULTS_OF:-$commands}; do
     every map ''
     case $command in
     tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
-    quantize | index | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
+    quantize | cut | calibrate | checkpoint | index | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
     esac
     case $command in index | rank | server) every thread '' ;; esac
     case $command in server | mcp) every socket :short; every socket :EINTR ;; esac
