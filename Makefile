@@ -25,6 +25,12 @@ OPT_coverage := -Og -g -fno-inline --coverage -DKALM__INLINE=static -Wno-unused-
 ifeq ($(origin OPT_$(config)),undefined)
   $(error config=$(config): it is one of release, debug, sanitize, thread, coverage)
 endif
+# What the deadlines of tests are multiplied by, since these programs are so much slower.
+PATIENCE_debug := 3
+PATIENCE_sanitize := 4
+PATIENCE_thread := 20
+PATIENCE_coverage := 6
+PATIENCE ?= $(or $(PATIENCE_$(config)),1)
 FLAGS = -std=c99 $(WARN_C) $(OPT_$(config))
 LIBS := -lm -lpthread
 
@@ -98,6 +104,7 @@ help:
 	@echo 'make few-bit-store  a million rows of 4 and 2 bits in a store, opened, ranked from and damaged on purpose; ROWS=1000000'
 	@echo 'make load          kalm-server beside the library, 1 to 500 clients, kept documents: the figures of docs/SERVER.md'
 	@echo 'make soak          TIME=60 seconds of mixed work in one process: memory flat, scores as they were'
+	@echo 'make server-soak   TIME=60 seconds of mixed requests to kalm-server: memory and descriptors flat, answers as they were'
 	@echo 'make static        gcc -fanalyzer, clang --analyze, clang-tidy, cppcheck: clean, or a reason in tests/static.tsv'
 	@echo 'make coverage      what the tests reach of src, tokenizer, quantize'
 	@echo 'make valgrind      tests and every command under memcheck;  m32: the tests as 32-bit programs'
@@ -229,7 +236,7 @@ $(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) $(FENCE_O) | $(B)/t
 -include $(wildcard $(B)/tests/*.d)
 
 # The slowest first, so that no core waits for one at the end.
-RUN := CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' V='$(V)' LONGEST='test_tiny test_compile golden test_api' sh tests/run.sh $(B) $(JOBS)
+RUN := KALM_PATIENCE='$(PATIENCE)' CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' V='$(V)' LONGEST='test_tiny test_compile golden test_api' sh tests/run.sh $(B) $(JOBS)
 built: all $(B)/tiny.kalm $(BINARIES)
 quick-built: $(B)/kalm-quantize $(B)/kalm-rerank $(B)/tiny.kalm $(QUICK)
 test:

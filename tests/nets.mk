@@ -68,6 +68,11 @@ $(B)/soak: tests/soak.c $(PARTS) | $(B)/tmp
 soak: $(B)/soak $(B)/tiny.kalm
 	$(B)/soak $(B)/tiny.kalm $(TIME)
 
+# make server-soak TIME=1800: kalm-server under mixed work of many clients; memory and descriptors flat, known answers (tests/server/soak.py)
+.PHONY: server-soak
+server-soak: $(B)/kalm-server $(B)/kalm-rerank $(B)/kalm-index $(B)/tiny.kalm
+	KALM_PATIENCE=$(PATIENCE) python3 tests/server/soak.py $(B) $(TIME)
+
 # ---- load ----
 .PHONY: load
 # make load SECONDS=60: what kalm-server costs beside the library, many clients, 500 connections, kept documents (tests/load.c, load.sh)

@@ -4,12 +4,15 @@
 build=$1 results=$2 t=$3
 name=${t##*/}
 log=$results/$name.log
+# A report of ThreadSanitizer in any process of the test, also in one whose output or status nobody looks at, is a failure.
+export TSAN_OPTIONS="log_path=$results/$name.tsan${TSAN_OPTIONS:+ $TSAN_OPTIONS}"
 case $t in
 # commands keep what they read until they end; that the library gives everything back is for the programs to test
 *.sh) ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS} sh "$t" "$build" > "$log" 2>&1 < /dev/null ;;
 *) "$t" > "$log" 2>&1 < /dev/null ;;
 esac
 status=$?
+cat "$log".tsan.* >> "$log" 2> /dev/null && echo '0 passed, 1 failed' >> "$log"
 # the second line of `times`: user and system time of the children that have ended
 times > "$log.times"
 cpu=$(awk 'NR == 2 { for (i = 1; i <= 2; i++) { split($i, t, /[ms]/); sum += t[1] * 60 + t[2] } printf "%.1f", sum }' "$log.times")

@@ -215,14 +215,15 @@ for f in quality.md quality.csv quality.json; do same whole/$f killed/$f; done
 twice=$(cat killed/margins/*.journal | awk -F'"query": ' '/"ranked"/ { print FILENAME $2 }' | sed 's/"seconds": [0-9.]*//; s/"margins".*//' | sort | uniq -d | wc -l)
 if [ "$twice" -eq 0 ]; then ok; else bad "$twice calls were done twice"; fi
 echo "($tries runs until one was not killed)"
-# killed between the opening of a journal and its first line
+# killed between the opening of a journal and its first line, or within it
 mkdir -p begun/margins
 for j in killed/margins/debian*.journal; do : > "begun/margins/${j##*/}"; done
+for j in killed/margins/small*.journal; do head -c 60 "$j" > "begun/margins/${j##*/}"; done
 expect 0 tables begun
 for f in quality.md quality.csv quality.json; do same whole/$f begun/$f; done
-# a line cut off, another damaged: computed again
+# a line cut off, two others damaged, of which one says what the journal is of: computed again
 for j in killed/margins/debian*.journal; do
-    head -c -30 "$j" | sed '5s/0\./1./' > torn && mv torn "$j"
+    head -c -30 "$j" | sed '1s/debian/demian/; 5s/0\./1./' > torn && mv torn "$j"
 done
 expect 0 tables killed
 says "damaged or cut off"

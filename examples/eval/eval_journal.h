@@ -1,7 +1,7 @@
 /* eval_journal.h - what has been computed, on disk, so that a run that was killed goes on where it was. Two files a job:
 
      NAME.journal   lines of text, "checksum JSON", appended one by one as results come:
-                      {"t": "job", ...}                     what the job is; the first line
+                      {"t": "job", ...}                     what the job is: the first line, and once more where that was damaged
                       {"t": "encoded", "seconds": s, "docs": [ids], "tokens": [n, ...], "text": hash}
                       {"t": "ranked", "query": id, "ratio": r, "bits": b, "seconds": s, "docs": [ids], "margins": [m, ...],
                        "text": hash}
@@ -70,6 +70,15 @@ typedef struct ev_journal {
     uint64_t  damaged;                 /* lines that were passed over */
 } ev_journal;
 
+/* A line that was neither cut off nor damaged: its checksum is that of the rest. */
+EV__FN int ev_is_sound(kalm_text line)
+{
+    char sum[24];
+    if (line.size <= 17) return 0;
+    sprintf(sum, "%016llx ", (unsigned long long)ev_plain_hash(line.data + 17, line.size - 17));
+    return memcmp(sum, line.data, 17) == 0;
+}
+
 typedef void ev_line_call(void *user, const kalm__json *j);
 
 /* Calls for every sound line of the file; a file that is not there has none. Returns how many were damaged; *open_end: the last
@@ -88,16 +97,30 @@ EV__FN uint64_t ev_read_journal(const char *path, ev_line_call *call, void *user
     kalm__json_begin(&j, &allocator);
     ev_open(&f, path, NULL);
     while (ev_next_line(&f, &line)) {
-        char sum[24];
         *open_end = f.ended && f.at == f.size && f.size && f.data[f.size - 1] != '\n';
-        if (line.size > 17) sprintf(sum, "%016llx ", (unsigned long long)ev_plain_hash(line.data + 17, line.size - 17));
-        if (line.size <= 17 || memcmp(sum, line.data, 17) != 0
-            || kalm__json_parse(&j, path, line.data + 17, line.size - 17, &err)) damaged++;
+        if (!ev_is_sound(line) || kalm__json_parse(&j, path, line.data + 17, line.size - 17, &err)) damaged++;
         else call(user, &j);
     }
     ev_close(&f);
     kalm__json_end(&j);
     return damaged;
+}
+
+/* Does the file have this line, whole? *open_end: the last line that was read has no end. */
+EV__FN int ev_journal_has(const char *path, kalm_text wanted, int *open_end)
+{
+    ev_file f;
+    kalm_text line;
+    int found = 0;
+    *open_end = 0;
+    if (!kalm__file_exists(path)) return 0;
+    ev_open(&f, path, NULL);
+    while (!found && ev_next_line(&f, &line)) {
+        *open_end = f.ended && f.at == f.size && f.size && f.data[f.size - 1] != '\n';
+        found = line.size == wanted.size + 17 && !memcmp(line.data + 17, wanted.data, wanted.size) && ev_is_sound(line);
+    }
+    ev_close(&f);
+    return found;
 }
 
 /* Appends journal->line, which is begun anew. */

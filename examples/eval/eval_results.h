@@ -341,7 +341,7 @@ EV__FN void ev__take_journal(ev_results *r, ev_set_of_data *to, ev__asked_reader
     free(m.data);
 }
 
-/* Which data set a journal is of, from its first lines; to be freed. */
+/* Which data set a journal is of, from its first sound line that says so; to be freed. NULL: none does. */
 EV__FN char *ev__journal_data(const char *path)
 {
     ev_file f;
@@ -355,8 +355,7 @@ EV__FN char *ev__journal_data(const char *path)
     kalm__json_begin(&j, &allocator);
     ev_open(&f, path, NULL);
     while (!m.data && ev_next_line(&f, &line))
-        if (line.size > 17 && kalm__json_parse(&j, path, line.data + 17, line.size - 17,
-                                               &err) == KALM_OK) ev__margins_line(&m, &j);
+        if (ev_is_sound(line) && !kalm__json_parse(&j, path, line.data + 17, line.size - 17, &err)) ev__margins_line(&m, &j);
     ev_close(&f);
     kalm__json_end(&j);
     return m.data;
@@ -458,6 +457,7 @@ EV__FN void ev_read_results(ev_results *r, const char *out, const ev_settings *s
     for (i = 0; i < n; i++) {
         char *path = ev_join(margins, journals.name[i]);
         data[i] = ev__journal_data(path);
+        if (!data[i]) say("%s: no line of it says what it is of; it is left out", path);
         free(path);
     }
     for (i = 0; i < files.count; i++) {

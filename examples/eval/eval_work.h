@@ -159,7 +159,8 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
     kalm_model *model = NULL;
     kalm_model_info info;
     kalm_error err;
-    long size;
+    kalm_text header;
+    int open_end;
     ev_check(kalm_model_open(job->path, NULL, &model, &err), &err);
     kalm_model_get_info(model, &info);
     ev__job_line(&line, d, job, &info, asked);
@@ -174,15 +175,16 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
     memset(&journal, 0, sizeof journal);
     journal.path = path.data;
     journal.spool_path = spool.data;
-    ev_journal_open(&journal, 0);      /* its first line, where it is new, or the run that began it was killed before */
-    if (fseek(journal.f, 0, SEEK_END) || (size = ftell(journal.f)) < 0) die("%s: %s", path.data, strerror(errno));
-    if (!size) {
+    header.data = line.data;
+    header.size = line.size;
+    if (!ev_journal_has(path.data, header, &open_end)) {   /* it is new, or the run that began it was killed, or its line is damaged */
+        ev_journal_open(&journal, open_end);
         journal.line = line;
         ev_journal_write(&journal);
         line = journal.line;
+        if (fclose(journal.f)) die("cannot write %s: %s", path.data, strerror(errno));
+        journal.f = NULL;
     }
-    if (fclose(journal.f)) die("cannot write %s: %s", path.data, strerror(errno));
-    journal.f = NULL;
     free(line.data);
     job->journal = &journal;
     ev_rank_all(ranked, d, job);
@@ -196,19 +198,16 @@ EV__FN void ev_do_job(const char *out, const ev_data *d, ev_job *job, const ev_a
 
 /* ---- shards --------------------------------------------------------------------------------------------------- */
 
-EV__FN void ev__append_file(const char *from, FILE *to, const char *to_path, int skip_first)
+/* (What two shards both say, as the first line, is in the file twice: readers take it once.) */
+EV__FN void ev__append_file(const char *from, FILE *to, const char *to_path)
 {
     ev_file f;
     kalm_text line;
     ev_open(&f, from, NULL);
     while (ev_next_line(&f, &line)) {
-        char sum[24];
-        if (line.size > 17) sprintf(sum, "%016llx ", (unsigned long long)ev_plain_hash(line.data + 17, line.size - 17));
-        if (line.size <= 17 || memcmp(sum, line.data, 17) != 0) continue;
-        if (skip_first && f.line == 1) continue;
-        if (fwrite(line.data, 1, line.size, to) != line.size || fputc('\n',
-                                                                      to) == EOF) die("cannot write %s: %s", to_path,
-                                                                                      strerror(errno));
+        if (!ev_is_sound(line)) continue;
+        if (fwrite(line.data, 1, line.size, to) != line.size || fputc('\n', to) == EOF)
+            die("cannot write %s: %s", to_path, strerror(errno));
     }
     ev_close(&f);
 }
@@ -232,12 +231,11 @@ EV__FN void ev_merge(const char *out, const char *const *shard, size_t shards)
             if (!kalm__directory_exists(from)) die("%s has no results of kalm-eval --tables in it", shard[i]);
             for (n = 0; n < l.count; n++) {
                 char *source = ev_join(from, l.name[n]), *target = ev_join(to, l.name[n]);
-                int there = kalm__file_exists(target);
                 FILE *f;
                 if (!ev_ends_with(l.name[n], ".journal") && !ev_ends_with(l.name[n], ".jsonl")) continue;
                 f = cmd_fopen(target, "ab");
                 if (!f) die("cannot write %s: %s", target, strerror(errno));
-                ev__append_file(source, f, target, there);
+                ev__append_file(source, f, target);
                 if (fclose(f)) die("cannot write %s: %s", target, strerror(errno));
                 free(source);
                 free(target);

@@ -20,6 +20,12 @@ KALM__FN void search_put(search_buffer *b, const char *data, size_t size)
 #ifdef HAVE_LIBXML2
 #include <libxml/HTMLparser.h>
 
+/* libxml2 gets memory from functions that end the command where there is none, as those of the rest of it do. By itself it lives with
+   that in ways of its own: it gives half of a page as the whole one, or tries the same piece for ever. */
+KALM__FN void *search_xml_alloc(size_t size) { return cmd_alloc(size); }
+KALM__FN void *search_xml_grow(void *p, size_t size) { return cmd_grow(p, size); }
+KALM__FN char *search_xml_copy(const char *s) { return cmd_copy(kalm__text(s)); }
+
 /* A newline, unless one or two are there already (`most`), or nothing. */
 KALM__FN void search_html_break(search_buffer *b, size_t most)
 {
@@ -66,6 +72,7 @@ KALM__FN int search_html(const char *data, size_t size, search_buffer *text, sea
     all.data = data;
     all.size = size;
     if (size > INT32_MAX) return 0;
+    xmlMemSetup(free, search_xml_alloc, search_xml_grow, search_xml_copy);
     xmlResetLastError();
     doc = htmlReadMemory(data, (int)size, NULL, store_bad_byte(all) == size ? "UTF-8" : NULL, how);
     if (!doc) return 0;

@@ -59,7 +59,9 @@ prepare() {
     ask | mcp) cp right.search.db store.db ;;
     esac
 }
-run() {
+run() (                            # a command that never ends, or that writes for ever, is ended by a signal
+    ulimit -t $((60 * ${KALM_PATIENCE:-1}))
+    ulimit -f 2097152
     case $command in
     quantize) $UNDER "$build/kalm-quantize" checkpoint out.kalm --weights q8 --quiet ;;
     cut) $UNDER "$build/kalm-quantize" right.kalm out.kalm --side decoder --vocabulary ascii,corpus.jsonl --held-out eval/corpus.jsonl --quiet ;;
@@ -76,7 +78,7 @@ run() {
     mcp) $UNDER "$build/kalm-search" store.db --mcp --threads 1 --quiet < lines > out.txt ;;
     server) served ;;
     esac
-}
+)
 # kalm-server and its client, to which alone nothing happens; KALM_FAULT and the others reach the server.
 served() {
     (
