@@ -393,6 +393,36 @@ static void test_memory_of_many(void)
         CHECK(scores[i].index == i && memcmp(&scores[i].margin, &scores[i % 3].margin, sizeof(float)) == 0);
 }
 
+/* ---- the words of errors ------------------------------------------------------------------------------------------- */
+
+/* What stands for each letter of a pattern (base.h), about its borders. */
+static void test_sentences(void)
+{
+    static const char sixty[] = "123456789 123456789 123456789 123456789 123456789 123456789 ";
+    char sixty_one[62], all[400];
+    kalm_error err;
+    sprintf(sixty_one, "%sx", sixty);
+#define SAYS(words, ...)                                                                                          \
+    do {                                                                                                          \
+        CHECK(kalm__fail(&err, KALM_BAD_FILE, __VA_ARGS__) == KALM_BAD_FILE && err.code == KALM_BAD_FILE);        \
+        CHECKF(!strcmp(err.text, words), "'%s' instead of '%s'", err.text, words);                                \
+    } while (0)
+    SAYS("0 -1 2147483647 -2147483648", "%d %d %d %d", 0, -1, INT32_MAX, INT32_MIN);
+    SAYS("0 4294967295 18446744073709551615", "%u %z %U", 0u, (size_t)UINT32_MAX, UINT64_MAX);
+    SAYS("00000000000000ff fedcba9876543210", "%X %X", (uint64_t)255, (uint64_t)0xfedcba9876543210u);
+    SAYS("x 100% (null)", "%c 100%% %s", 'x', (const char *)NULL);
+    SAYS("a??~\xc3\xa4? |a??~??? ", "%s|%q", "a\x1f\x7f~\xc3\xa4\n ", "a\x1f\x7f~\xc3\xa4\n ", (size_t)8);
+    SAYS("|ab", "%q|%q", "ab", (size_t)0, "ab", (size_t)2);
+    SAYS(sixty, "%q", sixty, (size_t)60);
+    sprintf(all, "%s...", sixty);
+    SAYS(all, "%q", sixty_one, (size_t)61);
+    memset(all, 'y', sizeof all - 1);
+    all[sizeof all - 1] = 0;
+    CHECK(kalm__fail(&err, KALM_BAD_FILE, "%s%u", all, 7u) && strlen(err.text) == sizeof err.text - 1 && strspn(err.text, "y") == sizeof err.text - 1);
+    CHECK(kalm__fail(NULL, KALM_NO_MEMORY, "%s", all) == KALM_NO_MEMORY);
+#undef SAYS
+}
+
 /* ---- progress and cancel ------------------------------------------------------------------------------------------- */
 
 typedef struct stopper { size_t calls, stop_at, last, total; int wrong; } stopper;
@@ -781,7 +811,7 @@ static void test_damage(void)
     CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
     CHECKF(kalm_model_verify(m, &err) == KALM_OK, "%s", err.text);
     kalm_model_close(m);
-    REFUSED(kalm_model_open_memory(p + 8, size - 8, NULL, &m, &err), KALM_BAD_ARGUMENT, "64");
+    for (i = 1; i < 64; i *= 2) REFUSED(kalm_model_open_memory(p + i, size - i, NULL, &m, &err), KALM_BAD_ARGUMENT, "64");
     CHECK(m == NULL);
 
     /* cut at every byte of header and table, at every border of a section, and one byte to either side */
@@ -845,6 +875,57 @@ static unsigned char *section(unsigned char *p, uint32_t type)
 }
 
 /* A model file without texts around the query. An empty query then is no prompt at all, for every call alike. */
+/* The first tokens of a prompt of which a state is kept, about the border of what a small context takes: a state where a prompt of
+   one more token fits, as large as in any other context, and a refusal where they alone do not. The model has no text behind the query. */
+static void test_prefix_border(void)
+{
+    size_t size = 0, words, fits = 0, too_long = 0, prefix, whole, small_size, big_size;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *strings = section(p, KALM__SECTION_STRINGS);
+    kalm_config config = zero_config();
+    kalm_model *m = NULL;
+    kalm_context *small = NULL, *big = NULL;
+    kalm_doc *doc = NULL;
+    kalm_text text = text_of("a text");
+    kalm_params params = zero_params(), checked;
+    kalm_error err;
+    kalm__job job;
+    char instruction[1200];
+    kalm__put_u32(strings + 8 * KALM__STRING_END + 4, 0);
+    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+    config.threads = 1;
+    config.cache_bytes = 1 << 26;
+    config.max_doc_tokens = 16;
+    config.max_query_tokens = 64;
+    CHECK(m && kalm_context_new(m, &config, &big, &err) == KALM_OK);
+    config.max_query_tokens = 4;
+    CHECK(m && kalm_context_new(m, &config, &small, &err) == KALM_OK);
+    if (big && small && CHECK(kalm_encode(small, &text, 1, NULL, &doc, &err) == KALM_OK))
+        for (words = 455; words < 520; words++) {
+            kalm_result r;
+            size_t i;
+            for (i = 0; i < words; i++) memcpy(instruction + 2 * i, " a", 2);
+            instruction[2 * words] = 0;
+            params.instruction = text_of(instruction);
+            CHECK(!kalm__check_params(&params, &checked, &err));
+            kalm__job_begin(&job, &checked, 0, 0);
+            CHECK(!kalm__wrap_query(big, text_of("a"), &job, big->memory.prompt, big->max_prompt, &whole, &err));
+            CHECK(!kalm__prefix_ids(big, &job, &prefix, &err) && prefix && prefix < whole);
+            CHECK(!kalm_state_save(big, doc, &params, NULL, 0, &big_size, &err));
+            r = kalm_state_save(small, doc, &params, NULL, 0, &small_size, &err);
+            if (whole <= small->max_prompt)
+                fits += CHECKF(!r && small_size == big_size, "prompts of %lu tokens and the query's: %s", (unsigned long)prefix, err.text) != 0;
+            if (prefix > small->max_prompt)
+                too_long += CHECKF(r == KALM_BAD_ARGUMENT && !small_size, "prompts of %lu tokens and the query's", (unsigned long)prefix) != 0;
+        }
+    CHECKF(fits > 8 && too_long > 8, "%lu fit, %lu do not", (unsigned long)fits, (unsigned long)too_long);
+    kalm_doc_free(doc);
+    kalm_context_free(small);
+    kalm_context_free(big);
+    kalm_model_close(m);
+    free(block);
+}
+
 static void test_empty_prompt(void)
 {
     size_t size = 0, found = 0;
@@ -945,6 +1026,36 @@ static void test_overflow(void)
     free(block);
 }
 
+/* One token whose row of the embedding table is no number, in the middle of the third of four texts of one batch: that one is named. */
+static void test_overflow_of_one(void)
+{
+    static const int32_t good[] = { 300, 301, 302, 303 }, bad[] = { 300, 301, 500, 303 };
+    size_t size = 0;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *row;
+    kalm_model *m = NULL;
+    kalm_context *ctx = NULL;
+    kalm_doc *docs[4];
+    kalm_ids ids[4];
+    kalm_error err;
+    unsigned i;
+    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+    if (!m || !CHECK(m->file.stack[KALM__ENCODER].embed_type == KALM__Q8)) return;
+    row = p + (m->file.stack[KALM__ENCODER].embed - p) + 500 * m->file.stack[KALM__ENCODER].embed_row;
+    row[0] = 0, row[1] = 0x7c;         /* the scale of its first 32 numbers is infinite */
+    for (i = 0; i < 4; i++) ids[i].data = i == 2 ? bad : good, ids[i].count = 4;
+    if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK)) {
+        REFUSED(kalm_encode_ids(ctx, ids, 4, NULL, docs, &err), KALM_OVERFLOW, "in document 2: row 0");
+        CHECK(!docs[0] && !docs[2]);
+        CHECKF(kalm_encode_ids(ctx, ids, 2, NULL, docs, &err) == KALM_OK, "%s", err.text);
+        kalm_doc_free(docs[0]);
+        kalm_doc_free(docs[1]);
+    }
+    kalm_context_free(ctx);
+    kalm_model_close(m);
+    free(block);
+}
+
 /* Rows with one number that is infinite or none, at each place of rows of 1 to 70 numbers, among the largest finite ones; what lies
    behind the row does not matter. And a document with such a row is refused by its number. */
 static void test_finite(void)
@@ -999,6 +1110,42 @@ static void test_finite(void)
 }
 
 /* A callback stops the tokenising of long texts, and it is asked often enough. */
+/* What progress is counted to: layers times documents, of the coarse pass and the fine one, whether or not states are made. */
+static void test_progress(void)
+{
+    kalm_config config = zero_config();
+    kalm_params p = zero_params();
+    kalm_text texts[DOCS];
+    kalm_doc *docs[DOCS];
+    kalm_score scores[DOCS];
+    kalm_error err;
+    kalm_context *ctx;
+    size_t layers, found, pass;
+    stopper s;
+    int i;
+    config.cache_bytes = 1 << 26;
+    ctx = context(&config);
+    layers = ctx->model->file.shape.side[KALM__DECODER].layers;
+    all_texts(texts);
+    p.ratio = 1;
+    CHECK(kalm_encode(ctx, texts, DOCS, &p, docs, &err) == KALM_OK);
+    p.progress = stop_at;
+    p.progress_user = &s;
+    p.coarse_ratio = 8;
+    p.coarse_keep = 3;
+    for (pass = 0; pass < 4; pass++) {             /* twice: the second finds states */
+        size_t of = pass % 2 ? DOCS : DOCS + 3;    /* documents */
+        memset(&s, 0, sizeof s);
+        if (pass == 2) kalm_context_clear_cache(ctx);
+        if (pass % 2) CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, &p, scores, &err) == KALM_OK);
+        else CHECK(kalm_rerank_top(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, 1, &p, scores, &found, &err) == KALM_OK);
+        CHECKF(!s.wrong && s.last == s.total && s.total == of * layers, "pass %lu: %lu of %lu", (unsigned long)pass,
+               (unsigned long)s.last, (unsigned long)s.total);
+    }
+    for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
+    kalm_context_free(ctx);
+}
+
 static void test_cancel_tokenising(void)
 {
     enum { LONG = 3 << 19 };
@@ -1078,13 +1225,17 @@ int main(void)
     test_cut();
     test_limits();
     test_empty_prompt();
+    test_prefix_border();
+    test_sentences();
     test_overflow();
+    test_overflow_of_one();
     test_finite();
     test_documents();
     test_damage();
     test_memory();
     test_memory_of_many();
     test_cancel();
+    test_progress();
     test_cancel_tokenising();
     test_invariance();
     kalm_model_close(model);

@@ -440,6 +440,40 @@ static void test_eval(void)
     remove(FILE_B);
 }
 
+/* Numbers of a command line, about the borders of what an option takes. */
+static void test_numbers(void)
+{
+    static const struct { const char *command, *option, *least, *most; } whole[] = {
+        { RERANK, "--ratio", "1", "1048576" }, { RERANK, "--threads", "1", "4096" }, { RERANK, "--top-k", "1", "4294967295" },
+        { RERANK, "--width", "0", "1048576" }, { EVAL, "--rounds", "100", "10000000" }, { EVAL, "--longest", "64", "131072" }
+    };
+    static const char *const no_number[] = { "", "-1", "+5", "100.5", "0x64", " 100", "100 ", "100a", "99999999999999999999999", "1e3" };
+    static const char *const no_real[] = { "", "inf", "-inf", "nan", "1e999", " 1", "1 ", "1x", "x", "0.5,0.6" };
+    char command[300], words[200];
+    size_t i, k;
+    for (i = 0; i < sizeof whole / sizeof *whole; i++) {
+        unsigned long long least = strtoull(whole[i].least, NULL, 10), most = strtoull(whole[i].most, NULL, 10);
+        for (k = 0; k < (i ? 4 : 4 + sizeof no_number / sizeof *no_number); k++) {
+            char value[40];
+            if (k < 4) sprintf(value, "%llu", k == 0 ? least : k == 1 ? most : k == 2 ? most + 1 : least ? least - 1 : most + 2);
+            else strcpy(value, no_number[k - 4]);
+            sprintf(command, "%s '%s=%s' --nothing 2>&1", whole[i].command, whole[i].option, value);
+            EXPECT(2, command);
+            sprintf(words, "%s must be a whole number from %s to %s, not '%s'", whole[i].option, whole[i].least, whole[i].most, value);
+            if (k < 2) SAYS("there is no option --nothing");
+            else SAYS(words);
+        }
+    }
+    EXPECT(2, EVAL " --b -0.5e0 --k1 +7 --nothing 2>&1");
+    SAYS("there is no option --nothing");
+    for (k = 0; k < sizeof no_real / sizeof *no_real; k++) {
+        sprintf(command, EVAL " '--b=%s' --nothing 2>&1", no_real[k]);
+        EXPECT(2, command);
+        sprintf(words, "--b must be a number, not '%s'", no_real[k]);
+        SAYS(words);
+    }
+}
+
 int main(void)
 {
     int ok;
@@ -450,6 +484,7 @@ int main(void)
     test_documents();
     test_table();
     test_options();
+    test_numbers();
     test_read();
     test_every_command();
     test_demo();

@@ -158,6 +158,8 @@ static void test_config(void)
         { "\"text_config\"", "gelu_pytorch_tanh", "silu", "encoder.text_config.hidden_activation is unknown here" },
         { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"yarn\"",
           "decoder.rope_parameters.full_attention.rope_type is unknown here: only \"default\" and \"linear\" are" },
+        { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"linear\", \"partial_rotary_factor\": 0.5", "full_attention.partial_rotary_factor other than 1 is not supported" },
+        { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"linear\", \"partial_rotary_factor\": 1.5", "full_attention.partial_rotary_factor other than 1 is not supported" },
         { "", "\"factor\": 8.0, ", "", "decoder.rope_parameters.full_attention.factor is missing" },
         { "", "\"sliding_attention\": {", "\"sliding\": {", "decoder.rope_parameters.sliding_attention is missing" },
         { "", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "decoder.layer_types must list num_hidden_layers = 3 layers" },
@@ -632,7 +634,7 @@ static void interrupt_with(int number, int at_once)
 static void test_left_over(void)
 {
     static const char *const stay[] = {
-        "/out.kalm.tmp-0123456789a", "/out.kalm.tmp-0123456789abc", "/out.kalm.tmp-0123456789AB", "/out.kalm.tmp-0123456789ag",
+        "/oux.kalm.tmp-0123456789ab", "/out.kalm.tmp-0123456789a", "/out.kalm.tmp-0123456789abc", "/out.kalm.tmp-0123456789AB", "/out.kalm.tmp-0123456789ag",
         "/xout.kalm.tmp-0123456789ab", "/out.kalm.tmp-", "/out.kalm.tmp-111111111111", "/out.kalm.tmp-222222222222",
         "/out.kalm.tmp-333333333333", "/out.kalm.tmp-444444444444"
     };
@@ -662,7 +664,7 @@ static void test_left_over(void)
     CHECK(seen == 1 && count_files(TMP "/left", "out.kalm.tmp-") == 1);
     write_bytes(TMP "/left/out.kalm.tmp-0123456789ab", "", 0);
     /* names of other forms; a link, a second name, a folder, and a file that a writer holds */
-    for (i = 0; i < 6; i++) {
+    for (i = 0; i < 7; i++) {
         snprintf(path, sizeof path, "%s%s", TMP "/left", stay[i]);
         write_bytes(path, "mine", 4);
     }
@@ -760,6 +762,28 @@ static uint64_t fingerprint(const char *path)
     return f;
 }
 
+/* What config.json need not say: tables are tied; without types of layers and without a pattern every sixth has full attention. */
+static void test_defaults(void)
+{
+    fresh(BASE);
+    change(BAD CONFIG, "", "\"tie_word_embeddings\": true", "\"nothing\": true", 1);
+    CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s", said);
+    CHECK(same_file(TMP "/base.kalm", TMP "/other.kalm"));
+    fresh(BASE);
+    change(BAD CONFIG, "", "\"rope_type\": \"linear\"", "\"rope_type\": \"linear\", \"partial_rotary_factor\": 1.0", 1);
+    CHECKF(run(QUANTIZE " " BAD " " TMP "/other.kalm --name base --quiet" IDS) == 0, "%s", said);
+    CHECK(same_file(TMP "/base.kalm", TMP "/other.kalm"));
+    CHECK(run("rm -rf " BAD " && " RANDOM " " DIMS " layers=7 full_every=6 --old-config --quiet " BAD) == 0);
+    CHECKF(run(QUANTIZE " " BAD " " TMP "/one.kalm --no-rows --name x --quiet" IDS) == 0, "%s", said);
+    change(BAD CONFIG, "", "\"sliding_window_pattern\": 6,", "", 2);
+    CHECKF(run(QUANTIZE " " BAD " " TMP "/two.kalm --no-rows --name x --quiet" IDS) == 0, "%s", said);
+    CHECK(same_file(TMP "/one.kalm", TMP "/two.kalm"));
+    /* a config.json beyond the limit of 16 MiB, of spaces that the disk need not hold */
+    fresh(BASE);
+    CHECK(run("truncate -s 16777217 " BAD CONFIG) == 0);
+    refuse(IDS, "config.json: 16777217 bytes are too many for such a file");
+}
+
 static void test_equal(void)
 {
     static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
@@ -774,6 +798,7 @@ static void test_equal(void)
     same_model("--vision");
     same_model("--vision --nested --old-config");
     same_model("--decoder-table same");
+    test_defaults();
     CHECK(run(RANDOM " " DIMS " vocabulary=15000 --quiet " TMP "/whole && " QUANTIZE " " TMP "/whole " TMP "/one.kalm --quiet --name x" IDS) == 0);
     CHECK(run(QUANTIZE " " TMP "/shards " TMP "/two.kalm --quiet --name x" IDS) == 0);
     CHECK(same_file(TMP "/one.kalm", TMP "/two.kalm"));

@@ -237,6 +237,44 @@ static void test_tensors(void)
     }
 }
 
+/* Each tensor in turn is not in the table: it is missing, by its name, unless the decoder can take the encoder's. */
+static void test_missing(void)
+{
+    uint32_t count = (uint32_t)(length(KALM__SECTION_TENSORS) / 64), i, k;
+    for (i = 0; i < count; i++) {
+        unsigned char *t = bytes + begin(KALM__SECTION_TENSORS) + 64 * (size_t)i;
+        uint32_t kind = kalm__u32(t);
+        char name[32], words[64];
+        sprintf(words, "tensor %s is missing", kalm__tensor_name(name, kind, kalm__u32(t + 4)));
+        memmove(t, t + 64, 64 * (size_t)(count - 1 - i));
+        for (k = 0; k < kalm__u32(bytes + 12); k++)
+            if (kalm__u32(bytes + 64 + 32 * k) == KALM__SECTION_TENSORS) kalm__put_u64(bytes + 64 + 32 * k + 16, 64 * (uint64_t)(count - 1));
+        if (kind % 32 == KALM__T_EOI || kind == KALM__KIND(KALM__DECODER, KALM__T_EMBED)) OPENS();
+        else REFUSED(words);
+    }
+}
+
+/* q, k and v are packed as one, and so are gate and up: none of them has a type or a rotation of its own. */
+static void test_mixed(void)
+{
+    static const uint32_t matrices[] = { KALM__T_Q, KALM__T_K, KALM__T_V, KALM__T_GATE, KALM__T_UP };
+    unsigned i, side;
+    for (side = 0; side < 2; side++)
+        for (i = 0; i < 5; i++) {
+            unsigned char *t = tensor(KALM__KIND(side, matrices[i]), 1);
+            kalm__tensor as;
+            kalm__put_u32(t + 12, !kalm__u32(t + 12));
+            REFUSED("mixes types or rotations among q, k, v or gate, up");
+            memset(&as, 0, sizeof as);
+            as.type = KALM__Q4;                    /* takes fewer bytes, so it lies where q8 did */
+            as.rows = kalm__u32(t + 16);
+            as.cols = kalm__u32(t + 20);
+            kalm__put_u32(t + 8, KALM__Q4);
+            kalm__put_u64(t + 32, kalm__tensor_bytes(&as));
+            REFUSED("mixes types or rotations among q, k, v or gate, up");
+        }
+}
+
 /* A field of SHAPE by its place in the lists of format.h: the model's, or side s's. */
 static unsigned char *shape(unsigned field) { return bytes + begin(KALM__SECTION_SHAPE) + 4 * field; }
 static unsigned char *of_side(unsigned s, unsigned field) { return shape(8 + 14 * s + field); }
@@ -339,6 +377,43 @@ static void test_verify(void)
     fresh();
 }
 
+/* Each side reads as many positions as it says, whatever the other does. */
+static void test_positions(void)
+{
+    enum { MAX_POSITIONS = 6 };        /* its place in KALM__SIDE_FIELDS */
+    static const struct { uint32_t positions[2], doc, query; const char *refused; } cases[] = {
+        { { 100, 200 }, 100, 200, NULL }, { { 100, 200 }, 101, 100, "max_doc_tokens is 101, the model's encoder reads 100" },
+        { { 200, 100 }, 200, 100, NULL }, { { 200, 100 }, 100, 101, "max_query_tokens is 101, the model's decoder reads 100" }
+    };
+    unsigned i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kalm_model *m = NULL;
+        kalm_context *c = NULL;
+        kalm_config config;
+        kalm_error err;
+        kalm_result r;
+        memset(&config, 0, sizeof config);
+        config.threads = 1;
+        config.max_doc_tokens = cases[i].doc;
+        config.max_query_tokens = cases[i].query;
+        kalm__put_u32(of_side(0, MAX_POSITIONS), cases[i].positions[0]);
+        kalm__put_u32(of_side(1, MAX_POSITIONS), cases[i].positions[1]);
+        seal();
+        if (!CHECKF(!kalm_model_open_memory(bytes, size, NULL, &m, &err), "%s", err.text)) continue;
+        CHECK(m->file.shape.side[0].max_positions == cases[i].positions[0]);
+        r = kalm_context_new(m, &config, &c, &err);
+        if (cases[i].refused) CHECKF(r == KALM_BAD_ARGUMENT && !strcmp(err.text, cases[i].refused), "case %u: %s", i, err.text);
+        else CHECK(!r && c->max_prompt == cases[i].positions[1]);
+        kalm_context_free(c);
+        memset(&config, 0, sizeof config);         /* defaults are cut to what there is */
+        config.threads = 1;
+        CHECK(!kalm_context_new(m, &config, &c, &err) && c->max_doc == cases[i].positions[0] && c->max_query == cases[i].positions[1]);
+        kalm_context_free(c);
+        kalm_model_close(m);
+        fresh();
+    }
+}
+
 int main(void)
 {
     unsigned char *block;
@@ -350,7 +425,10 @@ int main(void)
     test_header();
     test_sections();
     test_tensors();
+    test_missing();
+    test_mixed();
     test_shape();
+    test_positions();
     test_strings();
     test_verify();
     free(whole);

@@ -465,6 +465,85 @@ static void test_word_marks(void)
     kalm__release(&a, blob, size);
 }
 
+/* By SentencePiece's rules control tokens leave nothing in the text, wherever they stand. */
+static void test_control(void)
+{
+    static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 1, 3 << 3 | 2, 6, 3 << 3, 0, 4 << 3, 0, 5 << 3, 0 };    /* unigram; texts as they are */
+    static const small_piece pieces[] = { { "<unk>", 0, 2 }, { "<s>", 0, 3 }, { "a", -1, 1 }, { "b", -1, 1 } };
+    static const struct { int32_t ids[5]; size_t count; const char *text; } cases[] = {
+        { { 1, 2, 3 }, 3, "ab" }, { { 2, 1, 3 }, 3, "ab" }, { { 2, 3, 1 }, 3, "ab" }, { { 1, 1, 2, 1, 1 }, 5, "a" }, { { 1 }, 1, "" }
+    };
+    unsigned char *blob;
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm__tokenizer t;
+    size_t size, n, i;
+    if (!SMALL("control", pieces, rest)) return;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(!kalm__detokenize(&t, cases[i].ids, cases[i].count, text_out, sizeof text_out, &n, &err));
+        CHECKF(n == strlen(cases[i].text) && !memcmp(text_out, cases[i].text, n), "case %u: \"%.*s\"", (unsigned)i, (int)n, text_out);
+    }
+    kalm__release(&a, blob, size);
+}
+
+/* Numbers of the header and of sections that are the last allowed one, and the first that is not: of version 2, and of the tables
+   that only SentencePiece's models have. */
+static void test_header(void)
+{
+    static const struct { const char *words; size_t at; uint64_t value; unsigned bytes; } fault[] = {
+        { "symbols", 20, 1, 4 },                                   /* another number than tokens */
+        { "cannot be", 48, 0x7ff0000000000000u, 8 }, { "cannot be", 48, 0xfff0000000000000u, 8 }, { "cannot be", 48, 0x7ff8000000000000u, 8 },
+        { "cannot be", 36, 8, 4 }, { "cannot be", 32, 2, 4 }, { "cannot be", 40, 0, 4 }, { "cannot be", 40, KALM__MODELS, 4 },
+        { "flags", 24, 1u << 21, 4 }, { "version 3", 7, '3', 1 }, { "should have", 8, UINT64_MAX, 8 }
+    };
+    enum { MORE = KALM__TOKEN_MOST + 64 };
+    kalm_allocator a = heap();
+    kalm_error err;
+    kalm__tokenizer t;
+    unsigned char *b;
+    size_t i;
+    uint64_t at;
+    tok k;
+    if (!tok_open(&k, "unigram_nfkc")) return;
+    b = (unsigned char *)malloc(k.size + MORE);
+    memset(b, 'x', k.size + MORE);
+    for (i = 0; i < sizeof fault / sizeof *fault; i++) {
+        memcpy(b, k.blob, k.size);
+        if (fault[i].bytes == 1) b[fault[i].at] = (unsigned char)fault[i].value;
+        else if (fault[i].bytes == 4) kalm__put_u32(b + fault[i].at, (uint32_t)fault[i].value);
+        else kalm__put_u64(b + fault[i].at, fault[i].value);
+        CHECKF(kalm__tokenizer_open(&t, b, k.size, &err) && strstr(err.text, fault[i].words), "fault %u: %s", (unsigned)i, err.text);
+    }
+    for (i = 0; i < 2; i++) {          /* the text of the unknown token */
+        memcpy(b, k.blob, k.size);
+        kalm__put_u64(b + 8, k.size + MORE);
+        kalm__put_u64(b + 64 + 16 * KALM__SEC_UNKNOWN, k.size);
+        kalm__put_u64(b + 72 + 16 * KALM__SEC_UNKNOWN, KALM__TOKEN_MOST + i);
+        CHECKF(kalm__tokenizer_open(&t, b, k.size + MORE, &err) == (i ? KALM_BAD_FILE : KALM_OK), "%s", err.text);
+        CHECK(!i || strstr(err.text, "unknown token has 4097 bytes"));
+    }
+    /* texts that rules put: the last byte is NUL; with a denormalizer, whose texts begin within them */
+    if (CHECK(k.t.size[KALM__SEC_TEXTS] > 1 && k.t.size[KALM__SEC_RULES])) {
+        at = (uint64_t)(k.t.part[KALM__SEC_TEXTS] - k.blob) + k.t.size[KALM__SEC_TEXTS] - 1;
+        memcpy(b, k.blob, k.size);
+        b[at] = 'x';
+        CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "have no end"));
+        memcpy(b, k.blob, k.size);
+        kalm__put_u64(b + 72 + 16 * KALM__SEC_TEXTS, 0);
+        CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "have no end"));
+        for (i = 0; i < 4; i++) {
+            memcpy(b, k.blob, k.size);
+            kalm__put_u32(b + 24, k.t.flags | KALM__TOK_DENORMAL);
+            kalm__put_u32(b + 44, (uint32_t)(k.t.size[KALM__SEC_RULES] / 4 + (i == 1)));
+            kalm__put_u32(b + 56, (uint32_t)(k.t.size[KALM__SEC_TEXTS] - (i < 2) + (i == 3)));
+            CHECKF(kalm__tokenizer_open(&t, b, k.size, &err) == (i ? KALM_BAD_FILE : KALM_OK), "case %u: %s", (unsigned)i, err.text);
+            CHECK(!i || strstr(err.text, "denormalizer is damaged"));
+        }
+    }
+    free(b);
+    kalm__release(&a, k.blob, k.size);
+}
+
 /* ---- whole pieces ------------------------------------------------------------------------------------------------------- */
 
 /* The ids of a text are those that the search alone finds: that of the same tokenizer without section `cuts`. */
@@ -665,6 +744,8 @@ int main(int argc, char **argv)
     }
     test_sums();
     test_word_marks();
+    test_control();
+    test_header();
     test_unknown_sum();
     test_json_rules();
     test_ties(&state, programs);

@@ -855,6 +855,11 @@ static void test_borders(void)
         kalm__put_u32(b + header[i].at, i == 3 ? k.t.tokens : header[i].refused);
         CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "cannot be"));
     }
+    memcpy(b, whole, k.size);
+    kalm__put_u32(b + 20, k.t.tokens - 1);         /* fewer symbols than tokens */
+    CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "symbols"));
+    kalm__put_u32(b + 20, (1u << 20) + 1);
+    CHECK(kalm__tokenizer_open(&t, b, k.size, &err) == KALM_BAD_FILE && strstr(err.text, "symbols"));
     for (i = 0; i < KALM__TOK_SECTIONS; i++) {   /* a section that ends at the end, and one byte behind it */
         memcpy(b, whole, k.size);
         kalm__put_u64(b + 64 + 16 * i, k.size - k.t.size[i]);
