@@ -115,15 +115,19 @@ typedef struct tensor {
 typedef struct list {
     tensor  *at;
     size_t   count, capacity;
+    int      lost;                     /* no memory: some are missing */
 } list;
 
-static int add(list *l, const options *o, const char *name, const char *seed_name, int fill, uint64_t rows, uint64_t cols)
+static void add(list *l, const options *o, const char *name, const char *seed_name, int fill, uint64_t rows, uint64_t cols)
 {
     tensor *t;
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? l->capacity * 2 : 256;
         t = (tensor *)realloc(l->at, capacity * sizeof *t);
-        if (!t) return 0;
+        if (!t) {
+            l->lost = 1;
+            return;
+        }
         l->at = t;
         l->capacity = capacity;
     }
@@ -136,7 +140,6 @@ static int add(list *l, const options *o, const char *name, const char *seed_nam
     t->rows = rows ? rows : 1;
     t->cols = cols;
     t->bytes = t->rows * t->cols * (o->type ? 2 : 4);
-    return 1;
 }
 
 static int by_name(const void *a, const void *b)
@@ -144,14 +147,13 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
 }
 
-static int list_tensors(list *l, const options *o)
+static void list_tensors(list *l, const options *o)
 {
     const dims *d = &o->d;
     char name[112], seed[112];
     unsigned side;
     unsigned long i;
-    int ok = 1;
-    for (side = 0; side < 2 && ok; side++) {
+    for (side = 0; side < 2; side++) {
         const char *prefix = side ? "model.decoder." : o->nested ? "model.encoder.text_model." : "model.encoder.";
         const char *plain = side ? "model.decoder." : "model.encoder.";      /* numbers do not depend on the spelling */
         unsigned long q = d->heads[side] * d->head_dim[side], kv = d->kv_heads[side] * d->head_dim[side];
@@ -159,7 +161,7 @@ static int list_tensors(list *l, const options *o)
         do {                                                            \
             snprintf(name, sizeof name, "%s%s", prefix, text);          \
             snprintf(seed, sizeof seed, "%s%s", plain, text);           \
-            ok = ok && add(l, o, name, seed, fill, rows, cols);         \
+            add(l, o, name, seed, fill, rows, cols);                    \
         } while (0)
 #define LAYER(text, fill, rows, cols)                                              \
         do {                                                                       \
@@ -167,7 +169,7 @@ static int list_tensors(list *l, const options *o)
             snprintf(in_layer, sizeof in_layer, "layers.%lu.%s.weight", i, text);  \
             ADD(in_layer, fill, rows, cols);                                       \
         } while (0)
-        for (i = 0; i < d->layers[side] && ok; i++) {
+        for (i = 0; i < d->layers[side]; i++) {
             LAYER("self_attn.q_proj", FILL_MATRIX, q, d->hidden);
             LAYER("self_attn.k_proj", FILL_MATRIX, kv, d->hidden);
             LAYER("self_attn.v_proj", FILL_MATRIX, kv, d->hidden);
@@ -190,20 +192,19 @@ static int list_tensors(list *l, const options *o)
         }
     }
     if (o->table) {
-        ok = ok && add(l, o, "model.decoder.embed_tokens.weight", o->table == 1 ? "model.encoder.embed_tokens.weight" : NULL,
-                       FILL_TABLE, d->vocabulary, d->hidden);
-        ok = ok && add(l, o, "model.decoder.embed_tokens.eoi_embedding",
-                       o->table == 1 ? "model.encoder.embed_tokens.eoi_embedding" : NULL, FILL_NORM, 0, d->hidden);
+        add(l, o, "model.decoder.embed_tokens.weight", o->table == 1 ? "model.encoder.embed_tokens.weight" : NULL, FILL_TABLE,
+            d->vocabulary, d->hidden);
+        add(l, o, "model.decoder.embed_tokens.eoi_embedding", o->table == 1 ? "model.encoder.embed_tokens.eoi_embedding" : NULL,
+            FILL_NORM, 0, d->hidden);
     }
-    if (o->untied) ok = ok && add(l, o, "lm_head.out_proj.weight", NULL, FILL_TABLE, d->vocabulary, d->hidden);
+    if (o->untied) add(l, o, "lm_head.out_proj.weight", NULL, FILL_TABLE, d->vocabulary, d->hidden);
     if (o->vision) {
         const char *v = o->nested ? "model.encoder.vision_tower.encoder.layers.0.self_attn.q_proj.weight"
                                   : "model.encoder.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight";
-        ok = ok && add(l, o, v, NULL, FILL_MATRIX, 24, 24);
-        ok = ok && add(l, o, "model.encoder.multi_modal_projector.mm_input_projection_weight", NULL, FILL_MATRIX, 24, d->hidden);
+        add(l, o, v, NULL, FILL_MATRIX, 24, 24);
+        add(l, o, "model.encoder.multi_modal_projector.mm_input_projection_weight", NULL, FILL_MATRIX, 24, d->hidden);
     }
-    if (ok) qsort(l->at, l->count, sizeof *l->at, by_name);
-    return ok;
+    if (l->count) qsort(l->at, l->count, sizeof *l->at, by_name);
 }
 
 /* ---- numbers ---------------------------------------------------------------------------------------------------------- */
@@ -432,7 +433,7 @@ static kalm_result write_config(const options *o, kalm_error *err)
 
 static kalm_result generate(const options *o, kalm_error *err)
 {
-    list l = { NULL, 0, 0 };
+    list l = { NULL, 0, 0, 0 };
     float *normal = (float *)malloc(65536 * sizeof *normal);
     stream *s = (stream *)malloc(sizeof *s);
     unsigned char *chunk = (unsigned char *)malloc((size_t)CHUNK * 4);
@@ -440,7 +441,8 @@ static kalm_result generate(const options *o, kalm_error *err)
     uint32_t shards = 1, i;
     size_t k;
     kalm_result r = KALM_OK;
-    if (!normal || !s || !chunk || !list_tensors(&l, o)) r = kalm__fail(err, KALM_NO_MEMORY, "no memory");
+    list_tensors(&l, o);
+    if (!normal || !s || !chunk || l.lost) r = kalm__fail(err, KALM_NO_MEMORY, "no memory");
     for (k = 0; !r && k < l.count; k++) {
         if (in_shard && in_shard + l.at[k].bytes > most) {
             shards++;

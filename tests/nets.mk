@@ -102,9 +102,13 @@ bounds:
 
 # ---- coverage ----
 .PHONY: coverage
-# make coverage: every test but golden at -Og with counters, then lines and branches by file, and lines that are neither reached nor listed.
+# make coverage: every test but golden, and kalm-quantize and kalm-random-checkpoint on a system that fails (every COVER_STEP-th call), at
+# -Og with counters; then lines and branches by file, and lines that are neither reached nor listed.
+COVER_STEP ?= 31
 coverage:
 	$(MAKE) config=coverage test
+	CC='$(CC)' FAULTS_OF='checkpoint' sh tests/faults/run.sh build/coverage 2
+	CC='$(CC)' FAULTS_OF='quantize cut calibrate' sh tests/faults/run.sh build/coverage $(COVER_STEP)
 	python3 tests/coverage.py build/coverage
 
 # ---- threads ----
