@@ -76,15 +76,13 @@ typedef struct kalm__config_at {
 } kalm__config_at;
 
 /* Report "config.json:12:7: decoder.head_dim must be ...", with the place of node i, or of the object where i is 0. key NULL: the
-   error is about the object itself. */
+   error is about the object itself, which is not the whole file. */
 KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key, const char *what)
 {
     char text[220];
-    size_t n = strlen(at->name);
     if (at->result) return;
     if (key) snprintf(text, sizeof text, "%s%.60s %s", at->name, key, what);
-    else if (n) snprintf(text, sizeof text, "%.*s %s", (int)n - 1, at->name, what);
-    else snprintf(text, sizeof text, "the file %s", what);
+    else snprintf(text, sizeof text, "%.*s %s", (int)strlen(at->name) - 1, at->name, what);
     at->result = kalm__json_fail_node(at->j, i ? i : at->node, at->err, text);
 }
 

@@ -8,6 +8,7 @@
 #define _DEFAULT_SOURCE
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
+#include "../quantize/bf16.h"
 #include "command.h"
 #include <dirent.h>
 #include <errno.h>
@@ -160,6 +161,8 @@ static void test_config(void)
           "decoder.rope_parameters.full_attention.rope_type is unknown here: only \"default\" and \"linear\" are" },
         { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"linear\", \"partial_rotary_factor\": 0.5", "full_attention.partial_rotary_factor other than 1 is not supported" },
         { "", "\"rope_type\": \"linear\"", "\"rope_type\": \"linear\", \"partial_rotary_factor\": 1.5", "full_attention.partial_rotary_factor other than 1 is not supported" },
+        { "", "\"factor\": 8.0, ", "\"factor\": 8.0, \"partial_rotary_factor\": \"1\", ",
+          "decoder.rope_parameters.full_attention.partial_rotary_factor other than 1 is not supported" },
         { "", "\"factor\": 8.0, ", "", "decoder.rope_parameters.full_attention.factor is missing" },
         { "", "\"sliding_attention\": {", "\"sliding\": {", "decoder.rope_parameters.sliding_attention is missing" },
         { "", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "decoder.layer_types must list num_hidden_layers = 3 layers" },
@@ -199,6 +202,9 @@ static void test_config(void)
     fresh(BASE);
     change(BAD CONFIG, "", "\"eoi_token_index\"", "\"eoi\"", 2);
     refuse(IDS, "config.json has no eoi_token_index for tensor model.encoder.embed_tokens.eoi_embedding");
+    fresh(BASE);
+    change(BAD CONFIG, "", "\"factor\": 8.0, ", "\"factor\": 8.0, \"partial_rotary_factor\": 1.0, ", 1);
+    CHECKF(run(QUANTIZE " " BAD " " TMP "/out.kalm --quiet --no-rows" IDS) == 0 && !unlink(TMP "/out.kalm"), "%s", said);
     unlink(BAD CONFIG);
     refuse(IDS, "config.json: No such file or directory");
     write_bytes(BAD CONFIG, "\xef\xbb\xbf{}", 5);
@@ -835,6 +841,113 @@ static void test_equal(void)
           && strstr(said, " MB (weights q8, embedding q8) from 0.1 MB in ") && !strchr(said, '\r'));
 }
 
+/* kalm-random-checkpoint: every part of a shape must be there, what it cannot make it names, and the same numbers come in every type. */
+static void test_random_checkpoint(void)
+{
+#define SHAPE "hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=64 "
+    static const char *const incomplete[] = {
+        "hidden=0", "mlp=0", "layers=0", "heads=0", "kv_heads=0", "head_dim=0", "window=0", "vocabulary=1", "full_every=0", "positions=0", "head_dim=15",
+        "kv_heads=3", "decoder_mlp=0", "decoder_layers=0", "decoder_heads=0", "decoder_kv_heads=0", "decoder_head_dim=0", "decoder_window=0",
+        "decoder_head_dim=7", "decoder_heads=3 decoder_kv_heads=2"
+    };
+    static const char *const none[] = { "hidden=", "hidden=x", "hidden=1073741825", "hidden=8x", "decoder_hidden=8", "hid=8", "hiddenn=8", "=8", "hidden" };
+    static const char *const types[3] = { "bf16", "f16", "f32" };
+    unsigned char *bytes[3];
+    size_t n[3], i, k;
+    for (i = 0; i < sizeof incomplete / sizeof *incomplete; i++)
+        CHECKF(run(RANDOM " " SHAPE "%s " TMP "/x", incomplete[i]) == 2 && strstr(said, "a complete shape are needed"), "%s: %s", incomplete[i], said);
+    CHECK(run(RANDOM " " SHAPE) == 2 && strstr(said, "an output folder and a complete shape are needed"));
+    for (i = 0; i < sizeof none / sizeof *none; i++)
+        CHECKF(run(RANDOM " " SHAPE TMP "/x %s", none[i]) == 2 && strstr(said, "is not a dimension, and the output folder is already given"), "%s: %s", none[i], said);
+    CHECK(!exists(TMP "/x"));
+    CHECK(run(RANDOM " " SHAPE BASE CONFIG) == 1 && strstr(said, "cannot make the folder " BASE CONFIG ": File exists"));
+    CHECK(run(RANDOM " " SHAPE TMP "/no/such/folder") == 1 && strstr(said, "cannot make the folder " TMP "/no/such/folder: No such file or directory"));
+    CHECK(run("mkdir -p " TMP "/x/config.json && " RANDOM " " SHAPE TMP "/x") == 1 && strstr(said, "config.json cannot be written: it is a folder"));
+    CHECK(run("rm -rf " TMP "/x && mkdir -p " TMP "/x/model.safetensors && " RANDOM " " SHAPE TMP "/x") == 1 && strstr(said, "model.safetensors cannot be written: it is a folder"));
+    CHECK(run("rm -rf " TMP "/x && " RANDOM " " SHAPE TMP "/x") == 0 && !strcmp(said, TMP "/x/model.safetensors: 0.0 MB\n"));
+    /* a half is the f32 number rounded; massive channels are what they are in every type */
+    for (i = 0; i < 3; i++) {
+        CHECK(run("rm -rf " TMP "/x && " RANDOM " " SHAPE "scalar=9 softcap=30 --massive --decoder-table own --dtype %s --quiet " TMP "/x", types[i]) == 0);
+        bytes[i] = tensor_bytes(TMP "/x" WEIGHTS, "model.encoder.layers.0.post_feedforward_layernorm.weight", &n[i]);
+    }
+    if (CHECK(bytes[0] && bytes[1] && bytes[2] && n[0] == 64 && n[1] == 64 && n[2] == 128))
+        for (k = 0; k < 32; k++) {
+            float v = kalm__f32(bytes[2] + 4 * k);
+            CHECK(kalm__u16(bytes[0] + 2 * k) == kalm__to_bf16(v) && kalm__u16(bytes[1] + 2 * k) == kalm__to_f16(v));
+            CHECK(k == 4 || k == 22 ? fabsf(v - 120) < 1e-3f : k == 13 ? fabsf(v + 90) < 1e-3f : fabsf(v) < 2);
+        }
+    CHECK(run("grep -c '\"query_pre_attn_scalar\": 9,' " TMP "/x" CONFIG) == 0 && !strcmp(said, "2\n"));
+    CHECK(run("grep -c '\"final_logit_softcapping\": 30.0,' " TMP "/x" CONFIG) == 0 && !strcmp(said, "2\n"));
+    for (i = 0; i < 3; i++) free(bytes[i]);
+#undef SHAPE
+    /* too narrow for rows of few bits: the file is made, and it is said what it lacks */
+    CHECK(run("rm -rf " TMP "/x && " RANDOM " hidden=8 mlp=8 layers=1 heads=1 kv_heads=1 head_dim=2 window=2 vocabulary=64 --quiet " TMP "/x") == 0);
+    CHECKF(run(QUANTIZE " " TMP "/x " TMP "/other.kalm" IDS) == 0
+           && strstr(said, "other.kalm: without what rows of 4, 3 and 2 bits need: rows have 8 numbers; from 16 to 8192 are possible\n"), "%s", said);
+    CHECK(run("rm -rf " TMP "/x") == 0);
+}
+
+/* ---- the end of an image ------------------------------------------------------------------------------------------------ */
+
+/* Changes a number (bf16) of a tensor of the checkpoint in BAD. */
+static void nudge(const char *name, size_t index)
+{
+    size_t n;
+    unsigned char *file = test_read_file(BAD WEIGHTS, &n);
+    char key[100], *found;
+    snprintf(key, sizeof key, "\"%s\"", name);
+    found = file ? strstr((char *)file + 8, key) : NULL;
+    found = found ? strstr(found, "\"data_offsets\":[") : NULL;
+    if (CHECKF(found != NULL, "no %s", name)) {
+        file[strtoul(found + 16, NULL, 10) + 8 + (size_t)kalm__u64(file) + 2 * index] ^= 0x40;
+        write_bytes(BAD WEIGHTS, file, n);
+    }
+    free(file);
+}
+
+/* Do two files, of one shape and type, have the same matrices? */
+static int same_matrices(const char *a, const char *b)
+{
+    kalm_model *x = NULL, *y = NULL;
+    kalm_error err;
+    int same = 1;
+    if (CHECKF(!kalm_model_open(a, NULL, &x, &err) && !kalm_model_open(b, NULL, &y, &err), "%s", err.text)) {
+        const kalm__section *s = &x->file.section[KALM__SECTION_TENSORS];
+        size_t i;
+        for (i = 0; i < s->size / KALM__TENSOR_BYTES; i++) {
+            kalm__tensor t;
+            kalm__read_tensor(&t, s->data + i * KALM__TENSOR_BYTES);
+            if (t.kind % 32 <= KALM__T_DOWN) same &= !memcmp(x->file.data + t.offset, y->file.data + t.offset, (size_t)t.size);
+        }
+    }
+    kalm_model_close(x);
+    kalm_model_close(y);
+    return same;
+}
+
+/* A calibration text with the token that ends an image, here U+00B7: the model reads the separate vector in its place, not the row of
+   the table, and so does the calibration. */
+static void test_end_of_image(void)
+{
+#define CALIBRATED QUANTIZE " " BAD " %s --weights q4 --no-rows --tokenizer examples/tiny/tokenizer.json --quiet --calibrate " TMP "/dots.txt"
+    CHECK(run("rm -rf " TMP "/dots && " RANDOM " hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=8192 --quiet " TMP "/dots") == 0);
+    write_bytes(TMP "/dots.txt", "one \xc2\xb7 two\n\xc2\xb7\xc2\xb7\n", 15);
+    fresh(TMP "/dots");
+    CHECKF(run(CALIBRATED, TMP "/one.kalm") == 0, "%s", said);
+    nudge("model.encoder.embed_tokens.weight", 8191 * 32 + 5);
+    CHECKF(run(CALIBRATED, TMP "/two.kalm") == 0, "%s", said);
+    CHECK(!same_file(TMP "/one.kalm", TMP "/two.kalm") && same_matrices(TMP "/one.kalm", TMP "/two.kalm"));
+    fresh(TMP "/dots");
+    nudge("model.encoder.embed_tokens.eoi_embedding", 5);
+    CHECKF(run(CALIBRATED, TMP "/two.kalm") == 0, "%s", said);
+    CHECK(!same_matrices(TMP "/one.kalm", TMP "/two.kalm"));
+    fresh(TMP "/dots");
+    nudge("model.encoder.embed_tokens.weight", 3);             /* of a token that no text has: only the table is another */
+    CHECKF(run(CALIBRATED, TMP "/two.kalm") == 0, "%s", said);
+    CHECK(same_matrices(TMP "/one.kalm", TMP "/two.kalm"));
+#undef CALIBRATED
+}
+
 /* Odd shapes, every type: it converts, opens, verifies. */
 static void test_shapes(void)
 {
@@ -988,6 +1101,8 @@ int main(int argc, char **argv)
     CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
     CHECK(run(RANDOM " " DIMS " --quiet " BASE) == 0);
     test_command_line();
+    test_random_checkpoint();
+    test_end_of_image();
     test_config();
     test_header();
     test_numbers();

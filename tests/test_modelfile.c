@@ -414,6 +414,18 @@ static void test_positions(void)
     }
 }
 
+/* A row of a table whose type is none has no bytes, and is zeros. */
+static void test_no_type(void)
+{
+    static const unsigned char row[64] = { 1, 2, 3 };
+    float out[32];
+    unsigned i;
+    for (i = 0; i < 32; i++) out[i] = 5;
+    CHECK(kalm__embedding_row_bytes(KALM__TYPES, 32) == 0 && kalm__embedding_row_bytes(0xffffffffu, 32) == 0);
+    kalm__embedding_row(KALM__TYPES, row, 32, out);
+    for (i = 0; i < 32; i++) CHECK(out[i] <= 0 && out[i] >= 0);
+}
+
 int main(void)
 {
     unsigned char *block;
@@ -431,6 +443,7 @@ int main(void)
     test_positions();
     test_strings();
     test_verify();
+    test_no_type();
     free(whole);
     free(block);
     return test_end();

@@ -411,6 +411,38 @@ static void test_false_costs(int steep)
     CHECK(!bad);
 }
 
+/* A section by whose probabilities not even a row of zeros fits: 12 bits each. What is written is the row that says least, of its
+   bytes alone, and its numbers are finite. */
+static void test_nothing_fits(void)
+{
+    kalm__rowcode c;
+    kalm_error err;
+    float y[192];
+    unsigned char bytes[2 * MOST], beside[MOST];
+    uint64_t state = 3;
+    unsigned b, i, k, bad = 0;
+    if (!open_section(&c, 192, 2)) return;
+    for (i = 0; i < KALM__ROWS_CLASSES * 2; i++)
+        for (k = 0; k < KALM__ROWS_SYMBOLS; k++) {         /* every symbol but the last has one of 4096 */
+            section[KALM__ROWS_TABLES + 2 * (i * KALM__ROWS_SYMBOLS + k)] = (unsigned char)k;
+            section[KALM__ROWS_TABLES + 2 * (i * KALM__ROWS_SYMBOLS + k) + 1] = 0;
+        }
+    if (!CHECKF(!kalm__rowcode_open(&c, section, kalm__rows_places(192).size, 77, 192, &err), "%s", err.text)) return;
+    memset(beside, 0xee, sizeof beside);
+    for (b = 0; b < 3; b++) {
+        kalm__row_work w = work_for(kalm__kernel_set(0), 192);
+        size_t size = kalm__coded_row_bytes(192, 4 - b), n;
+        for (k = 0; k < 192; k++) y[k] = number(&state);
+        memset(bytes, 0xee, sizeof bytes);
+        kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, 2, y, 1, bytes);
+        for (n = 1; n < size; n++) bad += bytes[n] != 0;
+        CHECKF(bytes[0] == 1 && !bad && !memcmp(bytes + size, beside, sizeof beside), "%u bits: %u bytes are another", 4 - b, bad);
+        kalm__row_read(&c, b, 2, bytes, size, y);
+        for (k = 0; k < 192; k++) bad += !kalm__is_finite(y[k]);
+        CHECK(!bad);
+    }
+}
+
 /* ---- documents ------------------------------------------------------------------------------------------------------------ */
 
 static kalm_text words(const char *s)
@@ -567,6 +599,7 @@ int main(void)
     test_sections();
     test_false_costs(0);
     test_false_costs(1);
+    test_nothing_fits();
     test_documents(TEST_BUILD "/tiny.kalm");
     free(work_room);
     return test_end();

@@ -479,12 +479,44 @@ static void test_damage(void)
     tok_close(&k);
 }
 
+/* A tokenizer.model of merging in which a space is in pieces and no piece itself: it is a symbol alone, stays one when the vocabulary is
+   cut, and " a" is read as before. */
+static void test_space_without_piece(void)
+{
+    static const struct { const char *text; float score; unsigned char type; } pieces[] = {
+        { "<unk>", 0, 2 }, { "a", -3, 1 }, { "\xe2\x96\x81\x61", -1, 1 }, { "b", -4, 1 }, { "\xc3\xa9", -5, 1 }
+    };
+    static const unsigned char rest[] = { 2 << 3 | 2, 2, 3 << 3, 2, 3 << 3 | 2, 4, 3 << 3, 0, 4 << 3, 0 };        /* BPE; texts as they are */
+    unsigned char model[200];
+    kalm_error err;
+    size_t n = 0, i, size;
+    uint32_t tokens = 0;
+    tok k;
+    for (i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        size = strlen(pieces[i].text);
+        model[n] = 1 << 3 | 2, model[n + 1] = (unsigned char)(size + 9), model[n + 2] = 1 << 3 | 2, model[n + 3] = (unsigned char)size;
+        memcpy(model + n + 4, pieces[i].text, size);
+        n += 4 + size;
+        model[n++] = 2 << 3 | 5;
+        kalm__put_f32(model + n, pieces[i].score);
+        model[n + 4] = 3 << 3, model[n + 5] = pieces[i].type;
+        n += 6;
+    }
+    memcpy(model + n, rest, sizeof rest);
+    if (!tok_import(&k, "space", model, n + sizeof rest)) return;
+    CHECK(k.t.tokens == 5 && k.t.symbols == 6);
+    CHECK(encode(&k.t, "b a", 3, 0, before) == 2 && before[0] == 3 && before[1] == 2);
+    CHECKF(!cut(&k.t, "b a", 0, &tokens, &err) && tokens == 4, "%u tokens: %s", (unsigned)tokens, err.text);      /* all but U+00E9 */
+    tok_close(&k);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 150;
     uint64_t state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     test_by_hand();
     test_damage();
+    test_space_without_piece();
     test_tokenizers(rounds, &state);
     return test_end();
 }
