@@ -12,6 +12,8 @@ config ?= release
 JOBS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 Q := $(if $(V),,@)
 
+.DELETE_ON_ERROR:                      # a rule that fails half way leaves no file that looks made
+
 B := build$(if $(filter-out release,$(config)),/$(config))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wdouble-promotion -Wundef -Wvla

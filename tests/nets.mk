@@ -117,10 +117,12 @@ coverage:
 # callback, and the commands with their own tests. The rest of the tests have one thread, and take most of the time.
 THREAD_TESTS ?= test_threads test_api test_online
 THREAD_SCRIPTS ?= test_server test_search
+THREAD_SOAK ?= 30
 thread: build/tiny.kalm
 	$(MAKE) config=thread build/thread/kalm-quantize
 	cp build/tiny.kalm build/thread/           # the same bytes, in seconds: there making it takes minutes
 	$(MAKE) config=thread TESTS='$(THREAD_TESTS)' SCRIPTS='$(THREAD_SCRIPTS:%=tests/%.sh)' test
+	$(MAKE) config=thread TIME=$(THREAD_SOAK) server-soak     # many clients at a time; its status is another where there was a report
 
 # ---- memcheck ----
 .PHONY: valgrind
@@ -132,7 +134,7 @@ VALGRIND_TESTS ?= test_codecs test_modelfile test_reader test_attention test_ops
 valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(filter-out $(B)/first $(B)/kalm-bench,$(TOOLS:%=$(B)/%)) $(B)/tiny.kalm
 	@for t in $(VALGRIND_TESTS); do echo "$$t:"; $(VALGRIND) $(B)/tests/$$t || exit 1; done
 	@for set in avx2 scalar; do echo "commands, $$set:"; \
-	    KALM_KERNELS=$$set UNDER="$$(command -v valgrind) -q --error-exitcode=9" CC='$(CC)' sh tests/faults/run.sh $(B) 0 || exit 1; done
+	    KALM_PATIENCE=40 KALM_KERNELS=$$set UNDER="$$(command -v valgrind) -q --error-exitcode=9" CC='$(CC)' sh tests/faults/run.sh $(B) 0 || exit 1; done
 	@echo "tokens:"; $(VALGRIND) $(B)/kalm-tokenize $(B)/tiny.kalm < README.md > /dev/null
 
 # ---- 32 bits ----

@@ -449,6 +449,7 @@ class Test(unittest.TestCase):
         for bits, most in ((4, .3), (3, .6), (2, 1.2)):
             doc = self.model.encode(TEXTS[0], bits=bits)
             self.assertEqual((doc.bits, len(doc)), (bits, 64 + doc.rows * (192 * bits // 8 + 1)))
+            self.assertEqual((doc.transform != 0, whole.transform, doc.vocabulary), (True, 0, 0))
             self.assertEqual(margin(self.model.document(bytes(doc))), margin(doc))
             self.assertLess(abs(margin(doc) - margin(whole)), most)
             self.assertEqual(self.model.repool(whole, whole.ratio, bits).bits, bits)

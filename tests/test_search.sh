@@ -120,6 +120,13 @@ expect 0 "$search" all.db --info
 says "^model  *$model (tiny"
 says "^source  *$dir/docs"
 says '^files  *15, 5 of them without text'
+says '^rows  *of 4 tokens each (ratio), 16 bits a number'
+# a database that cannot be made is not begun
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" no-rows.kalm --no-rows --quiet
+for make in "$search no-rows.kalm" "$index no-rows.kalm"; do
+    expect 1 $make never.db docs/food.jsonl --bits 2; says ' 2 bits'
+    equal "$(ls never.db* 2> /dev/null)" "" "what is left of a database that was refused: $make"
+done
 
 # ---- a re-run reads only what changed ----
 touch -d '1 hour ago' docs/* docs/deep/* docs/mail/cur/*

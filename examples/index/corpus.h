@@ -99,11 +99,10 @@ KALM__FN int corpus_by_name(const void *pa, const void *pb)
 /* Is `path` the store that is written, its states, or one of the files that SQLite keeps beside either while it is written? */
 KALM__FN int corpus_is_store(const corpus *c, const char *path)
 {
-    static const char *const ends[] = { "", "-wal", "-shm", "-journal", ".states", ".states-wal", ".states-shm", ".states-journal" };
     size_t i;
-    for (i = 0; i < sizeof ends / sizeof *ends; i++) {
+    for (i = 0; i < STORE_FILES; i++) {
         char name[4096];
-        if ((size_t)snprintf(name, sizeof name, "%s%s", c->store, ends[i]) < sizeof name && same_file(name, path)) return 1;
+        if ((size_t)snprintf(name, sizeof name, "%s%s", c->store, store_files[i]) < sizeof name && same_file(name, path)) return 1;
     }
     return 0;
 }

@@ -199,6 +199,7 @@ KALM__FN int run_encode(const options *o)
     kalm_model_info info;
     kalm_config config = o->config;
     kalm_error err;
+    store_meta m;
     text_record r;
     size_t i;
     int what;
@@ -218,8 +219,8 @@ KALM__FN int run_encode(const options *o)
     if (!info.has_tokenizer) die("%s holds no tokenizer: texts cannot be encoded", o->model);
     if (info.has_decoder && !info.has_encoder)
         die("%s holds the decoder alone, which cannot read texts: encode with the whole model or its encoder", o->model);
+    if (!kalm__file_exists(o->store)) new_meta(&m, o, &info);      /* what the model cannot do is said before there is a file */
     if (!store_open(&j.s, o->store, STORE_CREATE)) {
-        store_meta m;
         new_meta(&m, o, &info);
         store_create(&j.s, &m);
     }

@@ -540,6 +540,10 @@ class Document:
     rows = property(lambda self: self._field("<I", 28), doc="rows of numbers: tokens_used / ratio, rounded up")
     width = property(lambda self: self._field("<I", 32), doc="numbers in a row")
     bits = property(lambda self: self._field("<I", 36), doc="bits kept of each number: 32, 16, 8, 4, 3 or 2")
+    vocabulary = property(lambda self: self._field("<Q", 48),
+                          doc="0: the text was read with the model's whole vocabulary; else with one that was cut, an integer of 64 bits")
+    transform = property(lambda self: self._field("<Q", 56),
+                         doc="of rows of 4, 3 and 2 bits: that of the model file, an integer of 64 bits; else 0")
     cut = property(lambda self: self.tokens_used < self.tokens, doc="True: only the beginning of the text was read")
 
     def tobytes(self):

@@ -49,12 +49,16 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
     kalm_model_info info;
     kalm_config config = o->config;
     kalm_error err;
+    store_meta m;
     char *path;
     memset(u, 0, sizeof *u);
     u->o = o;
-    if (!store_open(&u->s, o->database, STORE_SEARCH | (create ? STORE_CREATE : STORE_WRITE))) {
-        store_meta m;
+    if (create && !kalm__file_exists(o->database)) {       /* what the model cannot do is said before there is a file */
         search_open_model(NULL, o->model, &u->model, &info);
+        search_new_meta(&m, o, &info);
+    }
+    if (!store_open(&u->s, o->database, STORE_SEARCH | (create ? STORE_CREATE : STORE_WRITE))) {
+        if (!u->model) search_open_model(NULL, o->model, &u->model, &info);
         search_new_meta(&m, o, &info);
         store_create(&u->s, &m);
     }
@@ -265,6 +269,7 @@ KALM__FN int run_search_info(const options *o)
     printf("documents  %lld in %lld passages of at most %lu tokens\n",
            (long long)store_number(&s, "SELECT count(*) FROM documents WHERE window = 0"),
            (long long)store_number(&s, "SELECT count(*) FROM documents"), (unsigned long)s.meta.split);
+    printf("rows       of %lu tokens each (ratio), %lu bits a number\n", (unsigned long)s.meta.ratio, (unsigned long)s.meta.bits);
     printf("bytes      %lld\n", (long long)store_number(&s, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"));
     search_list_end(sources, count);
     free(model);

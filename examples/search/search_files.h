@@ -23,7 +23,7 @@ typedef struct search_files {
     char       **closed;               /* [closeds] folders that could not be read: what lies in them is not gone */
     size_t       closeds, closed_room;
     size_t       unread;               /* files and folders that could not be looked at, as was said */
-    struct stat  own[4];               /* the database and what SQLite keeps beside it: no input */
+    struct stat  own[STORE_FILES];     /* the database and what lies beside it: no input */
     int          owns;
     int          quiet;
 } search_files;
@@ -45,12 +45,11 @@ KALM__FN int64_t search_modified(const struct stat *st)
 
 KALM__FN void search_files_begin(search_files *f, const char *database)
 {
-    static const char *const ends[] = { "", "-wal", "-shm", "-journal" };
     size_t i;
     memset(f, 0, sizeof *f);
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < STORE_FILES; i++) {
         char *name = (char *)cmd_alloc(strlen(database) + 16);
-        sprintf(name, "%s%s", database, ends[i]);
+        sprintf(name, "%s%s", database, store_files[i]);
         if (!stat(name, &f->own[f->owns])) f->owns++;
         free(name);
     }

@@ -17,6 +17,9 @@
 
 #define STORE_APPLICATION 0x4b414c4d   /* "KALM", PRAGMA application_id */
 #define STORE_VERSION 1                /* PRAGMA user_version */
+/* What may lie beside STORE.db: its states (store_states.h), and what SQLite keeps beside either while it is written. */
+enum { STORE_FILES = 8 };
+static const char *const store_files[STORE_FILES] = { "", "-wal", "-shm", "-journal", ".states", ".states-wal", ".states-shm", ".states-journal" };
 #define STORE_LAST_NUMBER ((int64_t)1 << 53)   /* largest number of a row: new ones must find room behind it */
 
 static const char store_meta_table[] =

@@ -7,6 +7,7 @@ such file nothing is compared. Ends with the server's status (128 + N after sign
   - what was answered with 200 is in the store"""
 import http.client, json, os, select, signal, sqlite3, subprocess, sys
 
+PATIENCE = int(os.environ.get("KALM_PATIENCE") or 1)       # under valgrind more
 fault, count, preload, right, *command = sys.argv[1:]
 env = dict(os.environ)
 for name, value in ("KALM_FAULT", fault), ("KALM_FAULT_COUNT", count), ("LD_PRELOAD", preload):
@@ -27,7 +28,7 @@ def broken(what):
 
 def ask(method, path, body=None, of_store=False):
     """The status, or None where the server is gone or closed the connection."""
-    c = http.client.HTTPConnection(host, int(port), timeout=60)
+    c = http.client.HTTPConnection(host, int(port), timeout=60 * PATIENCE)
     status, said = None, "closed"
     try:
         c.request(method, path, json.dumps(body) if body else None)
@@ -70,7 +71,7 @@ def keep(method, path, body=None):
 
 
 # the first line of its log says where it listens
-if not select.select([server.stdout], [], [], 60)[0]:
+if not select.select([server.stdout], [], [], 60 * PATIENCE)[0]:
     broken("the server neither listens nor ends")
 line = server.stdout.readline()
 if line:
@@ -94,7 +95,7 @@ if line:
     kept.pop("b2", None)               # deleted or not: where the answer was lost nobody knows
     server.send_signal(signal.SIGTERM)
 try:
-    status = server.wait(timeout=60)
+    status = server.wait(timeout=60 * PATIENCE)
 except subprocess.TimeoutExpired:
     broken("the server does not end")
 sys.stdout.flush()
