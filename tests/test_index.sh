@@ -603,6 +603,10 @@ hostile_row "its start is -1" "UPDATE documents SET start = -1 WHERE number = 2"
 hostile_row "its tokens_used is 4000000000" "UPDATE documents SET tokens_used = 4000000000 WHERE number = 2"
 hostile_row "its tokens is no whole number" "UPDATE documents SET tokens = 'many' WHERE number = 2"
 hostile_row "its metadata is no JSON object" "UPDATE documents SET metadata = '{\"a\": 1}, \"score\": 5' WHERE number = 2"
+for metadata in '[]' 12 '""'; do
+    hostile_row "its metadata is no JSON object" "UPDATE documents SET metadata = '$metadata' WHERE number = 2"
+done
+hostile "lacks some of the tables of kalm-search" "CREATE TABLE search_sources (path BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID"
 rm -f hostile.db
 cp forty.db hostile.db
 sqlite3 hostile.db "ANALYZE"
@@ -745,6 +749,55 @@ same r1 r2
 sed -n 's/.*"id": "\([^"]*\)", "window": \([0-9]*\),.*/\1 \2/p' split.json | head -n 1 > r1
 sed -n 's/.*"id": "\([^"]*\)".*/\1/p' windows.json | head -n 1 > r2
 same r1 r2
+
+# ---- rows that do not belong, or are not all there ----
+# the documents of a store are as its meta says, in ratio, bits and tokens
+for change in "ratio 8" "bits 8" "max_doc_tokens 5"; do
+    cp forty.db wrong.db
+    sqlite3 wrong.db "UPDATE meta SET value = ${change#* } WHERE name = '${change% *}'"
+    expect 1 $rerank "$model" query --store wrong.db
+    says "wrong.db: row 1: its ratio, bits or tokens are not those of the store"
+done
+# the last window of the last text, and of one that is named; a window that begins behind the end of the one before
+expect 0 "$index" "$model" tail.db four.jsonl --split 12 --overlap 2
+tail=$(sqlite3 tail.db "SELECT key FROM documents WHERE windows > 1 ORDER BY number DESC LIMIT 1")
+cp tail.db wrong.db
+sqlite3 wrong.db "DELETE FROM documents WHERE number = (SELECT max(number) FROM documents)"
+expect 1 $rerank "$model" query --store wrong.db
+says "wrong.db: the last text lacks windows"
+cp tail.db wrong.db
+sqlite3 wrong.db "DELETE FROM documents WHERE key = '$tail' AND window = windows - 1"
+expect 1 $rerank "$model" query --store wrong.db --keys "$tail"
+says "wrong.db: '$tail' lacks a window"
+expect 1 "$index" wrong.db --export "$tail"
+says "wrong.db: '$tail' lacks a window"
+cp tail.db wrong.db
+sqlite3 wrong.db "UPDATE documents SET start = 100000 WHERE key = '$tail' AND window = 1"
+expect 1 "$index" wrong.db --verify
+says "'$tail': its windows do not follow each other"
+expect 1 "$index" wrong.db --export "$tail"
+# a title stands before the text that is shown, as it does where texts are ranked themselves
+printf '%s\n' '{"_id": "t", "title": "A title", "text": "and its text"}' '{"_id": "u", "text": "a text alone"}' > titled.jsonl
+expect 0 "$index" "$model" titled.db titled.jsonl --bits 32
+$rerank "$model" "its text" --documents titled.jsonl > r1
+$rerank "$model" "its text" --store titled.db > r2
+same r1 r2
+equal "$(grep -c 'A title and its text' r2)" 1 "a title before its text"
+# texts that were cut are cut again by --again, and there may be more than it encodes at a time
+head -n 70 corpus.jsonl > seventy.jsonl
+[ $texts -ge 70 ] || cat seventy.jsonl | sed 's/"_id": "/&again-/' >> seventy.jsonl
+expect 0 "$index" "$model" cut.db seventy.jsonl --max-doc-tokens 9
+equal "$(sqlite3 cut.db "SELECT count(*) > 64 AND sum(tokens > tokens_used) > 64 FROM documents")" 1 "texts that were cut"
+expect 0 "$index" "$model" cut.db --verify --again
+sqlite3 cut.db "UPDATE documents SET document = (SELECT document FROM documents WHERE number = 1) WHERE number IN (66, 67)"
+expect 1 "$index" "$model" cut.db --verify --again
+says "^cut.db: row 66, .*its \(document is not what its text gives\|tokens are not\)"
+# a store whose texts are kept as UTF-16
+{ echo "PRAGMA encoding = 'UTF-16';"; sqlite3 forty.db .dump; echo "PRAGMA application_id = $((0x4b414c4d)); PRAGMA user_version = 1;"; } > utf16.sql
+rm -f utf16.db
+sqlite3 utf16.db < utf16.sql
+expect 1 "$index" utf16.db --info
+says "utf16.db: its texts are not kept as UTF-8"
 
 # ---- ranked as texts are ----
 expect 0 "$index" "$model" exact.db forty.jsonl --bits 32

@@ -94,6 +94,23 @@ rm s.db.states
 ranked - --state-bits 8
 plain=plain
 
+# ---- another system text, and a document of more rows than a context has by default ----
+$rerank "$model" 'image viewer' --store s.db --json --system 'You judge.' > judged.json
+expect 0 "$index" "$model" s.db --states 6 --quiet
+plain=judged; ranked 0 --system 'You judge.'; plain=plain
+says 'is not used: its states are for another instruction'
+expect 0 "$index" "$model" s.db --states 6 --system 'You judge.'
+says 'they are replaced'
+plain=judged; ranked 6 --system 'You judge.'; plain=plain
+rm s.db.states
+awk 'BEGIN { printf "{\"_id\": \"long\", \"text\": \""; for (i = 0; i < 1100; i++) printf "view "; print "\"}" }' > long.jsonl
+expect 0 "$index" "$model" long.db long.jsonl --max-doc-tokens 2000 --ratio 1 --quiet
+equal "$(sqlite3 long.db 'SELECT tokens_used > 1024 FROM documents')" 1 'a long document'
+expect 0 "$index" "$model" long.db --states all
+says '^1 states in .*: 1 made'
+$rerank "$model" 'image viewer' --store long.db --json > out.json
+equal "$(sed -n '1s/.*"warm": \([0-9]*\),.*/\1/p' out.json)" 1 'a long document from its state'
+
 # ---- a changed document ----
 expect 0 "$index" "$model" s.db --states all --quiet
 cp s.db old.db; cp s.db.states old.states
@@ -171,6 +188,9 @@ refused "DELETE FROM meta WHERE name = 'system'" 'meta is not whole'
 refused "UPDATE meta SET value = 3 WHERE name = 'state_bits'" 'meta is not whole'
 refused "UPDATE meta SET value = x'00' WHERE name = 'instruction'" 'meta is not whole'
 refused "UPDATE meta SET value = CAST(x'61ff' AS TEXT) WHERE name = 'kernels'" 'meta is not whole'
+for name in fingerprint kernels; do
+    refused "UPDATE meta SET value = hex(zeroblob(5000)) WHERE name = '$name'" 'meta is not whole'
+done
 refused "UPDATE meta SET value = '0123456789abcdef' WHERE name = 'fingerprint'" 'of another model'
 refused "UPDATE states SET state = zeroblob(0)" 'row 1 is not used: the state has 0 bytes, its document asks for [1-9]'
 refused "UPDATE states SET state = zeroblob(100)" 'row 1 is not used: the state has 100 bytes'
