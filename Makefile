@@ -74,8 +74,8 @@ PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 # (src/declare.awk), which takes a tenth of the time. WHOLE_* have a library of their own, as a user's program has; SHARE=no makes
 # all of them so. Coverage is counted by parts: there the tests, too, are linked with library.o.
 SHARE ?= yes
-WHOLE_TOOLS := kalm-bench kalm-tokenize
-WHOLE_TESTS := test_amx golden test_threads test_online test_platform
+WHOLE_TOOLS := kalm-bench
+WHOLE_TESTS := test_amx golden test_threads test_platform
 PARTS_TESTS := test_calibrate test_codecs test_eval
 ifeq ($(SHARE),yes)
   LIBRARY := $(B)/library.o
@@ -159,8 +159,7 @@ endef
 tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2),$(3),$(4))))
 $(call tool_if,kalm-rerank,examples/kalm_rerank.c)
 $(call tool_if,kalm-quantize,quantize/kalm_quantize.c)
-# (it computes nothing: without kernels it is compiled in half the time)
-$(call tool_if,kalm-tokenize,tokenizer/tokenize.c,-DKALM_NO_SIMD)
+$(call tool_if,kalm-tokenize,tokenizer/tokenize.c)
 $(call tool_if,kalm-random-checkpoint,quantize/random_checkpoint.c)
 ifeq ($(SQLITE),yes)
 $(call tool_if,kalm-index,examples/index/kalm_index.c)
@@ -219,9 +218,9 @@ $(FENCE_O): tests/fence.c tests/fence.h | $(B)/tests
 endif
 ifneq ($(HEADER_O),)
 # (-ftree-vectorize: plain C, with which the tests compare everything, runs in half the time)
-$(HEADER_O): $(B)/header/kalm_rerank.h $(if $(FENCE),tests/fence.h) | $(B)/tests
+$(HEADER_O): $(B)/header/kalm_rerank.h $(if $(FENCE),tests/fence.h) tests/hooks.h | $(B)/tests
 	@echo '  CC  header.o'
-	$(Q)$(CC) $(FLAGS) $(if $(filter release,$(config)),-ftree-vectorize) -D_FILE_OFFSET_BITS=64 -DKALM__EVEX_VNNI $(FENCE) $(CFLAGS) $(OF_LIBRARY) kalm_rerank.h -o $@
+	$(Q)$(CC) $(FLAGS) $(if $(filter release,$(config)),-ftree-vectorize) -D_FILE_OFFSET_BITS=64 -DKALM__EVEX_VNNI $(FENCE) -include tests/hooks.h $(CFLAGS) $(OF_LIBRARY) kalm_rerank.h -o $@
 $(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
 	@mkdir -p $(@D)
 	$(Q)$(AWK) -f src/declare.awk $< > $@
@@ -229,8 +228,8 @@ endif
 # One test with all the optimiser does and says: the right values hold there too, and its warnings, which are other ones, are errors.
 $(B)/tests/golden: private OPT_release := -O3 -Werror
 # those that change the library by macros, and need no speed
-$(addprefix $(B)/tests/,test_amx test_threads test_online test_platform): private OPT_release := -O1 -ftree-vectorize
-$(B)/tests/test_platform: private OPT_release += -DKALM_NO_SIMD
+$(addprefix $(B)/tests/,test_amx test_threads): private OPT_release := -O1 -ftree-vectorize
+$(B)/tests/test_platform: private OPT_release := -O0 -DKALM_NO_SIMD
 .SECONDEXPANSION:
 $(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) $(FENCE_O) | $(B)/tests $(B)/tmp
 	@echo '  CC  $*'

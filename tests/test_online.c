@@ -1,7 +1,7 @@
 /* test_online.c - the online path: kept decoder state changes no bit, whatever is kept, dropped or cut; the best top_k;
    scores as they come; cascades. On the bundled tiny model, with the best kernel set. */
 #define KALM_RERANK_IMPLEMENTATION
-#define KALM__ASK_AFTER 1              /* progress is asked before every product of matrices, so a call can be stopped at each */
+#include "hooks.h"
 #include "kalm_rerank.h"
 #include "test.h"
 
@@ -1103,6 +1103,7 @@ int main(void)
     kalm_context *ctx;
     const char *set;
     size_t i;
+    test_ask_after = 1;                /* progress is asked before every product of matrices, so a call can be stopped at each */
     if (!CHECKF(kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err) == KALM_OK, "%s", err.text)) return test_end();
     make_texts();
     ctx = context(1, 0, NULL);
