@@ -4,8 +4,8 @@ is written, once for all callers. Kernels of other machines are not compiled her
 emulators), nor do lines with KALM_ASSERT, which no input can fail. The commands of examples/ are rows of their own.
 
 Every line that no test reaches stands in tests/coverage.tsv with the reason: file, the line's text or a part of it, reason; lines that
-follow it and are not reached either belong to it. Status 1 where a line is neither reached nor listed, where a listed line is reached, and
-below 98% of the lines or 90% of the branches. `keep` writes the figures to docs/coverage.json.
+follow it and are not reached either belong to it. Status 1 where a line is neither reached nor listed, where a listed line is reached (but
+for failures of the system, of which a run tries a sample), and below 98% of the lines or 90% of the branches. `keep` writes the figures to docs/coverage.json.
 
     coverage.py page     makes docs/COVERAGE.md of the list and the figures
     coverage.py check    is the page up to date, and does every line of the list still stand in its file? (make check)"""
@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 LIST, FIGURES, PAGE = "tests/coverage.tsv", "docs/coverage.json", "docs/COVERAGE.md"
+SAMPLED = "the system has no memory, or fails"         # reasons that begin so: whether the line is reached depends on the sample
 OURS, COMMANDS = ("src/", "tokenizer/", "quantize/"), ("examples/",)
 
 
@@ -101,6 +102,7 @@ def measure(build, keep):
     commands, _, _ = table([p for p in lines if p.startswith(COMMANDS)], lines, branches)
     # a run is explained by an entry that its first line holds; an entry may explain several
     entries = {(path, text): 0 for path, text, _ in listed()}
+    sampled = {(path, text) for path, text, reason in listed() if reason.startswith(SAMPLED)}
     bad = 0
     print("\nnot reached, with no reason in %s:" % LIST)
     for path, run in runs:
@@ -112,7 +114,7 @@ def measure(build, keep):
             print("\n".join("%s:%d: %s" % (path, n, text) for n, text in run))
     print("\nlisted, but reached:")
     for (path, text), times in entries.items():
-        if not times:
+        if not times and (path, text) not in sampled:
             bad += 1
             print("%s: %s" % (path, text))
     l, b = percent(total)
@@ -135,9 +137,10 @@ def page():
         folder = os.path.dirname(path)
         folders[folder] = [a + b for a, b in zip(folders[folder], figures)]
     out = ["# What the tests reach", "",
-           "`make coverage` builds everything with gcc's counters, runs the tests but `golden`, and prints lines and branches of",
-           "each file. This page is made of its figures (`docs/coverage.json`) and of the list of lines that no test reaches (`tests/coverage.tsv`)",
-           "by `tests/coverage.py`; the target fails when a line is neither reached nor listed, and when a listed line is reached after all.", "",
+           "`make coverage` builds everything with gcc's counters, runs the tests but `golden`, then kalm-quantize and kalm-random-checkpoint with",
+           "a sample of their calls of the system failing, and prints lines and branches of each file. This page is made of its figures",
+           "(`docs/coverage.json`) and of the list of lines that no test reaches (`tests/coverage.tsv`) by `tests/coverage.py`; the target fails when a",
+           "line is neither reached nor listed, and when a listed line is reached after all.", "",
            "Measured on %s at commit %s, on an x86-64 machine with AVX-512 VNNI and without AMX. %s" % (kept["day"], kept["commit"], kept.get("note", "")), "",
            "| folder | lines | branches |", "|---|---|---|"]
     for folder, figures in sorted(folders.items()) + [("together", kept["total"]), ("examples (commands)", kept["examples"])]:

@@ -341,6 +341,10 @@ static void test_by_hand(void)
         CHECKF(kalm__subset_scripts(&s, script, 1) == KALM_BAD_ARGUMENT && strstr(err.text, "reserve: it brings texts into a Unicode normal form"),
                "%s", err.text);
     kalm__subset_end(&s);
+#if !defined(KALM_UTF8PROC)
+    kalm__put_u32(k.blob + 24, kalm__u32(k.blob + 24) | KALM__TOK_NORMAL);
+    CHECKF(kalm__tokenizer_open(&k.t, k.blob, k.size, &err) == KALM_BAD_VERSION && strstr(err.text, "compile with KALM_UTF8PROC"), "%s", err.text);
+#endif
     tok_close(&k);
 }
 
