@@ -6202,13 +6202,19 @@ enum { KALM__256_TILE = 6, KALM__256_DIRECT = 3 };
 
 /* ---- activations ---- */
 
+/* The first n of eight lanes, n from 0 to 8. */
+KALM__256 KALM__INLINE __m256i kalm__first_256(size_t n)
+{
+	static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+	return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
+}
+
 /* Eight floats at x + k, zeros behind cols, which is not read. */
 KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
 {
-	static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
 	if (k + 8 <= cols) return _mm256_loadu_ps(x + k);
 	if (k >= cols) return _mm256_setzero_ps();
-	return _mm256_maskload_ps(x + k, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (cols - k))));
+	return _mm256_maskload_ps(x + k, kalm__first_256(cols - k));
 }
 
 KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
@@ -6349,11 +6355,9 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
 /* Eight outputs from `first` on, of which those below job->outputs are written. */
 KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
 {
-	static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
 	float *y = job->y + r * job->stride + first;
 	if (job->outputs >= first + 8) _mm256_storeu_ps(y, v);
-	else if (job->outputs > first)
-		_mm256_maskstore_ps(y, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (job->outputs - first))), v);
+	else if (job->outputs > first) _mm256_maskstore_ps(y, kalm__first_256(job->outputs - first), v);
 }
 
 KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)
@@ -6965,70 +6969,40 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 /* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
 	enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
 	of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
-#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
-#define KALM__512_STEP1(r) \
-	c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-	d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) \
-	kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
-#define KALM__512_TILE1(n) \
+#define KALM__512_PHASE(p, acc, r) acc##r = kalm__dpbusd_512(acc##r, kalm__broadcast4_512(a + p * row + 4 * r), w##p);
+#define KALM__512_LINE(p) w##p = _mm512_load_si512(b + 64 * p);
+#define KALM__512_ASK(p) KALM__PREFETCH(ahead + p * ahead_step);
+#define KALM__512_PZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_PSTEP2(r) KALM__512_PHASE(0, c, r) KALM__512_PHASE(1, d, r)
+#define KALM__512_PSUM2(r) _mm512_add_epi32(c##r, d##r)
+#define KALM__512_PSTORE2(r) kalm__store_512(y + r * stride, some0, KALM__512_PSUM2(r), scale0, row_scale[r]);
+#define KALM__512_PZERO4(r) KALM__512_PZERO2(r) __m512i e##r = d##r, f##r = d##r;
+#define KALM__512_PSTEP4(r) KALM__512_PSTEP2(r) KALM__512_PHASE(2, e, r) KALM__512_PHASE(3, f, r)
+#define KALM__512_PSTORE4(r) \
+	kalm__store_512(y + r * stride, some0, _mm512_add_epi32(KALM__512_PSUM2(r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
+#define KALM__512_PHASES(phases, n) \
 	KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
 	{ \
 		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
 		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m512i start0 = kalm__start_512(job, 0), w0, w1; \
+		__m512i start0 = kalm__start_512(job, 0), KALM__512_W##phases; \
 		enum { row = 4 * n }; \
-		KALM__REP_##n(KALM__512_ZERO2) \
-		for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-			w0 = _mm512_load_si512(b); \
-			w1 = _mm512_load_si512(b + 64); \
-			KALM__PREFETCH(ahead); \
-			KALM__PREFETCH(ahead + ahead_step); \
-			KALM__REP_##n(KALM__512_STEP1) \
+		KALM__REP_##n(KALM__512_PZERO##phases) \
+		for (step = 0; step < steps; step += phases, a += phases * row, b += phases * 64, ahead += phases * ahead_step) { \
+			KALM__REP_##phases(KALM__512_LINE) \
+			KALM__REP_##phases(KALM__512_ASK) \
+			KALM__REP_##n(KALM__512_PSTEP##phases) \
 		} \
 		{ \
 			KALM__512_RESULTS1 \
-			KALM__REP_##n(KALM__512_STORE1) \
+			KALM__REP_##n(KALM__512_PSTORE##phases) \
 		} \
 	}
-KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
-KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
-
-#define KALM__512_ZERO4(r) \
-	__m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
-#define KALM__512_STEP4(r) \
-	c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-	d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
-	e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
-	f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
-#define KALM__512_STORE4(r) \
-	kalm__store_512(y + r * stride, some0, \
-					_mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
-#define KALM__512_TILE4(n) \
-	KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
-	{ \
-		const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-		size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-		__m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-		enum { row = 4 * n }; \
-		KALM__REP_##n(KALM__512_ZERO4) \
-		for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
-			w0 = _mm512_load_si512(b); \
-			w1 = _mm512_load_si512(b + 64); \
-			w2 = _mm512_load_si512(b + 128); \
-			w3 = _mm512_load_si512(b + 192); \
-			KALM__PREFETCH(ahead); \
-			KALM__PREFETCH(ahead + ahead_step); \
-			KALM__PREFETCH(ahead + 2 * ahead_step); \
-			KALM__PREFETCH(ahead + 3 * ahead_step); \
-			KALM__REP_##n(KALM__512_STEP4) \
-		} \
-		{ \
-			KALM__512_RESULTS1 \
-			KALM__REP_##n(KALM__512_STORE4) \
-		} \
-	}
-KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+#define KALM__512_W2 w0, w1
+#define KALM__512_W4 w0, w1, w2, w3
+KALM__512_PHASES(4, 1) KALM__512_PHASES(4, 2) KALM__512_PHASES(4, 3) KALM__512_PHASES(4, 4)
+KALM__512_PHASES(2, 5) KALM__512_PHASES(2, 6) KALM__512_PHASES(2, 7) KALM__512_PHASES(2, 8)
+KALM__512_PHASES(2, 9) KALM__512_PHASES(2, 10) KALM__512_PHASES(2, 11) KALM__512_PHASES(2, 12)
 
 static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
 	{ KALM__TILES_12(kalm__q8_, x1_avx512) },
@@ -7455,53 +7429,40 @@ static const kalm__kernels kalm__kernels_amx = {
 
 #include <arm_neon.h>
 
-/* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
-	attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
-	its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
-	clang 7 know sdot, GCC 10 and clang 11 smmla. */
-#if KALM__NEON64
-#  if !defined(__GNUC__)
-#    define KALM__DOT
-#    define KALM__MM
-#    define KALM__HAVE_DOT 1
-#    define KALM__HAVE_MM 1
-#  elif defined(__clang__)
-#    if __clang_major__ >= 7
-#      define KALM__DOT __attribute__((__target__("dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if __clang_major__ >= 11
-#      define KALM__MM __attribute__((__target__("i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  else
-#    if defined(__ARM_FEATURE_DOTPROD)
-#      define KALM__DOT
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__DOT __attribute__((__target__("+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8
-#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if defined(__ARM_FEATURE_MATMUL_INT8)
-#      define KALM__MM
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__MM __attribute__((__target__("+i8mm")))
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10
-#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  endif
-#endif
-#ifndef KALM__HAVE_DOT
+/* Which compilers know sdot and smmla, and what a function needs to use them. GCC inlines only what asks for no more than the caller,
+	so there the attribute must add to what the file is compiled for: nothing if it has the instruction already, a feature from ARMv8.1
+	on (known by its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. */
+#if !KALM__NEON64
 #  define KALM__HAVE_DOT 0
-#endif
-#ifndef KALM__HAVE_MM
 #  define KALM__HAVE_MM 0
+#elif !defined(__GNUC__)
+#  define KALM__HAVE_DOT 1
+#  define KALM__HAVE_MM 1
+#  define KALM__DOT
+#  define KALM__MM
+#elif defined(__clang__)
+#  define KALM__HAVE_DOT (__clang_major__ >= 7)
+#  define KALM__HAVE_MM (__clang_major__ >= 11)
+#  define KALM__DOT __attribute__((__target__("dotprod")))
+#  define KALM__MM __attribute__((__target__("i8mm")))
+#else
+#  define KALM__HAVE_DOT (__GNUC__ >= 8)
+#  define KALM__HAVE_MM (__GNUC__ >= 10)
+#  if defined(__ARM_FEATURE_QRDMX)
+#    define KALM__ARM(feature) __attribute__((__target__(feature)))
+#  else
+#    define KALM__ARM(feature) __attribute__((__target__("arch=armv8.2-a" feature)))
+#  endif
+#  ifdef __ARM_FEATURE_DOTPROD
+#    define KALM__DOT
+#  else
+#    define KALM__DOT KALM__ARM("+dotprod")
+#  endif
+#  ifdef __ARM_FEATURE_MATMUL_INT8
+#    define KALM__MM
+#  else
+#    define KALM__MM KALM__ARM("+i8mm")
+#  endif
 #endif
 
 enum {

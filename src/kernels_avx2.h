@@ -25,13 +25,19 @@ enum { KALM__256_TILE = 6, KALM__256_DIRECT = 3 };
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
+/* The first n of eight lanes, n from 0 to 8. */
+KALM__256 KALM__INLINE __m256i kalm__first_256(size_t n)
+{
+    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+    return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
+}
+
 /* Eight floats at x + k, zeros behind cols, which is not read. */
 KALM__256 KALM__INLINE __m256 kalm__load_256(const float *x, size_t k, size_t cols)
 {
-    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
     if (k + 8 <= cols) return _mm256_loadu_ps(x + k);
     if (k >= cols) return _mm256_setzero_ps();
-    return _mm256_maskload_ps(x + k, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (cols - k))));
+    return _mm256_maskload_ps(x + k, kalm__first_256(cols - k));
 }
 
 KALM__256 KALM__INLINE float kalm__largest_256(__m256 m)
@@ -172,11 +178,9 @@ KALM__256 KALM__FN void kalm__pack_floats_avx2(const kalm__four_rows *f)
 /* Eight outputs from `first` on, of which those below job->outputs are written. */
 KALM__256 KALM__INLINE void kalm__write_256(const kalm__tile_job *job, size_t r, size_t first, __m256 v)
 {
-    static const int32_t mask[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
     float *y = job->y + r * job->stride + first;
     if (job->outputs >= first + 8) _mm256_storeu_ps(y, v);
-    else if (job->outputs > first)
-        _mm256_maskstore_ps(y, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - (job->outputs - first))), v);
+    else if (job->outputs > first) _mm256_maskstore_ps(y, kalm__first_256(job->outputs - first), v);
 }
 
 KALM__256 KALM__INLINE void kalm__store_256(const kalm__tile_job *job, size_t r, size_t first, __m256i acc)

@@ -246,70 +246,40 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 /* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
    enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
    of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
-#define KALM__512_ZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
-#define KALM__512_STEP1(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1);
-#define KALM__512_STORE1(r) \
-    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(c##r, d##r), scale0, row_scale[r]);
-#define KALM__512_TILE1(n) \
+#define KALM__512_PHASE(p, acc, r) acc##r = kalm__dpbusd_512(acc##r, kalm__broadcast4_512(a + p * row + 4 * r), w##p);
+#define KALM__512_LINE(p) w##p = _mm512_load_si512(b + 64 * p);
+#define KALM__512_ASK(p) KALM__PREFETCH(ahead + p * ahead_step);
+#define KALM__512_PZERO2(r) __m512i c##r = start0, d##r = _mm512_setzero_si512();
+#define KALM__512_PSTEP2(r) KALM__512_PHASE(0, c, r) KALM__512_PHASE(1, d, r)
+#define KALM__512_PSUM2(r) _mm512_add_epi32(c##r, d##r)
+#define KALM__512_PSTORE2(r) kalm__store_512(y + r * stride, some0, KALM__512_PSUM2(r), scale0, row_scale[r]);
+#define KALM__512_PZERO4(r) KALM__512_PZERO2(r) __m512i e##r = d##r, f##r = d##r;
+#define KALM__512_PSTEP4(r) KALM__512_PSTEP2(r) KALM__512_PHASE(2, e, r) KALM__512_PHASE(3, f, r)
+#define KALM__512_PSTORE4(r) \
+    kalm__store_512(y + r * stride, some0, _mm512_add_epi32(KALM__512_PSUM2(r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
+#define KALM__512_PHASES(phases, n) \
     KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
     { \
         const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
         size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1; \
+        __m512i start0 = kalm__start_512(job, 0), KALM__512_W##phases; \
         enum { row = 4 * n }; \
-        KALM__REP_##n(KALM__512_ZERO2) \
-        for (step = 0; step < steps; step += 2, a += 2 * row, b += 128, ahead += 2 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__REP_##n(KALM__512_STEP1) \
+        KALM__REP_##n(KALM__512_PZERO##phases) \
+        for (step = 0; step < steps; step += phases, a += phases * row, b += phases * 64, ahead += phases * ahead_step) { \
+            KALM__REP_##phases(KALM__512_LINE) \
+            KALM__REP_##phases(KALM__512_ASK) \
+            KALM__REP_##n(KALM__512_PSTEP##phases) \
         } \
         { \
             KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_STORE1) \
+            KALM__REP_##n(KALM__512_PSTORE##phases) \
         } \
     }
-KALM__512_TILE1(5) KALM__512_TILE1(6) KALM__512_TILE1(7) KALM__512_TILE1(8)
-KALM__512_TILE1(9) KALM__512_TILE1(10) KALM__512_TILE1(11) KALM__512_TILE1(12)
-
-#define KALM__512_ZERO4(r) \
-    __m512i c##r = start0, d##r = _mm512_setzero_si512(), e##r = d##r, f##r = d##r;
-#define KALM__512_STEP4(r) \
-    c##r = kalm__dpbusd_512(c##r, kalm__broadcast4_512(a + 4 * r), w0); \
-    d##r = kalm__dpbusd_512(d##r, kalm__broadcast4_512(a + row + 4 * r), w1); \
-    e##r = kalm__dpbusd_512(e##r, kalm__broadcast4_512(a + 2 * row + 4 * r), w2); \
-    f##r = kalm__dpbusd_512(f##r, kalm__broadcast4_512(a + 3 * row + 4 * r), w3);
-#define KALM__512_STORE4(r) \
-    kalm__store_512(y + r * stride, some0, \
-                    _mm512_add_epi32(_mm512_add_epi32(c##r, d##r), _mm512_add_epi32(e##r, f##r)), scale0, row_scale[r]);
-#define KALM__512_TILE4(n) \
-    KALM__512 KALM__FN void kalm__q8_##n##x1_avx512(const kalm__tile_job *job) \
-    { \
-        const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead; \
-        size_t step, steps = job->steps, ahead_step = job->ahead_step; \
-        __m512i start0 = kalm__start_512(job, 0), w0, w1, w2, w3; \
-        enum { row = 4 * n }; \
-        KALM__REP_##n(KALM__512_ZERO4) \
-        for (step = 0; step < steps; step += 4, a += 4 * row, b += 256, ahead += 4 * ahead_step) { \
-            w0 = _mm512_load_si512(b); \
-            w1 = _mm512_load_si512(b + 64); \
-            w2 = _mm512_load_si512(b + 128); \
-            w3 = _mm512_load_si512(b + 192); \
-            KALM__PREFETCH(ahead); \
-            KALM__PREFETCH(ahead + ahead_step); \
-            KALM__PREFETCH(ahead + 2 * ahead_step); \
-            KALM__PREFETCH(ahead + 3 * ahead_step); \
-            KALM__REP_##n(KALM__512_STEP4) \
-        } \
-        { \
-            KALM__512_RESULTS1 \
-            KALM__REP_##n(KALM__512_STORE4) \
-        } \
-    }
-KALM__512_TILE4(1) KALM__512_TILE4(2) KALM__512_TILE4(3) KALM__512_TILE4(4)
+#define KALM__512_W2 w0, w1
+#define KALM__512_W4 w0, w1, w2, w3
+KALM__512_PHASES(4, 1) KALM__512_PHASES(4, 2) KALM__512_PHASES(4, 3) KALM__512_PHASES(4, 4)
+KALM__512_PHASES(2, 5) KALM__512_PHASES(2, 6) KALM__512_PHASES(2, 7) KALM__512_PHASES(2, 8)
+KALM__512_PHASES(2, 9) KALM__512_PHASES(2, 10) KALM__512_PHASES(2, 11) KALM__512_PHASES(2, 12)
 
 static const kalm__tile_fn kalm__q8_tiles_avx512[2][KALM__512_TILE] = {
     { KALM__TILES_12(kalm__q8_, x1_avx512) },

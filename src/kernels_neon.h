@@ -20,53 +20,40 @@
 
 #include <arm_neon.h>
 
-/* What a function needs to use sdot or smmla. GCC inlines only what asks for no more than the caller, so there the
-   attribute must add to what the file is compiled for: nothing if it has sdot already, "+dotprod" from ARMv8.1 on (known by
-   its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. GCC 8 and
-   clang 7 know sdot, GCC 10 and clang 11 smmla. */
-#if KALM__NEON64
-#  if !defined(__GNUC__)
-#    define KALM__DOT
-#    define KALM__MM
-#    define KALM__HAVE_DOT 1
-#    define KALM__HAVE_MM 1
-#  elif defined(__clang__)
-#    if __clang_major__ >= 7
-#      define KALM__DOT __attribute__((__target__("dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if __clang_major__ >= 11
-#      define KALM__MM __attribute__((__target__("i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  else
-#    if defined(__ARM_FEATURE_DOTPROD)
-#      define KALM__DOT
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__DOT __attribute__((__target__("+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    elif __GNUC__ >= 8
-#      define KALM__DOT __attribute__((__target__("arch=armv8.2-a+dotprod")))
-#      define KALM__HAVE_DOT 1
-#    endif
-#    if defined(__ARM_FEATURE_MATMUL_INT8)
-#      define KALM__MM
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10 && defined(__ARM_FEATURE_QRDMX)
-#      define KALM__MM __attribute__((__target__("+i8mm")))
-#      define KALM__HAVE_MM 1
-#    elif __GNUC__ >= 10
-#      define KALM__MM __attribute__((__target__("arch=armv8.2-a+i8mm")))
-#      define KALM__HAVE_MM 1
-#    endif
-#  endif
-#endif
-#ifndef KALM__HAVE_DOT
+/* Which compilers know sdot and smmla, and what a function needs to use them. GCC inlines only what asks for no more than the caller,
+   so there the attribute must add to what the file is compiled for: nothing if it has the instruction already, a feature from ARMv8.1
+   on (known by its QRDMX; 8.1 itself then fails in the assembler: compile for 8 or 8.2), a whole architecture below. */
+#if !KALM__NEON64
 #  define KALM__HAVE_DOT 0
-#endif
-#ifndef KALM__HAVE_MM
 #  define KALM__HAVE_MM 0
+#elif !defined(__GNUC__)
+#  define KALM__HAVE_DOT 1
+#  define KALM__HAVE_MM 1
+#  define KALM__DOT
+#  define KALM__MM
+#elif defined(__clang__)
+#  define KALM__HAVE_DOT (__clang_major__ >= 7)
+#  define KALM__HAVE_MM (__clang_major__ >= 11)
+#  define KALM__DOT __attribute__((__target__("dotprod")))
+#  define KALM__MM __attribute__((__target__("i8mm")))
+#else
+#  define KALM__HAVE_DOT (__GNUC__ >= 8)
+#  define KALM__HAVE_MM (__GNUC__ >= 10)
+#  if defined(__ARM_FEATURE_QRDMX)
+#    define KALM__ARM(feature) __attribute__((__target__(feature)))
+#  else
+#    define KALM__ARM(feature) __attribute__((__target__("arch=armv8.2-a" feature)))
+#  endif
+#  ifdef __ARM_FEATURE_DOTPROD
+#    define KALM__DOT
+#  else
+#    define KALM__DOT KALM__ARM("+dotprod")
+#  endif
+#  ifdef __ARM_FEATURE_MATMUL_INT8
+#    define KALM__MM
+#  else
+#    define KALM__MM KALM__ARM("+i8mm")
+#  endif
 #endif
 
 enum {
