@@ -517,6 +517,25 @@ static void test_documents(const char *path)
         CHECK(kalm__u32(bytes + 4) == (bits < 8 ? 2u : 1u));
         CHECK(!kalm_encode(ctx, t, 1, &p, &again, &err) && !memcmp(bytes, kalm_doc_bytes(again, &n), n));
         kalm_doc_free(again);
+        {                              /* of 33 to 50 rows: two or three at a time are 16, the last are fewer */
+            static const char many[] = "play chess play chess play chess play chess play chess play chess play chess play chess play chess play "
+                "chess play chess play chess play chess play chess play chess play chess play chess play chess play chess play chess";
+            kalm_params fine = p;
+            kalm_text whole = words(many);
+            kalm_doc *opened = NULL;
+            fine.ratio = 1;
+            fine.bits = 16;
+            CHECKF(!kalm_encode(ctx, &whole, 1, &fine, &again, &err) && !kalm_doc_repool(model, again, 1, bits, &other, &err), "%s", err.text);
+            kalm_doc_get_info(other, &info);
+            CHECKF(info.rows > 32 && info.rows < 48 && info.bits == bits, "%u rows", info.rows);
+            CHECKF(!kalm_doc_open(model, kalm_doc_bytes(other, &n), 64 + info.rows * kalm__doc_row_bytes(info.width, bits), 0, &opened, &err), "%s", err.text);
+            kalm_doc_free(opened);
+            kalm_doc_free(other);
+            kalm_doc_free(again);
+            other = again = NULL;
+        }
+        kalm_doc_get_info(docs[0], &info);
+        bytes = (const unsigned char *)kalm_doc_bytes(docs[0], &n);
         /* coarser, and of other bits */
         CHECKF(!kalm_doc_repool(model, docs[0], 8, 0, &other, &err), "%s", err.text);
         kalm_doc_get_info(other, &info);

@@ -491,7 +491,7 @@ static void test_control(void)
 static void test_header(void)
 {
     static const struct { const char *words; size_t at; uint64_t value; unsigned bytes; } fault[] = {
-        { "symbols", 20, 1, 4 },                                   /* another number than tokens */
+        { "symbols", 20, 599, 4 }, { "symbols", 20, 601, 4 },      /* another number than tokens, of which there are 600 */
         { "cannot be", 48, 0x7ff0000000000000u, 8 }, { "cannot be", 48, 0xfff0000000000000u, 8 }, { "cannot be", 48, 0x7ff8000000000000u, 8 },
         { "cannot be", 36, 8, 4 }, { "cannot be", 32, 2, 4 }, { "cannot be", 40, 0, 4 }, { "cannot be", 40, KALM__MODELS, 4 },
         { "flags", 24, 1u << 21, 4 }, { "version 3", 7, '3', 1 }, { "should have", 8, UINT64_MAX, 8 }
@@ -505,6 +505,7 @@ static void test_header(void)
     uint64_t at;
     tok k;
     if (!tok_open(&k, "unigram_nfkc")) return;
+    CHECK(k.t.tokens == 600);
     b = (unsigned char *)malloc(k.size + MORE);
     memset(b, 'x', k.size + MORE);
     for (i = 0; i < sizeof fault / sizeof *fault; i++) {

@@ -385,6 +385,9 @@ def test_kept():
         if not a["has_more"]:
             break
     equal(sorted(seen), sorted(keys + ["new", "by-index"]), "the list, a part at a time")
+    for limit, more in ((len(seen) - 1, True), (len(seen), False), (len(seen) + 1, False)):
+        equal(s.ask("/v1/documents?limit=%d" % limit)[1]["has_more"], more, "%d of %d ids, and more" % (limit, len(seen)))
+    equal(s.ask("/v1/documents/nobody")[1]["error"]["type"], "not_found_error", "the type of an error")
     status, a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:3], "return_documents": True})
     equal({r["document_id"]: r["document"]["text"] for r in a["results"]},
           {d["id"]: (d["title"] + " " if d["title"] else "") + d["text"] for d in docs[:3]}, "texts of kept documents")
@@ -752,7 +755,7 @@ def test_limits():
     c.close()
     # pages of the allowed origin
     status, headers, _ = s.raw("OPTIONS", "/v1/rerank", None, {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"})
-    equal((status, headers.get("access-control-allow-origin")), (204, "https://a.example"), "a page asks whether it may")
+    equal((status, headers.get("access-control-allow-origin"), headers.get("allow")), (204, "https://a.example", "POST"), "a page asks whether it may")
     equal(s.raw("POST", "/v1/rerank", ok, dict(key, Origin="https://b.example"))[0], 403, "another page may not")
     # dawdlers: headers, a body, nothing at all; the server answers others meanwhile, and they are cut off
     slow = []
