@@ -1,23 +1,59 @@
 #!/usr/bin/env python3
 """ctranslate2_rate.py LIBRARY MODEL TOKENS THREADS SECONDS - how fast CTranslate2 reads one passage, as JSON, for peers.py.
 
-LIBRARY is the folder with the package ctranslate2 in it, "" where it is installed; MODEL a checkpoint that its own converter has
-converted. Its Python has no function that runs the encoder alone, so this asks for the score of one token behind the passage: one
-row of the decoder is in the time, and a row of 512 tokens weighs little."""
+LIBRARY is the folder with the package ctranslate2 in it, "" where it is installed. MODEL is a folder; where it is not there yet, it is
+made: an encoder of shape.py's shape with random weights, by the package's own description of models, in int8."""
 import json
 import os
 import sys
 import time
 
+import shape
 
-def vocabulary(folder):
-    """The tokens of a converted model."""
-    for name in ("source_vocabulary.json", "shared_vocabulary.json", "vocabulary.json"):
-        path = os.path.join(folder, name)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as f:
-                return json.load(f)
-    sys.exit("ctranslate2_rate.py: %s has no vocabulary: it is no model that ct2-transformers-converter wrote" % folder)
+
+def spread(numpy, outputs, inputs):
+    """Weights whose products neither vanish nor overflow in any of the layers."""
+    page = numpy.frombuffer(shape.PAGE, dtype=numpy.int8).astype(numpy.float32)
+    return numpy.resize(page, (outputs, inputs)) / numpy.float32(127 * inputs ** 0.5)
+
+
+def make(ctranslate2, folder):
+    """The encoder as the package's converter describes a T5Gemma 2; five of six layers have a window, as in Nano."""
+    import numpy
+    specs = ctranslate2.specs
+    encoder = specs.TransformerEncoderSpec(
+        num_layers=shape.LAYERS, num_heads=shape.HEADS, pre_norm=True, activation=specs.Activation.GELUTanh, ffn_glu=True, rms_norm=True,
+        num_heads_kv=1, head_dim=shape.HEAD_DIM, rotary_dim=shape.HEAD_DIM, rotary_interleave=False, rotary_base=1000000,
+        sliding_window=shape.WINDOW, qk_norm=True, pre_post_layer_norm=True)
+
+    def norm(layer, width=shape.HIDDEN):
+        layer.gamma = numpy.ones(width, dtype=numpy.float32)
+
+    def product(layer, *names):
+        layer.weight = numpy.concatenate([spread(numpy, shape.MATRICES[n][1], shape.MATRICES[n][0]) for n in names])
+
+    encoder.embeddings[0].weight = spread(numpy, shape.VOCABULARY, shape.HIDDEN)
+    norm(encoder.layer_norm)
+    for number, layer in enumerate(encoder.layer):
+        attention, whole = layer.self_attention, number % 6 == 5
+        attention.rotary_base = numpy.float32(1000000 if whole else 10000)
+        attention.sliding_window = numpy.int32(0 if whole else shape.WINDOW)
+        product(attention.linear[0], "q", "k", "v")
+        product(attention.linear[1], "o")
+        norm(attention.q_norm, shape.HEAD_DIM)
+        norm(attention.k_norm, shape.HEAD_DIM)
+        for place in (layer.input_layer_norm, layer.post_attention_layer_norm, layer.pre_feedforward_layer_norm, layer.post_feedforward_layer_norm):
+            norm(place)
+        product(layer.ffn.linear_0, "gate")
+        product(layer.ffn.linear_0_noact, "up")
+        product(layer.ffn.linear_1, "down")
+    model = specs.TransformerEncoderModelSpec(encoder)
+    model.config.layer_norm_epsilon = 1e-6
+    model.register_vocabulary(["<unk>"] + ["word%d" % i for i in range(1, shape.VOCABULARY)])
+    model.validate()
+    model.optimize("int8")
+    os.makedirs(folder)
+    model.save(folder)
 
 
 def main():
@@ -30,19 +66,18 @@ def main():
         import ctranslate2
     except ImportError as e:
         sys.exit("ctranslate2_rate.py: no package ctranslate2 %s: %s" % ("in " + library if library else "is installed", e))
-    words = vocabulary(model)
-    if len(words) < 2000:
-        sys.exit("ctranslate2_rate.py: the vocabulary of %s has only %d tokens" % (model, len(words)))
-    passage = [words[1000 + i * 7919 % (len(words) - 1000)] for i in range(tokens)]
     try:
-        engine = ctranslate2.Translator(model, device="cpu", compute_type="int8", inter_threads=1, intra_threads=threads)
-    except (RuntimeError, ValueError) as e:
-        sys.exit("ctranslate2_rate.py: %s: %s" % (model, e))
+        if not os.path.isdir(model):
+            make(ctranslate2, model)
+        engine = ctranslate2.Encoder(model, device="cpu", compute_type="int8", inter_threads=1, intra_threads=threads)
+    except (ImportError, AttributeError, RuntimeError, ValueError) as e:
+        sys.exit("ctranslate2_rate.py: CTranslate2 %s: %s" % (ctranslate2.__version__, e))
+    passage = [1 + i * 7919 % (shape.VOCABULARY - 1) for i in range(tokens)]
     best, end = 0.0, 0.0
     while not best or time.monotonic() < end:
         begun = time.monotonic()
         end = end or begun + seconds
-        engine.score_batch([passage], [[words[1000]]])
+        engine.forward_batch([passage])
         best = max(best, tokens / (time.monotonic() - begun))
     json.dump({"tokens_per_second": best, "version": ctranslate2.__version__}, sys.stdout)
     print()

@@ -5,7 +5,7 @@ behind it was within some percent of its best: else something else was running. 
 installed, peers.svg.
 
     tests/peers/peers.py --model build/bench/nano-q8.kalm --llama-bench ~/llama.cpp/build/bin/llama-bench \\
-        --onnxruntime ~/peers/node_modules
+        --onnxruntime ~/peers/node_modules --ctranslate2
 
 Peers are built by you; nothing is fetched. tests/peers/README.md says how the figures that are published were made."""
 import argparse
@@ -93,7 +93,7 @@ class Onnx:
 
 
 class CTranslate2:
-    """The one peer that has the model's own architecture; the model is converted by its own converter beforehand."""
+    """The one peer that has the model's own architecture; its package makes the model at the first measurement."""
     def __init__(self, python, library, model):
         self.command = [python, os.path.join(HERE, "ctranslate2_rate.py"), library, model]
         self.name, self.version = "CTranslate2, int8", ""
@@ -184,8 +184,7 @@ def main():
     p.add_argument("--kalm-bench", default=os.path.join(HERE, "..", "..", "build", "kalm-bench"))
     p.add_argument("--llama-bench", action="append", default=[], help="of llama.cpp or ik_llama.cpp; may be given twice")
     p.add_argument("--onnxruntime", action="append", default=[], help="a folder node_modules with onnxruntime-node in it")
-    p.add_argument("--ctranslate2", metavar="MODEL", help="a folder that ct2-transformers-converter wrote from KaLM-Reranker-V1-Nano")
-    p.add_argument("--ctranslate2-library", metavar="FOLDER", default="", help="where its package ctranslate2 is; default: installed")
+    p.add_argument("--ctranslate2", metavar="FOLDER", nargs="?", const="", help="the package ctranslate2, which is in FOLDER or installed")
     p.add_argument("--ctranslate2-python", metavar="FILE", default=sys.executable, help="the Python that it was built for")
     p.add_argument("--tokens", default="512,128", help="lengths of the passage, of 32, 128, 512 and 1024")
     p.add_argument("--threads", default="1,2")
@@ -198,7 +197,7 @@ def main():
         cases = [(int(n), int(t)) for n in o.tokens.split(",") for t in o.threads.split(",")]
     except ValueError:
         p.error("--tokens and --threads are whole numbers, separated by commas")
-    if not o.llama_bench and not o.onnxruntime and not o.ctranslate2:
+    if not o.llama_bench and not o.onnxruntime and o.ctranslate2 is None:
         p.error("no peer: give --llama-bench, --onnxruntime or --ctranslate2")
     if o.rounds < 1 or any(n not in (32, 128, 512, 1024) or t < 1 for n, t in cases):
         p.error("kalm-bench measures passages of 32, 128, 512 and 1024 tokens; rounds and threads begin at 1")
@@ -212,8 +211,8 @@ def main():
         kalm = Kalm(o.kalm_bench, o.model, folder)
         kalm.version = o.commit
         peers = [Llama(path, gguf) for path in o.llama_bench] + [Onnx(path, onnx) for path in o.onnxruntime]
-        if o.ctranslate2:
-            peers.append(CTranslate2(o.ctranslate2_python, o.ctranslate2_library, o.ctranslate2))
+        if o.ctranslate2 is not None:
+            peers.append(CTranslate2(o.ctranslate2_python, o.ctranslate2, os.path.join(folder, "nano-ct2")))
         kept, best, dropped, turns = measure_all(kalm, peers, cases, o.rounds, o.within)
         result = {"machine": machine(), "commit": o.commit or "unknown", "date": datetime.date.today().isoformat(),
                   "flags": "; ".join(["this library's are those of the Makefile"] + ["llama-bench -fa 1 -r 4 " + " ".join(p.flags) for p in peers
