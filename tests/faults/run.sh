@@ -49,13 +49,16 @@ printf '%s\n' '{"id": 1, "method": "tools/list"}' '{"id": 2, "method": "tools/ca
 
 dump() { sqlite3 "$1" 'SELECT number, key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, hex(document) FROM documents ORDER BY number; SELECT * FROM meta' 2>&1; }
 
+dump_states() { sqlite3 "$1" 'SELECT number, document, hex(state) FROM states ORDER BY number; SELECT * FROM meta; PRAGMA integrity_check' 2>&1; }
+
 dump_search() { sqlite3 "$1" 'SELECT key, window, windows, start, hash, title, text, metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash, documents, note FROM search_files ORDER BY path; CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v ORDER BY term' 2>&1; }
 
 # What each command is, what is left of an earlier run, and whether its output is right. `command` names it.
 prepare() {
     rm -rf out.kalm* store.db* out.txt tables made
     case $command in
-    rank_store) cp right.db store.db ;;
+    rank_store | states) cp right.db store.db ;;
+    rank_states) cp right.db store.db; cp right.states store.db.states ;;
     ask | mcp) cp right.search.db store.db ;;
     esac
 }
@@ -69,7 +72,8 @@ run() (                            # a command that never ends, or that writes f
     checkpoint) $UNDER "$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=16000 --shard-size 1 --quiet made ;;
     index) $UNDER "$build/kalm-index" right.kalm store.db corpus.jsonl --threads 2 --batch 1 --split 12 --overlap 2 --quiet ;;
     rank) $UNDER "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl --threads 2 --json > out.txt ;;
-    rank_store) $UNDER "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
+    rank_store | rank_states) $UNDER "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
+    states) $UNDER "$build/kalm-index" right.kalm store.db --states all --threads 1 --quiet ;;
     eval) $UNDER "$build/kalm-eval" right.kalm eval --threads 1 > out.txt ;;
     tables) PATH=/nowhere $UNDER "$build/kalm-eval" --tables tables collections right.kalm --ratio 4,8 --bits 16 --rounds 100 --threads 1 > out.txt ;;
     search) $UNDER "$build/kalm-search" right.kalm store.db docs --threads 1 --batch 1 --quiet ;;
@@ -101,6 +105,8 @@ is_right() {
     cut | calibrate) cmp -s out.kalm right.$command ;;
     checkpoint) diff -r made right.made > /dev/null 2>&1 ;;
     index) dump store.db | cmp -s - right.dump ;;
+    states) cmp -s store.db right.db && dump_states store.db.states | cmp -s - right.states.dump ;;
+    rank_states) cmp -s out.txt right.rank_store ;;                    # with states or without
     eval) timeless out.txt | cmp -s - right.eval ;;
     tables) cmp -s tables/quality.json right.tables ;;
     search | mail) dump_search store.db | cmp -s - right.$command ;;
@@ -109,15 +115,15 @@ is_right() {
     esac
 }
 # Commands that go on where they were stopped.
-goes_on() { case $command in index | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
+goes_on() { case $command in index | states | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
 # success there is none, unless the system fails for good ("+") when all is done.
 left_over() {
     find tables made -name '*.new' -o -name '*.tmp-*' 2> /dev/null
     [ "$1" != 0 ] || find tables -name '*.spool' 2> /dev/null      # after a failure the next run takes it away
-    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|out.kalm|out.txt|tables|made|err|count' |
-        if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db-(journal|wal|shm)'; fi
+    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
+        if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db(.states)?-(journal|wal|shm)'; fi
 }
 
 check() {
@@ -136,6 +142,11 @@ check() {
             return
         fi
         rm -f verify.txt
+    fi
+    # whatever became of the states, ranking with them is ranking without them
+    if [ "$command" = states ] && [ $status -ne 0 ] && { ! command=rank_states run > /dev/null 2> err || ! command=rank_states is_right; }; then
+        bad 'half made states change the ranking'
+        return
     fi
     if [ $status -eq 137 ] || { [ $status -ne 0 ] && goes_on; }; then
         right=
@@ -182,8 +193,7 @@ every() {
     done
 }
 
-commands='quantize checkpoint index rank rank_store eval tables'
-[ "$step" -gt 50 ] || commands="$commands cut calibrate"          # a sample need not have what takes seconds
+commands='quantize index rank rank_store states rank_states eval tables'
 [ ! -x "$build/kalm-search" ] || commands="$commands search mail ask mcp"
 [ ! -x "$build/kalm-server" ] || commands="$commands server"
 for command in ${FAULTS_OF:-$commands}; do
@@ -196,6 +206,8 @@ for command in ${FAULTS_OF:-$commands}; do
     cut | calibrate) cp out.kalm right.$command ;;
     checkpoint) cp -r made right.made ;;
     index) dump store.db > right.dump; cp store.db right.db ;;
+    states) dump_states store.db.states > right.states.dump; cp store.db.states right.states ;;
+    rank_states) ;;
     eval) timeless out.txt > right.eval ;;
     tables) cp tables/quality.json right.tables ;;
     search | mail) dump_search store.db > right.$command; cp store.db right.search.db ;;
@@ -214,7 +226,7 @@ for command in ${FAULTS_OF:-$commands}; do
     every map ''
     case $command in
     tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
-    quantize | cut | calibrate | checkpoint | index | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
+    quantize | index | states | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
     esac
     case $command in index | rank | server) every thread '' ;; esac
     case $command in server | mcp) every socket :short; every socket :EINTR ;; esac

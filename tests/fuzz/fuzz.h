@@ -16,6 +16,7 @@
    HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
    what kalm-eval --tables keeps: journals, questions, spool  journal
    lists of kalm-quantize --vocabulary; models to be split    part
+   states beside a store (kalm-index --states)                states
 */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -193,8 +194,13 @@ FUZZ_FN const char *fuzz_set(const char *(*kernels)(size_t i), const uint8_t *da
     const char *wish = getenv("KALM_FUZZ_SET");
     size_t sets = 0, i;
     uint32_t sum = 0;
-    if (wish && *wish) return wish;
     while (kernels(sets)) sets++;
+    if (wish && *wish) {               /* a set that cannot run here would refuse every context, and nothing would be tried */
+        for (i = 0; i < sets; i++)
+            if (!strcmp(kernels(i), wish)) return wish;
+        fprintf(stderr, "fuzz: kernel set %s cannot run on this machine\n", wish);
+        exit(2);
+    }
     for (i = 0; i < size; i += 1 + i / 64) sum = sum * 31 + data[i];
     return kernels(sum % sets);
 }

@@ -45,7 +45,7 @@ FUZZ_FN void fuzz_remove(const char *name)
 
 FUZZ_FN void fuzz_clean_up(void)
 {
-    static const char *const names[] = { "m.kalm", "store.db", "other.db", "input", "run", "qrels", "eval/corpus.jsonl", "eval/corpus.jsonl.gz", "eval/corpus.jsonl.zst",
+    static const char *const names[] = { "m.kalm", "store.db", "store.db.states", "other.db", "input", "run", "qrels", "eval/corpus.jsonl", "eval/corpus.jsonl.gz", "eval/corpus.jsonl.zst",
                                          "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/qrels", "eval/bm25.run", "eval", "part.kalm", "again.kalm", "out" };
     unsigned i;
     for (i = 0; i < sizeof names / sizeof *names; i++) fuzz_remove(names[i]);
