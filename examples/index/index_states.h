@@ -244,14 +244,17 @@ KALM__FN int keep_state(keeping *k, int64_t number)
     kalm_doc *doc = open_document(k, number);
     kalm_error err;
     kalm_result r = KALM_OK;
+    kalm_doc_info info;
     char hash[17];
     size_t size, there;
     if (!doc) return 1;
     there = has_state(k, number, doc);
     size = there;
-    if (!there) r = kalm_state_save(k->ctx, doc, &k->params, NULL, 0, &size, &err);
-    if (!there && (r == KALM_NO_MEMORY || (!r && size > STATES_MOST))) {
-        r = KALM_OK;
+    kalm_doc_get_info(doc, &info);
+    /* the rows alone may be too many, and then memory is not even asked for: where it is not had, the command fails */
+    if (!there) size = kalm__state_bytes(k->ctx, k->model->file.stack[KALM__DECODER].shape.layers, info.rows, 0);
+    if (!there && size <= STATES_MOST) r = kalm_state_save(k->ctx, doc, &k->params, NULL, 0, &size, &err);
+    if (!there && !r && size > STATES_MOST) {
         size = 0;
         k->large++;
     } else if (!there && !r) {

@@ -16,7 +16,6 @@
    HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
    what kalm-eval --tables keeps: journals, questions, spool  journal
    lists of kalm-quantize --vocabulary; models to be split    part
-   states beside a store (kalm-index --states)                states
 */
 #ifndef FUZZ_H
 #define FUZZ_H
