@@ -129,8 +129,9 @@ KALM__FN int kalm__gradient_take(kalm__gradient_room *r, const kalm__side *s, si
 {
     size_t q = t * s->heads * s->head_dim, k = (t + n) * s->kv_heads * s->head_dim, h = t * hidden, m = t * s->mlp;
     size_t p = (size_t)s->heads * t * (t + n);
+    double bytes = 8.0 * (double)t * (double)s->head_dim + 4.0 * (5.0 * ((double)h + (double)q + (double)k) + 4.0 * (double)m + (double)p);
     float *at;
-    r->block = calloc(1, t * s->head_dim * sizeof(double) + (5 * h + 5 * q + 5 * k + 4 * m + p) * sizeof(float));
+    r->block = bytes < (double)(SIZE_MAX / 2) ? calloc(1, (size_t)bytes) : NULL;
     if (!r->block) return 0;
     r->turn = (double *)r->block;
     at = (float *)(void *)(r->turn + t * s->head_dim);
@@ -333,9 +334,9 @@ KALM__FN kalm_result kalm__gradient_run(kalm__gradient *g, float *margin, kalm_e
         kalm__tensor_shape(&f->shape, KALM__KIND(KALM__DECODER, what), &rows, &cols);
         g->m[what].out = rows;
         g->m[what].in = cols;
-        numbers += 2 * (size_t)rows * cols;
+        numbers = kalm__add(numbers, kalm__mul(2 * (size_t)rows, cols));
     }
-    at = g->room = (float *)malloc((numbers + 2 * hidden) * sizeof *at);
+    at = g->room = (float *)malloc(kalm__mul(kalm__add(numbers, 2 * hidden), sizeof *at));
     if (!g->room) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the matrices of a layer");
     for (what = 0; what <= KALM__T_DOWN; what++) {
         g->m[what].w = at, at += g->m[what].out * g->m[what].in;

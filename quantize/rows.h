@@ -207,7 +207,7 @@ KALM__FN kalm_result kalm__rows_key_metric(kalm__rows_fit *f, kalm_error *err)
 {
     const kalm__stack *s = &f->model->file.stack[KALM__DECODER];
     size_t n = f->width, dim = s->shape.head_dim, outputs = s->shape.kv_heads * dim, i, d;
-    float *w = (float *)malloc(outputs * n * sizeof *w);
+    float *w = (float *)malloc(kalm__mul(outputs, n * sizeof *w));
     double *x = f->small, *sx = f->small + n;
     uint32_t l;
     kalm_result r = w ? KALM_OK : kalm__fail(err, KALM_NO_MEMORY, "no memory for the keys of a layer");
@@ -276,7 +276,7 @@ KALM__FN kalm_result kalm__rows_pair(kalm__rows_fit *f, kalm__gradient_pair *p, 
     if (r) return r;
     p->rows = (rows + KALM__ROWS_FIT_RATIO - 1) / KALM__ROWS_FIT_RATIO;
     p->doc = (float *)malloc(2 * p->rows * n * sizeof(float));
-    p->x = (float *)malloc((layers + 2) * p->tokens * n * sizeof(float));
+    p->x = (float *)malloc(kalm__mul((layers + 2) * p->tokens, n * sizeof(float)));
     if (!p->doc || !p->x) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the gradient of a document");
     p->d_doc = p->doc + p->rows * n;
     p->dx = p->x + (layers + 1) * p->tokens * n;

@@ -101,15 +101,15 @@ KALM__FN kalm__rows_layout kalm__rows_places(size_t width)
     size_t line = kalm__round_up(width * sizeof(float), 64), heavy = kalm__round_up(KALM__ROWS_HEAVY * width * sizeof(float), 64);
     size_t matrix;
     l.scales = kalm__round_up(width, 16) * sizeof(float);
-    matrix = l.scales + kalm__round_up(width, 16) / 16 * kalm__panel_bytes(KALM__Q16, width);
+    matrix = kalm__add(l.scales, kalm__mul(l.scales / 64, kalm__panel_bytes(KALM__Q16, width)));
     l.cost = KALM__ROWS_TABLES + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
     l.classes = l.cost + KALM__ROWS_CLASSES * 2 * KALM__ROWS_SYMBOLS * sizeof(uint16_t);
     l.mean = kalm__round_up(l.classes + KALM__ROWS_BITS * KALM__ROWS_RATIOS * width, 64);
     l.rows = l.mean + line;
     l.cols = l.rows + heavy;
     l.forward = l.cols + heavy;
-    l.inverse = l.forward + matrix;
-    l.size = l.inverse + matrix;
+    l.inverse = kalm__add(l.forward, matrix);
+    l.size = kalm__add(l.inverse, matrix);
     return l;
 }
 
@@ -123,7 +123,7 @@ KALM__FN void kalm__rows_matrix(kalm__matrix *m, const unsigned char *p, size_t 
     m->data = p + scales;
 }
 
-/* Read the section, which stays where it is, at a multiple of 64. What could lead astray is checked: sizes, and that the
+/* Read the section, which stays where it is, at a multiple of 64. Sizes are checked, and that the
    intervals of symbols rise. Numbers that are none make rows of none, which are found where rows are used. */
 KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p, uint64_t size, uint64_t fingerprint,
                                         uint32_t width, kalm_error *err)

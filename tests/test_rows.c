@@ -379,6 +379,9 @@ static void test_sections(void)
     CHECK(kalm__rowcode_open(&c, section, size + 1, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, 0, 77, 192, &err) == KALM_BAD_FILE);
     CHECK(kalm__rowcode_open(&c, section, size, 77, 8, &err) == KALM_BAD_FILE && strstr(err.text, "16 are the fewest"));
+    /* rows of 65,536 numbers: of the 17 GB that they ask for, the low 32 bits, which a size_t may not take for all of them */
+    CHECK(kalm__rowcode_open(&c, section, (uint32_t)(1184000 + 262144 + 2 * 2097152 + 2 * (262144 + ((uint64_t)1 << 33))), 77, 65536,
+                             &err) == KALM_BAD_FILE && strstr(err.text, "ask for"));
 }
 
 /* A section whose costs are false says that rows fit which do not, or, where they are steep, that numbers beyond all levels take more

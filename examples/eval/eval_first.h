@@ -109,7 +109,7 @@ EV__FN void ev__bm25_begin(ev__bm25 *b, ev_data *d, size_t depth)
     b->use_of = (uint32_t *)cmd_alloc(d->queries.count * sizeof *b->use_of);
     for (i = 0; i < d->queries.count; i++) b->sum[i] = 0;
     for (i = 0; i < d->uses; i++) b->use_of[d->use[i]] = (uint32_t)i;
-    b->best = (ev__best *)cmd_alloc(d->uses * depth * sizeof *b->best);
+    b->best = (ev__best *)cmd_alloc(kalm__mul(d->uses, kalm__mul(depth, sizeof *b->best)));
     b->kept = (size_t *)cmd_alloc(d->uses * sizeof *b->kept);
     memset(b->kept, 0, d->uses * sizeof *b->kept);
 }

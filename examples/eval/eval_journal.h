@@ -27,7 +27,7 @@ typedef struct ev_string { char *data; size_t size, room; } ev_string;
 
 EV__FN void ev_put(ev_string *s, const char *data, size_t size)
 {
-    if (s->room - s->size < size + 1) s->data = (char *)cmd_grow(s->data, s->room = 2 * (s->size + size) + 256);
+    if (s->room - s->size < size + 1) s->data = (char *)cmd_grow(s->data, s->room = kalm__add(kalm__mul(2, kalm__add(s->size, size)), 256));
     memcpy(s->data + s->size, data, size);
     s->size += size;
     s->data[s->size] = 0;
@@ -40,7 +40,7 @@ EV__FN void ev_printf(ev_string *s, const char *format, ...)
 {
     va_list args;
     int n;
-    if (s->room - s->size < 512) s->data = (char *)cmd_grow(s->data, s->room = 2 * s->size + 1024);
+    if (s->room - s->size < 512) s->data = (char *)cmd_grow(s->data, s->room = kalm__add(kalm__mul(2, s->size), 1024));
     va_start(args, format);
     n = vsnprintf(s->data + s->size, 512, format, args);
     va_end(args);

@@ -85,7 +85,7 @@ EV__FN kalm_text ev__mend(ev_records *r, kalm_text line)
     size_t i = 0, n = 0, k;
     int string = 0;
     kalm_text t;
-    if (r->mended_room < line.size * 4 + 8) r->mended = (char *)cmd_grow(r->mended, r->mended_room = line.size * 4 + 8);
+    if (r->mended_room < line.size * 4 + 8) r->mended = (char *)cmd_grow(r->mended, r->mended_room = kalm__add(kalm__mul(line.size, 4), 8));
     while (i < line.size) {
         const char *p = line.data + i;
         unsigned char c = (unsigned char)*p;

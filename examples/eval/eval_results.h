@@ -227,7 +227,7 @@ EV__FN void ev__margins_line(void *user, const kalm__json *j)
 EV__FN double *ev__sorted_values(const ev_results *r, const ev_data *d, const uint32_t *order, const ev_run *run)
 {
     double *value = ev_run_values(&d->qrels, run, d->queries.count, (int32_t)r->s->level, 0, r->s->measure, r->s->measures);
-    double *sorted = (double *)cmd_alloc(d->queries.count * r->s->measures * sizeof *sorted);
+    double *sorted = (double *)cmd_alloc(kalm__mul(d->queries.count, r->s->measures * sizeof *sorted));
     size_t q;
     for (q = 0; q < d->queries.count; q++)
         memcpy(sorted + q * r->s->measures, value + order[q] * r->s->measures, r->s->measures * sizeof *sorted);

@@ -400,7 +400,7 @@ EV__FN void ev_query_values(const ev_qrels *j, uint32_t query, const uint32_t *d
 EV__FN double *ev_run_values(const ev_qrels *j, const ev_run *r, size_t queries, int32_t level, int complete,
                              const ev_measure *measure, size_t count)
 {
-    double *value = (double *)cmd_alloc(queries * count * sizeof *value);
+    double *value = (double *)cmd_alloc(kalm__mul(queries, count * sizeof *value));
     uint32_t *doc = (uint32_t *)cmd_alloc(r->count * sizeof *doc);
     size_t q, i;
     for (i = 0; i < r->count; i++) doc[i] = r->at[i].doc;
