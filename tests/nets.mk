@@ -89,10 +89,11 @@ load: $(B)/kalm-load $(B)/kalm-server $(B)/tiny.kalm $(B)/bench/nano-q8-tokenize
 
 # ---- static analysis ----
 .PHONY: static
-# make static TOOL='tidy cppcheck': gcc -fanalyzer, clang --analyze, clang-tidy and cppcheck; tests/static.sh says how findings are judged
-static:
+# make static TOOL='tidy cppcheck' UNITS=library: gcc -fanalyzer, clang --analyze, clang-tidy and cppcheck; tests/static.sh says how findings are judged
+static: $(B)/parts/kalm_rerank.h
 	@mkdir -p $(B)/tmp
-	@GCC='$(GCC)' CLANG='$(FUZZ_CLANG)' sh tests/static.sh $(B) $(TOOL)
+	@GCC='$(GCC)' CLANG='$(FUZZ_CLANG)' UNITS='$(UNITS)' DEFINES='$(strip $(TEXT_FLAGS) $(PACKED_FLAGS) $(SEARCH_FLAGS) \
+	    $(shell pkg-config --cflags libmicrohttpd jansson 2>/dev/null))' sh tests/static.sh $(B) $(TOOL)
 
 # ---- cores that are not at hand ----
 .PHONY: bounds

@@ -2,31 +2,68 @@
 # static.sh BUILD [TOOL...] - the whole source read by four programs that look for faults: gcc -fanalyzer, clang --analyze, clang-tidy
 # (.clang-tidy says which checks) and cppcheck. A finding is a failure unless tests/static.tsv has it with a reason:
 #     tool TAB file TAB check TAB words of the source line TAB reason
-# A line there that no finding needs is named too. Tools: gcc analyze tidy cppcheck; default: all that are installed.
+# A line there that no finding needs is named too. Tools: gcc analyze tidy cppcheck; default: all.
+# Each source is read once: the library as a unit of its own, its private functions extern so that all of them are looked at, and the
+# commands with a header that only declares them (BUILD/parts, as the commands are built). clang --analyze follows paths through the
+# functions of a header only when it is told to; without that it would look at main and little else.
+# UNITS='library examples/eval/kalm_eval.c': these alone. DEFINES: what the Makefile compiles the commands with.
 build=$1
 shift
-[ $# -gt 0 ] || set -- gcc analyze tidy cppcheck
+[ $# -gt 0 ] || set -- cppcheck tidy analyze gcc
 dir=$build/tmp/static.$$
 mkdir -p "$dir"
-# every source that is compiled into a command; the header is in each
-sources='examples/kalm_rerank.c examples/index/kalm_index.c examples/search/kalm_search.c examples/server/kalm_server.c examples/eval/kalm_eval.c quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c'
-defines="-Isrc/parts $(pkg-config --exists sqlite3 2> /dev/null && echo -DHAVE_SQLITE3) $(pkg-config --exists libxml-2.0 2> /dev/null && echo -DHAVE_LIBXML2 && pkg-config --cflags libxml-2.0) $(pkg-config --exists gmime-3.0 2> /dev/null && echo -DHAVE_GMIME && pkg-config --cflags gmime-3.0)"
-flags="-std=c99 $defines"
+commands='quantize/kalm_quantize.c quantize/random_checkpoint.c tokenizer/tokenize.c examples/kalm_rerank.c examples/eval/kalm_eval.c
+    examples/index/kalm_index.c examples/search/kalm_search.c examples/server/kalm_server.c examples/sqlite/kalm_sqlite.c
+    examples/first.c examples/arena.c'
+units=${UNITS:-library $commands}
 failed=0 passed=0
 
-# findings of one tool as "file:line<TAB>check<TAB>message", each once
+# flags_of UNIT: how it is compiled; the file comes last. C headers of other libraries stand under -I or -isystem.
+flags_of() {
+    if [ "$1" = library ]; then
+        utf8proc=
+        case $DEFINES in *HAVE_UTF8PROC*) utf8proc=-DKALM_UTF8PROC ;; esac
+        echo "-std=c99 -D_FILE_OFFSET_BITS=64 -DKALM__FN=extern -DKALM_RERANK_IMPLEMENTATION $utf8proc -x c src/kalm_rerank_in.h"
+    else echo "-std=c99 -I$build/parts $DEFINES $1"
+    fi
+}
+
+# What a tool says of a unit, in its own words. One that does not come to its end says so in a line that no reason matches.
+read_unit() {
+    tool=$1 unit=$2
+    set -- $(flags_of "$unit")
+    case $tool in
+    gcc) ${GCC:-gcc} -O1 -fanalyzer "$@" -c -o "$dir/a.o" 2>&1 ;;
+    analyze) ${CLANG:-clang} --analyze -Xclang -analyzer-opt-analyze-headers -Xclang -analyzer-output=text -o "$dir/a.plist" "$@" 2>&1 ;;
+    tidy)
+        for last; do :; done
+        ${CLANG_TIDY:-clang-tidy} --quiet "$last" -- "$@" 2> /dev/null ;;
+    cppcheck)
+        # it knows no other options, and takes a path from the next word
+        last=
+        for word; do
+            case $word in -D* | -I*) last="$last $word" ;; esac
+        done
+        while [ $# -gt 1 ]; do shift; done
+        cppcheck --quiet --enable=warning,portability --std=c99 --language=c $last --max-configs=1 --suppress=missingIncludeSystem \
+            --template='{file}:{line}	{id}	{message}' "$1" 2>&1 ;;
+    esac || echo "$unit:0:0: error: $tool ended with status $?"
+}
+
+# findings of one tool as "path<TAB>line<TAB>check<TAB>message<TAB>source line", each once
 findings() {
-    case $1 in
-    # one pass over the header and the converter is enough: the analyser takes minutes
-    gcc) for s in quantize/kalm_quantize.c examples/index/kalm_index.c; do ${GCC:-gcc} $flags -O1 -fanalyzer -c "$s" -o "$dir/a.o" 2>&1; done |
-        sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[.*-Wanalyzer-\([a-z-]*\).*\]$/\1\t\3\t\2/p' ;;
-    analyze) for s in $sources; do ${CLANG:-clang} --analyze $flags -Xclang -analyzer-output=text "$s" -o "$dir/a.plist" 2>&1; done |
-        sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-zA-Z0-9.]*\)\]$/\1\t\3\t\2/p' ;;
-    tidy) for s in $sources; do ${CLANG_TIDY:-clang-tidy} --quiet "$s" -- $flags 2> /dev/null; done |
-        sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-z0-9.,-]*\)\]$/\1\t\3\t\2/p' ;;
-    cppcheck) for s in $sources; do cppcheck --quiet --enable=warning,portability --std=c99 $(printf "%s " $defines | sed "s|-pthread||g") --max-configs=1 --suppress=missingIncludeSystem \
-        --template='{file}:{line}	{id}	{message}' "$s" 2>&1; done | sed 's/^cppcheck: error/cppcheck:0\terror\t&/' | grep '	' ;;
-    esac | while IFS='	' read -r place check message; do
+    for unit in $units; do
+        read_unit "$1" "$unit"
+    done > "$dir/said"
+    {
+        # what kept a tool from reading a unit counts as a finding
+        sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: \(fatal \)\{0,1\}error: \(.*\)$/\1\terror\t\3/p; s/^cppcheck: error/cppcheck:0\terror\t&/p' "$dir/said"
+        case $1 in
+        gcc) sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[.*-Wanalyzer-\([a-z-]*\).*\]$/\1\t\3\t\2/p' "$dir/said" ;;
+        analyze | tidy) sed -n 's/^\([^ ]*:[0-9]*\):[0-9]*: warning: \(.*\) \[\([a-zA-Z0-9.,-]*\)\]$/\1\t\3\t\2/p' "$dir/said" ;;
+        cppcheck) grep '	' "$dir/said" ;;
+        esac
+    } | grep -v '^/usr/' | sort -u | while IFS='	' read -r place check message; do
         file=${place%:*} line=${place##*:}
         path=$(realpath --relative-to=. "$file" 2> /dev/null || echo "$file")
         printf '%s\t%s\t%s\t%s\t%s\n' "$path" "$line" "$check" "$message" "$(sed -n "${line}p" "$path" 2> /dev/null | tr '\t' ' ')"
@@ -48,10 +85,12 @@ for tool; do
         }' tests/static.tsv "$dir/$tool" > "$dir/new"
     new=$(grep -c '^[^ ]' "$dir/new")
     cat "$dir/new"
-    echo "$tool: $(wc -l < "$dir/$tool") findings, $new of them without a reason"
+    # user and system time of the children so far
+    times > "$dir/times"
+    echo "$tool: $(wc -l < "$dir/$tool") findings, $new of them without a reason; processor time of all so far $(sed -n '2s/ .*//p' "$dir/times")"
     if [ "$new" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-    awk -F '\t' -v tool="$tool" 'FNR == NR { seen[$0] = 1; next } $0 !~ /^#/ && NF >= 5 && $1 == tool && !(($1 "\t" $2 "\t" $3 "\t" $4) in seen) {
-        print "tests/static.tsv: no finding needs " $1 " " $2 " " $3 " any more" }' "$dir/used" tests/static.tsv
+    [ -n "$UNITS" ] || awk -F '\t' -v tool="$tool" 'FNR == NR { seen[$0] = 1; next } $0 !~ /^#/ && NF >= 5 && $1 == tool && !(($1 "\t" $2 "\t" $3 "\t" $4) in seen) {
+        print "tests/static.tsv: no finding needs " $1 " " $2 " " $3 " " $4 " any more" }' "$dir/used" tests/static.tsv
 done
 rm -rf "$dir"
 echo "$passed passed, $failed failed"
