@@ -625,7 +625,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #if !defined(__GNUC__)
 #  define KALM__FENCE_V(v) ((void)0)
 #elif defined(__x86_64__) || defined(__i386__)
-#  define KALM__FENCE_V(v) __asm__("" : "+x"(v))
+#  define KALM__FENCE_V(v) __asm__("" : "+v"(v))
 #elif defined(__wasm__)
 #  define KALM__FENCE_V(v) __asm__("" : "+r"(v))
 #else
@@ -4598,9 +4598,10 @@ KALM__INLINE float kalm__row_scale(float m, float limit, float *inverse)
 
 /* Contracts at the functions' definitions in ops_template.h. */
 typedef struct kalm__ops {
-	void (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
-	void (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-	void (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
+	void (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps, size_t rows);
+	void (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps, size_t rows);
+	void (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles,
+					  size_t heads);
 	void (*add_angles)(float *out, const float *a, const float *b, size_t half);
 	void (*geglu)(float *h, const float *gate, const float *up, size_t n);
 	float (*row_max)(const float *x, size_t n);
@@ -4620,13 +4621,12 @@ typedef struct kalm__ops {
 					 const uint8_t *classes, size_t n, size_t rows);
 } kalm__ops;
 
-enum { KALM__TRELLIS = 16 };  /* rows of a trellis, a multiple of every KALM__W */
+enum {
+	KALM__TRELLIS = 16,  /* rows of a trellis, a multiple of every KALM__W */
+	KALM__NORMED = 4  /* rows normed side by side */
+};
 
-/* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
-	outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated
-	as well when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
-	tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
-	Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
+/* More is in docs/KERNELS.md. */
 #define KALM__ROTATION 64u
 
 /* One block of n = 2^k <= 64 numbers. */
@@ -4814,9 +4814,13 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
-/* Polynomials are long chains of operations, so four vectors of numbers stand side by side: all take a step, then all take the
-	next. A processor that finds the next independent operation a whole chain away finds few of them. */
-#define KALM__SIDE (4 * KALM__W)  /* floats in vectors side by side */
+/* Polynomials are long chains of operations, so four vectors of numbers, in a GeGLU with 32 registers eight, stand side by side: all take
+	a step, then all take the next. A processor that finds the next independent operation a whole chain away finds few of them. */
+#define KALM__SIDES(each) KALM__JOIN(KALM__SIDES_, KALM__W)(each)
+#define KALM__SIDES_16(each) KALM__REP_8(each)
+#define KALM__SIDES_8(each) KALM__REP_4(each)
+#define KALM__SIDES_4(each) KALM__REP_4(each)
+#define KALM__SIDE ((KALM__W == 16 ? 8 : 4) * KALM__W)  /* floats of a GeGLU side by side */
 #define KALM__THREE(i) KALM__VF t##i, m##i, p##i;
 
 /* p = 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
@@ -4861,59 +4865,69 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n) \
 	return KALM__TOTAL(s); \
 }
 
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
-	large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). This is a long chain of operations, so
+	it is computed for KALM__NORMED rows of n together, where `row` is the first of them, and kept in ahead[]. Where the sum of squares
+	is too large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
 #define KALM__T_INVERSE_RMS \
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps) \
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(float *ahead, const float *x, size_t n, float eps, size_t row, size_t rows) \
 { \
-	float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n); \
-	if (!kalm__is_finite(mean)) return kalm__not_a_number(); \
-	return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps))); \
+	size_t i, some = row % KALM__NORMED ? 0 : kalm__min(rows - row, KALM__NORMED); \
+	for (i = 0; i < some; i++) { \
+		float mean = kalm__over(KALM__V(dot)(x + i * n, x + i * n, n), (float)n); \
+		ahead[i] = kalm__is_finite(mean) ? kalm__over(1.0f, kalm__root(kalm__plus(mean, eps))) : kalm__not_a_number(); \
+	} \
+	return ahead[row % KALM__NORMED]; \
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w; rows of n, one behind the other. x and y may be the same. */
 #define KALM__RMS_NORM_FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
 #define KALM__T_RMS_NORM \
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps) \
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps, size_t rows) \
 { \
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps)); \
-	size_t i; \
-	KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA) \
+	float ahead[KALM__NORMED]; \
+	size_t i, row; \
+	for (row = 0; row < rows; row++, x += n, y += n) { \
+		KALM__VF r = KALM__SET(KALM__V(inverse_rms)(ahead, x, n, eps, row, rows)); \
+		KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA) \
+	} \
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 #define KALM__ADD_NORM_FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
 #define KALM__T_ADD_NORM \
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps) \
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps, size_t rows) \
 { \
-	KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps)); \
-	size_t i; \
-	KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA) \
+	float ahead[KALM__NORMED]; \
+	size_t i, row; \
+	for (row = 0; row < rows; row++, x += n, y += n) { \
+		KALM__VF r = KALM__SET(KALM__V(inverse_rms)(ahead, y, n, eps, row, rows)); \
+		KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA) \
+	} \
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
+/* Heads of one row: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
 	dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 #define KALM__T_NORM_ROTATE \
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, \
-										  const float *angles) \
+										  const float *angles, size_t heads) \
 { \
-	KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale)); \
-	size_t half = dim / 2, i, n; \
-	if (!angles) { \
-		for (i = 0; i < dim; i += KALM__W) \
+	float ahead[KALM__NORMED]; \
+	size_t half = dim / 2, i, n, head; \
+	for (head = 0; head < heads; head++, x += dim, y += dim) { \
+		KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(ahead, x, dim, eps, head, heads), scale)); \
+		for (i = 0; !angles && i < dim; i += KALM__W) \
 			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r), \
 													  KALM__V(load_some)(gain + i, dim - i))); \
-		return; \
-	} \
-	for (i = 0; i < half; i += KALM__W) { \
-		KALM__VF a, b, c, s; \
-		n = half - i; \
-		a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n)); \
-		b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n)); \
-		c = KALM__V(load_some)(angles + i, n); \
-		s = KALM__V(load_some)(angles + half + i, n); \
-		KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s))); \
-		KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c))); \
+		for (i = 0; angles && i < half; i += KALM__W) { \
+			KALM__VF a, b, c, s; \
+			n = half - i; \
+			a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n)); \
+			b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n)); \
+			c = KALM__V(load_some)(angles + i, n); \
+			s = KALM__V(load_some)(angles + half + i, n); \
+			KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s))); \
+			KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c))); \
+		} \
 	} \
 }
 
@@ -4953,7 +4967,7 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 	const float *g = gate, *u = up; \
 	size_t some = KALM__SIDE; \
 	for (; n; n -= some, y += some, g += some, u += some) { \
-		KALM__REP_4(KALM__THREE) \
+		KALM__SIDES(KALM__THREE) \
 		if (n < some) { \
 			h = y, some = n; \
 			memset(rest, 0, sizeof rest); \
@@ -4961,11 +4975,11 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
 			memcpy(rest[1], u, n * sizeof(float)); \
 			y = rest[0], g = rest[0], u = rest[1]; \
 		} \
-		KALM__REP_4(KALM__GEGLU_Z) \
-		KALM__EXP2(KALM__REP_4) \
-		KALM__REP_4(KALM__GEGLU_START) \
-		KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON) \
-		KALM__REP_4(KALM__GEGLU_END) \
+		KALM__SIDES(KALM__GEGLU_Z) \
+		KALM__EXP2(KALM__SIDES) \
+		KALM__SIDES(KALM__GEGLU_START) \
+		KALM__SIDES(KALM__GEGLU_NEWTON) KALM__SIDES(KALM__GEGLU_NEWTON) KALM__SIDES(KALM__GEGLU_NEWTON) \
+		KALM__SIDES(KALM__GEGLU_END) \
 		if (y == rest[0]) memcpy(h, y, n * sizeof(float)); \
 	} \
 }
@@ -4988,7 +5002,7 @@ KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
 { \
 	KALM__VF t = KALM__SET(top); \
 	KALM__REP_4(KALM__THREE) \
-	for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) { \
+	for (; n >= 4 * KALM__W; n -= 4 * KALM__W, p += 4 * KALM__W) { \
 		KALM__REP_4(KALM__EXP_IN) \
 		KALM__EXP2(KALM__REP_4) \
 		KALM__REP_4(KALM__EXP_OUT) \
@@ -6795,11 +6809,20 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 	const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] }; \
 	const __m512 i0 = _mm512_set1_ps(f->inverse[0]), i1 = _mm512_set1_ps(f->inverse[1]); \
 	const __m512 i2 = _mm512_set1_ps(f->inverse[2]), i3 = _mm512_set1_ps(f->inverse[3]);
-#define KALM__512_NEXT(v, r) __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[r] + at), i##r));
+#define KALM__512_LOAD(v, r, from) v = _mm512_cvtps_epi32(_mm512_mul_ps(from, i##r));
+#define KALM__512_NEXT(v, r) KALM__512_LOAD(v, r, _mm512_maskz_loadu_ps(in, x[r] + at))
+#define KALM__512_MASKED KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
 #define KALM__512_FOUR \
 	size_t at = kalm__min(k, cols); \
 	__mmask16 in = kalm__inside_512(k, cols); \
-	KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
+	__m512i a, b, c, d; \
+	KALM__512_MASKED
+#define KALM__512_OUT(lines) \
+	a = lines; \
+	kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a)); \
+	kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1)); \
+	kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2)); \
+	kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
 	row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
@@ -6811,27 +6834,19 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 	unsigned char *out = f->tile + 4 * f->first;
 	const __m512i to_unsigned = _mm512_set1_epi8(-128);
 	for (k = 0; k < cols32; k += 16, out += 16 * height) {
-		__m512 a, b, c, d;
-		__m512i q;
-		if (k + 16 <= cols) {
-			a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
-			c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
-		} else {  /* a masked load reads nothing behind cols */
-			size_t at = kalm__min(k, cols);
-			__mmask16 in = kalm__inside_512(k, cols);
-			a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
-			c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
+		size_t at = kalm__min(k, cols);
+		__mmask16 in = kalm__inside_512(k, cols);
+		__m512i a, b, c, d;
+		if (k + 16 <= cols) {  /* a tenth faster than with a mask */
+			KALM__512_LOAD(a, 0, _mm512_loadu_ps(x[0] + k)) KALM__512_LOAD(b, 1, _mm512_loadu_ps(x[1] + k))
+			KALM__512_LOAD(c, 2, _mm512_loadu_ps(x[2] + k)) KALM__512_LOAD(d, 3, _mm512_loadu_ps(x[3] + k))
+		} else {
+			KALM__512_MASKED
 		}
 		KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
 		KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-		q = _mm512_packs_epi16(
-			_mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
-			_mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
-		q = _mm512_xor_si512(q, to_unsigned);
-		kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
-		kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
-		kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
-		kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
+		a = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+		KALM__512_OUT(_mm512_xor_si512(a, to_unsigned))
 	}
 }
 
@@ -6853,11 +6868,7 @@ KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
 		_mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
 		a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
 		c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
-		a = _mm512_packus_epi16(a, c);
-		kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
-		kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
-		kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
-		kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
+		KALM__512_OUT(_mm512_packus_epi16(a, c))
 	}
 }
 
@@ -9762,9 +9773,11 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
 		kalm__add_residual(p->backend, p->residual, up, tile_width, width);
 		n = p->residual->at;
 	}
-	for (r = 0; r < n; r++, h += p->stride) {
-		ops->geglu(h, gate + r * tile_width, up + r * tile_width, width);
-		if (p->rotate) ops->hadamard(h, h, width);
+	for (r = 0; r < n; r++, h += p->stride, gate += tile_width, up += tile_width) {
+		if (width < tile_width || n < 2) ops->geglu(gate, gate, up, width);
+		else if (r % 2 == 0) ops->geglu(gate, gate, up, 2 * width);  /* the tile has room for the last one's partner */
+		if (p->rotate) ops->hadamard(h, gate, width);
+		else memcpy(h, gate, width * sizeof(float));
 	}
 }
 
@@ -10211,7 +10224,7 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
 	if (to > from) {
 		float top = ops->row_max(seen, to - from), sum, most;
 		if (top < s->top[r]) top = s->top[r];
-		s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
+		if (top > s->top[r]) s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
 		sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
 		if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
 		s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
@@ -11410,7 +11423,7 @@ typedef struct kalm__step_task {
 	size_t residual, rows;  /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. The
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], a few rows at a time while they are in the first-level cache, then pack. The
 	last piece of a chunk with residual rows is left in memory.residual, rounding losses behind it, for kalm__run_step to pack:
 	the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
@@ -11421,25 +11434,26 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 	const kalm__memory *memory = &t->run->c->memory;
 	const kalm__backend *m = &t->run->c->backend;
 	const kalm__ops *ops = m->ops;
-	size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f;
+	size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f, some;
 	size_t width = s->width, last = (chunk->n - 1) / piece * piece;
 	int later = t->residual && first == last, prepare = s->into && (s->norm || s->rotate || later);
 	float eps = t->run->stack->shape.norm_eps;
 	void *scratch = kalm__scratch(m, worker);
 	float *rows = later ? memory->residual : (float *)scratch;
 	const float *ready = prepare ? rows : s->from + first * width;
-	for (k = 0; (prepare || s->add_norm) && k < count; k++) {
+	for (k = 0; (prepare || s->add_norm) && k < count; k += some) {
 		const float *x = s->from + (first + k) * width;
 		float *out = rows + k * width;
+		some = kalm__min(count - k, KALM__NORMED);
 		if (s->add_norm) {
 			float *stream = memory->x + (chunk->row0 + first + k) * width;
-			ops->add_norm(stream, x, s->add_norm, width, eps);
+			ops->add_norm(stream, x, s->add_norm, width, eps, some);
 			x = stream;
 		}
 		if (!prepare) continue;
-		if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
-		else if (!s->rotate) memcpy(out, x, width * sizeof(float));
-		if (s->rotate) ops->hadamard(out, s->norm ? out : x, width);
+		if (s->norm) ops->rms_norm(out, x, s->norm, width, eps, some);
+		else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
+		for (f = 0; s->rotate && f < some; f++) ops->hadamard(out + f * width, (s->norm ? out : x) + f * width, width);
 	}
 	if (!s->into) return;
 	for (f = 0; f < t->residual; f++) {
@@ -11531,10 +11545,8 @@ KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const floa
 	const kalm__side *s = &r->stack->shape;
 	const kalm__ops *ops = r->c->backend.ops;
 	size_t h;
-	for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
-		ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
-		if (r->heads.rotate) ops->hadamard(key, key, s->head_dim);
-	}
+	ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles, s->kv_heads);
+	for (h = 0; r->heads.rotate && h < s->kv_heads; h++, key += s->head_dim) ops->hadamard(key, key, s->head_dim);
 }
 
 /* Norm, rotate and store the keys of 16 rows; the values beside them. */
@@ -11610,8 +11622,8 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
 		const kalm__seq *seq = &m->seqs[m->row_seq[row]];
 		float *q = t->q + k * s->heads * dim;
 		kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), angles);
+		ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles, s->heads);
 		for (h = 0; h < s->heads; h++, q += dim) {
-			ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
 			if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
 			if (r->heads.rotate) ops->hadamard(q, q, dim);
 		}
@@ -12213,7 +12225,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
 		size_t first = (at + j) * p->ratio, end = kalm__min(first + p->ratio, p->seq->count);
 		memset(sum, 0, hidden_size * sizeof(float));
 		for (k = first; k < end; k++) {
-			ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+			ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps, 1);
 			ops->scale_add(sum, 1.0f, row, hidden_size);
 		}
 		ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);
@@ -12472,7 +12484,7 @@ KALM__FN int kalm__read_logits(const kalm_context *c, const float *x, float *nor
 	size_t hidden_size = f->shape.hidden_size;
 	float yes, no, cap = f->shape.softcap;
 	int finite;
-	c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
+	c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps, 1);
 	yes = c->backend.ops->dot(normed, f->head, hidden_size);
 	no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
 	finite = kalm__is_finite(yes) && kalm__is_finite(no);

@@ -122,7 +122,7 @@ END
     drawn src/kernels_wasm_relaxed.h 'kernels_wasm_relaxed.h - ' 'i32x4.relaxed_dot_i8x16_'
     printf '\n## The work between products\n'
     drawn src/ops_template.h 'ops_template.h - '
-    drawn src/ops.h 'The vocabulary that is'
+    drawn src/ops.h 'The vocabulary that is' 'Rotation. The input rows'
     printf '\n## Attention\n'
     drawn src/attention.h 'attention.h - ' 'Several query heads'
     drawn src/keys.h 'keys.h - ' 'Beside float weights'

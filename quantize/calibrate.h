@@ -413,7 +413,7 @@ KALM__FN void kalm__observe_task(void *arg, size_t i, unsigned worker)
         float *out = s->m->rows + (s->m->fill + row) * s->m->cols;
         const float *x = s->from + row * s->width;
         memset(out + s->width, 0, (s->m->cols - s->width) * sizeof *out);
-        if (s->gain) ops->rms_norm(out, x, s->gain, s->width, s->eps);
+        if (s->gain) ops->rms_norm(out, x, s->gain, s->width, s->eps, 1);
         else memcpy(out, x, s->width * sizeof *out);
         if (s->rotated) ops->hadamard(out, out, s->width);
         ops->scale_row(out, out, s->root ? s->root[row] : s->every, s->width);

@@ -233,25 +233,23 @@ KALM__FN void kalm__gradient_task(void *arg, size_t i, unsigned worker)
             double angle = position * kalm__exp(-2.0 * (double)k / (double)dim * kalm__log((double)(l->full ? s->theta_full : s->theta_sliding)));
             kalm__sine_cosine(angle, &r.turn[t * dim + 2 * k + 1], &r.turn[t * dim + 2 * k]);
         }
-    for (t = 0; t < T; t++) ops->rms_norm(r.a + t * hidden, x + t * hidden, l->norm[KALM__T_PRE_ATTENTION], hidden, eps);
+    ops->rms_norm(r.a, x, l->norm[KALM__T_PRE_ATTENTION], hidden, eps, T);
     kalm__dense_product(ops, r.q, r.a, T, w[KALM__T_Q].w, wide, hidden, 0);
     kalm__dense_product(ops, r.k, r.a, T, w[KALM__T_K].w, kv, hidden, 0);
     kalm__dense_product(ops, r.v, r.a, T, w[KALM__T_V].w, kv, hidden, 0);
     kalm__dense_product(ops, r.k + T * kv, pair->doc, N, w[KALM__T_K].w, kv, hidden, 0);
     kalm__dense_product(ops, r.v + T * kv, pair->doc, N, w[KALM__T_V].w, kv, hidden, 0);
     for (t = 0; t < T + N; t++) {
-        for (h = 0; t < T && h < s->heads; h++)
-            ops->rms_norm(r.rq + t * wide + h * dim, r.q + t * wide + h * dim, l->norm[KALM__T_Q_NORM], dim, eps);
-        for (h = 0; h < s->kv_heads; h++)
-            ops->rms_norm(r.rk + t * kv + h * dim, r.k + t * kv + h * dim, l->norm[KALM__T_K_NORM], dim, eps);
+        if (t < T) ops->rms_norm(r.rq + t * wide, r.q + t * wide, l->norm[KALM__T_Q_NORM], dim, eps, s->heads);
+        ops->rms_norm(r.rk + t * kv, r.k + t * kv, l->norm[KALM__T_K_NORM], dim, eps, s->kv_heads);
         if (t < T) kalm__gradient_rotate(r.rq + t * wide, s->heads, dim, r.turn + t * dim, 0);
         if (t < T) kalm__gradient_rotate(r.rk + t * kv, s->kv_heads, dim, r.turn + t * dim, 0);
     }
     kalm__gradient_attend(ops, s, l->full, &r, T, N);
     kalm__dense_product(ops, r.y, r.o, T, w[KALM__T_O].w, hidden, wide, 0);
-    for (t = 0; t < T; t++) ops->rms_norm(r.mid + t * hidden, r.y + t * hidden, l->norm[KALM__T_POST_ATTENTION], hidden, eps);
+    ops->rms_norm(r.mid, r.y, l->norm[KALM__T_POST_ATTENTION], hidden, eps, T);
     for (k = 0; k < T * hidden; k++) r.mid[k] += x[k];
-    for (t = 0; t < T; t++) ops->rms_norm(r.a + t * hidden, r.mid + t * hidden, l->norm[KALM__T_PRE_MLP], hidden, eps);
+    ops->rms_norm(r.a, r.mid, l->norm[KALM__T_PRE_MLP], hidden, eps, T);
     kalm__dense_product(ops, r.gate, r.a, T, w[KALM__T_GATE].w, s->mlp, hidden, 0);
     kalm__dense_product(ops, r.up, r.a, T, w[KALM__T_UP].w, s->mlp, hidden, 0);
     for (k = 0; k < T * s->mlp; k++) {
@@ -262,7 +260,7 @@ KALM__FN void kalm__gradient_task(void *arg, size_t i, unsigned worker)
     }
     kalm__dense_product(ops, r.dy, r.gate, T, w[KALM__T_DOWN].w, hidden, s->mlp, 0);
     if (!g->back) {
-        for (t = 0; t < T; t++) ops->rms_norm(out + t * hidden, r.dy + t * hidden, l->norm[KALM__T_POST_MLP], hidden, eps);
+        ops->rms_norm(out, r.dy, l->norm[KALM__T_POST_MLP], hidden, eps, T);
         for (k = 0; k < T * hidden; k++) out[k] += r.mid[k];
         free(r.block);
         return;
@@ -354,7 +352,7 @@ KALM__FN kalm_result kalm__gradient_run(kalm__gradient *g, float *margin, kalm_e
         for (t = 0; t < hidden; t++) z[t] = f->head[t] - f->head[hidden + t];
         kalm__norm_back(p->dx + (p->tokens - 1) * hidden, x, s->norm, z, hidden, s->shape.norm_eps);
         if (!i) {
-            g->c->backend.ops->rms_norm(z + hidden, x, s->norm, hidden, s->shape.norm_eps);
+            g->c->backend.ops->rms_norm(z + hidden, x, s->norm, hidden, s->shape.norm_eps, 1);
             *margin = g->c->backend.ops->dot(z, z + hidden, hidden);
         }
     }

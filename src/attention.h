@@ -111,7 +111,7 @@ KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attenti
     if (to > from) {
         float top = ops->row_max(seen, to - from), sum, most;
         if (top < s->top[r]) top = s->top[r];
-        s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
+        if (top > s->top[r]) s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
         sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
         if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
         s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);

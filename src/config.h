@@ -112,7 +112,7 @@
 #if !defined(__GNUC__)
 #  define KALM__FENCE_V(v) ((void)0)
 #elif defined(__x86_64__) || defined(__i386__)
-#  define KALM__FENCE_V(v) __asm__("" : "+x"(v))
+#  define KALM__FENCE_V(v) __asm__("" : "+v"(v))
 #elif defined(__wasm__)
 #  define KALM__FENCE_V(v) __asm__("" : "+r"(v))
 #else

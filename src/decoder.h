@@ -212,7 +212,7 @@ KALM__FN int kalm__read_logits(const kalm_context *c, const float *x, float *nor
     size_t hidden_size = f->shape.hidden_size;
     float yes, no, cap = f->shape.softcap;
     int finite;
-    c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps);
+    c->backend.ops->rms_norm(normed, x, s->norm, hidden_size, s->shape.norm_eps, 1);
     yes = c->backend.ops->dot(normed, f->head, hidden_size);
     no = c->backend.ops->dot(normed, f->head + hidden_size, hidden_size);
     finite = kalm__is_finite(yes) && kalm__is_finite(no);

@@ -161,7 +161,7 @@ KALM__FN void kalm__pool_task(void *arg, size_t i, unsigned worker)
         size_t first = (at + j) * p->ratio, end = kalm__min(first + p->ratio, p->seq->count);
         memset(sum, 0, hidden_size * sizeof(float));
         for (k = first; k < end; k++) {
-            ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps);
+            ops->rms_norm(row, p->c->memory.x + (p->seq->row + k) * hidden_size, s->norm, hidden_size, s->shape.norm_eps, 1);
             ops->scale_add(sum, 1.0f, row, hidden_size);
         }
         ops->scale_row(sum, sum, kalm__over(1.0f, (float)(end - first)), hidden_size);

@@ -72,11 +72,20 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
     const float *const x[4] = { f->x[0], f->x[1], f->x[2], f->x[3] }; \
     const __m512 i0 = _mm512_set1_ps(f->inverse[0]), i1 = _mm512_set1_ps(f->inverse[1]); \
     const __m512 i2 = _mm512_set1_ps(f->inverse[2]), i3 = _mm512_set1_ps(f->inverse[3]);
-#define KALM__512_NEXT(v, r) __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(in, x[r] + at), i##r));
+#define KALM__512_LOAD(v, r, from) v = _mm512_cvtps_epi32(_mm512_mul_ps(from, i##r));
+#define KALM__512_NEXT(v, r) KALM__512_LOAD(v, r, _mm512_maskz_loadu_ps(in, x[r] + at))
+#define KALM__512_MASKED KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
 #define KALM__512_FOUR \
     size_t at = kalm__min(k, cols); \
     __mmask16 in = kalm__inside_512(k, cols); \
-    KALM__512_NEXT(a, 0) KALM__512_NEXT(b, 1) KALM__512_NEXT(c, 2) KALM__512_NEXT(d, 3)
+    __m512i a, b, c, d; \
+    KALM__512_MASKED
+#define KALM__512_OUT(lines) \
+    a = lines; \
+    kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a)); \
+    kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1)); \
+    kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2)); \
+    kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
    row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
@@ -88,27 +97,19 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
     unsigned char *out = f->tile + 4 * f->first;
     const __m512i to_unsigned = _mm512_set1_epi8(-128);
     for (k = 0; k < cols32; k += 16, out += 16 * height) {
-        __m512 a, b, c, d;
-        __m512i q;
-        if (k + 16 <= cols) {
-            a = _mm512_loadu_ps(x[0] + k), b = _mm512_loadu_ps(x[1] + k);
-            c = _mm512_loadu_ps(x[2] + k), d = _mm512_loadu_ps(x[3] + k);
-        } else {                       /* a masked load reads nothing behind cols */
-            size_t at = kalm__min(k, cols);
-            __mmask16 in = kalm__inside_512(k, cols);
-            a = _mm512_maskz_loadu_ps(in, x[0] + at), b = _mm512_maskz_loadu_ps(in, x[1] + at);
-            c = _mm512_maskz_loadu_ps(in, x[2] + at), d = _mm512_maskz_loadu_ps(in, x[3] + at);
+        size_t at = kalm__min(k, cols);
+        __mmask16 in = kalm__inside_512(k, cols);
+        __m512i a, b, c, d;
+        if (k + 16 <= cols) {          /* a tenth faster than with a mask */
+            KALM__512_LOAD(a, 0, _mm512_loadu_ps(x[0] + k)) KALM__512_LOAD(b, 1, _mm512_loadu_ps(x[1] + k))
+            KALM__512_LOAD(c, 2, _mm512_loadu_ps(x[2] + k)) KALM__512_LOAD(d, 3, _mm512_loadu_ps(x[3] + k))
+        } else {
+            KALM__512_MASKED
         }
         KALM__PREFETCH(x[0] + further + k), KALM__PREFETCH(x[1] + further + k);
         KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
-        q = _mm512_packs_epi16(
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, i0)), _mm512_cvtps_epi32(_mm512_mul_ps(b, i1))),
-            _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(c, i2)), _mm512_cvtps_epi32(_mm512_mul_ps(d, i3))));
-        q = _mm512_xor_si512(q, to_unsigned);
-        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(q));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(q, 1));
-        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(q, 2));
-        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(q, 3));
+        a = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        KALM__512_OUT(_mm512_xor_si512(a, to_unsigned))
     }
 }
 
@@ -130,11 +131,7 @@ KALM__512 KALM__FN void kalm__pack_split16_avx512(const kalm__four_rows *f)
         _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(a, 8)));
         a = _mm512_packs_epi32(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
         c = _mm512_packs_epi32(_mm512_and_si512(c, low), _mm512_and_si512(d, low));
-        a = _mm512_packus_epi16(a, c);
-        kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a));
-        kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1));
-        kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2));
-        kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
+        KALM__512_OUT(_mm512_packus_epi16(a, c))
     }
 }
 

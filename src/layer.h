@@ -87,7 +87,7 @@ typedef struct kalm__step_task {
     size_t residual, rows;             /* rounding losses to pack, and rows in all: chunk->n and those */
 } kalm__step_task;
 
-/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], pack, in one pass while a row is in the first-level cache. The
+/* Some of the chunk's rows: [x += norm(row)], [norm], [rotate], a few rows at a time while they are in the first-level cache, then pack. The
    last piece of a chunk with residual rows is left in memory.residual, rounding losses behind it, for kalm__run_step to pack:
    the kernels pack whole pieces. */
 KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
@@ -98,25 +98,26 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
     const kalm__memory *memory = &t->run->c->memory;
     const kalm__backend *m = &t->run->c->backend;
     const kalm__ops *ops = m->ops;
-    size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f;
+    size_t piece = KALM__ROW_STEP, first = i * piece, count = kalm__min(piece, chunk->n - first), k, f, some;
     size_t width = s->width, last = (chunk->n - 1) / piece * piece;
     int later = t->residual && first == last, prepare = s->into && (s->norm || s->rotate || later);
     float eps = t->run->stack->shape.norm_eps;
     void *scratch = kalm__scratch(m, worker);
     float *rows = later ? memory->residual : (float *)scratch;
     const float *ready = prepare ? rows : s->from + first * width;
-    for (k = 0; (prepare || s->add_norm) && k < count; k++) {
+    for (k = 0; (prepare || s->add_norm) && k < count; k += some) {
         const float *x = s->from + (first + k) * width;
         float *out = rows + k * width;
+        some = kalm__min(count - k, KALM__NORMED);
         if (s->add_norm) {
             float *stream = memory->x + (chunk->row0 + first + k) * width;
-            ops->add_norm(stream, x, s->add_norm, width, eps);
+            ops->add_norm(stream, x, s->add_norm, width, eps, some);
             x = stream;
         }
         if (!prepare) continue;
-        if (s->norm) ops->rms_norm(out, x, s->norm, width, eps);
-        else if (!s->rotate) memcpy(out, x, width * sizeof(float));
-        if (s->rotate) ops->hadamard(out, s->norm ? out : x, width);
+        if (s->norm) ops->rms_norm(out, x, s->norm, width, eps, some);
+        else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
+        for (f = 0; s->rotate && f < some; f++) ops->hadamard(out + f * width, (s->norm ? out : x) + f * width, width);
     }
     if (!s->into) return;
     for (f = 0; f < t->residual; f++) {
@@ -211,10 +212,8 @@ KALM__FN void kalm__finish_keys(const kalm__layer_run *r, float *key, const floa
     const kalm__side *s = &r->stack->shape;
     const kalm__ops *ops = r->c->backend.ops;
     size_t h;
-    for (h = 0; h < s->kv_heads; h++, key += s->head_dim) {
-        ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles);
-        if (r->heads.rotate) ops->hadamard(key, key, s->head_dim);
-    }
+    ops->norm_rotate(key, key, r->layer->norm[KALM__T_K_NORM], s->head_dim, s->norm_eps, 1.0f, angles, s->kv_heads);
+    for (h = 0; r->heads.rotate && h < s->kv_heads; h++, key += s->head_dim) ops->hadamard(key, key, s->head_dim);
 }
 
 /* Norm, rotate and store the keys of 16 rows; the values beside them. */
@@ -290,8 +289,8 @@ KALM__FN void kalm__rotate_queries_task(void *arg, size_t i, unsigned worker)
         const kalm__seq *seq = &m->seqs[m->row_seq[row]];
         float *q = t->q + k * s->heads * dim;
         kalm__rotary_at(r->rotary, ops, seq->position + (row - seq->row), angles);
+        ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles, s->heads);
         for (h = 0; h < s->heads; h++, q += dim) {
-            ops->norm_rotate(q, q, r->layer->norm[KALM__T_Q_NORM], dim, s->norm_eps, scale, angles);
             if (!kalm__is_finite(q[0])) m->overflow[row] = 1;
             if (r->heads.rotate) ops->hadamard(q, q, dim);
         }

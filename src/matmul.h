@@ -187,9 +187,11 @@ KALM__FN void kalm__geglu_task(void *arg, size_t i, unsigned worker)
         kalm__add_residual(p->backend, p->residual, up, tile_width, width);
         n = p->residual->at;
     }
-    for (r = 0; r < n; r++, h += p->stride) {
-        ops->geglu(h, gate + r * tile_width, up + r * tile_width, width);
-        if (p->rotate) ops->hadamard(h, h, width);
+    for (r = 0; r < n; r++, h += p->stride, gate += tile_width, up += tile_width) {
+        if (width < tile_width || n < 2) ops->geglu(gate, gate, up, width);
+        else if (r % 2 == 0) ops->geglu(gate, gate, up, 2 * width);            /* the tile has room for the last one's partner */
+        if (p->rotate) ops->hadamard(h, gate, width);
+        else memcpy(h, gate, width * sizeof(float));
     }
 }
 

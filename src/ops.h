@@ -41,9 +41,10 @@
 
 /* Contracts at the functions' definitions in ops_template.h. */
 typedef struct kalm__ops {
-    void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps);
-    void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps);
-    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles);
+    void  (*rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps, size_t rows);
+    void  (*add_norm)(float *x, const float *y, const float *gain, size_t n, float eps, size_t rows);
+    void  (*norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale, const float *angles,
+                      size_t heads);
     void  (*add_angles)(float *out, const float *a, const float *b, size_t half);
     void  (*geglu)(float *h, const float *gate, const float *up, size_t n);
     float (*row_max)(const float *x, size_t n);
@@ -63,13 +64,18 @@ typedef struct kalm__ops {
                      const uint8_t *classes, size_t n, size_t rows);
 } kalm__ops;
 
-enum { KALM__TRELLIS = 16 };           /* rows of a trellis, a multiple of every KALM__W */
+enum {
+    KALM__TRELLIS = 16,                /* rows of a trellis, a multiple of every KALM__W */
+    KALM__NORMED = 4                   /* rows normed side by side */
+};
 
+/* docs/KERNELS.md: */
 /* Rotation. The input rows of quantised matrices go through a blockwise orthonormal Walsh-Hadamard transform: one
    outlying channel then spreads over its block instead of setting the scale of the whole row, and the matrix was rotated
    as well when it was made, so the product is unchanged. Measured on the tiny model at r = 4 / 32, Kendall
    tau to float32: one scale a row .985 / .977, with groups of 32 .991 / .985, with this .994 / .992.
    Blocks of 64, then the rest in the largest powers of two (96 = 64 + 32, 18 = 16 + 2). Its own inverse. */
+/* end of docs/KERNELS.md */
 #define KALM__ROTATION 64u
 
 /* One block of n = 2^k <= 64 numbers. */

@@ -55,9 +55,13 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__JOINED(a, b) a##b
 #define KALM__ZERO(i) KALM__VF s##i = KALM__SET(0.0f);
 
-/* Polynomials are long chains of operations, so four vectors of numbers stand side by side: all take a step, then all take the
-   next. A processor that finds the next independent operation a whole chain away finds few of them. */
-#define KALM__SIDE (4 * KALM__W)       /* floats in vectors side by side */
+/* Polynomials are long chains of operations, so four vectors of numbers, in a GeGLU with 32 registers eight, stand side by side: all take
+   a step, then all take the next. A processor that finds the next independent operation a whole chain away finds few of them. */
+#define KALM__SIDES(each) KALM__JOIN(KALM__SIDES_, KALM__W)(each)
+#define KALM__SIDES_16(each) KALM__REP_8(each)
+#define KALM__SIDES_8(each) KALM__REP_4(each)
+#define KALM__SIDES_4(each) KALM__REP_4(each)
+#define KALM__SIDE ((KALM__W == 16 ? 8 : 4) * KALM__W)      /* floats of a GeGLU side by side */
 #define KALM__THREE(i) KALM__VF t##i, m##i, p##i;
 
 /* p = 2^t for t in -125..126; what is below counts as -125. t = n + f, 2^f for f in -1/2..1/2 by a polynomial with 2^0 exactly
@@ -100,55 +104,65 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
     return KALM__TOTAL(s);
 }
 
-/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). Where the sum of squares is too
-   large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
-KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(const float *x, size_t n, float eps)
+/* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). This is a long chain of operations, so
+   it is computed for KALM__NORMED rows of n together, where `row` is the first of them, and kept in ahead[]. Where the sum of squares
+   is too large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
+KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(float *ahead, const float *x, size_t n, float eps, size_t row, size_t rows)
 {
-    float mean = kalm__over(KALM__V(dot)(x, x, n), (float)n);
-    if (!kalm__is_finite(mean)) return kalm__not_a_number();
-    return kalm__over(1.0f, kalm__root(kalm__plus(mean, eps)));
+    size_t i, some = row % KALM__NORMED ? 0 : kalm__min(rows - row, KALM__NORMED);
+    for (i = 0; i < some; i++) {
+        float mean = kalm__over(KALM__V(dot)(x + i * n, x + i * n, n), (float)n);
+        ahead[i] = kalm__is_finite(mean) ? kalm__over(1.0f, kalm__root(kalm__plus(mean, eps))) : kalm__not_a_number();
+    }
+    return ahead[row % KALM__NORMED];
 }
 
-/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w. x and y may be the same. */
+/* y = x / sqrt(mean(x^2) + eps) * gain, gain = 1 + w; rows of n, one behind the other. x and y may be the same. */
 #define KALM__RMS_NORM_FORMULA(at) KALM__MUL(KALM__MUL(at(x), r), at(gain))
-KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps)
+KALM__VT static void KALM__V(rms_norm)(float *y, const float *x, const float *gain, size_t n, float eps, size_t rows)
 {
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(x, n, eps));
-    size_t i;
-    KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA)
+    float ahead[KALM__NORMED];
+    size_t i, row;
+    for (row = 0; row < rows; row++, x += n, y += n) {
+        KALM__VF r = KALM__SET(KALM__V(inverse_rms)(ahead, x, n, eps, row, rows));
+        KALM__FOR_ALL(y, KALM__RMS_NORM_FORMULA)
+    }
 }
 
 /* x += rms_norm(y): what a layer's block gives back to the residual stream. */
 #define KALM__ADD_NORM_FORMULA(at) KALM__ADD(at(x), KALM__MUL(KALM__MUL(at(y), r), at(gain)))
-KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps)
+KALM__VT static void KALM__V(add_norm)(float *x, const float *y, const float *gain, size_t n, float eps, size_t rows)
 {
-    KALM__VF r = KALM__SET(KALM__V(inverse_rms)(y, n, eps));
-    size_t i;
-    KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA)
+    float ahead[KALM__NORMED];
+    size_t i, row;
+    for (row = 0; row < rows; row++, x += n, y += n) {
+        KALM__VF r = KALM__SET(KALM__V(inverse_rms)(ahead, y, n, eps, row, rows));
+        KALM__FOR_ALL(x, KALM__ADD_NORM_FORMULA)
+    }
 }
 
-/* One head: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
+/* Heads of one row: q or k of `dim` numbers, normed, times `scale`, then rotated by the half-split pairs (i, i + dim/2); angles: the
    dim / 2 cosines, then the sines, NULL for no rotation (document keys). x and y may be the same. */
 KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float *gain, size_t dim, float eps, float scale,
-                                          const float *angles)
+                                          const float *angles, size_t heads)
 {
-    KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(x, dim, eps), scale));
-    size_t half = dim / 2, i, n;
-    if (!angles) {
-        for (i = 0; i < dim; i += KALM__W)
+    float ahead[KALM__NORMED];
+    size_t half = dim / 2, i, n, head;
+    for (head = 0; head < heads; head++, x += dim, y += dim) {
+        KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(ahead, x, dim, eps, head, heads), scale));
+        for (i = 0; !angles && i < dim; i += KALM__W)
             KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r),
                                                       KALM__V(load_some)(gain + i, dim - i)));
-        return;
-    }
-    for (i = 0; i < half; i += KALM__W) {
-        KALM__VF a, b, c, s;
-        n = half - i;
-        a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
-        b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
-        c = KALM__V(load_some)(angles + i, n);
-        s = KALM__V(load_some)(angles + half + i, n);
-        KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
-        KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
+        for (i = 0; angles && i < half; i += KALM__W) {
+            KALM__VF a, b, c, s;
+            n = half - i;
+            a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n));
+            b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n));
+            c = KALM__V(load_some)(angles + i, n);
+            s = KALM__V(load_some)(angles + half + i, n);
+            KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s)));
+            KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c)));
+        }
     }
 }
 
@@ -186,7 +200,7 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
     const float *g = gate, *u = up;
     size_t some = KALM__SIDE;
     for (; n; n -= some, y += some, g += some, u += some) {
-        KALM__REP_4(KALM__THREE)
+        KALM__SIDES(KALM__THREE)
         if (n < some) {
             h = y, some = n;
             memset(rest, 0, sizeof rest);
@@ -194,11 +208,11 @@ KALM__VT static void KALM__V(geglu)(float *h, const float *gate, const float *up
             memcpy(rest[1], u, n * sizeof(float));
             y = rest[0], g = rest[0], u = rest[1];
         }
-        KALM__REP_4(KALM__GEGLU_Z)
-        KALM__EXP2(KALM__REP_4)
-        KALM__REP_4(KALM__GEGLU_START)
-        KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON) KALM__REP_4(KALM__GEGLU_NEWTON)
-        KALM__REP_4(KALM__GEGLU_END)
+        KALM__SIDES(KALM__GEGLU_Z)
+        KALM__EXP2(KALM__SIDES)
+        KALM__SIDES(KALM__GEGLU_START)
+        KALM__SIDES(KALM__GEGLU_NEWTON) KALM__SIDES(KALM__GEGLU_NEWTON) KALM__SIDES(KALM__GEGLU_NEWTON)
+        KALM__SIDES(KALM__GEGLU_END)
         if (y == rest[0]) memcpy(h, y, n * sizeof(float));
     }
 }
@@ -219,7 +233,7 @@ KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top)
 {
     KALM__VF t = KALM__SET(top);
     KALM__REP_4(KALM__THREE)
-    for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) {
+    for (; n >= 4 * KALM__W; n -= 4 * KALM__W, p += 4 * KALM__W) {
         KALM__REP_4(KALM__EXP_IN)
         KALM__EXP2(KALM__REP_4)
         KALM__REP_4(KALM__EXP_OUT)

@@ -58,13 +58,22 @@ static void check_table(const char *set, const kalm__ops *ops, size_t n, float s
     size_t i, even = n / 2 * 2;
     fill(x, MOST, size), fill(y, MOST, size), fill(gain, MOST, 1.0f);
     fill(other, MOST, 1.0f);
-    BOTH("rms_norm", n, o->rms_norm(out, x, gain, n, 1e-6f));
-    BOTH("rms_norm in place", n, o->rms_norm(out, out, gain, n, 1e-6f));
-    BOTH("add_norm", n, o->add_norm(out, x, gain, n, 1e-6f));
+    BOTH("rms_norm", n, o->rms_norm(out, x, gain, n, 1e-6f, 1));
+    BOTH("rms_norm in place", n, o->rms_norm(out, out, gain, n, 1e-6f, 1));
+    BOTH("add_norm", n, o->add_norm(out, x, gain, n, 1e-6f, 1));
+    if (n <= MOST / 9) {               /* several rows are what each of them is alone */
+        BOTH("rms_norm of rows", n, o->rms_norm(out, x, gain, n, 1e-6f, 9));
+        BOTH("add_norm of rows", n, o->add_norm(out, x, gain, n, 1e-6f, 7));
+        if (even) BOTH("norm_rotate of heads", even, o->norm_rotate(out, out, gain, even, 1e-6f, 0.0625f, other, 6));
+        memcpy(got, y, sizeof got), ops->add_norm(got, x, gain, n, 1e-6f, 6);
+        memcpy(want, y, sizeof want);
+        for (i = 0; i < 6; i++) kalm__table_scalar.add_norm(want + i * n, x + i * n, gain, n, 1e-6f, 1);
+        CHECKF(same(got, want, MOST), "%s: 6 rows of %zu numbers are not normed as each alone", set, n);
+    }
     if (even) {
-        BOTH("norm_rotate", even, o->norm_rotate(out, x, gain, even, 1e-6f, 0.0625f, other));
-        BOTH("norm_rotate in place", even, o->norm_rotate(out, out, gain, even, 1e-6f, 0.0625f, other));
-        BOTH("norm_rotate without rotation", even, o->norm_rotate(out, x, gain, even, 1e-6f, 1.0f, NULL));
+        BOTH("norm_rotate", even, o->norm_rotate(out, x, gain, even, 1e-6f, 0.0625f, other, 1));
+        BOTH("norm_rotate in place", even, o->norm_rotate(out, out, gain, even, 1e-6f, 0.0625f, other, 1));
+        BOTH("norm_rotate without rotation", even, o->norm_rotate(out, x, gain, even, 1e-6f, 1.0f, NULL, 1));
         BOTH("add_angles", even, o->add_angles(out, gain, other, even / 2));
     }
     BOTH("geglu", n, o->geglu(out, x, gain, n));
@@ -125,11 +134,11 @@ static void check_guards(const kalm__ops *ops, size_t n)
     float *t = (float *)(void *)angles.data, *u = (float *)(void *)other.data, *v = (float *)(void *)out.data, sum = 0;
     const int8_t *inputs = (const int8_t *)row.data;
     fill(p, n, 1.0f), fill(q, n, 1.0f), fill(r, n, 1.0f), fill(t, even, 1.0f), fill(u, even, 1.0f);
-    ops->rms_norm(p, q, r, n, 1e-6f);
-    ops->add_norm(p, q, r, n, 1e-6f);
+    ops->rms_norm(p, q, r, n, 1e-6f, 1);
+    ops->add_norm(p, q, r, n, 1e-6f, 1);
     if (even) {
-        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, t);
-        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, NULL);
+        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, t, 1);
+        ops->norm_rotate(v, u, t, even, 1e-6f, 1.0f, NULL, 1);
         ops->add_angles(v, t, u, even / 2);
     }
     ops->geglu(p, q, r, n);
@@ -181,7 +190,7 @@ static void check_accuracy(void)
     for (i = 0; i < 1000; i++) sum += (double)x[i] * (double)x[i];
     CHECK(error_of((double)o->dot(x, x, 1000), sum) < 1e-6);
     for (i = 0; i < 1000; i++) gain[i] = 2.0f;
-    o->rms_norm(got, x, gain, 1000, 0.0f);
+    o->rms_norm(got, x, gain, 1000, 0.0f, 1);
     CHECK(error_of((double)o->dot(got, got, 1000), 4000.0) < 1e-6);
     memcpy(got, x, sizeof got);
     o->hadamard(got, got, 1000), o->hadamard(got, got, 1000);                    /* its own inverse */
