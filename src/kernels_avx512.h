@@ -80,8 +80,8 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
     __mmask16 in = kalm__inside_512(k, cols); \
     __m512i a, b, c, d; \
     KALM__512_MASKED
-#define KALM__512_OUT(lines) \
-    a = lines; \
+#define KALM__512_OUT(four_rows) \
+    a = four_rows; \
     kalm__store_dwords_avx2(out, n, _mm512_castsi512_si128(a)); \
     kalm__store_dwords_avx2(out + 4 * height, n, _mm512_extracti32x4_epi32(a, 1)); \
     kalm__store_dwords_avx2(out + 8 * height, n, _mm512_extracti32x4_epi32(a, 2)); \

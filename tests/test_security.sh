@@ -69,7 +69,7 @@ silent 'windmill.txt'
 "$search" docs.db --mcp < deep.json > log 2>&1
 says '"error":{"code":-32700'
 row '`kalm-server` | a request: 16 MiB, 1,000 documents, 1,000,000 tokens, ten minutes; 1,000 requests that wait, 1,000 connections; half a minute for a client to send, and a second more for each 10 kB. Options set each (`--max-body` and so on)' \
-    tests/server/check.py '"--max-body", "1", "--max-documents", "50", "--max-tokens", "3000", "--queue", "3", "--timeout", "1", "--read-timeout", "1"' \
+    tests/server/check.py '"--max-body", "1", "--max-documents", "50", "--max-tokens", "3000", "--queue", "3", "--timeout", "%d" % PATIENCE, "--read-timeout", "%d" % PATIENCE' \
     examples/server/server_http.h 'HTTP_RATE = 10000'
 "$server" --help > log 2>&1
 tr -s '\n ' '  ' < log > help

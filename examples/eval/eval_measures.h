@@ -1,7 +1,7 @@
 /* eval_measures.h - the measures of a ranking, equal to those of NIST's trec_eval: nDCG, average precision, reciprocal rank,
    recall, precision and success at any cutoff, and the capped recall of LMEB. Nothing here reads or prints.
 
-   What "equal to trec_eval" means (version 9.0.8; its sources were read, nothing is copied):
+   What "equal to trec_eval" means (tag v9.0.8; its sources were read, nothing is copied):
    - Documents are ordered by their scores as 32-bit floats, the highest first; documents of equal score by their ids, compared
      byte by byte, the *last* id first. The rank column of a run has no influence.
    - A document is relevant when its grade is at least the relevance level (1 unless -l says otherwise). Grades below zero, and
