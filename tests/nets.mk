@@ -142,9 +142,9 @@ valgrind: $(VALGRIND_TESTS:%=$(B)/tests/%) $(filter-out $(B)/first $(B)/kalm-ben
 .PHONY: m32
 # make m32: the tests that are programs as 32-bit ones, by Debian's cross compiler (gcc-i686-linux-gnu), which can be installed beside
 # the others, as gcc-multilib cannot. They run on any x86-64. The commands come without SQLite and packed files.
-M32_TESTS ?= test_api test_attention test_codecs test_convert test_kernels test_modelfile test_online test_ops test_reader test_small test_spm \
-    test_threads test_tokenizer fuzz_tokenizer
+M32_TESTS ?= golden test_api test_attention test_codecs test_commands test_convert test_kernels test_modelfile test_online test_ops test_parts \
+    test_reader test_rows test_small test_spm test_threads test_tokenizer fuzz_tokenizer
 M32 = B=build/m32 CC='i686-linux-gnu-gcc -msse2 -mfpmath=sse' LDFLAGS=-static UTF8PROC= SQLITE= PACKED_FLAGS= PACKED_LIBS= HARDEN=no
 m32:
-	$(MAKE) $(M32) $(addprefix build/m32/,kalm-quantize kalm-rerank kalm-random-checkpoint tiny.kalm $(M32_TESTS:%=tests/%))
+	$(MAKE) $(M32) all $(addprefix build/m32/,tiny.kalm $(M32_TESTS:%=tests/%))
 	@sh tests/run.sh build/m32 1 $(M32_TESTS:%=build/m32/tests/%)
