@@ -937,7 +937,7 @@ static void bench_decode(const kalm_model *model)
             if (k < 3) jobs[k].arg = &d[k];
         }
         for (k = 0; k < 3; k++) {
-            d[k].ctx = new_context(model, threads, 0, k ? (size_t)1 << 40 : 0, &h[k]);
+            d[k].ctx = new_context(model, threads, 0, k ? SIZE_MAX / 2 : 0, &h[k]);
             jobs[k].work = decode_ops(model, prefixes[k], PROMPT, PASSAGE_ROWS, k == 0) * (double)count;
             jobs[k].peak = model_peak(model, d[k].ctx, &peak_name);
         }
