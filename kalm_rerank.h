@@ -8991,7 +8991,7 @@ KALM__FN void kalm__rows_matrix(kalm__matrix *m, const unsigned char *p, size_t 
 	m->data = p + scales;
 }
 
-/* Read the section, which stays where it is, at a multiple of 64. Sizes are checked, and that the
+/* Read the section, which stays where it is, at a multiple of 64. What could lead astray is checked: sizes, and that the
 	intervals of symbols rise. Numbers that are none make rows of none, which are found where rows are used. */
 KALM__FN kalm_result kalm__rowcode_open(kalm__rowcode *c, const unsigned char *p, uint64_t size, uint64_t fingerprint,
 										uint32_t width, kalm_error *err)
