@@ -535,6 +535,34 @@ if cmp -s one two; then ok; else bad "a database after kills differs from a new 
 words killed.db > one; words fresh.db > two
 if cmp -s one two; then ok; else bad "its words differ from those of a new one (seed $seed)"; fi
 
+# ---- a text that can no longer be split ----
+# This tokenizer knows no letters but small ones, so its tokens do not spell others. What the database had of such a file is not kept.
+expect 0 "$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=64 --quiet letters
+python3 - > letters/tokenizer.json <<'END'
+import json
+tokens = ["<unk>", "<bos>", "<eos>", "yes", "no", "ye", "\u2581"] + [chr(c) for c in range(97, 123)]
+print(json.dumps({"added_tokens": [{"id": 1, "content": "<bos>", "special": True}, {"id": 2, "content": "<eos>", "special": True}],
+                  "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+                  "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "vocab": {t: i for i, t in enumerate(tokens)},
+                            "merges": ["y e", "ye s", "n o"]}}))
+END
+expect 0 "$build/kalm-quantize" letters letters.kalm --weights q8 --quiet
+mkdir unspelt
+printf '{"_id": "x", "text": "small letters"}\n{"_id": "y", "text": "and others"}\n' > unspelt/a.jsonl
+echo 'only small letters' > unspelt/b.txt
+touch -d 2020-01-01 unspelt/*
+expect 0 "$search" letters.kalm unspelt.db unspelt --split 20 --overlap 3
+printf '{"_id": "x", "text": "NOW CAPITAL LETTERS and many others"}\n{"_id": "y", "text": "and others"}\n{"_id": "x", "text": "small again"}\n' > unspelt/a.jsonl
+echo 'NOW CAPITAL LETTERS and many others' > unspelt/b.txt
+touch -d 2020-01-02 unspelt/*
+expect 3 "$search" unspelt.db --update
+says 'a.jsonl:1: cannot be split: its tokens do not spell the text'
+says 'b.txt: cannot be split: its tokens do not spell the text'
+expect 3 "$search" letters.kalm unspelt_new.db unspelt --split 20 --overlap 3
+dump unspelt.db > one; dump unspelt_new.db > two
+if cmp -s one two; then ok; else bad 'after an update the database has a text that its file has no more'; fi
+equal "$(sqlite3 unspelt.db "SELECT group_concat(text, ', ') FROM documents")" 'and others, small again' 'the texts that are left'
+
 # ---- watching ----
 mkdir watched
 echo 'one apple' > watched/a.txt

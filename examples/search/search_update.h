@@ -129,7 +129,15 @@ KALM__FN void search_unsee(search_update *u)
     u->seens = 0;
 }
 
-/* Has the file had a document of this key? 0: no, and now it has; 1: with the same content; 2: with another. content 0: only ask. */
+KALM__FN size_t search_slot(const search_update *u, uint64_t key)
+{
+    size_t at = (size_t)key & (u->slots - 1);
+    while (u->seen[at] && u->seen[at] != key) at = (at + 1) & (u->slots - 1);
+    return at;
+}
+
+/* Has the file had a document of this key? 0: no, and now it has; 1: with the same content; 2: with another. content 0: only ask, where 2 is
+   yes; one that was not kept (search_unkept) is none. */
 KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
 {
     size_t at, i;
@@ -143,21 +151,24 @@ KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
         memset(u->seen, 0, u->slots * sizeof *u->seen);
         for (i = 0; i < before; i++) {
             if (!old[i]) continue;
-            for (at = (size_t)old[i] & (u->slots - 1); u->seen[at]; at = (at + 1) & (u->slots - 1)) {}
+            at = search_slot(u, old[i]);
             u->seen[at] = old[i];
             u->seen_content[at] = old_content[i];
         }
         free(old);
         free(old_content);
     }
-    for (at = (size_t)key & (u->slots - 1); u->seen[at]; at = (at + 1) & (u->slots - 1))
-        if (u->seen[at] == key) return u->seen_content[at] == content ? 1 : 2;
+    at = search_slot(u, key);
+    if (u->seen[at] && u->seen_content[at]) return u->seen_content[at] == content ? 1 : 2;
     if (!content) return 0;
+    if (!u->seen[at]) u->seens++;
     u->seen[at] = key;
     u->seen_content[at] = content;
-    u->seens++;
     return 0;
 }
+
+/* The document of this key, which was seen, is not kept: what the database has of the key is of an older file, and goes. */
+KALM__FN void search_unkept(search_update *u, uint64_t key) { u->seen_content[search_slot(u, key ? key : 1)] = 0; }
 
 /* Why a file was left out, for the table search_files: as many whole characters as there is room for. The store takes UTF-8 alone, so what is
    none becomes a question mark. */
@@ -226,6 +237,7 @@ KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
     }
     if (!fill_add(&u->f, key, d->title, d->text, d->metadata, hash, replaces)) {
         u->documents--;
+        search_unkept(u, kalm__hash(key.data, key.size));
         search_bad(u, line, "cannot be split: its tokens do not spell the text");
     }
 }
