@@ -74,7 +74,7 @@ typedef struct kalm__rowcode {
     const uint16_t *start, *cost;      /* [CLASSES][2][SYMBOLS] */
     const uint8_t *classes;            /* [BITS][RATIOS][width] */
     const float *mean;                 /* [width] */
-    const float *rows, *cols;       /* [HEAVY][width]: of T and T^-1 */
+    const float *rows, *cols;          /* [HEAVY][width]: of T and T^-1 */
     kalm__matrix forward, inverse;     /* T, T^-1 */
 } kalm__rowcode;
 

@@ -7,6 +7,7 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
+#include "counting.h"
 #include "test.h"
 #include "spm_model.h"
 
@@ -661,33 +662,15 @@ static void test_ties(uint64_t *state, int programs)
 
 /* ---- long texts, memory, versions ---------------------------------------------------------------------------------------- */
 
-static long calls_left = -1;
-static size_t live;
-static void *counting_alloc(void *user, size_t size)
-{
-    (void)user;
-    if (!calls_left) return NULL;
-    if (calls_left > 0) calls_left--;
-    live += size;
-    return malloc(size);
-}
-static void counting_release(void *user, void *p, size_t size)
-{
-    (void)user;
-    live -= size;
-    free(p);
-}
-
 static void test_limits(tok *k, const char *name)
 {
     static const char *const units[] = { "a", "in", " ", "\xe3\x81\x82", "the ", "\xff" };
     size_t n = 30000, i, at, all, some;
     char *text = (char *)malloc(n);
-    kalm_allocator a;
+    kalm_allocator a = counting();
     kalm_error err;
     kalm_text t;
     kalm__tokenizer other;
-    a.alloc = counting_alloc, a.release = counting_release, a.user = NULL;
     for (i = 0; i < sizeof units / sizeof *units; i++) {
         size_t unit = strlen(units[i]), cap;
         long fail;
@@ -705,7 +688,7 @@ static void test_limits(tok *k, const char *name)
             calls_left = fail;
             r = kalm__tokenize(&k->t, &a, NULL, t, 0, NULL, 0, &some, &err);
             calls_left = -1;
-            CHECK(live == 0 && (r == KALM_OK || (r == KALM_NO_MEMORY && err.text[0])));
+            CHECK(live_bytes == 0 && (r == KALM_OK || (r == KALM_NO_MEMORY && err.text[0])));
             if (r == KALM_OK) break;
         }
         CHECKF(fail < 100, "%s: %ld allocations for one text", name, fail);

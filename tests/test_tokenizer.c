@@ -8,37 +8,12 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
+#include "counting.h"
 #include "test.h"
 
 #ifndef TEST_BUILD
 #  define TEST_BUILD "build"
 #endif
-
-/* ---- an allocator that counts, and fails at the n-th call ------------------------------------------------------------ */
-
-static size_t live_bytes, live_most;
-static long calls_left = -1;
-static void *counting_alloc(void *user, size_t size)
-{
-    (void)user;
-    if (calls_left == 0) return NULL;
-    if (calls_left > 0) calls_left--;
-    live_bytes += size;
-    if (live_bytes > live_most) live_most = live_bytes;
-    return malloc(size);
-}
-static void counting_release(void *user, void *p, size_t size)
-{
-    (void)user;
-    live_bytes -= size;
-    free(p);
-}
-static kalm_allocator counting(void)
-{
-    kalm_allocator a;
-    a.alloc = counting_alloc, a.release = counting_release, a.user = NULL;
-    return a;
-}
 
 typedef struct tok {
     kalm__tokenizer t;

@@ -9,6 +9,7 @@
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
 #include "../tokenizer/import_subset.h"
+#include "counting.h"
 #include "test.h"
 #include "spm_model.h"
 
@@ -350,27 +351,10 @@ static void test_by_hand(void)
 
 /* ---- memory that runs out, tables that contradict each other -------------------------------------------------------------- */
 
-static long calls_left = -1;
-static size_t live;
-static void *failing_alloc(void *user, size_t size)
-{
-    (void)user;
-    if (!calls_left) return NULL;
-    calls_left -= calls_left > 0;
-    live += size;
-    return malloc(size);
-}
-static void failing_release(void *user, void *p, size_t size)
-{
-    (void)user;
-    live -= size;
-    free(p);
-}
-
 /* Cut the vocabulary to a text (and to ASCII, where scripts is 1), and compare; OK gives the number of tokens that stay. */
 static kalm_result cut(const kalm__tokenizer *t, const char *text, int scripts, uint32_t *tokens, kalm_error *err)
 {
-    kalm_allocator a;
+    kalm_allocator a = counting();
     kalm__subset s;
     kalm__tokenizer small;
     kalm__piece piece;
@@ -378,7 +362,6 @@ static kalm_result cut(const kalm__tokenizer *t, const char *text, int scripts, 
     size_t size = 0;
     int same;
     kalm_result r;
-    a.alloc = failing_alloc, a.release = failing_release, a.user = NULL;
     memset(script, 0, sizeof script);
     memset(&piece, 0, sizeof piece);
     piece.text = kalm__text(text);
@@ -407,7 +390,7 @@ static void test_no_memory(const tok *k, const char *text, int scripts)
         calls_left = n;
         r = cut(&k->t, text, scripts, &tokens, &err);
         calls_left = -1;
-        CHECK(!live);
+        CHECK(!live_bytes);
         if (!r) break;
         CHECKF(r == KALM_NO_MEMORY && !strncmp(err.text, "no memory ", 10), "call %ld: %d, %s", n, (int)r, err.text);
     }
@@ -432,7 +415,7 @@ static void test_contradictions(const tok *k, const char *text, const unsigned *
                 k->blob[at + n] ^= by[i];
                 refused += r != 0;
                 CHECKF(!r || (r == KALM_BAD_FILE && err.text[0]), "section %u, byte %u: %d", *sections, (unsigned)n, (int)r);
-                CHECK(!live);
+                CHECK(!live_bytes);
             }
     }
     CHECKF(refused >= fewest, "%u were refused", refused);

@@ -249,7 +249,7 @@ static int read_line(char **line, size_t *room, size_t *size)
     int c;
     size_t n = 0;
     while ((c = getchar()) != EOF && c != '\n') {
-        if (n + 2 > *room) *line = (char *)cmd_grow(*line, *room = kalm__add(kalm__mul(*room, 2), 4096));
+        if (n + 2 > *room) *line = (char *)cmd_grow(*line, *room = cmd_twice(kalm__add(n, 2048)));
         (*line)[n++] = (char)c;
     }
     if (!*line) *line = (char *)cmd_grow(NULL, *room = 4096);

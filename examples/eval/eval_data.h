@@ -179,7 +179,7 @@ EV__FN kalm_text ev_whole_text(ev_data *d, const ev_record *r, char **room, size
 {
     kalm_text t;
     size_t space = r->title.size || d->source.layout == EV_LMEB ? 1 : 0;
-    if (*size < r->title.size + r->text.size + 2) *room = (char *)cmd_grow(*room, *size = kalm__add(kalm__mul(2, r->title.size + r->text.size), 64));
+    if (*size < r->title.size + r->text.size + 2) *room = (char *)cmd_grow(*room, *size = cmd_twice(r->title.size + r->text.size));
     if (r->title.size) memcpy(*room, r->title.data, r->title.size);
     if (space) (*room)[r->title.size] = ' ';
     if (r->text.size) memcpy(*room + r->title.size + space, r->text.data, r->text.size);

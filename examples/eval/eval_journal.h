@@ -27,7 +27,7 @@ typedef struct ev_string { char *data; size_t size, room; } ev_string;
 
 EV__FN void ev_put(ev_string *s, const char *data, size_t size)
 {
-    if (s->room - s->size < size + 1) s->data = (char *)cmd_grow(s->data, s->room = kalm__add(kalm__mul(2, kalm__add(s->size, size)), 256));
+    if (s->room - s->size < size + 1) s->data = (char *)cmd_grow(s->data, s->room = cmd_twice(kalm__add(s->size, size)));
     memcpy(s->data + s->size, data, size);
     s->size += size;
     s->data[s->size] = 0;
@@ -40,7 +40,7 @@ EV__FN void ev_printf(ev_string *s, const char *format, ...)
 {
     va_list args;
     int n;
-    if (s->room - s->size < 512) s->data = (char *)cmd_grow(s->data, s->room = kalm__add(kalm__mul(2, s->size), 1024));
+    if (s->room - s->size < 512) s->data = (char *)cmd_grow(s->data, s->room = cmd_twice(kalm__add(s->size, 512)));
     va_start(args, format);
     n = vsnprintf(s->data + s->size, 512, format, args);
     va_end(args);
@@ -79,6 +79,9 @@ EV__FN int ev_is_sound(kalm_text line)
     return memcmp(sum, line.data, 17) == 0;
 }
 
+/* Is the line that was just read the file's last, cut off before its end? */
+EV__FN int ev_is_open(const ev_file *f) { return f->ended && f->at == f->size && f->size && f->data[f->size - 1] != '\n'; }
+
 typedef void ev_line_call(void *user, const kalm__json *j);
 
 /* Calls for every sound line of the file; a file that is not there has none. Returns how many were damaged; *open_end: the last
@@ -97,7 +100,7 @@ EV__FN uint64_t ev_read_journal(const char *path, ev_line_call *call, void *user
     kalm__json_begin(&j, &allocator);
     ev_open(&f, path, NULL);
     while (ev_next_line(&f, &line)) {
-        *open_end = f.ended && f.at == f.size && f.size && f.data[f.size - 1] != '\n';
+        *open_end = ev_is_open(&f);
         if (!ev_is_sound(line) || kalm__json_parse(&j, path, line.data + 17, line.size - 17, &err)) damaged++;
         else call(user, &j);
     }
@@ -116,7 +119,7 @@ EV__FN int ev_journal_has(const char *path, kalm_text wanted, int *open_end)
     if (!kalm__file_exists(path)) return 0;
     ev_open(&f, path, NULL);
     while (!found && ev_next_line(&f, &line)) {
-        *open_end = f.ended && f.at == f.size && f.size && f.data[f.size - 1] != '\n';
+        *open_end = ev_is_open(&f);
         found = line.size == wanted.size + 17 && !memcmp(line.data + 17, wanted.data, wanted.size) && ev_is_sound(line);
     }
     ev_close(&f);

@@ -289,7 +289,7 @@ KALM__FN int corpus_check(corpus *c, const text_record *r)
 /* `size` bytes of c->made, kept when they move. */
 KALM__FN char *corpus_room(corpus *c, size_t size)
 {
-    if (size > c->made_room) c->made = (char *)cmd_grow(c->made, c->made_room = kalm__mul(size, 2));
+    if (size > c->made_room) c->made = (char *)cmd_grow(c->made, c->made_room = cmd_twice(size));
     return c->made;
 }
 

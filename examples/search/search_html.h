@@ -11,7 +11,7 @@ typedef struct search_buffer {
 
 KALM__FN void search_put(search_buffer *b, const char *data, size_t size)
 {
-    if (b->size + size + 1 > b->room) b->data = (char *)cmd_grow(b->data, b->room = kalm__mul(kalm__add(b->size, size + 1), 2));
+    if (b->size + size + 1 > b->room) b->data = (char *)cmd_grow(b->data, b->room = cmd_twice(kalm__add(b->size, size + 1)));
     if (size) memcpy(b->data + b->size, data, size);
     b->size += size;
     b->data[b->size] = 0;

@@ -53,7 +53,7 @@ KALM__FN void mcp_read(mcp *m, int wait)
         m->looked = m->looked > m->from ? m->looked - m->from : 0;
         m->from = 0;
     }
-    if (m->room - m->to < 65536) m->buffer = (char *)cmd_grow(m->buffer, m->room = kalm__add(kalm__mul(m->room, 2), 131072));
+    if (m->room - m->to < 65536) m->buffer = (char *)cmd_grow(m->buffer, m->room = cmd_twice(kalm__add(m->to, 65536)));
     n = read(0, m->buffer + m->to, 65536);
     if (n > 0) m->to += (size_t)n;
     else if (n == 0 || (errno != EINTR && errno != EAGAIN)) m->ended = 1;

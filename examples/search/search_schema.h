@@ -31,7 +31,7 @@ KALM__FN void search_add_word(void *user, const char *term, size_t size, size_t 
 {
     search_words *w = (search_words *)user;
     (void)from, (void)to;
-    if (w->size + size + 1 > w->room) w->text = (char *)cmd_grow(w->text, w->room = kalm__mul(kalm__add(w->size, size + 1), 2));
+    if (w->size + size + 1 > w->room) w->text = (char *)cmd_grow(w->text, w->room = cmd_twice(kalm__add(w->size, size + 1)));
     memcpy(w->text + w->size, term, size);
     w->size += search_stem(w->text + w->size, size);
     w->text[w->size++] = ' ';

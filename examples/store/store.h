@@ -286,7 +286,7 @@ KALM__FN int whole_add(whole_text *w, const store_row *r)
     both = kalm__min(w->size - start, r->text.size);       /* what this window and the one before have of the text */
     if (both && memcmp(w->text + start, r->text.data, both) != 0) return 0;
     if (start + r->text.size + 1 > w->room) {
-        size_t room = kalm__mul(start + r->text.size + 1, 2);
+        size_t room = cmd_twice(start + r->text.size + 1);
         char *more = (char *)realloc(w->text, room);
         if (!more) return -1;
         w->text = more;

@@ -120,6 +120,10 @@ KALM__FN void *cmd_grow(void *p, size_t size)
     return p;
 }
 
+/* Room for as many bytes again as are needed, so that a buffer that grows byte by byte is seldom moved. It saturates: for what no size_t can say
+   cmd_grow ends the command. */
+KALM__FN size_t cmd_twice(size_t need) { return kalm__add(kalm__mul(need, 2), 64); }
+
 /* A copy with a NUL behind it, to be freed. */
 KALM__FN char *cmd_copy(kalm_text t)
 {

@@ -74,7 +74,7 @@ KALM__FN void reader_room(reader *r, size_t more)
         r->to -= r->from;
         r->from = 0;
     }
-    if (r->room - r->to < more) r->buffer = (char *)cmd_grow(r->buffer, r->room = kalm__mul(kalm__add(r->to, more), 2));
+    if (r->room - r->to < more) r->buffer = (char *)cmd_grow(r->buffer, r->room = cmd_twice(kalm__add(r->to, more)));
 }
 
 /* What a file is whose first bytes are these, when it is nothing that holds texts; else NULL. */
@@ -396,7 +396,7 @@ KALM__FN int reader_check(reader *r, const char *what, kalm_text t)
 KALM__FN void reader_make(reader *r, const char *s, size_t n)
 {
     if (r->made_room - r->made_size < n) {
-        r->made_room = kalm__add(kalm__mul(r->made_room, 2), n + 64);
+        r->made_room = cmd_twice(kalm__add(r->made_size, n));
         r->made = (char *)cmd_grow(r->made, r->made_room);
     }
     memcpy(r->made + r->made_size, s, n);

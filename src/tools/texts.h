@@ -57,7 +57,7 @@ KALM__FN void kalm__texts_keep(kalm__texts *t, kalm__finds *f, kalm_text query, 
     size_t size = query.size + title.size + 1 + text.size;
     char *to;
     if (f->count == f->room) f->found = (kalm__found *)cmd_grow(f->found, (f->room = f->room * 2 + 64) * sizeof *f->found);
-    if (f->bytes_room - t->size < size) t->bytes = (char *)cmd_grow(t->bytes, f->bytes_room = kalm__mul(kalm__add(f->bytes_room, size), 2));
+    if (f->bytes_room - t->size < size) t->bytes = (char *)cmd_grow(t->bytes, f->bytes_room = cmd_twice(kalm__add(t->size, size)));
     to = t->bytes + t->size;
     f->found[f->count].at = t->size;
     f->found[f->count].query = query.size;
