@@ -22,11 +22,12 @@ static const cmd_option table[] = {
     CMD_HEADING("Documents"),
     CMD_TEXT("--documents", "FILE", options, documents, "texts of this file; - is standard input, which is also read when no "
              "documents are given"),
-    CMD_CHOICE("--format", "auto|jsonl|tsv|lines", options, format,
+    CMD_CHOICE("--format", "auto|jsonl|tsv|lines|csv", options, format,
                "jsonl: JSON objects with \"text\" and maybe \"id\" and \"title\", one a line, one behind the other or in an array\n"
                "tsv: key TAB text a line; or columns as the first line names them\n"
                "lines: a text a line\n"
-               "auto (default): by the name, .jsonl .ndjson .json or .tsv, or by the first line"),
+               "csv: columns as the first line names them (text, maybe id and title), fields maybe in quotation marks\n"
+               "auto (default): by the name, .jsonl .ndjson .json .tsv or .csv, or by the first line"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, leave it out"),
     CMD_TEXT("--store", "STORE.db", options, store, "those that kalm-index put into this store; nothing is encoded then, and of a "
              "text that was split the best window counts and is shown. Decoder states that kalm-index --states keeps beside it are "

@@ -38,6 +38,8 @@ BEGIN {
                   "public_rerank;" \
                   "tools/files tools/json;" \
                   "tools/messages tools/memory_out;" \
+                  "tools/reader_bytes;" \
+                  "tools/reader_json tools/reader_table;" \
                   "tools/*;" \
                   "tools/texts tools/output;" \
                   "tools/command;" \

@@ -380,6 +380,20 @@ says '^{"_id": "k", "text": "one", "id":5,"x":null}$'
 printf 'docid\tcontents\nk\tone\n' > named2.tsv
 expect 0 "$index" "$model" r16.db named2.tsv
 equal "$(sqlite3 r16.db "SELECT key || '=' || text FROM documents")" 'k=one' "columns by other names"
+# CSV: the same texts as those of d.tsv; where no column is a key it is FILE:LINE, and a row may go over lines
+printf '_id,title,text,year\r\na,,The first text.,1999\r\n7,Two,"Der zweite, sch\303\266n lang \360\237\230\200",2000\r\nc,,"third\342\200\250text",\r\n' > named.csv
+expect 0 "$index" "$model" r20.db named.csv
+documents r20.db > r2
+same r1 r2
+equal "$(sqlite3 r20.db "SELECT key || '=' || title || '=' || metadata FROM documents ORDER BY number" | tr '\n' ' ')" \
+    'a=={"year":"1999"} 7=Two={"year":"2000"} c=={"year":""} ' "keys, titles, metadata of CSV"
+printf 'text,n\none,1\n"two\n""2""",2\nthree,3\n' > unnamed.csv
+expect 0 "$index" "$model" r21.db unnamed.csv
+equal "$(sqlite3 r21.db "SELECT key || '=' || replace(text, char(10), '/') || json_extract(metadata, '\$.n') FROM documents ORDER BY number" | tr '\n' ' ')" \
+    'unnamed.csv:2=one1 unnamed.csv:3=two/"2"2 unnamed.csv:5=three3 ' "CSV without a key"
+printf '<!DOCTYPE html>\n<p>one</p>\n' > page.html
+expect 3 "$index" "$model" r22.db - < page.html
+says "^standard input: is a page of HTML"
 printf 'id\turl\twords\nk\tu\tone\n' > named3.tsv
 expect 3 "$index" "$model" r17.db named3.tsv
 says "^named3.tsv:1: the first line names columns, but none of them is the text"

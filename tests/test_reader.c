@@ -5,6 +5,7 @@
 #include "../src/tools/reader.h"
 #include "../src/tools/json_out.h"
 #include "command.h"
+#include <time.h>
 
 #define TMP TEST_BUILD "/tmp/reader.txt"
 
@@ -70,6 +71,11 @@ static const form forms[] = {
     { "array of strings", "[", { "\"%s\"", "\"%s\"", "\"%s\"" }, ",\n", "]", READ_JSON, 0 },
     { "TSV", "", { "k0\t%s", "k1\t%s", "k2\t%s" }, "\r\n", "\r\n", READ_TSV, 1 },
     { "TSV with names", "Title\tcontents\tdocno\n", { "\t%s\tk0", "\t%s\tk1", "\t%s\tk2" }, "\n", "", READ_TSV, 1 },
+    { "JSON text sequence", "\x1e", THREE(PLAIN), "\n\x1e", "\n", READ_JSON, 1 },
+    { "JSON text sequence over lines", "\x1e", THREE(PRETTY), "\n\x1e", "\n", READ_JSON, 1 },
+    { "CSV", "docid,contents,Title\n", { "k0,%s,T", "k1,\"sch\xc3\xb6n \"\"quoted\"\" \\ and \xe5\x8c\x97\xe4\xba\xac\",", "k2,\"%s\",T" }, "\n", "", READ_CSV, 1 },
+    { "CSV with semicolons, CR LF, names quoted", "\"id\";\"n\";\"text\"\r\n", { "k0;1;%s", "k1;\"2\";%s", "\"k2\";;\"%s\"" }, "\r\n\r\n", "\r\n",
+      READ_CSV, 1 },
     { "lines", "", { "%s", "%s", "%s" }, "\n\n", "\n", READ_LINES, 0 }
 };
 
@@ -82,8 +88,8 @@ static size_t write_form(char *out, size_t room, const form *f)
         char each[256];
         strcpy(each, f->each[i]);
         mark = strstr(each, "%s");
-        *mark = 0;
-        n += (size_t)snprintf(out + n, room - n, "%s%s%s%s", each, text, mark + 2, i < 2 ? f->between : f->end);
+        if (mark) *mark = 0;           /* else the text stands there as it is written in this form */
+        n += (size_t)snprintf(out + n, room - n, "%s%s%s%s", each, mark ? text : "", mark ? mark + 2 : "", i < 2 ? f->between : f->end);
     }
     return n;
 }
@@ -154,6 +160,76 @@ static void expect(const char *bytes, int format, const char *words)
     CHECKF(!strcmp(got, words), "%s\n  gave:     %s\n  expected: %s", bytes, got, words);
 }
 
+/* A table whose fields may be quoted: what it holds, and where it is bad. */
+static void test_csv(void)
+{
+    char wide[400], *big;
+    size_t i, n;
+    double seconds[2];
+    expect("id,text\n1,\"a\nb\r\n\"\n2,c\n", READ_CSV, "1=a\nb\r\n;2=c;");
+    expect("id,text\n1,\"\"\"a\"\",\"\n2,\"\"\n\"3\",c\"d\"\"", READ_CSV, "1=\"a\",;2=;3=c\"d\"\";");
+    expect("id,text\n1,\"a\nb\nc,\"d\"e\n4,f\n", READ_CSV, "2: a field's quotation marks do not close, or text stands behind them;4=f;");
+    expect("id,text\n1,\"a\nb\n2,c\n", READ_CSV, "2: a field's quotation marks do not close, or text stands behind them;3: 1 columns, the first line names 2;2=c;");
+    expect("id,text\n1,\"a\"b\n2,\"c\" \n3,d", READ_CSV, "2: a field's quotation marks do not close, or text stands behind them;"
+           "3: a field's quotation marks do not close, or text stands behind them;3=d;");
+    expect("id,text\n1,a,b\n2\n,c\n", READ_CSV, "2: 3 columns, the first line names 2;3: 1 columns, the first line names 2;=c;");
+    expect("id,text\n1,\"a\nb\"\n\n2,\xff\n", READ_CSV, "1=a\nb;5: byte 0 of the text is not UTF-8;");      /* the line in which a row begins */
+    expect("text\na\n\"b, c\"\n", READ_CSV, "=a;=b, c;");                       /* a key need not be there */
+    expect("label,body\nx,a;b\n", READ_CSV, "=a;b;");
+    expect("id,words\nx,a;b\n", READ_CSV, "x=a;b;");                              /* of two columns the other is the text */
+    expect("id;text\n1;a,b\n", READ_CSV, "1=a,b;");
+    expect("id\ttext\n1\t\"a\tb\"\n", READ_CSV, "1=a\tb;");
+    expect("a,b,c\n1,2,3\n", READ_CSV, "1: the first row of CSV names the columns, and none here is the text (text, contents, passage, body ...);");
+    expect("text,\"id\n1,2", READ_CSV, "1: the first row names more than 64 columns, or its quotation marks do not close;");
+    for (n = 0, i = 0; i < 64; i++) n += (size_t)sprintf(wide + n, "%s,", i == 63 ? "text" : "c");
+    expect(wide, READ_CSV, "1: the first row names more than 64 columns, or its quotation marks do not close;");
+    strcpy(wide + n - 1, "\n");
+    for (i = 0; i < 63; i++) strcat(wide, ",");
+    strcat(wide, "a\n");
+    expect(wide, READ_CSV, "=a;");
+    /* what nothing but its first line says to be CSV */
+    expect("id,text\n1,\"a\"\n", READ_AUTO, "1=a;");
+    expect("Title;Passage\nT;a\n", READ_AUTO, "=a;");
+    expect("text,label\n1,a\n", READ_AUTO, "=text,label;=1,a;");
+    expect("id,,text\n1,2,a\n", READ_AUTO, "=id,,text;=1,2,a;");
+    expect("id,text,and a name that is longer than forty bytes\n", READ_AUTO, "=id,text,and a name that is longer than forty bytes;");
+    /* a mark that is missing costs its line, and the time of one reading, also where every row lacks one */
+    for (i = 0; i < 2; i++) {
+        const char *begin = "id,text\n", *row = i ? "1,\"a\n" : "1,aaa\n";
+        reader r;
+        text_record t;
+        size_t rows = 150000, good = 0;
+        clock_t from;
+        int what;
+        big = (char *)malloc(16 + 6 * rows);
+        n = strlen(begin);
+        memcpy(big, begin, n);
+        for (; rows; rows--, n += strlen(row)) memcpy(big + n, row, strlen(row));
+        write_bytes(TMP, big, n);
+        free(big);
+        from = clock();
+        if (!CHECK(reader_begin(&r, TMP, READ_CSV))) return;
+        while ((what = reader_next(&r, &t)) != READ_END) good += what == READ_RECORD;
+        CHECKF(good == (i ? 0u : 150000u), "%lu rows were read", (unsigned long)good);
+        CHECKF(r.lines == 150001, "%lu lines", r.lines);
+        reader_end(&r);
+        seconds[i] = (double)(clock() - from) / CLOCKS_PER_SEC;
+    }
+    CHECKF(seconds[1] < 20 * seconds[0] + 1, "rows without a closing mark took %.2f s, good ones %.2f", seconds[1], seconds[0]);
+}
+
+static void test_markup(void)
+{
+#define MARKUP ": is a page of HTML or another file of marked up text, not a file of texts: kalm-search reads HTML;"
+    expect("<!DOCTYPE html>\n<p>a\n", READ_AUTO, "0" MARKUP);
+    expect("\n \t<html lang=en>\n", READ_AUTO, "2" MARKUP);
+    expect("<?xml version=\"1.0\"?>\n<a/>\n", READ_AUTO, "0" MARKUP);
+    expect("<DOC>\n<DOCNO>1</DOCNO>\n", READ_AUTO, "0" MARKUP);
+    expect("<!DOCTYPE html>\n", READ_LINES, "=<!DOCTYPE html>;");     /* when they are said to be lines, lines they are */
+    expect("<b>a</b>\n", READ_AUTO, "=<b>a</b>;");
+    expect("{\\rtf1 a}\n", READ_AUTO, "0: is an RTF file: take its text out first;");
+}
+
 static void test_bad(void)
 {
     static const char lone[] = "\xff\xfe" "a\0\n\0" "\x00\xd8\n\0" "b\0";
@@ -203,6 +279,7 @@ static void test_bad(void)
     expect("_id\tid\ttext\n1\t2\ta\n", READ_TSV, "1=a;");
     expect("id\turl\twords\n1\tu\ta\n", READ_TSV, "1: the first line names columns, but none of them is the text (text, contents, passage, body ...);");
     expect("1\ta\n2\tid\n", READ_TSV, "1=a;2=id;");
+    expect("id\ttext\n1\t\"a\n", READ_TSV, "1=\"a;");                   /* nothing is quoted */
     expect("id\ttext\n1\ta\tb\n2\n3\tc", READ_TSV, "2: 3 columns, the first line names 2;3: 1 columns, the first line names 2;3=c;");
     expect("1\ta\tb\n", READ_TSV, "1: 3 columns; without names in the first line they are 2, key and text;");
     expect("1\t\xff\n2\tb", READ_TSV, "1: byte 0 of the text is not UTF-8;2=b;");
@@ -263,6 +340,11 @@ static void test_members(void)
                   READ_JSON, "||a||{\"n\":-1.50e3,\"t\":true,\"f\":false,\"z\":null,\"s\":\"\\u0001\\\"\",\"l\":[1,[],{}],\"o\":{\"p\":[],\"q\":2}}");
     expect_record("{\"text\": \"no\", \"title\": \"no\", \"id\": 1, \"text\": \"a\", \"title\": \"T\", \"id\": 2, \"ix\": 3}", READ_JSON, "2|T|a||{\"ix\":3}");
     expect_record("{\"_id\": 1, \"id\": 2, \"text\": \"a\"}", READ_JSON, "1||a||{\"id\":2}");
+    expect_record("{\"docid\": 7, \"contents\": \"a\", \"heading\": \"T\", \"url\": \"u\"}", READ_JSON, "7|T|a||{\"url\":\"u\"}");
+    expect_record("{\"passage\": \"b\", \"text\": null, \"body\": \"c\", \"id\": null, \"key\": \"k\"}", READ_JSON, "k||b||{\"body\":\"c\",\"id\":null}");
+    expect_record("{\"contents\": \"no\", \"n\": 1, \"contents\": \"a\"}", READ_JSON, "||a||{\"n\":1}");
+    expect_record("id,\"a \"\"b\"\"\",text\nk,\"1\"\"\",a\n", READ_CSV, "k||a||{\"a \\\"b\\\"\":\"1\\\"\"}");
+    expect_record("text,n\na,1\n", READ_CSV, "||a||{\"n\":\"1\"}");
     expect_record("[\"a\"]", READ_JSON, "||a||{}");
     /* a hundred levels of metadata are kept, one more is named */
     for (i = 100; i < 102; i++) {
@@ -507,6 +589,8 @@ int main(void)
 {
     test_forms();
     test_bad();
+    test_csv();
+    test_markup();
     test_members();
     test_guesses();
     test_long();

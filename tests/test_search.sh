@@ -89,6 +89,14 @@ cat small small | cmp -s - kept && ! cmp -s exact small && [ -s exact ] && ok ||
 expect 2 "$search" all.db tomatoes --state-bits 5
 finds all.db 'Fahrradpumpe' docs/things.json/2
 finds all.db 'package 1.0' docs/package.json
+mkdir tables
+printf 'id,text,price\nkettle,"Kettle, 1.7 litres",19\n,"Bicycle pump",9\n' > tables/things.csv
+printf 'year,rain\n1999,low\n' > tables/rain.csv                # no column is a text: it stands as it is
+expect 0 "$search" "$model" tables.db tables
+says '^2 files: 0 as they were, 2 read; 3 documents encoded'
+finds tables.db 'kettle of 1.7 litres' tables/things.csv/kettle
+finds tables.db 'bicycle pump' tables/things.csv/3
+finds tables.db 'rain low' tables/rain.csv
 finds all.db 'satellites' docs/box/one@example.org
 finds all.db 'CAFE' docs/box/one@example.org
 finds all.db 'motorboat' docs/utf16.txt

@@ -45,7 +45,7 @@ done
 expect 0 "$rerank" "$model" chess 'play chess' --ratio 1048576
 row 'documents in one ranking | `size_t`; of a store, 2^32 - 1' examples/store/store_rank.h 'if (r->count == UINT32_MAX) die('
 row 'a line, a text or a file that is one text, read by the commands | 1 GiB; a line of `--calibrate` 1 MiB, all of it 256 MiB' \
-    src/tools/reader.h 'READ_LONGEST ((size_t)1 << 30)' tests/test_reader.c 'test_longest();' tests/test_calibrate.c 'a text has at most 1048576' \
+    src/tools/reader_bytes.h 'READ_LONGEST ((size_t)1 << 30)' tests/test_reader.c 'test_longest();' tests/test_calibrate.c 'a text has at most 1048576' \
     src/tools/texts.h 'KALM__TEXTS_FILE = 1 << 28'
 row 'nesting of JSON | a parser without recursion: bounded by memory; in requests to `kalm-server` and `kalm-search --mcp` 2,048' tests/server/check.py 'nested(2049)'
 printf '{"id": 1, "method": "ping", "params": {"a": %s1%s}}\n' "$(printf '%2100s' '' | tr ' ' '[')" "$(printf '%2100s' '' | tr ' ' ']')" > deep.json

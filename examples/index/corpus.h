@@ -5,6 +5,7 @@
    jsonl   objects: "_id" or "id", "text", maybe "title"; all other members are metadata
    tsv     key TAB text a line, or columns as the first line names them
    lines   a text a line; its key is FILE:LINE
+   csv     columns as the first line names them; a key that no column holds is FILE:LINE
    files   a text a file; its key is the path, below a folder the path from there
    store   what another kalm-index made: its texts, to be encoded by another model or at other settings
 
@@ -20,8 +21,8 @@
 #endif
 
 /* As in reader.h, and one more. */
-enum { FORMAT_AUTO = READ_AUTO, FORMAT_JSON = READ_JSON, FORMAT_TSV = READ_TSV, FORMAT_LINES = READ_LINES, FORMAT_FILES = READ_WHOLE,
-       FORMAT_STORE };
+enum { FORMAT_AUTO = READ_AUTO, FORMAT_JSON = READ_JSON, FORMAT_TSV = READ_TSV, FORMAT_LINES = READ_LINES,
+       FORMAT_CSV = READ_CSV, FORMAT_FILES = READ_WHOLE, FORMAT_STORE };
 
 typedef struct corpus_file {
     char    *path, *name;              /* name: the path below the folder that was asked for */
@@ -380,11 +381,11 @@ KALM__FN int corpus_next(corpus *c, text_record *r)
         corpus_close(c);
     }
     if (what != READ_RECORD) return what;
-    if (!c->rows && (c->r.format == READ_LINES || c->r.format == READ_WHOLE)) {
+    if (!c->rows && (c->r.format == READ_LINES || c->r.format == READ_WHOLE || (c->r.format == READ_CSV && !r->key.data))) {
         const char *name = c->file[c->at].name;
         char *key = corpus_room(c, strlen(name) + 32);
         r->key.data = key;
-        r->key.size = (size_t)(c->r.format == READ_LINES ? sprintf(key, "%s:%lu", name, c->line) : sprintf(key, "%s", name));
+        r->key.size = (size_t)(c->r.format == READ_WHOLE ? sprintf(key, "%s", name) : sprintf(key, "%s:%lu", name, c->line));
     }
     return corpus_check(c, r);
 }

@@ -52,14 +52,15 @@ static void act_states(cmd_args *a, const char *name, const char *value)
 
 static const cmd_option table[] = {
     CMD_HEADING("Input: files, folders, or - for standard input, which is also read when there is none"),
-    CMD_CHOICE("--format", "auto|jsonl|tsv|lines|files|store", options, format,
+    CMD_CHOICE("--format", "auto|jsonl|tsv|lines|csv|files|store", options, format,
                "jsonl: JSON objects, one a line, one behind the other or in an array: \"_id\" or \"id\", \"text\", maybe \"title\", which is "
                "encoded before the text; other members are kept as metadata\n"
                "tsv: key TAB text a line; or columns as the first line names them\n"
                "lines: a text a line; its key is FILE:LINE\n"
+               "csv: columns as the first line names them, fields maybe in quotation marks; where no column is a key it is FILE:LINE\n"
                "files: a text a file; its key is the path, in a folder that from there\n"
                "store: another store: its texts, to be encoded by this model\n"
-               "auto (default): .jsonl .ndjson .json and .tsv by name, stores by their first bytes, standard input by its first "
+               "auto (default): .jsonl .ndjson .json .tsv and .csv by name, stores by their first bytes, standard input by its first "
                "line, other files as one text"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, count it, leave it out"),
     CMD_CHOICE("--changed", "replace|keep|stop", options, changed, "what to do with a text that the store has under the same key in "

@@ -1,6 +1,7 @@
 /* search_text.h - from a file to the documents in it. What a file is, is told by its name and its first bytes:
 
    .jsonl .ndjson   a document for each object ("text", maybe "title", "_id" or "id"); .json too, if it begins with such an object
+   .csv             a document for each row, if the first row names a column that is the text
    a mailbox        (it begins with "From ") a document for each message; .eml and the files of a Maildir are one message
    .html .htm       the text of the page; the title is its <title>
    .md .markdown    as it stands; the title is the first heading, or that of the front matter
@@ -10,7 +11,7 @@
 #ifndef KALM_SEARCH_TEXT_H
 #define KALM_SEARCH_TEXT_H
 
-enum { SEARCH_PLAIN, SEARCH_MARKDOWN, SEARCH_PAGE, SEARCH_JSON, SEARCH_MAYBE_JSON, SEARCH_MAILBOX, SEARCH_MESSAGE };
+enum { SEARCH_PLAIN, SEARCH_MARKDOWN, SEARCH_PAGE, SEARCH_JSON, SEARCH_MAYBE_JSON, SEARCH_TABLE, SEARCH_MAILBOX, SEARCH_MESSAGE };
 
 /* A document of a file. id: of a record or message; empty where the file is one text. Texts live during the call. */
 typedef struct search_doc { kalm_text id, title, text, metadata; } search_doc;
@@ -69,6 +70,7 @@ KALM__FN int search_kind(const search_file *f, const char *head, size_t size)
     if (f->mail || search_ends_in(f->path, "eml")) return SEARCH_MESSAGE;
     if (search_ends_in(f->path, "jsonl ndjson")) return SEARCH_JSON;
     if (search_ends_in(f->path, "json")) return SEARCH_MAYBE_JSON;
+    if (search_ends_in(f->path, "csv")) return SEARCH_TABLE;
     if (search_ends_in(f->path, "md markdown")) return SEARCH_MARKDOWN;
     if (search_ends_in(f->path, "html htm xhtml") || search_is_page(head, size)) return SEARCH_PAGE;
     return search_is_mailbox(head, size) ? SEARCH_MAILBOX : SEARCH_PLAIN;
@@ -169,8 +171,8 @@ KALM__FN void search_take_text(search_taker *to, const search_file *f, int kind)
 
 /* ---- many texts a file ------------------------------------------------------------------------------------------------- */
 
-/* 0: the first value is no object with a text, so that the file (a .json) is to be taken as it stands. */
-KALM__FN int search_take_records(search_taker *to, const search_file *f, int maybe)
+/* 0: the file (a .json or .csv) is to be taken as it stands: its first value is no object with a text, or its first row names none. */
+KALM__FN int search_take_records(search_taker *to, const search_file *f, int kind)
 {
     reader r;
     text_record record;
@@ -178,7 +180,7 @@ KALM__FN int search_take_records(search_taker *to, const search_file *f, int may
     char number[32];
     int what, taken = 0;
     memset(&d, 0, sizeof d);
-    if (!reader_begin(&r, f->path, READ_JSON)) {
+    if (!reader_begin(&r, f->path, kind == SEARCH_TABLE ? READ_CSV : READ_JSON)) {
         to->bad(to->user, 0, r.why);
         to->failed |= r.failed;
         reader_end(&r);
@@ -186,7 +188,7 @@ KALM__FN int search_take_records(search_taker *to, const search_file *f, int may
     }
     r.with_metadata = 1;
     while ((what = reader_next(&r, &record)) != READ_END && !kalm__interrupted) {
-        if (what == READ_BAD && maybe && !taken && !r.failed) {
+        if (what == READ_BAD && kind != SEARCH_JSON && !taken && !r.columns && !r.failed) {
             reader_end(&r);
             return 0;
         }
@@ -275,8 +277,8 @@ KALM__FN void search_take_file(search_taker *to, const search_file *f, const cha
         search_take_mail(to, f, kind == SEARCH_MAILBOX);
         return;
     }
-    if (kind == SEARCH_JSON || kind == SEARCH_MAYBE_JSON) {
-        if (search_take_records(to, f, kind == SEARCH_MAYBE_JSON)) return;
+    if (kind == SEARCH_JSON || kind == SEARCH_MAYBE_JSON || kind == SEARCH_TABLE) {
+        if (search_take_records(to, f, kind)) return;
         kind = SEARCH_PLAIN;
     }
     if ((uint64_t)f->size > to->largest) {

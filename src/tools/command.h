@@ -113,7 +113,7 @@ KALM__FN int cmd_is_model(const char *path)
 KALM__FN int cmd_format_of(const char *path)
 {
     static const struct { const char *end; int format; } ends[] = {
-        { ".jsonl", READ_JSON }, { ".ndjson", READ_JSON }, { ".json", READ_JSON }, { ".tsv", READ_TSV }
+        { ".jsonl", READ_JSON }, { ".ndjson", READ_JSON }, { ".json", READ_JSON }, { ".tsv", READ_TSV }, { ".csv", READ_CSV }
     };
     size_t n = strlen(path), i;
     for (i = 0; i < sizeof ends / sizeof *ends; i++) {

@@ -85,7 +85,7 @@ FUZZ_FN void fuzz_check_command(int status)
 
 static void fuzz_corpus_one(const uint8_t *data, size_t size)
 {
-    static const char *const formats[4] = { "jsonl", "tsv", "lines", "files" };
+    static const char *const formats[5] = { "jsonl", "tsv", "lines", "files", "csv" };
     const char *how;
     if (size < 2) return;
     fuzz_enter();
@@ -93,11 +93,11 @@ static void fuzz_corpus_one(const uint8_t *data, size_t size)
     fuzz_write(fuzz_path("input"), data + 2, size - 2);
     fuzz_remove("store.db");
     fuzz_check_command(fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), fuzz_path("input"), "--threads", "1", "--quiet",
-                                    "--max-doc-tokens", "40", "--format", formats[data[0] % 4], how, data[1] & 2 ? "--split" : NULL, "20", "--overlap",
+                                    "--max-doc-tokens", "40", "--format", formats[data[0] % 5], how, data[1] & 2 ? "--split" : NULL, "20", "--overlap",
                                     data[1] & 4 ? "19" : "3", NULL));
     if (data[1] & 8)                   /* a second time: all of it is there */
         fuzz_check_command(fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), fuzz_path("input"), "--threads", "1", "--quiet",
-                                        "--format", formats[data[0] % 4], "--changed", data[1] & 16 ? "keep" : "replace", NULL));
+                                        "--format", formats[data[0] % 5], "--changed", data[1] & 16 ? "keep" : "replace", NULL));
     if (data[1] & 32) {
         int status = fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), "--verify", NULL);
         FUZZ_CHECK(!status || strstr(fuzz_command_said(), "no store"), "what kalm-index wrote does not pass --verify: %s", fuzz_command_said());
@@ -116,6 +116,9 @@ static void fuzz_corpus_seeds(fuzz_taker *take)
     FUZZ_TAKE("jsonl", "\0\1{\"_id\": \"a\", \"title\": \"ab\", \"text\": \"ab aba\", \"url\": \"x\", \"n\": [1, {\"b\": null}]}\n{\"id\": 7, \"text\": \"b\\u0061\\ud83d\\ude00\"}\r\n\n");
     FUZZ_TAKE("tsv", "\1\0a\tab aba b\nb\tbb aa\n");
     FUZZ_TAKE("tsv-names", "\1\10id\ttitle\ttext\tmore\na\tt\tab\tx\nb\t\tba\ty\n");
+    FUZZ_TAKE("csv", "\4\50id,\"title\",text,more\na,t,\"ab, \"\"ab\"\"\nb\",x\nb,,ba,y\n");
+    FUZZ_TAKE("csv-no-key", "\4\0text;n\r\nab;1\r\n\"b;b\"\"\";2\r\n\"a\n");
+    FUZZ_TAKE("sequence", "\0\0\x1e{\"docid\": \"a\",\n \"contents\": \"ab\"}\n\x1e{\"id\": 2, \"body\": \"b\"}\n");
     FUZZ_TAKE("lines", "\2\2ab aba b\n\n b\xff\nabababababababababababababababababab\n");
     FUZZ_TAKE("file", "\3\40\xef\xbb\xbf" "ab\nab");
     FUZZ_TAKE("again", "\0\70{\"_id\": \"a\", \"text\": \"ab\"}\n{\"_id\": \"a\", \"text\": \"abb\"}\n");
