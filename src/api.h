@@ -94,8 +94,8 @@ typedef struct kalm_allocator {
 /* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
-    uint32_t       threads;            /* default: one per core that this process may use, within its mask of
-                                          cores and its limit of processor time (cgroup); 1: never starts one */
+    uint32_t       threads;            /* default: one per core that this process may use, within its mask of cores and its
+                                          limit of processor time (cgroup); 1: never starts one; at most 256 are used */
     /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads,
        and return when all have returned. `count` is at most `threads`. Default: the context has threads of its own. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);

@@ -539,6 +539,28 @@ static void backwards(void *user, size_t count, void (*task)(void *arg, size_t i
     while (count) task(arg, --count);
 }
 
+/* However many threads are asked for, a context has at most 256. */
+static void test_many_threads(void)
+{
+    kalm_config config = zero_config();
+    kalm_text text = text_of(query_text);
+    kalm_context *ctx;
+    kalm_error err;
+    kalm_doc *doc = NULL;
+    size_t many = 0, most = 0;
+    config.threads = 256;
+    CHECK(kalm_context_bytes(model, &config, &most, &err) == KALM_OK);
+    config.threads = UINT32_MAX;
+    CHECK(kalm_context_bytes(model, &config, &many, &err) == KALM_OK && many == most);
+    config.parallel = backwards;
+    jobs_seen = jobs_most = 0;
+    ctx = context(&config);
+    CHECK(kalm_encode(ctx, &text, 1, NULL, &doc, &err) == KALM_OK);
+    CHECKF(jobs_seen > 0 && jobs_most <= 256, "%lu tasks at a time", (unsigned long)jobs_most);
+    kalm_doc_free(doc);
+    kalm_context_free(ctx);
+}
+
 static void test_invariance(void)
 {
     const char *set;
@@ -1238,6 +1260,7 @@ int main(void)
     test_progress();
     test_cancel_tokenising();
     test_invariance();
+    test_many_threads();
     kalm_model_close(model);
     return test_end();
 }

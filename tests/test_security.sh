@@ -43,6 +43,9 @@ for command in "$rerank $model chess chess" "$index $model ratio.db /dev/null" "
     expect 2 $command --ratio 0
 done
 expect 0 "$rerank" "$model" chess 'play chess' --ratio 1048576
+row 'threads of a context | 256, of which the commands too use no more; `--threads` up to 4,096' tests/test_api.c 'test_many_threads();' src/threads.h 'KALM__MAX_THREADS 256u'
+expect 0 "$rerank" "$model" chess 'play chess' --threads 4096
+expect 2 "$rerank" "$model" chess 'play chess' --threads 4097
 row 'documents in one ranking | `size_t`; of a store, 2^32 - 1' examples/store/store_rank.h 'if (r->count == UINT32_MAX) die('
 row 'a line, a text or a file that is one text, read by the commands | 1 GiB; a line of `--calibrate` 1 MiB, all of it 256 MiB' \
     src/tools/reader_bytes.h 'READ_LONGEST ((size_t)1 << 30)' tests/test_reader.c 'test_longest();' tests/test_calibrate.c 'a text has at most 1048576' \

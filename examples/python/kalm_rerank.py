@@ -670,7 +670,7 @@ class Reranker:
 
     path: a .kalm file.
     max_doc_tokens, max_query_tokens: longer texts are cut, and the results say so. Default 1024 and 512.
-    threads: default one for each core.
+    threads: default one for each core; at most 256 are used.
     ratio: document tokens pooled into one row. Default 4.
     bits: kept of each number of an encoded document: 32, 16, 8, 4, 3 or 2. Default 16.
     instruction, system: sentences of the prompt. Default None: the model's own.
