@@ -1,6 +1,6 @@
 # nets.mk - what looks for faults beyond the tests, a part of the Makefile: fuzzing, injected faults, static analysis, soak, coverage.
 
-.PHONY: fuzz fuzz-static fuzz-afl
+.PHONY: fuzz fuzz-static fuzz-afl fuzz-record
 
 # ---- fuzzing: tests/fuzz.c says how the targets are built and run ----
 # make fuzz TIME=60 FUZZ='model calls' CORES=1 SET=avx2 SEED=1: libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each
@@ -42,6 +42,7 @@ build/fuzz/command_%.o: tests/fuzz/command_%.c $(FUZZ_SOURCES) build/fuzz/parts/
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -DFUZZ_APART -Ibuild/fuzz/parts -c $< -o $@
 build/fuzz/fuzz: $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG)++ -fsanitize=fuzzer,address,undefined -static-libstdc++ -static-libgcc $^ -o $@ $(FUZZ_LIBS) $(LIBS)
+	@git describe --always --exclude '*' --dirty=+ > build/fuzz/commit 2> /dev/null || echo unknown > build/fuzz/commit
 # the short bout of make test: the library's and the converter's targets, on the parts, since it reaches into both
 $(B)/tests/fuzz: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS) $(LIBRARY) | $(B)/tests $(B)/tmp
 	@echo '  CC  fuzz'
@@ -49,6 +50,10 @@ $(B)/tests/fuzz: tests/fuzz.c $(FUZZ_SOURCES) $(PARTS) $(LIBRARY) | $(B)/tests $
 fuzz-static: build/fuzz/fuzz
 fuzz: build/fuzz/fuzz
 	SET='$(SET)' bash tests/fuzz/many.sh $(CORES) $(TIME) $(FUZZ)
+# make fuzz-record RECORDS='FILE...': how long each target has run in all, from the lines that many.sh keeps
+RECORDS ?= build/fuzz/record.tsv
+fuzz-record:
+	@$(AWK) -f tests/fuzz/record.awk $(RECORDS)
 # AFL++ (Debian: afl++): afl-fuzz -i build/fuzz/afl-seeds/NAME -o OUT build/fuzz/fuzz-afl, with KALM_FUZZ=NAME
 fuzz-afl: $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz

@@ -9,6 +9,10 @@
 #   RSS=2048 TIMEOUT=25       megabytes and seconds that one input may take
 #   SEED=1                    the same random numbers each time (libFuzzer's -seed); without, each run draws others
 #   SHOW=40                   lines of a crash's log that are printed, so that what a remote machine printed is enough to run it again
+#   SLICE=600                 a worker begins anew after so many seconds, so that a machine that goes down takes no more of the record with it
+#   RECORD=build/fuzz/record.tsv  grows by a line for each time that a worker ran libFuzzer: date, target, seconds, seconds of the processor,
+#                             inputs, places covered, crashes (0 or 1), the commit that the program was built from, the kernel set.
+#                             make fuzz-record adds them up (record.awk). A stopped run (Ctrl-C, SIGTERM) is recorded as far as it came.
 set -u
 cores=${1:-$(nproc)} seconds=${2:-60}
 [ $# -gt 2 ] && shift 2 || set --
@@ -18,8 +22,10 @@ mkdir -p "$logs" "$corpus/crashes"
 rm -f "$logs"/*.log
 KALM_FUZZ_FOLDER=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" kalm-fuzz.XXXXXX) || exit 1
 export KALM_FUZZ_FOLDER
+record=${RECORD:-$(dirname "$fuzzer")/record.tsv} commit=$(cat "$(dirname "$fuzzer")/commit" 2> /dev/null || echo unknown)
 trap 'rm -rf "$KALM_FUZZ_FOLDER"' EXIT
-trap 'exit 130' INT TERM
+# the workers' fuzzers end, their lines are written, then the folder goes
+trap 'trap "" INT TERM; for job in $(jobs -rp); do kill -TERM "$job"; done; wait; exit 130' INT TERM
 "$fuzzer" --seeds "$corpus/seeds" || exit 1
 if [ $# -eq 0 ]; then
     # shellcheck disable=SC2046
@@ -29,19 +35,44 @@ export KALM_FUZZ_SET=${SET:-}
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
 
+# processor: the seconds of it that the programs have used that this shell waited for
+processor() {
+    times > "$1"
+    awk 'END { for (i = 1; i <= 2; i++) { split($i, part, /[ms]/); sum += 60 * part[1] + part[2] } printf "%.1f", sum }' "$1"
+}
+
 # worker TARGET NUMBER
 worker() {
-    local target=$1 number=$2 end=$((SECONDS + seconds)) left dict=() tries=0 seed=()
+    local target=$1 number=$2 end=$((SECONDS + seconds)) left dict=() bad=0 tries=0 seed=() log fuzzing='' stopped='' begun used status crashed clock
+    trap 'stopped=yes; [ -z "$fuzzing" ] || kill -TERM "$fuzzing"' INT TERM
+    clock=$logs/$target.$number.times
     [ -s "$corpus/seeds/$target.dict" ] && dict=("-dict=$corpus/seeds/$target.dict")
     mkdir -p "$corpus/$target"
-    while left=$((end - SECONDS)) && [ "$left" -gt 0 ] && [ "$tries" -lt 50 ]; do
+    while left=$((end - SECONDS)) && [ "$left" -gt 0 ] && [ "$bad" -lt 50 ] && [ -z "$stopped" ]; do
         tries=$((tries + 1))
+        [ "$left" -le "${SLICE:-600}" ] || left=${SLICE:-600}
         [ -z "${SEED:-}" ] || seed=("-seed=$((SEED * 10000 + number * 100 + tries))")
+        log=$logs/$target.$number.$tries.log begun=$SECONDS used=$(processor "$clock")
         KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 \
             -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${seed[@]}" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
-            $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$logs/$target.$number.$tries.log" 2>&1 && break
+            $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$log" 2>&1 &
+        fuzzing=$!
+        wait "$fuzzing"
+        status=$?
+        [ -z "$stopped" ] || wait "$fuzzing"                           # the first wait ended with the signal
+        [ "$status" -ne 72 ] || stopped=yes                            # libFuzzer's own status when it was interrupted
+        [ -z "$stopped" ] || status=0
+        [ "$status" -eq 0 ] && crashed=0 || crashed=1
+        bad=$((bad + crashed))
+        printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%Y-%m-%dT%H:%M:%S)" "$target" $((SECONDS - begun)) \
+            "$(awk -v from="$used" -v to="$(processor "$clock")" 'BEGIN { printf "%.1f", to - from }')" "$(inputs "$log")" "$(covered "$log")" "$crashed" \
+            "$commit" "${SET:-any}" >> "$record"
     done
 }
+
+# inputs LOG..., covered LOG...: what libFuzzer said of a run
+inputs() { sed -n 's/^stat::number_of_executed_units: *//p' "$@" | awk '{ n += $1 } END { printf "%d", n }'; }
+covered() { grep -ho 'cov: [0-9]*' "$@" | awk '$2 > m { m = $2 } END { printf "%d", m }'; }
 
 # as many workers for each target as there are cores, the first targets get what is left over
 count=$# each=$((cores / count)) over=$((cores % count)) i=0
@@ -78,8 +109,8 @@ explain() {
 
 bad=0
 for target; do
-    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$logs/$target".*.log | awk '{ n += $1 } END { printf "%d", n }')
-    cover=$(grep -ho 'cov: [0-9]*' "$logs/$target".*.log | awk '$2 > m { m = $2 } END { print m + 0 }')
+    runs=$(inputs "$logs/$target".*.log)
+    cover=$(covered "$logs/$target".*.log)
     crashes=$(find "$corpus/crashes" -name "$target-*" ! -name '*-slow-unit-*' | wc -l)      # slow is told in the log; TIMEOUT is the limit
     runs_ended=$(grep -l '^Done ' "$logs/$target".*.log | wc -l)
     [ "$crashes" -eq 0 ] && [ "$runs_ended" -gt 0 ] || bad=1
