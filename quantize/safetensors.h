@@ -79,6 +79,14 @@ KALM__FN const char *kalm__st_show(char *to, const char *name, size_t size)
     return to;
 }
 
+/* The order of two kalm_text by their bytes, for qsort. */
+KALM__FN int kalm__st_text_order(const void *a, const void *b)
+{
+    const kalm_text *x = (const kalm_text *)a, *y = (const kalm_text *)b;
+    int c = memcmp(x->data, y->data, kalm__min(x->size, y->size));
+    return c ? c : x->size < y->size ? -1 : x->size > y->size;
+}
+
 KALM__FN int kalm__st_compare(const kalm__st_tensor *a, const char *name, size_t size)
 {
     int c = memcmp(a->name, name, kalm__min(a->name_size, size));
@@ -269,9 +277,6 @@ KALM__FN kalm_result kalm__st_open(kalm__st *st, uint32_t shard, kalm_error *err
 KALM__FN kalm_result kalm__st_add_shard(kalm__st *st, const char *dir, const char *name, size_t name_size, kalm_error *err)
 {
     kalm__st_shard *s;
-    uint32_t i;
-    for (i = 0; i < st->shard_count; i++)
-        if (strlen(st->shards[i].name) == name_size && !memcmp(st->shards[i].name, name, name_size)) return KALM_OK;
     if (st->shard_count == KALM__MAX_SHARDS) return kalm__fail(err, KALM_BAD_FILE, "the index names too many files");
     s = (kalm__st_shard *)realloc(st->shards, (st->shard_count + 1) * sizeof *s);
     if (!s) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the list of shards");
@@ -352,6 +357,8 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
 KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const char *text, size_t size, kalm_error *err)
 {
     kalm__json j;
+    kalm_text *files = NULL;           /* of all tensors; sorted, so that each name is seen once, however many there are */
+    size_t listed = 0, n;
     char shown[100];
     uint32_t map, at, i;
     kalm_result r;
@@ -360,6 +367,8 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
     map = r ? 0 : kalm__json_get(&j, 0, "weight_map");
     if (!r && (!map || kalm__json_type(&j, map) != KALM__JSON_OBJECT))
         r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": there is no object \"weight_map\"");
+    if (!r) files = (kalm_text *)malloc(kalm__mul((size_t)j.nodes[map].size + 1, sizeof *files));
+    if (!r && !files) r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the names of %u files", j.nodes[map].size);
     for (at = map + 1; !r && at < j.nodes[map].next; at = j.nodes[at + 1].next) {
         kalm_text file = kalm__json_text(&j, at + 1);
         size_t k;
@@ -370,8 +379,12 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
             if (file.data[k] == '/' || file.data[k] == '\\' || file.data[k] == ':' || !file.data[k])
                 r = kalm__fail(err, KALM_BAD_FILE, KALM__ST_INDEX ": %q is not the name of a file beside it", file.data,
                                file.size);
-        if (!r) r = kalm__st_add_shard(st, dir, file.data, file.size, err);
+        if (!r) files[listed++] = file;
     }
+    if (!r) qsort(files, listed, sizeof *files, kalm__st_text_order);
+    for (n = 0; !r && n < listed; n++)
+        if (!n || kalm__st_text_order(&files[n], &files[n - 1])) r = kalm__st_add_shard(st, dir, files[n].data, files[n].size, err);
+    free(files);
     for (i = 0; !r && i < st->shard_count; i++) r = kalm__st_open(st, i, err);
     if (!r) r = kalm__st_sort(st, err);
     if (!r) r = kalm__st_check_index(st, &j, map, err);

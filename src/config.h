@@ -10,8 +10,7 @@
 
 /* Flags that let a compiler change what float operations give. Every operation that a result depends on is fenced (below), so
    none of them changes a result with q8 or q4 weights (tests/test_flags.sh). They are refused nevertheless where a compiler
-   tells: with float weights sums may be made in another order, and -ffinite-math-only removes the checks for NaN, which numbers
-   from a stranger's file can lead to. (clang tells of -ffast-math and -ffinite-math-only alone.) */
+   tells: the manual says what is lost. */
 #if !defined(KALM_ALLOW_FAST_MATH)
 #  if defined(__FAST_MATH__) || defined(_M_FP_FAST)
 #    error "kalm_rerank.h: compile without -ffast-math (/fp:fast), or define KALM_ALLOW_FAST_MATH (see manual)"
@@ -23,6 +22,8 @@
 #    endif
 #  endif
 #endif
+/* no macro tells of this flag, which makes constants such as ln 2 floats */
+typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == sizeof(double) ? 1 : -1];
 
 #if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
 #  error "kalm_rerank.h: define both KALM_MALLOC and KALM_FREE, or neither"

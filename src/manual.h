@@ -105,7 +105,8 @@ SWITCHES, for the file with the implementation (KALM_RERANK_STATIC and KALM_API:
                          models give the same bits under each of them. What is lost: with f32, f16 and bf16 weights scores may
                          differ from those of another build by rounding; with -ffinite-math-only, which -ffast-math includes,
                          numbers that overflow or are NaN, as a stranger's file can cause, give any score; with MSVC all
-                         promises about equal scores. Other flags cost nothing: -march=native, -O3, -ffp-contract=fast
+                         promises about equal scores. GCC's -fsingle-precision-constant is always refused. Other flags cost
+                         nothing: -march=native, -O3, -ffp-contract=fast
 
 
 PLATFORMS

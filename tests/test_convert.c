@@ -205,6 +205,18 @@ static void test_config(void)
     fresh(BASE);
     change(BAD CONFIG, "", "\"factor\": 8.0, ", "\"factor\": 8.0, \"partial_rotary_factor\": 1.0, ", 1);
     CHECKF(run(QUANTIZE " " BAD " " TMP "/out.kalm --quiet --no-rows" IDS) == 0 && !unlink(TMP "/out.kalm"), "%s", said);
+    /* a million members, which must not be compared each with each; the last stands there twice */
+    {
+        FILE *f = fopen(BAD CONFIG, "wb");
+        CHECK(f != NULL);
+        if (!f) return;
+        fputs("{\"a\": 0", f);
+        for (i = 0; i < 1000000; i++) fprintf(f, ",\"%lx\":0", (unsigned long)(i * 0x9e3779b1u & 0xffffffffu));
+        fputs(",\"0\":0}", f);
+        fclose(f);
+        CHECKF(run("timeout $((20 * ${KALM_PATIENCE:-1})) " QUANTIZE " " BAD " " TMP "/out.kalm --quiet" IDS) == 1 && strstr(said, ": 0 stands there twice"),
+               "a config.json of a million members: %s", said);
+    }
     unlink(BAD CONFIG);
     refuse(IDS, "config.json: No such file or directory");
     write_bytes(BAD CONFIG, "\xef\xbb\xbf{}", 5);

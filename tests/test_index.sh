@@ -602,6 +602,12 @@ hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documen
 hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documents ADD COLUMN made GENERATED ALWAYS AS (length(text)) VIRTUAL"
 hostile "its table documents is not as kalm-index makes it" "ALTER TABLE documents RENAME COLUMN title TO heading"
 hostile "its table documents is not as kalm-index makes it" "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'title       TEXT', 'title TEXT COLLATE NOCASE') WHERE name = 'documents'"
+# what is written as ours is, and read by SQLite in another way: code behind a quoted "--", types that have swallowed the next words
+for change in "'TEXT NOT NULL,         -- unique', 'TEXT \"--\" CHECK (length(zeroblob(1000000000)) > 0)' || char(10) || 'NOT NULL, -- unique'" \
+    "'TEXT NOT NULL,         -- unique', 'TEXT \"--\" COLLATE NOCASE' || char(10) || 'NOT NULL, -- unique'" "'TEXT NOT NULL,         -- JSON', 'TEXTNOTNULL, -- JSON'" \
+    "'INTEGER PRIMARY KEY,', 'INTEGERPRIMARYKEY,'" "'title ', '\"title--' || char(10) || '\"'"; do
+    hostile "its table documents is not as kalm-index makes it\|malformed" "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, $change) WHERE name = 'documents'"
+done
 hostile "its tables are not there" "DROP TABLE documents"
 hostile_row "its key is no text" "UPDATE documents SET key = CAST('a56' AS BLOB) WHERE number = 2"
 hostile_row "its key is empty" "UPDATE documents SET key = '' WHERE number = 2"

@@ -19,6 +19,8 @@ static const cmd_option table[] = {
              "environment variable KALM_API_KEY is one more key (default: no key is asked for)"),
     CMD_TEXT("--allow-origin", "ORIGIN", server_options, allow_origin, "let pages of this origin ask from a browser, as "
              "https://example.org or * (default: none may)"),
+    CMD_TEXT("--allow-host", "NAME", server_options, allow_host, "a name by which clients may call the server that is for this machine alone "
+             "and asks for no key, as behind a proxy, or * (default: localhost, the name of --host, numbers)"),
     CMD_HEADING("Documents that are kept"),
     CMD_TEXT("--store", "STORE.db", server_options, store, "keep documents here, in a store as kalm-index makes it; it is made where it "
              "is missing"),
@@ -322,6 +324,7 @@ int main(int argc, char **argv)
     pthread_mutex_init(&s.metrics.lock, NULL);
     read_keys(&s);
     fd = listen_at(&o, url, &open_to_others);
+    s.local = !open_to_others && !s.keys;
     if (open_to_others && !s.keys) say("everybody who can reach %s may use this server: no API key was set", url);
     raise_limits(&o);
     open_model(&s, &model);

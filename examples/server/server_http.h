@@ -10,6 +10,7 @@
 #ifndef KALM_SERVER_HTTP_H
 #define KALM_SERVER_HTTP_H
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -47,6 +48,7 @@ typedef struct server {
     struct MHD_Daemon *daemon;
     char            **key;             /* [keys] what Authorization may carry; keys 0: anything */
     size_t            keys;
+    int               local;           /* for this machine alone, without keys: see http__host_good */
     double            started;
     uint64_t          seed, requests;  /* of request ids */
     pthread_mutex_t   lock;            /* of what follows */
@@ -541,6 +543,29 @@ KALM__FN int http__origin_good(exchange *e)
     return e->cors;
 }
 
+/* A page whose owner lets its name stand for 127.0.0.1, after it was loaded, is of no other site to the browser ("DNS rebinding"). It
+   still calls the server by the page's name, which is none of this machine's. Numbers are no names. */
+KALM__FN int http__host_good(exchange *e)
+{
+    const char *given = http__header(e, "Host"), *own[3];
+    struct in6_addr number;
+    char name[256];
+    size_t n, i;
+    if (!e->s->local || !given) return 1;              /* browsers always send it */
+    own[0] = "localhost";
+    own[1] = e->s->o->host;
+    own[2] = e->s->o->allow_host ? e->s->o->allow_host : own[0];
+    if (!strcmp(own[2], "*")) return 1;
+    given += strspn(given, " \t");
+    n = *given == '[' ? strcspn(++given, "]") : strcspn(given, ":");
+    if (n >= sizeof name || (given[n] == ']' && given[n + 1] && given[n + 1] != ':')) return 0;
+    memcpy(name, given, n);
+    name[n] = 0;
+    for (i = 0; i < 3; i++)
+        if (!strcasecmp(name, own[i])) return 1;
+    return inet_pton(AF_INET, name, &number) == 1 || inet_pton(AF_INET6, name, &number) == 1;
+}
+
 KALM__FN void http__client(exchange *e)
 {
     static const char *const names[] = { "X-Fern-SDK-Name", "X-Client-Name", "User-Agent" };
@@ -570,6 +595,7 @@ KALM__FN void http__look(exchange *e)
     }
     if (e->at == AT_SCORE) j->form = &forms[FORM_SCORE];
     if (!http__origin_good(e)) job_fail(j, 403, "pages of other sites may not ask (--allow-origin)");
+    else if (!http__host_good(e)) job_fail(j, 403, "the Host of the request is no name of this machine (--allow-host)");
     else if (!e->at) job_fail(j, 404, "there is nothing at %.160s: see /v1/rerank, /v1/documents, /health, /metrics", e->whole);
     if (j->status) return;
     if (strcmp(e->method, "OPTIONS") != 0 && !http__allows(e->at, e->method))

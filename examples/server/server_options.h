@@ -3,7 +3,7 @@
 #define KALM_SERVER_OPTIONS_H
 
 typedef struct server_options {
-    const char *model, *store, *host, *api_key_file, *allow_origin, *log;
+    const char *model, *store, *host, *api_key_file, *allow_origin, *allow_host, *log;
     const char *instruction, *system;
     uint32_t    port, body_mb, documents, tokens, queue, connections;
     uint32_t    timeout, read_timeout, drain;          /* seconds */

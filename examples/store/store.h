@@ -317,16 +317,36 @@ KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t r
 
 /* ---- the schema ------------------------------------------------------------------------------------------------------ */
 
-/* `sql` without comments, white space and double quotes round names, and without IF NOT EXISTS, which some tools write; to be freed. */
+/* Letters, digits and underscores from s on. */
+KALM__FN size_t store_word(const char *s)
+{
+    size_t n = 0;
+    while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || (s[n] >= '0' && s[n] <= '9') || s[n] == '_') n++;
+    return n;
+}
+
+/* `sql` in one way of writing it: no comments, a space between two words and nowhere else, no double quotes round a name, and
+   without IF NOT EXISTS, which some tools write; to be freed. What SQLite would read in another way than we do stays as it is, so
+   that it is like nothing of ours: "--" in quotes begins no comment, and TEXTNOTNULL is the name of a type. */
 KALM__FN char *store_bare_sql(const char *sql)
 {
     char *bare = (char *)cmd_alloc(strlen(sql) + 1);
-    size_t n = 0, i;
-    for (i = 0; sql[i]; i++) {
-        if (sql[i] == '-' && sql[i + 1] == '-') {
-            while (sql[i + 1] && sql[i + 1] != '\n') i++;
-        } else if (!strncmp(sql + i, "IF NOT EXISTS ", 14)) i += 13;
-        else if (!strchr(" \n\r\t\"", sql[i])) bare[n++] = sql[i];
+    size_t n = 0, i = 0, word;
+    while (sql[i]) {
+        int quoted = sql[i] == '"' && (word = store_word(sql + i + 1)) != 0 && sql[i + 1 + word] == '"';
+        if (sql[i] == '\'') {
+            do bare[n++] = sql[i++];
+            while (sql[i] && sql[i] != '\'');
+            if (sql[i]) bare[n++] = sql[i++];
+        } else if (sql[i] == '-' && sql[i + 1] == '-') i += strcspn(sql + i, "\n");
+        else if (strchr(" \n\r\t", sql[i])) i++;
+        else if (!strncmp(sql + i, "IF NOT EXISTS ", 14)) i += 14;
+        else if (quoted || (word = store_word(sql + i)) != 0) {
+            if (n && store_word(bare + n - 1)) bare[n++] = ' ';
+            memcpy(bare + n, sql + i + quoted, word);
+            n += word;
+            i += word + 2 * (size_t)quoted;
+        } else bare[n++] = sql[i++];
     }
     bare[n] = 0;
     return bare;

@@ -301,6 +301,11 @@ def test_errors(s):
     equal(s.ask("/v1/rerank", {"query": "a", "document_ids": ["x"]})[0], 404, "document_ids without a store")
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         equal(s.raw("POST", "/v1/rerank", {"query": "a", "documents": ["b"]}, headers)[0], 403, "a page of another site")
+    for host, want in (("evil.example:8080", 403), ("localhost.evil.example", 403), ("evil.example:127.0.0.1", 403), ("[::1].evil.example", 403),
+                       ("127.0.0.1.evil.example", 403), ("a" * 300, 403), ("localhost", 200), ("LocalHost:1", 200), ("127.0.0.1:8080", 200),
+                       ("[::1]:8080", 200), ("192.168.7.9", 200)):
+        for path in ("/health", "/v1/models"):
+            equal(s.raw("GET", path, None, {"Host": host})[0], want, "a page whose name stands for this machine: Host: %s" % host)
     # a body in chunks, and a connection that goes on after errors
     c = http.client.HTTPConnection(s.host, s.port)
     for i in range(3):
@@ -813,7 +818,7 @@ def test_end_busy():
             while not stop:
                 try:
                     with socket.create_connection((s.host, s.port), timeout=5 * PATIENCE) as k:
-                        k.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                        k.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                         while k.recv(4096):
                             pass
                 except OSError:
