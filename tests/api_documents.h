@@ -140,6 +140,16 @@ static void test_document_refusals(void)
     doc->info.width += 64;
     REFUSED(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)&doc, 1, NULL, &score, &err), KALM_MISMATCH, "rows of 256 numbers");
     doc->info.width -= 64;
+    /* rows that are finite and whose sum is not: no coarser document, and what was begun is given back (fence.c counts) */
+    memcpy(bytes, good, size);
+    for (i = KALM__DOC_HEADER; i < size; i += 4) kalm__put_u32(bytes + i, 0x7f7fffffu);
+    kalm__put_u64(bytes + 40, kalm__doc_checksum(bytes, size));
+    if (CHECKF(kalm_doc_open(model, bytes, size, 0, &other, &err) == KALM_OK, "%s", err.text)) {
+        kalm_doc *coarser = doc;
+        REFUSED(kalm_doc_repool(model, other, 8, 0, &coarser, &err), KALM_OVERFLOW, "row 0 of the coarser document");
+        CHECK(coarser == NULL);
+    }
+    kalm_doc_free(other);
     kalm_doc_free(doc);
     free(bytes);
     kalm_context_free(ctx);
@@ -434,6 +444,16 @@ static void test_limits(void)
     size_t bytes = 1;
     uint32_t most = model->file.shape.side[KALM__DECODER].max_positions, i;
     char number[32];
+    ctx = context(NULL);               /* unless said otherwise, or the model reads less */
+    CHECK(ctx->max_query == kalm__min(512, most) && ctx->max_doc == kalm__min(1024, model->file.shape.side[KALM__ENCODER].max_positions));
+    kalm_context_free(ctx);
+    for (config.threads = 1; config.threads <= 3; config.threads++) {        /* as many as are asked for, the caller's own among them */
+        ctx = context(&config);
+        CHECK(ctx->pool.size == config.threads);
+        kalm_context_free(ctx);
+    }
+    config = zero_config();
+    ctx = NULL;
     sprintf(number, "reads %lu", (unsigned long)most);
     for (i = 0; i < 3; i++) {
         config.max_query_tokens = i == 0 ? UINT32_MAX : i == 1 ? UINT32_MAX - 511 : most + 1;

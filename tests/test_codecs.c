@@ -208,8 +208,26 @@ static void test_codebook(void)
     for (v = 0; v < 16; v++) CHECK(kalm__q4_value(v, KALM__Q4_MAX_MULTIPLIER) == kalm__q4_codebook[v] && kalm__q4_value(v, 0) == 0);
 }
 
+/* Each half comes back as itself; a float between two becomes the nearer one, in the middle the even one; from 65520 on it is infinite. */
+static void test_halves(void)
+{
+    unsigned h;
+    for (h = 0; h < 0x7c00; h++) {
+        float low = kalm__from_f16((uint16_t)h), high = h == 0x7bff ? 65536.0f : kalm__from_f16((uint16_t)(h + 1));
+        float middle = low + (high - low) / 2, below = nextafterf(middle, low), above = nextafterf(middle, high);
+        unsigned even = h + (h & 1);
+        if (!CHECKF(kalm__to_f16(low) == h && kalm__to_f16(-low) == (h | 0x8000u), "%#x comes back as %#x", h, kalm__to_f16(low))) break;
+        if (!CHECKF(kalm__to_f16(below) == h && kalm__to_f16(middle) == even && kalm__to_f16(above) == h + 1, "behind %#x: %#x, %#x, %#x", h,
+                    kalm__to_f16(below), kalm__to_f16(middle), kalm__to_f16(above))) break;
+        if (!CHECKF(kalm__to_f16(-middle) == (even | 0x8000u), "behind -%#x: %#x", h, kalm__to_f16(-middle))) break;
+    }
+    CHECK(kalm__to_f16(INFINITY) == 0x7c00 && kalm__to_f16(-INFINITY) == 0xfc00 && kalm__to_f16(3e38f) == 0x7c00);
+    CHECK((kalm__to_f16(NAN) & 0x7c00) == 0x7c00 && (kalm__to_f16(NAN) & 0x3ff) != 0);
+}
+
 int main(void)
 {
+    test_halves();
     test_codebook();
     test_panels();
     test_rows();

@@ -27,6 +27,11 @@ for qrels in "$root"/tests/eval/*.qrels; do
     table "-M 7" .M7
 done
 
+# the number of queries is one of the whole run, not of a query
+"$eval" --measure "$root"/tests/eval/graded.qrels "$root"/tests/eval/graded.run -m num_q,map -q > r1 2> log
+equal "$(grep -c ^num_q r1)" 1 "lines with num_q"
+equal "$(awk '$1 == "num_q" { print $2, $3 }' r1)" "all $(grep -c '^map' r1 | awk '{ print $1 - 1 }')" "num_q"
+
 # ---- test collections as they are published: every layout, packed or not, gives the same figures ----
 need_model
 export ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}      # a command keeps what it read until it ends

@@ -786,6 +786,12 @@ sqlite3 wrong.db "DELETE FROM documents WHERE number = (SELECT max(number) FROM 
 expect 1 $rerank "$model" query --store wrong.db
 says "wrong.db: the last text lacks windows"
 cp tail.db wrong.db
+last=$(sqlite3 wrong.db "DELETE FROM documents WHERE key > '$tail'; DELETE FROM documents WHERE key = '$tail' AND window = windows - 1; SELECT max(key) FROM documents")
+equal "$last" "$tail" "the text that comes last"
+expect 1 "$index" wrong.db --verify
+says "wrong.db: the last text lacks windows"
+says "1 of the [0-9]* rows of wrong.db are damaged"
+cp tail.db wrong.db
 sqlite3 wrong.db "DELETE FROM documents WHERE key = '$tail' AND window = windows - 1"
 expect 1 $rerank "$model" query --store wrong.db --keys "$tail"
 says "wrong.db: '$tail' lacks a window"

@@ -832,6 +832,41 @@ static void rounded_states(void)
     for (f = 0; f < 3; f++) free(state[f]);
 }
 
+/* A document whose numbers are finite and overflow on the way through the decoder: a save that fails writes nothing, says that it has
+   written nothing, and keeps nothing. */
+static void save_that_fails(void)
+{
+    kalm_context *ctx = context(1, (size_t)1 << 26, NULL);
+    kalm_params p;
+    kalm_doc *doc = NULL, *huge;
+    kalm_cache_info info;
+    kalm_error err;
+    const unsigned char *good;
+    unsigned char *bytes, *state;
+    size_t size = 0, need = 0, again = 1, i;
+    memset(&p, 0, sizeof p);
+    p.bits = 32;
+    CHECKF(kalm_encode(ctx, &text[3], 1, &p, &doc, &err) == KALM_OK, "%s", err.text);
+    good = (const unsigned char *)kalm_doc_bytes(doc, &size);
+    bytes = (unsigned char *)malloc(size);
+    memcpy(bytes, good, size);
+    for (i = KALM__DOC_HEADER; i < size; i += 4) kalm__put_u32(bytes + i, 0x7f7fffffu);
+    kalm__put_u64(bytes + 40, kalm__doc_checksum(bytes, size));
+    huge = opened(bytes, size, 0);
+    CHECK(kalm_state_save(ctx, huge, NULL, NULL, 0, &need, &err) == KALM_OK && need > KALM__STATE_HEADER);
+    state = (unsigned char *)malloc(need);
+    memset(state, 0xa5, need);
+    CHECKF(kalm_state_save(ctx, huge, NULL, state, need, &again, &err) == KALM_OVERFLOW && again == 0, "%u bytes: %s", (unsigned)again, err.text);
+    CHECK(state[0] == 0xa5 && !memcmp(state, state + 1, need - 1));
+    kalm_context_get_cache(ctx, &info);
+    CHECK(info.documents == 0 && info.bytes == 0);
+    free(state);
+    free(bytes);
+    kalm_doc_free(huge);
+    kalm_doc_free(doc);
+    kalm_context_free(ctx);
+}
+
 /* Each field of a stored state that does not fit is refused, with the checksum computed anew; and so is a wrong checksum. */
 static void state_refusals(void)
 {
@@ -1124,6 +1159,7 @@ int main(void)
     borrowed_bytes_change();
     reused_address();
     state_refusals();
+    save_that_fails();
     rounded_states();
     state_of_another();
     merges_into_the_prefix();

@@ -393,6 +393,11 @@ def test_kept():
     for limit, more in ((len(seen) - 1, True), (len(seen), False), (len(seen) + 1, False)):
         equal(s.ask("/v1/documents?limit=%d" % limit)[1]["has_more"], more, "%d of %d ids, and more" % (limit, len(seen)))
     equal(s.ask("/v1/documents/nobody")[1]["error"]["type"], "not_found_error", "the type of an error")
+    # of a long text the beginning alone is read: that is said where it is added, and where it is asked for
+    status, a = s.ask("/v1/documents", {"ids": ["long", "short"], "texts": [DOCS[0] * 40, DOCS[1]]})
+    equal((status, [d.get("cut") for d in a["data"]]), (200, [True, None]), "a long text is added, and said to be cut")
+    equal([s.ask("/v1/documents/" + k)[1]["cut"] for k in ("long", "short")], [True, False], "the kept document says that it was cut")
+    equal(s.ask("/v1/documents", {"ids": ["long", "short"]}, method="DELETE")[0], 200, "delete both")
     status, a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:3], "return_documents": True})
     equal({r["document_id"]: r["document"]["text"] for r in a["results"]},
           {d["id"]: (d["title"] + " " if d["title"] else "") + d["text"] for d in docs[:3]}, "texts of kept documents")
