@@ -1309,9 +1309,9 @@ KALM__FN double kalm__tanh(double z)
 #  include <sys/stat.h>
 #endif
 
-/* Tell the system that large pages would serve this memory well; it may ignore that. Only for working memory: for the weights,
-	advice to read ahead changed nothing measurable (cold, from disks of 40 MB and of 2 GB a second), and the pages of a mapped
-	file are not ours to choose. Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
+/* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
+	embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
+enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
 #if defined(__linux__) && KALM__MMAP
 #  if !defined(KALM_NO_STDIO)
 #    if !defined(MADV_NORMAL)
@@ -1320,13 +1320,13 @@ extern int madvise(void *address, size_t length, int advice);
 #    define KALM__MADVISE 1
 #  endif
 #endif
-KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
+KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {
 #ifdef KALM__MADVISE
-	uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
-	if (end > first) (void)madvise((void *)first, end - first, 14);
+	uintptr_t page = 65536, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+	if (end > first) (void)madvise((void *)first, end - first, advice);
 #else
-	(void)data, (void)size;
+	(void)data, (void)size, (void)advice;
 #endif
 }
 
@@ -11325,7 +11325,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
 	if (r) return r;
 	block = kalm__alloc(&plan.alloc, bytes);
 	if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
-	kalm__prefer_large_pages(block, bytes);
+	kalm__advise(block, bytes, KALM__LARGE_PAGES);
 	c = (kalm_context *)(void *)kalm__align64(block);
 	*c = plan;
 	c->block = block;
@@ -13070,6 +13070,11 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
 	if (r) return r;
 	r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
 	if (r) kalm__unmap_file(&mapping, &alloc);
+	else if (mapping.mapped) {
+		const kalm__file *f = &(*model)->file;
+		kalm__advise(f->stack[0].embed, f->shape.vocabulary * f->stack[0].embed_row, KALM__AT_RANDOM);
+		kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
+	}
 	return r;
 }
 #endif

@@ -316,7 +316,7 @@ KALM__FN kalm_result kalm__context_new(const kalm_model *model, const kalm_confi
     if (r) return r;
     block = kalm__alloc(&plan.alloc, bytes);
     if (!block) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %z bytes of a context", bytes);
-    kalm__prefer_large_pages(block, bytes);
+    kalm__advise(block, bytes, KALM__LARGE_PAGES);
     c = (kalm_context *)(void *)kalm__align64(block);
     *c = plan;
     c->block = block;

@@ -21,9 +21,9 @@
 #  include <sys/stat.h>
 #endif
 
-/* Tell the system that large pages would serve this memory well; it may ignore that. Only for working memory: for the weights,
-   advice to read ahead changed nothing measurable (cold, from disks of 40 MB and of 2 GB a second), and the pages of a mapped
-   file are not ours to choose. Advice 14 is Linux's MADV_HUGEPAGE; strict C99 hides the name, and the prototype with it. */
+/* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
+   embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
+enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
 #if defined(__linux__) && KALM__MMAP
 #  if !defined(KALM_NO_STDIO)
 #    if !defined(MADV_NORMAL)
@@ -32,13 +32,13 @@ extern int madvise(void *address, size_t length, int advice);
 #    define KALM__MADVISE 1
 #  endif
 #endif
-KALM__FN void kalm__prefer_large_pages(void *data, size_t size)
+KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {
 #ifdef KALM__MADVISE
-    uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
-    if (end > first) (void)madvise((void *)first, end - first, 14);
+    uintptr_t page = 65536, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    if (end > first) (void)madvise((void *)first, end - first, advice);
 #else
-    (void)data, (void)size;
+    (void)data, (void)size, (void)advice;
 #endif
 }
 

@@ -47,6 +47,11 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
     if (r) return r;
     r = kalm__model_new(mapping.data, mapping.size, config, &mapping, model, err);
     if (r) kalm__unmap_file(&mapping, &alloc);
+    else if (mapping.mapped) {
+        const kalm__file *f = &(*model)->file;
+        kalm__advise(f->stack[0].embed, f->shape.vocabulary * f->stack[0].embed_row, KALM__AT_RANDOM);
+        kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
+    }
     return r;
 }
 #endif

@@ -975,50 +975,8 @@ static void bench_decode(const kalm_model *model)
     for (i = 0; i < count; i++) kalm_doc_free(docs[i]);
 }
 
-#include "bench_rows.h"                /* what it runs is above */
-
-/* From a path to the score of a 64-token document. */
-static void bench_open(const char *path)
-{
-    int32_t ids[64 + PROMPT];
-    unsigned k;
-    if (!wanted("open_first_score")) return;
-    for (k = 0; k < opt.counts; k++) {
-        double best = 1e30, first = 0, best_open = 0;
-        char note[128];
-        int round;
-        for (round = 0; round < (opt.quick ? 4 : 12); round++) {
-            kalm_config config;
-            kalm_model *model;
-            kalm_context *ctx;
-            kalm_doc *doc;
-            kalm_ids text, prompt;
-            kalm_score score;
-            kalm_error err;
-            double t = bench__now(), opened;
-            memset(&config, 0, sizeof config);
-            config.threads = opt.threads[k];
-            check(kalm_model_open(path, &config, &model, &err), &err);
-            opened = bench__now() - t;
-            random_ids(model, ids, 64 + PROMPT, 5);
-            check(kalm_context_new(model, &config, &ctx, &err), &err);
-            text.data = ids;
-            text.count = 64;
-            prompt.data = ids + 64;
-            prompt.count = PROMPT;
-            check(kalm_encode_ids(ctx, &text, 1, NULL, &doc, &err), &err);
-            check(kalm_rerank_ids(ctx, prompt, (const kalm_doc *const *)&doc, 1, NULL, &score, &err), &err);
-            t = bench__now() - t;
-            if (!round) first = t;
-            if (t < best) best = t, best_open = opened;
-            kalm_doc_free(doc);
-            kalm_context_free(ctx);
-            kalm_model_close(model);
-        }
-        snprintf(note, sizeof note, "%.2f ms of it opening; the first time %.1f ms", 1e3 * best_open, 1e3 * first);
-        report("open_first_score", opt.threads[k], 1e3 * best, "ms", note);
-    }
-}
+#include "bench_rows.h"                /* what they run is above */
+#include "bench_open.h"
 
 static void bench_memory(const kalm_model *model)
 {
