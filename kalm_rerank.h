@@ -4740,6 +4740,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__W 4
 #define KALM__LOAD(p) kalm__load_four(p)
 #define KALM__STORE(p, v) kalm__store_four(p, v)
+#define KALM__SOME(name) KALM__V(name)
 #define KALM__SET(x) kalm__four_of(x, x, x, x)
 #define KALM__ADD(a, b) kalm__add_four(a, b)
 #define KALM__SUB(a, b) kalm__sub_four(a, b)
@@ -4760,46 +4761,39 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
 	vocabulary and the order of sums. */
 
-/* The rest of a row whose length is no multiple of KALM__W goes through a buffer, filled up with `fill`. */
-#define KALM__T_LOAD_REST \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_rest)(const float *p, size_t n, float fill) \
+/* KALM__SOME of sets without masks: what is shorter than a vector goes through a buffer. */
+#define KALM__T_LOAD \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load)(const float *p, size_t n, float fill) \
 { \
 	float part[KALM__W]; \
 	size_t i; \
+	if (n >= KALM__W) return KALM__LOAD(p); \
 	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill; \
 	return KALM__LOAD(part); \
 }
-#define KALM__T_STORE_REST \
-KALM__VT KALM__SMALL_FN void KALM__V(store_rest)(float *p, size_t n, KALM__VF v) \
+#define KALM__T_STORE \
+KALM__VT KALM__SMALL_FN void KALM__V(store)(float *p, size_t n, KALM__VF v) \
 { \
 	float part[KALM__W]; \
 	size_t i; \
 	KALM__STORE(part, v); \
-	for (i = 0; i < n; i++) p[i] = part[i]; \
+	for (i = 0; i < n && i < KALM__W; i++) p[i] = part[i]; \
 }
-#define KALM__T_LOAD_SOME \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n) \
-{ \
-	return n < KALM__W ? KALM__V(load_rest)(p, n, 0.0f) : KALM__LOAD(p); \
-}
-#define KALM__T_STORE_SOME \
-KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v) \
-{ \
-	if (n < KALM__W) KALM__V(store_rest)(p, n, v); \
-	else KALM__STORE(p, v); \
-}
+
+#define KALM__LOADN(p, n) KALM__SOME(load)(p, n, 0.0f)
+#define KALM__STOREN KALM__SOME(store)
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
 #define KALM__SHIFT KALM__SET(12582912.0f)
 #define KALM__NEAREST(v) KALM__SUB(KALM__ADD(v, KALM__SHIFT), KALM__SHIFT)
 
-/* y[i] = formula for all i below n: whole vectors, then the rest through buffers. The formula gets the macro that makes a vector of
+/* y[i] = formula for all i below n: whole vectors, then the rest. The formula gets the macro that makes a vector of
 	p[i] and what follows. */
 #define KALM__WHOLE(p) KALM__LOAD((p) + i)
-#define KALM__REST(p) KALM__V(load_rest)((p) + i, n - i, 0.0f)
+#define KALM__REST(p) KALM__LOADN((p) + i, n - i)
 #define KALM__FOR_ALL(y, formula) \
 	for (i = 0; i + KALM__W <= n; i += KALM__W) KALM__STORE(y + i, formula(KALM__WHOLE)); \
-	if (i < n) KALM__V(store_rest)(y + i, n - i, formula(KALM__REST));
+	if (i < n) KALM__STOREN(y + i, n - i, formula(KALM__REST));
 
 /* The 32 lanes of a sum, KALM__W in each of s0, s1, ...: each(0) each(1) ..., and what they add up to. */
 #define KALM__PARTS(each) KALM__JOIN(KALM__PARTS_, KALM__W)(each)
@@ -4918,17 +4912,17 @@ KALM__VT static void KALM__V(norm_rotate)(float *y, const float *x, const float 
 	for (head = 0; head < heads; head++, x += dim, y += dim) { \
 		KALM__VF r = KALM__SET(kalm__times(KALM__V(inverse_rms)(ahead, x, dim, eps, head, heads), scale)); \
 		for (i = 0; !angles && i < dim; i += KALM__W) \
-			KALM__V(store_some)(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, dim - i), r), \
-													  KALM__V(load_some)(gain + i, dim - i))); \
+			KALM__STOREN(y + i, dim - i, KALM__MUL(KALM__MUL(KALM__LOADN(x + i, dim - i), r), \
+													  KALM__LOADN(gain + i, dim - i))); \
 		for (i = 0; angles && i < half; i += KALM__W) { \
 			KALM__VF a, b, c, s; \
 			n = half - i; \
-			a = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + i, n), r), KALM__V(load_some)(gain + i, n)); \
-			b = KALM__MUL(KALM__MUL(KALM__V(load_some)(x + half + i, n), r), KALM__V(load_some)(gain + half + i, n)); \
-			c = KALM__V(load_some)(angles + i, n); \
-			s = KALM__V(load_some)(angles + half + i, n); \
-			KALM__V(store_some)(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s))); \
-			KALM__V(store_some)(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c))); \
+			a = KALM__MUL(KALM__MUL(KALM__LOADN(x + i, n), r), KALM__LOADN(gain + i, n)); \
+			b = KALM__MUL(KALM__MUL(KALM__LOADN(x + half + i, n), r), KALM__LOADN(gain + half + i, n)); \
+			c = KALM__LOADN(angles + i, n); \
+			s = KALM__LOADN(angles + half + i, n); \
+			KALM__STOREN(y + i, n, KALM__SUB(KALM__MUL(a, c), KALM__MUL(b, s))); \
+			KALM__STOREN(y + half + i, n, KALM__ADD(KALM__MUL(a, s), KALM__MUL(b, c))); \
 		} \
 	} \
 }
@@ -4941,10 +4935,10 @@ KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float
 	for (i = 0; i < half; i += KALM__W) { \
 		KALM__VF ca, sa, cb, sb; \
 		n = half - i; \
-		ca = KALM__V(load_some)(a + i, n), sa = KALM__V(load_some)(a + half + i, n); \
-		cb = KALM__V(load_some)(b + i, n), sb = KALM__V(load_some)(b + half + i, n); \
-		KALM__V(store_some)(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb))); \
-		KALM__V(store_some)(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb))); \
+		ca = KALM__LOADN(a + i, n), sa = KALM__LOADN(a + half + i, n); \
+		cb = KALM__LOADN(b + i, n), sb = KALM__LOADN(b + half + i, n); \
+		KALM__STOREN(out + i, n, KALM__SUB(KALM__MUL(ca, cb), KALM__MUL(sa, sb))); \
+		KALM__STOREN(out + half + i, n, KALM__ADD(KALM__MUL(sa, cb), KALM__MUL(ca, sb))); \
 	} \
 }
 
@@ -4992,7 +4986,7 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 	KALM__VF m = KALM__SET(-INFINITY); \
 	size_t i = 0; \
 	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i)); \
-	if (i < n) m = KALM__MAX(m, KALM__V(load_rest)(x + i, n - i, -INFINITY)); \
+	if (i < n) m = KALM__MAX(m, KALM__SOME(load)(x + i, n - i, -INFINITY)); \
 	return KALM__HMAX(m); \
 }
 
@@ -5003,66 +4997,63 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
 { \
 	KALM__VF t = KALM__SET(top); \
-	KALM__REP_4(KALM__THREE) \
-	for (; n >= 4 * KALM__W; n -= 4 * KALM__W, p += 4 * KALM__W) { \
-		KALM__REP_4(KALM__EXP_IN) \
-		KALM__EXP2(KALM__REP_4) \
-		KALM__REP_4(KALM__EXP_OUT) \
+	KALM__SIDES(KALM__THREE) \
+	for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) { \
+		KALM__SIDES(KALM__EXP_IN) \
+		KALM__EXP2(KALM__SIDES) \
+		KALM__SIDES(KALM__EXP_OUT) \
 	} \
 	for (; n; n -= kalm__min(n, KALM__W), p += KALM__W) \
-		KALM__V(store_some)(p, n, KALM__V(exp)(KALM__SUB(KALM__V(load_some)(p, n), t))); \
+		KALM__STOREN(p, n, KALM__V(exp)(KALM__SUB(KALM__LOADN(p, n), t))); \
 }
 
-/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. */
+/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. What is
+	behind the n-th counts as zero. */
+#define KALM__LEFT(i) (n > i * KALM__W ? n - i * KALM__W : 0)
+#define KALM__FROM(p, i) KALM__LOADN(p + i * KALM__W, KALM__LEFT(i))
 #define KALM__SUM_STEP(i) s##i = KALM__ADD(s##i, KALM__LOAD(p + i * KALM__W));
+#define KALM__SUM_REST(i) s##i = KALM__ADD(s##i, KALM__FROM(p, i));
 #define KALM__WEIGH_STEP(i) \
 	w = KALM__MUL(KALM__LOAD(p + i * KALM__W), KALM__LOAD(scale + i * KALM__W)); \
 	KALM__STORE(p + i * KALM__W, w); \
+	m = KALM__MAX(m, w);
+#define KALM__WEIGH_REST(i) \
+	w = KALM__MUL(KALM__FROM(p, i), KALM__FROM(scale, i)); \
+	KALM__STOREN(p + i * KALM__W, KALM__LEFT(i), w); \
 	m = KALM__MAX(m, w);
 #define KALM__T_EXP_SUM \
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top, const float *scale, float *most) \
 { \
 	KALM__VF m = KALM__SET(0.0f), w; \
-	float rest[2][32], *to = p; \
-	size_t some = 32; \
 	KALM__PARTS(KALM__ZERO) \
 	KALM__V(exp_row)(p, n, top); \
-	for (; n; n -= some, p += some) { \
-		if (n < some) { \
-			memset(rest, 0, sizeof rest); \
-			to = p, some = n, p = (float *)memcpy(rest[0], p, n * sizeof(float)); \
-			if (scale) scale = (const float *)memcpy(rest[1], scale, n * sizeof(float)); \
-		} \
+	for (; n >= 32; n -= 32, p += 32) { \
 		KALM__PARTS(KALM__SUM_STEP) \
 		if (!scale) continue; \
 		KALM__PARTS(KALM__WEIGH_STEP) \
-		if (some < 32) memcpy(to, p, n * sizeof(float)); \
-		scale += some; \
+		scale += 32; \
 	} \
+	if (n) { KALM__PARTS(KALM__SUM_REST) } \
+	if (n && scale) { KALM__PARTS(KALM__WEIGH_REST) } \
 	if (scale) *most = KALM__HMAX(m); \
 	return KALM__TOTAL(s); \
 }
 
 /* The sum of those p[i] >= 0 that are below `limit`; *all is the sum of all. */
 #define KALM__ZERO_BELOW(i) KALM__VF b##i = KALM__SET(0.0f);
-#define KALM__SUM_BELOW_STEP(i) \
-	v = KALM__LOAD(p + i * KALM__W); \
+#define KALM__SUM_BELOW(i) \
 	s##i = KALM__ADD(s##i, v); \
 	b##i = KALM__ADD(b##i, KALM__BELOW(v, l));
+#define KALM__SUM_BELOW_STEP(i) v = KALM__LOAD(p + i * KALM__W); KALM__SUM_BELOW(i)
+#define KALM__SUM_BELOW_REST(i) v = KALM__FROM(p, i); KALM__SUM_BELOW(i)
 #define KALM__T_SUM_BELOW \
 KALM__VT static float KALM__V(sum_below)(const float *p, size_t n, float limit, float *all) \
 { \
 	KALM__VF l = KALM__SET(limit), v; \
-	float rest[32]; \
 	KALM__PARTS(KALM__ZERO) \
 	KALM__PARTS(KALM__ZERO_BELOW) \
 	for (; n >= 32; n -= 32, p += 32) { KALM__PARTS(KALM__SUM_BELOW_STEP) } \
-	if (n) { \
-		memset(rest, 0, sizeof rest); \
-		memcpy(rest, p, n * sizeof(float)); \
-		p = rest; \
-		KALM__PARTS(KALM__SUM_BELOW_STEP) \
-	} \
+	if (n) { KALM__PARTS(KALM__SUM_BELOW_REST) } \
 	*all = KALM__TOTAL(s); \
 	return KALM__TOTAL(b); \
 }
@@ -5123,7 +5114,7 @@ KALM__VT static float KALM__V(abs_max)(const float *x, size_t n) \
 	KALM__VF m = KALM__SET(0.0f); \
 	size_t i = 0; \
 	for (; i < n; i += KALM__W) { \
-		KALM__VF v = KALM__V(load_some)(x + i, n - i); \
+		KALM__VF v = KALM__LOADN(x + i, n - i); \
 		m = KALM__MAX(m, KALM__MAX(v, KALM__SUB(KALM__SET(0.0f), v))); \
 	} \
 	return KALM__HMAX(m); \
@@ -5143,7 +5134,7 @@ KALM__VT static float KALM__V(quantise)(int8_t *q, const float *x, size_t n) \
 	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE8(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit)); \
 	if (i < n) { \
 		int8_t part[KALM__W]; \
-		KALM__STORE8(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit)); \
+		KALM__STORE8(part, KALM__QUANTISED(KALM__LOADN(x + i, n - i), by, limit)); \
 		memcpy(q + i, part, n - i); \
 	} \
 	return scale; \
@@ -5159,7 +5150,7 @@ KALM__VT static float KALM__V(quantise_int16)(int16_t *q, const float *x, size_t
 	for (; i + KALM__W <= n; i += KALM__W) KALM__STORE16(q + i, KALM__QUANTISED(KALM__LOAD(x + i), by, limit)); \
 	if (i < n) { \
 		int16_t part[KALM__W]; \
-		KALM__STORE16(part, KALM__QUANTISED(KALM__V(load_rest)(x + i, n - i, 0.0f), by, limit)); \
+		KALM__STORE16(part, KALM__QUANTISED(KALM__LOADN(x + i, n - i), by, limit)); \
 		memcpy(q + i, part, (n - i) * sizeof *q); \
 	} \
 	return scale; \
@@ -5177,8 +5168,8 @@ KALM__VT static void KALM__V(rounding_loss)(float *y, const float *x, size_t n) 
 		return; \
 	} \
 	for (; i < n; i += KALM__W) { \
-		KALM__VF v = KALM__V(load_some)(x + i, n - i); \
-		KALM__V(store_some)(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s))); \
+		KALM__VF v = KALM__LOADN(x + i, n - i); \
+		KALM__STOREN(y + i, n - i, KALM__SUB(v, KALM__MUL(KALM__NEAREST(KALM__MUL(v, by)), s))); \
 	} \
 }
 
@@ -5191,11 +5182,11 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 	KALM__VF s = KALM__SET(scale), u = KALM__SET(unit), step = KALM__SET(256.0f), f = KALM__SET(finish); \
 	size_t i = 0; \
 	for (; i < n; i += KALM__W) { \
-		KALM__VF v = KALM__V(load_some)(low + i, n - i); \
-		if (high) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(high + i, n - i), step), v); \
+		KALM__VF v = KALM__LOADN(low + i, n - i); \
+		if (high) v = KALM__ADD(KALM__MUL(KALM__LOADN(high + i, n - i), step), v); \
 		v = KALM__MUL(u, v); \
-		if (y) v = KALM__ADD(KALM__MUL(KALM__V(load_some)(y + i, n - i), s), v); \
-		KALM__V(store_some)(out + i, n - i, KALM__MUL(v, f)); \
+		if (y) v = KALM__ADD(KALM__MUL(KALM__LOADN(y + i, n - i), s), v); \
+		KALM__STOREN(out + i, n - i, KALM__MUL(v, f)); \
 	} \
 }
 
@@ -5277,10 +5268,8 @@ static const kalm__ops KALM__V(table) = { \
 	KALM__V(add_split16), KALM__V(trellis) \
 };
 
-KALM__T_LOAD_REST
-KALM__T_STORE_REST
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
+KALM__T_LOAD
+KALM__T_STORE
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
@@ -5310,6 +5299,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
+#undef KALM__SOME
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
@@ -5393,6 +5383,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__W 8
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
+#define KALM__SOME(name) KALM__V(name)
 #define KALM__SET(x) _mm256_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx2(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx2(a, b)
@@ -5453,6 +5444,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
+#define KALM__SOME(name) KALM__V(name)
 #define KALM__SET(x) vdupq_n_f32(x)
 #define KALM__ADD(a, b) kalm__add_neon(a, b)
 #define KALM__SUB(a, b) kalm__sub_neon(a, b)
@@ -5505,6 +5497,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
+#define KALM__SOME(name) KALM__V(name)
 #define KALM__SET(x) wasm_f32x4_splat(x)
 #define KALM__ADD(a, b) kalm__add_wasm(a, b)
 #define KALM__SUB(a, b) kalm__sub_wasm(a, b)
@@ -5525,10 +5518,8 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* What the target has of these: none, or one. */
 #ifdef KALM__VF
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD_REST
-KALM__T_STORE_REST
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
+KALM__T_LOAD
+KALM__T_STORE
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
@@ -5558,6 +5549,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
+#undef KALM__SOME
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
@@ -5593,6 +5585,16 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 	s = _mm_max_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+/* Whole vectors without a mask, which would take longer. */
+KALM__VT KALM__INLINE __m512 kalm__load_mask(const float *p, size_t n, float fill)
+{
+	return n < 16 ? _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p) : _mm512_loadu_ps(p);
+}
+KALM__VT KALM__INLINE void kalm__store_mask(float *p, size_t n, __m512 v)
+{
+	if (n < 16) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+	else _mm512_storeu_ps(p, v);
+}
 /* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
@@ -5611,6 +5613,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__W 16
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
+#define KALM__SOME(name) kalm__##name##_mask
 #define KALM__SET(x) _mm512_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx512(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx512(a, b)
@@ -5627,10 +5630,8 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
 #define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD_REST
-KALM__T_STORE_REST
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
+KALM__T_LOAD
+KALM__T_STORE
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
@@ -5660,6 +5661,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
+#undef KALM__SOME
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
