@@ -435,6 +435,29 @@ static void test_cut(void)
     kalm_doc_free(doc);
 }
 
+/* A prompt of more tokens than prompts usually have room for together (KALM__PROMPT_ROWS): it goes alone, whatever the context. */
+static void test_long_query(void)
+{
+    static char query[4000];
+    const kalm_text texts[2] = { { "short", KALM_NUL }, { "a text editor", KALM_NUL } };
+    kalm_config config = zero_config();
+    kalm_score s[2], wider[2], alone;
+    kalm_error err;
+    size_t i, n = 0;
+    for (i = 0; i < 1300; i++) memcpy(query + 3 * i, i % 7 ? " of" : " to", 3);
+    CHECK(kalm_tokenize(model, text_of(query), 0, NULL, 0, &n, &err) == KALM_OK);
+    if (!CHECKF(n > KALM__PROMPT_ROWS && n < 1500, "%u tokens", (unsigned)n)) return;
+    for (i = 0; i < 2; i++) {
+        kalm_context *ctx;
+        config.max_query_tokens = i ? 2500 : 1500;
+        ctx = context(&config);
+        CHECKF(kalm_rerank_texts(ctx, text_of(query), texts, 2, NULL, i ? wider : s, &err) == KALM_OK, "%s", err.text);
+        if (!i) CHECK(kalm_rerank_texts(ctx, text_of(query), &texts[1], 1, NULL, &alone, &err) == KALM_OK && alone.margin == s[1].margin && !alone.cut);
+        kalm_context_free(ctx);
+    }
+    CHECK(!memcmp(s, wider, sizeof s));
+}
+
 /* What a context reads at most; more is refused, by kalm_context_bytes as well, with both numbers in the sentence. */
 static void test_limits(void)
 {

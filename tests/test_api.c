@@ -1048,6 +1048,40 @@ static void test_overflow(void)
     free(block);
 }
 
+/* One of the two logits alone overflows, and the model caps logits, which would make a fine number of it: refused all the same. */
+static void test_overflow_of_a_logit(void)
+{
+    size_t size = 0, at, i, k;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *table = section(p, KALM__SECTION_TENSORS), *head = NULL;
+    kalm_text text = text_of("a text of several words");
+    kalm_error err;
+    kalm__tensor t;
+    memset(&t, 0, sizeof t);
+    for (at = 0; !head; at++) {
+        kalm__read_tensor(&t, table + at * KALM__TENSOR_BYTES);
+        if (t.kind == KALM__KIND(KALM__DECODER, KALM__T_HEAD)) head = p + t.offset;
+    }
+    for (k = 0; k < 2; k++) {
+        unsigned char *row = head + k * t.cols * 4, *keep = (unsigned char *)malloc((size_t)t.cols * 4);
+        kalm_model *m = NULL;
+        kalm_context *ctx = NULL;
+        kalm_score s;
+        memcpy(keep, row, (size_t)t.cols * 4);
+        for (i = 0; i < t.cols; i++) kalm__put_u32(row + 4 * i, 0x7f7fffffu | (kalm__u32(keep + 4 * i) & 0x80000000u));
+        if (CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text)) {
+            m->file.shape.softcap = 30.0f;
+            CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK);
+            REFUSED(kalm_rerank_texts(ctx, text_of("words"), &text, 1, NULL, &s, &err), KALM_OVERFLOW, "document 0: its margin is not finite");
+        }
+        kalm_context_free(ctx);
+        kalm_model_close(m);
+        memcpy(row, keep, (size_t)t.cols * 4);
+        free(keep);
+    }
+    free(block);
+}
+
 /* One token whose row of the embedding table is no number, in the middle of the third of four texts of one batch: that one is named. */
 static void test_overflow_of_one(void)
 {
@@ -1069,6 +1103,7 @@ static void test_overflow_of_one(void)
     if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK)) {
         REFUSED(kalm_encode_ids(ctx, ids, 4, NULL, docs, &err), KALM_OVERFLOW, "in document 2: row 0");
         CHECK(!docs[0] && !docs[2]);
+        memset(ctx->memory.overflow, 1, 2 * ctx->rows);        /* what an earlier call may have left there */
         CHECKF(kalm_encode_ids(ctx, ids, 2, NULL, docs, &err) == KALM_OK, "%s", err.text);
         kalm_doc_free(docs[0]);
         kalm_doc_free(docs[1]);
@@ -1246,11 +1281,13 @@ int main(void)
     test_prompt_border();
     test_cut();
     test_limits();
+    test_long_query();
     test_empty_prompt();
     test_prefix_border();
     test_sentences();
     test_overflow();
     test_overflow_of_one();
+    test_overflow_of_a_logit();
     test_finite();
     test_documents();
     test_damage();

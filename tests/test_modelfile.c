@@ -293,13 +293,17 @@ static void test_shape(void)
     kalm__put_u32(shape(4), vocabulary);
     REFUSED("answer");
     kalm__put_u32(shape(0), KALM__TYPES);
-    REFUSED("");
+    REFUSED("beyond the limits");
     kalm__put_u32(shape(2), 0);
-    REFUSED("");
+    REFUSED("beyond the limits");
     kalm__put_u32(shape(2), KALM__MAX_HIDDEN + 1);
-    REFUSED("");
+    REFUSED("beyond the limits");
+    kalm__put_u32(shape(2), KALM__MAX_HIDDEN);     /* possible, but its tensors are of other sizes; so below */
+    REFUSED("numbers ask for");
     kalm__put_u32(shape(1), KALM__MAX_VOCABULARY + 1);
-    REFUSED("");
+    REFUSED("beyond the limits");
+    kalm__put_u32(shape(1), KALM__MAX_VOCABULARY);
+    REFUSED("the model's shape asks for");
     for (s = 0; s < 2; s++) {
         static const struct { unsigned field; uint32_t value; } bad[] = {
             { 0, 0 }, { 0, KALM__MAX_LAYERS + 1 }, { 1, 0 }, { 1, KALM__MAX_MLP + 1 }, { 2, 0 }, { 2, KALM__MAX_HEADS + 1 }, { 3, 0 },
@@ -310,7 +314,13 @@ static void test_shape(void)
         unsigned i;
         for (i = 0; i < sizeof bad / sizeof *bad; i++) {
             kalm__put_u32(of_side(s, bad[i].field), bad[i].value);
-            REFUSED("");
+            REFUSED(bad[i].field < 5 ? "'s shape is impossible" : "'s window, norm_eps, query scalar or rotary settings are impossible");
+        }
+        for (i = 0; i < 2; i++) {
+            kalm__put_u32(of_side(s, i ? 4 : 1), i ? KALM__MAX_HEAD_DIM : KALM__MAX_MLP);
+            REFUSED("the model's shape asks for");
+            kalm__put_u32(of_side(s, 5 + i), KALM__MAX_POSITIONS);
+            OPENS();
         }
         CHECK(kalm__u32(of_side(s, 2)) == 3 && kalm__u32(of_side(s, 3)) == 1);
         kalm__put_u32(of_side(s, 3), 2);           /* two kv heads for three heads */

@@ -750,6 +750,29 @@ static void rounded_scores(uint32_t bits, kalm_score *cold)
     }
 }
 
+/* Without a prefix there is no state, so nothing is rounded for one: scores are those of a context without state_bits, but for what the
+   rotation of keys does to the last digits. */
+static void rounded_without_a_prefix(void)
+{
+    kalm_score exact[DOCS], scores[DOCS];
+    kalm_ids prompt;
+    int32_t ids[60];
+    kalm_error err;
+    double change = 0;
+    size_t i;
+    uint32_t bits;
+    for (i = 0; i < 60; i++) ids[i] = (int32_t)(20 + i * 37 % 5000);
+    prompt.data = ids;
+    prompt.count = 60;
+    for (bits = 0; bits <= 4; bits += 4) {
+        kalm_context *ctx = rounding(bits, 1, (size_t)1 << 26, NULL);
+        CHECKF(kalm_rerank_ids(ctx, prompt, const_docs, DOCS, NULL, bits ? scores : exact, &err) == KALM_OK, "%s", err.text);
+        kalm_context_free(ctx);
+    }
+    for (i = 0; i < DOCS; i++) change += fabs((double)scores[i].margin - (double)exact[i].margin);
+    CHECKF(change < DOCS * 0.012, "the margin changes by %.5f on average", change / DOCS);
+}
+
 /* A long instruction is kept in the same form by a context that just takes it and by one with room for more. */
 static void rounded_in_small_contexts(void)
 {
@@ -1161,6 +1184,7 @@ int main(void)
     state_refusals();
     save_that_fails();
     rounded_states();
+    rounded_without_a_prefix();
     state_of_another();
     merges_into_the_prefix();
     found_states_are_dropped();

@@ -349,19 +349,19 @@ static void test_json_rules(void)
          "\"\xe2\x96\x81\", \"add_prefix_space\": true}]}")
     };
     /* 0 <unk>, 1 U+2581, 2 a, 3 b, 4 U+2581 a, 5 ab, 6 a U+2581 */
-    static const char *const texts[] = { "ab", " a  b ", "a\tb", "xxa xx", "", "  ", "a b" };
-    static const char *const expected[4][7] = {
-        { "1 5", "4 1 1 3 1", "4 0 3", "1 0 2 1 0", "", "1 1", "4 1 3" },
-        { "5", "4 1 1 3 1", "2 0 3", "0 6 0", "", "1 1", "6 3" },
-        { "1 5", "4 1 3", "4 0 3", "1 0 2 1 0", "", "", "4 1 3" },
-        { "1 5", "4 1 3", "4 1 3", "1 0 2 1 0", "", "", "4 1 3" }
+    static const char *const texts[] = { "ab", " a  b ", "a\tb", "xxa xx", "", "  ", "a b", "\tab\t" };
+    static const char *const expected[4][8] = {
+        { "1 5", "4 1 1 3 1", "4 0 3", "1 0 2 1 0", "", "1 1", "4 1 3", "1 0 5 0" },
+        { "5", "4 1 1 3 1", "2 0 3", "0 6 0", "", "1 1", "6 3", "0 5 0" },
+        { "1 5", "4 1 3", "4 0 3", "1 0 2 1 0", "", "", "4 1 3", "1 5" },
+        { "1 5", "4 1 3", "4 1 3", "1 0 2 1 0", "", "", "4 1 3", "1 5" }
     };
     char json[2000];
     unsigned i, k;
     for (i = 0; i < 4; i++) {
         sprintf(json, "{%s, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81\", -3], [\"a\", -2.5], "
                 "[\"b\", -2.5], [\"\xe2\x96\x81\x61\", -4], [\"ab\", -3], [\"a\xe2\x96\x81\", -4.5]]}}", around[i]);
-        for (k = 0; k < 7; k++) json_ids(json, texts[k], expected[i][k]);
+        for (k = 0; k < 8; k++) json_ids(json, texts[k], expected[i][k]);
     }
     /* each word's sum begins at 0: -0.1 + -0.2 is below -0.3, but -7.9 + -0.1 + -0.2 above -7.9 + -0.3 */
     sprintf(json, "{%s, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81q\", -7.9], [\"\xe2\x96\x81xy\", -0.3], "
@@ -372,6 +372,13 @@ static void test_json_rules(void)
              "abc", "0 2");
     json_ids("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"ab\", -4], [\"bc\", -1], [\"d\", -2], [\"dd\", -4]]}}",
              "dddd", "4 4");
+    /* a Metaspace that says nothing puts a space first, as the one of older files does unless it says false */
+    json_ids("{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\"}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, "
+             "\"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81\", -3], [\"a\", -2]]}}", "a", "1 2");
+    json_ids("{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"add_prefix_space\": false}, \"model\": {\"type\": \"Unigram\", "
+             "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"\xe2\x96\x81\", -3], [\"a\", -2]]}}", "a", "2");
+    /* an unknown character scores 10 below the worst piece: -30 is more than 0.5 - 40 */
+    json_ids("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"ab\", -30], [\"a\", 0.5]]}}", "abb", "1 0");
 }
 
 /* One piece of a tokenizer.model: 1 text, 2 score, 3 type. */
@@ -708,6 +715,44 @@ static void test_limits(tok *k, const char *name)
     CHECK(!kalm__tokenizer_open(&other, k->blob, k->size, &err));
 }
 
+/* What Hugging Face's "Precompiled" normalizer replaces as a whole: a grapheme of fewer than six bytes, by the shortest rule that begins
+   there; else a character. A grapheme is a character and the marks behind it, or CR LF. */
+static void test_graphemes(void)
+{
+    static const unsigned marks[] = { 0x300, 0x36f, 0x483, 0x489, 0x591, 0x5bf, 0x5c1, 0x5c7, 0x610, 0x64b, 0x670, 0x6d6, 0x6df, 0x6e7, 0x6ea, 0x711, 0x730,
+        0x7a6, 0x7eb, 0x1ab0, 0x1dc0, 0x1dff, 0x200c, 0x200d, 0x20d0, 0x20f0, 0x302a, 0x302f, 0x3099, 0x309a, 0xfe00, 0xfe0f, 0xfe20, 0xfe2f };
+    static const unsigned others[] = { 'a', 0x2ff, 0x370, 0x58f, 0x5be, 0x5c0, 0x5c8, 0x64a, 0x66e, 0x6e5, 0x7b1, 0x1e00, 0x200b, 0x2010, 0x20f1, 0x3029, 0x3030,
+        0x3098, 0x309b, 0xfdff, 0xfe10, 0xfe30 };
+    static const struct { const char *text; size_t took; const char *with; } cases[] = {
+        { "\xc2\xba", 2, "o" }, { "\xc2\xba\xcc\x80x", 4, "o" }, { "\xc2\xba\xcc\x80\xcc\x81", 2, "o" }, /* six bytes: the character alone */
+        { "\xef\xbc\xa1\xcc\x81", 5, "A" }, { "\xef\xbc\xa1\xe3\x82\x99", 3, "A" }, { "a\xcc\x80\xcc\x81", 5, "\xc3\xa0" },
+        { "\r\n", 2, " " }, { "\rx", 1, " " }, { "\n\r", 1, " " }, { "b", 1, "b" }, { "\xed\xa0\x80", 1, "\xef\xbf\xbd" }, { "\xe3\x81", 2, "\xef\xbf\xbd" } };
+    kalm_allocator a = heap();
+    kalm_error err;
+    const unsigned char *with;
+    size_t took, size, steps, i;
+    tok k;
+    if (!tok_open(&k, "unigram_nfkc")) return;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const void *text = cases[i].text;
+        steps = 0;
+        CHECK(!kalm__precompiled_at(&k.t, (const unsigned char *)text, strlen(cases[i].text), &took, &with, &size, &steps, &err));
+        CHECKF(took == cases[i].took && size == strlen(cases[i].with) && !memcmp(with, cases[i].with, size), "case %u: %u bytes become %.*s", (unsigned)i,
+               (unsigned)took, (int)size, (const char *)(const void *)with);
+    }
+    for (i = 0; i < sizeof marks / sizeof *marks + sizeof others / sizeof *others; i++) {
+        int joins = i < sizeof marks / sizeof *marks;
+        char text[8] = "\xc2\xba";
+        size_t n = kalm__json_put_utf8(text + 2, joins ? marks[i] : others[i - sizeof marks / sizeof *marks]);
+        const void *bytes = text;
+        steps = 0;
+        CHECK(!kalm__precompiled_at(&k.t, (const unsigned char *)bytes, n + 2, &took, &with, &size, &steps, &err));
+        CHECKF(took == (joins ? n + 2 : 2) && size == 1 && *with == 'o', "U+%04X", joins ? marks[i] : others[i - sizeof marks / sizeof *marks]);
+        CHECKF(steps > KALM__GROWTH_STEPS, "what a rule puts in costs steps, or a text could grow without end");
+    }
+    kalm__release(&a, k.blob, k.size);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1, round;
@@ -728,6 +773,7 @@ int main(int argc, char **argv)
     }
     test_sums();
     test_word_marks();
+    test_graphemes();
     test_control();
     test_header();
     test_unknown_sum();

@@ -675,6 +675,8 @@ static void test_json_refusals(void)
         { BPE("\"merges\": []}, \"decoder\": {\"type\": \"Sequence\", \"decoders\": {}}}"), "a sequence of decoders has none" },
         { BPE("\"merges\": []}, \"decoder\": {\"type\": \"Sequence\"}}"), "a sequence of decoders has none" },
         { BPE("\"merges\": []}, \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Strip\", \"content\": \" \", \"start\": 2, \"stop\": 0}]}}"), "this decoder is none" },
+        { BPE("\"merges\": []}, \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 1}]}}"), "this decoder is none" },
+        { BPE("\"dropout\": 0.5, \"merges\": []}}"), "a BPE dropout is not supported" },
         { BPE("\"merges\": []}, \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": 7}}"), "a sequence of normalizers has none" },
         { BPE("\"merges\": []}, \"normalizer\": {\"type\": \"Sequence\"}}"), "a sequence of normalizers has none" },
         { BPE("\"merges\": []}, \"added_tokens\": [{\"id\": 7, \"content\": 7}]}"), "an added token has no content" },
@@ -1221,11 +1223,51 @@ static void test_rules(void)
         CHECK(encodes_to(&k, "a<x>a", KALM_PARSE_CONTROL, once, 3));
         tok_close(&k);
     }
+    {                                  /* a merge that is there twice has the rank of its last place */
+        static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"?\", "
+                                    "\"merges\": [\"a b\", \"b c\", \"a b\"]}}";
+        static const int32_t want[] = { 1, 5 };
+        if (CHECK(tok_from(&k, "twice", twice, strlen(twice)))) {
+            CHECK(encodes_to(&k, "abc", 0, want, 2));
+            tok_close(&k);
+        }
+    }
     (void)plain;
+}
+
+/* UTF-8 by its definition: a code point in as few bytes as it takes, none above U+10FFFF, none of D800 to DFFF; of what is ill-formed, the
+   longest part that could be the beginning of a character. And Unicode's white space, each character of it. */
+static void test_characters(void)
+{
+    static const unsigned least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+    static const unsigned short white[][2] = { { 9, 13 }, { 32, 32 }, { 0x85, 0x85 }, { 0xa0, 0xa0 }, { 0x1680, 0x1680 }, { 0x2000, 0x200a },
+        { 0x2028, 0x2029 }, { 0x202f, 0x202f }, { 0x205f, 0x205f }, { 0x3000, 0x3000 } };
+    unsigned c, second, n, i;
+    for (c = 0; c < 256; c++)
+        for (second = 0; second < 256; second++) {
+            unsigned char p[4] = { (unsigned char)c, (unsigned char)second, 0x80, 0x80 };
+            unsigned size = c < 0x80 ? 1 : c < 0xc0 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf8 ? 4 : 0, code = size ? c & (0x7fu >> size) : 0;
+            int good = size == 1 || (size && (second & 0xc0) == 0x80);
+            for (i = 1; i < size; i++) code = code << 6 | (p[i] & 63u);
+            if (size > 1 && (code < least[size] || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)) good = 0;
+            for (n = 1; n <= 4; n++) {
+                int want = !good ? -1 : n >= size ? (int)size : -(int)n;
+                if (!CHECKF(kalm__utf8(p, n) == want, "%u bytes of %02x %02x 80 80: %d instead of %d", n, c, second, kalm__utf8(p, n), want)) return;
+            }
+        }
+    for (c = 1; c < 0x10000; c++) {
+        char p[4];
+        int is = 0;
+        if (c >= 0xd800 && c < 0xe000) continue;
+        for (i = 0; i < sizeof white / sizeof *white; i++) is |= c >= white[i][0] && c <= white[i][1];
+        n = (unsigned)kalm__json_put_utf8(p, c);
+        if (!CHECKF(kalm__white_bytes((const unsigned char *)(const void *)p, n) == (is ? n : 0), "U+%04X", c)) return;
+    }
 }
 
 int main(int argc, char **argv)
 {
+    test_characters();
     test_json();
     test_rules();
     test_definition();
