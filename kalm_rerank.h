@@ -4740,7 +4740,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__W 4
 #define KALM__LOAD(p) kalm__load_four(p)
 #define KALM__STORE(p, v) kalm__store_four(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) kalm__four_of(x, x, x, x)
 #define KALM__ADD(a, b) kalm__add_four(a, b)
 #define KALM__SUB(a, b) kalm__sub_four(a, b)
@@ -4762,8 +4762,8 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 	vocabulary and the order of sums. */
 
 /* KALM__SOME of sets without masks: what is shorter than a vector goes through a buffer. */
-#define KALM__T_LOAD \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load)(const float *p, size_t n, float fill) \
+#define KALM__T_LOAD_SOME \
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill) \
 { \
 	float part[KALM__W]; \
 	size_t i; \
@@ -4771,8 +4771,8 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load)(const float *p, size_t n, float f
 	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill; \
 	return KALM__LOAD(part); \
 }
-#define KALM__T_STORE \
-KALM__VT KALM__SMALL_FN void KALM__V(store)(float *p, size_t n, KALM__VF v) \
+#define KALM__T_STORE_SOME \
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v) \
 { \
 	float part[KALM__W]; \
 	size_t i; \
@@ -5268,8 +5268,8 @@ static const kalm__ops KALM__V(table) = { \
 	KALM__V(add_split16), KALM__V(trellis) \
 };
 
-KALM__T_LOAD
-KALM__T_STORE
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
@@ -5383,7 +5383,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__W 8
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) _mm256_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx2(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx2(a, b)
@@ -5444,7 +5444,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) vdupq_n_f32(x)
 #define KALM__ADD(a, b) kalm__add_neon(a, b)
 #define KALM__SUB(a, b) kalm__sub_neon(a, b)
@@ -5497,7 +5497,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) wasm_f32x4_splat(x)
 #define KALM__ADD(a, b) kalm__add_wasm(a, b)
 #define KALM__SUB(a, b) kalm__sub_wasm(a, b)
@@ -5518,8 +5518,8 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* What the target has of these: none, or one. */
 #ifdef KALM__VF
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD
-KALM__T_STORE
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
@@ -5630,8 +5630,8 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
 #define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD
-KALM__T_STORE
+KALM__T_LOAD_SOME
+KALM__T_STORE_SOME
 KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS

@@ -188,7 +188,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__W 4
 #define KALM__LOAD(p) kalm__load_four(p)
 #define KALM__STORE(p, v) kalm__store_four(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) kalm__four_of(x, x, x, x)
 #define KALM__ADD(a, b) kalm__add_four(a, b)
 #define KALM__SUB(a, b) kalm__sub_four(a, b)
@@ -272,7 +272,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__W 8
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) _mm256_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx2(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx2(a, b)
@@ -333,7 +333,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) vdupq_n_f32(x)
 #define KALM__ADD(a, b) kalm__add_neon(a, b)
 #define KALM__SUB(a, b) kalm__sub_neon(a, b)
@@ -386,7 +386,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
-#define KALM__SOME(name) KALM__V(name)
+#define KALM__SOME(name) KALM__V(name##_some)
 #define KALM__SET(x) wasm_f32x4_splat(x)
 #define KALM__ADD(a, b) kalm__add_wasm(a, b)
 #define KALM__SUB(a, b) kalm__sub_wasm(a, b)

@@ -4,7 +4,7 @@
    vocabulary and the order of sums. */
 
 /* KALM__SOME of sets without masks: what is shorter than a vector goes through a buffer. */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load)(const float *p, size_t n, float fill)
+KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill)
 {
     float part[KALM__W];
     size_t i;
@@ -12,7 +12,7 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load)(const float *p, size_t n, float f
     for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
     return KALM__LOAD(part);
 }
-KALM__VT KALM__SMALL_FN void KALM__V(store)(float *p, size_t n, KALM__VF v)
+KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
     float part[KALM__W];
     size_t i;
