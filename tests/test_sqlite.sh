@@ -103,6 +103,10 @@ says "kalm_rerank: k must be a whole number from 1" "SELECT * FROM kalm_rerank('
 says "kalm_rerank: k must be a whole number from 1" "SELECT * FROM kalm_rerank('q', 'SELECT 1, 2', 'two')"
 says "kalm_rerank: no such table: nowhere" "SELECT * FROM kalm_rerank('q', 'SELECT id, text FROM nowhere', 1)"
 says "kalm_rerank: the SQL must be a SELECT" "SELECT * FROM kalm_rerank('q', 'SELECT 1', 1)"
+sql "CREATE TABLE own (s); INSERT INTO own VALUES ('SELECT 1, ''a'''), ('SELECT id, ''b'' FROM kalm_rerank(''q'', (SELECT s FROM own WHERE rowid = 1), 1)'),
+    ('SELECT id, ''c'' FROM kalm_rerank(''q'', (SELECT s FROM own WHERE rowid = 2), 1)'), ('SELECT 1, ''x'' FROM kalm_rerank(''q'', (SELECT s FROM own WHERE rowid = 4), 3)')"
+equal "$(sql "SELECT id FROM kalm_rerank('q', (SELECT s FROM own WHERE rowid = 3), 1)")" 1 "a ranking of a ranking of a ranking"
+says "more than 4 rankings, each in the SQL of another" "SELECT * FROM kalm_rerank('q', (SELECT s FROM own WHERE rowid = 4), 3)"
 says "kalm_rerank: the SQL must be a SELECT" "SELECT * FROM kalm_rerank('q', 'DELETE FROM notes RETURNING id, text', 1)"
 says "kalm_rerank: the SQL is more than one" "SELECT * FROM kalm_rerank('q', 'SELECT 1, 2; DELETE FROM notes', 1)"
 says "kalm_rerank: the SQL is empty" "SELECT * FROM kalm_rerank('q', ' -- nothing', 1)"

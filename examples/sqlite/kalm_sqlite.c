@@ -7,7 +7,7 @@
 
    kalm_rerank runs the SELECT in `sql`, whose first two columns are an id and a text or an encoded document, scores all its rows
    together and returns the best k, best first; k NULL: all of them. Rows whose document is NULL are left out. cut is 1 where the
-   document was cut, 2 where the query was, 3 for both.
+   document was cut, 2 where the query was, 3 for both. The SELECT may rank as well, up to four deep.
 
    What is safe where: kalm_load opens files and kalm_rerank runs SQL, so neither may be called by a schema (views, triggers, default
    values: SQLITE_DIRECTONLY). kalm_encode and kalm_score have no effects, but cost time and depend on the model that is loaded; so
@@ -34,6 +34,7 @@ typedef struct connection {
     kalm_context *ctx;
     int           users;
     int           busy;                /* a call of the library runs: a progress handler may not begin another */
+    int           depth;               /* rankings whose SQL is running: it may rank as well, but not without end */
 } connection;
 
 static void unload(connection *c)
@@ -366,15 +367,22 @@ static int keep_row(cursor *u, connection *c, sqlite3_stmt *q)
     return SQLITE_OK;
 }
 
+/* A text that is read from a table may be SQL that ranks with itself: each ranking in a ranking takes stack. */
+enum { DEEPEST = 4 };
+
 static int read_rows(cursor *u, connection *c, const char *sql)
 {
     sqlite3_vtab *t = u->base.pVtab;
     sqlite3_stmt *q = NULL;
     const char *tail = NULL;
-    int code = sqlite3_prepare_v2(c->db, sql, -1, &q, &tail);
-    if (code != SQLITE_OK) return complain(t, code, sqlite3_errmsg(c->db));
+    int code;
+    if (c->depth == DEEPEST) return complain(t, SQLITE_ERROR, "more than 4 rankings, each in the SQL of another");
+    c->depth++;
+    code = sqlite3_prepare_v2(c->db, sql, -1, &q, &tail);
+    if (code != SQLITE_OK) complain(t, code, sqlite3_errmsg(c->db));
     while (tail && (*tail == ' ' || *tail == '\n' || *tail == '\t' || *tail == '\r' || *tail == ';')) tail++;
-    if (!q) code = complain(t, SQLITE_ERROR, "the SQL is empty");
+    if (code != SQLITE_OK) {}          /* it was said */
+    else if (!q) code = complain(t, SQLITE_ERROR, "the SQL is empty");
     else if (tail && *tail) code = complain(t, SQLITE_ERROR, "the SQL is more than one statement");
     else if (!sqlite3_stmt_readonly(q) || sqlite3_column_count(q) < 2)
         code = complain(t, SQLITE_ERROR, "the SQL must be a SELECT of an id and a text or an encoded document");
@@ -384,6 +392,7 @@ static int read_rows(cursor *u, connection *c, const char *sql)
         code = step == SQLITE_ROW ? keep_row(u, c, q) : complain(t, step, sqlite3_errmsg(c->db));
     }
     sqlite3_finalize(q);
+    c->depth--;
     return code;
 }
 
