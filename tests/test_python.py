@@ -462,6 +462,24 @@ class Test(unittest.TestCase):
             with self.assertRaisesRegex(KalmError, "header asks for"):
                 self.model.document(bytes(doc)[:-1])
 
+    def test_subclasses_that_lie_about_their_length(self):
+        class Bytes(bytes):
+            def __len__(self):
+                return 10**8
+
+        class Text(str):
+            def encode(self, *_):
+                return Bytes(b"x")
+
+            def __len__(self):
+                return 10**8
+
+        doc = self.model.encode("abc")
+        want = self.model.rank("q", ["abc", doc])
+        self.assertEqual(self.model.rank(Bytes(b"q"), [Bytes(b"abc"), doc]), want)
+        self.assertEqual(self.model.rank(Text("q"), [Text("abc"), self.model.document(Bytes(doc.tobytes()))]), want)
+        self.assertEqual(self.model.tokenize(Bytes(b"abc")), self.model.tokenize("abc"))
+
     def test_surrogates_are_those_of_browsers(self):
         for text, want in [("\ud800", "\ufffd"), ("\udc00\ud800", "\ufffd\ufffd"), ("a\ud800b\udfffc", "a\ufffdb\ufffdc"),
                            ("\ud83d\ude00", "\U0001f600"), ("\ud83d\ud83d\ude00", "\ufffd\U0001f600"), ("\U0001f600\udbff", "\U0001f600\ufffd")]:

@@ -223,13 +223,13 @@ def _number(name, value, most=_UINT32_MAX, default=0):
 def _encoded(value, what="a text"):
     """The UTF-8 of a text. As in browsers, two surrogates that make a pair are its character, a lone one is U+FFFD."""
     if isinstance(value, bytes):
-        return value
+        return bytes.__getitem__(value, slice(None))       # of a subclass, whose own __len__ may lie, the bytes alone
     if not isinstance(value, str):
         raise TypeError("%s must be str, not %s" % (what, type(value).__name__))
     try:
-        return value.encode("utf-8")
+        return str.encode(value, "utf-8")
     except UnicodeEncodeError:
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+        return str.encode(value, "utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
 
 
 def _text(value, what="a text"):
@@ -811,7 +811,7 @@ class Reranker:
             raise TypeError("a document is bytes, not %s" % type(data).__name__) from None
         if copy is None:
             copy = not view.readonly
-        if isinstance(data, bytes) and not copy:
+        if type(data) is bytes and not copy:
             view = data
         elif copy or not _aligned(view):
             view = view.tobytes()
