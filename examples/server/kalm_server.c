@@ -284,7 +284,7 @@ static void serve(server *s, int fd)
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->o->connections + HTTP_MORE,
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE, MHD_OPTION_STRICT_FOR_CLIENT, 1,
                                  MHD_OPTION_NOTIFY_COMPLETED, http_completed, s, MHD_OPTION_NOTIFY_CONNECTION, http_connection, s,
-                                 MHD_OPTION_END);
+                                 MHD_OPTION_UNESCAPE_CALLBACK, http_unescape, NULL, MHD_OPTION_END);
     if (!s->daemon) die("libmicrohttpd cannot start: %s", strerror(errno));
     http_begin_accepting(s, fd);
     for (;;) {

@@ -77,7 +77,7 @@ typedef struct exchange {
     size_t         size, room;
     int            started;            /* the body is read, the job begun */
     int            cors;               /* a page of an allowed origin asks */
-    int            huge;               /* the body is larger than what is read to be thrown away */
+    int            huge;               /* the body is larger than what is read to be thrown away, or nobody can say where it ends */
     job            j;
     double         arrived;
     size_t         sent;
@@ -580,12 +580,21 @@ KALM__FN void http__client(exchange *e)
     e->client[n] = 0;
 }
 
+/* Counts the headers that say how long a body is. */
+KALM__FN enum MHD_Result http__count_lengths(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind, (void)value;
+    *(unsigned *)cls += !strcasecmp(name, "Content-Length") || !strcasecmp(name, "Transfer-Encoding");
+    return MHD_YES;
+}
+
 /* What can be refused before the body is read. */
 KALM__FN void http__look(exchange *e)
 {
     server *s = e->s;
     job *j = &e->j;
     const char *length = http__header(e, "Content-Length"), *coding = http__header(e, "Content-Encoding");
+    unsigned lengths = 0;
     e->huge = length && strtoull(length, NULL, 10) > (uint64_t)s->o->body_mb << 23;
     http__client(e);
     http__route(e);
@@ -594,7 +603,10 @@ KALM__FN void http__look(exchange *e)
         else if (strstr(e->client, "cohere")) j->form = &forms[FORM_COHERE1];
     }
     if (e->at == AT_SCORE) j->form = &forms[FORM_SCORE];
-    if (!http__origin_good(e)) job_fail(j, 403, "pages of other sites may not ask (--allow-origin)");
+    /* a proxy before the server may believe the other one, and take what follows for another client's request */
+    MHD_get_connection_values(e->c, MHD_HEADER_KIND, http__count_lengths, &lengths);
+    if (lengths > 1) e->huge = 1, job_fail(j, 400, "the request says more than once how long its body is");
+    else if (!http__origin_good(e)) job_fail(j, 403, "pages of other sites may not ask (--allow-origin)");
     else if (!http__host_good(e)) job_fail(j, 403, "the Host of the request is no name of this machine (--allow-host)");
     else if (!e->at) job_fail(j, 404, "there is nothing at %.160s: see /v1/rerank, /v1/documents, /health, /metrics", e->whole);
     if (j->status) return;
@@ -627,6 +639,14 @@ KALM__FN void http__id(server *s, char id[40])
 }
 
 /* ---- what libmicrohttpd calls ------------------------------------------------------------------------------------ */
+
+/* Takes the escapes out of a path or an argument. libmicrohttpd's own function makes %00 the end of the text, so that DELETE
+   /v1/documents/a%00b would take the document a: here such a text stays as it was sent, and names nothing. */
+KALM__FN size_t http_unescape(void *cls, struct MHD_Connection *c, char *text)
+{
+    (void)cls, (void)c;
+    return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
+}
 
 /* Bytes of a body; beyond the limits they are read and thrown away, since the answer comes after them. 0: no more of this. */
 KALM__FN int http__upload(exchange *e, const char *data, size_t size)

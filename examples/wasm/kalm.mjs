@@ -320,12 +320,15 @@ async function openSource(source, signal, timeout) {
     throw new TypeError('Kalm.load: a model is a URL, File, Blob, Response, ReadableStream, ArrayBuffer or typed array')
 }
 
-function openAnswer(answer, name) {
+/* The stream of a Response that has a model. */
+export function bodyOf(answer, name) {
     if (!answer.ok) throw new KalmError('CANNOT_READ', `${name}: HTTP status ${answer.status}`)
     if (!answer.body) throw new KalmError('BAD_FILE', `${name}: the answer is empty`)
-    if (answer.bodyUsed) throw new KalmError('BAD_ARGUMENT', `${name}: the answer was read already`)
-    return { name, chunks: read(answer.body) }
+    if (answer.bodyUsed || answer.body.locked) throw new KalmError('BAD_ARGUMENT', `${name}: the answer was read already`)
+    return answer.body
 }
+
+const openAnswer = (answer, name) => ({ name, chunks: read(bodyOf(answer, name)) })
 
 async function* pieces(bytes) {
     for (let at = 0; at < bytes.length; at += 1 << 22) {

@@ -65,6 +65,16 @@ function showWork(part) {
 
 /* ---- models ---- */
 
+/* What an address is called on the page; its % need not be well-formed. */
+function nameOf(url) {
+    const last = url.split(/[?#]/)[0].split('/').pop() || url
+    try {
+        return decodeURIComponent(last)
+    } catch {
+        return last
+    }
+}
+
 /* What the page loads models with: relaxed SIMD only where its files are there, so that no load asks for what is missing. */
 let builds
 const loadOptions = async () => {
@@ -80,7 +90,7 @@ async function openAddress(text, isOwn = false) {
     } catch {
         return complain(`“${text}” is no address.`)
     }
-    const name = decodeURIComponent(url.split(/[?#]/)[0].split('/').pop() || url)
+    const name = nameOf(url)
     const opened = await openModel(async (signal) => {
         const blob = await keptModel(url)
         if (blob) return { source: blob }
@@ -174,7 +184,7 @@ async function showKept() {
         const name = document.createElement('span'), facts = document.createElement('span')
         const use = document.createElement('button'), forget = document.createElement('button')
         name.className = 'name'
-        name.textContent = decodeURIComponent(url.split(/[?#]/)[0].split('/').pop() || url)
+        name.textContent = nameOf(url)
         name.title = url
         facts.className = 'size'
         facts.textContent = size(one)

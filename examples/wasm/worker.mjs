@@ -1,6 +1,6 @@
 /* worker.mjs - the same methods as Kalm, done in a Worker, so that a page never freezes. Options travel by message, so
    progress and cancelling do too; where memory can be shared a cancelled call stops within a layer, else at its next slice. */
-import { KalmError, isNode, nodeFunctions, timeoutOf, within } from './kalm.mjs'
+import { KalmError, bodyOf, isNode, nodeFunctions, timeoutOf, within } from './kalm.mjs'
 
 const FLAGS = 256                      /* calls in flight at once that can be cancelled at once */
 
@@ -29,13 +29,13 @@ export class KalmWorker {
     #last = 0
     #flags
     #ready
+    #broken = null                     /* why the Worker is gone, once it is: nothing that is sent to it would be answered */
     info
 
     static async load(source, options = {}) {
         const self = new KalmWorker()
         const timeout = timeoutOf(options)
-        if (typeof Response === 'function' && source instanceof Response && !source.ok)
-            throw new KalmError('CANNOT_READ', `${source.url}: HTTP status ${source.status}`)
+        if (typeof Response === 'function' && source instanceof Response) source = bodyOf(source, source.url || 'the answer')
         const address = new URL('./worker-thread.mjs', import.meta.url)
         self.#port = await startWorker(address)
         /* The script of the Worker says that it is there, or the browser that it or a module of it is not. */
@@ -44,7 +44,9 @@ export class KalmWorker {
             self.#port.listen((message) => self.#hear(message), (error) => {
                 const words = error.message ? `: ${error.message}` : ''
                 reject(new KalmError('CANNOT_READ', `${address.href}: the Worker cannot be started${words}`, error))
-                self.#fail(new KalmError('CANNOT_READ', `the Worker broke off${words}`, error))
+                self.#broken ??= new KalmError('CANNOT_READ', `the Worker broke off${words}`, error)
+                self.#fail(self.#broken)
+                self.#port?.end()
             })
         })
         ready.catch(() => {})
@@ -54,7 +56,6 @@ export class KalmWorker {
             if (typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false)
                 self.#flags = new Int32Array(new SharedArrayBuffer(4 * FLAGS))
             const transfer = []
-            if (typeof Response === 'function' && source instanceof Response) source = source.body
             if (typeof ReadableStream === 'function' && source instanceof ReadableStream) transfer.push(source)
             if (options.transfer) transfer.push(source.buffer ?? source)
             if (!isNode && typeof source === 'string') source = new URL(source, globalThis.location?.href).href
@@ -89,6 +90,7 @@ export class KalmWorker {
     #call(method, args, options = {}, transfer = [], extra = undefined) {
         const { signal, onProgress, ...rest } = options
         if (!this.#port) return Promise.reject(new KalmError('BAD_ARGUMENT', 'this Kalm was freed'))
+        if (this.#broken) return Promise.reject(this.#broken)
         if (signal?.aborted) return Promise.reject(new KalmError('CANCELLED', 'the work was cancelled', signal.reason))
         const id = ++this.#last
         return new Promise((resolve, reject) => {

@@ -306,6 +306,17 @@ def test_errors(s):
                        ("[::1]:8080", 200), ("192.168.7.9", 200)):
         for path in ("/health", "/v1/models"):
             equal(s.raw("GET", path, None, {"Host": host})[0], want, "a page whose name stands for this machine: Host: %s" % host)
+    # a request that says twice how long its body is: what follows is not taken for another request
+    for lengths in (b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 80", b"content-length: 5\r\nContent-Length: 5"):
+        with socket.create_connection((s.host, s.port), timeout=60 * PATIENCE) as k:
+            k.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\n" + lengths + b"\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            got = b""
+            try:
+                while (more := k.recv(4096)):
+                    got += more
+            except ConnectionResetError:
+                pass
+        check(got.startswith(b"HTTP/1.1 400 ") and got.count(b"HTTP/1.1") == 1 and b"more than once" in got, "%r: %r" % (lengths, got[:300]))
     # a body in chunks, and a connection that goes on after errors
     c = http.client.HTTPConnection(s.host, s.port)
     for i in range(3):
@@ -401,6 +412,8 @@ def test_kept():
     status, a = s.ask("/v1/rerank", {"query": QUERY, "document_ids": keys[:3], "return_documents": True})
     equal({r["document_id"]: r["document"]["text"] for r in a["results"]},
           {d["id"]: (d["title"] + " " if d["title"] else "") + d["text"] for d in docs[:3]}, "texts of kept documents")
+    for method in ("GET", "DELETE"):   # an id with a NUL in it is not the one before the NUL
+        equal(s.ask("/v1/documents/" + keys[1] + "%00x", method=method)[0], 404, method + " of an id with NUL")
     equal(s.ask("/v1/documents/" + keys[1], method="DELETE")[1]["data"], [{"id": keys[1], "deleted": True}], "delete one")
     equal(s.ask("/v1/documents/" + keys[1], method="DELETE")[0], 404, "delete it again")
     equal(s.ask("/v1/documents/" + keys[1])[0], 404, "it is gone")

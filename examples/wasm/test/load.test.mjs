@@ -118,12 +118,13 @@ describe('a model is loaded in the time of its download', () => {
     })
 })
 
+const soon = async (promise, want, text) => {
+    const began = performance.now()
+    await assert.rejects(promise, code(want, text))
+    assert.ok(performance.now() - began < 5000)
+}
+
 describe('nothing is waited for without end', () => {
-    const soon = async (promise, want, text) => {
-        const began = performance.now()
-        await assert.rejects(promise, code(want, text))
-        assert.ok(performance.now() - began < 5000)
-    }
     const timeout = 800
     for (const [name, load] of [['Kalm', Kalm.load], ['KalmWorker', KalmWorker.load]]) test(name, async () => {
         await soon(load(`${origin}/silent`, { ...ONE, timeout }), 'CANNOT_READ', /\/silent: no answer within 0\.8 s/)
@@ -132,6 +133,11 @@ describe('nothing is waited for without end', () => {
         for (const at of ['silent', 'missing.wasm', 'page'])
             await soon(load(bytes, { ...ONE, timeout, wasm: `${origin}/${at}` }), at === 'page' ? 'BAD_FILE' : 'CANNOT_READ', new RegExp(`/${at}: `))
         await soon(load(bytes, { ...ONE, timeout, assets: `${origin}/folder` }), 'CANNOT_READ', /folder\/kalm_rerank-simd\.wasm: HTTP status 404/)
+        await soon(load(new Response(null, { status: 206 }), ONE), 'BAD_FILE', /^the answer: the answer is empty$/)
+        await soon(load(new Response('', { status: 404 }), ONE), 'CANNOT_READ', /^the answer: HTTP status 404$/)
+        const locked = new Response('x')
+        locked.body.getReader()
+        await soon(load(locked, ONE), 'BAD_ARGUMENT', /^the answer: the answer was read already$/)
         const kalm = await load(bytes, { ...ONE, wasm: `${origin}/module.wasm`, timeout: Infinity })
         kalm.free()
         const stop = new AbortController()
@@ -169,6 +175,18 @@ describe('a folder where a file is missing or is something else', () => {
         const other = await copy(t, (folder) => file === 'node.mjs' ? writeFile(join(folder, 'worker-thread.mjs'), 'throw new Error("no luck")')
             : rm(join(folder, file)))
         await assert.rejects(other.KalmWorker.load(bytes, two), code('CANNOT_READ', /worker-thread\.mjs: the Worker cannot be started/))
+    })
+    test('a Worker that dies later', async (t) => {
+        const other = await copy(t, (folder) => writeFile(join(folder, 'worker-thread.mjs'), `import { parentPort } from 'node:worker_threads'
+            parentPort.on('message', ({ id, method }) => {
+                if (method !== 'load') throw new Error('no luck')
+                parentPort.postMessage({ id, result: {} })
+            })
+            parentPort.postMessage({ ready: true })`))
+        const kalm = await other.KalmWorker.load(bytes, two)
+        for (let i = 0; i < 3; i++) await soon(Promise.all([kalm.verify(), kalm.tokenize('a')]), 'CANNOT_READ', /^the Worker broke off: no luck$/)
+        kalm.free()
+        await soon(kalm.verify(), 'BAD_ARGUMENT', /was freed/)
     })
     test('a script that never says that it is there', async (t) => {
         const other = await copy(t, (folder) => writeFile(join(folder, 'worker-thread.mjs'), 'setInterval(() => {}, 1000)'))
