@@ -192,6 +192,13 @@ static void test_rounding_of_rows(void)
         kalm__doc_write_row(bytes + KALM__DOC_HEADER, row, WIDTH, 16);
         kalm__doc_read_row(&doc, 0, back);
         for (i = 0; i < 6; i++) CHECKF(fabsf(back[i]) == 65504.0f && (back[i] < 0) == (i & 1), "%g came back as %g", (double)row[i], (double)back[i]);
+        /* 8 bits end at 127 times the largest scale, a half as well */
+        row[2] = 65504.0f * 127.0f, row[3] = -65504.0f * 127.0f;
+        doc.info.bits = 8;
+        kalm__doc_write_row(bytes + KALM__DOC_HEADER, row, WIDTH, 8);
+        kalm__doc_read_row(&doc, 0, back);
+        for (i = 2; i < 6; i++)
+            CHECKF(fabsf(back[i]) == 65504.0f * 127.0f && (back[i] < 0) == (i & 1), "%g came back as %g", (double)row[i], (double)back[i]);
     }
 }
 

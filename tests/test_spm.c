@@ -4,6 +4,7 @@
      - whole pieces (unigram.h): the same ids with and without them, also where scores nearly tie and sums are large
      - borders: no bytes but what a text has, capacities, memory that runs out
      test_spm [ROUNDS [SEED]]: so many batches of random texts for each model */
+#include "guard.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
@@ -408,6 +409,48 @@ static int small_tokenizer(kalm__tokenizer *t, kalm_allocator *a, const char *na
     if (!CHECKF(!kalm__import_tokenizer(name, model, n, a, blob, size, &err), "%s", err.text)) return 0;
     return CHECKF(!kalm__tokenizer_open(t, *blob, *size, &err), "%s", err.text);
 }
+
+/* A score that is no number. */
+static void test_scores(void)
+{
+    static const float bad[] = { INFINITY, -INFINITY, NAN };
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        unsigned char model[64], *blob = NULL;
+        kalm_allocator a = heap();
+        kalm_error err;
+        size_t n = put_piece(model, "<unk>", 0, 2), size = 0;
+        n += put_piece(model + n, "x", bad[i], 1);
+        CHECKF(kalm__import_tokenizer("t", model, n, &a, &blob, &size, &err) == KALM_BAD_FILE && strstr(err.text, "piece 1 is damaged"), "%g", (double)bad[i]);
+    }
+}
+
+/* A message that is cut anywhere, or one byte of which says that there is more than there is, is not read beyond its end, where an
+   unreadable page begins. */
+static void test_message_ends(void)
+{
+    static const unsigned char rest[] = { 2 << 3 | 2, 5, 3 << 3, 1, 0x98, 2, 0, 7 << 3 | 5, 1, 2, 3, 4, 3 << 3 | 2, 2, 5 << 3, 0, 7 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8 };
+    unsigned char model[128];
+    size_t n = put_piece(model, "<unk>", 0, 2), cut, at;
+    n += put_piece(model + n, "x", 1, 1);
+    memcpy(model + n, rest, sizeof rest);
+    n += sizeof rest;
+    for (cut = 0; cut <= n; cut++)
+        for (at = 0; at < cut; at += cut == n ? 1 : cut) {         /* the byte at 0 stays; of the whole each other one is changed in turn */
+            buffer b = take(cut, 1);
+            unsigned char *blob = NULL;
+            kalm_allocator a = heap();
+            kalm_error err;
+            size_t size = 0;
+            kalm_result r;
+            memcpy(b.data, model, cut);
+            if (at) b.data[at] = 0x7f;
+            r = kalm__import_tokenizer("t", (const char *)b.data, cut, &a, &blob, &size, &err);
+            CHECKF(r == KALM_OK || r == KALM_BAD_FILE, "cut at %u, byte %u: %s", (unsigned)cut, (unsigned)at, err.text);
+            if (!r) kalm__release(&a, blob, size);
+            give(b);
+        }
+}
 #define SMALL(name, pieces, rest) small_tokenizer(&t, &a, name, pieces, sizeof pieces / sizeof *pieces, rest, sizeof rest, &blob, &size)
 
 /* SentencePiece's sum is a float that goes on behind a user-defined symbol, found in the text or before it is cut, whose score is its bytes times the best score, less 0.1:
@@ -772,6 +815,8 @@ int main(int argc, char **argv)
         kalm__release(&a, k.blob, k.size);
     }
     test_sums();
+    test_scores();
+    test_message_ends();
     test_word_marks();
     test_graphemes();
     test_control();

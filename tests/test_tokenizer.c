@@ -1190,6 +1190,7 @@ static void test_rules(void)
     static const char prepend[] = "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}";
     static const int32_t plain[] = { 2, 1, 5 }, prefixed[] = { 4, 4, 3 }, unknown[] = { 0, 2, 0, 0 }, fused[] = { 0, 2, 0 };
     char json[2048], more[1024];
+    unsigned i;
     tok k;
     sprintf(json, head, "false", "");
     if (CHECK(tok_from(&k, "rules", json, strlen(json)))) {
@@ -1222,6 +1223,15 @@ static void test_rules(void)
         CHECK(encodes_to(&k, " a ab", 0, prefixed, 3));
         CHECK(encodes_to(&k, "a<x>a", KALM_PARSE_CONTROL, once, 3));
         tok_close(&k);
+    }
+    for (i = 0; i < 2; i++) {          /* four spaces: a run grows on before another begins, or it does not, as the ranks have it */
+        static const int32_t want[2][2] = { { 3, 1 }, { 2, 2 } };
+        sprintf(json, "{\"model\": {\"vocab\": {\"?\": 0, \" \": 1, \"  \": 2, \"   \": 3}, \"unk_token\": \"?\", \"merges\": [%s]}}",
+                i ? "[\" \", \" \"], [\"  \", \" \"]" : "[\"  \", \" \"], [\" \", \" \"]");
+        if (CHECK(tok_from(&k, "runs", json, strlen(json)))) {
+            CHECK(encodes_to(&k, "    ", 0, want[i], 2));
+            tok_close(&k);
+        }
     }
     {                                  /* a merge that is there twice has the rank of its last place */
         static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"?\", "
