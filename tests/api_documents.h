@@ -463,6 +463,25 @@ static void test_long_query(void)
         kalm_context_free(ctx);
     }
     CHECK(!memcmp(s, wider, sizeof s));
+    {                                  /* the last tokens of a context whose rows are no multiple of the 64 that share a row of angles */
+        kalm_text text = text_of(query);
+        kalm_doc *doc[2];
+        size_t size[2];
+        const void *bytes[2];
+        for (i = 0; i < 2; i++) {
+            kalm_context *ctx;
+            config.max_doc_tokens = 544;
+            config.max_query_tokens = i ? 512 : 32;
+            ctx = context(&config);
+            CHECK(i || ctx->rows == 544);
+            CHECKF(kalm_encode(ctx, &text, 1, NULL, &doc[i], &err) == KALM_OK, "%s", err.text);
+            bytes[i] = kalm_doc_bytes(doc[i], &size[i]);
+            kalm_context_free(ctx);
+        }
+        CHECK(size[0] == size[1] && !memcmp(bytes[0], bytes[1], size[0]));
+        kalm_doc_free(doc[0]);
+        kalm_doc_free(doc[1]);
+    }
 }
 
 /* What a context reads at most; more is refused, by kalm_context_bytes as well, with both numbers in the sentence. */

@@ -46,6 +46,10 @@ sql "SELECT rank, id, $ranking FROM kalm_rerank('image viewer', 'SELECT id, docu
 equal "$(wc -l < "$dir/want")" 40 "documents ranked by kalm-rerank"
 cmp "$dir/want" "$dir/texts" && ok || bad "texts in SQL are ranked otherwise than by kalm-rerank"
 cmp "$dir/want" "$dir/documents" && ok || bad "documents in SQL are ranked otherwise than by kalm-rerank"
+for order in "rank" "rank DESC" "score DESC, rank" "id"; do        # best first is what they come in, and no other order is taken for it
+    sql "SELECT rank, id, $ranking FROM kalm_rerank('image viewer', 'SELECT id, document FROM notes', NULL) ORDER BY $order" > "$dir/ordered"
+    case $order in rank\ DESC) tac "$dir/want" ;; id) LC_ALL=C sort -t '|' -k 2,2 "$dir/want" ;; *) cat "$dir/want" ;; esac | cmp - "$dir/ordered" && ok || bad "ORDER BY $order"
+done
 sql "SELECT rank, id, $ranking FROM kalm_rerank('image viewer', 'SELECT id, CASE WHEN rowid % 3 THEN text ELSE document END FROM notes', 7)" > "$dir/mixed"
 head -n 7 "$dir/want" | cmp - "$dir/mixed" && ok || bad "texts and documents mixed, the best 7"
 equal "$(sql "SELECT max(abs(s.score - kalm_score('image viewer', n.document))), max(abs(s.score - kalm_score('image viewer', n.text)))

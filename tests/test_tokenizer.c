@@ -1275,9 +1275,38 @@ static void test_characters(void)
     }
 }
 
+/* Which added tokens are marks of the prompt, that no user may write: what looks like one and is no tag of HTML. */
+static void test_marks(void)
+{
+    static const char *const marks[] = { "<start_of_turn>", "[INST]", "[/INST]", "[x]", "<hr2>", "<|im_end|>", "<pad>", "</turn>", "<b r>" };
+    static const char *const words[] = { "<br>", "</p>", "<br/>", "<table>", "<h1>", "\n\n", "<a", "a>", "[x", "x]", "[x>", "<x]", "<>", "[]", "", "yes" };
+    size_t i;
+    for (i = 0; i < sizeof marks / sizeof *marks; i++) CHECKF(kalm__import_is_mark(kalm__text(marks[i])), "%s is a mark", marks[i]);
+    for (i = 0; i < sizeof words / sizeof *words; i++) CHECKF(!kalm__import_is_mark(kalm__text(words[i])), "%s is no mark", words[i]);
+}
+
+/* A vocabulary whose texts were chosen so that they all go to one place of the hash table: refused, before looking one up takes for ever. */
+static void test_one_hash(void)
+{
+    enum { TOKENS = 1100, PLACES = 4096 };         /* the table of so many tokens */
+    char *json = (char *)malloc(TOKENS * 32 + 200), text[16];
+    size_t n = (size_t)sprintf(json, "{\"model\": {\"unk_token\": \"?\", \"merges\": [], \"vocab\": {\"?\": 0");
+    unsigned found = 0, i;
+    for (i = 0; found < TOKENS; i++) {
+        size_t size = (size_t)sprintf(text, "%u", i);
+        if (kalm__import_hash(text, size) % PLACES) continue;
+        n += (size_t)sprintf(json + n, ", \"%s\": %u", text, ++found);
+    }
+    strcpy(json + n, "}}}");
+    refuses(json, "too many tokens share a hash");
+    free(json);
+}
+
 int main(int argc, char **argv)
 {
     test_characters();
+    test_marks();
+    test_one_hash();
     test_json();
     test_rules();
     test_definition();
