@@ -204,6 +204,7 @@ static void test_refusals(void)
         kalm_doc_free(other);
         free(copy);
         REFUSED(kalm_doc_repool(model, doc, 6, 0, &other, &err), KALM_BAD_ARGUMENT, "6");
+        REFUSED(kalm_doc_repool(model, doc, 0, 0, &other, &err), KALM_BAD_ARGUMENT, "ratio 0");
         CHECK(other == NULL);
         REFUSED(kalm_doc_repool(model, doc, 8, 5, &other, &err), KALM_BAD_ARGUMENT, "5");
         REFUSED(kalm_doc_repool(model, NULL, 8, 0, &other, &err), KALM_BAD_ARGUMENT, NULL);

@@ -398,6 +398,7 @@ static void test_positions(void)
     unsigned i;
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         kalm_model *m = NULL;
+        kalm_model_info info;
         kalm_context *c = NULL;
         kalm_config config;
         kalm_error err;
@@ -410,7 +411,8 @@ static void test_positions(void)
         kalm__put_u32(of_side(1, MAX_POSITIONS), cases[i].positions[1]);
         seal();
         if (!CHECKF(!kalm_model_open_memory(bytes, size, NULL, &m, &err), "%s", err.text)) continue;
-        CHECK(m->file.shape.side[0].max_positions == cases[i].positions[0]);
+        kalm_model_get_info(m, &info);
+        CHECK(m->file.shape.side[0].max_positions == cases[i].positions[0] && info.max_tokens == cases[i].positions[0]);
         r = kalm_context_new(m, &config, &c, &err);
         if (cases[i].refused) CHECKF(r == KALM_BAD_ARGUMENT && !strcmp(err.text, cases[i].refused), "case %u: %s", i, err.text);
         else CHECK(!r && c->max_prompt == cases[i].positions[1]);

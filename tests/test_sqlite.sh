@@ -60,6 +60,12 @@ equal "$(sql "SELECT printf('%.9g', kalm_score('image viewer', 'a picture editor
 equal "$(sql "SELECT typeof(id), rank FROM kalm_rerank('q', 'SELECT 5, ''a'' UNION ALL SELECT x''00'', ''b'' UNION ALL SELECT NULL, ''c'' UNION ALL SELECT 1, NULL', NULL) ORDER BY typeof(id)" | cut -d '|' -f 1 | tr '\n' ' ')" \
     "blob integer null " "types of ids; a document that is NULL"
 equal "$(sql "SELECT count(*) FROM kalm_rerank('q', 'SELECT 1, 2 WHERE 0', 3)")" 0 "no rows"
+equal "$(sql "SELECT s.score = kalm_score('image viewer', 'a picture editor', 'Given a keyword, find packages.'), s.score = kalm_score('image viewer', 'a picture editor')
+    FROM kalm_rerank('image viewer', 'SELECT 1, ''a picture editor''', 1, 'Given a keyword, find packages.') s")" "1|0" "an instruction for the table"
+# cut: 1 the document, 2 the query, 3 both
+long="replace(printf('%02000d', 0), '0', 'word ')"
+equal "$(sql "SELECT (SELECT cut FROM kalm_rerank('q', 'SELECT 1, ''a''', 1)), (SELECT cut FROM kalm_rerank('q', 'SELECT 1, ' || quote($long), 1)),
+    (SELECT cut FROM kalm_rerank($long, 'SELECT 1, ''a''', 1)), (SELECT cut FROM kalm_rerank($long, 'SELECT 1, ' || quote($long), 1))")" "0|1|2|3" "what was cut"
 equal "$(sql "SELECT kalm_score(NULL, 'a') IS NULL, kalm_score('q', NULL) IS NULL, kalm_encode(NULL) IS NULL")" "1|1|1" "NULL"
 for bits in 4 3 2; do
     equal "$(sql "SELECT length(d) = 64 + (length(d) - 64) / (192 * $bits / 8 + 1) * (192 * $bits / 8 + 1), kalm_score('text', d) = kalm_score('text', kalm_encode('a short text', 1, $bits)) FROM (SELECT kalm_encode('a short text', 1, $bits) AS d)")" "1|1" "rows of $bits bits"
@@ -97,6 +103,8 @@ says "no/such.kalm" "SELECT kalm_load('no/such.kalm')"
 says "README.md: not a .kalm file" "SELECT kalm_load('README.md')"
 says "ratio must be a whole number from 1" "SELECT kalm_encode('a', 0)"
 says "ratio must be a whole number from 1" "SELECT kalm_encode('a', 2.5)"
+says "ratio must be a whole number from 1 to 1048576" "SELECT kalm_encode('a', 4294967297)"
+says "bits must be a whole number from 1 to 32" "SELECT kalm_encode('a', 4, 4294967304)"
 says "bits" "SELECT kalm_encode('a', 4, 12)"
 says "the text is a BLOB" "SELECT kalm_encode(x'61')"
 says "these 1 bytes are no encoded document" "SELECT kalm_score('q', x'61')"

@@ -692,6 +692,7 @@ static void test_json_refusals(void)
         { "{\"model\": {\"vocab\": {\"a\": 0}, \"unk_token\": \"b\", \"merges\": []}}", "the unknown token is not in the vocabulary" },
         { "{\"model\": {\"vocab\": {\"a\": 0}, \"byte_fallback\": true, \"merges\": []}}", "it has neither all byte tokens nor an unknown token" },
         { "{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1]]}}", "it has neither all byte tokens nor an unknown token" },
+        { "{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"?\", 0], [\"a\", -1e999]]}}", "a piece is not an array of a text and a score" },
         { "{\"model\": {\"type\": \"Unigram\", \"unk_id\": -1, \"vocab\": [[\"a\", -1]]}}", "unk_id is no id of the vocabulary" },
         { "{\"model\": {\"type\": \"Unigram\", \"vocab\": [7]}}", "a piece is not an array of a text and a score" },
         { "{\"model\": {\"type\": \"Unigram\", \"vocab\": [[7, 7]]}}", "a piece is not an array of a text and a score" },

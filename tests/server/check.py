@@ -342,6 +342,7 @@ def test_metrics(s):
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             check(name.startswith("kalm_") and float(value) >= 0, "a line of /metrics: " + line)
+    check(until(lambda: s.metric("body_bytes") == 0, 10), "bodies of requests that are answered are given back: %r bytes are held" % s.metric("body_bytes"))
     check(s.metric("documents_total") > 100 and s.metric("tokens_total") > 1000 and s.metric("request_seconds_count") > 20, "counts grow")
 
 
