@@ -8,7 +8,8 @@
      side.layer_types, or else side.sliding_window_pattern = n: every n-th layer has full attention (6 where neither is given)
      side.rope_parameters.{sliding_attention, full_attention}.{rope_type, rope_theta, factor}, or in older files
      side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of layers with full attention
-     decoder.final_logit_softcapping, tie_word_embeddings (true where not given), eoi_token_index (also in encoder) */
+     decoder.final_logit_softcapping, tie_word_embeddings (true where not given), eoi_token_index (also in encoder)
+   side.attn_logit_softcapping is not read: transformers has the key and uses it nowhere in this model. */
 #ifndef KALM__CHECKPOINT_H
 #define KALM__CHECKPOINT_H
 
@@ -36,7 +37,8 @@ typedef struct kalm__checkpoint {
     size_t        config_size;
     kalm__shape   shape;               /* `weights`, yes_id and no_id are the caller's */
     uint8_t      *full[2];             /* [layers] a side; owned */
-    int           tied;
+    int           tied, decoder_tied;  /* tie_word_embeddings, of the whole and of the decoder: transformers asks the one or the
+                                          other, by its version */
     kalm__wanted *wanted;              /* layers' tensors and final norms, sorted by kind and layer; owned */
     size_t        wanted_count;
     int              nested;           /* the encoder's tensors are called model.encoder.text_model.... */
@@ -189,6 +191,13 @@ KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *
                           "other than 1 is not supported");
 }
 
+/* An older key, which may stand beside rope_parameters, must say the same. */
+KALM__FN void kalm__config_same(kalm__config_at *at, const char *key, int matters, float theta)
+{
+    if (matters && kalm__config_member(at, key) && kalm__config_number(at, key, 1, 1e12) != theta)
+        kalm__config_fail(at, kalm__config_member(at, key), key, "differs from what rope_parameters says");
+}
+
 KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_sliding, int any_full)
 {
     int decoder = at->name[0] == 'd';
@@ -208,6 +217,8 @@ KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_
         if (sliding.node && !rope.result) kalm__config_rotary(&sliding, 1, &s->theta_sliding, &s->factor_sliding);
         if (full.node && !rope.result) kalm__config_rotary(&full, 1, &s->theta_full, &s->factor_full);
         at->result = rope.result ? rope.result : sliding.result ? sliding.result : full.result;
+        kalm__config_same(at, "rope_theta", any_full, s->theta_full);
+        kalm__config_same(at, "rope_local_base_freq", any_sliding, s->theta_sliding);
         return;
     }
     at->result = rope.result;
@@ -326,6 +337,8 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
     m->vocabulary = vocabulary[0];
     m->hidden_size = hidden[0];
     c->tied = kalm__config_bool(&top, "tie_word_embeddings", 1);
+    c->decoder_tied = kalm__config_bool(&side[1], "tie_word_embeddings", c->tied);
+    if (side[1].result) return side[1].result;
     m->eoi_id = 0xffffffffu;
     eoi[0] = kalm__config_member(&top, "eoi_token_index");
     eoi[1] = kalm__config_member(&encoder, "eoi_token_index");

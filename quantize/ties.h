@@ -11,6 +11,9 @@
      tie_word_embeddings false   The encoder's table and the head must be there. A decoder without a table uses the
                                  encoder's.
 
+   Where decoder.tie_word_embeddings says something else, a head with other numbers is refused: some versions of transformers look
+   there.
+
    In either case both spellings of the encoder's table may be there if they hold the same numbers. The vector of the
    end-of-image token (eoi_embedding) stands beside the encoder's and the decoder's table and follows the same rules. */
 #ifndef KALM__TIES_H
@@ -51,6 +54,10 @@ KALM__FN kalm_result kalm__ties_resolve(kalm__checkpoint *c, kalm_error *err)
     if (!r && c->tied && head && head != c->embed[0] && !kalm__same_tensor(&c->st, c->embed[0], head, &r, err) && !r)
         return kalm__fail(err, KALM_BAD_FILE, "tensor %s differs from %s, and config.json says that they are one: "
                           "tie_word_embeddings is true", head->shown, c->embed[0]->shown);
+    if (!r && c->tied != c->decoder_tied && head && head != c->embed[0] && !kalm__same_tensor(&c->st, c->embed[0], head, &r, err) && !r)
+        return kalm__fail(err, KALM_BAD_FILE, "config.json contradicts itself: tie_word_embeddings is %s and decoder.tie_word_embeddings "
+                          "%s, and tensor %s differs from %s", c->tied ? "true" : "false", c->decoder_tied ? "true" : "false",
+                          head->shown, c->embed[0]->shown);
     c->head = c->tied ? c->embed[0] : head;
     return r;
 }

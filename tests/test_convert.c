@@ -184,6 +184,10 @@ static void test_config(void)
         { "", "\"intermediate_size\": 48", "\"intermediate_size\": 56", "tensor model.decoder.layers.0.mlp.gate_proj.weight has shape [48, 32]; config.json makes it [56, 32]" },
         { "", "\"sliding_window\": 4", "\"sliding_window\": null", "decoder.sliding_window is missing" },
         { "", "\"attention_bias\": false", "\"attention_bias\": true", "decoder.attention_bias is not supported" },
+        { "", "\"rope_parameters\": {", "\"rope_theta\": 10000.0, \"rope_parameters\": {", "decoder.rope_theta differs from what rope_parameters says" },
+        { "", "\"rope_parameters\": {", "\"rope_local_base_freq\": 20000, \"rope_parameters\": {",
+          "decoder.rope_local_base_freq differs from what rope_parameters says" },
+        { "", "\"attention_bias\": false", "\"tie_word_embeddings\": 0", "decoder.tie_word_embeddings must be true or false" },
         { "", "\"attention_bias\": false", "\"use_bidirectional_attention\": true", "decoder.use_bidirectional_attention is not supported" },
         { "\"encoder\"", "\"eoi_token_index\": 63", "\"eoi_token_index\": 64", "encoder.eoi_token_index must be a whole number from 0 to 63" },
         { "\"encoder\"", "\"eoi_token_index\": 63", "\"eoi_token_index\": 62", "eoi_token_index differs from encoder.eoi_token_index" },
@@ -493,6 +497,12 @@ static void test_ties(void)
     refuse(IDS, "tensor " HEAD " differs from " FLAT_TABLE ", and config.json says that they are one: tie_word_embeddings is true");
     untie();
     expect_base("a head of its own that differs in an unused row", 1);
+    change(BAD CONFIG, "", "\"attention_bias\": false", "\"tie_word_embeddings\": true", 1);
+    refuse(IDS, "config.json contradicts itself: tie_word_embeddings is false and decoder.tie_word_embeddings true, and tensor " HEAD " differs from " FLAT_TABLE);
+    fresh(BASE);
+    add_tensor(BAD WEIGHTS, HEAD, "BF16", "[64,32]", table, n);
+    change(BAD CONFIG, "", "\"attention_bias\": false", "\"tie_word_embeddings\": false, \"rope_theta\": 1000000, \"rope_local_base_freq\": 1e4", 1);
+    expect_base("settings that are said twice and make no difference", 1);
     kalm__put_f32(wide + 2 * n - 4, kalm__f32(wide + 2 * n - 4) * 1.0001f);
     fresh(BASE);
     add_tensor(BAD WEIGHTS, HEAD, "F32", "[64,32]", wide, 2 * n);
