@@ -354,6 +354,21 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
 #define KALM__ST_FILE "model.safetensors"
 #define KALM__ST_INDEX "model.safetensors.index.json"
 
+/* A single file beside the index that is none of its shards: transformers would read that and not look at the index. */
+KALM__FN kalm_result kalm__st_only(const kalm__st *st, const char *dir, kalm_error *err)
+{
+    char *path = kalm__join_path(dir, KALM__ST_FILE);
+    uint32_t i;
+    int both = path && kalm__file_exists(path);
+    free(path);
+    if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
+    for (i = 0; i < st->shard_count; i++)
+        if (!strcmp(st->shards[i].name, KALM__ST_FILE)) both = 0;
+    if (both) return kalm__fail(err, KALM_BAD_FILE, KALM__ST_FILE " is there, and " KALM__ST_INDEX " names other files: only one of them "
+                                "can be the model");
+    return KALM_OK;
+}
+
 KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const char *text, size_t size, kalm_error *err)
 {
     kalm__json j;
@@ -385,6 +400,7 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
     for (n = 0; !r && n < listed; n++)
         if (!n || kalm__st_text_order(&files[n], &files[n - 1])) r = kalm__st_add_shard(st, dir, files[n].data, files[n].size, err);
     free(files);
+    if (!r) r = kalm__st_only(st, dir, err);
     for (i = 0; !r && i < st->shard_count; i++) r = kalm__st_open(st, i, err);
     if (!r) r = kalm__st_sort(st, err);
     if (!r) r = kalm__st_check_index(st, &j, map, err);

@@ -454,6 +454,9 @@ static void test_index(void)
         refuse(IDS, table[i].words);
     }
     fresh(TMP "/shards");
+    CHECK(run("cp " BASE WEIGHTS " " BAD WEIGHTS) == 0);
+    refuse(IDS, "model.safetensors is there, and model.safetensors.index.json names other files: only one of them can be the model");
+    fresh(TMP "/shards");
     change(BAD "/model-00002-of-00002.safetensors", "", "model.encoder.norm.weight", "model.decoder.norm.weight", 1);
     refuse(IDS, "tensor model.decoder.norm.weight appears twice, in model-0000");
 }
