@@ -339,6 +339,27 @@ expect 0 "$search" odd.db --forget "$dir/odd"
 expect 0 "$search" odd.db --info; says "$dir/odd/sub"; says 'docs/bees.txt'; says '^documents  2 in 2 passages'
 expect 1 "$search" odd.db --forget nowhere; says 'has no source nowhere'
 expect 0 "$index" odd.db --verify
+# a folder whose name only begins like that of a source is not below it; of a page only what is shown is text
+mkdir sib sibling
+echo 'a plum in the first folder' > sib/one.txt
+echo 'a medlar in the other folder' > sibling/two.txt
+{
+    echo '<html><body><p>a damson is shown</p>'
+    for tag in template noscript svg math iframe object canvas script style; do echo "<$tag>hidden $tag</$tag>"; done
+    echo '<p>and a sloe</p></body></html>'
+} > sib/page.html
+{
+    printf 'Subject: both\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary="b"\n\n'
+    printf -- '--b\nContent-Type: text/plain\n\na bullace in plain text\n\n--b\nContent-Type: text/html\n\n<p>a bullace in HTML</p>\n\n--b--\n'
+} > sib/both.eml
+printf '#greengage is a mark\n####### too many\n###### A heading ######\n# another\n' > sib/titles.md
+expect 0 "$search" "$model" sib.db sib sibling
+equal "$(sqlite3 sib.db "SELECT count(*) FROM documents")" 5 'documents of two folders'
+equal "$(sqlite3 sib.db "SELECT title FROM documents WHERE key LIKE '%titles.md'")" 'A heading' 'the first heading'
+equal "$(sqlite3 sib.db "SELECT text FROM documents WHERE key LIKE '%both.eml%'")" 'a bullace in plain text' 'a message in two forms'
+equal "$(sqlite3 sib.db "SELECT replace(text, char(10), '|') FROM documents WHERE key LIKE '%page.html'")" 'a damson is shown||and a sloe' 'what a page shows'
+expect 0 "$search" sib.db --forget sibling
+equal "$(sqlite3 sib.db "SELECT group_concat(key LIKE '%/sib/%') FROM documents")" '1,1,1,1' 'a folder that is forgotten beside one whose name it begins with'
 # long texts become passages that end where sentences do, and the passage with the answer is found
 python3 -c 'print("\n\n".join("Paragraph %d tells of the number %d. It has a second sentence, so that it is longer." % (i, i * i) for i in range(400)))' > long.txt
 expect 0 "$search" "$model" long.db long.txt --split 100 --overlap 10

@@ -1,5 +1,5 @@
 """check.py BUILD - tests of kalm-server; see test_server.sh. Python's standard library alone."""
-import http.client, json, os, random, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
+import http.client, json, os, random, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 BUILD = sys.argv[1]
 MODEL = BUILD + "/tiny.kalm"
@@ -342,8 +342,31 @@ def test_metrics(s):
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             check(name.startswith("kalm_") and float(value) >= 0, "a line of /metrics: " + line)
+    # each answer is in the bucket of its time: their borders enclose the sum
+    lines = [l.split(" ") for l in s.raw("GET", "/metrics")[2].decode().splitlines() if l.startswith("kalm_request_seconds_bucket")]
+    border = [0.0] + [float(l[0].split('"')[1]) for l in lines]
+    below = [0] + [int(l[1]) for l in lines]
+    counts = [b - a for a, b in zip(below, below[1:])]
+    total = s.metric("request_seconds_sum")
+    check(min(counts) >= 0 and sum(n * low for n, low in zip(counts, border)) <= total <= sum(n * high for n, high in zip(counts, border[1:]) if n),
+          "%r s in buckets %r" % (total, dict(zip(border[1:], counts))))
     check(until(lambda: s.metric("body_bytes") == 0, 10), "bodies of requests that are answered are given back: %r bytes are held" % s.metric("body_bytes"))
     check(s.metric("documents_total") > 100 and s.metric("tokens_total") > 1000 and s.metric("request_seconds_count") > 20, "counts grow")
+    # a model whose name ends the label it stands in
+    with open(MODEL, "rb") as f:
+        model = f.read()
+    name = s.ask("/info")[1]["model_id"]
+    strange = ('"\\\\"} 7' + name)[:len(name)]
+    at, size = [struct.unpack_from("<QQ", model, e + 8) for e in range(64, 64 + 32 * struct.unpack_from("<I", model, 12)[0], 32) if model[e] == 2][0]
+    strings = model[at:at + size]      # the section STRINGS
+    check(strings.count(name.encode()) == 1 and '"' in strange, "the model's name stands once among its strings: " + name)
+    with open(DIR + "/strange.kalm", "wb") as f:
+        f.write(model[:at] + strings.replace(name.encode(), strange.encode()) + model[at + size:])
+    t = Server(model=DIR + "/strange.kalm")
+    equal(t.ask("/info")[1]["model_id"], strange, "a strange name")
+    label = strange.replace("\\", "\\\\").replace('"', '\\"')
+    check(any(l.startswith('kalm_model_info{name="%s",weights=' % label) for l in t.raw("GET", "/metrics")[2].decode().splitlines()), "a strange name in /metrics")
+    t.end()
 
 
 # ---- kept documents ----
@@ -925,7 +948,7 @@ def main():
             a = json.loads(line)
         except ValueError:
             a = None
-        check(isinstance(a, dict) and "time" in a, "a line of the log: %r" % line)
+        check(isinstance(a, dict) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", a["time"]), "a line of the log: %r" % line)
         check(QUERY not in line.decode() and DOCS[0][:20] not in line.decode(), "texts are in the log")
 
 
