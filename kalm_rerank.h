@@ -4833,15 +4833,6 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__EXP2(all) \
 	all(KALM__EXP2_WHOLE) all(KALM__EXP2_1) all(KALM__EXP2_2) all(KALM__EXP2_3) all(KALM__EXP2_4) all(KALM__EXP2_5)
 
-/* e^x for x <= 87 */
-#define KALM__T_EXP \
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x) \
-{ \
-	KALM__VF t0 = KALM__MUL(x, KALM__SET(1.44269504f)), m0, p0; \
-	KALM__EXP2(KALM__REP_1) \
-	return p0; \
-}
-
 /* sum of x[i] * y[i] */
 #define KALM__DOT_STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 #define KALM__T_DOT \
@@ -4990,25 +4981,11 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 	return KALM__HMAX(m); \
 }
 
-/* p[i] = e^(p[i] - top) */
-#define KALM__EXP_IN(i) t##i = KALM__MUL(KALM__SUB(KALM__LOAD(p + i * KALM__W), t), KALM__SET(1.44269504f));
-#define KALM__EXP_OUT(i) KALM__STORE(p + i * KALM__W, p##i);
-#define KALM__T_EXP_ROW \
-KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
-{ \
-	KALM__VF t = KALM__SET(top); \
-	KALM__SIDES(KALM__THREE) \
-	for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) { \
-		KALM__SIDES(KALM__EXP_IN) \
-		KALM__EXP2(KALM__SIDES) \
-		KALM__SIDES(KALM__EXP_OUT) \
-	} \
-	for (; n; n -= kalm__min(n, KALM__W), p += KALM__W) \
-		KALM__STOREN(p, n, KALM__V(exp)(KALM__SUB(KALM__LOADN(p, n), t))); \
-}
-
-/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. What is
-	behind the n-th counts as zero. */
+/* p[i] = e^(p[i] - top), p[i] - top <= 87, their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the
+	largest. What is behind the n-th counts as zero. */
+#define KALM__EXP_IN(v) KALM__MUL(KALM__SUB(v, t), KALM__SET(1.44269504f))
+#define KALM__EXP_WHOLE(i) t##i = KALM__EXP_IN(KALM__LOAD(p + at + i * KALM__W));
+#define KALM__EXP_OUT(i) KALM__STORE(p + at + i * KALM__W, p##i);
 #define KALM__LEFT(i) (n > i * KALM__W ? n - i * KALM__W : 0)
 #define KALM__FROM(p, i) KALM__LOADN(p + i * KALM__W, KALM__LEFT(i))
 #define KALM__SUM_STEP(i) s##i = KALM__ADD(s##i, KALM__LOAD(p + i * KALM__W));
@@ -5024,9 +5001,20 @@ KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top) \
 #define KALM__T_EXP_SUM \
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top, const float *scale, float *most) \
 { \
-	KALM__VF m = KALM__SET(0.0f), w; \
+	KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), w; \
+	size_t at; \
 	KALM__PARTS(KALM__ZERO) \
-	KALM__V(exp_row)(p, n, top); \
+	KALM__SIDES(KALM__THREE) \
+	for (at = 0; n - at >= KALM__SIDE; at += KALM__SIDE) { \
+		KALM__SIDES(KALM__EXP_WHOLE) \
+		KALM__EXP2(KALM__SIDES) \
+		KALM__SIDES(KALM__EXP_OUT) \
+	} \
+	for (; at < n; at += KALM__W) { \
+		t0 = KALM__EXP_IN(KALM__LOADN(p + at, n - at)); \
+		KALM__EXP2(KALM__REP_1) \
+		KALM__STOREN(p + at, n - at, p0); \
+	} \
 	for (; n >= 32; n -= 32, p += 32) { \
 		KALM__PARTS(KALM__SUM_STEP) \
 		if (!scale) continue; \
@@ -5270,7 +5258,6 @@ static const kalm__ops KALM__V(table) = { \
 
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
@@ -5279,7 +5266,6 @@ KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
 KALM__T_GEGLU
 KALM__T_ROW_MAX
-KALM__T_EXP_ROW
 KALM__T_EXP_SUM
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
@@ -5315,9 +5301,6 @@ KALM__T_TABLE
 #undef KALM__STORE8
 #undef KALM__STORE16
 /* ---- more of src/ops.h ---- */
-
-/* e^x for x <= 87, the same as in every table. */
-KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
 
 /* An operation on vectors, rounded here: see KALM__FENCE. */
 #define KALM__FENCED(name, type, operation) \
@@ -5520,7 +5503,6 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* ---- begin src/ops_template.h ---- */
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
@@ -5529,7 +5511,6 @@ KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
 KALM__T_GEGLU
 KALM__T_ROW_MAX
-KALM__T_EXP_ROW
 KALM__T_EXP_SUM
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
@@ -5632,7 +5613,6 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 /* ---- begin src/ops_template.h ---- */
 KALM__T_LOAD_SOME
 KALM__T_STORE_SOME
-KALM__T_EXP
 KALM__T_DOT
 KALM__T_INVERSE_RMS
 KALM__T_RMS_NORM
@@ -5641,7 +5621,6 @@ KALM__T_NORM_ROTATE
 KALM__T_ADD_ANGLES
 KALM__T_GEGLU
 KALM__T_ROW_MAX
-KALM__T_EXP_ROW
 KALM__T_EXP_SUM
 KALM__T_SUM_BELOW
 KALM__T_SCALE_ADD
@@ -9944,9 +9923,11 @@ KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *o
 		if (h->type == KALM__Q8) {
 			int32_t total = 0;
 			((float *)scale)[i] = ops->quantise(q, k, dim);
-			for (d = 0; d < dim; d++) total += q[d];
 			for (d = dim; d < padded; d++) q[d] = 0;
-			for (d = 0; d < padded; d += 4) memcpy(panel + d * 16, q + d, 4);
+			for (d = 0; d < padded; d += 4) {
+				memcpy(panel + d * 16, q + d, 4);
+				total += q[d] + q[d + 1] + q[d + 2] + q[d + 3];
+			}
 			((int32_t *)sum)[i] = total;
 		} else {
 			((float *)scale)[i] = ops->quantise_int16(q16, k, dim, h->bits ? 127.0f : (float)kalm__int16_limit(dim));
@@ -10216,26 +10197,42 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 	return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
-/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so far
-	rescaled where the maximum has grown; times the values' scales where those are quantised. */
-KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
-						   size_t from, size_t to, const float *value_scale)
+/* Scores of all rows in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so
+	far rescaled where the maximum has grown; times the values' scales where those are quantised. `query`: of row 0; own: the keys are
+	those of the sequence. First the maxima and factors of all rows: one by one
+	each would wait for its own. */
+KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, int own, size_t rows, size_t query,
+								   size_t first, size_t end, const float *value_scale)
 {
 	const kalm__ops *ops = a->backend->ops;
-	float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
-	s->factor[r] = 1.0f;
-	if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
-	if (to > from) {
-		float top = ops->row_max(seen, to - from), sum, most;
-		if (top < s->top[r]) top = s->top[r];
-		if (top > s->top[r]) s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-		sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
-		if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
-		s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
-		s->top[r] = top;
+	size_t group = a->shape.heads / a->shape.kv_heads, i, r, from, to;
+	for (i = 0; i < 2 * rows; i++) {  /* all rows for their factors, then all for their weights */
+		float *p, *seen, top, most, sum;
+		r = i < rows ? i : i - rows, from = first, to = end;
+		if (own) {
+			size_t at = a->position + query + r / group;
+			if (at > a->left && at - a->left > from) from = at - a->left;
+			if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
+		}
+		if (from >= to) from = to = first;  /* no key within the window: weights of zero, and the sums stay as they are */
+		p = s->scores + r * KALM__KEY_BLOCK, seen = p + (from - first), top = s->top[r];
+		if (i < rows) {
+			if (to > from) top = ops->row_max(seen, to - from);
+			if (top < s->top[r]) top = s->top[r];
+			s->factor[r] = top > s->top[r] ? s->top[r] - top : 0.0f;
+			s->top[r] = top;
+			if (i + 1 == rows) (void)ops->exp_sum(s->factor, rows, 0.0f, NULL, NULL);
+			continue;
+		}
+		if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
+		if (to > from) {
+			sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
+			if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
+			s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
+		}
+		memset(p, 0, (from - first) * sizeof(float));
+		memset(p + (to - first), 0, (end - to) * sizeof(float));
 	}
-	memset(p, 0, (from - first) * sizeof(float));
-	memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
 /* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum
@@ -10270,7 +10267,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 	const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
 	const unsigned char *piece = keys->data + kv_head * part.size;
 	const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-	size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
+	size_t dim = h->head_dim, n = end - first;
 	int quantised = h->type != KALM__F32;
 	kalm__matrix m;
 	kalm__block block;
@@ -10287,16 +10284,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
 	block = kalm__block_of(h->type, rows, dim, s->acts_q);
 	kalm__multiply_block(kern, &m, &block, s->scores, KALM__KEY_BLOCK, s->matmul);
 
-	for (r = 0; r < rows; r++) {
-		size_t from = first, to = end;
-		if (keys == &a->self) {
-			size_t at = a->position + query + r / group;
-			if (at > a->left && at - a->left > from) from = at - a->left;
-			if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
-		}
-		if (from >= to) from = to = first;  /* no key within the window: weights of zero, and the sums stay as they are */
-		kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
-	}
+	kalm__online_softmax(a, s, keys == &a->self, rows, query, first, end, quantised ? (const float *)value_scale : NULL);
 
 	m.rows = (uint32_t)dim;
 	m.cols = (uint32_t)n;

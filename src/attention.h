@@ -99,26 +99,42 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
     return kalm__row_scale(most, steps < (float)KALM__SPLIT16_MAX ? steps : (float)KALM__SPLIT16_MAX, inverse);
 }
 
-/* Scores of row r in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so far
-   rescaled where the maximum has grown; times the values' scales where those are quantised. */
-KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, size_t r, size_t first, size_t end,
-                           size_t from, size_t to, const float *value_scale)
+/* Scores of all rows in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so
+   far rescaled where the maximum has grown; times the values' scales where those are quantised. `query`: of row 0; own: the keys are
+   those of the sequence. First the maxima and factors of all rows: one by one
+   each would wait for its own. */
+KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, int own, size_t rows, size_t query,
+                                   size_t first, size_t end, const float *value_scale)
 {
     const kalm__ops *ops = a->backend->ops;
-    float *p = s->scores + r * KALM__KEY_BLOCK, *seen = p + (from - first);
-    s->factor[r] = 1.0f;
-    if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
-    if (to > from) {
-        float top = ops->row_max(seen, to - from), sum, most;
-        if (top < s->top[r]) top = s->top[r];
-        if (top > s->top[r]) s->factor[r] = s->total[r] > 0.0f ? kalm__exp_one(s->top[r] - top) : 0.0f;
-        sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
-        if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
-        s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
-        s->top[r] = top;
+    size_t group = a->shape.heads / a->shape.kv_heads, i, r, from, to;
+    for (i = 0; i < 2 * rows; i++) {   /* all rows for their factors, then all for their weights */
+        float *p, *seen, top, most, sum;
+        r = i < rows ? i : i - rows, from = first, to = end;
+        if (own) {
+            size_t at = a->position + query + r / group;
+            if (at > a->left && at - a->left > from) from = at - a->left;
+            if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
+        }
+        if (from >= to) from = to = first;         /* no key within the window: weights of zero, and the sums stay as they are */
+        p = s->scores + r * KALM__KEY_BLOCK, seen = p + (from - first), top = s->top[r];
+        if (i < rows) {
+            if (to > from) top = ops->row_max(seen, to - from);
+            if (top < s->top[r]) top = s->top[r];
+            s->factor[r] = top > s->top[r] ? s->top[r] - top : 0.0f;
+            s->top[r] = top;
+            if (i + 1 == rows) (void)ops->exp_sum(s->factor, rows, 0.0f, NULL, NULL);
+            continue;
+        }
+        if (value_scale) s->unit[r] = s->inverse[r] = 0.0f;
+        if (to > from) {
+            sum = ops->exp_sum(seen, to - from, top, value_scale ? value_scale + from : NULL, &most);
+            if (value_scale) s->unit[r] = kalm__weight_unit(ops, seen, to - from, most, &s->inverse[r]);
+            s->total[r] = kalm__plus(kalm__times(s->total[r], s->factor[r]), sum);
+        }
+        memset(p, 0, (from - first) * sizeof(float));
+        memset(p + (to - first), 0, (end - to) * sizeof(float));
     }
-    memset(p, 0, (from - first) * sizeof(float));
-    memset(p + (to - first), 0, (end - to) * sizeof(float));
 }
 
 /* What a block of keys adds: sum[r] = sum[r] * factor[r] + p[r] . values, m being their range. The first block has no sum
@@ -153,7 +169,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     const kalm__key_parts part = kalm__key_layout(h, keys->capacity);
     const unsigned char *piece = keys->data + kv_head * part.size;
     const void *key_scale = piece + part.key_scale, *key_sum = piece + part.key_sum, *value_scale = piece + part.value_scale;
-    size_t dim = h->head_dim, group = h->heads / h->kv_heads, n = end - first, r;
+    size_t dim = h->head_dim, n = end - first;
     int quantised = h->type != KALM__F32;
     kalm__matrix m;
     kalm__block block;
@@ -170,16 +186,7 @@ KALM__FN void kalm__attend_block(const kalm__attention *a, const kalm__attention
     block = kalm__block_of(h->type, rows, dim, s->acts_q);
     kalm__multiply_block(kern, &m, &block, s->scores, KALM__KEY_BLOCK, s->matmul);
 
-    for (r = 0; r < rows; r++) {
-        size_t from = first, to = end;
-        if (keys == &a->self) {
-            size_t at = a->position + query + r / group;
-            if (at > a->left && at - a->left > from) from = at - a->left;
-            if (a->right < end && at + a->right + 1 < end) to = at + a->right + 1;
-        }
-        if (from >= to) from = to = first;         /* no key within the window: weights of zero, and the sums stay as they are */
-        kalm__online_softmax(a, s, r, first, end, from, to, quantised ? (const float *)value_scale : NULL);
-    }
+    kalm__online_softmax(a, s, keys == &a->self, rows, query, first, end, quantised ? (const float *)value_scale : NULL);
 
     m.rows = (uint32_t)dim;
     m.cols = (uint32_t)n;

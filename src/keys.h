@@ -112,9 +112,11 @@ KALM__FN int kalm__store_quantised_keys(const kalm__heads *h, const kalm__ops *o
         if (h->type == KALM__Q8) {
             int32_t total = 0;
             ((float *)scale)[i] = ops->quantise(q, k, dim);
-            for (d = 0; d < dim; d++) total += q[d];
             for (d = dim; d < padded; d++) q[d] = 0;
-            for (d = 0; d < padded; d += 4) memcpy(panel + d * 16, q + d, 4);
+            for (d = 0; d < padded; d += 4) {
+                memcpy(panel + d * 16, q + d, 4);
+                total += q[d] + q[d + 1] + q[d + 2] + q[d + 3];
+            }
             ((int32_t *)sum)[i] = total;
         } else {
             ((float *)scale)[i] = ops->quantise_int16(q16, k, dim, h->bits ? 127.0f : (float)kalm__int16_limit(dim));

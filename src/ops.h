@@ -205,9 +205,6 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__STORE16(p, v) kalm__store16_four(p, v)
 #include "ops_template.h"
 
-/* e^x for x <= 87, the same as in every table. */
-KALM__FN float kalm__exp_one(float x) { return kalm__exp_scalar(kalm__four_of(x, x, x, x)).v[0]; }
-
 /* An operation on vectors, rounded here: see KALM__FENCE. */
 #define KALM__FENCED(name, type, operation) \
     KALM__VT KALM__INLINE type kalm__##name(type a, type b) \

@@ -73,14 +73,6 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 #define KALM__EXP2(all) \
     all(KALM__EXP2_WHOLE) all(KALM__EXP2_1) all(KALM__EXP2_2) all(KALM__EXP2_3) all(KALM__EXP2_4) all(KALM__EXP2_5)
 
-/* e^x for x <= 87 */
-KALM__VT KALM__SMALL_FN KALM__VF KALM__V(exp)(KALM__VF x)
-{
-    KALM__VF t0 = KALM__MUL(x, KALM__SET(1.44269504f)), m0, p0;
-    KALM__EXP2(KALM__REP_1)
-    return p0;
-}
-
 /* sum of x[i] * y[i] */
 #define KALM__DOT_STEP(i) s##i = KALM__ADD(s##i, KALM__MUL(KALM__LOAD(a + i * KALM__W), KALM__LOAD(b + i * KALM__W)));
 KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
@@ -221,24 +213,11 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     return KALM__HMAX(m);
 }
 
-/* p[i] = e^(p[i] - top) */
-#define KALM__EXP_IN(i) t##i = KALM__MUL(KALM__SUB(KALM__LOAD(p + i * KALM__W), t), KALM__SET(1.44269504f));
-#define KALM__EXP_OUT(i) KALM__STORE(p + i * KALM__W, p##i);
-KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top)
-{
-    KALM__VF t = KALM__SET(top);
-    KALM__SIDES(KALM__THREE)
-    for (; n >= KALM__SIDE; n -= KALM__SIDE, p += KALM__SIDE) {
-        KALM__SIDES(KALM__EXP_IN)
-        KALM__EXP2(KALM__SIDES)
-        KALM__SIDES(KALM__EXP_OUT)
-    }
-    for (; n; n -= kalm__min(n, KALM__W), p += KALM__W)
-        KALM__STOREN(p, n, KALM__V(exp)(KALM__SUB(KALM__LOADN(p, n), t)));
-}
-
-/* p[i] = e^(p[i] - top), their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the largest. What is
-   behind the n-th counts as zero. */
+/* p[i] = e^(p[i] - top), p[i] - top <= 87, their sum returned; then, unless scale is NULL, p[i] *= scale[i], scale >= 0, and *most is the
+   largest. What is behind the n-th counts as zero. */
+#define KALM__EXP_IN(v) KALM__MUL(KALM__SUB(v, t), KALM__SET(1.44269504f))
+#define KALM__EXP_WHOLE(i) t##i = KALM__EXP_IN(KALM__LOAD(p + at + i * KALM__W));
+#define KALM__EXP_OUT(i) KALM__STORE(p + at + i * KALM__W, p##i);
 #define KALM__LEFT(i) (n > i * KALM__W ? n - i * KALM__W : 0)
 #define KALM__FROM(p, i) KALM__LOADN(p + i * KALM__W, KALM__LEFT(i))
 #define KALM__SUM_STEP(i) s##i = KALM__ADD(s##i, KALM__LOAD(p + i * KALM__W));
@@ -253,9 +232,20 @@ KALM__VT static void KALM__V(exp_row)(float *p, size_t n, float top)
     m = KALM__MAX(m, w);
 KALM__VT static float KALM__V(exp_sum)(float *p, size_t n, float top, const float *scale, float *most)
 {
-    KALM__VF m = KALM__SET(0.0f), w;
+    KALM__VF t = KALM__SET(top), m = KALM__SET(0.0f), w;
+    size_t at;
     KALM__PARTS(KALM__ZERO)
-    KALM__V(exp_row)(p, n, top);
+    KALM__SIDES(KALM__THREE)
+    for (at = 0; n - at >= KALM__SIDE; at += KALM__SIDE) {
+        KALM__SIDES(KALM__EXP_WHOLE)
+        KALM__EXP2(KALM__SIDES)
+        KALM__SIDES(KALM__EXP_OUT)
+    }
+    for (; at < n; at += KALM__W) {
+        t0 = KALM__EXP_IN(KALM__LOADN(p + at, n - at));
+        KALM__EXP2(KALM__REP_1)
+        KALM__STOREN(p + at, n - at, p0);
+    }
     for (; n >= 32; n -= 32, p += 32) {
         KALM__PARTS(KALM__SUM_STEP)
         if (!scale) continue;

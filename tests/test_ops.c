@@ -185,7 +185,9 @@ static void check_accuracy(void)
         if (e > worst) worst = e;
     }
     CHECKF(worst < 2.5e-7, "exp: relative error %g (1 + |x|)", worst);
-    CHECK(kalm__exp_one(0.0f) == 1.0f && kalm__exp_one(-1000.0f) < 3e-38f && kalm__exp_one(-(float)INFINITY) < 3e-38f);
+    x[0] = 0.0f, x[1] = -1000.0f, x[2] = -(float)INFINITY;
+    (void)o->exp_sum(x, 3, 0.0f, NULL, NULL);
+    CHECK(x[0] == 1.0f && x[1] < 3e-38f && x[2] < 3e-38f);             /* attention wants exactly 1 */
     fill(x, 1000, 1.0f);
     for (i = 0; i < 1000; i++) sum += (double)x[i] * (double)x[i];
     CHECK(error_of((double)o->dot(x, x, 1000), sum) < 1e-6);
