@@ -102,7 +102,7 @@ help:
 	@echo 'make speed-figures  measures the speeds that the pages state, writes docs/speed and the pages; SPEED="bench cost load search bounds"'
 	@echo 'make search-speed  kalm-index and kalm-search beside kalm_encode, and questions to 100,000 documents; SEARCH="COUNT MODEL ROUNDS"'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N;'
-	@echo '                   fuzz-record: how long each target has run in all, inputs, crashes'
+	@echo '                   fuzz-record: how long each target has run in all;  fuzz-cover: lines that none reaches'
 	@echo 'make faults        every allocation, read, write, open, sync, rename of the commands fails in turn; STEP=10: a tenth'
 	@echo 'make few-bit-store  a million rows of 4 and 2 bits in a store, opened, ranked from and damaged on purpose; ROWS=1000000'
 	@echo 'make load          kalm-server beside the library, 1 to 500 clients, kept documents: the figures of docs/SERVER.md'

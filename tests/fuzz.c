@@ -29,7 +29,9 @@
 #if defined(FUZZ_COMMANDS)             /* link tests/fuzz/command_*.c as well */
 #  include "fuzz/fuzz_commands.h"
 #  include "fuzz/fuzz_part.h"
+#  include "fuzz/fuzz_convert.h"
 #  include "fuzz/fuzz_eval.h"
+#  include "fuzz/fuzz_states.h"
 #  if defined(FUZZ_SEARCH)
 #    include "fuzz/fuzz_search.h"
 #  endif
@@ -44,7 +46,7 @@ static const fuzz_target *const targets[] = {
     &fuzz_tokenizer_json_target, &fuzz_tokenizer_model_target, &fuzz_safetensors_target, &fuzz_index_target, &fuzz_config_target,
 #if defined(FUZZ_COMMANDS)
     &fuzz_corpus_target, &fuzz_documents_target, &fuzz_store_target, &fuzz_runs_target, &fuzz_collection_target,
-    &fuzz_journal_target, &fuzz_part_target
+    &fuzz_journal_target, &fuzz_part_target, &fuzz_convert_target, &fuzz_states_target
 #endif
 #if defined(FUZZ_COMMANDS) && defined(FUZZ_SERVER)
     , &fuzz_request_target

@@ -16,7 +16,8 @@ static char said[8192];
 
 /* What the command holds: memory in a hash table of addresses, the others in short lists. */
 static void *block[SLOTS];
-static size_t blocks;                  /* slots that are or were taken */
+static uint16_t taken[SLOTS / 2];      /* [blocks] slots that are or were taken: few of all, and all that is looked at in the end */
+static size_t blocks;
 static FILE *file[FILES];
 static struct { void *p; size_t size; } mapping[FILES];
 static sqlite3 *database[FILES];
@@ -31,7 +32,10 @@ static void keep(void *p)
     size_t i = slot_of(p) % SLOTS;
     if (!p || !running) return;
     while (block[i] && block[i] != gone) i = (i + 1) % SLOTS;
-    if (!block[i] && ++blocks > SLOTS / 2) abort();
+    if (!block[i]) {
+        if (blocks == SLOTS / 2) abort();
+        taken[blocks++] = (uint16_t)i;
+    }
     block[i] = p;
 }
 static void forget(const void *p)
@@ -180,7 +184,6 @@ void *fuzz_forget(void *p)
 static void give_back(int first_fd)
 {
     int i;
-    size_t k;
     for (i = 0; i < FILES; i++) {
         if (thing[i].p) thing[i].end(thing[i].p);
         thing[i].p = NULL;
@@ -197,11 +200,11 @@ static void give_back(int first_fd)
         file[i] = NULL;
         mapping[i].p = NULL;
     }
-    for (k = 0; blocks && k < SLOTS; k++) {
-        if (block[k] && block[k] != gone) free(block[k]);
-        block[k] = NULL;
+    while (blocks) {
+        void **p = &block[taken[--blocks]];
+        if (*p != gone) free(*p);
+        *p = NULL;
     }
-    blocks = 0;
     for (i = first_fd; i < first_fd + 16; i++) close(i);
 }
 

@@ -8,14 +8,15 @@
    model files, their tokenizer and rows of 4, 3 and 2 bits   model, calls
    documents, other ratios of them, decoder states            document, repool, state, calls
    tokenizer.json, tokenizer.model                            tokenizer_json, tokenizer_model
-   safetensors, its index, config.json                        safetensors, index, config
+   safetensors, its index, config.json                        safetensors, index, config; convert (a whole checkpoint)
    JSON, TSV, lines and whole files (src/tools/reader.h)      corpus, documents, texts
    stores; those of kalm-search with their index of words     store; searched
    runs, judgements, test collections, also packed            runs, collection
-   bodies of requests to kalm-server                          request
+   requests to kalm-server: path, headers, body               request
    HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
    what kalm-eval --tables keeps: journals, questions, spool  journal
    lists of kalm-quantize --vocabulary; models to be split    part
+   states beside a store (kalm-index --states)                states
 */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -182,6 +183,35 @@ FUZZ_FN size_t fuzz_change_bytes(uint8_t *p, size_t size, size_t room, const cha
         return size + k;
     }
     }
+}
+
+/* The next word of a JSON-like text from p[at] on: a string with its quotes, or letters and digits. Returns its size, 0 at the end. */
+FUZZ_FN size_t fuzz_next_word(const uint8_t *p, size_t size, size_t *at)
+{
+    static const char marks[] = "+-._";
+    size_t i = *at, from;
+    while (i < size && p[i] != '"' && !(p[i] >= '0' && p[i] <= '9') && !((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z')) i++;
+    *at = from = i;
+    if (i == size) return 0;
+    if (p[i] == '"') {
+        for (i++; i < size && p[i] != '"'; i++)
+            if (p[i] == '\\') i++;
+        return (i < size ? i + 1 : size) - from;
+    }
+    while (i < size && ((p[i] >= '0' && p[i] <= '9') || ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') || strchr(marks, p[i] ? p[i] : 1))) i++;
+    return i - from;
+}
+
+/* A word of the text in the place of another: members under other names, values where others are asked for, names that stand twice. */
+FUZZ_FN size_t fuzz_change_words(uint8_t *p, size_t size, size_t room, uint64_t *state)
+{
+    size_t at = fuzz_below(state, size), from = fuzz_below(state, size), k = fuzz_next_word(p, size, &at), n = fuzz_next_word(p, size, &from);
+    uint8_t word[256];
+    if (!k || !n || n > sizeof word || size - k + n > room) return size;
+    memcpy(word, p + from, n);
+    memmove(p + at + n, p + at + k, size - at - k);
+    memcpy(p + at, word, n);
+    return size - k + n;
 }
 
 /* ---- kernel sets --------------------------------------------------------------------------------------------------- */

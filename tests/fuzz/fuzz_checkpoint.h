@@ -39,6 +39,13 @@ static void fuzz_safetensors_one(const uint8_t *data, size_t size)
         FUZZ_CHECK(covered == file_size - 8 - size, "%lu bytes covered", (unsigned long)covered);
     }
     kalm__st_end(&st);
+    if (!r && (i = fuzz_json_cut(data + 2, size)) != 0) {      /* cut, the data behind it as they were */
+        kalm__st_begin(&st);
+        r = kalm__st_add_shard(&st, "", "model.safetensors", 17, &err);
+        if (!r) r = kalm__st_header(&st, 0, "model.safetensors", exact, i, file_size - size + i, &err);
+        FUZZ_CHECK(r, "%s", "a cut header is taken");
+        kalm__st_end(&st);
+    }
     free(exact);
 }
 
@@ -99,17 +106,18 @@ static void fuzz_config_one(const uint8_t *data, size_t size)
     kalm__checkpoint c;
     kalm_error err;
     kalm_result r;
+    size_t i;
     char *exact = (char *)fuzz_exact(data, size);
     kalm__checkpoint_begin(&c);
     kalm__no_error(&err);
     r = kalm__config_read(&c, exact, size, &err);
     if (r) fuzz_check_error(r, &err);
     else {
-        unsigned i, k;
+        unsigned k;
         for (i = 0; i < 2; i++) {
             const kalm__side *s = &c.shape.side[i];
             FUZZ_CHECK(s->layers >= 1 && s->layers <= KALM__MAX_LAYERS && s->mlp <= KALM__MAX_MLP && s->kv_heads && s->heads % s->kv_heads == 0 &&
-                       s->head_dim % 2 == 0 && s->head_dim <= KALM__MAX_HEAD_DIM && s->window >= 1, "side %u", i);
+                       s->head_dim % 2 == 0 && s->head_dim <= KALM__MAX_HEAD_DIM && s->window >= 1, "side %u", (unsigned)i);
             for (k = 0; k < s->layers; k++) FUZZ_CHECK(s->full[k] <= 1, "layer %u", k);
         }
         FUZZ_CHECK(c.shape.hidden_size >= 1 && c.shape.hidden_size <= KALM__MAX_HIDDEN && c.shape.vocabulary <= KALM__MAX_VOCABULARY, "hidden %u", (unsigned)c.shape.hidden_size);
@@ -118,22 +126,26 @@ static void fuzz_config_one(const uint8_t *data, size_t size)
         fuzz_check_error(r, &err);
     }
     kalm__checkpoint_end(&c);
+    if ((i = fuzz_json_cut(data, size)) != 0) {
+        kalm__checkpoint_begin(&c);
+        FUZZ_CHECK(kalm__config_read(&c, exact, i, &err), "%s", "a cut config is taken");
+        kalm__checkpoint_end(&c);
+    }
     free(exact);
 }
 #define FUZZ_SIDE                                                                                                                    \
     "\"vocab_size\":64,\"hidden_size\":8,\"intermediate_size\":16,\"num_hidden_layers\":2,\"num_attention_heads\":2,\"num_key_value_heads\":1," \
-    "\"head_dim\":8,\"hidden_activation\":\"gelu_pytorch_tanh\",\"max_position_embeddings\":128,\"rms_norm_eps\":1e-06,\"attention_bias\":false,"  \
+    "\"head_dim\":8,\"hidden_activation\":\"gelu_pytorch_tanh\",\"max_position_embeddings\":512,\"rms_norm_eps\":1e-06,\"attention_bias\":false,"  \
     "\"query_pre_attn_scalar\":8,\"sliding_window\":4,\"layer_types\":[\"sliding_attention\",\"full_attention\"],\"final_logit_softcapping\":null," \
     "\"attn_logit_softcapping\":null,\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"rope_theta\":1000000.0,\"factor\":8.0},"   \
     "\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":10000.0}}"
-static void fuzz_config_seeds(fuzz_taker *take)
-{
-    static const char text[] =
-        "{\"architectures\":[\"T5Gemma2ForConditionalGeneration\"],\"model_type\":\"t5gemma2\",\"is_encoder_decoder\":true,\"vocab_size\":64,"
-        "\"tie_word_embeddings\":true,\"eoi_token_index\":6,\"encoder\":{\"model_type\":\"t5gemma2_encoder\",\"eoi_token_index\":6,"
-        "\"tie_word_embeddings\":true,\"text_config\":{" FUZZ_SIDE ",\"model_type\":\"t5gemma2_text\"}},\"decoder\":{" FUZZ_SIDE ",\"model_type\":\"t5gemma2_decoder\"}}";
-    take("nested", text, sizeof text - 1);
-}
+#define FUZZ_CONFIG(tied)                                                                                                               \
+    "{\"architectures\":[\"T5Gemma2ForConditionalGeneration\"],\"model_type\":\"t5gemma2\",\"is_encoder_decoder\":true,\"vocab_size\":64,"    \
+    "\"tie_word_embeddings\":" tied ",\"eoi_token_index\":6,\"encoder\":{\"model_type\":\"t5gemma2_encoder\",\"eoi_token_index\":6,"         \
+    "\"tie_word_embeddings\":" tied ",\"text_config\":{" FUZZ_SIDE ",\"model_type\":\"t5gemma2_text\"}},\"decoder\":{" FUZZ_SIDE               \
+    ",\"model_type\":\"t5gemma2_decoder\"}}"
+static const char *const fuzz_config_text[2] = { FUZZ_CONFIG("true"), FUZZ_CONFIG("false") };
+static void fuzz_config_seeds(fuzz_taker *take) { take("nested", fuzz_config_text[0], strlen(fuzz_config_text[0])); }
 static const fuzz_target fuzz_config_target = { "config", 1 << 13, 2000, fuzz_config_one, fuzz_json_change, NULL, fuzz_config_seeds, fuzz_json_words };
 
 #endif

@@ -46,7 +46,8 @@ FUZZ_FN void fuzz_remove(const char *name)
 FUZZ_FN void fuzz_clean_up(void)
 {
     static const char *const names[] = { "m.kalm", "store.db", "store.db.states", "other.db", "input", "run", "qrels", "eval/corpus.jsonl", "eval/corpus.jsonl.gz", "eval/corpus.jsonl.zst",
-                                         "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/qrels", "eval/bm25.run", "eval", "part.kalm", "again.kalm", "out" };
+                                         "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/qrels", "eval/bm25.run", "eval/qrels.tsv", "eval/candidates.jsonl", "eval/collection.tsv",
+                                         "eval/topics.txt", "eval/qrels.txt", "eval/instructions.json", "eval/other.run", "eval", "part.kalm", "again.kalm", "out" };
     unsigned i;
     for (i = 0; i < sizeof names / sizeof *names; i++) fuzz_remove(names[i]);
     rmdir(fuzz_folder);
@@ -96,10 +97,10 @@ static void fuzz_corpus_one(const uint8_t *data, size_t size)
                                     "--max-doc-tokens", "40", "--format", formats[data[0] % 5], how, data[1] & 2 ? "--split" : NULL, "20", "--overlap",
                                     data[1] & 4 ? "19" : "3", NULL));
     if (data[1] & 8)                   /* a second time: all of it is there */
-        fuzz_check_command(fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), fuzz_path("input"), "--threads", "1", "--quiet",
+        fuzz_check_command(fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), fuzz_path("input"), "--threads", "1", data[1] & 64 ? "--strict" : "--quiet",
                                         "--format", formats[data[0] % 5], "--changed", data[1] & 16 ? "keep" : "replace", NULL));
     if (data[1] & 32) {
-        int status = fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), "--verify", NULL);
+        int status = fuzz_command(fuzz_main_index, fuzz_path("m.kalm"), fuzz_path("store.db"), "--verify", data[1] & 64 ? "--again" : NULL, NULL);
         FUZZ_CHECK(!status || strstr(fuzz_command_said(), "no store"), "what kalm-index wrote does not pass --verify: %s", fuzz_command_said());
     }
 }
@@ -121,6 +122,8 @@ static void fuzz_corpus_seeds(fuzz_taker *take)
     FUZZ_TAKE("sequence", "\0\0\x1e{\"docid\": \"a\",\n \"contents\": \"ab\"}\n\x1e{\"id\": 2, \"body\": \"b\"}\n");
     FUZZ_TAKE("lines", "\2\2ab aba b\n\n b\xff\nabababababababababababababababababab\n");
     FUZZ_TAKE("file", "\3\40\xef\xbb\xbf" "ab\nab");
+    FUZZ_TAKE("csv", "\4\150\"id\",text,\"a \"\"title\"\"\"\r\nx,\"ab, b\naba\",t\r\ny,ab,\n");
+    FUZZ_TAKE("windows", "\5\142a\tab ab. b ab ab ab? a b a b ab aba b.\\nab b ab a a b ab b ab. ab b ab! b ab ab ab ab b b b a b\xe3\x80\x82 ab b ab ab ab b ab ab\n");
     FUZZ_TAKE("again", "\0\70{\"_id\": \"a\", \"text\": \"ab\"}\n{\"_id\": \"a\", \"text\": \"abb\"}\n");
 }
 
@@ -268,6 +271,10 @@ static void fuzz_store_one(const uint8_t *data, size_t size)
     default:
         fuzz_check_command(fuzz_command(fuzz_main_rerank, model, "ab", "--store", store, "--threads", "1", data[0] & 8 ? "--ratio" : NULL, "8", data[0] & 16 ? "--keys" : NULL,
                                         "a,b,zz", NULL));
+        if (data[0] & 32) {            /* the stranger's bytes also name the documents */
+            fuzz_write(fuzz_path("input"), data + 2, size - 2);
+            fuzz_check_command(fuzz_command(fuzz_main_rerank, model, "ab", "--store", store, "--threads", "1", "--candidates", fuzz_path("input"), NULL));
+        }
     }
 }
 
@@ -355,29 +362,49 @@ static const fuzz_target fuzz_runs_target = { "runs", 1 << 12, 40, fuzz_runs_one
 
 static const char fuzz_collection_others[] = "{\"_id\": \"q1\", \"text\": \"ab\"}\n\0query-id\tcorpus-id\tscore\nq1\td1\t1\n\0q1 Q0 d1 1 3.5 t\nq1 Q0 d2 2 3 t\n";
 
+/* How the parts lie in the folder; 0 where the input does not begin with one of the others. */
+static const struct { const char *name[5]; const char *option[4]; } fuzz_layouts[6] = {
+    { { "corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "bm25.run", NULL }, { NULL } },
+    { { "corpus.jsonl", "queries.jsonl", "qrels/test.tsv", NULL }, { "--first", "bm25", "-q", NULL } },
+    { { "corpus.jsonl", "queries.jsonl", "qrels.tsv", "candidates.jsonl", NULL }, { NULL } },                     /* LMEB */
+    { { "collection.tsv", "topics.txt", "qrels.txt", "bm25.run", NULL }, { "--json", NULL } },                     /* TREC */
+    { { "corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "bm25.run", "instructions.json" }, { NULL } },
+    { { "corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "bm25.run", "other.run" }, { NULL } }
+};
 static void fuzz_collection_one(const uint8_t *data, size_t size)
 {
-    static const char *const names[4] = { "eval/corpus.jsonl", "eval/queries.jsonl", "eval/qrels/test.tsv", "eval/bm25.run" };
     const uint8_t *at = data, *end = data + size;
-    unsigned i = 0;
+    unsigned i = 0, k, layout = size && *data < 6 ? *data : 0;
     const char *packed = size > 4 && !memcmp(data, "\x1f\x8b", 2) ? "eval/corpus.jsonl.gz" : size > 4 && !memcmp(data, "\x28\xb5\x2f\xfd", 4) ? "eval/corpus.jsonl.zst" : NULL;
+    const char *const *option = fuzz_layouts[layout].option;
+    char extra[160];
     fuzz_enter();
-    fuzz_remove("eval/corpus.jsonl");
-    fuzz_remove("eval/corpus.jsonl.gz");
-    fuzz_remove("eval/corpus.jsonl.zst");
+    for (k = 0; k < 6; k++)
+        for (i = 0; i < 5 && fuzz_layouts[k].name[i]; i++) {
+            snprintf(extra, sizeof extra, "eval/%s", fuzz_layouts[k].name[i]);
+            remove(fuzz_path(extra));
+        }
+    remove(fuzz_path("eval/corpus.jsonl.gz"));
+    remove(fuzz_path("eval/corpus.jsonl.zst"));
+    i = 0;
+    if (layout) at++;
     if (packed) {
         fuzz_write(fuzz_path(packed), data, size);
         at = (const uint8_t *)fuzz_collection_others;
         end = at + sizeof fuzz_collection_others - 1;
         i = 1;
     }
-    for (; i < 4; i++) {
+    for (; i < 5 && fuzz_layouts[layout].name[i]; i++) {
         const uint8_t *nul = at < end ? (const uint8_t *)memchr(at, 0, (size_t)(end - at)) : NULL;
         const uint8_t *stop = nul ? nul : end;
-        fuzz_write(fuzz_path(names[i]), at, (size_t)(stop - at));
+        snprintf(extra, sizeof extra, "eval/%s", fuzz_layouts[layout].name[i]);
+        fuzz_write(fuzz_path(extra), at, (size_t)(stop - at));
         at = nul ? nul + 1 : end;
     }
-    fuzz_check_command(fuzz_command(fuzz_main_eval, fuzz_path("m.kalm"), fuzz_path("eval"), "--threads", "1", NULL));
+    if (layout > 3)
+        fuzz_check_command(fuzz_command(fuzz_main_eval, fuzz_path("m.kalm"), fuzz_path("eval"), "--threads", "1", layout == 4 ? "--instructions" : "--compare-run",
+                                        fuzz_path(layout == 4 ? "eval/instructions.json" : "eval/other.run"), NULL));
+    else fuzz_check_command(fuzz_command(fuzz_main_eval, fuzz_path("m.kalm"), fuzz_path("eval"), "--threads", "1", option[0], option[0] ? option[1] : NULL, option[2], NULL));
 }
 static void fuzz_collection_seeds(fuzz_taker *take)
 {
@@ -393,33 +420,42 @@ static void fuzz_collection_seeds(fuzz_taker *take)
         182, 70, 97, 235, 195, 107, 38, 147, 23, 140, 119, 199, 6, 229, 201, 11, 14, 229, 142, 203, 33, 171, 3, 0, 67, 113, 33, 213, 54,
         138, 97, 62, 1
     };
+    FUZZ_TAKE("bm25", "\1{\"_id\": \"d1\", \"title\": \"ab\", \"text\": \"ab aba\"}\n{\"_id\": \"d2\", \"text\": \"b ab\"}\n\0{\"_id\": \"q1\", \"text\": \"ab\"}\n\0query-id\tcorpus-id\tscore\nq1\td1\t1\n");
+    FUZZ_TAKE("scenes", "\2{\"id\": \"a_7_1\", \"title\": \"\", \"text\": \"ab aba\"}\n{\"id\": \"2\", \"text\": \"b\"}\n\0{\"id\": \"a_7_q\", \"text\": \"ab\"}\n\0a_7_q\ta_7_1\t1\n\0"
+                        "{\"scene_id\": \"a_7\", \"candidate_doc_ids\": [\"a_7_1\", \"2\"]}\n");
+    FUZZ_TAKE("trec", "\3d1\tab aba\nd2\tb\n\0<top>\n<num> Number: 301\n<title> ab b\n<desc> Description:\nx\n</top>\n<topic number=\"2\"><query>b</query></topic>\n\0" "301 0 d1 1\n2 0 d2 1\n\0" "301 Q0 d1 1 3.5 t\n2 Q0 d2 1 3 t\n");
+    FUZZ_TAKE("instructions", "\4{\"_id\": \"d1\", \"text\": \"ab aba\"}\n\0{\"_id\": \"q1\", \"text\": \"ab\"}\n\0q1\td1\t1\n\0q1 Q0 d1 1 3.5 t\n\0{\"eval\": \"b\", \"Set\": {\"one\": \"ab\"}}");
+    FUZZ_TAKE("two-runs", "\5{\"_id\": \"d1\", \"text\": \"ab aba\"}\n\0{\"_id\": \"q1\", \"text\": \"ab\"}\n\0q1\td1\t1\n\0q1 Q0 d1 1 3.5 t\n\0q1 Q0 d1 1 0.25 t\n");
     take("some", some, sizeof some - 1);
     take("gzip", gzip, sizeof gzip);
     take("zstd", zstd, sizeof zstd);
 }
 static const fuzz_target fuzz_collection_target = { "collection", 1 << 12, 20, fuzz_collection_one, fuzz_json_change, NULL, fuzz_collection_seeds, fuzz_json_words };
 
-/* ---- request: byte 0 the path, byte 1 the client, then the body (command_server.c says what must hold) ---------------------------- */
+/* ---- request: byte 0 the path, byte 1 the client, then the body; byte 0 from 8 on: byte 1 what the server demands, then a whole request
+   (command_server.c says what must hold) ---------------------------- */
 
 #if defined(FUZZ_SERVER)
 static void fuzz_request_one(const uint8_t *data, size_t size)
 {
     static const char *const clients[4] = { "", "cohere/5.0", "voyageai", "python-requests" };
-    char place[2];
+    static const char *const demands[8] = { "", "k", "o", "ko", "s", "ks", "os", "kos" };
+    char place[3];
     int status;
     if (size < 2) return;
     fuzz_enter();
-    place[0] = (char)('0' + data[0] % 8);
-    place[1] = 0;
+    snprintf(place, sizeof place, "%u", data[0] & 8 ? 8u : data[0] % 8u);
     fuzz_write(fuzz_path("input"), data + 2, size - 2);
-    status = fuzz_command(fuzz_main_request, place, clients[data[1] % 4], fuzz_path("input"), NULL);
-    FUZZ_CHECK(status == 0, "status %d: %s", status, fuzz_command_said());
+    status = fuzz_command(fuzz_main_request, place, data[0] & 8 ? demands[data[1] % 8] : clients[data[1] % 4], fuzz_path("input"), NULL);
+    FUZZ_CHECK(status == 0 || (data[0] & 8 && strstr(fuzz_command_said(), "no request")), "status %d: %s", status, fuzz_command_said());
 }
 static const char *const fuzz_request_words[] = {
     "\"query\"", "\"documents\"", "\"texts\"", "\"text\"", "\"text_1\"", "\"text_2\"", "\"data_1\"", "\"items\"", "\"ids\"", "\"id\"", "\"document_ids\"", "\"metadata\"", "\"metadatas\"",
     "\"title\"", "\"top_n\"", "\"topN\"", "\"top_k\"", "\"rank_fields\"", "\"rankFields\"", "\"return_documents\"", "\"return_text\"", "\"raw_scores\"", "\"truncate\"", "\"truncation\"",
     "\"max_tokens_per_doc\"", "\"maxTokensPerDoc\"", "\"ratio\"", "\"deadline_ms\"", "\"return_margin\"", "\"instruction\"", "\"system\"", "\"model\"", "\"rerank-v3.5\"",
-    "\"rerank-2\"", "\"jina-reranker\"", "true", "false", "null", "1e999", "-0", "3.0", "9223372036854775808", "\\ud83d", "\\ud83d\\ude00", "\\u0000", "[]", "{}", ",", ":", "\xef\xbb\xbf", NULL
+    "\"rerank-2\"", "\"jina-reranker\"", "true", "false", "null", "1e999", "-0", "3.0", "9223372036854775808", "\\ud83d", "\\ud83d\\ude00", "\\u0000", "[]", "{}", ",", ":", "\xef\xbb\xbf",
+    "GET ", "POST ", "DELETE ", "OPTIONS ", "HEAD ", "/v1/rerank", "/v2/", "/api/", "/tei/", "/documents/", "/health", "/metrics", "/models", "/info", "//", "\nAuthorization: Bearer secret", "\nOrigin: https://a.b", "\nSec-Fetch-Site: cross-site",
+    "\nContent-Length: ", "\nContent-Encoding: gzip", "\nContent-Encoding: identity", "\nX-Client-Name: Cohere", "\nX-Fern-SDK-Name: x", "\nUser-Agent: ", "\n?limit: 5", "\n?after: 0", "\n\n", "1048577", "99999999999999999999", NULL
 };
 static size_t fuzz_request_change(uint8_t *p, size_t size, size_t room, uint64_t *random)
 {
@@ -443,6 +479,14 @@ static void fuzz_request_seeds(fuzz_taker *take)
     FUZZ_TAKE("add", "\6\0{\"documents\": [{\"id\": \"x\", \"title\": \"t\", \"text\": \"a\", \"metadata\": {\"a\": [null]}}, {\"id\": \"y\", \"text\": \"\"}]}");
     FUZZ_TAKE("add-columns", "\6\0{\"ids\": [\"x\", \"y\"], \"texts\": [\"a\", \"b\"], \"metadatas\": [null, {\"k\": 1}]}");
     FUZZ_TAKE("delete", "\7\0{\"ids\": [\"x\"]}");
+    FUZZ_TAKE("whole", "\10\7POST /v1/rerank\nAuthorization: bearer secret\nOrigin: https://a.b\nContent-Length: 40\nUser-Agent: VoyageAI\n\n{\"query\": \"a\", \"documents\": [\"b\"]}");
+    FUZZ_TAKE("list", "\10\4GET /v1/documents\n?limit: 20\n?after: 3\n\n");
+    FUZZ_TAKE("one", "\10\4DELETE /api/v1/documents/a%20b\n\n");
+    FUZZ_TAKE("health", "\10\1GET /health\n\n");
+    FUZZ_TAKE("metrics", "\10\1GET /metrics\nAuthorization: Bearer another\n\n");
+    FUZZ_TAKE("models", "\10\0GET /v1/models\nSec-Fetch-Site: none\n\n");
+    FUZZ_TAKE("info", "\10\0GET /tei/info\n\n");
+    FUZZ_TAKE("preflight", "\10\2OPTIONS /v2/rerank\nOrigin: https://a.b\n\n");
     FUZZ_TAKE("names-twice", "\0\1{\"query\": \"a\", \"documents\": [{\"a\": \"long long long long\"}], \"rank_fields\": [\"a\", \"a\"]}");
 }
 static const fuzz_target fuzz_request_target = { "request", 1 << 12, 200, fuzz_request_one, fuzz_request_change, NULL, fuzz_request_seeds, fuzz_request_words };

@@ -77,6 +77,9 @@ FUZZ_FN kalm_context *fuzz_shared_context(unsigned model, const char *set, size_
     return have[i].ctx = fuzz_context(fuzz_get_engine(model), set, cache, state_bits);
 }
 
+/* Another set, which must say the same to the bit; NULL: the weights are floats, whose sums each set rounds in its own way. */
+FUZZ_FN const char *fuzz_other_set(const fuzz_engine *e, const char *set) { return !e->quantised ? NULL : strcmp(set, "scalar") ? "scalar" : kalm_kernels(0); }
+
 /* ---- stored documents ----------------------------------------------------------------------------------------------- */
 
 FUZZ_FN void fuzz_mend_document(uint8_t *p, size_t size, uint64_t fingerprint, uint64_t transform)
@@ -143,6 +146,7 @@ static void fuzz_document_one(const uint8_t *data, size_t size)
     kalm_score first[2], again[2];
     kalm_result r;
     const kalm_doc *both[2];
+    const char *set, *other;
     uint8_t *exact;
     size_t n, cut;
     if (!size) return;
@@ -158,12 +162,18 @@ static void fuzz_document_one(const uint8_t *data, size_t size)
     }
     FUZZ_CHECK(!kalm_doc_open(e->model, exact, size - 1, KALM_BORROW, &borrowed, &err), "borrowed: %s", err.text);
     FUZZ_CHECK(kalm_doc_bytes(doc, &n) && n == size - 1 && !memcmp(kalm_doc_bytes(doc, NULL), exact, n), "%s", "other bytes came back");
-    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18, 0);
+    set = fuzz_set(kalm_kernels, data, size);
+    other = fuzz_other_set(e, set);
+    ctx = fuzz_shared_context(data[0], set, 1 << 18, 0);
     both[0] = doc;
     both[1] = e->doc[0];
     r = kalm_rerank(ctx, kalm__text(fuzz_text_a), both, 2, NULL, first, &err);
     if (r) fuzz_check_error(r, &err);
-    else {
+    if (other) {
+        kalm_result s = kalm_rerank(fuzz_shared_context(data[0], other, 1 << 18, 0), kalm__text(fuzz_text_a), both, 2, NULL, again, &err);
+        FUZZ_CHECK(r == s && (r || !memcmp(first, again, sizeof first)), "%d from %s, %d from %s, or another score", (int)r, set, (int)s, other);
+    }
+    if (!r) {
         fuzz_check_score(&first[0]);
         both[0] = borrowed;
         r = kalm_rerank(ctx, kalm__text(fuzz_text_a), both, 2, NULL, again, &err);
@@ -297,6 +307,25 @@ static size_t fuzz_state_change(uint8_t *p, size_t size, size_t room, uint64_t *
     }
 }
 
+/* Both contexts make one state, to the byte; `state`, which was loaded with result r, is in the first one's cache again afterwards. */
+FUZZ_FN void fuzz_compare_states(kalm_context *ctx, kalm_context *with, const kalm_doc *doc, const uint8_t *state, size_t size, kalm_result r)
+{
+    uint8_t *one, *two;
+    size_t n = 0;
+    kalm_error err;
+    kalm_context_clear_cache(ctx);
+    kalm_context_clear_cache(with);
+    if (kalm_state_save(ctx, doc, NULL, NULL, 0, &n, &err)) fuzz_broken(__FILE__, __LINE__, "a state", "%s", err.text);
+    one = (uint8_t *)malloc(n);
+    two = (uint8_t *)malloc(n);
+    FUZZ_CHECK(one && two && !kalm_state_save(ctx, doc, NULL, one, n, &n, &err) && !kalm_state_save(with, doc, NULL, two, n, &n, &err), "%s", err.text);
+    FUZZ_CHECK(!memcmp(one, two, n), "%s", "another state from another set");
+    free(one);
+    free(two);
+    kalm_context_clear_cache(ctx);
+    FUZZ_CHECK(kalm_state_load(ctx, doc, NULL, state, size, &err) == r, "%s", "another result the second time");
+}
+
 static void fuzz_state_one(const uint8_t *data, size_t size)
 {
     fuzz_engine *e;
@@ -306,16 +335,27 @@ static void fuzz_state_one(const uint8_t *data, size_t size)
     kalm_result r;
     kalm_score first, again;
     uint8_t *exact;
+    const char *set, *other;
     uint32_t bits = 0;                 /* the form that the state claims to have */
     if (size < 2) return;
     e = fuzz_get_engine(data[0]);
     doc = e->doc[data[1] % 2];
     if (size >= 2 + KALM__STATE_HEADER && kalm__u32(data + 6) == 3) bits = kalm__u32(data + 58) == 4 ? 4 : 8;
-    ctx = fuzz_shared_context(data[0], fuzz_set(kalm_kernels, data, size), 1 << 18, bits);
+    set = fuzz_set(kalm_kernels, data, size);
+    other = fuzz_other_set(e, set);
+    ctx = fuzz_shared_context(data[0], set, 1 << 18, bits);
     exact = fuzz_exact(data + 2, size - 2);
     r = kalm_state_load(ctx, doc, NULL, exact, size - 2, &err);
     if (r) fuzz_check_error(r, &err);
-    else {
+    if (other) {
+        /* A state is of use, or not, for all sets, and all make the same one. A forged one may give other scores from another set: some need
+           the sums of keys that it brings along, and whole groups of places behind the last key. */
+        kalm_context *with = fuzz_shared_context(data[0], other, 1 << 18, bits);
+        kalm_result s = kalm_state_load(with, doc, NULL, exact, size - 2, &err);
+        FUZZ_CHECK(r == s, "%d from %s, %d from %s", (int)r, set, (int)s, other);
+        if (fuzz_sum(data, size) % 8 == 0) fuzz_compare_states(ctx, with, doc, exact, size - 2, r);
+    }
+    if (!r) {
         size_t n = 0;
         uint8_t *back = fuzz_exact(data + 2, size - 2);
         r = kalm_rerank(ctx, kalm__text(fuzz_text_a), &doc, 1, NULL, &first, &err);

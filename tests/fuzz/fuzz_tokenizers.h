@@ -1,5 +1,5 @@
 /* fuzz_tokenizers.h - targets "tokenizer_json" and "tokenizer_model": the files that the converter imports. What is accepted makes
-   a blob that opens, gives ids inside the vocabulary, and is the same blob twice. */
+   a blob that opens, gives ids inside the vocabulary, and is the same blob twice; a JSON text that was cut is none. */
 #ifndef FUZZ_TOKENIZERS_H
 #define FUZZ_TOKENIZERS_H
 
@@ -7,9 +7,18 @@
 #include "model_bytes.h"
 #include "fuzz_model.h"
 
+/* A place to cut a JSON object at, so that none is left: before its last brace. 0: it is no such thing. */
+FUZZ_FN size_t fuzz_json_cut(const uint8_t *data, size_t size)
+{
+    size_t end = size, i = 0;
+    while (end && data[end - 1] != '}') end--;
+    while (i < size && strchr(" \t\r\n", data[i] ? data[i] : 1)) i++;
+    return end && data[i] == '{' ? fuzz_sum(data, size) % end : 0;
+}
+
 static void fuzz_import_one(const uint8_t *data, size_t size)
 {
-    static const char *const texts[3] = { fuzz_text_a, "the <b>a</b> \xe2\x96\x81  x\xff\n\n", "abab\tA \xef\xbc\xa1 \xf0\x9f\x98\x80" };
+    static const char *const texts[3] = { fuzz_text_a, "the <b>a</b> \xe2\x96\x81  x\xff\n\n", "  abab\tA  \xef\xbc\xa1 \xf0\x9f\x98\x80\r\ne\xcc\x81 \xed\x95\x9c " };
     kalm_config c = fuzz_config(NULL);
     kalm_error err;
     unsigned char *blob[2] = { NULL, NULL };
@@ -46,6 +55,8 @@ static void fuzz_import_one(const uint8_t *data, size_t size)
     }
     kalm__release(&c.allocator, blob[0], blob_size[0]);
     kalm__release(&c.allocator, blob[1], blob_size[1]);
+    n = fuzz_json_cut(data, size);
+    FUZZ_CHECK(!n || kalm__import_tokenizer("fuzz", exact, n, &c.allocator, &blob[0], &blob_size[0], &err), "cut at byte %lu it is a tokenizer", (unsigned long)n);
     FUZZ_CHECK(fuzz_live == before, "%lu bytes kept", (unsigned long)(fuzz_live - before));
     free(exact);
 }
@@ -57,6 +68,9 @@ static const char *const fuzz_json_words[] = {
     "\"added_tokens\"", "\"id\"", "\"content\"", "\"special\"", "\"normalized\"", "\"lstrip\"", "\"single_word\"", "\"normalizer\"", "\"pre_tokenizer\"",
     "\"decoder\"", "\"type\"", "\"Sequence\"", "\"normalizers\"", "\"Prepend\"", "\"Replace\"", "\"NFC\"", "\"NFKC\"", "\"pattern\"", "\"String\"", "\"Regex\"", "\"Split\"",
     "\"Metaspace\"", "\"replacement\"", "\"prepend_scheme\"", "\"always\"", "\"first\"", "\"never\"", "\"ByteFallback\"", "\"Fuse\"", "\"Strip\"", "\"start\"", "\"stop\"",
+    "\"Unigram\"", "\"unk_id\"", "\"Precompiled\"", "\"precompiled_charsmap\"", "\"pretokenizers\"", "\"WhitespaceSplit\"", "\"split\"", "\"add_prefix_space\"", "\"strip_left\"", "\"strip_right\"",
+    "\" {2,}\"", "\"NFD\"", "\"NFKD\"", "\"dropout\"", "\"continuing_subword_prefix\"", "\"end_of_word_suffix\"", "\"rstrip\"", "[\"a\",-1.5]", "\"attention_bias\"", "\"partial_rotary_factor\"", "\"final_logit_softcapping\"",
+    "\"sliding_window_pattern\"", "\"use_bidirectional_attention\"", "\"model.encoder.text_model.\"",
     "\"model\"", "\"BPE\"", "\"unk_token\"", "\"fuse_unk\"", "\"byte_fallback\"", "\"ignore_merges\"", "\"vocab\"", "\"merges\"", "\"<0x00>\"", "\"<0x7F>\"", "\"\xe2\x96\x81\"",
     "[\"a\", \"b\"]", "\"a b\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "\"__metadata__\"", "\"F32\"", "\"F16\"", "\"BF16\"", "\"F64\"", "\"F8_E4M3\"", "\"I64\"", "\"BOOL\"",
     "\"weight_map\"", "\"metadata\"", "\"total_size\"", "\"model.safetensors\"", "\"../x\"", "\"/etc/passwd\"", "\"a/b\"", "\"C:x\"", "\"encoder\"", "\"text_config\"",
@@ -66,6 +80,7 @@ static const char *const fuzz_json_words[] = {
 
 static size_t fuzz_json_change(uint8_t *p, size_t size, size_t room, uint64_t *random)
 {
+    if (fuzz_below(random, 3) == 0) return fuzz_change_words(p, size, room, random);
     return fuzz_change_bytes(p, size, room, fuzz_json_words, random);
 }
 
@@ -77,8 +92,24 @@ static void fuzz_tokenizer_json_seeds(fuzz_taker *take)
         "\"invert\":false},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
         "{\"type\":\"Fuse\"}]},\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"fuse_unk\":true,\"byte_fallback\":false,\"vocab\":{\"<pad>\":0,\"<unk>\":1,"
         "\"a\":2,\"b\":3,\"ab\":4,\"\xe2\x96\x81\":5,\"\xe2\x96\x81""a\":6},\"merges\":[\"a b\",\"\xe2\x96\x81 a\"]}}";
-    take("toy", fuzz_tokenizer_json, sizeof fuzz_tokenizer_json - 1);
+    static const char words[] =
+        "{\"added_tokens\":[{\"id\":0,\"content\":\"<unk>\",\"special\":true}],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},"
+        "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"add_prefix_space\":true}]},\"normalizer\":{\"type\":\"NFKC\"},\"decoder\":{\"type\":\"Metaspace\","
+        "\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\"},\"model\":{\"vocab\":[[\"<unk>\",0],[\"\xe2\x96\x81\",-2.5],[\"a\",-3],[\"\xe2\x96\x81""ab\",-1e0]],\"unk_id\":0}}";
+    static const char switches[] =
+        "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"}]},\"model\":{\"type\":\"BPE\",\"dropout\":0.0,\"continuing_subword_prefix\":\"\","
+        "\"end_of_word_suffix\":\"\",\"ignore_merges\":false,\"vocab\":{\"a\":0,\"b\":1,\"c\":3,\"abc\":2,\"ab\":4},\"merges\":[[\"a\",\"b\"],[\"ab\",\"c\"]]}}";
+    char name[16];
+    unsigned i;
+    for (i = 0; i < FUZZ_JSONS; i++) {
+        fuzz_bytes file = fuzz_tokenizer_text(i);
+        sprintf(name, "toy-%u", i);
+        take(name, file.data, file.size);
+        free(file.data);
+    }
     take("gemma-like", meta, sizeof meta - 1);
+    take("words", words, sizeof words - 1);
+    take("switches", switches, sizeof switches - 1);
 }
 
 static const fuzz_target fuzz_tokenizer_json_target = {
@@ -87,82 +118,15 @@ static const fuzz_target fuzz_tokenizer_json_target = {
 
 /* ---- SentencePiece's protobuf -------------------------------------------------------------------------------------------- */
 
-FUZZ_FN void fuzz_put_varint(fuzz_bytes *b, uint64_t v)
-{
-    do {
-        *fuzz_grow(b, 1) = (uint8_t)((v & 127) | (v > 127 ? 128 : 0));
-        v >>= 7;
-    } while (v);
-}
-FUZZ_FN void fuzz_put_number(fuzz_bytes *b, unsigned field, uint64_t v)
-{
-    fuzz_put_varint(b, field << 3);
-    fuzz_put_varint(b, v);
-}
-FUZZ_FN void fuzz_put_string(fuzz_bytes *b, unsigned field, const void *data, size_t size)
-{
-    fuzz_put_varint(b, field << 3 | 2);
-    fuzz_put_varint(b, size);
-    if (size) memcpy(fuzz_grow(b, size), data, size);
-}
-FUZZ_FN void fuzz_put_piece(fuzz_bytes *b, const char *text, float score, unsigned type)
-{
-    fuzz_bytes piece;
-    memset(&piece, 0, sizeof piece);
-    fuzz_put_string(&piece, 1, text, strlen(text));
-    fuzz_put_varint(&piece, 2 << 3 | 5);
-    kalm__put_f32(fuzz_grow(&piece, 4), score);
-    if (type != 1) fuzz_put_number(&piece, 3, type);
-    fuzz_put_string(b, 1, piece.data, piece.size);
-    free(piece.data);
-}
-
-/* A charsmap with one rule, 'A' becomes "ab": a Darts double array of 512 units behind its size, then the texts. */
-FUZZ_FN void fuzz_put_charsmap(fuzz_bytes *b)
-{
-    uint8_t *p = fuzz_grow(b, 4 + 4 * 512 + 3);
-    kalm__put_u32(p, 4 * 512);
-    p += 4;
-    kalm__put_u32(p, 256u << 10);                          /* the root's children lie from 256 on */
-    kalm__put_u32(p + 4 * (256 ^ 'A'), 'A' | 256u | 64u << 10);
-    kalm__put_u32(p + 4 * (256 ^ 'A' ^ 64), 0x80000000u);  /* the text at 0 */
-    memcpy(p + 4 * 512, "ab", 3);
-}
-
 static void fuzz_tokenizer_model_seeds(fuzz_taker *take)
 {
-    static const char *const words[] = { "\xe2\x96\x81", "a", "b", "ab", "\xe2\x96\x81\x61", "aba", "abab", "\xc3\xa9" };
-    unsigned kind, i;
-    for (kind = 0; kind < 4; kind++) {
-        fuzz_bytes file, trainer, normalizer;
-        char byte[8], name[16];
-        memset(&file, 0, sizeof file);
-        memset(&trainer, 0, sizeof trainer);
-        memset(&normalizer, 0, sizeof normalizer);
-        fuzz_put_piece(&file, "<unk>", 0, 2);
-        fuzz_put_piece(&file, "<s>", 0, 3);
-        fuzz_put_piece(&file, "<b>", 0, 4);
-        if (kind & 1) for (i = 0; i < 256; i++) sprintf(byte, "<0x%02X>", i), fuzz_put_piece(&file, byte, 0, 6);
-        for (i = 0; i < 8; i++) fuzz_put_piece(&file, words[i], -(float)i, i == 5 ? 5 : 1);
-        fuzz_put_number(&trainer, 3, 2);
-        fuzz_put_number(&trainer, 35, kind & 1);
-        fuzz_put_string(&file, 2, trainer.data, trainer.size);
-        if (kind & 2) {
-            fuzz_bytes map;
-            memset(&map, 0, sizeof map);
-            fuzz_put_charsmap(&map);
-            fuzz_put_string(&normalizer, 2, map.data, map.size);
-            free(map.data);
-        }
-        fuzz_put_number(&normalizer, 3, kind & 1);
-        fuzz_put_number(&normalizer, 4, kind >> 1);
-        fuzz_put_number(&normalizer, 5, 1);
-        fuzz_put_string(&file, 3, normalizer.data, normalizer.size);
+    unsigned kind;
+    for (kind = 0; kind < FUZZ_SPMS; kind++) {
+        fuzz_bytes file = fuzz_spm_bytes(kind);
+        char name[16];
         sprintf(name, "spm-%u", kind);
         take(name, file.data, file.size);
         free(file.data);
-        free(trainer.data);
-        free(normalizer.data);
     }
 }
 

@@ -35,10 +35,9 @@ export KALM_FUZZ_SET=${SET:-}
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
 
-# processor: the seconds of it that the programs have used that this shell waited for
+# processor FILE: the seconds of it that a shell's programs had used when it wrote `times` to FILE
 processor() {
-    times > "$1"
-    awk 'END { for (i = 1; i <= 2; i++) { split($i, part, /[ms]/); sum += 60 * part[1] + part[2] } printf "%.1f", sum }' "$1"
+    awk 'END { for (i = 1; i <= 2; i++) { split($i, part, /[ms]/); sum += 60 * part[1] + part[2] } printf "%.2f", sum }' "$1"
 }
 
 # worker TARGET NUMBER
@@ -52,8 +51,10 @@ worker() {
         tries=$((tries + 1))
         [ "$left" -le "${SLICE:-600}" ] || left=${SLICE:-600}
         [ -z "${SEED:-}" ] || seed=("-seed=$((SEED * 10000 + number * 100 + tries))")
-        log=$logs/$target.$number.$tries.log begun=$SECONDS used=$(processor "$clock")
-        KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 \
+        log=$logs/$target.$number.$tries.log begun=$SECONDS
+        times > "$clock"
+        used=$(processor "$clock")
+        KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 -print_funcs=0 \
             -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${seed[@]}" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
             $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$log" 2>&1 &
         fuzzing=$!
@@ -64,8 +65,9 @@ worker() {
         [ -z "$stopped" ] || status=0
         [ "$status" -eq 0 ] && crashed=0 || crashed=1
         bad=$((bad + crashed))
+        times > "$clock"
         printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%Y-%m-%dT%H:%M:%S)" "$target" $((SECONDS - begun)) \
-            "$(awk -v from="$used" -v to="$(processor "$clock")" 'BEGIN { printf "%.1f", to - from }')" "$(inputs "$log")" "$(covered "$log")" "$crashed" \
+            "$(awk -v from="$used" -v to="$(processor "$clock")" 'BEGIN { printf "%.2f", to - from }')" "$(inputs "$log")" "$(covered "$log")" "$crashed" \
             "$commit" "${SET:-any}" >> "$record"
     done
 }

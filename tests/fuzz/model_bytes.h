@@ -6,59 +6,19 @@
 #include "fuzz.h"
 #include "../../quantize/bf16.h"
 #include "../rows_bytes.h"
+#include "tokenizer_bytes.h"
 
 typedef struct fuzz_shape {
     uint32_t type, embed_type;
     uint32_t hidden, mlp, heads, kv_heads, head_dim, layers[2], window, vocabulary, positions;
-    int      eoi, untied, tokenizer, rotated;
+    int      eoi, untied, rotated;
+    int      tokenizer;                /* 0: none; else which of tokenizer_bytes.h, from 1 */
     int      no_rows;                  /* 1: no section ROWS */
     uint32_t lacks;                    /* KALM__LACKS_..., of a part of a model */
 } fuzz_shape;
 
-/* A tokenizer with every kind of token: control, byte, user-defined, unknown, merges over several ranks. */
-static const char fuzz_tokenizer_json[] =
-    "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 3, \"content\": \"<b>\", \"special\": false}, {\"id\": 4, \"content\": "
-    "\"<eot>\", \"special\": true}, {\"id\": 14, \"content\": \"\\n\\n\", \"special\": false}], \"normalizer\": {\"type\": \"Sequence\", "
-    "\"normalizers\": [{\"type\": \"Prepend\", \"prepend\": "
-    "\"\xe2\x96\x81\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}]}, \"decoder\": {\"type\": "
-    "\"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}, {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, "
-    "\"stop\": 0}]}, \"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"byte_fallback\": true, \"vocab\": {\"<unk>\": 0, \"\xe2\x96\x81\": 1, "
-    "\"a\": 2, \"<b>\": 3, \"<eot>\": 4, \"b\": 5, \"ab\": 6, \"\xe2\x96\x81\xe2\x96\x81\": 7, \"\\u0061ba\": 8, \"<0x41>\": 9, \"\xc3\xa9\": 10, "
-    "\"abab\": 11, \"\xe2\x96\x81""a\": 12, \"<0x0A>\": 13, \"\\n\\n\": 14, \"yes\": 15, \"no\": 16, \"aa\": 17, \"aaaa\": 18}, "
-    "\"merges\": [[\"\xe2\x96\x81\", \"\xe2\x96\x81\"], \"ab a\", [\"a\", \"b\"], \"ab ab\", \"a a\", \"aa aa\", [\"\xe2\x96\x81\", \"a\"]]}}";
-
-/* The blob of that tokenizer; made once. */
-FUZZ_FN const unsigned char *fuzz_tokenizer_blob(size_t *size)
-{
-    static unsigned char *blob;
-    static size_t bytes;
-    kalm_error err;
-    int ok;
-    kalm_allocator a = kalm__allocator(NULL, &ok);
-    if (!blob && kalm__import_tokenizer("fuzz", fuzz_tokenizer_json, sizeof fuzz_tokenizer_json - 1, &a, &blob, &bytes, &err))
-        fuzz_broken(__FILE__, __LINE__, "the tokenizer", "%s", err.text);
-    *size = bytes;
-    return blob;
-}
-
 static const char *const fuzz_strings[KALM__STRINGS] = { "tiny", "<b>a: ", "<eot>aab\n\n", "\nb: ", "\nab: ", "<eot>\n", "aba b", "baa" };
 
-typedef struct fuzz_bytes {
-    uint8_t *data;
-    size_t   size, room;
-} fuzz_bytes;
-
-FUZZ_FN uint8_t *fuzz_grow(fuzz_bytes *b, size_t more)
-{
-    if (!b->data || b->room - b->size < more) {
-        b->room = (b->size + more) * 2 + 16;
-        b->data = (uint8_t *)realloc(b->data, b->room);
-        if (!b->data) abort();
-    }
-    memset(b->data + b->size, 0, more);
-    b->size += more;
-    return b->data + b->size - more;
-}
 FUZZ_FN void fuzz_align(fuzz_bytes *b, size_t to) { fuzz_grow(b, (to - b->size % to) % to); }
 
 FUZZ_FN float fuzz_float(uint64_t *random) { return (float)(fuzz_random(random) >> 40) / 8388608.0f - 1.0f; }
@@ -216,10 +176,55 @@ FUZZ_FN void fuzz_put_tensors(fuzz_bytes *table, fuzz_bytes *weights, const fuzz
     }
 }
 
-/* Header and checksums of whatever the bytes are, as far as their table makes sense. */
+/* What quantised matrices bring along is the sum of each output's weights, over all of its columns with those that fill them up. Some
+   kernel sets need it and others do not, so only where it is true all of them must say the same. Returns 1 where every matrix is quantised
+   and its sums are true, or were made so (mend). */
+FUZZ_FN int fuzz_sums(uint8_t *p, size_t size, int mend)
+{
+    uint32_t count = size < KALM__HEADER_BYTES ? 0 : kalm__u32(p + 12), i;
+    uint64_t at = 0, bytes = 0, n, k;
+    int good = 1;
+    if (!count || count > KALM__MAX_SECTIONS || size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES) return 0;
+    for (i = 0; i < count; i++) {
+        const uint8_t *e = p + KALM__HEADER_BYTES + i * KALM__SECTION_BYTES;
+        if (kalm__u32(e) == KALM__SECTION_TENSORS) at = kalm__u64(e + 8), bytes = kalm__u64(e + 16);
+    }
+    if (at > size || bytes > size - at) return 0;
+    for (; bytes >= KALM__TENSOR_BYTES; at += KALM__TENSOR_BYTES, bytes -= KALM__TENSOR_BYTES) {
+        const uint8_t *e = p + at;
+        uint32_t type = kalm__u32(e + 8), rows = kalm__u32(e + 16), cols = kalm__u32(e + 20);
+        uint64_t offset = kalm__u64(e + 24), length = kalm__u64(e + 32), sums = kalm__u64(e + 48);
+        if (kalm__u32(e) % 32 > KALM__T_DOWN) continue;
+        if (!kalm__is_quantised(type) || !rows || !cols || rows > size || cols > size || offset > size || length > size - offset || sums > size ||
+            (rows + 15) / 16 * kalm__panel_bytes(type, cols) != length || ((uint64_t)rows + 15) / 16 * 64 > size - sums) {
+            good = 0;
+            continue;
+        }
+        for (n = 0; n < rows; n++) {
+            const uint8_t *panel = p + offset + n / 16 * kalm__panel_bytes(type, cols);
+            size_t j = n % 16, cols32 = kalm__cols32(cols);
+            uint32_t sum = 0;
+            for (k = 0; k < cols32; k++) {
+                size_t group = (size_t)k / 32, line = (size_t)k % 32 / 4;
+                uint8_t v = type == KALM__Q8 ? panel[k / 4 * 64 + j * 4 + k % 4] : panel[group * 256 + line % 4 * 64 + j * 4 + k % 4];
+                int32_t q = type == KALM__Q8 ? (int8_t)v : kalm__q4_value(line < 4 ? v & 15 : v >> 4, panel[cols32 / 32 * 256 + group * 16 + j]);
+                sum += (uint32_t)q;
+            }
+            if (mend) kalm__put_u32(p + sums + 4 * n, sum);
+            good &= kalm__u32(p + sums + 4 * n) == sum;
+        }
+    }
+    return good;
+}
+
+/* Header and checksums of whatever the bytes are, as far as their table makes sense; mostly the sums of weights as well. */
 FUZZ_FN void fuzz_mend_model(uint8_t *p, size_t size)
 {
     uint32_t count, i;
+    size_t k;
+    unsigned mixed = 0;
+    for (k = 0; k < size; k += 37) mixed = mixed * 31 + p[k];
+    if (mixed >> 3 & 7) (void)fuzz_sums(p, size, 1);
     if (size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0) return;
     count = kalm__u32(p + 12);
     if (count > KALM__MAX_SECTIONS || size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES) return;
@@ -266,7 +271,7 @@ FUZZ_FN uint8_t *fuzz_model_bytes(const fuzz_shape *s, uint64_t seed, size_t *si
         kalm__put_u32(p + 4, (uint32_t)len);
     }
     if (s->tokenizer) {
-        const unsigned char *blob = fuzz_tokenizer_blob(&blob_size);
+        const unsigned char *blob = fuzz_tokenizer_blob((unsigned)s->tokenizer - 1, &blob_size);
         memcpy(fuzz_grow(&part[KALM__SECTION_TOKENIZER], blob_size), blob, blob_size);
     }
     /* entries have a fixed size, so a first round tells where the weights begin */
@@ -336,9 +341,10 @@ FUZZ_FN fuzz_shape fuzz_some_shape(unsigned i)
     if (i == 8) s.lacks = KALM__LACKS_ENCODER, s.untied = 0;       /* halves of models, with the table of the other and with their own */
     if (i == 9) s.lacks = KALM__LACKS_DECODER | KALM__LACKS_TOKENS;
     if (i == 10) s.lacks = KALM__LACKS_ENCODER | KALM__LACKS_TOKENS, s.untied = 1;
+    if (i > 10) s.tokenizer = 2 + (int)i - 11;                     /* the other tokenizers */
     return s;
 }
-enum { FUZZ_SHAPES = 11 };
+enum { FUZZ_SHAPES = 11 + FUZZ_BLOBS - 1 };
 
 /* ---- changes by structure -------------------------------------------------------------------------------------------- */
 
