@@ -127,14 +127,16 @@ typedef struct kalm__gradient_room {
 
 KALM__FN int kalm__gradient_take(kalm__gradient_room *r, const kalm__side *s, size_t hidden, size_t t, size_t n)
 {
-    size_t q = t * s->heads * s->head_dim, k = (t + n) * s->kv_heads * s->head_dim, h = t * hidden, m = t * s->mlp;
-    size_t p = (size_t)s->heads * t * (t + n);
-    double bytes = 8.0 * (double)t * (double)s->head_dim + 4.0 * (5.0 * ((double)h + (double)q + (double)k) + 4.0 * (double)m + (double)p);
+    size_t rows = kalm__add(t, n), turn = kalm__mul(t, s->head_dim);         /* too large for a size_t: SIZE_MAX, in all that it goes into */
+    size_t q = kalm__mul(turn, s->heads), k = kalm__mul(kalm__mul(rows, s->kv_heads), s->head_dim);
+    size_t h = kalm__mul(t, hidden), m = kalm__mul(t, s->mlp), p = kalm__mul(kalm__mul(rows, t), s->heads);
+    size_t floats = kalm__add(kalm__mul(kalm__add(kalm__add(h, q), k), 5), kalm__add(kalm__mul(m, 4), p));
+    size_t bytes = kalm__add(kalm__mul(turn, sizeof *r->turn), kalm__mul(floats, sizeof *r->a));
     float *at;
-    r->block = bytes < (double)(SIZE_MAX / 2) ? calloc(1, (size_t)bytes) : NULL;
+    r->block = bytes < SIZE_MAX ? calloc(1, bytes) : NULL;
     if (!r->block) return 0;
     r->turn = (double *)r->block;
-    at = (float *)(void *)(r->turn + t * s->head_dim);
+    at = (float *)(void *)(r->turn + turn);
     r->a = at, at += h, r->da = at, at += h, r->y = at, at += h, r->dy = at, at += h, r->mid = at, at += h;
     r->q = at, at += q, r->rq = at, at += q, r->dq = at, at += q, r->o = at, at += q, r->d_o = at, at += q;
     r->k = at, at += k, r->rk = at, at += k, r->dk = at, at += k, r->v = at, at += k, r->dv = at, at += k;

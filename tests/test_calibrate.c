@@ -6,6 +6,7 @@
 #include "kalm_rerank.h"
 #include "../quantize/calibrate.h"
 #include "../quantize/compensate.h"
+#include "../quantize/gradient.h"
 #include "../quantize/moments.h"
 #include "../src/tools/texts.h"
 #include "command.h"
@@ -668,6 +669,25 @@ static void test_tiny(void)
     CHECKF(plain > 0 && known > 0 && known < 0.8 * plain, "margins change by %g without texts, by %g with", plain, known);
 }
 
+/* Room for the gradients of one pair: of sizes that no size_t can say none is taken, and none wraps to a small one. */
+static void test_room(void)
+{
+    kalm__gradient_room r;
+    kalm__side s;
+    memset(&s, 0, sizeof s);
+    s.heads = s.kv_heads = s.head_dim = 16;
+    s.mlp = 64;
+    CHECK(kalm__gradient_take(&r, &s, 32, 3, 5));
+    r.turn[3 * 16 - 1] = 1, r.p[16 * 3 * (3 + 5) - 1] = 1;             /* the first and the last number */
+    free(r.block);
+    CHECK(!kalm__gradient_take(&r, &s, 32, 1, SIZE_MAX / 16));         /* 16 heads, and the kv heads' width, times the rows */
+    CHECK(!kalm__gradient_take(&r, &s, SIZE_MAX / 2 + 1, 2, 5));
+    CHECK(!kalm__gradient_take(&r, &s, 32, 1, SIZE_MAX));
+    s.kv_heads = s.head_dim = 1;
+    s.heads = 1u << 31;
+    CHECK(!kalm__gradient_take(&r, &s, 32, 1, SIZE_MAX / s.heads));
+}
+
 int main(void)
 {
     CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
@@ -675,6 +695,7 @@ int main(void)
     test_moments(96, 64, 100);
     test_moments(416, 192, 700);
     test_useless();
+    test_room();
     test_compensated(256, 10240, 0.5);
     test_compensated(200, 128, 0.7);
     test_by_hand();

@@ -110,10 +110,9 @@ EV__FN void ev__read_scenes(ev_data *d)
     kalm_error err;
     ev_set scenes;
     uint32_t *of, *next, *head;        /* chains: the queries of each scene */
-    int ok;
     size_t i;
     unsigned char *served = (unsigned char *)cmd_alloc(d->queries.count);
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     memset(served, 0, d->queries.count);
     memset(&scenes, 0, sizeof scenes);
     of = (uint32_t *)cmd_alloc(d->uses * sizeof *of);

@@ -285,8 +285,7 @@ EV__FN ev_instruction ev_find_instruction(const ev_source *s, const kalm__json *
 EV__FN void ev_read_instructions(kalm__json *j, const char *path)
 {
     kalm_error err;
-    int ok;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     kalm_text all = ev_read_all(path, NULL);
     kalm__json_begin(j, &allocator);
     if (kalm__json_parse(j, path, all.data, all.size, &err)) die("%s", err.text);

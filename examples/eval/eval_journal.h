@@ -93,8 +93,7 @@ EV__FN uint64_t ev_read_journal(const char *path, ev_line_call *call, void *user
     kalm__json j;
     kalm_error err;
     uint64_t damaged = 0;
-    int ok;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     *open_end = 0;
     if (!kalm__file_exists(path)) return 0;
     kalm__json_begin(&j, &allocator);

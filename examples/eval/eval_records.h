@@ -49,9 +49,8 @@ EV__FN int ev_is_tsv(const char *path)
 
 EV__FN void ev_records_begin(ev_records *r, char **path, size_t paths, int own_id, ev_notes *notes)
 {
-    int ok;
     size_t i;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     memset(r, 0, sizeof *r);
     r->path = path;
     r->paths = paths;
@@ -149,7 +148,6 @@ EV__FN int ev__json_record(ev_records *r, kalm_text line, ev_record *record)
                                                             "ill-formed "
                             "UTF-8 or a control character); it was read all the same");
     }
-    if (bad == KALM_NO_MEMORY) die("%s", err.text);
     if (bad) {
         ev_notice(r->notes, r->f.path, r->f.line, "the line is not JSON; it is left out");
         return 0;

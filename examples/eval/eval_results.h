@@ -349,8 +349,7 @@ EV__FN char *ev__journal_data(const char *path)
     kalm__json j;
     kalm_error err;
     ev__margins m;
-    int ok;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     memset(&m, 0, sizeof m);
     kalm__json_begin(&j, &allocator);
     ev_open(&f, path, NULL);

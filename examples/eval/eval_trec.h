@@ -241,9 +241,9 @@ EV__FN void ev__read_run_json(ev_run *r, const ev_set *queries, ev_set *docs, co
     kalm_text all = ev_read_all(path, notes);
     kalm__json j;
     kalm_error err;
-    int ok, deeper;
+    int deeper;
     uint32_t at = 0, key, depth;
-    kalm_allocator allocator = kalm__allocator(NULL, &ok);
+    kalm_allocator allocator = cmd_allocator();
     kalm__json_begin(&j, &allocator);
     if (kalm__json_parse(&j, path, all.data, all.size, &err)) die("%s", err.text);
     if (kalm__json_type(&j, 0) != KALM__JSON_OBJECT) die("%s: a run in JSON is an object of queries", path);

@@ -276,7 +276,7 @@ static void prepare_job(ev_job *job, const options *o, const char *model, uint32
     memset(job, 0, sizeof *job);
     job->path = model;
     job->config = o->config;
-    job->memory = (size_t)o->memory << 20;
+    job->memory = cmd_mebibytes(o->memory);
     if (instruction) job->params.instruction = kalm__text(instruction);
     if (o->system) job->params.system = kalm__text(o->system);
     for (i = 0; i < (bits ? 1 : o->bit_kinds); i++)

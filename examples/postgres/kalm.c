@@ -77,7 +77,7 @@ void _PG_init(void)
     DefineCustomIntVariable("kalm.threads", "How many threads one backend computes with.",
                             "Parallel workers are backends of their own.", &thread_count, 1, 1, 256, PGC_SUSET, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("kalm.cache_size", "Memory for decoder states of documents, kept from one query to the next; 0: none.",
-                            NULL, &cache_kilobytes, 0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+                            NULL, &cache_kilobytes, 0, 0, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
     DefineCustomIntVariable("kalm.state_bits", "Bits of the values in decoder states, 8 or 4; 0: states are exact.",
                             "With 8 or 4 all scores change a little, and states take two thirds or half of the bytes.", &state_bits, 0, 0, 8,
                             PGC_USERSET, 0, check_state_bits, NULL, NULL);

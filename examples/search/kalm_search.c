@@ -157,7 +157,7 @@ static int run_ask(const options *o)
         reader r;
         text_record record;
         int what;
-        search_engine_begin(&e, o, (size_t)o->cache_mib << 20);
+        search_engine_begin(&e, o, cmd_mebibytes(o->cache_mib));
         if (!reader_begin(&r, "-", READ_LINES)) die("%s: %s", r.name, r.why);
         while (!status && (what = reader_next(&r, &record)) != READ_END) {
             if (what == READ_BAD) cmd_tell_place(&r);

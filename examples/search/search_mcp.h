@@ -323,7 +323,7 @@ KALM__FN int run_mcp(const options *o)
     json_set_alloc_funcs(cmd_alloc, free);
     memset(m, 0, sizeof *m);
     m->o = o;
-    search_engine_begin(&m->e, o, (size_t)o->cache_mib << 20);
+    search_engine_begin(&m->e, o, cmd_mebibytes(o->cache_mib));
     m->e.params.progress = mcp_progress;
     m->e.params.progress_user = m;
     if (isatty(0) && !o->quiet) fprintf(stderr, "%s: waits for messages of the Model Context Protocol, a line each; Ctrl-D ends it\n", cmd_name);

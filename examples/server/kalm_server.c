@@ -196,7 +196,7 @@ static void open_model(server *s, kalm_model **model)
     open_store(s, *model);
     q->kept = &s->kept;
     config.max_doc_tokens = s->kept.reader.meta.max_doc_tokens;
-    config.cache_bytes = (size_t)o->warm_mb << 20;
+    config.cache_bytes = cmd_mebibytes(o->warm_mb);
     if (kalm_context_new(*model, &config, &q->warm, &err)) exit(cmd_failed(&err));
 }
 

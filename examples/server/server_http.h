@@ -35,7 +35,7 @@ typedef struct peer {
     int          fd, cut;              /* cut: it was told to go */
     peer_state   state;
     double       since;                /* of the state */
-    size_t       bytes;                /* that were read or are to be written in this state */
+    uint64_t     bytes;                /* that were read or are to be written in this state */
 } peer;
 
 typedef struct server {
@@ -652,11 +652,12 @@ KALM__FN size_t http_unescape(void *cls, struct MHD_Connection *c, char *text)
 KALM__FN int http__upload(exchange *e, const char *data, size_t size)
 {
     server *s = e->s;
-    size_t limit = (size_t)s->o->body_mb << 20, room = e->room;
+    size_t limit = cmd_mebibytes(s->o->body_mb), room = e->room;
+    uint64_t most = 8 * (uint64_t)limit;                   /* of a connection that is told no, and with a little more of all that are read */
     int full = 0;
     pthread_mutex_lock(&s->lock);
     if (e->peer) e->peer->bytes += size;
-    if (e->peer && e->peer->bytes > 8 * limit) full = 1;
+    if (e->peer && e->peer->bytes > most) full = 1;
     pthread_mutex_unlock(&s->lock);
     if (full) return 0;
     if (e->j.status) return 1;
@@ -669,7 +670,7 @@ KALM__FN int http__upload(exchange *e, const char *data, size_t size)
         room = e->size + size > room * 2 ? e->size + size : room * 2;
         room = kalm__max(room, 4096);
         pthread_mutex_lock(&s->lock);
-        full = s->body_bytes + (room - e->room) > 8 * limit + (64u << 20);
+        full = (uint64_t)s->body_bytes + (room - e->room) > most + (64u << 20);
         if (!full) s->body_bytes += room - e->room;
         pthread_mutex_unlock(&s->lock);
         if (full) return job_fail(&e->j, 503, "too many requests are being read at the same time"), 1;

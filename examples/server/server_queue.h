@@ -114,7 +114,7 @@ KALM__FN void queue_finish(server_queue *q, job *j)
 /* What a text costs, in units that are about a byte: what will be cut costs nothing. */
 KALM__FN double queue__units(const server_queue *q, const job_document *d)
 {
-    size_t most = (size_t)(q->o->config.max_doc_tokens ? q->o->config.max_doc_tokens : 1024) * 6;
+    size_t most = kalm__mul(q->o->config.max_doc_tokens ? q->o->config.max_doc_tokens : 1024, 6);
     return (double)(64 + kalm__min(d->text.size + d->title.size, most));
 }
 

@@ -305,12 +305,14 @@ KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t r
     kalm_allocator allocator;
     kalm__json j;
     kalm_error err;
+    kalm_result r;
     int ok;
     if (metadata.size == 2 && !memcmp(metadata.data, "{}", 2)) return;
     allocator = kalm__allocator(NULL, &ok);
     kalm__json_begin(&j, &allocator);
-    if (kalm__json_parse(&j, "metadata", metadata.data, metadata.size, &err) || kalm__json_type(&j, 0) != KALM__JSON_OBJECT ||
-        metadata.data[0] != '{')
+    r = kalm__json_parse(&j, "metadata", metadata.data, metadata.size, &err);
+    if (r == KALM_NO_MEMORY) store_bad_row(s, row, "%s", err.text);
+    else if (r || kalm__json_type(&j, 0) != KALM__JSON_OBJECT || metadata.data[0] != '{')
         store_bad_row(s, row, "its metadata is no JSON object");
     kalm__json_end(&j);
 }

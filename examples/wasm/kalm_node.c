@@ -548,7 +548,7 @@ static int copy_list(napi_env env, napi_value list, strings *out)
     bool is = false;
     if (napi_is_array(env, list, &is) != napi_ok || !is || napi_get_array_length(env, list, &count) != napi_ok)
         return wrong(env, "documents are an array");
-    out->items = (kalm_text *)calloc((size_t)count + 1, sizeof *out->items);
+    out->items = (kalm_text *)calloc(kalm__add(count, 1), sizeof *out->items);
     if (!out->items) return fail(env, KALM_NO_MEMORY, "no memory for the documents of this call") != NULL;
     out->count = count;
     for (i = 0; i < count; i++) {

@@ -124,6 +124,30 @@ KALM__FN void *cmd_grow(void *p, size_t size)
    cmd_grow ends the command. */
 KALM__FN size_t cmd_twice(size_t need) { return kalm__add(kalm__mul(need, 2), 64); }
 
+/* n mebibytes in bytes; what a size_t of 32 bits cannot say is all that it can. */
+KALM__FN size_t cmd_mebibytes(uint32_t n) { return kalm__mul(n, (size_t)1 << 20); }
+
+/* For what a command reads line by line: memory that is missing ends the command, so that no line is taken for a bad one and left
+   out because of it. */
+KALM__FN void *cmd__allocate(void *user, size_t size)
+{
+    (void)user;
+    return cmd_alloc(size);
+}
+KALM__FN void cmd__release(void *user, void *ptr, size_t size)
+{
+    (void)user, (void)size;
+    free(ptr);
+}
+KALM__FN kalm_allocator cmd_allocator(void)
+{
+    kalm_allocator a;
+    memset(&a, 0, sizeof a);
+    a.alloc = cmd__allocate;
+    a.release = cmd__release;
+    return a;
+}
+
 /* A copy with a NUL behind it, to be freed. */
 KALM__FN char *cmd_copy(kalm_text t)
 {

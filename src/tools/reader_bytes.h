@@ -265,10 +265,8 @@ KALM__FN int reader_more(reader *r)
 /* A file, "-" for standard input. 0: it cannot be opened, r->why says why; reader_end is to be called all the same. */
 KALM__FN int reader_begin(reader *r, const char *path, int format)
 {
-    kalm_allocator allocator;
-    int ok;
+    kalm_allocator allocator = cmd_allocator();
     memset(r, 0, sizeof *r);
-    allocator = kalm__allocator(NULL, &ok);
     kalm__json_begin(&r->json, &allocator);
     r->name = strcmp(path, "-") == 0 ? "standard input" : path;
     r->format = format;

@@ -93,7 +93,6 @@ KALM__FN int reader_json_bad(reader *r, const kalm_error *err, size_t column)
 {
     unsigned long line, at;
     char *end;
-    if (err->code == KALM_NO_MEMORY) die("no memory for the JSON of line %lu", r->line);   /* the line is not to blame, and not to be left out */
     if (err->code != KALM_BAD_FILE || strncmp(err->text, "x:", 2) != 0) return reader_bad(r, err->text);
     line = strtoul(err->text + 2, &end, 10);
     at = *end == ':' ? strtoul(end + 1, &end, 10) : 0;

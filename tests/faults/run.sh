@@ -38,6 +38,11 @@ echo '{"_id": "q1", "text": "chess"}' > eval/queries.jsonl
 mkdir eval/qrels
 printf 'query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\n' > eval/qrels/test.tsv
 printf 'q1 Q0 a 1 2.5 t\nq1 Q0 b 2 2 t\nq1 Q0 c 3 1 t\n' > eval/bm25.run
+mkdir -p Dialogue/Set/one                    # as LMEB has it: candidates come by scenes
+sed 's/"_id"/"id"/' corpus.jsonl > Dialogue/Set/corpus.jsonl
+echo '{"id": "a_7_x", "text": "chess"}' > Dialogue/Set/one/queries.jsonl
+printf 'a_7_x\ta\t1\n' > Dialogue/Set/one/qrels.tsv
+printf '{"scene_id": "a_%s", "candidate_doc_ids": ["a", "%s"]}\n' 7 b 7 c > Dialogue/Set/candidates.jsonl
 mkdir docs mails collections
 cp -r eval collections/small
 printf '# Chess\n\nplay chess against the computer\n' > docs/a.md
@@ -75,6 +80,7 @@ run() (                            # a command that never ends, or that writes f
     rank_store | rank_states) $UNDER "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
     states) $UNDER "$build/kalm-index" right.kalm store.db --states all --threads 1 --quiet ;;
     eval) $UNDER "$build/kalm-eval" right.kalm eval --threads 1 > out.txt ;;
+    scenes) $UNDER "$build/kalm-eval" right.kalm Dialogue/Set/one --threads 1 > out.txt ;;
     tables) PATH=/nowhere $UNDER "$build/kalm-eval" --tables tables collections right.kalm --ratio 4,8 --bits 16 --rounds 100 --threads 1 > out.txt ;;
     search) $UNDER "$build/kalm-search" right.kalm store.db docs --threads 1 --batch 1 --quiet ;;
     mail) $UNDER "$build/kalm-search" right.kalm store.db docs mails --threads 1 --batch 1 --quiet ;;
@@ -107,7 +113,7 @@ is_right() {
     index) dump store.db | cmp -s - right.dump ;;
     states) cmp -s store.db right.db && dump_states store.db.states | cmp -s - right.states.dump ;;
     rank_states) cmp -s out.txt right.rank_store ;;                    # with states or without
-    eval) timeless out.txt | cmp -s - right.eval ;;
+    eval | scenes) timeless out.txt | cmp -s - right.$command ;;
     tables) cmp -s tables/quality.json right.tables ;;
     search | mail) dump_search store.db | cmp -s - right.$command ;;
     ask) sed '/"milliseconds"/s/"milliseconds".*//' out.txt | cmp -s - right.ask ;;
@@ -122,7 +128,7 @@ timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 left_over() {
     find tables made -name '*.new' -o -name '*.tmp-*' 2> /dev/null
     [ "$1" != 0 ] || find tables -name '*.spool' 2> /dev/null      # after a failure the next run takes it away
-    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
+    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|Dialogue|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
         if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db(.states)?-(journal|wal|shm)'; fi
 }
 
@@ -193,7 +199,7 @@ every() {
     done
 }
 
-commands='quantize index rank rank_store states rank_states eval tables'
+commands='quantize index rank rank_store states rank_states eval scenes tables'
 [ ! -x "$build/kalm-search" ] || commands="$commands search mail ask mcp"
 [ ! -x "$build/kalm-server" ] || commands="$commands server"
 for command in ${FAULTS_OF:-$commands}; do
@@ -208,7 +214,7 @@ for command in ${FAULTS_OF:-$commands}; do
     index) dump store.db > right.dump; cp store.db right.db ;;
     states) dump_states store.db.states > right.states.dump; cp store.db.states right.states ;;
     rank_states) ;;
-    eval) timeless out.txt > right.eval ;;
+    eval | scenes) timeless out.txt > right.$command ;;
     tables) cp tables/quality.json right.tables ;;
     search | mail) dump_search store.db > right.$command; cp store.db right.search.db ;;
     ask) sed '/"milliseconds"/s/"milliseconds".*//' out.txt > right.ask ;;
