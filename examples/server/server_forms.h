@@ -148,11 +148,17 @@ KALM__FN int form__fields(job *j, const json_t *object, const json_t *fields, si
     return to->data ? 1 : job_fail(j, 503, "there is no memory for the fields of %s[%lu]", j->form->texts, (unsigned long)at);
 }
 
-/* rank_fields: names, none of them twice. A name that came a thousand times would make a thousand copies of each text. */
+/* rank_fields: names, none of them twice, and not so many that to look for each in each document costs much. A name that came a
+   thousand times would make a thousand copies of each text. */
+enum { FORM_FIELDS = 64 };
+
 KALM__FN int form__names(job *j, const json_t *fields)
 {
-    json_t *seen = json_object();
+    json_t *seen;
     size_t i;
+    if (json_array_size(fields) > FORM_FIELDS)
+        return job_fail(j, 400, "rank_fields has %lu names, this server takes %d", (unsigned long)json_array_size(fields), FORM_FIELDS);
+    seen = json_object();
     for (i = 0; i < json_array_size(fields) && !j->status; i++) {
         const json_t *v = json_array_get(fields, i);
         const char *name = json_string_value(v);

@@ -273,6 +273,7 @@ def test_errors(s):
            b'{"query": "a", "documents": ["b"], "instruction": 1}', b'{"query": "a", "documents": ["b"], "return_documents": "yes"}',
            b'{"query": "a", "documents": ["b"], "deadline_ms": -1}', b'{"query": "a", "documents": [{"x": 1}], "rank_fields": ["y"]}',
            b'{"query": "a", "documents": [{"x": 1}], "rank_fields": [1]}',
+           json.dumps({"query": "a", "documents": [{"f0": "b"}], "rank_fields": ["f%d" % i for i in range(65)]}).encode(),
            b'{"query": "a", "documents": [{"x": 1}], "rank_fields": ["x", "x"]}', b'{"query": "a", "documents": ["\xff"]}', b"[" * 100000,
            b'{"query": "a", "documents": ["b"], "document_ids": ["c"]}', b'{"query": "a", "documents": ["b"]} more',
            b'{"query": "a", "documents": [' + b"[]," * 90000 + b'"b"]}']
