@@ -35,18 +35,8 @@ KALM__INLINE float kalm__plus(float a, float b) { return kalm__rounded(a + b); }
 KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
 
-/* a / b. The fence makes b a number that nobody knows and that no other division has: else -freciprocal-math multiplies by
-   1 / b where b is constant, or the same in several divisions or in a loop. */
-KALM__INLINE float kalm__over(float a, float b)
-{
-#ifdef KALM__FENCE
-    KALM__FENCE_AFTER(b, a);
-    return kalm__rounded(a / b);
-#else
-    volatile float d = b;
-    return kalm__rounded(a / d);
-#endif
-}
+/* a / b. The fence makes b a number that nobody knows and no other division has: else -freciprocal-math multiplies by 1 / b
+   where b is constant or several divisions have it. */
 KALM__INLINE double kalm__over_double(double a, double b)
 {
 #ifdef KALM__FENCE
@@ -57,6 +47,9 @@ KALM__INLINE double kalm__over_double(double a, double b)
     return kalm__rounded_double(a / d);
 #endif
 }
+
+/* In doubles, as the root below: -mrecip estimates quotients of floats. */
+KALM__INLINE float kalm__over(float a, float b) { return kalm__rounded((float)kalm__over_double((double)a, (double)b)); }
 
 /* The square root, correctly rounded: in doubles, since clang estimates those of floats under -funsafe-math-optimizations. A
    double has more than twice a float's digits and two, so rounding twice gives what rounding once does. */

@@ -65,6 +65,8 @@ for cc in gcc clang; do
     same $cc -O2 -freciprocal-math
     same $cc -O2 -ffinite-math-only
     same $cc -O2 -ffast-math
+    [ $cc = clang ] || same $cc -O2 -ffast-math -mrecip
+    [ $cc = gcc ] || same $cc -O2 -ffast-math -mrecip=all
     same $cc -Ofast -march=native
 done
 
