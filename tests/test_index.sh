@@ -778,6 +778,9 @@ for change in "ratio 8" "bits 8" "max_doc_tokens 5"; do
     expect 1 $rerank "$model" query --store wrong.db
     says "wrong.db: row 1: its ratio, bits or tokens are not those of the store"
 done
+expect 1 "$index" "$model" none.db four.jsonl --split 20 --max-doc-tokens 19
+says "split is 20, documents have at most 19 tokens"
+expect 0 "$index" "$model" none.db four.jsonl --split 20 --max-doc-tokens 20
 # the last window of the last text, and of one that is named; a window that begins behind the end of the one before
 expect 0 "$index" "$model" tail.db four.jsonl --split 12 --overlap 2
 tail=$(sqlite3 tail.db "SELECT key FROM documents WHERE windows > 1 ORDER BY number DESC LIMIT 1")

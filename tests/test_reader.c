@@ -230,6 +230,17 @@ static void test_markup(void)
     expect("{\\rtf1 a}\n", READ_AUTO, "0: is an RTF file: take its text out first;");
 }
 
+/* Strings, numbers and members that only look right. */
+static void test_bad_json(void)
+{
+    expect("{\"text\": \"\\udc00\\udc00\"}\n{\"text\": \"\\udc00x\"}\n{\"text\": \"\\ud800\\ud800\"}\n{\"text\": \"\\ud83d\\ude00\"}\n", READ_AUTO,
+           "1: column 11: an escaped surrogate has no partner;2: column 11: an escaped surrogate has no partner;"
+           "3: column 11: an escaped surrogate has no partner;=\xf0\x9f\x98\x80;");
+    expect("{\"text\": \"a\", \"id\": 1, \"text\": \"b\", \"id\": 2}\n", READ_AUTO, "2=b;");         /* of members of one name the last counts */
+    expect("{\"text\": \"a\", \"x\": 01}\n{\"text\": \"b\", \"x\": -0}\n{\"text\": \"c\", \"x\": -00.5}\n{\"text\": \"d\", \"x\": 0.05e-01}\n", READ_AUTO,
+           "1: column 20: this is no number that JSON knows;=b;3: column 20: this is no number that JSON knows;=d;");
+}
+
 static void test_bad(void)
 {
     static const char lone[] = "\xff\xfe" "a\0\n\0" "\x00\xd8\n\0" "b\0";
@@ -239,12 +250,6 @@ static void test_bad(void)
     expect("{\"text\": \"a\"}\n{\"text\": NaN}\n{\"text\": \"b\", \"x\": NaN}\n{\"text\": \"\\ud800\"}\n{\"id\": 5, \"text\": \"c\"}", READ_AUTO,
            "=a;2: column 10: a value must stand here;3: column 20: a value must stand here;"
            "4: column 11: an escaped surrogate has no partner;5=c;");
-    expect("{\"text\": \"\\udc00\\udc00\"}\n{\"text\": \"\\udc00x\"}\n{\"text\": \"\\ud800\\ud800\"}\n{\"text\": \"\\ud83d\\ude00\"}\n", READ_AUTO,
-           "1: column 11: an escaped surrogate has no partner;2: column 11: an escaped surrogate has no partner;"
-           "3: column 11: an escaped surrogate has no partner;=\xf0\x9f\x98\x80;");
-    expect("{\"text\": \"a\", \"id\": 1, \"text\": \"b\", \"id\": 2}\n", READ_AUTO, "2=b;");         /* of members of one name the last counts */
-    expect("{\"text\": \"a\", \"x\": 01}\n{\"text\": \"b\", \"x\": -0}\n{\"text\": \"c\", \"x\": -00.5}\n{\"text\": \"d\", \"x\": 0.05e-01}\n", READ_AUTO,
-           "1: column 20: this is no number that JSON knows;=b;3: column 20: this is no number that JSON knows;=d;");
     expect("{\"text\": \"a\n{\"text\": \"b\"}\n", READ_AUTO, "1: column 10: a string has no closing quote;=b;");
     expect("{\"text\": \n{\"text\": \"b\"}\n{\"text\": \"c\"}\n", READ_AUTO, "1: column 10: the text ends too early;=b;=c;");
     expect("{\"text\": \"a\"}\n{\"text\": \"b\"\n{\"text\": \"c\"}\n{\"text\": \"d\"\n", READ_AUTO,
@@ -595,6 +600,7 @@ int main(void)
 {
     test_forms();
     test_bad();
+    test_bad_json();
     test_csv();
     test_markup();
     test_members();
