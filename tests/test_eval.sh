@@ -88,6 +88,21 @@ same right messy.figures
 rank messy --first bm25        # whose second pass meets the bad lines again
 says "first stage: BM25"
 
+# BM25: a term that most documents have still counts for a document, the shorter one goes first, and of equal ones the last id
+mkdir -p common/qrels equal/qrels
+printf '%s\n' '{"_id": "1", "text": "chess"}' '{"_id": "2", "text": "chess tea tea tea tea"}' '{"_id": "3", "text": "tea"}' > common/corpus.jsonl
+printf '%s\n' '{"_id": "7", "text": "chess"}' > common/queries.jsonl
+printf 'query-id\tcorpus-id\tscore\n7\t1\t1\n' > common/qrels/test.tsv
+printf '%s\n' '{"_id": "4", "text": "go"}' '{"_id": "5", "text": "go"}' '{"_id": "6", "text": "tea"}' > equal/corpus.jsonl
+printf '%s\n' '{"_id": "8", "text": "go"}' > equal/queries.jsonl
+printf 'query-id\tcorpus-id\tscore\n8\t5\t1\n' > equal/qrels/test.tsv
+for collection in common equal; do
+    rank $collection --first bm25 --depth 1
+    says "own order: nDCG@10 1.0000, MRR@10 1.0000"
+done
+rank common --first bm25 --depth 2
+says "own order: nDCG@10 1.0000, MRR@10 1.0000"
+
 # the same documents and judgements as MIRACL, LMEB and TREC have them
 mkdir -p miracl-v1.0-xx/topics miracl-v1.0-xx/qrels miracl-corpus-v1.0-xx
 printf '7\tplay chess against the computer\n8\tlook at photos\n' > miracl-v1.0-xx/topics/topics.miracl-v1.0-xx-dev.tsv

@@ -1234,8 +1234,8 @@ static void test_rules(void)
             tok_close(&k);
         }
     }
-    {                                  /* a merge that is there twice has the rank of its last place */
-        static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"?\", "
+    {                                  /* a merge that is there twice has the rank of its last place, and a member that is there twice the value of its last */
+        static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"x\", \"unk_token\": \"?\", "
                                     "\"merges\": [\"a b\", \"b c\", \"a b\"]}}";
         static const int32_t want[] = { 1, 5 };
         if (CHECK(tok_from(&k, "twice", twice, strlen(twice)))) {
