@@ -148,6 +148,7 @@ static void refuse(const char *arguments, const char *words)
 
 typedef struct spoil { const char *behind, *from, *to, *words; } spoil;
 
+/* Long: the table of faults and what is said of them stands in it. */
 static void test_config(void)
 {
     static const spoil table[] = {
