@@ -153,6 +153,8 @@ expect 0 "$search" all.db 'convert audio' ; says 'no passage has a word'
 expect 0 "$search" all.db 'rinse rice' ; says 'no passage has a word'
 expect 0 "$search" all.db 'vim.txt' --json ; silent 'docs/vim.txt'
 expect 0 "$search" all.db pasta --json ; says 'example.com'
+says '"cut_document": false, "cut_query": false'
+expect 0 "$search" all.db "pasta $(yes word | head -n 800 | tr '\n' ' ')" --json ; says '"cut": true, "cut_document": false, "cut_query": true'
 expect 0 "$index" all.db --verify
 # a file of the same size has other bytes: with a new time, with its old time where that is of the last two seconds, or under a new name
 # where one of that size is gone; and a file of the same time has another size
@@ -206,6 +208,9 @@ assert tool["name"] == "search" and tool["inputSchema"]["required"] == ["query"]
 r = search(query="satellite launch", limit=1)
 assert r["id"] == "s" and r["result"]["structuredContent"]["results"][0]["id"] == "one@example.org", r
 assert "satellite launch" in r["result"]["content"][0]["text"] and not r["result"]["isError"]
+assert r["result"]["structuredContent"]["cut_query"] is False and "beginning alone" not in r["result"]["content"][0]["text"]
+r = search(query="satellite launch " + "word " * 800, limit=1)["result"]       # longer than what the model reads of a question
+assert r["structuredContent"]["cut_query"] is True and "The question is long: the model read its beginning alone." in r["content"][0]["text"], r
 # wrong lines: one error each, and the next message is answered
 bad = [b"garbage\n", b"{\n", b"\xff\xfe\n", b"[]\n", b"7\n", b'"x"\n', b"null\n", b"{}\n", b'{"id": null, "method": "ping"}\n', b'{"id": [], "method": "ping"}\n',
        b'{"id": 1.5, "method": "ping"}\n', b"[" * 100000 + b"\n", b'{"a":' * 5000 + b"\n", b'{"id": 1, "method": 5}\n', b'{"id": 1, "method": "none"}\n',

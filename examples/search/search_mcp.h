@@ -166,8 +166,9 @@ KALM__FN json_t *mcp_tools(const mcp *m)
     result = json_pack("{s:s, s:{s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}, s:[s, s, s]}", "type", "object", "properties", "path",
                        "type", "string", "id", "type", "string", "title", "type", "string", "score", "type", "number", "start", "type", "integer",
                        "text", "type", "string", "required", "path", "score", "text");
-    output = json_pack("{s:s, s:{s:{s:s, s:o}}, s:[s]}", "type", "object", "properties", "results", "type", "array", "items", result, "required",
-                       "results");
+    output = json_pack("{s:s, s:{s:{s:s, s:o}, s:{s:s, s:s}}, s:[s, s]}", "type", "object", "properties", "results", "type", "array", "items",
+                       result, "cut_query", "type", "boolean", "description", "The model read only the beginning of the question", "required",
+                       "results", "cut_query");
     return json_pack("{s:[{s:s, s:s, s:s, s:o, s:o, s:{s:b, s:b, s:b}}]}", "tools", "name", "search", "title", "Search the user's files", "description",
                      text, "inputSchema", input, "outputSchema", output, "annotations", "readOnlyHint", 1, "idempotentHint", 1, "openWorldHint", 0);
 }
@@ -208,6 +209,7 @@ KALM__FN int mcp_progress(void *user, size_t done, size_t total)
 KALM__FN json_t *mcp_answer(mcp *m)
 {
     search_buffer text;
+    static const char cut[] = "\n\nThe question is long: the model read its beginning alone.";
     json_t *list = json_array(), *content;
     size_t i;
     char line[256];
@@ -226,9 +228,11 @@ KALM__FN json_t *mcp_answer(mcp *m)
         search_put(&text, h->text, h->text_size);
     }
     if (!m->e.hits) search_put(&text, "No passage has a word of the question.", 38);
+    if (search_cut_question(&m->e)) search_put(&text, cut, strlen(cut));
     content = json_pack("{s:s, s:s%}", "type", "text", "text", text.data, text.size);
     free(text.data);
-    return mcp_made(json_pack("{s:[o], s:{s:o}, s:b}", "content", content, "structuredContent", "results", list, "isError", 0));
+    return mcp_made(json_pack("{s:[o], s:{s:o, s:b}, s:b}", "content", content, "structuredContent", "results", list, "cut_query",
+                              search_cut_question(&m->e), "isError", 0));
 }
 
 /* NULL: it was cancelled, and gets no answer. */

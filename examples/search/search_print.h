@@ -107,7 +107,7 @@ KALM__FN void search_print(const search_engine *e, const options *o, double tota
     if (!e->terms) fputs(e->all ? "no passage has a word of the question\n" : "the database holds no text\n", stdout);
     printf("%lu of %lu candidates among %lld passages; words %.1f ms, reading %.1f ms, model %.1f ms, %.1f ms in all\n", (unsigned long)e->hits,
            (unsigned long)e->candidates, (long long)e->all, e->bm25_time * 1e3, e->read_time * 1e3, e->rank_time * 1e3, total * 1e3);
-    if (e->hits && e->hit[0].score.cut & KALM_CUT_QUERY) puts("the question is long: the model read its beginning alone");
+    if (search_cut_question(e)) puts("the question is long: the model read its beginning alone");
     if (e->damaged) printf("%lu passages are damaged and were left out (kalm-index %s --verify)\n", (unsigned long)e->damaged, e->s.path);
 }
 
@@ -147,6 +147,8 @@ KALM__FN void search_json_results(json_out *j, const search_engine *e)
         json_key(j, "passages"), json_uint(j, (uint64_t)h->windows);
         json_key(j, "start"), json_uint(j, (uint64_t)h->start);
         json_key(j, "cut"), json_bool(j, h->score.cut != 0);
+        json_key(j, "cut_document"), json_bool(j, (h->score.cut & KALM_CUT_DOCUMENT) != 0);
+        json_key(j, "cut_query"), json_bool(j, (h->score.cut & KALM_CUT_QUERY) != 0);
         json_key(j, "snippet"), json_text(j, s.text);
         json_key(j, "highlights");
         json_open(j, '[');

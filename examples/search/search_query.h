@@ -312,6 +312,9 @@ KALM__FN kalm_result search_ask(search_engine *e, kalm_text question, size_t mos
     return r;
 }
 
+/* Was the question longer than what the model reads of one? */
+KALM__FN int search_cut_question(const search_engine *e) { return e->hits && (e->hit[0].score.cut & KALM_CUT_QUERY); }
+
 KALM__FN void search_engine_begin(search_engine *e, const options *o, size_t cache_bytes)
 {
     kalm_config config = o->config;
