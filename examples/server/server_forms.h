@@ -386,14 +386,24 @@ KALM__FN void form__usage(const job *j, json_out *out)
     json_close(out);
 }
 
+/* Of how many documents, and of any query, only the beginning was read. */
+KALM__FN void form_cuts(const job *j, size_t *documents, int *query)
+{
+    size_t i;
+    *documents = 0;
+    *query = 0;
+    for (i = 0; i < j->count; i++) {
+        *documents += (j->doc[i].cut & KALM_CUT_DOCUMENT) != 0;
+        *query |= (j->doc[i].cut & KALM_CUT_QUERY) != 0;
+    }
+}
+
 KALM__FN void form__meta(const job *j, json_out *out)
 {
     char warning[160];
-    size_t i, cut = 0, query = 0;
-    for (i = 0; i < j->count; i++) {
-        cut += (j->doc[i].cut & KALM_CUT_DOCUMENT) != 0;
-        query |= j->doc[i].cut & KALM_CUT_QUERY;
-    }
+    size_t cut;
+    int query;
+    form_cuts(j, &cut, &query);
     json_key(out, "meta");
     json_open(out, '{');
     json_key(out, "api_version");

@@ -129,6 +129,14 @@ KALM__FN enum MHD_Result http_send(exchange *e, int status, char *body, size_t s
     }
     MHD_add_response_header(response, "Content-Type", type);
     MHD_add_response_header(response, "X-Request-Id", e->id);
+    if (status == 200 && e->j.kind == JOB_RERANK && e->at < AT_DOCUMENTS) {      /* for forms that have no place for warnings */
+        size_t documents;
+        int query;
+        form_cuts(&e->j, &documents, &query);
+        snprintf(text, sizeof text, "%lu", (unsigned long)documents);
+        if (documents) MHD_add_response_header(response, "X-Cut-Documents", text);
+        if (query) MHD_add_response_header(response, "X-Cut-Query", "1");
+    }
     if (e->j.retry_after > 0 || status == 503) {
         snprintf(text, sizeof text, "%.0f", e->j.retry_after > 1 ? e->j.retry_after + 0.5 : 1.0);
         MHD_add_response_header(response, "Retry-After", text);

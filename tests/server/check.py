@@ -149,6 +149,14 @@ def test_forms(s):
     status, a = s.ask("/v1/rerank", dict(base, documents=objects, return_documents=True), User_Agent="cohere-ai/7")
     equal(a["results"][0]["document"], objects[best[0]], "documents come back as they were sent")
     right("objects", a["results"], 7)
+    # what was cut, in every form: a query of 800 words, two documents of 2,000
+    long, far = "word " * 800, "text " * 2000
+    for path in ("/v1/rerank", "/v2/rerank", "/jina/rerank", "/voyage/rerank", "/rerank", "/score"):
+        for query, texts in ((long, [far, "a", far]), (long, ["a"]), ("a", [far]), ("a", ["a"])):
+            given = {"text_1": query, "text_2": texts} if path == "/score" else {"query": query, "texts" if path == "/rerank" else "documents": texts}
+            status, headers, _ = s.raw("POST", path, given)
+            equal((status, headers.get("x-cut-query"), headers.get("x-cut-documents")),
+                  (200, "1" if query is long else None, str(texts.count(far)) if far in texts else None), "cut texts at " + path)
     # rank_fields: the values, one behind the other
     fields = [{"a": t[:20], "b": i, "c": t[20:], "text": "not this"} for i, t in enumerate(DOCS)]
     status, a = s.ask("/v1/rerank", dict(base, documents=fields, rank_fields=["a", "b", "missing", "c"]))
