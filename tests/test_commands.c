@@ -265,6 +265,8 @@ static void test_table(void)
               "'a document that is longer than eight tokens'");
     SAYS("\"cut\": true, \"cut_document\": false, \"cut_query\": true, \"text\": \"short\"");
     SAYS("\"cut\": true, \"cut_document\": true, \"cut_query\": true, \"text\": \"a document");
+    EXPECT(0, RERANK " " MODEL " q --json --max-doc-tokens 8 'a document that is longer than eight tokens'");
+    SAYS("\"cut\": true, \"cut_document\": true, \"cut_query\": false");
     EXPECT(0, RERANK " " MODEL " q --json short");
     SAYS("\"cut\": false, \"cut_document\": false, \"cut_query\": false");
     remove(FILE_A);
