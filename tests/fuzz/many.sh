@@ -25,7 +25,14 @@ export KALM_FUZZ_FOLDER
 record=${RECORD:-$(dirname "$fuzzer")/record.tsv} commit=$(cat "$(dirname "$fuzzer")/commit" 2> /dev/null || echo unknown)
 trap 'rm -rf "$KALM_FUZZ_FOLDER"' EXIT
 # the workers' fuzzers end, their lines are written, then the folder goes
-trap 'trap "" INT TERM; for job in $(jobs -rp); do kill -TERM "$job"; done; wait; exit 130' INT TERM
+stop() {
+    local job
+    trap '' INT TERM
+    for job in $(jobs -rp); do kill -TERM "$job"; done
+    wait
+    exit 130
+}
+trap stop INT TERM
 "$fuzzer" --seeds "$corpus/seeds" || exit 1
 if [ $# -eq 0 ]; then
     # shellcheck disable=SC2046
@@ -54,6 +61,7 @@ worker() {
         log=$logs/$target.$number.$tries.log begun=$SECONDS
         times > "$clock"
         used=$(processor "$clock")
+        # shellcheck disable=SC2046
         KALM_FUZZ=$target "$fuzzer" -max_total_time="$left" -timeout="${TIMEOUT:-25}" -rss_limit_mb="${RSS:-2048}" -print_final_stats=1 -print_funcs=0 \
             -reload=1 -len_control=0 -max_len=131072 -artifact_prefix="$corpus/crashes/$target-" "${seed[@]}" "${dict[@]}" "$corpus/$target" "$corpus/seeds/$target" \
             $([ -d "$seeds/$target" ] && echo "$seeds/$target") > "$log" 2>&1 &
