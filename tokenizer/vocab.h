@@ -202,8 +202,8 @@ KALM__FN kalm_result kalm__tokenizer_sections(kalm__tokenizer *t, const unsigned
     for (i = 0; i < KALM__TOK_SECTIONS; i++) {
         uint64_t at = kalm__u64(b + 64 + 16 * i), bytes = kalm__u64(b + 72 + 16 * i);
         if (at > size || bytes > size - at || bytes > 0xffffffffu)
-            return kalm__fail(err, KALM_BAD_FILE, "section %u of the tokenizer ends at byte %U, the tokenizer has %z", i,
-                              at + bytes, size);
+            return kalm__fail(err, KALM_BAD_FILE, "section %u of the tokenizer: %U bytes at byte %U, the tokenizer has %z", i,
+                              bytes, at, size);
         t->part[i] = b + (size_t)at;
         t->size[i] = (size_t)bytes;
         want[i] = bytes;
