@@ -4733,7 +4733,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__W 4
 #define KALM__LOAD(p) kalm__load_four(p)
 #define KALM__STORE(p, v) kalm__store_four(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) kalm__four_of(x, x, x, x)
 #define KALM__ADD(a, b) kalm__add_four(a, b)
 #define KALM__SUB(a, b) kalm__sub_four(a, b)
@@ -4754,7 +4754,10 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
 	vocabulary and the order of sums. */
 
-/* KALM__SOME of sets without masks: what is shorter than a vector goes through a buffer. */
+/* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
+	set has no masks. */
+#define KALM__BUFFER_LOAD KALM__LOAD(part)
+#define KALM__BUFFER_STORE (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
 #define KALM__T_LOAD_SOME \
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill) \
 { \
@@ -4762,19 +4765,19 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, fl
 	size_t i; \
 	if (n >= KALM__W) return KALM__LOAD(p); \
 	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill; \
-	return KALM__LOAD(part); \
+	(void)part; \
+	return KALM__SHORT(LOAD); \
 }
 #define KALM__T_STORE_SOME \
 KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v) \
 { \
 	float part[KALM__W]; \
-	size_t i; \
-	KALM__STORE(part, v); \
-	for (i = 0; i < n && i < KALM__W; i++) p[i] = part[i]; \
+	(void)part; \
+	if (n >= KALM__W) KALM__STORE(p, v); \
+	else KALM__SHORT(STORE); \
 }
-
-#define KALM__LOADN(p, n) KALM__SOME(load)(p, n, 0.0f)
-#define KALM__STOREN KALM__SOME(store)
+#define KALM__LOADN(p, n) KALM__V(load_some)(p, n, 0.0f)
+#define KALM__STOREN KALM__V(store_some)
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
 #define KALM__SHIFT KALM__SET(12582912.0f)
@@ -4970,7 +4973,7 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n) \
 	KALM__VF m = KALM__SET(-INFINITY); \
 	size_t i = 0; \
 	for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i)); \
-	if (i < n) m = KALM__MAX(m, KALM__SOME(load)(x + i, n - i, -INFINITY)); \
+	if (i < n) m = KALM__MAX(m, KALM__V(load_some)(x + i, n - i, -INFINITY)); \
 	return KALM__HMAX(m); \
 }
 
@@ -5278,7 +5281,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
-#undef KALM__SOME
+#undef KALM__SHORT
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
@@ -5359,7 +5362,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__W 8
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) _mm256_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx2(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx2(a, b)
@@ -5420,7 +5423,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) vdupq_n_f32(x)
 #define KALM__ADD(a, b) kalm__add_neon(a, b)
 #define KALM__SUB(a, b) kalm__sub_neon(a, b)
@@ -5473,7 +5476,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) wasm_f32x4_splat(x)
 #define KALM__ADD(a, b) kalm__add_wasm(a, b)
 #define KALM__SUB(a, b) kalm__sub_wasm(a, b)
@@ -5523,7 +5526,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
-#undef KALM__SOME
+#undef KALM__SHORT
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
@@ -5559,16 +5562,6 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
 	s = _mm_max_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-/* Whole vectors without a mask, which would take longer. */
-KALM__VT KALM__INLINE __m512 kalm__load_mask(const float *p, size_t n, float fill)
-{
-	return n < 16 ? _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p) : _mm512_loadu_ps(p);
-}
-KALM__VT KALM__INLINE void kalm__store_mask(float *p, size_t n, __m512 v)
-{
-	if (n < 16) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
-	else _mm512_storeu_ps(p, v);
-}
 /* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
@@ -5587,7 +5580,9 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__W 16
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
-#define KALM__SOME(name) kalm__##name##_mask
+#define KALM__SHORT(what) KALM__MASK_##what
+#define KALM__MASK_LOAD _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)
+#define KALM__MASK_STORE _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v)
 #define KALM__SET(x) _mm512_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx512(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx512(a, b)
@@ -5633,7 +5628,7 @@ KALM__T_TABLE
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
-#undef KALM__SOME
+#undef KALM__SHORT
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB

@@ -5,7 +5,7 @@
      KALM__V(name)           the function `name` of this set           KALM__VT   what stands before its functions
      KALM__VF                a vector of KALM__W floats, 4, 8 or 16
      KALM__LOAD(p), KALM__STORE(p, v), KALM__SET(x): x in every lane
-     KALM__SOME(load)(p, n, x), KALM__SOME(store)(p, n, v)   the first n floats alone, all if n >= KALM__W; x in the other lanes
+     KALM__SHORT(what)       how load_some and store_some take less than a vector: KALM__BUFFER_##what, or masks
      KALM__ADD, KALM__SUB    each rounded here, whatever the compiler's flags allow it to fold
      KALM__MUL               rounded before it goes into a sum
      KALM__MIN, KALM__MAX    of (v, l): l where v is NaN
@@ -188,7 +188,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__W 4
 #define KALM__LOAD(p) kalm__load_four(p)
 #define KALM__STORE(p, v) kalm__store_four(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) kalm__four_of(x, x, x, x)
 #define KALM__ADD(a, b) kalm__add_four(a, b)
 #define KALM__SUB(a, b) kalm__sub_four(a, b)
@@ -269,7 +269,7 @@ KALM__VT KALM__FN void kalm__interleave_avx2(unsigned char *line, const int8_t *
 #define KALM__W 8
 #define KALM__LOAD(p) _mm256_loadu_ps(p)
 #define KALM__STORE(p, v) _mm256_storeu_ps(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) _mm256_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx2(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx2(a, b)
@@ -330,7 +330,7 @@ KALM__FN void kalm__interleave_neon(unsigned char *line, const int8_t *a, const 
 #define KALM__W 4
 #define KALM__LOAD(p) vld1q_f32(p)
 #define KALM__STORE(p, v) vst1q_f32(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) vdupq_n_f32(x)
 #define KALM__ADD(a, b) kalm__add_neon(a, b)
 #define KALM__SUB(a, b) kalm__sub_neon(a, b)
@@ -383,7 +383,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 #define KALM__W 4
 #define KALM__LOAD(p) wasm_v128_load(p)
 #define KALM__STORE(p, v) wasm_v128_store(p, v)
-#define KALM__SOME(name) KALM__V(name##_some)
+#define KALM__SHORT(what) KALM__BUFFER_##what
 #define KALM__SET(x) wasm_f32x4_splat(x)
 #define KALM__ADD(a, b) kalm__add_wasm(a, b)
 #define KALM__SUB(a, b) kalm__sub_wasm(a, b)
@@ -424,16 +424,6 @@ KALM__VT KALM__INLINE float kalm__hmax_avx512(__m512 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-/* Whole vectors without a mask, which would take longer. */
-KALM__VT KALM__INLINE __m512 kalm__load_mask(const float *p, size_t n, float fill)
-{
-    return n < 16 ? _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p) : _mm512_loadu_ps(p);
-}
-KALM__VT KALM__INLINE void kalm__store_mask(float *p, size_t n, __m512 v)
-{
-    if (n < 16) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
-    else _mm512_storeu_ps(p, v);
-}
 /* A product with 1 or -1 is exact: here fusing changes nothing. */
 KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 {
@@ -452,7 +442,9 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__W 16
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
-#define KALM__SOME(name) kalm__##name##_mask
+#define KALM__SHORT(what) KALM__MASK_##what
+#define KALM__MASK_LOAD _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)
+#define KALM__MASK_STORE _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v)
 #define KALM__SET(x) _mm512_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx512(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx512(a, b)

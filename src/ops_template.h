@@ -3,25 +3,28 @@
    macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
    vocabulary and the order of sums. */
 
-/* KALM__SOME of sets without masks: what is shorter than a vector goes through a buffer. */
+/* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
+   set has no masks. */
+#define KALM__BUFFER_LOAD KALM__LOAD(part)
+#define KALM__BUFFER_STORE (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill)
 {
     float part[KALM__W];
     size_t i;
     if (n >= KALM__W) return KALM__LOAD(p);
     for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
-    return KALM__LOAD(part);
+    (void)part;
+    return KALM__SHORT(LOAD);
 }
 KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
     float part[KALM__W];
-    size_t i;
-    KALM__STORE(part, v);
-    for (i = 0; i < n && i < KALM__W; i++) p[i] = part[i];
+    (void)part;
+    if (n >= KALM__W) KALM__STORE(p, v);
+    else KALM__SHORT(STORE);
 }
-
-#define KALM__LOADN(p, n) KALM__SOME(load)(p, n, 0.0f)
-#define KALM__STOREN KALM__SOME(store)
+#define KALM__LOADN(p, n) KALM__V(load_some)(p, n, 0.0f)
+#define KALM__STOREN KALM__V(store_some)
 
 /* The whole number nearest to v, ties to even, |v| < 2^22: with 1.5 * 2^23 added it is the last bits of the sum. */
 #define KALM__SHIFT KALM__SET(12582912.0f)
@@ -209,7 +212,7 @@ KALM__VT static float KALM__V(row_max)(const float *x, size_t n)
     KALM__VF m = KALM__SET(-INFINITY);
     size_t i = 0;
     for (; i + KALM__W <= n; i += KALM__W) m = KALM__MAX(m, KALM__LOAD(x + i));
-    if (i < n) m = KALM__MAX(m, KALM__SOME(load)(x + i, n - i, -INFINITY));
+    if (i < n) m = KALM__MAX(m, KALM__V(load_some)(x + i, n - i, -INFINITY));
     return KALM__HMAX(m);
 }
 
@@ -483,7 +486,7 @@ static const kalm__ops KALM__V(table) = {
 #undef KALM__W
 #undef KALM__LOAD
 #undef KALM__STORE
-#undef KALM__SOME
+#undef KALM__SHORT
 #undef KALM__SET
 #undef KALM__ADD
 #undef KALM__SUB
