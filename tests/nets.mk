@@ -60,7 +60,8 @@ fuzz-record:
 fuzz-cover:
 	$(MAKE) FUZZ_B=build/fuzz/cover FUZZ_WITH='-fprofile-instr-generate -fcoverage-mapping' build/fuzz/cover/fuzz
 	bash tests/fuzz/cover.sh '$(OF)' $(FUZZ)
-# AFL++ (Debian: afl++): afl-fuzz -i build/fuzz/afl-seeds/NAME -o OUT build/fuzz/fuzz-afl, with KALM_FUZZ=NAME
+# AFL++ (Debian: afl++), the targets of the library and the converter; three CPU minutes to build. Then, with a folder OUT that exists:
+# KALM_FUZZ=NAME AFL_SKIP_CPUFREQ=1 afl-fuzz -m none -t 5000 -i build/fuzz/afl-seeds/NAME -o OUT/NAME build/fuzz/fuzz-afl
 fuzz-afl: $(FUZZ_SOURCES) $(PARTS)
 	@mkdir -p build/fuzz
 	AFL_USE_ASAN=1 AFL_USE_UBSAN=1 afl-clang-fast -std=gnu99 -O1 -g -DKALM_DEBUG -Isrc/parts -DFUZZ_AFL tests/fuzz.c -o build/fuzz/fuzz-afl $(LIBS)
