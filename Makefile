@@ -99,7 +99,7 @@ help:
 	@echo 'make thread        what runs several threads, library and commands, under ThreadSanitizer'
 	@echo 'make bench         speed of this machine, as a table and $(B)/bench.json; options: BENCH=--quick, see kalm-bench --help;'
 	@echo '                   then what a query costs for passages of up to LONGEST=2048 tokens (kalm-eval --cost)'
-	@echo 'make speed-figures  measures the speeds that the pages state, writes docs/speed and the pages; SPEED="bench cost load search bounds"'
+	@echo 'make speed-figures  measures the speeds that the pages state, writes docs/speed and the pages; SPEED="bench cost load search wasm bounds"'
 	@echo 'make search-speed  kalm-index and kalm-search beside kalm_encode, and questions to 100,000 documents; SEARCH="COUNT MODEL ROUNDS"'
 	@echo 'make fuzz          hostile bytes to every reader, TIME=60 seconds each; FUZZ=NAME SET=KERNELS CORES=N;'
 	@echo '                   fuzz-record: how long each target has run in all;  fuzz-cover: lines that none reaches'
@@ -266,7 +266,7 @@ few-bit-store: $(B)/kalm-index $(B)/kalm-rerank $(B)/tiny.kalm
 # Rates of kalm-index and kalm-search beside kalm_encode, and the time of a question: SEARCH="100000 nano 3" (documents, model, rounds).
 search-speed: $(B)/kalm-search $(B)/kalm-index $(B)/tiny.kalm $(B)/kalm-random-checkpoint $(B)/kalm-quantize
 	CC='$(CC)' sh tests/search_speed.sh $(B) $(SEARCH)
-# The figures of the pages, measured again (docs/speed): SPEED="bench cost load search search_nano store bounds", BENCH=--quick.
+# The figures of the pages, measured again (docs/speed): SPEED="bench cost load search search_nano store wasm bounds", BENCH=--quick.
 SPEED ?= bench
 COMMIT = $(shell git describe --always --dirty 2>/dev/null || echo $(VERSION))
 speed-figures: $(B)/kalm-bench $(B)/kalm-eval $(B)/bench/made

@@ -99,6 +99,14 @@ $(B)/bench/nano-q8-tokenizer.kalm: | $(B)/kalm-quantize $(B)/kalm-random-checkpo
 load: $(B)/kalm-load $(B)/kalm-server $(B)/tiny.kalm $(B)/bench/nano-q8-tokenizer.kalm
 	@sh tests/load.sh $(B) $(SECONDS)
 
+# ---- WebAssembly ----
+.PHONY: wasm-speed
+# make wasm-speed: how fast the modules of examples/wasm/dist (sh examples/wasm/build.sh) read, beside the native addon (tests/wasm/speed.mjs);
+# node is one that knows relaxed SIMD, or the modules with that are left out
+NODE ?= node
+wasm-speed: $(B)/bench/nano-q8-tokenizer.kalm
+	@$(NODE) tests/wasm/speed.mjs $<
+
 # ---- static analysis ----
 .PHONY: static
 # make static TOOL='tidy cppcheck' UNITS=library: gcc -fanalyzer, clang --analyze, clang-tidy and cppcheck; tests/static.sh says how findings are judged

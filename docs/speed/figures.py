@@ -7,6 +7,7 @@ that stand elsewhere.
     python3 docs/speed/figures.py collect load TEXT OUT.json COMMAND COMMIT [DATE]     # figures of what make load printed
     python3 docs/speed/figures.py collect search TEXT OUT.json COMMAND COMMIT [DATE]   # the same of make search-speed
     python3 docs/speed/figures.py collect cost CSV OUT.json COMMAND COMMIT [DATE]      # and of kalm-eval --cost
+    python3 docs/speed/figures.py collect wasm TEXT OUT.json COMMAND COMMIT [DATE]     # and of make wasm-speed
 
 A file NAME.json holds one run: "machine", "commit", "date", "flags", "command" (texts) and "figures". kalm-bench writes bench.json,
 tests/peers/peers.py peers.json, tests/loop_bounds.py bounds.json; the others are collected from what a command prints.
@@ -285,13 +286,18 @@ def collect_cost(text):
     return None, figures
 
 
+def collect_wasm(text):
+    """What tests/wasm/speed.mjs prints: name, threads, value, unit."""
+    return None, [(name, int(threads), float(value), unit) for name, threads, value, unit in map(str.split, text.splitlines())]
+
+
 def this_machine():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         name = re.search(r"^model name\s*: (.*)$", f.read(), re.M)
     return "%s, %d cores, load %.2f" % (name.group(1) if name else "unknown", os.cpu_count(), os.getloadavg()[0])
 
 
-COLLECT = {"load": collect_load, "search": collect_search, "cost": collect_cost}
+COLLECT = {"load": collect_load, "search": collect_search, "cost": collect_cost, "wasm": collect_wasm}
 
 
 def collect(kind, text_path, out, command, commit, date=""):

@@ -1,7 +1,7 @@
 #!/bin/sh
 # measure.sh BUILD COMMIT WHAT... - measures again what docs/speed/WHAT.json holds, and writes the pages: bench, cost (what a query
 # costs, one thread), load (kalm-server), search and search_nano (kalm-search), store (a million rows
-# of few bits), bounds (models of ARM cores). `make speed-figures` is bench;
+# of few bits), wasm (the WebAssembly modules that examples/wasm/build.sh made), bounds (models of ARM cores). `make speed-figures` is bench;
 # SPEED="bench cost" and others. Nothing else should run meanwhile. Other engines: tests/peers/README.md.
 set -eu
 build=$1 commit=$2
@@ -31,11 +31,14 @@ for what in "$@"; do
     store)
         ${MAKE:-make} few-bit-store > "$out/store.txt" || { tail -n 20 "$out/store.txt"; exit 1; }
         cp "$build/store.json" $here/store.json ;;
+    wasm)
+        ${MAKE:-make} -s wasm-speed > "$out/wasm.txt"
+        collect wasm "$out/wasm.txt" wasm 'make wasm-speed' ;;
     bounds)
         python3 tests/loop_bounds.py "$build" "$commit"
         cp "$build/bounds.json" $here/bounds.json ;;
     *)
-        echo "measure.sh: no figures called $what: bench, cost, load, search, search_nano, store, bounds" >&2
+        echo "measure.sh: no figures called $what: bench, cost, load, search, search_nano, store, wasm, bounds" >&2
         exit 2 ;;
     esac
 done
