@@ -6,10 +6,17 @@ name=${t##*/}
 log=$results/$name.log
 # A report of ThreadSanitizer in any process of the test, also in one whose output or status nobody looks at, is a failure.
 export TSAN_OPTIONS="log_path=$results/$name.tsan${TSAN_OPTIONS:+ $TSAN_OPTIONS}"
+# Suites keep files under fixed names in BUILD/tmp: a second run in the same tree waits for the first one's run of the same suite.
+# Where there is no flock, nothing waits. What a suite starts does not inherit the lock.
+exec 9> "$build/tmp/$name.lock"
+if command -v flock > /dev/null 2>&1 && ! flock -n 9; then
+    echo "$name: another run in $build has it; this one waits"
+    flock 9
+fi
 case $t in
 # commands keep what they read until they end; that the library gives everything back is for the programs to test
-*.sh) ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS} sh "$t" "$build" > "$log" 2>&1 < /dev/null ;;
-*) "$t" > "$log" 2>&1 < /dev/null ;;
+*.sh) ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS} sh "$t" "$build" > "$log" 2>&1 < /dev/null 9>&- ;;
+*) "$t" > "$log" 2>&1 < /dev/null 9>&- ;;
 esac
 status=$?
 cat "$log".tsan.* >> "$log" 2> /dev/null && echo '0 passed, 1 failed' >> "$log"
