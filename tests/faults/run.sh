@@ -9,11 +9,16 @@
 # FAULTS_OF='search server': these scenes alone; KINDS='malloc kill': these kinds of calls alone. STEP 0: nothing fails, each scene runs
 # once; make valgrind does that, with UNDER='valgrind ...' before each command.
 top=$(cd "$(dirname "$0")/../.." && pwd)
-build=$(cd "$1" && pwd)
+made_in=$(cd "$1" && pwd)
 step=${2:-1}
-dir=$build/tmp/faults.$$
-mkdir -p "$dir"
+dir=$made_in/tmp/faults.$$
+mkdir -p "$dir/bin"
 cd "$dir" || exit 1
+# copies of the commands, so that a build beside this one changes nothing between a run and the next, which are compared
+build=$dir/bin
+for command in random-checkpoint quantize index rerank eval search server; do
+    [ ! -x "$made_in/kalm-$command" ] || cp "$made_in/kalm-$command" bin/ || exit 1
+done
 passed=0 failed=0 runs=0
 ${CC:-cc} -O1 -shared -fPIC -o preload.so "${SOURCE:-$top/tests/faults/preload.c}" -ldl || { echo '0 passed, 1 failed'; exit 1; }
 
@@ -120,6 +125,15 @@ is_right() {
     *) cmp -s out.txt right.$command ;;
     esac
 }
+# The first lines in which the output of a command that goes on differs from the right one.
+difference() {
+    case $command in
+    index) dump store.db | diff right.dump - ;;
+    states) dump_states store.db.states | diff right.states.dump - ;;
+    search | mail) dump_search store.db | diff "right.$command" - ;;
+    tables) diff right.tables tables/quality.json ;;
+    esac | cut -c 1-300 | head -n 3
+}
 # Commands that go on where they were stopped.
 goes_on() { case $command in index | states | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
@@ -128,7 +142,7 @@ timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 left_over() {
     find tables made -name '*.new' -o -name '*.tmp-*' 2> /dev/null
     [ "$1" != 0 ] || find tables -name '*.spool' 2> /dev/null      # after a failure the next run takes it away
-    ls | grep -v -x -E 'preload.so|checkpoint|right\..*|corpus.jsonl|eval|Dialogue|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
+    ls | grep -v -x -E 'bin|preload.so|checkpoint|right\..*|corpus.jsonl|eval|Dialogue|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
         if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db(.states)?-(journal|wal|shm)'; fi
 }
 
@@ -159,7 +173,7 @@ check() {
         [ "$command" != server ] || right=none             # its store has documents by now: other answers are right
         run > /dev/null 2> err || { right=; bad 'the next run fails'; return; }
         right=
-        [ "$command" = server ] || is_right || { bad 'the next run gives another output'; return; }
+        [ "$command" = server ] || is_right || { difference > err; bad 'the next run gives another output'; return; }
         [ -z "$(left_over 0)" ] || { bad "the next run leaves behind: $(left_over 0)"; return; }
     fi
     good
@@ -249,6 +263,6 @@ for command in ${FAULTS_OF:-$commands}; do
         if [ $? -eq 1 ] && [ -s err ]; then good; else bad 'a full disk under standard output goes unnoticed'; fi ;;
     esac
 done
-cd "$build" && rm -rf "$dir"
+cd "$made_in" && rm -rf "$dir"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
