@@ -4756,8 +4756,8 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 
 /* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
 	set has no masks. */
-#define KALM__BUFFER_LOAD KALM__LOAD(part)
-#define KALM__BUFFER_STORE (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
+#define KALM__BUFFER_loading KALM__LOAD(part)
+#define KALM__BUFFER_storing (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
 #define KALM__T_LOAD_SOME \
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill) \
 { \
@@ -4766,7 +4766,7 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, fl
 	if (n >= KALM__W) return KALM__LOAD(p); \
 	for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill; \
 	(void)part; \
-	return KALM__SHORT(LOAD); \
+	return KALM__SHORT(loading); \
 }
 #define KALM__T_STORE_SOME \
 KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v) \
@@ -4774,7 +4774,7 @@ KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 	float part[KALM__W]; \
 	(void)part; \
 	if (n >= KALM__W) KALM__STORE(p, v); \
-	else KALM__SHORT(STORE); \
+	else KALM__SHORT(storing); \
 }
 #define KALM__LOADN(p, n) KALM__V(load_some)(p, n, 0.0f)
 #define KALM__STOREN KALM__V(store_some)
@@ -5581,8 +5581,8 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__LOAD(p) _mm512_loadu_ps(p)
 #define KALM__STORE(p, v) _mm512_storeu_ps(p, v)
 #define KALM__SHORT(what) KALM__MASK_##what
-#define KALM__MASK_LOAD _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)
-#define KALM__MASK_STORE _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v)
+#define KALM__MASK_loading _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)
+#define KALM__MASK_storing _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v)
 #define KALM__SET(x) _mm512_set1_ps(x)
 #define KALM__ADD(a, b) kalm__add_avx512(a, b)
 #define KALM__SUB(a, b) kalm__sub_avx512(a, b)

@@ -5,8 +5,8 @@
 
 /* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
    set has no masks. */
-#define KALM__BUFFER_LOAD KALM__LOAD(part)
-#define KALM__BUFFER_STORE (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
+#define KALM__BUFFER_loading KALM__LOAD(part)
+#define KALM__BUFFER_storing (KALM__STORE(part, v), (void)memcpy(p, part, n * sizeof(float)))
 KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, float fill)
 {
     float part[KALM__W];
@@ -14,14 +14,14 @@ KALM__VT KALM__SMALL_FN KALM__VF KALM__V(load_some)(const float *p, size_t n, fl
     if (n >= KALM__W) return KALM__LOAD(p);
     for (i = 0; i < KALM__W; i++) part[i] = i < n ? p[i] : fill;
     (void)part;
-    return KALM__SHORT(LOAD);
+    return KALM__SHORT(loading);
 }
 KALM__VT KALM__SMALL_FN void KALM__V(store_some)(float *p, size_t n, KALM__VF v)
 {
     float part[KALM__W];
     (void)part;
     if (n >= KALM__W) KALM__STORE(p, v);
-    else KALM__SHORT(STORE);
+    else KALM__SHORT(storing);
 }
 #define KALM__LOADN(p, n) KALM__V(load_some)(p, n, 0.0f)
 #define KALM__STOREN KALM__V(store_some)
