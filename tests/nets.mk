@@ -138,11 +138,13 @@ coverage:
 # callback, and the commands with their own tests. The rest of the tests have one thread, and take most of the time.
 THREAD_TESTS ?= test_threads test_api test_online
 THREAD_SCRIPTS ?= test_server test_search
+# of test_server.sh what has several clients at a time, or ends while it works (tests/server/check.py); the others ask one after the other
+THREAD_PARTS ?= together fair limits end_busy end
 THREAD_SOAK ?= 30
 thread: build/tiny.kalm
 	$(MAKE) config=thread build/thread/kalm-quantize
 	cp build/tiny.kalm build/thread/           # the same bytes, in seconds: there making it takes minutes
-	$(MAKE) config=thread TESTS='$(THREAD_TESTS)' SCRIPTS='$(THREAD_SCRIPTS:%=tests/%.sh)' test
+	KALM_PARTS='$(THREAD_PARTS)' $(MAKE) config=thread TESTS='$(THREAD_TESTS)' SCRIPTS='$(THREAD_SCRIPTS:%=tests/%.sh)' test
 	$(MAKE) config=thread TIME=$(THREAD_SOAK) server-soak     # many clients at a time; its status is another where there was a report
 
 # ---- memcheck ----
