@@ -334,21 +334,27 @@ KALM__FN char *store_bare_sql(const char *sql)
 {
     char *bare = (char *)cmd_alloc(strlen(sql) + 1);
     size_t n = 0, i = 0, word;
+    int behind_word = 0;               /* bare ends in one */
     while (sql[i]) {
         int quoted = sql[i] == '"' && (word = store_word(sql + i + 1)) != 0 && sql[i + 1 + word] == '"';
         if (sql[i] == '\'') {
             do bare[n++] = sql[i++];
             while (sql[i] && sql[i] != '\'');
             if (sql[i]) bare[n++] = sql[i++];
+            behind_word = 0;
         } else if (sql[i] == '-' && sql[i + 1] == '-') i += strcspn(sql + i, "\n");
         else if (strchr(" \n\r\t", sql[i])) i++;
         else if (!strncmp(sql + i, "IF NOT EXISTS ", 14)) i += 14;
         else if (quoted || (word = store_word(sql + i)) != 0) {
-            if (n && store_word(bare + n - 1)) bare[n++] = ' ';
+            if (behind_word) bare[n++] = ' ';
             memcpy(bare + n, sql + i + quoted, word);
             n += word;
             i += word + 2 * (size_t)quoted;
-        } else bare[n++] = sql[i++];
+            behind_word = 1;
+        } else {
+            bare[n++] = sql[i++];
+            behind_word = 0;
+        }
     }
     bare[n] = 0;
     return bare;
