@@ -71,20 +71,20 @@ PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
 # The library is compiled once for the commands (library.o, of the parts) and once for most tests (header.o, of the generated header),
 # with its private functions for the linker to see; programs that are linked with it read a header without the functions' bodies
-# (src/declare.awk), which takes a tenth of the time. WHOLE_* have a library of their own, as a user's program has; SHARE=no makes
+# (src/declare.awk), which takes a tenth of the time. WHOLE_TESTS have a library of their own, as a user's program has; SHARE=no makes
 # all of them so. Coverage is counted by parts: there the tests, too, are linked with library.o.
 SHARE ?= yes
-WHOLE_TOOLS := kalm-bench
-WHOLE_TESTS := test_amx golden test_threads test_platform
+WHOLE_TESTS := test_amx golden test_platform
 PARTS_TESTS := test_calibrate test_codecs test_eval
 ifeq ($(SHARE),yes)
   LIBRARY := $(B)/library.o
   HEADER_O := $(if $(filter coverage,$(config)),,$(B)/tests/header.o)
 endif
+# (library.o is what the shared library is made of, too, where the private functions stay hidden)
+SHAREABLE := -fPIC -fvisibility=hidden -DKALM_API='extern __attribute__((__visibility__("default")))'
 OF_LIBRARY := -Wno-missing-prototypes -ffp-contract=off -DKALM__FN=extern -DKALM_RERANK_IMPLEMENTATION -c -x c
-# of_tool NAME, of_test NAME: where its kalm_rerank.h lies; with_tool, with_test: what it is linked with
-of_tool = -I$(if $(call with_tool,$(1)),$(B)/parts,src/parts)
-with_tool = $(if $(filter $(WHOLE_TOOLS),$(1)),,$(LIBRARY))
+# of_tool, of_test NAME: where its kalm_rerank.h lies; with_test: what it is linked with
+of_tool := -I$(if $(LIBRARY),$(B)/parts,src/parts)
 
 .PHONY: help all header check-header check docs check-quick built quick-built quality test sanitize demo bench speed-figures search-speed few-bit-store install shared sqlite postgres postgres-install postgres-test scaling targets dist man clean
 help:
@@ -152,9 +152,9 @@ docs:
 TOOLS :=
 define tool
 TOOLS += $(1)
-$(B)/$(1): $(2) $(call with_tool,$(1)) | $(B)/tmp
+$(B)/$(1): $(2) $(LIBRARY) | $(B)/tmp
 	@echo '  CC  $(1)'
-	$(Q)$(CC) $(FLAGS) $$(HARD) $(TEXT_FLAGS) $(3) $(call of_tool,$(1)) $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(call with_tool,$(1)) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
+	$(Q)$(CC) $(FLAGS) $$(HARD) $(TEXT_FLAGS) $(3) $(of_tool) $(CFLAGS) -MMD -MP -MF $$@.d -o $$@ $(2) $(LIBRARY) $(LDFLAGS) $(LIBS) $(TEXT_LIBS) $(4)
 -include $(B)/$(1).d
 endef
 tool_if = $(if $(wildcard $(2)),$(eval $(call tool,$(1),$(2),$(3),$(4))))
@@ -186,9 +186,9 @@ $(call tool_if,kalm-bench,tests/bench.c,-DBENCH_FLAGS='"$(subst ",,$(strip -std=
 $(call tool_if,first,examples/first.c)
 
 ifneq ($(LIBRARY),)
-$(LIBRARY): $(B)/parts/kalm_rerank.h
+$(LIBRARY): $(B)/parts/kalm_rerank.h Makefile
 	@echo '  CC  library.o'
-	$(Q)$(CC) $(FLAGS) $(filter-out -Wl% -pie,$(HARD)) -D_FILE_OFFSET_BITS=64 $(CFLAGS) $(OF_LIBRARY) src/kalm_rerank_in.h -o $@
+	$(Q)$(CC) $(FLAGS) $(filter-out -Wl% -pie,$(HARD)) -D_FILE_OFFSET_BITS=64 $(if $(filter coverage,$(config)),-include tests/hooks.h) $(CFLAGS) $(SHAREABLE) $(OF_LIBRARY) src/kalm_rerank_in.h -o $@
 $(B)/parts/kalm_rerank.h: src/kalm_rerank_in.h src/amalgamate.awk src/declare.awk $(PARTS)
 	@mkdir -p $(@D)
 	$(Q)$(AWK) -v whole=1 -f src/amalgamate.awk $< > $@.whole && $(AWK) -f src/declare.awk $@.whole > $@
@@ -228,8 +228,8 @@ $(B)/header/kalm_rerank.h: kalm_rerank.h src/declare.awk
 endif
 # One test with all the optimiser does and says: the right values hold there too, and its warnings, which are other ones, are errors.
 $(B)/tests/golden: private OPT_release := -O3 -Werror
-# those that change the library by macros, and need no speed
-$(addprefix $(B)/tests/,test_amx test_threads): private OPT_release := -O1 -ftree-vectorize
+# this one changes the library by macros, and needs no speed
+$(B)/tests/test_amx: private OPT_release := -O1 -ftree-vectorize
 $(B)/tests/test_platform: private OPT_release := -O0 -DKALM_NO_SIMD
 .SECONDEXPANSION:
 $(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) $(FENCE_O) | $(B)/tests $(B)/tmp
@@ -292,9 +292,9 @@ install: all shared
 	@DESTDIR=$(call quoted,$(DESTDIR)) LIBDIR=$(call quoted,$(LIBDIR)) PYTHONDIR=$(call quoted,$(PYTHONDIR)) \
 	    sh packaging/install.sh $(B) $(call quoted,$(PREFIX)) $(filter-out first,$(TOOLS))
 shared: $(B)/libkalm_rerank.so
-$(B)/libkalm_rerank.so: kalm_rerank.h | $(B)/tmp
+$(B)/libkalm_rerank.so: $(or $(LIBRARY),kalm_rerank.h) | $(B)/tmp
 	@echo '  CC  libkalm_rerank.so'
-	$(Q)$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC $(SHARED_LINK) -DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h -o $@ $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(FLAGS) $(CFLAGS) -shared -fPIC $(SHARED_LINK) $(or $(LIBRARY),-DKALM_RERANK_IMPLEMENTATION -x c kalm_rerank.h) -o $@ $(LDFLAGS) $(LIBS)
 # Only where the linker knows names of shared libraries; before 1.0 a minor version may change the interface.
 SHARED_LINK = $(if $(filter Linux FreeBSD,$(shell uname -s)),-Wl$(comma)-soname$(comma)$(SONAME))
 comma := ,

@@ -687,8 +687,8 @@ typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == size
 #    endif
 #  endif
 #endif
-/* How the set avxvnni encodes its instructions. Tests and kalm-bench define KALM__EVEX_VNNI, so that processors that have
-	only AVX-512's form of them (Ice Lake, Zen 4) run the set as well. */
+/* How the set avxvnni encodes its instructions. Tests define KALM__EVEX_VNNI, so that processors that have only AVX-512's form
+	of them (Ice Lake, Zen 4) run the set as well. */
 #ifdef KALM__EVEX_VNNI
 #  define KALM__VEX "%{evex%} "
 #else

@@ -8,7 +8,6 @@
 #  define _DEFAULT_SOURCE              /* clock_gettime, getrusage, getloadavg under -std=c99 */
 #endif
 #include "../src/tools/files.h"        /* before all else, see there */
-#define KALM__EVEX_VNNI                /* see config.h */
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../src/tools/options.h"

@@ -471,7 +471,7 @@ expect 1 "$index" forty.db --merge other.kalm
 # A small random model, since fitting takes seconds with the bundled one; 64 texts are the fewest that rows are fitted to.
 expect 0 "$build/kalm-random-checkpoint" hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 --quiet fit
 cp "$root/examples/tiny/tokenizer.json" fit/
-cat forty.jsonl forty.jsonl | head -n 64 > few.jsonl
+cat forty.jsonl forty.jsonl | head -n 64 | sed 's/\("text": "[^"\\]\{1,60\}\).*/\1"}/' > few.jsonl
 fitted() { expect 0 "$build/kalm-quantize" fit "$@" --weights f32 --name fit --quiet; }
 fitted plain.kalm
 fitted fitted.kalm --calibrate few.jsonl

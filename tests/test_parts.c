@@ -187,16 +187,15 @@ static void check_sides(const char *path)
 
 static void test_sides(void)
 {
-    check_sides(TEST_BUILD "/tiny.kalm");
-    /* from the checkpoint at once, and from the file: the same part */
-    CHECKF(run(QUANTIZE " examples/tiny " TMP "/direct.kalm --side decoder --quiet") == 0, "%s", said);
-    CHECK(same_file(TMP "/direct.kalm", TMP "/dec.kalm"));
-    CHECK(run("ls -a " TMP " | grep tmp-") == 1);          /* the whole that was made for it is gone */
     /* tables: the decoder's own one, and weights of floats */
     CHECK(run(RANDOM " hidden=64 mlp=96 layers=2 heads=2 kv_heads=1 head_dim=32 window=8 vocabulary=8192 " TMP "/own --decoder-table own"
               " --untied --quiet") == 0);
     CHECK(run(QUANTIZE " " TMP "/own " TMP "/own.kalm --tokenizer examples/tiny/tokenizer.json --weights f16 --quiet") == 0);
     check_sides(TMP "/own.kalm");
+    /* from the checkpoint at once, and from the file: the same part */
+    CHECKF(run(QUANTIZE " " TMP "/own " TMP "/direct.kalm --tokenizer examples/tiny/tokenizer.json --weights f16 --side decoder --quiet") == 0, "%s", said);
+    CHECK(same_file(TMP "/direct.kalm", TMP "/dec.kalm"));
+    CHECK(run("ls -a " TMP " | grep tmp-") == 1);          /* the whole that was made for it is gone */
     CHECK(run(QUANTIZE " --info " TMP "/dec.kalm --errors") == 0 && strstr(said, "decoder.embed") && !strstr(said, "encoder."));
     CHECK(run(QUANTIZE " --info " TMP "/enc.kalm --errors") == 0 && strstr(said, "encoder.embed") && !strstr(said, "decoder."));
     /* one table, and one embedding of the end-of-image token, for both */
@@ -272,8 +271,10 @@ static void test_vocabulary(void)
     fclose(f);
     CHECKF(run(QUANTIZE " " TEST_BUILD "/tiny.kalm " TMP "/bytes.kalm --quiet --vocabulary " TMP "/bytes.txt") == 0, "%s", said);
     /* the same from the checkpoint, and a vocabulary that is cut already */
-    CHECKF(run(QUANTIZE " examples/tiny " TMP "/direct.kalm --quiet --vocabulary " TMP "/texts.txt") == 0, "%s", said);
-    CHECK(same_file(TMP "/direct.kalm", TMP "/cut.kalm"));
+    CHECKF(run(QUANTIZE " " TMP "/own " TMP "/direct.kalm --tokenizer examples/tiny/tokenizer.json --weights f16 --quiet --vocabulary " TMP "/texts.txt") == 0,
+           "%s", said);
+    CHECKF(run(QUANTIZE " " TMP "/own.kalm " TMP "/again.kalm --quiet --vocabulary " TMP "/texts.txt") == 0, "%s", said);
+    CHECK(same_file(TMP "/direct.kalm", TMP "/again.kalm") && !same_file(TMP "/direct.kalm", TMP "/own.kalm"));
     CHECKF(run(QUANTIZE " " TMP "/cut.kalm " TMP "/again.kalm --quiet --vocabulary " TMP "/texts.txt") == 0, "%s", said);
     if (open_model(&other, TMP "/again.kalm")) {
         CHECK(other.info.vocabulary == small.info.vocabulary && other.info.fingerprint == whole.info.fingerprint);

@@ -139,7 +139,7 @@ $rerank "$model" 'image viewer' --store w.db --json | sed '1s/"warm": [0-9]*, //
 same w.json scores.json
 
 # ---- another model, a part of one, float weights on another instruction set ----
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" f32.kalm --weights f32
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" f32.kalm --weights f32 --no-rows
 expect 0 "$index" f32.kalm f.db corpus.jsonl --quiet
 $rerank f32.kalm 'image viewer' --store f.db --json > f32.json
 expect 0 "$index" f32.kalm f.db --states 9 --quiet
@@ -158,8 +158,8 @@ ranked 0
 says 'is not used: its states are of another model'
 expect 1 "$index" f32.kalm s.db --states 1
 cp old.states s.db.states
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" decoder.kalm --side decoder
-expect 0 "$build/kalm-quantize" "$root/examples/tiny" encoder.kalm --side encoder
+expect 0 "$build/kalm-quantize" "$model" decoder.kalm --side decoder
+expect 0 "$build/kalm-quantize" "$model" encoder.kalm --side encoder
 $rerank decoder.kalm 'image viewer' --store s.db --json | sed '1s/"warm": 40, //' > scores.json
 same plain.json scores.json
 expect 1 "$index" encoder.kalm s.db --states 3

@@ -6,28 +6,13 @@
    under ThreadSanitizer. POSIX. */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
+#include "hooks.h"                     /* before <pthread.h> */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <time.h>
 #include <unistd.h>
-
-static volatile unsigned test_spins = 1;
-static void hold_up(void);
-#define KALM__SPINS test_spins
-static volatile unsigned test_turn = 1500;
-#define KALM__TURN test_turn
-#define KALM__RACE() hold_up()
-
-static int threads_granted = 1 << 20;  /* until the system refuses */
-static int grant_thread(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *arg)
-{
-    if (threads_granted < 1) return 11;
-    threads_granted--;
-    return pthread_create(thread, how, run, arg);
-}
-#define pthread_create grant_thread
 
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
@@ -246,9 +231,9 @@ static void test_refused(const float *right)
     for (granted = 0; granted < 4; granted++) {
         kalm_context *c;
         float margins[4];
-        threads_granted = granted;
+        test_threads_granted = granted;
         c = new_context(4);
-        threads_granted = 1 << 20;
+        test_threads_granted = TEST_ALL_THREADS;
         if (!c) continue;
         CHECKF(c->pool.size == 1 + (unsigned)granted, "%d threads granted: %u workers", granted, c->pool.size);
         CHECKF(rank(c, margins) && !memcmp(margins, right, sizeof margins), "%d threads granted: other scores", granted);
@@ -283,7 +268,7 @@ static void test_fork_pool(int asleep, int locked, int refuse)
     if (!child) {
         unsigned i, n, wrong = 0;
         alarm(20);
-        if (refuse) threads_granted = 0;
+        if (refuse) test_threads_granted = 0;
         for (n = 0; n < 130; n++) {    /* a pool that was not asleep asks at every 64th job */
             memset(&j, 0, sizeof j);
             kalm__parallel(&pool, 100, mark, &j);
@@ -352,6 +337,8 @@ int main(void)
     kalm_error err;
     kalm_context *c;
     unsigned size;
+    test_race = hold_up;
+    test_spins = 1;
     signal(SIGALRM, on_alarm);
     alarm(TSAN ? 600 : 100);
     for (size = 2; size <= 5; size += size - 1) {    /* 2, 3, 5 */

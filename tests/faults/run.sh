@@ -99,7 +99,7 @@ served() {
     (
         FAULT=$KALM_FAULT COUNT=$KALM_FAULT_COUNT PRELOAD=$LD_PRELOAD
         unset KALM_FAULT KALM_FAULT_COUNT LD_PRELOAD
-        exec python3 "$top/tests/faults/client.py" "$FAULT" "$COUNT" "$PRELOAD" "${right:-right.server}" $UNDER "$build/kalm-server" right.kalm --port 0 --store store.db --bits 32 --threads 1 > out.txt
+        exec python3 -I -S "$top/tests/faults/client.py" "$FAULT" "$COUNT" "$PRELOAD" "${right:-right.server}" $UNDER "$build/kalm-server" right.kalm --port 0 --store store.db --bits 32 --threads 1 > out.txt
     )
 }
 # What a person or a program is told of a failure that the command lives with.
