@@ -54,6 +54,9 @@ done
 # the shared library has its name and nothing but the interface; Python finds it
 if command -v readelf > /dev/null 2>&1; then
     expect "soname" sh -c "readelf -d '$root/usr/lib/$library' | grep -q 'soname: \[$soname\]'"
+    readelf -W --dyn-syms "$root/usr/lib/$library" | awk '$5 == "GLOBAL" && $7 != "UND" { print $8 }' | sort > "$dir/exported"
+    sed -n 's/^ \(kalm_[a-z_0-9]*\)@.*/\1/p' debian/libkalm-rerank*.symbols | sort > "$dir/interface"
+    expect "nothing but the interface is exported" sh -c "[ -s '$dir/interface' ] && diff '$dir/interface' '$dir/exported'"
     # the commands are hardened (see the Makefile): position-independent, tables read-only, stack guarded, C library checked
     hard="$tools kalm-eval kalm-random-checkpoint"
     for tool in kalm-index kalm-search kalm-server; do [ ! -x "$build/$tool" ] || hard="$hard $tool"; done

@@ -214,9 +214,9 @@ class Client:
         with self.open() as k:
             try:
                 if self.random.random() < 0.5:
-                    k.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\n{")
+                    k.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n{")
                 else:
-                    k.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (3 << 19) + b"x" * (3 << 19))
+                    k.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (3 << 19) + b"x" * (3 << 19))
                 said = k.recv(100)
             except ConnectionError:
                 said = b""
@@ -224,7 +224,7 @@ class Client:
 
     def request_bytes(self, documents=5):
         body = json.dumps({"query": QUERIES[0], "documents": [TEXTS[i] for i in self.some(documents)]}).encode()
-        return b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        return b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     def cut(self):
         """A client that goes away: within its request, or before the answer."""
@@ -263,8 +263,8 @@ class Client:
     def noise(self):
         r = self.random
         with self.open() as k:
-            k.sendall(r.choice((bytes(r.randrange(256) for _ in range(200)), b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-                                b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET /health HTTP/1.1\r\nX: " + b"a" * 40000)))
+            k.sendall(r.choice((bytes(r.randrange(256) for _ in range(200)), b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+                                b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET /health HTTP/1.1\r\nX: " + b"a" * 40000)))
 
     def remembered(self):
         """A request whose answer is known to the byte."""
