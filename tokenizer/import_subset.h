@@ -377,7 +377,7 @@ KALM__FN kalm_result kalm__subset_scripts(kalm__subset *c, const unsigned char *
     const kalm__tokenizer *t = c->t;
     unsigned char *more = (unsigned char *)kalm__import_alloc(&c->m, KALM__SUBSET_CODES / 8);
     char path[KALM__WALK_MOST + 1], room[KALM__TOKEN_MOST];
-    size_t budget = (size_t)1 << 28;
+    size_t budget = (size_t)1 << 28, range = 0;
     uint32_t i, any = 0;
     if (!more) return KALM_NO_MEMORY;
     if (t->flags & KALM__TOK_NORMAL)
@@ -385,7 +385,7 @@ KALM__FN kalm_result kalm__subset_scripts(kalm__subset *c, const unsigned char *
                           "other scripts: its vocabulary can be cut by texts, not by scripts", c->m.name);
     for (i = 0; i < KALM__SCRIPTS; i++) any |= script[i];
     for (i = 1; i < KALM__SUBSET_CODES; i++) {
-        uint32_t of = kalm__script_of(i);
+        uint32_t of = kalm__script_next(&range, i);
         if ((ascii && i < 128) || (any && (script[of] || of == KALM__SCRIPT_COMMON || of == KALM__SCRIPT_INHERITED)))
             kalm__subset_allow(c->allowed, i);
     }

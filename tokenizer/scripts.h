@@ -217,16 +217,11 @@ static const uint32_t kalm__script_ranges[KALM__SCRIPT_RANGES] = {
     0x02fa1e02, 0x03000031, 0x03134b02, 0x0e000100, 0x0e000202, 0x0e002000, 0x0e008002, 0x0e010001, 0x0e01f002
 };
 
-/* The script of a code point. */
-KALM__FN uint32_t kalm__script_of(uint32_t code)
+/* The script of a character, for a walk through all of them: `code` may not fall from call to call, and *range begins at 0. */
+KALM__FN uint32_t kalm__script_next(size_t *range, uint32_t code)
 {
-    size_t low = 0, high = KALM__SCRIPT_RANGES;          /* the range is one of low .. high - 1 */
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        if (kalm__script_ranges[middle] >> 8 <= code) low = middle;
-        else high = middle;
-    }
-    return kalm__script_ranges[low] & 255;
+    while (*range + 1 < KALM__SCRIPT_RANGES && kalm__script_ranges[*range + 1] >> 8 <= code) ++*range;
+    return kalm__script_ranges[*range] & 255;
 }
 
 #endif
