@@ -338,20 +338,45 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 /* ---- sockets ---- */
+/* A program that waits for edges (EPOLLET) may take a transfer that is shorter than what it asked for as a sign that the socket has no more: the
+   system would tell it of what comes later. A transfer that was cut short here is such a case: setting the socket's events again is
+   what tells. So it is kept where each socket waits. */
+enum { SOCKETS = 1024 };
+static struct { int waits, in; struct epoll_event for_what; } waiting[SOCKETS];
+int epoll_ctl(int in, int operation, int fd, struct epoll_event *event)
+{
+    REAL(int, "epoll_ctl", (int, int, int, struct epoll_event *))
+    int status = real(in, operation, fd, event);
+    if (!status && fd >= 0 && fd < SOCKETS) {
+        waiting[fd].waits = operation != EPOLL_CTL_DEL && event;
+        waiting[fd].in = in;
+        if (waiting[fd].waits) waiting[fd].for_what = *event;
+    }
+    return status;
+}
+static ssize_t cut_short(int fd, ssize_t size)
+{
+    REAL(int, "epoll_ctl", (int, int, int, struct epoll_event *))
+    int was = errno;
+    if (fd >= 0 && fd < SOCKETS && waiting[fd].waits) (void)real(waiting[fd].in, EPOLL_CTL_MOD, fd, &waiting[fd].for_what);
+    errno = was;
+    return size;
+}
 ssize_t recv(int fd, void *data, size_t size, int flags)
 {
     REAL(ssize_t, "recv", (int, void *, size_t, int))
     if (fails(SOCKET)) {
         if (!shorter) return -1;
-        size = size > 1 ? 1 + size / 64 : size;
+        return cut_short(fd, real(fd, data, size > 1 ? 1 + size / 64 : size, flags));
     }
     return real(fd, data, size, flags);
 }
 ssize_t send(int fd, const void *data, size_t size, int flags)
 {
     REAL(ssize_t, "send", (int, const void *, size_t, int))
+    size_t all = size;
     if (broken(SOCKET, &size)) return -1;
-    return real(fd, data, size, flags);
+    return size == all ? real(fd, data, size, flags) : cut_short(fd, real(fd, data, size, flags));
 }
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
@@ -364,7 +389,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
             first = *message, half = message->msg_iov[0];
             if (half.iov_len > 1) half.iov_len /= 2;
             first.msg_iov = &half, first.msg_iovlen = 1;
-            return real(fd, &first, flags);
+            return cut_short(fd, real(fd, &first, flags));
         }
     }
     return real(fd, message, flags);
