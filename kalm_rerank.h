@@ -10187,8 +10187,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 
 /* Scores of all rows in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so
 	far rescaled where the maximum has grown; times the values' scales where those are quantised. `query`: of row 0; own: the keys are
-	those of the sequence. First the maxima and factors of all rows: one by one
-	each would wait for its own. */
+	those of the sequence. First the maxima and factors of all rows: one by one each would wait for its own. */
 KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, int own, size_t rows, size_t query,
 								   size_t first, size_t end, const float *value_scale)
 {
@@ -13051,7 +13050,7 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
 	else if (mapping.mapped) {
 		const kalm__file *f = &(*model)->file;
 		kalm__advise(f->stack[0].embed, f->shape.vocabulary * f->stack[0].embed_row, KALM__AT_RANDOM);
-		kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
+		if (f->stack[1].embed != f->stack[0].embed) kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
 	}
 	return r;
 }

@@ -79,18 +79,21 @@ KALM__FN const char *kalm__st_show(char *to, const char *name, size_t size)
     return to;
 }
 
-/* The order of two kalm_text by their bytes, for qsort. */
+/* The order of names by their bytes. */
+KALM__FN int kalm__st_order(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+    int c = memcmp(a, b, kalm__min(a_size, b_size));
+    return c ? c : a_size < b_size ? -1 : a_size > b_size;
+}
+/* The same of two kalm_text, for qsort. */
 KALM__FN int kalm__st_text_order(const void *a, const void *b)
 {
     const kalm_text *x = (const kalm_text *)a, *y = (const kalm_text *)b;
-    int c = memcmp(x->data, y->data, kalm__min(x->size, y->size));
-    return c ? c : x->size < y->size ? -1 : x->size > y->size;
+    return kalm__st_order(x->data, x->size, y->data, y->size);
 }
-
 KALM__FN int kalm__st_compare(const kalm__st_tensor *a, const char *name, size_t size)
 {
-    int c = memcmp(a->name, name, kalm__min(a->name_size, size));
-    return c ? c : a->name_size < size ? -1 : a->name_size > size;
+    return kalm__st_order(a->name, a->name_size, name, size);
 }
 KALM__FN int kalm__st_by_name(const void *a, const void *b)
 {

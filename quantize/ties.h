@@ -11,7 +11,7 @@
      tie_word_embeddings false   The encoder's table and the head must be there. A decoder without a table uses the
                                  encoder's.
 
-   Where decoder.tie_word_embeddings says something else, a head with other numbers is refused: some versions of transformers look
+   Where decoder.tie_word_embeddings alone is true, a head with other numbers is refused as well: some versions of transformers look
    there.
 
    In either case both spellings of the encoder's table may be there if they hold the same numbers. The vector of the
@@ -51,13 +51,11 @@ KALM__FN kalm_result kalm__ties_resolve(kalm__checkpoint *c, kalm_error *err)
     c->eoi[1] = eoi[KALM__FOUND_DECODER];
     if (!r && c->eoi[0] && c->eoi[1] && (c->eoi[1] == c->eoi[0] || kalm__same_tensor(&c->st, c->eoi[0], c->eoi[1], &r, err)))
         c->eoi[1] = NULL;
-    if (!r && c->tied && head && head != c->embed[0] && !kalm__same_tensor(&c->st, c->embed[0], head, &r, err) && !r)
-        return kalm__fail(err, KALM_BAD_FILE, "tensor %s differs from %s, and config.json says that they are one: "
-                          "tie_word_embeddings is true", head->shown, c->embed[0]->shown);
-    if (!r && c->tied != c->decoder_tied && head && head != c->embed[0] && !kalm__same_tensor(&c->st, c->embed[0], head, &r, err) && !r)
-        return kalm__fail(err, KALM_BAD_FILE, "config.json contradicts itself: tie_word_embeddings is %s and decoder.tie_word_embeddings "
-                          "%s, and tensor %s differs from %s", c->tied ? "true" : "false", c->decoder_tied ? "true" : "false",
-                          head->shown, c->embed[0]->shown);
+    if (!r && (c->tied || c->decoder_tied) && head && head != c->embed[0] && !kalm__same_tensor(&c->st, c->embed[0], head, &r, err) && !r)
+        return c->tied ? kalm__fail(err, KALM_BAD_FILE, "tensor %s differs from %s, and config.json says that they are one: "
+                                    "tie_word_embeddings is true", head->shown, c->embed[0]->shown)
+                       : kalm__fail(err, KALM_BAD_FILE, "config.json contradicts itself: tie_word_embeddings is false and "
+                                    "decoder.tie_word_embeddings true, and tensor %s differs from %s", head->shown, c->embed[0]->shown);
     c->head = c->tied ? c->embed[0] : head;
     return r;
 }

@@ -101,8 +101,7 @@ KALM__FN float kalm__weight_unit(const kalm__ops *ops, const float *p, size_t n,
 
 /* Scores of all rows in keys [first, end) become weights: e^(score - top), zero for keys outside of the query's window, with the sums so
    far rescaled where the maximum has grown; times the values' scales where those are quantised. `query`: of row 0; own: the keys are
-   those of the sequence. First the maxima and factors of all rows: one by one
-   each would wait for its own. */
+   those of the sequence. First the maxima and factors of all rows: one by one each would wait for its own. */
 KALM__FN void kalm__online_softmax(const kalm__attention *a, const kalm__attention_scratch *s, int own, size_t rows, size_t query,
                                    size_t first, size_t end, const float *value_scale)
 {

@@ -50,7 +50,7 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
     else if (mapping.mapped) {
         const kalm__file *f = &(*model)->file;
         kalm__advise(f->stack[0].embed, f->shape.vocabulary * f->stack[0].embed_row, KALM__AT_RANDOM);
-        kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
+        if (f->stack[1].embed != f->stack[0].embed) kalm__advise(f->stack[1].embed, f->shape.vocabulary * f->stack[1].embed_row, KALM__AT_RANDOM);
     }
     return r;
 }

@@ -55,14 +55,11 @@ KALM__FN int search_is_mailbox(const char *head, size_t size)
 
 KALM__FN int search_is_page(const char *head, size_t size)
 {
-    static const char *const begins[] = { "<!doctype html", "<html" };
-    size_t b, i;
+    kalm_text t;
     while (size && strchr(" \t\r\n\xef\xbb\xbf", *head) && *head) head++, size--;
-    for (b = 0; b < 2; b++) {
-        for (i = 0; i < size && begins[b][i] && (head[i] >= 'A' && head[i] <= 'Z' ? head[i] + 32 : head[i]) == begins[b][i]; i++) {}
-        if (!begins[b][i]) return 1;
-    }
-    return 0;
+    t.data = head;
+    t.size = size;
+    return reader_begins(t, "<!doctype html", 14) || reader_begins(t, "<html", 5);
 }
 
 KALM__FN int search_kind(const search_file *f, const char *head, size_t size)

@@ -379,9 +379,8 @@ static int read_rows(cursor *u, connection *c, const char *sql)
     if (c->depth == DEEPEST) return complain(t, SQLITE_ERROR, "more than 4 rankings, each in the SQL of another");
     c->depth++;
     code = sqlite3_prepare_v2(c->db, sql, -1, &q, &tail);
-    if (code != SQLITE_OK) complain(t, code, sqlite3_errmsg(c->db));
     while (tail && (*tail == ' ' || *tail == '\n' || *tail == '\t' || *tail == '\r' || *tail == ';')) tail++;
-    if (code != SQLITE_OK) {}          /* it was said */
+    if (code != SQLITE_OK) complain(t, code, sqlite3_errmsg(c->db));
     else if (!q) code = complain(t, SQLITE_ERROR, "the SQL is empty");
     else if (tail && *tail) code = complain(t, SQLITE_ERROR, "the SQL is more than one statement");
     else if (!sqlite3_stmt_readonly(q) || sqlite3_column_count(q) < 2)

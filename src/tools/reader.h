@@ -24,15 +24,10 @@
 KALM__FN int reader_is_markup(kalm_text line)
 {
     static const char *const begins[] = { "<!doctype", "<html", "<?xml", "<doc>" };
-    size_t b, i;
+    size_t b;
     for (; line.size && (*line.data == ' ' || *line.data == '\t'); line.data++, line.size--) {}
-    for (b = 0; b < sizeof begins / sizeof *begins; b++) {
-        for (i = 0; i < line.size && begins[b][i]; i++) {
-            char c = line.data[i];
-            if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != begins[b][i]) break;
-        }
-        if (!begins[b][i]) return 1;
-    }
+    for (b = 0; b < sizeof begins / sizeof *begins; b++)
+        if (reader_begins(line, begins[b], strlen(begins[b]))) return 1;
     return 0;
 }
 

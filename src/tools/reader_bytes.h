@@ -390,17 +390,24 @@ KALM__FN int reader_check(reader *r, const char *what, kalm_text t)
 #define READ_TEXT_NAMES "text|contents|content|passage|body|document|doc|passage_text|document_text"
 #define READ_TITLE_NAMES "title|heading"
 
+/* Does t begin with the n characters of `word`? Capitals of t do not count. */
+KALM__FN int reader_begins(kalm_text t, const char *word, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n && i < t.size; i++) {
+        char c = t.data[i];
+        if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != word[i]) break;
+    }
+    return i == n;
+}
+
 /* Which of the names "a|b|c" is t, from 1; 0: none. Capitals do not count. */
 KALM__FN unsigned reader_is(kalm_text t, const char *names)
 {
     unsigned k;
     for (k = 1; *names; k++) {
-        size_t n = strcspn(names, "|"), i;
-        for (i = 0; i < n && n == t.size; i++) {
-            char c = t.data[i];
-            if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != names[i]) break;
-        }
-        if (n == t.size && i == n) return k;
+        size_t n = strcspn(names, "|");
+        if (n == t.size && reader_begins(t, names, n)) return k;
         names += n + (names[n] != 0);
     }
     return 0;

@@ -41,9 +41,9 @@ KALM__FN int reader_peek_row(reader *r, kalm_text *row, size_t *whole)
     return READ_RECORD;
 }
 
-/* The next field of a row, of which [*at, end) is left; quotation marks of CSV (quoted) are taken away in place. 0 behind the
+/* The next field of a row, of which [*at, end) is left; quotation marks of CSV are taken away in place. 0 behind the
    last field, -1: marks that do not close, or text behind them. */
-KALM__FN int reader_field(char **at, char *end, int *first, char separator, int quoted, kalm_text *field)
+KALM__FN int reader_field(const reader *r, char separator, char **at, char *end, int *first, kalm_text *field)
 {
     char *p = *at, *to;
     if (!*first) {
@@ -52,7 +52,7 @@ KALM__FN int reader_field(char **at, char *end, int *first, char separator, int 
     }
     *first = 0;
     field->data = p;
-    if (quoted && p < end && *p == '"') {
+    if (r->format == READ_CSV && p < end && *p == '"') {
         for (to = p++;; *to++ = *p++) {
             if (p == end) return -1;
             if (*p == '"' && (++p == end || *p != '"')) break;
@@ -82,7 +82,7 @@ KALM__FN int reader_name_columns(reader *r, kalm_text row, char separator)
     at = r->head = cmd_copy(row);
     end = at + row.size;
     r->columns = 0;
-    while (r->columns < 64 && (more = reader_field(&at, end, &first, separator, r->format == READ_CSV, &field)) > 0)
+    while (r->columns < 64 && (more = reader_field(r, separator, &at, end, &first, &field)) > 0)
         r->column_name[r->columns++] = field;
     r->key_column = r->text_column = r->title_column = r->columns;
     for (i = 0; i < r->columns; i++) {
@@ -160,9 +160,10 @@ KALM__FN int reader_take_row(reader *r, char *at, char *end, text_record *rec)
 {
     kalm_text field;
     size_t n = 0, most = r->columns ? r->columns : 2;
+    char separator = r->format == READ_CSV ? r->separator : '\t';
     int first = 1, more;
     if (r->with_metadata) reader_make(r, "{", 1);
-    while ((more = reader_field(&at, end, &first, r->format == READ_CSV ? r->separator : '\t', r->format == READ_CSV, &field)) > 0) {
+    while ((more = reader_field(r, separator, &at, end, &first, &field)) > 0) {
         if (n < r->columns) {
             if (n == r->key_column) rec->key = field;
             else if (n == r->text_column) rec->text = field;
