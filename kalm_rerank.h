@@ -814,10 +814,9 @@ KALM__FN void kalm__put(kalm__writer *w, char c)
 	}
 }
 
-KALM__FN void kalm__put_text(kalm__writer *w, const char *s, size_t n)
+KALM__FN void kalm__put_word(kalm__writer *w, const char *s)
 {
-	size_t i;
-	for (i = 0; i < n; i++) kalm__put(w, s[i]);
+	for (; *s; s++) kalm__put(w, *s);
 }
 
 /* Names in an error come from strangers' files: no control character reaches a terminal. Bytes of UTF-8 pass. */
@@ -851,7 +850,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
 			const char *s = va_arg(args, const char *);
 			size_t n = va_arg(args, size_t), i;
 			for (i = 0; i < n && i < 60; i++) kalm__put(w, (unsigned char)s[i] < 128 ? kalm__printable(s[i]) : '?');
-			if (n > 60) kalm__put_text(w, "...", 3);
+			if (n > 60) kalm__put_word(w, "...");
 			break;
 		}
 		case 'd': {
@@ -1634,8 +1633,8 @@ KALM__FN unsigned kalm__group_limit(const char *folder, int version)
 		const char *name = version == 2 ? "/cpu.max" : part ? "/cpu.cfs_period_us" : "/cpu.cfs_quota_us";
 		w.at = path;
 		w.room = sizeof path - 1;
-		kalm__put_text(&w, folder, strlen(folder));
-		kalm__put_text(&w, name, strlen(name));
+		kalm__put_word(&w, folder);
+		kalm__put_word(&w, name);
 		*w.at = 0;
 		if (!w.room || (!(version == 2 && part) && !kalm__read_text(path, text, sizeof text))) return 0;
 		if (version == 1) at = text;
@@ -1657,8 +1656,8 @@ KALM__FN unsigned kalm__group_cores(const char *root)
 	unsigned least = 0;
 	w.at = path;
 	w.room = sizeof path - 1;
-	kalm__put_text(&w, root, strlen(root));
-	kalm__put_text(&w, "/proc/self/cgroup", 17);
+	kalm__put_word(&w, root);
+	kalm__put_word(&w, "/proc/self/cgroup");
 	*w.at = 0;
 	if (!kalm__read_text(path, text, sizeof text)) return 0;
 	/* lines "0::/path" (version 2) and "4:cpu,cpuacct:/path" (version 1) */
@@ -1678,11 +1677,11 @@ KALM__FN unsigned kalm__group_cores(const char *root)
 		mount = version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
 		w.at = path;
 		w.room = sizeof path - 1;
-		kalm__put_text(&w, root, strlen(root));
-		kalm__put_text(&w, mount, strlen(mount));
+		kalm__put_word(&w, root);
+		kalm__put_word(&w, mount);
 		base = (size_t)(w.at - path);
 		group++;
-		if (end > group + 1) kalm__put_text(&w, group, (size_t)(end - group));
+		if (group + 1 < end) while (group < end) kalm__put(&w, *group++);
 		if (!w.room) continue;
 		/* upwards; in a container the path may be the host's, and only the topmost folder is there */
 		for (n = (size_t)(w.at - path);; ) {
@@ -1930,12 +1929,12 @@ KALM__FN const char *kalm__tensor_name(char *name, uint32_t kind, uint32_t layer
 	uint32_t k = kind % 32;
 	w.at = name;
 	w.room = 31;
-	kalm__put_text(&w, side, 8);
+	kalm__put_word(&w, side);
 	if (k < KALM__T_LAYER_KINDS) {
 		kalm__put_number(&w, layer, 10, 1);
 		kalm__put(&w, '.');
 	}
-	kalm__put_text(&w, k < KALM__T_KINDS ? what[k] : "?", k < KALM__T_KINDS ? strlen(what[k]) : 1);
+	kalm__put_word(&w, k < KALM__T_KINDS ? what[k] : "?");
 	*w.at = 0;
 	return name;
 }

@@ -336,7 +336,7 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
     for (at = map + 1; !r && at < j->nodes[map].next; at = j->nodes[at + 1].next) {
         kalm_text name = kalm__json_text(j, at), file = kalm__json_text(j, at + 1);
         const kalm__st_tensor *t = kalm__st_find(st, name.data, name.size);
-        if (!t || strlen(st->shards[t->shard].name) != file.size || memcmp(st->shards[t->shard].name, file.data, file.size))
+        if (!t || !kalm__same_text(kalm__text(st->shards[t->shard].name), file))
             r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s is not in %q", j->name, kalm__st_show(shown, name.data, name.size),
                            file.data, file.size);
         else if (seen[t - st->tensors])

@@ -24,10 +24,9 @@ KALM__FN void kalm__put(kalm__writer *w, char c)
     }
 }
 
-KALM__FN void kalm__put_text(kalm__writer *w, const char *s, size_t n)
+KALM__FN void kalm__put_word(kalm__writer *w, const char *s)
 {
-    size_t i;
-    for (i = 0; i < n; i++) kalm__put(w, s[i]);
+    for (; *s; s++) kalm__put(w, *s);
 }
 
 /* Names in an error come from strangers' files: no control character reaches a terminal. Bytes of UTF-8 pass. */
@@ -61,7 +60,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
             const char *s = va_arg(args, const char *);
             size_t n = va_arg(args, size_t), i;
             for (i = 0; i < n && i < 60; i++) kalm__put(w, (unsigned char)s[i] < 128 ? kalm__printable(s[i]) : '?');
-            if (n > 60) kalm__put_text(w, "...", 3);
+            if (n > 60) kalm__put_word(w, "...");
             break;
         }
         case 'd': {

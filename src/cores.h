@@ -90,8 +90,8 @@ KALM__FN unsigned kalm__group_limit(const char *folder, int version)
         const char *name = version == 2 ? "/cpu.max" : part ? "/cpu.cfs_period_us" : "/cpu.cfs_quota_us";
         w.at = path;
         w.room = sizeof path - 1;
-        kalm__put_text(&w, folder, strlen(folder));
-        kalm__put_text(&w, name, strlen(name));
+        kalm__put_word(&w, folder);
+        kalm__put_word(&w, name);
         *w.at = 0;
         if (!w.room || (!(version == 2 && part) && !kalm__read_text(path, text, sizeof text))) return 0;
         if (version == 1) at = text;
@@ -113,8 +113,8 @@ KALM__FN unsigned kalm__group_cores(const char *root)
     unsigned least = 0;
     w.at = path;
     w.room = sizeof path - 1;
-    kalm__put_text(&w, root, strlen(root));
-    kalm__put_text(&w, "/proc/self/cgroup", 17);
+    kalm__put_word(&w, root);
+    kalm__put_word(&w, "/proc/self/cgroup");
     *w.at = 0;
     if (!kalm__read_text(path, text, sizeof text)) return 0;
     /* lines "0::/path" (version 2) and "4:cpu,cpuacct:/path" (version 1) */
@@ -134,11 +134,11 @@ KALM__FN unsigned kalm__group_cores(const char *root)
         mount = version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
         w.at = path;
         w.room = sizeof path - 1;
-        kalm__put_text(&w, root, strlen(root));
-        kalm__put_text(&w, mount, strlen(mount));
+        kalm__put_word(&w, root);
+        kalm__put_word(&w, mount);
         base = (size_t)(w.at - path);
         group++;
-        if (end > group + 1) kalm__put_text(&w, group, (size_t)(end - group));
+        if (group + 1 < end) while (group < end) kalm__put(&w, *group++);
         if (!w.room) continue;
         /* upwards; in a container the path may be the host's, and only the topmost folder is there */
         for (n = (size_t)(w.at - path);; ) {

@@ -205,12 +205,12 @@ KALM__FN const char *kalm__tensor_name(char *name, uint32_t kind, uint32_t layer
     uint32_t k = kind % 32;
     w.at = name;
     w.room = 31;
-    kalm__put_text(&w, side, 8);
+    kalm__put_word(&w, side);
     if (k < KALM__T_LAYER_KINDS) {
         kalm__put_number(&w, layer, 10, 1);
         kalm__put(&w, '.');
     }
-    kalm__put_text(&w, k < KALM__T_KINDS ? what[k] : "?", k < KALM__T_KINDS ? strlen(what[k]) : 1);
+    kalm__put_word(&w, k < KALM__T_KINDS ? what[k] : "?");
     *w.at = 0;
     return name;
 }

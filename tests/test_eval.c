@@ -235,6 +235,18 @@ static void test_set(void)
     ev_set_end(&s);
 }
 
+/* A journal's record without an id asks for a text that has no address, as kalm__json_text gives it. The sanitizers see to the rest. */
+static void test_set_empty(void)
+{
+    ev_set s;
+    kalm_text none;
+    none.data = NULL, none.size = 0;
+    memset(&s, 0, sizeof s);
+    CHECK(ev_add(&s, none) == 0 && ev_add(&s, none) == 0 && ev_add(&s, kalm__text("")) == 0 && ev_add(&s, kalm__text("a")) == 1);
+    CHECK(ev_find(&s, none) == 0 && kalm__same_text(none, none) && kalm__same_text(kalm__text(""), none) && !kalm__same_text(none, kalm__text("a")));
+    ev_set_end(&s);
+}
+
 /* The word that a journal has for its layout becomes part of a file's name: four words are taken, whatever a stranger wrote. */
 static void test_layouts(void)
 {
@@ -254,5 +266,6 @@ int main(void)
     test_fields();
     test_lines();
     test_set();
+    test_set_empty();
     return test_end();
 }

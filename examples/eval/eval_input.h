@@ -405,8 +405,7 @@ EV__FN size_t ev__slot(const ev_set *s, kalm_text id)
 {
     size_t at = (size_t)ev_hash(s->key, id.data, id.size) & (s->slots - 1);
     while (s->slot[at]) {
-        kalm_text other = s->id[s->slot[at] - 1];
-        if (other.size == id.size && memcmp(other.data, id.data, id.size) == 0) break;
+        if (kalm__same_text(s->id[s->slot[at] - 1], id)) break;
         at = (at + 1) & (s->slots - 1);
     }
     return at;

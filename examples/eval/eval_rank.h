@@ -76,8 +76,7 @@ EV__FN uint64_t ev__texts_hash(const ev__work *w, uint32_t query, const uint32_t
 
 EV__FN int ev__is(const kalm__json *j, uint32_t node, const char *word)
 {
-    kalm_text t = kalm__json_text(j, node);
-    return node && t.size == strlen(word) && memcmp(t.data, word, t.size) == 0;
+    return node && kalm__same_text(kalm__json_text(j, node), kalm__text(word));
 }
 
 /* The documents of a line; NULL: one is unknown, or the texts have changed. *n: how many. To be freed. */

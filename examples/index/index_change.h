@@ -58,8 +58,7 @@ KALM__FN void demand_no_conflict(const store *s, const store *other)
         store_bind(s, find, 1, key);
         if (store_step(s, find)) {
             own = store_text(s, find, 0, 0);
-            if (own.size != hash.size || memcmp(own.data, hash.data, own.size) != 0 ||
-                sqlite3_column_int64(find, 1) != sqlite3_column_int64(q, 3))
+            if (!kalm__same_text(own, hash) || sqlite3_column_int64(find, 1) != sqlite3_column_int64(q, 3))
                 die("%s and %s have different texts of the key '%s'; nothing of %s was added", s->path, other->path,
                     store_shown(key), other->path);
         }

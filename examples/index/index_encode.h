@@ -102,7 +102,7 @@ KALM__FN int look_up(job *j, const text_record *r, const char *hash)
     old = store_text(&j->s, j->find, 0, 0);
     metadata = store_text(&j->s, j->find, 1, 0);
     same_text = old.size == 16 && memcmp(old.data, hash, 16) == 0;
-    same_metadata = metadata.size == r->metadata.size && memcmp(metadata.data, r->metadata.data, metadata.size) == 0;
+    same_metadata = kalm__same_text(metadata, r->metadata);
     store_check(&j->s, sqlite3_reset(j->find));
     if (same_text) {
         if (!same_metadata) {

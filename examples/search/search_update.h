@@ -218,7 +218,7 @@ KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
         metadata = store_text(&u->s, u->find_doc, 1, 0);
         replaces = 1;
         if (old.size == 16 && !memcmp(old.data, hash, 16))
-            same = metadata.size == d->metadata.size && !memcmp(metadata.data, d->metadata.data, metadata.size) ? 2 : 1;
+            same = kalm__same_text(metadata, d->metadata) ? 2 : 1;
     }
     store_check(&u->s, sqlite3_reset(u->find_doc));
     if (same == 1) {

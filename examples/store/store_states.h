@@ -56,8 +56,6 @@ KALM__FN void states_meta_free(states_meta *m)
     memset(m, 0, sizeof *m);
 }
 
-KALM__FN int states_same_text(kalm_text a, kalm_text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
-
 /* STORE.db.states, to be freed: a name that SQLite takes for a file. */
 KALM__FN char *states_path(const char *store_path)
 {
@@ -165,7 +163,7 @@ KALM__FN const char *states_compare(const states_meta *has, const states_meta *w
     if (has->state_bits != wants->state_bits)
         return has->state_bits == 8 ? "its states were made with --state-bits 8" :
                has->state_bits == 4 ? "its states were made with --state-bits 4" : "its states are exact, made without --state-bits";
-    if (!states_same_text(has->system, wants->system) || !states_same_text(has->instruction, wants->instruction))
+    if (!kalm__same_text(has->system, wants->system) || !kalm__same_text(has->instruction, wants->instruction))
         return "its states are for another instruction";
     return NULL;
 }
@@ -220,7 +218,7 @@ KALM__FN int states_fit(const states_reader *r, const kalm_doc *doc, size_t *siz
     was.size = (size_t)sqlite3_column_bytes(r->find, 0);
     states_hash(hash, doc);
     if (was.size > sizeof hash - 1) return STATES_FORGED;
-    if (!was.data || !states_same_text(was, kalm__text(hash))) return STATES_STALE;
+    if (!was.data || !kalm__same_text(was, kalm__text(hash))) return STATES_STALE;
     if (has < 0) kalm__fail(err, KALM_BAD_FILE, "the state is no blob");
     else if (!kalm_state_save(r->ctx, doc, r->params, NULL, 0, size, err)) {
         if ((uint64_t)has == *size) return STATES_LOADED;

@@ -396,11 +396,13 @@ KALM__FN kalm_text kalm__json_text(const kalm__json *j, uint32_t i)
     return t;
 }
 
+/* An empty text may have no address, and memcmp takes none. */
+KALM__FN int kalm__same_text(kalm_text a, kalm_text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
+
 /* Is node i the string s? */
 KALM__FN int kalm__json_is(const kalm__json *j, uint32_t i, const char *s)
 {
-    kalm_text t = kalm__json_text(j, i);
-    return kalm__json_type(j, i) == KALM__JSON_STRING && t.size == strlen(s) && !memcmp(t.data, s, t.size);
+    return kalm__json_type(j, i) == KALM__JSON_STRING && kalm__same_text(kalm__json_text(j, i), kalm__text(s));
 }
 
 /* The value of a member, or 0 (never a child's number): node i is no object or has no such member. Of several with one

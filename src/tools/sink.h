@@ -58,7 +58,7 @@ KALM__FN void kalm__temporary_name(char *to, const char *path, unsigned attempt)
     memcpy(to, path, n);
     w.at = to + n;
     w.room = KALM__TEMPORARY_EXTRA;
-    kalm__put_text(&w, ".tmp-", 5);
+    kalm__put_word(&w, ".tmp-");
     kalm__put_number(&w, kalm__hash(seed, sizeof seed) >> 16, 16, KALM__TEMPORARY_DIGITS);
     *w.at = 0;
 }
