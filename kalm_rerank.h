@@ -79,7 +79,7 @@ RULES
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
   - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
     same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
-    by rounding alone.
+    by rounding alone. A program that makes the processor round otherwise than to nearest (fesetround) gets KALM_BAD_ARGUMENT.
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. A document or query that is too long is cut, and kalm_score.cut says
     which of the two was. Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.
@@ -240,8 +240,8 @@ typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
     uint32_t       threads;            /* default: one per core that this process may use, within its mask of cores and its
                                           limit of processor time (cgroup); 1: never starts one; at most 256 are used */
-    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads,
-       and return when all have returned. `count` is at most `threads`. Default: the context has threads of its own. */
+    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads
+       that round to nearest, and return when all have returned. `count` is at most `threads`. Default: threads of the context's own. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
     uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most what the encoder reads */
@@ -302,7 +302,8 @@ typedef struct kalm_params {
 
 /* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
    ("amx", "avx512vnni", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
-   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
+   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. A context
+   that runs "amx" asks Linux for its registers, which the process then has for good: sigaltstack refuses less than 12 KB. */
 KALM_API const char *kalm_kernels(size_t i);
 
 /* ---- model ---- */
@@ -1086,6 +1087,13 @@ KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
 	}
 	return a;
 }
+
+KALM__FN kalm_result kalm__take_allocator(const kalm_config *config, kalm_allocator *a, kalm_error *err)
+{
+	int ok;
+	*a = kalm__allocator(config, &ok);
+	return ok ? KALM_OK : kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+}
 KALM__FN void *kalm__alloc(const kalm_allocator *a, size_t size)
 {
 	return size == SIZE_MAX ? NULL : a->alloc(a->user, size ? size : 1);
@@ -1164,6 +1172,15 @@ KALM__INLINE double kalm__rounded_double(double v)
 /* A sum and a product that are not folded or fused with what they come from or go into. */
 KALM__INLINE float kalm__plus(float a, float b) { return kalm__rounded(a + b); }
 KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
+
+/* All of this is for rounding to nearest; a program may have set otherwise. 2^-25 is a quarter of the step behind 1. */
+KALM__FN kalm_result kalm__need_rounding(kalm_error *err)
+{
+	volatile float one = 1.0f, quarter = 2.98023223876953125e-8f;
+	if (kalm__plus(one, quarter) <= 1.0f && kalm__plus(one, 3.0f * quarter) > 1.0f) return KALM_OK;
+	return kalm__fail(err, KALM_BAD_ARGUMENT, "the processor does not round to nearest: call fesetround(FE_TONEAREST)");
+}
+
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
 
 /* a / b. The fence makes b a number that nobody knows and no other division has: else -freciprocal-math multiplies by 1 / b
@@ -4273,7 +4290,7 @@ enum {
 	KALM__CPU_SDOT = 256,  /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull */
 	KALM__CPU_VNNI = 512,  /* it is vpdpbusd */
 	KALM__CPU_VNNI8 = 1024,  /* it is vpdpbssd */
-	KALM__CPU_AMX = 2048  /* AMX-INT8, with what AVX512VNNI stands for, and leave of the system */
+	KALM__CPU_AMX = 2048  /* AMX-INT8, with what AVX512VNNI stands for; see kalm__may_use_tiles */
 };
 
 #if KALM__X86
@@ -4302,14 +4319,24 @@ KALM__FN uint32_t kalm__xcr0(void)
 }
 
 #  if KALM__HAVE_AMX
-/* Linux must be asked, arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA); no, where a thread's alternate stack for signals cannot hold tiles. */
-KALM__FN int kalm__may_use_tiles(void)
+KALM__FN long kalm__arch_prctl(long code, uintptr_t arg)
 {
 	long r;
-	__asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-	return r == 0;
+	__asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(code), "S"(arg) : "rcx", "r11", "memory");
+	return r;
 }
 #  endif
+
+/* Linux must be asked, ARCH_REQ_XCOMP_PERM(XTILEDATA), by whoever will use tiles and by nobody else: the answer is for the whole
+	process and for good. No, where a thread's alternate stack for signals cannot hold tiles; after a yes none may be set that cannot. */
+KALM__FN int kalm__may_use_tiles(void)
+{
+#  if KALM__HAVE_AMX && !defined(KALM__TILE_DOT)
+	return kalm__arch_prctl(0x1023, 18) == 0;
+#  else
+	return 1;
+#  endif
+}
 
 KALM__FN unsigned kalm__cpu_features(void)
 {
@@ -4338,7 +4365,9 @@ KALM__FN unsigned kalm__cpu_features(void)
 #  if defined(KALM__TILE_DOT)  /* tests */
 			found |= KALM__CPU_AMX;
 #  elif KALM__HAVE_AMX
-			if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__may_use_tiles()) found |= KALM__CPU_AMX;
+			uint64_t known = 0;  /* ARCH_GET_XCOMP_SUPP */
+			if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__arch_prctl(0x1021, (uintptr_t)&known) == 0 && known >> 18 & 1)
+				found |= KALM__CPU_AMX;
 #  endif
 			if (leaf71a >> 5 & 1) found |= KALM__CPU_AVX512BF16;
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)
@@ -5251,28 +5280,13 @@ static const kalm__ops KALM__V(table) = { \
 	KALM__V(add_split16), KALM__V(trellis) \
 };
 
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
-KALM__T_DOT
-KALM__T_INVERSE_RMS
-KALM__T_RMS_NORM
-KALM__T_ADD_NORM
-KALM__T_NORM_ROTATE
-KALM__T_ADD_ANGLES
-KALM__T_GEGLU
-KALM__T_ROW_MAX
-KALM__T_EXP_SUM
-KALM__T_SUM_BELOW
-KALM__T_SCALE_ADD
-KALM__T_SCALE_ROW
-KALM__T_HADAMARD
-KALM__T_ABS_MAX
-KALM__T_QUANTISE
-KALM__T_QUANTISE_INT16
-KALM__T_ROUNDING_LOSS
-KALM__T_ADD_SPLIT16
-KALM__T_TRELLIS
-KALM__T_TABLE
+#define KALM__T_ALL \
+	KALM__T_LOAD_SOME KALM__T_STORE_SOME KALM__T_DOT KALM__T_INVERSE_RMS KALM__T_RMS_NORM \
+	KALM__T_ADD_NORM KALM__T_NORM_ROTATE KALM__T_ADD_ANGLES KALM__T_GEGLU KALM__T_ROW_MAX \
+	KALM__T_EXP_SUM KALM__T_SUM_BELOW KALM__T_SCALE_ADD KALM__T_SCALE_ROW KALM__T_HADAMARD \
+	KALM__T_ABS_MAX KALM__T_QUANTISE KALM__T_QUANTISE_INT16 KALM__T_ROUNDING_LOSS KALM__T_ADD_SPLIT16 \
+	KALM__T_TRELLIS KALM__T_TABLE
+KALM__T_ALL
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -5496,28 +5510,7 @@ KALM__INLINE v128_t kalm__int16_wasm(v128_t v)
 /* What the target has of these: none, or one. */
 #ifdef KALM__VF
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
-KALM__T_DOT
-KALM__T_INVERSE_RMS
-KALM__T_RMS_NORM
-KALM__T_ADD_NORM
-KALM__T_NORM_ROTATE
-KALM__T_ADD_ANGLES
-KALM__T_GEGLU
-KALM__T_ROW_MAX
-KALM__T_EXP_SUM
-KALM__T_SUM_BELOW
-KALM__T_SCALE_ADD
-KALM__T_SCALE_ROW
-KALM__T_HADAMARD
-KALM__T_ABS_MAX
-KALM__T_QUANTISE
-KALM__T_QUANTISE_INT16
-KALM__T_ROUNDING_LOSS
-KALM__T_ADD_SPLIT16
-KALM__T_TRELLIS
-KALM__T_TABLE
+KALM__T_ALL
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -5598,28 +5591,7 @@ KALM__VT KALM__INLINE __m512 kalm__lanes_avx512(__m512 v)
 #define KALM__STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)))
 #define KALM__STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)))
 /* ---- begin src/ops_template.h ---- */
-KALM__T_LOAD_SOME
-KALM__T_STORE_SOME
-KALM__T_DOT
-KALM__T_INVERSE_RMS
-KALM__T_RMS_NORM
-KALM__T_ADD_NORM
-KALM__T_NORM_ROTATE
-KALM__T_ADD_ANGLES
-KALM__T_GEGLU
-KALM__T_ROW_MAX
-KALM__T_EXP_SUM
-KALM__T_SUM_BELOW
-KALM__T_SCALE_ADD
-KALM__T_SCALE_ROW
-KALM__T_HADAMARD
-KALM__T_ABS_MAX
-KALM__T_QUANTISE
-KALM__T_QUANTISE_INT16
-KALM__T_ROUNDING_LOSS
-KALM__T_ADD_SPLIT16
-KALM__T_TRELLIS
-KALM__T_TABLE
+KALM__T_ALL
 #undef KALM__V
 #undef KALM__VT
 #undef KALM__INTERLEAVED
@@ -5926,6 +5898,26 @@ typedef struct kalm__tiles {
 	const kalm__tile_fn *one;  /* [most]: one panel */
 	const kalm__tile_fn *two;  /* [most]: two panels at once, or NULL */
 } kalm__tiles;
+
+#if KALM__NEON || KALM__WASM  /* sets of four lanes */
+KALM__FN void kalm__pack_floats(const kalm__four_rows *f)
+{
+	size_t height = f->height, cols = f->cols, k, i;
+	for (i = 0; i < f->n; i++) {
+		float *out = (float *)(void *)f->tile + f->first + i;
+		const float *x = f->x[i];
+		for (k = 0; k < cols; k++) out[k * height] = x[k];
+	}
+}
+
+/* largest: four lanes of the largest magnitudes of a row */
+KALM__FN float kalm__scale_of_four(float *largest, float limit, float *inverse)
+{
+	largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+	largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+	return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+}
+#endif
 
 /* ---- tiles ---- */
 
@@ -7484,9 +7476,7 @@ KALM__FN float kalm__one_scale_neon(const float *x, size_t cols, float limit, fl
 	}
 	for (; k < cols; k += 4) m = vmaxq_f32(m, vabsq_f32(kalm__load_neon(x, k, cols)));
 	vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
-	largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-	largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-	return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+	return kalm__scale_of_four(largest, limit, inverse);
 }
 
 KALM__FN void kalm__row_scales_neon(kalm__four_rows *f, float limit)
@@ -7596,16 +7586,6 @@ KALM__FN void kalm__pack_split16_i8mm(const kalm__four_rows *f)
 	else kalm__pack_pairs_neon(f, f->high);
 }
 #endif
-
-KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
-{
-	size_t height = f->height, cols = f->cols, k, i;
-	for (i = 0; i < f->n; i++) {
-		float *out = (float *)(void *)f->tile + f->first + i;
-		const float *x = f->x[i];
-		for (k = 0; k < cols; k++) out[k * height] = x[k];
-	}
-}
 
 /* The sums of neighbours, of a and then of b */
 KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
@@ -8037,7 +8017,7 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 static const kalm__tiles kalm__tiles_f32_neon = {
 	KALM__NEON_FTILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
-	NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
+	NULL, kalm__pack_floats, kalm__unpack_half_neon, NULL,
 	NULL, kalm__f32_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
@@ -8331,9 +8311,7 @@ KALM__FN float kalm__one_scale_wasm(const float *x, size_t cols, float limit, fl
 	}
 	for (; k < cols; k += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(kalm__load_wasm(x, k, cols)));
 	wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
-	largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-	largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-	return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+	return kalm__scale_of_four(largest, limit, inverse);
 }
 
 /* Nearest, ties to even, in the low half of each lane: adding 1.5 * 2^23 pushes the fraction out. */
@@ -8368,16 +8346,6 @@ KALM__FN void kalm__pack_int16_wasm(const kalm__four_rows *f)
 				wasm_v128_store32_lane(out + 12 * height, q, 3);
 			}
 		}
-	}
-}
-
-KALM__FN void kalm__pack_floats_wasm(const kalm__four_rows *f)
-{
-	size_t height = f->height, cols = f->cols, k, i;
-	for (i = 0; i < f->n; i++) {
-		float *out = (float *)(void *)f->tile + f->first + i;
-		const float *x = f->x[i];
-		for (k = 0; k < cols; k++) out[k * height] = x[k];
 	}
 }
 
@@ -8575,7 +8543,7 @@ static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES
 static const kalm__tiles kalm__tiles_f32_wasm = {
 	KALM__WASM_TILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
-	NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
 	NULL, kalm__f32_tiles_wasm, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {
@@ -8646,7 +8614,7 @@ static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TI
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
 	KALM__WASM_TILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
-	NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
 	NULL, kalm__f32_tiles_wasmfma, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {
@@ -8864,23 +8832,21 @@ static const kalm__set_entry kalm__set_table[] = {
 	{ 0, &kalm__kernels_scalar }
 };
 
-/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
-KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
+/* The i-th set that this machine can run, best first, "scalar" last, of those of that name (NULL: of all); NULL behind it. use: it
+	is to run, so the system is asked for leave where it must be. */
+KALM__FN const kalm__kernels *kalm__kernel_set(size_t i, const char *name, int use)
 {
 	unsigned have = kalm__cpu_features();
 	size_t at;
-	for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
-		if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
-	return NULL;
-}
-
-/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
-KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
-{
-	size_t i;
-	const kalm__kernels *set;
-	for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
-		if (!name || strcmp(name, set->name) == 0) return set;
+	for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++) {
+		const kalm__set_entry *e = &kalm__set_table[at];
+		if (e->needs & ~have || (name && strcmp(name, e->kernels->name) != 0)) continue;
+#if KALM__X86
+		if (use && e->needs & KALM__CPU_AMX && !kalm__may_use_tiles()) continue;
+#endif
+		if (i-- == 0) return e->kernels;
+	}
+	(void)use;
 	return NULL;
 }
 
@@ -10749,10 +10715,9 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
 	kalm__arena a;
 	void *block;
 	size_t bytes;
-	int ok, side;
-	kalm_result r;
-	alloc = kalm__allocator(config, &ok);
-	r = kalm__file_open(&file, data, size, err);
+	int side;
+	kalm_result r = kalm__take_allocator(config, &alloc, err);
+	if (!r) r = kalm__file_open(&file, data, size, err);
 	if (r) return r;
 	bytes = kalm__round_up(sizeof *m, 64) + 64 + kalm__round_up(file.string[KALM__STRING_NAME].size + 1, 64);
 	for (side = 0; side < 2; side++)
@@ -11217,35 +11182,38 @@ KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 	return KALM_OK;
 }
 
+/* *n: what is wanted, or as many as usual, of at most so many. */
+KALM__FN kalm_result kalm__token_limit(size_t *n, uint32_t wanted, uint32_t usual, uint32_t most, const char *refusal, kalm_error *err)
+{
+	*n = wanted ? wanted : kalm__min(usual, most);
+	return *n <= most ? KALM_OK : kalm__fail(err, KALM_BAD_ARGUMENT, refusal, *n, most);
+}
+
 /* The sizes a config asks for, checked; *threads is how many workers there will be. */
 KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *model, const kalm_config *config,
 										 unsigned *threads, kalm_error *err)
 {
 	const kalm__shape *s = &model->file.shape;
 	uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
-	int side, ok;
+	int side;
 	kalm_result result;
 	memset(c, 0, sizeof *c);
 	c->model = model;
-	c->alloc = kalm__allocator(config, &ok);
-	if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+	result = kalm__take_allocator(config, &c->alloc, err);
+	if (!result) result = kalm__need_rounding(err);  /* the context's threads will round as this one */
+	if (result) return result;
 	if (!model->file.has_model)
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
-	c->backend.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+	c->backend.kernels = kalm__kernel_set(0, config ? config->kernels : NULL, 1);
 	if (!c->backend.kernels)
 		return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
 						  strlen(config->kernels));
 	c->backend.ops = c->backend.kernels->ops;
-	c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
-	c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
-	if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
-	if (!config || !config->max_query_tokens) c->max_query = kalm__min(c->max_query, s->side[KALM__DECODER].max_positions);
-	if (c->max_doc > s->side[KALM__ENCODER].max_positions)
-		return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model's encoder reads %u", c->max_doc,
-						  s->side[KALM__ENCODER].max_positions);
-	if (c->max_query > s->side[KALM__DECODER].max_positions)
-		return kalm__fail(err, KALM_BAD_ARGUMENT, "max_query_tokens is %z, the model's decoder reads %u", c->max_query,
-						  s->side[KALM__DECODER].max_positions);
+	result = kalm__token_limit(&c->max_doc, config ? config->max_doc_tokens : 0, 1024, s->side[KALM__ENCODER].max_positions,
+							   "max_doc_tokens is %z, the model's encoder reads %u", err);
+	if (!result) result = kalm__token_limit(&c->max_query, config ? config->max_query_tokens : 0, 512, s->side[KALM__DECODER].max_positions,
+											"max_query_tokens is %z, the model's decoder reads %u", err);
+	if (result) return result;
 	c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
 	c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
 	c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);
@@ -12756,7 +12724,7 @@ KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, 
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16, 8, 4, 3 or 2", out->bits);
 	if (out->flags & ~KALM_PARSE_CONTROL)
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "params.flags has bits that mean nothing: %u", out->flags);
-	return KALM_OK;
+	return kalm__need_rounding(err);
 }
 
 KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)
@@ -13021,7 +12989,7 @@ KALM_API uint32_t kalm_version(void)
 
 KALM_API const char *kalm_kernels(size_t i)
 {
-	const kalm__kernels *k = kalm__kernel_set(i);
+	const kalm__kernels *k = kalm__kernel_set(i, NULL, 0);
 	return k ? k->name : NULL;
 }
 
@@ -13033,13 +13001,12 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
 	kalm__mapping mapping;
 	kalm_allocator alloc;
 	kalm_result r;
-	int ok;
 	kalm__no_error(err);
 	KALM__NEED(model);
 	*model = NULL;
 	KALM__NEED(path);
-	alloc = kalm__allocator(config, &ok);
-	if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+	r = kalm__take_allocator(config, &alloc, err);
+	if (r) return r;
 	if (config && config->load > KALM_LOAD_READ)
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "load is %u; it is KALM_LOAD_MAP or KALM_LOAD_READ", (unsigned)config->load);
 	r = kalm__map_file(&mapping, path, config ? config->load : KALM_LOAD_MAP, &alloc, err);
@@ -13058,13 +13025,10 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
 KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config, kalm_model **model,
 											kalm_error *err)
 {
-	int ok;
 	kalm__no_error(err);
 	KALM__NEED(model);
 	*model = NULL;
 	KALM__NEED(data);
-	(void)kalm__allocator(config, &ok);
-	if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
 	if ((uintptr_t)data & 63) return kalm__fail(err, KALM_BAD_ARGUMENT, "the model's bytes are not aligned to 64");
 	return kalm__model_new(data, size, config, NULL, model, err);
 }
@@ -13124,6 +13088,7 @@ KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint
 	if (capacity) KALM__NEED(ids);
 	if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
 	r = kalm__need_tokenizer(model, err);
+	if (!r) r = kalm__need_rounding(err);
 	return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, NULL, kalm__resolve(text), flags, ids, capacity, count,
 								  err);
 }
@@ -13279,7 +13244,7 @@ KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, siz
 	unsigned char *at;
 	memset(p, 0, sizeof *p);
 	p->code = code;
-	p->kernels = kalm__pick_kernels(NULL);
+	p->kernels = kalm__kernel_set(0, NULL, 0);  /* vectors alone, no tiles */
 	p->size = own + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, width) : 0);
 	p->block = kalm__alloc(&model->alloc, p->size);
 	if (!p->block) return 0;
@@ -13314,11 +13279,14 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
 	const kalm__rowcode *code = NULL;
 	uint32_t bad;
 	size_t row_bytes, i, k, n;
+	kalm_result r;
 	kalm__no_error(err);
 	KALM__NEED(coarser);
 	*coarser = NULL;
 	KALM__NEED(model);
 	KALM__NEED(doc);
+	r = kalm__need_rounding(err);
+	if (r) return r;
 	info = doc->info;
 	if (!ratio || ratio % info.ratio)
 		return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);

@@ -9,7 +9,7 @@
 # - Lines between "/* docs/PAGE.md: */" and "/* end of docs/PAGE.md */" are left out: drawings of bytes and explanations, which that
 #   page is made of (docs/make.sh).
 # - A template (*_template.h), which is included several times, stands in the header once. Each of its functions and tables becomes
-#   a macro there, KALM__T_NAME for KALM__V(name), and an #include becomes the list of these macros. The macros of the set that
+#   a macro there, KALM__T_NAME for KALM__V(name), and an #include becomes KALM__T_ALL, the list of these macros. Those of the set that
 #   are used within mean what they mean at that place, so the compiler sees the same as with an #include.
 # With -v whole=1 the converter's lines and the guards stay: the parts as one file, which the Makefile makes declarations of
 # (declare.awk). The output depends on the sources alone.
@@ -74,7 +74,7 @@ function guard_of(path)
 # A template. The first time its text goes out as macros, then and later the list of them. A function or table begins in the first
 # column with KALM__VT or static and ends at the first line that is } or };, or at the end of its first line. #undef is repeated, since
 # it makes room for the next set's macros; other directives and comments go out once.
-function template(path,    line, name, first, begins)
+function template(path,    line, name, first, begins, all)
 {
     first = !(path in uses)
     while (first && (status = (getline line < path)) > 0) {
@@ -83,7 +83,7 @@ function template(path,    line, name, first, begins)
             if (name != "" || !match(line, /KALM__V\([a-z0-9_]+\)/)) fail(path ": not the beginning of a function: " line)
             name = "KALM__T_" toupper(substr(line, RSTART + 8, RLENGTH - 9))
             print "#define " name " \\"
-            uses[path] = uses[path] name "\n"
+            all = all (names++ % 5 ? " " : " \\\n\t") name
         }
         if (name != "" && line ~ /^#/) fail(path ": a directive within a function")
         if (line ~ /^#undef /) uses[path] = uses[path] line "\n"
@@ -96,7 +96,9 @@ function template(path,    line, name, first, begins)
     if (first && status < 0) fail("cannot read " path)
     if (name != "") fail(path ": a function without end")
     close(path)
-    printf "%s", uses[path]
+    if (first && templates++) fail(path ": a second template, and KALM__T_ALL is one name")
+    if (first) print "#define KALM__T_ALL" all
+    printf "KALM__T_ALL\n%s", uses[path]
 }
 
 function expand(path, depth,    line, name, n, guard, last, held)

@@ -96,8 +96,8 @@ typedef struct kalm_config {
     kalm_allocator allocator;          /* default: KALM_MALLOC and KALM_FREE                                 */
     uint32_t       threads;            /* default: one per core that this process may use, within its mask of cores and its
                                           limit of processor time (cgroup); 1: never starts one; at most 256 are used */
-    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads,
-       and return when all have returned. `count` is at most `threads`. Default: the context has threads of its own. */
+    /* Run the work on threads of your own: call task(arg, i) once for every i from 0 to count - 1, in any order, on any threads
+       that round to nearest, and return when all have returned. `count` is at most `threads`. Default: threads of the context's own. */
     void         (*parallel)(void *user, size_t count, void (*task)(void *arg, size_t i), void *arg);
     void          *parallel_user;
     uint32_t       max_doc_tokens;     /* longer documents are cut; default 1024, at most what the encoder reads */
@@ -158,7 +158,8 @@ typedef struct kalm_params {
 
 /* The name of the i-th kernel set, the code for one instruction set, that this build can run on this machine: best first
    ("amx", "avx512vnni", ...), "scalar" last, then NULL. One that comes behind a slower one, as "avx512bf16" does, rounds
-   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. */
+   differently (activations to bf16), so it is used only where kalm_config.kernels names it. The names are static. A context
+   that runs "amx" asks Linux for its registers, which the process then has for good: sigaltstack refuses less than 12 KB. */
 KALM_API const char *kalm_kernels(size_t i);
 
 /* ---- model --------------------------------------------------------------------------------------------------- */

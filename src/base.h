@@ -296,6 +296,13 @@ KALM__FN kalm_allocator kalm__allocator(const kalm_config *config, int *ok)
     }
     return a;
 }
+
+KALM__FN kalm_result kalm__take_allocator(const kalm_config *config, kalm_allocator *a, kalm_error *err)
+{
+    int ok;
+    *a = kalm__allocator(config, &ok);
+    return ok ? KALM_OK : kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+}
 KALM__FN void *kalm__alloc(const kalm_allocator *a, size_t size)
 {
     return size == SIZE_MAX ? NULL : a->alloc(a->user, size ? size : 1);

@@ -232,35 +232,38 @@ KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
     return KALM_OK;
 }
 
+/* *n: what is wanted, or as many as usual, of at most so many. */
+KALM__FN kalm_result kalm__token_limit(size_t *n, uint32_t wanted, uint32_t usual, uint32_t most, const char *refusal, kalm_error *err)
+{
+    *n = wanted ? wanted : kalm__min(usual, most);
+    return *n <= most ? KALM_OK : kalm__fail(err, KALM_BAD_ARGUMENT, refusal, *n, most);
+}
+
 /* The sizes a config asks for, checked; *threads is how many workers there will be. */
 KALM__FN kalm_result kalm__context_sizes(kalm_context *c, const kalm_model *model, const kalm_config *config,
                                          unsigned *threads, kalm_error *err)
 {
     const kalm__shape *s = &model->file.shape;
     uint32_t wanted = config && config->threads ? config->threads : kalm__cores();
-    int side, ok;
+    int side;
     kalm_result result;
     memset(c, 0, sizeof *c);
     c->model = model;
-    c->alloc = kalm__allocator(config, &ok);
-    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    result = kalm__take_allocator(config, &c->alloc, err);
+    if (!result) result = kalm__need_rounding(err);         /* the context's threads will round as this one */
+    if (result) return result;
     if (!model->file.has_model)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "the file holds a tokenizer alone, no model to run");
-    c->backend.kernels = kalm__pick_kernels(config ? config->kernels : NULL);
+    c->backend.kernels = kalm__kernel_set(0, config ? config->kernels : NULL, 1);
     if (!c->backend.kernels)
         return kalm__fail(err, KALM_NO_KERNELS, "kernel set %q cannot run on this machine", config->kernels,
                           strlen(config->kernels));
     c->backend.ops = c->backend.kernels->ops;
-    c->max_doc = config && config->max_doc_tokens ? config->max_doc_tokens : 1024;
-    c->max_query = config && config->max_query_tokens ? config->max_query_tokens : 512;
-    if (!config || !config->max_doc_tokens) c->max_doc = kalm__min(c->max_doc, s->side[KALM__ENCODER].max_positions);
-    if (!config || !config->max_query_tokens) c->max_query = kalm__min(c->max_query, s->side[KALM__DECODER].max_positions);
-    if (c->max_doc > s->side[KALM__ENCODER].max_positions)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_doc_tokens is %z, the model's encoder reads %u", c->max_doc,
-                          s->side[KALM__ENCODER].max_positions);
-    if (c->max_query > s->side[KALM__DECODER].max_positions)
-        return kalm__fail(err, KALM_BAD_ARGUMENT, "max_query_tokens is %z, the model's decoder reads %u", c->max_query,
-                          s->side[KALM__DECODER].max_positions);
+    result = kalm__token_limit(&c->max_doc, config ? config->max_doc_tokens : 0, 1024, s->side[KALM__ENCODER].max_positions,
+                               "max_doc_tokens is %z, the model's encoder reads %u", err);
+    if (!result) result = kalm__token_limit(&c->max_query, config ? config->max_query_tokens : 0, 512, s->side[KALM__DECODER].max_positions,
+                                            "max_query_tokens is %z, the model's decoder reads %u", err);
+    if (result) return result;
     c->max_prompt = kalm__min(c->max_query + KALM__PROMPT_ROOM, s->side[KALM__DECODER].max_positions);
     c->rows = kalm__round_up(kalm__max(c->max_doc, c->max_prompt), KALM__KEY_STEP);
     c->prompt_rows = kalm__round_up(kalm__max(c->max_prompt, kalm__min(c->rows, KALM__PROMPT_ROWS)), KALM__KEY_STEP);

@@ -38,7 +38,7 @@ enum {
     KALM__CPU_SDOT       = 256,        /* WebAssembly's relaxed_dot is that of ARM: sdot, or smull             */
     KALM__CPU_VNNI       = 512,        /* it is vpdpbusd                                                       */
     KALM__CPU_VNNI8      = 1024,       /* it is vpdpbssd                                                       */
-    KALM__CPU_AMX        = 2048        /* AMX-INT8, with what AVX512VNNI stands for, and leave of the system   */
+    KALM__CPU_AMX        = 2048        /* AMX-INT8, with what AVX512VNNI stands for; see kalm__may_use_tiles   */
 };
 
 #if KALM__X86
@@ -67,14 +67,24 @@ KALM__FN uint32_t kalm__xcr0(void)
 }
 
 #  if KALM__HAVE_AMX
-/* Linux must be asked, arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA); no, where a thread's alternate stack for signals cannot hold tiles. */
-KALM__FN int kalm__may_use_tiles(void)
+KALM__FN long kalm__arch_prctl(long code, uintptr_t arg)
 {
     long r;
-    __asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-    return r == 0;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(158L), "D"(code), "S"(arg) : "rcx", "r11", "memory");
+    return r;
 }
 #  endif
+
+/* Linux must be asked, ARCH_REQ_XCOMP_PERM(XTILEDATA), by whoever will use tiles and by nobody else: the answer is for the whole
+   process and for good. No, where a thread's alternate stack for signals cannot hold tiles; after a yes none may be set that cannot. */
+KALM__FN int kalm__may_use_tiles(void)
+{
+#  if KALM__HAVE_AMX && !defined(KALM__TILE_DOT)
+    return kalm__arch_prctl(0x1023, 18) == 0;
+#  else
+    return 1;
+#  endif
+}
 
 KALM__FN unsigned kalm__cpu_features(void)
 {
@@ -103,7 +113,9 @@ KALM__FN unsigned kalm__cpu_features(void)
 #  if defined(KALM__TILE_DOT)          /* tests */
             found |= KALM__CPU_AMX;
 #  elif KALM__HAVE_AMX
-            if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__may_use_tiles()) found |= KALM__CPU_AMX;
+            uint64_t known = 0;        /* ARCH_GET_XCOMP_SUPP */
+            if ((leaf7d >> 24 & 3) == 3 && (saved & 0x60000) == 0x60000 && kalm__arch_prctl(0x1021, (uintptr_t)&known) == 0 && known >> 18 & 1)
+                found |= KALM__CPU_AMX;
 #  endif
             if (leaf71a >> 5 & 1) found |= KALM__CPU_AVX512BF16;
 #  if defined(KALM__EVEX_VNNI) && defined(__GNUC__)

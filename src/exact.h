@@ -33,6 +33,15 @@ KALM__INLINE double kalm__rounded_double(double v)
 /* A sum and a product that are not folded or fused with what they come from or go into. */
 KALM__INLINE float kalm__plus(float a, float b) { return kalm__rounded(a + b); }
 KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); }
+
+/* All of this is for rounding to nearest; a program may have set otherwise. 2^-25 is a quarter of the step behind 1. */
+KALM__FN kalm_result kalm__need_rounding(kalm_error *err)
+{
+    volatile float one = 1.0f, quarter = 2.98023223876953125e-8f;
+    if (kalm__plus(one, quarter) <= 1.0f && kalm__plus(one, 3.0f * quarter) > 1.0f) return KALM_OK;
+    return kalm__fail(err, KALM_BAD_ARGUMENT, "the processor does not round to nearest: call fesetround(FE_TONEAREST)");
+}
+
 KALM__INLINE double kalm__times_double(double a, double b) { return kalm__rounded_double(a * b); }
 
 /* a / b. The fence makes b a number that nobody knows and no other division has: else -freciprocal-math multiplies by 1 / b

@@ -60,23 +60,21 @@ static const kalm__set_entry kalm__set_table[] = {
     { 0, &kalm__kernels_scalar }
 };
 
-/* The i-th set that this machine can run, best first, "scalar" last; NULL behind it. */
-KALM__FN const kalm__kernels *kalm__kernel_set(size_t i)
+/* The i-th set that this machine can run, best first, "scalar" last, of those of that name (NULL: of all); NULL behind it. use: it
+   is to run, so the system is asked for leave where it must be. */
+KALM__FN const kalm__kernels *kalm__kernel_set(size_t i, const char *name, int use)
 {
     unsigned have = kalm__cpu_features();
     size_t at;
-    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++)
-        if ((kalm__set_table[at].needs & ~have) == 0 && i-- == 0) return kalm__set_table[at].kernels;
-    return NULL;
-}
-
-/* The set of that name if this machine can run it, else NULL; the best one for NULL. */
-KALM__FN const kalm__kernels *kalm__pick_kernels(const char *name)
-{
-    size_t i;
-    const kalm__kernels *set;
-    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++)
-        if (!name || strcmp(name, set->name) == 0) return set;
+    for (at = 0; at < sizeof kalm__set_table / sizeof kalm__set_table[0]; at++) {
+        const kalm__set_entry *e = &kalm__set_table[at];
+        if (e->needs & ~have || (name && strcmp(name, e->kernels->name) != 0)) continue;
+#if KALM__X86
+        if (use && e->needs & KALM__CPU_AMX && !kalm__may_use_tiles()) continue;
+#endif
+        if (i-- == 0) return e->kernels;
+    }
+    (void)use;
     return NULL;
 }
 

@@ -94,9 +94,7 @@ KALM__FN float kalm__one_scale_neon(const float *x, size_t cols, float limit, fl
     }
     for (; k < cols; k += 4) m = vmaxq_f32(m, vabsq_f32(kalm__load_neon(x, k, cols)));
     vst1q_f32(largest, vmaxq_f32(vmaxq_f32(m, n), vmaxq_f32(o, p)));
-    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+    return kalm__scale_of_four(largest, limit, inverse);
 }
 
 KALM__FN void kalm__row_scales_neon(kalm__four_rows *f, float limit)
@@ -206,16 +204,6 @@ KALM__FN void kalm__pack_split16_i8mm(const kalm__four_rows *f)
     else kalm__pack_pairs_neon(f, f->high);
 }
 #endif
-
-KALM__FN void kalm__pack_floats_neon(const kalm__four_rows *f)
-{
-    size_t height = f->height, cols = f->cols, k, i;
-    for (i = 0; i < f->n; i++) {
-        float *out = (float *)(void *)f->tile + f->first + i;
-        const float *x = f->x[i];
-        for (k = 0; k < cols; k++) out[k * height] = x[k];
-    }
-}
 
 /* The sums of neighbours, of a and then of b */
 KALM__INLINE int32x4_t kalm__pairs_neon(int32x4_t a, int32x4_t b)
@@ -647,7 +635,7 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 static const kalm__tiles kalm__tiles_f32_neon = {
     KALM__NEON_FTILE, 0, 0,
     KALM__F32, KALM__F32, 4, 0,
-    NULL, kalm__pack_floats_neon, kalm__unpack_half_neon, NULL,
+    NULL, kalm__pack_floats, kalm__unpack_half_neon, NULL,
     NULL, kalm__f32_tiles_neon, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {

@@ -66,6 +66,26 @@ typedef struct kalm__tiles {
     const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
 } kalm__tiles;
 
+#if KALM__NEON || KALM__WASM           /* sets of four lanes */
+KALM__FN void kalm__pack_floats(const kalm__four_rows *f)
+{
+    size_t height = f->height, cols = f->cols, k, i;
+    for (i = 0; i < f->n; i++) {
+        float *out = (float *)(void *)f->tile + f->first + i;
+        const float *x = f->x[i];
+        for (k = 0; k < cols; k++) out[k * height] = x[k];
+    }
+}
+
+/* largest: four lanes of the largest magnitudes of a row */
+KALM__FN float kalm__scale_of_four(float *largest, float limit, float *inverse)
+{
+    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
+    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
+    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+}
+#endif
+
 /* ---- tiles --------------------------------------------------------------------------------------------------------- */
 
 /* Rows of the tile that begins at row r of a block; r must be 0 or the end of another tile. */

@@ -40,9 +40,7 @@ KALM__FN float kalm__one_scale_wasm(const float *x, size_t cols, float limit, fl
     }
     for (; k < cols; k += 4) m = wasm_f32x4_pmax(m, wasm_f32x4_abs(kalm__load_wasm(x, k, cols)));
     wasm_v128_store(largest, wasm_f32x4_pmax(m, n));
-    largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];
-    largest[2] = largest[3] > largest[2] ? largest[3] : largest[2];
-    return kalm__row_scale(largest[2] > largest[0] ? largest[2] : largest[0], limit, inverse);
+    return kalm__scale_of_four(largest, limit, inverse);
 }
 
 /* Nearest, ties to even, in the low half of each lane: adding 1.5 * 2^23 pushes the fraction out. */
@@ -77,16 +75,6 @@ KALM__FN void kalm__pack_int16_wasm(const kalm__four_rows *f)
                 wasm_v128_store32_lane(out + 12 * height, q, 3);
             }
         }
-    }
-}
-
-KALM__FN void kalm__pack_floats_wasm(const kalm__four_rows *f)
-{
-    size_t height = f->height, cols = f->cols, k, i;
-    for (i = 0; i < f->n; i++) {
-        float *out = (float *)(void *)f->tile + f->first + i;
-        const float *x = f->x[i];
-        for (k = 0; k < cols; k++) out[k * height] = x[k];
     }
 }
 
@@ -284,7 +272,7 @@ static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES
 static const kalm__tiles kalm__tiles_f32_wasm = {
     KALM__WASM_TILE, 0, 0,
     KALM__F32, KALM__F32, 4, 0,
-    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
     NULL, kalm__f32_tiles_wasm, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {

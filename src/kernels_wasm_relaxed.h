@@ -60,7 +60,7 @@ static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TI
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
     KALM__WASM_TILE, 0, 0,
     KALM__F32, KALM__F32, 4, 0,
-    NULL, kalm__pack_floats_wasm, kalm__unpack_half_wasm, NULL,
+    NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
     NULL, kalm__f32_tiles_wasmfma, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {

@@ -75,7 +75,7 @@ RULES
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
   - A score is the same alone or in a batch, with one thread or many, today and tomorrow. With q8 and q4 weights it is the
     same bits on every kernel set and every machine, and so are document bytes; with f32, f16 and bf16 weights sets differ
-    by rounding alone.
+    by rounding alone. A program that makes the processor round otherwise than to nearest (fesetround) gets KALM_BAD_ARGUMENT.
   - Texts are UTF-8; ill-formed bytes count as U+FFFD. A document or query that is too long is cut, and kalm_score.cut says
     which of the two was. Words like "<end_of_turn>" in a text are plain characters unless KALM_PARSE_CONTROL is set: no
     text can end the prompt it stands in.

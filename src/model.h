@@ -24,10 +24,9 @@ KALM__FN kalm_result kalm__model_new(const void *data, size_t size, const kalm_c
     kalm__arena a;
     void *block;
     size_t bytes;
-    int ok, side;
-    kalm_result r;
-    alloc = kalm__allocator(config, &ok);
-    r = kalm__file_open(&file, data, size, err);
+    int side;
+    kalm_result r = kalm__take_allocator(config, &alloc, err);
+    if (!r) r = kalm__file_open(&file, data, size, err);
     if (r) return r;
     bytes = kalm__round_up(sizeof *m, 64) + 64 + kalm__round_up(file.string[KALM__STRING_NAME].size + 1, 64);
     for (side = 0; side < 2; side++)

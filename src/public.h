@@ -22,7 +22,7 @@ KALM_API uint32_t kalm_version(void)
 
 KALM_API const char *kalm_kernels(size_t i)
 {
-    const kalm__kernels *k = kalm__kernel_set(i);
+    const kalm__kernels *k = kalm__kernel_set(i, NULL, 0);
     return k ? k->name : NULL;
 }
 
@@ -34,13 +34,12 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
     kalm__mapping mapping;
     kalm_allocator alloc;
     kalm_result r;
-    int ok;
     kalm__no_error(err);
     KALM__NEED(model);
     *model = NULL;
     KALM__NEED(path);
-    alloc = kalm__allocator(config, &ok);
-    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
+    r = kalm__take_allocator(config, &alloc, err);
+    if (r) return r;
     if (config && config->load > KALM_LOAD_READ)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "load is %u; it is KALM_LOAD_MAP or KALM_LOAD_READ", (unsigned)config->load);
     r = kalm__map_file(&mapping, path, config ? config->load : KALM_LOAD_MAP, &alloc, err);
@@ -59,13 +58,10 @@ KALM_API kalm_result kalm_model_open(const char *path, const kalm_config *config
 KALM_API kalm_result kalm_model_open_memory(const void *data, size_t size, const kalm_config *config, kalm_model **model,
                                             kalm_error *err)
 {
-    int ok;
     kalm__no_error(err);
     KALM__NEED(model);
     *model = NULL;
     KALM__NEED(data);
-    (void)kalm__allocator(config, &ok);
-    if (!ok) return kalm__fail(err, KALM_BAD_ARGUMENT, "the allocator has only one of its two functions");
     if ((uintptr_t)data & 63) return kalm__fail(err, KALM_BAD_ARGUMENT, "the model's bytes are not aligned to 64");
     return kalm__model_new(data, size, config, NULL, model, err);
 }
@@ -125,6 +121,7 @@ KALM_API kalm_result kalm_tokenize(const kalm_model *model, kalm_text text, uint
     if (capacity) KALM__NEED(ids);
     if (flags & ~KALM_PARSE_CONTROL) return kalm__fail(err, KALM_BAD_ARGUMENT, "flags has bits that mean nothing: %u", flags);
     r = kalm__need_tokenizer(model, err);
+    if (!r) r = kalm__need_rounding(err);
     return r ? r : kalm__tokenize(&model->file.tokenizer, &model->alloc, NULL, kalm__resolve(text), flags, ids, capacity, count,
                                   err);
 }
@@ -280,7 +277,7 @@ KALM__FN int kalm__repool_begin(kalm__repooling *p, const kalm_model *model, siz
     unsigned char *at;
     memset(p, 0, sizeof *p);
     p->code = code;
-    p->kernels = kalm__pick_kernels(NULL);
+    p->kernels = kalm__kernel_set(0, NULL, 0);      /* vectors alone, no tiles */
     p->size = own + 64 + (code ? kalm__row_work_plan(&p->work, NULL, p->kernels, width) : 0);
     p->block = kalm__alloc(&model->alloc, p->size);
     if (!p->block) return 0;
@@ -315,11 +312,14 @@ KALM_API kalm_result kalm_doc_repool(const kalm_model *model, const kalm_doc *do
     const kalm__rowcode *code = NULL;
     uint32_t bad;
     size_t row_bytes, i, k, n;
+    kalm_result r;
     kalm__no_error(err);
     KALM__NEED(coarser);
     *coarser = NULL;
     KALM__NEED(model);
     KALM__NEED(doc);
+    r = kalm__need_rounding(err);
+    if (r) return r;
     info = doc->info;
     if (!ratio || ratio % info.ratio)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "ratio %u is no multiple of the document's, %u", ratio, info.ratio);

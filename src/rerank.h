@@ -19,7 +19,7 @@ KALM__FN kalm_result kalm__check_params(const kalm_params *p, kalm_params *out, 
         return kalm__fail(err, KALM_BAD_ARGUMENT, "params.bits is %u; documents keep 32, 16, 8, 4, 3 or 2", out->bits);
     if (out->flags & ~KALM_PARSE_CONTROL)
         return kalm__fail(err, KALM_BAD_ARGUMENT, "params.flags has bits that mean nothing: %u", out->flags);
-    return KALM_OK;
+    return kalm__need_rounding(err);
 }
 
 KALM__FN kalm_result kalm__need_tokenizer(const kalm_model *m, kalm_error *err)

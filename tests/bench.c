@@ -413,7 +413,7 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
 static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows,
                           int reads)
 {
-    const kalm__kernels *set = kalm__pick_kernels(set_name);
+    const kalm__kernels *set = kalm__kernel_set(0, set_name, 1);
     size_t circle = reads ? (size_t)256 << 20 : (size_t)6 << 20, most = 0, most_rows = 0, most_y = 0, i, k;
     size_t sizes[BENCH_SHAPES];
     void *blocks[6];
@@ -528,9 +528,9 @@ static void bench_sets(void)
     size_t t, s, i, sets = 0;
     if (!wanted("kernels") || (!opt.only && (opt.quick || bench__now() - begun > time_limit))) return;
     heading("kernels, one thread");
-    while (kalm__kernel_set(sets)) sets++;
+    while (kalm__kernel_set(sets, NULL, 1)) sets++;
     for (i = sets; i-- > 0;) {         /* scalar is the last */
-        const kalm__kernels *set = kalm__kernel_set(i);
+        const kalm__kernels *set = kalm__kernel_set(i, NULL, 1);
         for (t = 0; t < 3; t++)
             for (s = 0; s < 4; s++) {
                 bench_result r = bench_matmul(set, types[t], i + 1 == sets ? 32 : 512, bench_shapes[s], KALM__CHUNK,

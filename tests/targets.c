@@ -86,7 +86,7 @@ static void print_sums(void)
             }
         }
         for (i = 0; i < ROWS * COLS; i++) x[i] = i % COLS == 5 ? 127.0f : (float)((int)draw(255) - 127);
-        for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+        for (i = 0; (set = kalm__kernel_set(i, NULL, 1)) != NULL; i++) {
             size_t acts_bytes = kalm__acts_bytes(set, type, ROWS, COLS), scratch_bytes = kalm__matmul_scratch(set, type, COLS);
             void *acts_block = malloc(acts_bytes + 64), *scratch_block = malloc(scratch_bytes + 64);
             unsigned char *acts, *scratch;

@@ -5,6 +5,10 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "test.h"
+#include <fenv.h>
+#if defined(__SSE2__)
+#  include <xmmintrin.h>
+#endif
 #if defined(__unix__) || defined(__APPLE__)
 #  include <pthread.h>
 #  define HAVE_PTHREAD 1
@@ -1258,6 +1262,68 @@ static void test_info(void)
     printf("model: %s %s, %lu bytes\n", info.name, info.weights, (unsigned long)info.bytes);
 }
 
+/* The program may have made the processor round otherwise, or take subnormal numbers for zero. The first would change scores and
+   tokens, so it is refused, wherever something is computed; the second changes nothing here. */
+static void test_rounding(void)
+{
+    static const int modes[] = {
+#ifdef FE_UPWARD
+        FE_UPWARD,
+#endif
+#ifdef FE_DOWNWARD
+        FE_DOWNWARD,
+#endif
+#ifdef FE_TOWARDZERO
+        FE_TOWARDZERO,
+#endif
+        FE_TONEAREST
+    };
+    kalm_config config = zero_config();
+    kalm_params p = zero_params();
+    kalm_context *ctx = NULL, *other = NULL;
+    kalm_text texts[DOCS];
+    kalm_doc *docs[DOCS], *others[DOCS], *coarser;
+    kalm_score want[DOCS], got[DOCS];
+    kalm_error err;
+    size_t i, n, made;
+    all_texts(texts);
+    config.threads = 2;
+    config.cache_bytes = 1 << 20;
+    p.bits = 32;
+    ctx = context(&config);
+    CHECK(kalm_encode(ctx, texts, DOCS, &p, docs, &err) == KALM_OK);
+    CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, &p, want, &err) == KALM_OK);
+    for (i = 0; modes[i] != FE_TONEAREST; i++) {
+        if (fesetround(modes[i])) continue;
+        CHECK(kalm_context_new(model, &config, &other, &err) == KALM_BAD_ARGUMENT && !other);
+        CHECKF(strstr(err.text, "round") != NULL, "%s", err.text);
+        CHECK(kalm_context_bytes(model, &config, &n, &err) == KALM_BAD_ARGUMENT);
+        CHECK(kalm_encode(ctx, texts, DOCS, &p, others, &err) == KALM_BAD_ARGUMENT && !others[0]);
+        CHECK(kalm_rerank(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, &p, got, &err) == KALM_BAD_ARGUMENT);
+        CHECK(kalm_rerank_texts(ctx, text_of(query_text), texts, DOCS, &p, got, &err) == KALM_BAD_ARGUMENT);
+        CHECK(kalm_rerank_top(ctx, text_of(query_text), (const kalm_doc *const *)docs, DOCS, 2, &p, got, &made, &err) == KALM_BAD_ARGUMENT);
+        CHECK(kalm_state_save(ctx, docs[0], &p, NULL, 0, &n, &err) == KALM_BAD_ARGUMENT);
+        CHECK(kalm_doc_repool(model, docs[0], 8, 0, &coarser, &err) == KALM_BAD_ARGUMENT && !coarser);
+        CHECK(kalm_tokenize(model, texts[0], 0, NULL, 0, &n, &err) == KALM_BAD_ARGUMENT);
+        CHECK(fesetround(FE_TONEAREST) == 0);
+    }
+#if defined(__SSE2__)
+    _mm_setcsr(_mm_getcsr() | 0x8040);
+#endif
+    other = context(&config);          /* its threads begin with what this one has */
+    CHECK(kalm_encode(other, texts, DOCS, &p, others, &err) == KALM_OK);
+    CHECK(kalm_rerank(other, text_of(query_text), (const kalm_doc *const *)others, DOCS, &p, got, &err) == KALM_OK);
+    same_docs(__LINE__, docs, others, DOCS);
+    CHECK(memcmp(got, want, sizeof want) == 0);
+#if defined(__SSE2__)
+    _mm_setcsr(_mm_getcsr() & ~0x8040u);
+#endif
+    kalm_context_free(other);
+    kalm_context_free(ctx);
+    free_docs(docs, DOCS);
+    free_docs(others, DOCS);
+}
+
 int main(void)
 {
     kalm_error err;
@@ -1299,6 +1365,7 @@ int main(void)
     test_cancel_tokenising();
     test_invariance();
     test_many_threads();
+    test_rounding();
     kalm_model_close(model);
     return test_end();
 }

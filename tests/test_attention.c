@@ -146,7 +146,7 @@ static void check(size_t cross, size_t self, size_t position, size_t left, size_
         if (shape == DISTANT) state = kept;    /* the other shapes' numbers stay those that the bounds were found with */
         for (t = 0; t < 3; t++) {
             const kalm__kernels *set;
-            for (k = 0; (set = kalm__kernel_set(k)) != NULL; k++) {
+            for (k = 0; (set = kalm__kernel_set(k, NULL, 1)) != NULL; k++) {
                 double error = 0, size = 0;
                 size_t n = p.queries * ROW;
                 guard_front = (int)((k + t + (size_t)shape) % 2);
@@ -159,7 +159,7 @@ static void check(size_t cross, size_t self, size_t position, size_t left, size_
                        set->name, (unsigned)types[t], cross, self, shapes[shape], sqrt(error / size));
                 if (!k) memcpy(first, got, sizeof first);
                 CHECKF(types[t] == KALM__F32 || !memcmp(first, got, n * sizeof(float)), "%s, keys %u, weights %s: not the bits of %s",
-                       set->name, (unsigned)types[t], shapes[shape], kalm__kernel_set(0)->name);
+                       set->name, (unsigned)types[t], shapes[shape], kalm__kernel_set(0, NULL, 1)->name);
             }
         }
     }

@@ -58,7 +58,7 @@ static void bench_begin(bench *b, const char *kernels, unsigned threads, size_t 
 {
     memset(b, 0, sizeof *b);
     kalm__pool_start(&b->pool, threads, b->workers, NULL);
-    b->backend.kernels = kalm__pick_kernels(kernels);
+    b->backend.kernels = kalm__kernel_set(0, kernels, 1);
     b->backend.ops = b->backend.kernels->ops;
     b->backend.pool = &b->pool;
     if (kalm__moment_work_begin(&b->work, &b->backend, cols, NULL)) exit(1);

@@ -24,9 +24,9 @@ static const kalm__kernels *tested_set(size_t i)
     if (!known[0])
         for (k = 0; k < MOST_SETS; k++)
 #ifdef TESTED_SET
-            known[k] = k ? NULL : kalm__pick_kernels(TESTED_SET);
+            known[k] = k ? NULL : kalm__kernel_set(0, TESTED_SET, 1);
 #else
-            known[k] = kalm__kernel_set(k);
+            known[k] = kalm__kernel_set(k, NULL, 1);
 #endif
     return known[i];
 }
@@ -520,10 +520,10 @@ int main(void)
 #ifdef TESTED_SET
     if (!tested_set(0)) return printf("%s: not on this machine, left out\n", TESTED_SET), test_end();
 #endif
-    CHECK(kalm__kernel_set(MOST_SETS) == NULL);
-    CHECK(kalm__pick_kernels("no such set") == NULL);
-    CHECK(kalm__pick_kernels(NULL) == kalm__kernel_set(0));
-    CHECK(!strcmp(kalm__pick_kernels("scalar")->name, "scalar"));
+    CHECK(kalm__kernel_set(MOST_SETS, NULL, 1) == NULL);
+    CHECK(kalm__kernel_set(0, "no such set", 1) == NULL);
+    CHECK(kalm__kernel_set(0, NULL, 1) == kalm__kernel_set(0, NULL, 1));
+    CHECK(!strcmp(kalm__kernel_set(0, "scalar", 1)->name, "scalar"));
     check_scalar();
     for (type = 0; type < TYPES; type++) {
         for (rows = 1; rows <= 50; rows += rows < 26 ? 1 : 6)

@@ -235,7 +235,7 @@ int main(void)
     const kalm__kernels *set;
     const kalm__ops *last = NULL;
     printf("tables:");
-    for (i = 0; (set = kalm__kernel_set(i)) != NULL; i++) {
+    for (i = 0; (set = kalm__kernel_set(i, NULL, 1)) != NULL; i++) {
         const kalm__ops *ops = set->ops;
         if (ops == last) continue;
         last = ops;

@@ -345,8 +345,81 @@ static void test_groups(void) {}
 static void test_mask(void) { CHECK(kalm__cores() >= 1); }
 #endif
 
+/* ---- leave to use tiles (AMX) ---------------------------------------------------------------------------------------- */
+
+#if defined(__linux__)
+#include <signal.h>
+static int small_stack_is_allowed(void)
+{
+    static char room[8192];            /* SIGSTKSZ, as most programs have it: tiles do not fit */
+    stack_t stack, none;
+    int ok;
+    memset(&stack, 0, sizeof stack);
+    memset(&none, 0, sizeof none);
+    stack.ss_sp = room;
+    stack.ss_size = sizeof room;
+    none.ss_flags = SS_DISABLE;
+    ok = sigaltstack(&stack, NULL) == 0;
+    sigaltstack(&none, NULL);
+    return ok;
+}
+
+/* Linux gives leave for good, and then refuses alternate stacks for signals that programs of today have: only a context that
+   runs the set asks for it. Must come before any such context. */
+static void test_tiles(void)
+{
+    kalm_model *model = NULL;
+    kalm_context *ctx = NULL;
+    kalm_config config;
+    kalm_error err;
+    kalm_text text = { "a text", KALM_NUL };
+    kalm_doc *doc = NULL, *coarser = NULL;
+    size_t i;
+    int has;
+    if (!small_stack_is_allowed()) return;                  /* on machines whose AVX-512 is too large already */
+    for (i = 0; kalm_kernels(i); i++) {}
+    has = !strcmp(kalm_kernels(0), "amx");
+    CHECKF(small_stack_is_allowed(), "naming the kernel sets");
+    memset(&config, 0, sizeof config);
+    config.threads = 1;
+    config.kernels = kalm_kernels((size_t)has);
+    CHECK(kalm_model_open(TINY, NULL, &model, &err) == KALM_OK);
+    if (!model) return;
+    CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_OK);
+    CHECK(kalm_encode(ctx, &text, 1, NULL, &doc, &err) == KALM_OK);
+    CHECK(kalm_doc_repool(model, doc, 8, 8, &coarser, &err) == KALM_OK);
+    CHECKF(small_stack_is_allowed(), "a context of the set %s", config.kernels);
+    kalm_doc_free(doc);
+    kalm_doc_free(coarser);
+    kalm_context_free(ctx);
+    if (has) {
+        static char room[8192];
+        stack_t stack;
+        memset(&stack, 0, sizeof stack);
+        stack.ss_sp = room;
+        stack.ss_size = sizeof room;
+        CHECK(sigaltstack(&stack, NULL) == 0);
+        config.kernels = "amx";
+        CHECKF(kalm_context_new(model, &config, &ctx, &err) == KALM_NO_KERNELS, "amx beside a small stack: %s", err.text);
+        config.kernels = NULL;
+        CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_OK);
+        if (ctx) CHECKF(strcmp(ctx->backend.kernels->name, "amx") != 0, "the system gave leave beside a small stack");
+        kalm_context_free(ctx);
+        stack.ss_flags = SS_DISABLE;
+        CHECK(sigaltstack(&stack, NULL) == 0);
+        CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_OK);
+        if (ctx) CHECK(!strcmp(ctx->backend.kernels->name, "amx"));
+        kalm_context_free(ctx);
+    }
+    kalm_model_close(model);
+}
+#else
+static void test_tiles(void) {}
+#endif
+
 int main(void)
 {
+    test_tiles();
     CHECK(run("rm -rf " TMP " && mkdir -p " TMP) == 0);
     test_refused();
     test_load();

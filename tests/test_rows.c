@@ -89,7 +89,7 @@ static void test_levels(void)
     for (i = 0; i < 4; i++) {
         kalm__row_work w;
         if (!open_section(&c, widths[i], i)) return;
-        w = work_for(kalm__kernel_set(0), c.width);
+        w = work_for(kalm__kernel_set(0, NULL, 1), c.width);
         for (round = 0; round < 12; round++)
             for (b = 0; b < 3; b++)
                 for (r = 0; r < 6; r++) {
@@ -103,7 +103,7 @@ static void test_levels(void)
                     unsigned state_now = 0;
                     for (k = 0; k < c.width; k++) y[k] = number(&state) * sizes[round] * (round == 7 && k == 3 ? 1e5f : 1);
                     memset(bytes, 0xee, sizeof bytes);
-                    kalm__row_begin(&q, &c, kalm__kernel_set(0)->ops, &w, b, r, y, 1);
+                    kalm__row_begin(&q, &c, kalm__kernel_set(0, NULL, 1)->ops, &w, b, r, y, 1);
                     kalm__row_search(&q);
                     s = kalm__row_finish(&q, 0, bytes);
                     memset(beside, 0xee, sizeof beside);
@@ -145,12 +145,12 @@ static void test_error(void)
     if (!open_section(&c, 192, 1)) return;
     memset(section + kalm__rows_places(192).classes, 9, 18 * 192);         /* all classes alike, no component left out */
     for (b = 0; b < 3; b++) c.count[b][0] = 192;
-    w = work_for(kalm__kernel_set(0), c.width);
+    w = work_for(kalm__kernel_set(0, NULL, 1), c.width);
     for (round = 0; round < 60; round++) {
         for (k = 0; k < c.width; k++) y[k] = number(&state) + number(&state);
         for (k = 0; k < c.width; k++) all += (double)y[k] * (double)y[k];
         for (b = 0; b < 3; b++) {
-            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, 0, y, 1, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0, NULL, 1)->ops, &w, b, 0, y, 1, bytes);
             kalm__row_read(&c, b, 0, bytes, kalm__coded_row_bytes(192, 4 - b), back);
             for (k = 0; k < c.width; k++) error[b] += (double)(y[k] - back[k]) * (double)(y[k] - back[k]);
         }
@@ -172,7 +172,7 @@ static void test_together(void)
     size_t size, i, n;
     unsigned set;
     if (!open_section(&c, 192, 4)) return;
-    for (set = 0; (k = kalm__kernel_set(set)) != NULL; set++) {
+    for (set = 0; (k = kalm__kernel_set(set, NULL, 1)) != NULL; set++) {
         w = work_for(k, c.width);
         for (n = 1; n <= 16; n++) {
             unsigned b = (unsigned)n % 3;
@@ -222,7 +222,7 @@ static void test_trellis(void)
         for (i = 0; i < 2; i++) kalm__row_rate(rate + round % 16 * 8 + i * 4, c.cost + (round % 16 * 2 + i) * 16, 0);
         for (i = 0; i < N * KALM__TRELLIS; i++) y[i] = number(&state);
         for (i = 0; i < KALM__TRELLIS; i++) unit[i] = .5f + (float)i / 16;
-        for (set = 0; (k = kalm__kernel_set(set)) != NULL; set++) {
+        for (set = 0; (k = kalm__kernel_set(set, NULL, 1)) != NULL; set++) {
             k->ops->trellis(cost[0], floors, from, y, unit, rate, classes, N, KALM__TRELLIS);
             if (!set) memcpy(first, cost, sizeof first), memcpy(first_from, from, sizeof first_from);
             CHECKF(!memcmp(first, cost, sizeof first) && !memcmp(first_from, from, sizeof first_from), "%s: another way than the first set's", k->name);
@@ -261,7 +261,7 @@ static void test_sets(void)
     const kalm__kernels *k;
     unsigned i, set;
     for (i = 0; i < 4; i++)
-        for (set = 0; (k = kalm__kernel_set(set)) != NULL; set++) {
+        for (set = 0; (k = kalm__kernel_set(set, NULL, 1)) != NULL; set++) {
             kalm__rowcode c;
             kalm__row_work w;
             kalm_doc doc;
@@ -314,7 +314,7 @@ static void test_not_finite(void)
     static float x[ROWS * MOST];
     kalm__rowcode c;
     kalm__row_work w;
-    const kalm__kernels *k = kalm__kernel_set(0);
+    const kalm__kernels *k = kalm__kernel_set(0, NULL, 1);
     kalm_doc_info info;
     size_t size = kalm__coded_row_bytes(192, 3), i;
     uint64_t state = 4;
@@ -361,10 +361,10 @@ static void test_sections(void)
         if (!r) {                      /* what is only odd leads nowhere */
             static float y[MOST];
             unsigned char bytes[MOST];
-            kalm__row_work w = work_for(kalm__kernel_set(0), 192);
+            kalm__row_work w = work_for(kalm__kernel_set(0, NULL, 1), 192);
             unsigned k;
             for (k = 0; k < 192; k++) y[k] = (float)k - 96.0f;
-            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, 2, 0, y, 1, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0, NULL, 1)->ops, &w, 2, 0, y, 1, bytes);
             kalm__row_read(&c, 2, 0, bytes, kalm__coded_row_bytes(192, 2), y);
         }
     }
@@ -402,11 +402,11 @@ static void test_false_costs(int steep)
     memset(beside, 0xee, sizeof beside);
     for (b = 0; b < 3; b++)
         for (round = 0; round < 40; round++) {
-            kalm__row_work w = work_for(kalm__kernel_set(0), 192);
+            kalm__row_work w = work_for(kalm__kernel_set(0, NULL, 1), 192);
             size_t size = kalm__coded_row_bytes(192, 4 - b);
             for (k = 0; k < 192; k++) y[k] = number(&state) * sizes[round % 4];
             memset(bytes, 0xee, sizeof bytes);
-            kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, round % 6, y, 1, bytes);
+            kalm__row_code(&c, kalm__kernel_set(0, NULL, 1)->ops, &w, b, round % 6, y, 1, bytes);
             CHECKF(bytes[0] && !memcmp(bytes + size, beside, sizeof beside), "%u bits, round %u: bytes behind the row", 4 - b, round);
             kalm__row_read(&c, b, round % 6, bytes, size, y);
             for (k = 0; k < 192; k++) bad += !kalm__is_finite(y[k]);
@@ -433,11 +433,11 @@ static void test_nothing_fits(void)
     if (!CHECKF(!kalm__rowcode_open(&c, section, kalm__rows_places(192).size, 77, 192, &err), "%s", err.text)) return;
     memset(beside, 0xee, sizeof beside);
     for (b = 0; b < 3; b++) {
-        kalm__row_work w = work_for(kalm__kernel_set(0), 192);
+        kalm__row_work w = work_for(kalm__kernel_set(0, NULL, 1), 192);
         size_t size = kalm__coded_row_bytes(192, 4 - b), n;
         for (k = 0; k < 192; k++) y[k] = number(&state);
         memset(bytes, 0xee, sizeof bytes);
-        kalm__row_code(&c, kalm__kernel_set(0)->ops, &w, b, 2, y, 1, bytes);
+        kalm__row_code(&c, kalm__kernel_set(0, NULL, 1)->ops, &w, b, 2, y, 1, bytes);
         for (n = 1; n < size; n++) bad += bytes[n] != 0;
         CHECKF(bytes[0] == 1 && !bad && !memcmp(bytes + size, beside, sizeof beside), "%u bits: %u bytes are another", 4 - b, bad);
         kalm__row_read(&c, b, 2, bytes, size, y);
