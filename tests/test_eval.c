@@ -4,6 +4,7 @@
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"         /* the parts, as the commands are built on them; command.h finds them included */
 #include "../examples/eval/eval_trec.h"
+#include "../examples/eval/eval_results.h"
 #include "../examples/eval/eval_source.h"
 #include "test.h"
 
@@ -247,6 +248,55 @@ static void test_set_empty(void)
     ev_set_end(&s);
 }
 
+/* A stranger's results whose only question has no candidates: nothing is sorted or put to zero that has no address. */
+static void test_no_candidates(void)
+{
+    static const char *const lines[2] = {
+        "{\"t\": \"data\", \"name\": \"bare\", \"layout\": \"BEIR\", \"first\": \"a run\"}",
+        "{\"t\": \"query\", \"id\": \"q\", \"docs\": [], \"scores\": [], \"lost\": [], \"judged\": [\"d\"], \"grades\": [1]}"
+    };
+    static const char path[] = TMP "bare.jsonl";
+    FILE *f = fopen(path, "wb");
+    ev_settings s;
+    ev_results r;
+    ev_system first;
+    ev_list none;
+    size_t i;
+    if (!CHECK(f)) return;
+    for (i = 0; i < 2; i++) fprintf(f, "%016llx %s\n", (unsigned long long)ev_plain_hash(lines[i], strlen(lines[i])), lines[i]);
+    fclose(f);
+    memset(&s, 0, sizeof s), memset(&r, 0, sizeof r), memset(&first, 0, sizeof first), memset(&none, 0, sizeof none);
+    ev_add_measures(&s, "P@1");
+    r.s = &s;
+    ev__system(&r, &first);
+    ev__take_data(&r, ".", path, &none, NULL);
+    if (CHECK(r.datas == 1 && r.data->cells == 1)) {
+        CHECK(r.data->queries == 1 && r.data->candidates == 0 && !strcmp(r.data->name, "bare") && !(r.data->cell->value[0] > 0));
+        free(r.data->cell->value), free(r.data->cell);
+        free(r.data->name), free(r.data->group), free(r.data->layout), free(r.data->first);
+    }
+    free(r.data), free(r.system), free(s.measure);
+    remove(path);
+}
+
+/* Grades that are no number of use are no judgements: what becomes of 1e30 as an integer no standard says. */
+static void test_far_grades(void)
+{
+    static const char line[] = "{\"t\": \"query\", \"id\": \"q\", \"docs\": [], \"scores\": [], \"lost\": [], \"judged\": [\"a\", \"b\", \"c\", \"d\", \"e\"], "
+                               "\"grades\": [2147483647, 2147483648, -1e30, 1e308, -2147483647]}";
+    ev__asked_reader asked;
+    kalm__json j;
+    kalm_error err;
+    kalm_allocator allocator = cmd_allocator();
+    memset(&asked, 0, sizeof asked);
+    kalm__json_begin(&j, &allocator);
+    if (CHECK(!kalm__json_parse(&j, "line", line, strlen(line), &err))) ev__asked_line(&asked, &j);
+    CHECK(asked.d.qrels.count == 2 && asked.d.qrels.at[0].grade == 2147483647 && asked.d.qrels.at[1].grade == -2147483647);
+    kalm__json_end(&j);
+    free(asked.lost);
+    ev_data_end(&asked.d);
+}
+
 /* The word that a journal has for its layout becomes part of a file's name: four words are taken, whatever a stranger wrote. */
 static void test_layouts(void)
 {
@@ -267,5 +317,7 @@ int main(void)
     test_lines();
     test_set();
     test_set_empty();
+    test_no_candidates();
+    test_far_grades();
     return test_end();
 }

@@ -410,6 +410,13 @@ expect 2 "$index" "$model" self/s.db ./self/s.db
 says "is named both as input and as the store"
 expect 2 "$index" "$model" self/s.db ""
 says "the name of an input is empty"
+# a folder of which nothing can be read, since its paths become too long: no file is left to be sorted
+deep=deep long=$(printf '%0250d' 0)
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17; do deep=$deep/$long; done
+mkdir -p "$deep"
+expect 3 "$index" "$model" deep.db deep
+says 'cannot be looked at: File name too long$'
+rm -r deep
 gzip -c d.jsonl > d.jsonl.gz
 cp d.jsonl.gz zipped.jsonl
 expect 3 "$index" "$model" r18.db zipped.jsonl d.jsonl

@@ -313,6 +313,12 @@ expect 0 "$index" "$model" folder/s.db --states all --quiet
 expect 0 "$index" "$model" folder/s.db folder
 says '^0 documents encoded; 1 were there already'
 
+# ---- a store without documents has no states ----
+: > none.jsonl
+expect 0 "$index" "$model" none.db none.jsonl --quiet
+expect 0 "$index" "$model" none.db --states all
+says '^0 states in'
+
 # ---- wrong usage ----
 for wrong in '--states x' '--states -1' '--states 5 --info' '--asked asked.txt' '--state-bits 8' '--instruction x' '--states 5 --state-bits 5' 'more --states 5'; do
     expect 2 "$index" "$model" s.db $wrong

@@ -130,12 +130,13 @@ EV__FN void ev__asked_line(void *user, const kalm__json *j)
          b = j->nodes[b].next)
         if (kalm__json_double(j, b, &v)) ev_add_candidate(&r->d.run, q, ev_add(&r->d.docs, kalm__json_text(j, a)), (float)v, 0);
     if (r->lost_room < r->d.run.count) r->lost = (unsigned char *)cmd_grow(r->lost, r->lost_room = 2 * r->d.run.count);
-    memset(r->lost + from, 0, r->d.run.count - from);
+    if (r->d.run.count > from) memset(r->lost + from, 0, r->d.run.count - from);     /* before the first candidate `lost` has no address */
     for (a = lost + 1; a < j->nodes[lost].next; a = j->nodes[a].next)
         if (kalm__json_uint(j, a, &place) && place < r->d.run.count - from) r->lost[from + place] = 1;
     for (a = judged + 1, b = grades + 1; a < j->nodes[judged].next && b < j->nodes[grades].next; a = j->nodes[a].next,
          b = j->nodes[b].next)
-        if (kalm__json_double(j, b, &v)) ev_add_judgement(&r->d.qrels, q, ev_add(&r->d.docs, kalm__json_text(j, a)), (int32_t)v);
+        if (kalm__json_double(j, b, &v) && fabs(v) <= 2147483647.0)      /* a number of use, as where judgements are read */
+            ev_add_judgement(&r->d.qrels, q, ev_add(&r->d.docs, kalm__json_text(j, a)), (int32_t)v);
 }
 
 /* ---- margins -------------------------------------------------------------------------------------------------- */
@@ -392,7 +393,7 @@ EV__FN void ev__take_data(ev_results *r, const char *out, const char *path, cons
     for (q = 0; q < asked.d.queries.count; q++) {
         size_t from = asked.d.run.first[q], n = asked.d.run.first[q + 1] - from;
         for (i = 0; i < n; i++) asked.d.run.at[from + i].line = asked.lost[from + i];
-        qsort(asked.d.run.at + from, n, sizeof *asked.d.run.at, ev__by_query_doc);
+        if (n) qsort(asked.d.run.at + from, n, sizeof *asked.d.run.at, ev__by_query_doc);
         for (i = 0; i < n; i++) asked.lost[from + i] = (unsigned char)asked.d.run.at[from + i].line;
     }
     for (i = 0; i < journals->count; i++) {

@@ -190,7 +190,7 @@ KALM__FN void corpus_take(corpus *c, const char *path)
         size_t first = c->files;
         corpus_walk(c, path, "", 0);
         if (c->files == first && !c->unreadable) die("the folder %s has no files", path);
-        qsort(c->file + first, c->files - first, sizeof *c->file, corpus_by_name);
+        if (c->files > first) qsort(c->file + first, c->files - first, sizeof *c->file, corpus_by_name);
     } else {
 #if defined(_WIN32)
         struct _stat64 st;

@@ -181,7 +181,7 @@ KALM__FN void drop_others(keeping *k)
     int64_t *wanted = (int64_t *)cmd_alloc((k->rows + 1) * sizeof *wanted), *gone = NULL;
     size_t room = 0, i;
     sqlite3_stmt *q = store_prepare(s, "SELECT number FROM states");
-    memcpy(wanted, k->row, k->rows * sizeof *wanted);
+    if (k->rows) memcpy(wanted, k->row, k->rows * sizeof *wanted);
     qsort(wanted, k->rows, sizeof *wanted, by_number);
     while (store_step(s, q)) {
         int64_t number = sqlite3_column_int64(q, 0);
