@@ -52,7 +52,7 @@ part of the work beforehand:
 
     once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
     at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
-    each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
+    each query kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, NULL, scores, &err);
 
 kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to attend to. The
 model was trained for this, which its authors call Matryoshka embedding pooling (MEP). docs/MODEL.md says exactly what is
@@ -1176,7 +1176,7 @@ KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); 
 /* All of this is for rounding to nearest; a program may have set otherwise. 2^-25 is a quarter of the step behind 1. */
 KALM__FN kalm_result kalm__need_rounding(kalm_error *err)
 {
-	volatile float one = 1.0f, quarter = 2.98023223876953125e-8f;
+	volatile float one = 1.0f, quarter = 2.9802322e-8f;
 	if (kalm__plus(one, quarter) <= 1.0f && kalm__plus(one, 3.0f * quarter) > 1.0f) return KALM_OK;
 	return kalm__fail(err, KALM_BAD_ARGUMENT, "the processor does not round to nearest: call fesetround(FE_TONEAREST)");
 }
@@ -5910,7 +5910,7 @@ KALM__FN void kalm__pack_floats(const kalm__four_rows *f)
 	}
 }
 
-/* largest: four lanes of the largest magnitudes of a row */
+/* largest: magnitudes in four lanes of a row */
 KALM__FN float kalm__scale_of_four(float *largest, float limit, float *inverse)
 {
 	largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];

@@ -37,7 +37,7 @@ KALM__INLINE float kalm__times(float a, float b) { return kalm__rounded(a * b); 
 /* All of this is for rounding to nearest; a program may have set otherwise. 2^-25 is a quarter of the step behind 1. */
 KALM__FN kalm_result kalm__need_rounding(kalm_error *err)
 {
-    volatile float one = 1.0f, quarter = 2.98023223876953125e-8f;
+    volatile float one = 1.0f, quarter = 2.9802322e-8f;
     if (kalm__plus(one, quarter) <= 1.0f && kalm__plus(one, 3.0f * quarter) > 1.0f) return KALM_OK;
     return kalm__fail(err, KALM_BAD_ARGUMENT, "the processor does not round to nearest: call fesetround(FE_TONEAREST)");
 }

@@ -77,7 +77,7 @@ KALM__FN void kalm__pack_floats(const kalm__four_rows *f)
     }
 }
 
-/* largest: four lanes of the largest magnitudes of a row */
+/* largest: magnitudes in four lanes of a row */
 KALM__FN float kalm__scale_of_four(float *largest, float limit, float *inverse)
 {
     largest[0] = largest[1] > largest[0] ? largest[1] : largest[0];

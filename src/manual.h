@@ -48,7 +48,7 @@ part of the work beforehand:
 
     once       kalm_encode(ctx, texts, n, NULL, docs, &err);          then kalm_doc_bytes(docs[i], &size), and store
     at start   kalm_doc_open(model, bytes, size, KALM_BORROW, &docs[i], &err);
-    each query kalm_rerank(ctx, query, docs, n, NULL, scores, &err);
+    each query kalm_rerank(ctx, query, (const kalm_doc *const *)docs, n, NULL, scores, &err);
 
 kalm_params.ratio trades quality for space and time: twice the ratio is half the bytes and half the rows to attend to. The
 model was trained for this, which its authors call Matryoshka embedding pooling (MEP). docs/MODEL.md says exactly what is

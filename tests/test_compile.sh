@@ -39,6 +39,22 @@ echo "compilers:" $ccs $cxxs
 # and golden with -O3, warnings being errors. The kernels of the machine, two thirds of the code, are compiled to the end where they could
 # make a difference: not where the question is which unit has a function, or which switch leaves one out.
 first=$(echo "$ccs" | head -n 1)
+
+# the calls that the manual shows, as a program would copy them: gcc from 14 on takes a wrong pointer for an error
+{
+    echo '#include "kalm_rerank.h"'
+    echo 'int recipe(kalm_context *ctx, kalm_model *model, kalm_text query, const kalm_text *texts, kalm_doc **docs, size_t n, const void *bytes,'
+    echo '           size_t size, kalm_score *scores, size_t i);'
+    echo 'int recipe(kalm_context *ctx, kalm_model *model, kalm_text query, const kalm_text *texts, kalm_doc **docs, size_t n, const void *bytes,'
+    echo '           size_t size, kalm_score *scores, size_t i)'
+    echo '{ kalm_error err;'
+    sed -n '1,/^#define KALM_RERANK_H/s/^    \(once  \|at start\|each query\) *\(kalm_[a-z_]*(.*);\).*/\2/p' kalm_rerank.h
+    echo 'return (int)err.code; }'
+} > "$dir/recipe.c"
+expect 0 "the manual shows three calls" [ "$(grep -c '^kalm_' "$dir/recipe.c")" = 3 ]
+for cc in $ccs; do expect 0 "$cc: the manual's calls" $cc -std=c99 $warn -Werror -I. -fsyntax-only "$dir/recipe.c"; done
+for cxx in $cxxs; do expect 0 "$cxx: the manual's calls" $cxx -x c++ $warn -Werror -I. -fsyntax-only "$dir/recipe.c"; done
+
 for cc in $ccs; do
     for std in c11 c17; do
         expect 0 "$cc $std" $cc -std=$std $warn_c -Werror -I. -fsyntax-only $src/one.c
