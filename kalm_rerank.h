@@ -2048,14 +2048,13 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 	job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
 	One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
-	Workers take tasks from a shared counter. A worker without a task first
-	spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
+	Workers take tasks from a shared counter. A worker without a task first spins for some microseconds, because the next job of a
+	forward pass comes soon, and then sleeps.
 
 	Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in
 	the middle of a task, and all others wait for that task. So a worker offers its core every other millisecond, between two
 	tasks, when nobody waits for it; where nobody wants the core, that takes less than a microsecond. The calling thread does not,
-	because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times what
-	one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
+	because everybody waits for the next job. docs/SPEED.md has figures.
 
 	Stopping. The calling thread asks the caller of the library between jobs, whenever they have added up to some milliseconds,
 	whether to go on. Once the answer is no, no job is run any more, and the layer at hand ends at once with numbers that mean
@@ -5897,6 +5896,7 @@ typedef struct kalm__tiles {
 	const kalm__tile_fn *direct_tiles;  /* [direct]: one panel */
 	const kalm__tile_fn *one;  /* [most]: one panel */
 	const kalm__tile_fn *two;  /* [most]: two panels at once, or NULL */
+	void (*shape)(size_t rows);  /* NULL, or called before (16) and behind (0) tiles above `direct` */
 } kalm__tiles;
 
 #if KALM__NEON || KALM__WASM  /* sets of four lanes */
@@ -6020,13 +6020,10 @@ KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t 
 
 /* ---- products ---- */
 
-/* Direct tiles get their weights from memory, and ask for them this many bytes ahead: a page, which hardware does not look
-	beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
+/* Direct tiles get their weights from memory, and ask for them a page ahead. */
 enum { KALM__FAR_AHEAD = 4096 };
 
-/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
-	three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
-	rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
+/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. */
 KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
 {
 	size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
@@ -6062,11 +6059,12 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 	size_t tiles = (m->n + t->most - 1) / t->most, end = m->row0 + m->n, p, count, i, r, height, tile;
 	/* with few rows no panel is used twice, so there is no reason to hold two in the cache */
 	size_t together = t->two && m->n > t->direct ? 2 : 1;
-	int prepare = t->prepare && kalm__tile_height(t, m->rows, m->row0) > t->direct;  /* the first tile is the highest */
+	int high = kalm__tile_height(t, m->rows, m->row0) > t->direct, prepare = high && t->prepare;  /* the first tile is the highest */
 	const unsigned char *rows = (const unsigned char *)m->acts + kalm__tile_scales(t, m->rows);
 	kalm__tile_job job;
 	memset(&job, 0, sizeof job);
 	job.stride = m->stride;
+	if (high && t->shape) t->shape(16);
 	for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
 		const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
 		const unsigned char *next = (const unsigned char *)m->next;
@@ -6112,6 +6110,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 			}
 		}
 	}
+	if (high && t->shape) t->shape(0);
 }
 
 KALM__INLINE void kalm__matmul(const kalm__kernels *k, const kalm__matmul_job *job)
@@ -6540,19 +6539,19 @@ static const kalm__tiles kalm__tiles_f32_avx2 = {
 	KALM__256_TILE, 1, 0,  /* most, even, direct */
 	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
 	NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx2, NULL,
-	NULL, kalm__f32_tiles_avx2, NULL  /* direct_tiles, one, two */
+	NULL, kalm__f32_tiles_avx2, NULL, NULL  /* direct_tiles, one, two, shape */
 };
 static const kalm__tiles kalm__tiles_q8_avx2 = {
 	KALM__256_TILE, 1, KALM__256_DIRECT,
 	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
-	kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL
+	kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx2 = {
 	KALM__256_TILE, 1, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
-	NULL, kalm__int16_tiles_avx2, NULL
+	NULL, kalm__int16_tiles_avx2, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_avx2 = {
 	"avx2", &kalm__table_avx2,
@@ -6687,13 +6686,13 @@ static const kalm__tiles kalm__tiles_q8_avxvnni = {
 	KALM__256_TILE, 1, KALM__VNNI_DIRECT,
 	KALM__Q8, KALM__Q8, 1, 1,
 	kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
-	kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL
+	kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avxvnni = {
 	KALM__256_TILE, 1, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
-	NULL, kalm__int16_tiles_avxvnni, NULL
+	NULL, kalm__int16_tiles_avxvnni, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_avxvnni = {
 	"avxvnni", &kalm__table_avx2,
@@ -6787,8 +6786,7 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
 	kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
-	row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
-	waits. */
+	row 1, 2 and 3: a tile's order without a shuffle. The next four rows are prefetched. */
 KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
 	KALM__512_ROWS
@@ -6873,8 +6871,7 @@ KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t
 	return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
 }
 
-/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
-	of the peak instead of what is below. */
+/* acc + four products in each dword. In asm: gcc 12 spills accumulators around the intrinsic. */
 KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
 {
 #if defined(__GNUC__)
@@ -6941,7 +6938,7 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
 /* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
 	enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
-	of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+	of 8 lines. */
 #define KALM__512_PHASE(p, acc, r) acc##r = kalm__dpbusd_512(acc##r, kalm__broadcast4_512(a + p * row + 4 * r), w##p);
 #define KALM__512_LINE(p) w##p = _mm512_load_si512(b + 64 * p);
 #define KALM__512_ASK(p) KALM__PREFETCH(ahead + p * ahead_step);
@@ -7148,19 +7145,19 @@ static const kalm__tiles kalm__tiles_f32_avx512 = {
 	KALM__512_TILE, 1, 0,
 	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
-	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
+	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
 	KALM__512_TILE, 1, KALM__512_DIRECT,
 	KALM__Q8, KALM__Q8, 1, 1,
 	kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
-	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
 	KALM__512_SHORT, 1, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
-	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
+	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1], NULL
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
 	"avx512vnni", &kalm__table_avx512,
@@ -7264,7 +7261,7 @@ static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
 	KALM__512_SHORT, 1, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
-	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]
+	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1], NULL
 };
 static const kalm__kernels kalm__kernels_avx512bf16 = {
 	"avx512bf16", &kalm__table_avx512,
@@ -7275,9 +7272,7 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 
 #endif
 /* ---- begin src/kernels_amx.h ---- */
-/* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd, which
-	adds 16 rows x 64 inputs of unsigned bytes times 64 inputs x 16 outputs of signed ones to 16 x 16 dwords: 1024 multiply-adds a
-	cycle. NEVER MEASURED: no such processor was at hand. tests/test_amx.c runs this file with the instructions in C. */
+/* kernels_amx.h - the set "amx" (Sapphire Rapids on, 64-bit Linux): avx512vnni, but tiles of 13 to 48 q8 or q4 rows by tdpbusd. */
 /* More is in docs/KERNELS.md. */
 #define KALM__KERNELS_AMX_H
 
@@ -7289,13 +7284,14 @@ static const kalm__kernels kalm__kernels_avx512bf16 = {
 enum { KALM__AMX_TILE = 48, KALM__AMX_DIRECT = 12 };
 
 #ifndef KALM__TILE_DOT  /* tests have them in C */
-#  define KALM__TILE_CONFIG(p) __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))  /* makes all tiles zero */
+#  define KALM__TILE_CONFIG(p) __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))
 #  define KALM__TILE_RELEASE() __asm__ volatile("tilerelease")
+#  define KALM__TILE_ZERO(t) __asm__ volatile("tilezero {%%tmm" #t "|tmm" #t "}" : :);
 #  define KALM__TILE_LOAD(t, p) \
-	__asm__ volatile("tileloadd {(%0,%1,1), %%tmm" #t "|tmm" #t ", [%0+%1]}" : : "r"(p), "r"((size_t)64) : "memory")
+	__asm__ volatile("tileloadd {(%0,%1,1), %%tmm" #t "|tmm" #t ", [%0+%1]}" : : "r"(p), "r"((size_t)64) : "memory");
 #  define KALM__TILE_STORE(t, p) \
-	__asm__ volatile("tilestored {%%tmm" #t ", (%0,%1,1)|[%0+%1], tmm" #t "}" : : "r"(p), "r"((size_t)64) : "memory")
-#  define KALM__TILE_DOT(t) __asm__ volatile("tdpbusd {%%tmm7, %%tmm6, %%tmm" #t "|tmm" #t ", tmm6, tmm7}" : :)  /* t += 6 * 7 */
+	__asm__ volatile("tilestored {%%tmm" #t ", (%0,%1,1)|[%0+%1], tmm" #t "}" : : "r"(p), "r"((size_t)64) : "memory");
+#  define KALM__TILE_DOT(t) __asm__ volatile("tdpbusd {%%tmm7, %%tmm6, %%tmm" #t "|tmm" #t ", tmm6, tmm7}" : :);  /* t += 6 * 7 */
 #endif
 
 /* Four rows of bytes into a tile; of split16 rows the low ones, and the high ones row by row. Rows that are not there write to the
@@ -7326,63 +7322,71 @@ KALM__AMX KALM__FN void kalm__pack_split16_amx(const kalm__four_rows *f)
 	else kalm__pack_amx(f, 1);
 }
 
-KALM__AMX KALM__INLINE void kalm__put_amx(const kalm__tile_job *job, size_t row, size_t rows, size_t panel, const int32_t *sums)
+/* Seven tiles of so many rows, and one of 16 lines of weights; 0: the thread has none any more, and little to keep. */
+KALM__AMX KALM__FN void kalm__shape_amx(size_t rows)
 {
-	float *y = job->y + row * job->stride + 16 * panel;
-	__m512 scale = _mm512_loadu_ps(job->scale + 16 * panel);
-	__m512i start = kalm__start_512(job, panel);
-	__mmask16 some = kalm__outputs_512(job, panel);
-	size_t r;
-	for (r = 0; r < rows; r++)
-		kalm__store_512(y + r * job->stride, some, _mm512_add_epi32(start, _mm512_load_si512(sums + 16 * r)), scale, job->row_scale[row + r]);
+	KALM__ALIGNED(64) unsigned char config[64] = { 1 };
+	size_t t;
+	for (t = 0; t < 8; t++) config[16 + 2 * t] = 64, config[48 + t] = (unsigned char)(t < 7 ? rows : 16);
+	if (rows) KALM__TILE_CONFIG(&config);
+	else KALM__TILE_RELEASE();
 }
 
-#define KALM__AMX_STEP(t, row, p) KALM__TILE_LOAD(6, a + (row) * 64); KALM__TILE_DOT(t);
-#define KALM__AMX_STORE(t, row, p) KALM__TILE_STORE(t, sums); kalm__put_amx(job, row, rows, p, sums);
-#define KALM__AMX_ROWS(each, t, u, v, p) \
-	each(t, 0, p) \
-	if (height > 16) { each(u, middle, p) } \
-	if (height > 32) { each(v, last, p) }
+#define KALM__AMX_SECOND(t) if (panels == 2) KALM__TILE_DOT(t);
+#define KALM__AMX_SUMS(t, u, row) KALM__TILE_STORE(t, sums + (row) * 16); KALM__TILE_STORE(u, sums + (KALM__AMX_TILE + (row)) * 16);
 KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
 {
-	KALM__ALIGNED(64) unsigned char config[64] = { 1 }, rest[80 * 64];  /* 48 rows, 2 * 16 lines */
-	KALM__ALIGNED(64) int32_t sums[256];
+	KALM__ALIGNED(64) unsigned char rest[80 * 64];  /* 48 rows, 2 * 16 lines */
+	KALM__ALIGNED(64) int32_t sums[2 * KALM__AMX_TILE * 16];
 	const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
-	size_t panel = job->panel, left, height = job->height, rows = kalm__min(16, height), r;
-	size_t middle = kalm__min(16, height - rows), last = height - rows;
-	for (r = 0; r < 8; r++) config[16 + 2 * r] = 64, config[48 + r] = (unsigned char)(r < 7 ? rows : 16);
-	KALM__TILE_CONFIG(&config);
+	size_t second = panels - 1, panel = second * job->panel, left, height = job->height, r;
+	size_t middle = kalm__min(16, height - kalm__min(16, height)), last = height - kalm__min(16, height);
+	KALM__512_RESULTS1
+	__m512 scale1 = _mm512_loadu_ps(job->scale + 16 * second);
+	__m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, second);
+	__mmask16 some1 = kalm__outputs_512(job, second);
+	if (height < 16) kalm__shape_amx(height);
+	KALM__TILE_ZERO(0) KALM__TILE_ZERO(1) KALM__TILE_ZERO(2) KALM__TILE_ZERO(3) KALM__TILE_ZERO(4) KALM__TILE_ZERO(5)
 	for (left = job->steps; left; left -= kalm__min(16, left), a += 64 * height, b += 1024) {
 		if (left < 16) {
 			memset(rest, 0, sizeof rest);
 			for (r = 0; r < height; r++) memcpy(rest + 64 * r, a + 32 * r, 32);
 			for (r = 0; r < panels; r++) memcpy(rest + 3072 + 1024 * r, b + r * panel, 512);
-			a = rest, b = rest + 3072, panel = 1024;
+			a = rest, b = rest + 3072, panel = 1024 * second;
 		}
-		for (r = 0; r < 16; r++, ahead += job->ahead_step) KALM__PREFETCH(ahead);
-		KALM__TILE_LOAD(7, b);
-		KALM__AMX_ROWS(KALM__AMX_STEP, 0, 1, 2, 0)
-		if (panels == 1) continue;
-		KALM__TILE_LOAD(7, b + panel);
-		KALM__AMX_ROWS(KALM__AMX_STEP, 3, 4, 5, 1)
+		for (r = 0; r < 16; r++, ahead += job->ahead_step) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+		KALM__TILE_LOAD(6, a) KALM__TILE_LOAD(7, b) KALM__TILE_DOT(0)
+		KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(3)
+		if (height <= 16) continue;
+		KALM__TILE_LOAD(6, a + 64 * middle) KALM__AMX_SECOND(4)
+		KALM__TILE_LOAD(7, b) KALM__TILE_DOT(1)
+		if (height <= 32) continue;
+		KALM__TILE_LOAD(6, a + 64 * last) KALM__TILE_DOT(2)
+		KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(5)
 	}
-	KALM__AMX_ROWS(KALM__AMX_STORE, 0, 1, 2, 0)
-	if (panels == 2) { KALM__AMX_ROWS(KALM__AMX_STORE, 3, 4, 5, 1) }
-	KALM__TILE_RELEASE();
+	KALM__AMX_SUMS(0, 3, 0)
+	if (height > 16) { KALM__AMX_SUMS(1, 4, middle) }
+	if (height > 32) { KALM__AMX_SUMS(2, 5, last) }
+	if (height < 16) kalm__shape_amx(16);
+	for (r = 0; r < height; r++, y += stride) {
+		const int32_t *sum = sums + 16 * r;
+		kalm__store_512(y, some0, _mm512_add_epi32(start0, _mm512_load_si512(sum)), scale0, row_scale[r]);
+		sum += 16 * KALM__AMX_TILE * second;
+		kalm__store_512(y + 16 * second, some1, _mm512_add_epi32(start1, _mm512_load_si512(sum)), scale1, row_scale[r]);
+	}
 }
 KALM__AMX KALM__FN void kalm__q8_x1_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 1); }
 KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 2); }
 
 /* One function for all heights. */
-#define KALM__AMX_4(f) f, f, f, f
-#define KALM__AMX_16(f) KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f), KALM__AMX_4(f)
-#define KALM__AMX_48(f) { KALM__AMX_16(f), KALM__AMX_16(f), KALM__AMX_16(f) }
-static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { KALM__AMX_48(kalm__q8_x1_amx), KALM__AMX_48(kalm__q8_x2_amx) };
+#define KALM__AMX_X1(i) kalm__q8_x1_amx, kalm__q8_x1_amx, kalm__q8_x1_amx, kalm__q8_x1_amx,
+#define KALM__AMX_X2(i) kalm__q8_x2_amx, kalm__q8_x2_amx, kalm__q8_x2_amx, kalm__q8_x2_amx,
+static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { { KALM__REP_12(KALM__AMX_X1) }, { KALM__REP_12(KALM__AMX_X2) } };
 static const kalm__tiles kalm__tiles_q8_amx = {
 	KALM__AMX_TILE, 0, KALM__AMX_DIRECT,
 	KALM__Q8, KALM__Q8, 1, 1,
 	kalm__row_scales_avx512, kalm__pack_q8_amx, kalm__unpack_q4_avx512, NULL,
-	kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1]
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1], kalm__shape_amx
 };
 static const kalm__kernels kalm__kernels_amx = {
 	"amx", &kalm__table_avx512,
@@ -8018,19 +8022,19 @@ static const kalm__tiles kalm__tiles_f32_neon = {
 	KALM__NEON_FTILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_neon, NULL,
-	NULL, kalm__f32_tiles_neon, NULL
+	NULL, kalm__f32_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
 	KALM__NEON_TILE, 0, 0,
 	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-	NULL, kalm__q8_tiles_neon, NULL
+	NULL, kalm__q8_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
 	KALM__NEON_WTILE, 0, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
-	NULL, kalm__int16_tiles_neon, NULL
+	NULL, kalm__int16_tiles_neon, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_neon = {
 	"neon", &kalm__table_neon,
@@ -8044,7 +8048,7 @@ static const kalm__tiles kalm__tiles_q8_dotprod = {
 	KALM__DOT_TILE, 0, 0,
 	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
-	NULL, kalm__q8_tiles_dot, NULL
+	NULL, kalm__q8_tiles_dot, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_dotprod = {
 	"dotprod", &kalm__table_neon,
@@ -8059,7 +8063,7 @@ static const kalm__tiles kalm__tiles_q8_i8mm = {
 	KALM__DOT_TILE, 1, KALM__MM_DIRECT,
 	KALM__Q8, KALM__Q8, 1, 0,
 	kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
-	kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL
+	kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_i8mm = {
 	"i8mm", &kalm__table_neon,
@@ -8254,19 +8258,19 @@ static const kalm__tiles kalm__tiles_f32_rvv = {
 	KALM__RVV_TILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats_rvv, kalm__unpack_rvv, NULL,
-	NULL, kalm__f32_tiles_rvv, NULL
+	NULL, kalm__f32_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_rvv = {
 	KALM__RVV_TILE, 0, KALM__RVV_DIRECT,
 	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, kalm__unpack_rvv, kalm__widen_rvv,
-	kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL
+	kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_rvv = {
 	KALM__RVV_TILE, 0, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, NULL, NULL,
-	NULL, kalm__q16_tiles_rvv, NULL
+	NULL, kalm__q16_tiles_rvv, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_rvv = {
 	"rvv", &kalm__table_scalar,
@@ -8544,19 +8548,19 @@ static const kalm__tiles kalm__tiles_f32_wasm = {
 	KALM__WASM_TILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
-	NULL, kalm__f32_tiles_wasm, NULL
+	NULL, kalm__f32_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {
 	KALM__WASM_TILE, 0, KALM__WASM_DIRECT,
 	KALM__Q8, KALM__Q16, 2, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
-	kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL
+	kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_wasm = {
 	KALM__WASM_TILE, 0, 0,
 	KALM__Q16, KALM__Q16, 2, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
-	NULL, kalm__int16_tiles_wasm, NULL
+	NULL, kalm__int16_tiles_wasm, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_wasm = {
 	"wasm", &kalm__table_wasm,
@@ -8615,7 +8619,7 @@ static const kalm__tiles kalm__tiles_f32_wasmfma = {
 	KALM__WASM_TILE, 0, 0,
 	KALM__F32, KALM__F32, 4, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
-	NULL, kalm__f32_tiles_wasmfma, NULL
+	NULL, kalm__f32_tiles_wasmfma, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {
 	"wasmfma", &kalm__table_wasm,
@@ -8768,7 +8772,7 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 		most, 0, 0, \
 		KALM__Q8, KALM__Q8, 1, sums, \
 		kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
-		NULL, kalm__q8_tiles_relaxed, NULL \
+		NULL, kalm__q8_tiles_relaxed, NULL, NULL \
 	}; \
 	static const kalm__kernels kalm__kernels_##name = { \
 		#name, &kalm__table_wasm, \
@@ -9617,7 +9621,7 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
 }
 
 /* What a piece's task multiplies, of w[which]; `next` is the panel of w[then] that its worker will most likely want next: tasks are
-	taken in turn, so with two threads every other piece. A piece that nobody asked for in time waits for memory at its start. */
+	taken in turn, so with two threads every other piece. */
 KALM__INLINE void kalm__multiply(const kalm__product *p, int which, const kalm__share *at, float *y, size_t stride, int then,
 								 size_t next, void *scratch)
 {

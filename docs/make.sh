@@ -111,7 +111,7 @@ END
     printf '\n## x86\n'
     drawn src/kernels_avx512.h 'kernels_avx512.h - ' 'vpdpbusd multiplies unsi'
     drawn src/kernels_avx512bf16.h 'kernels_avx512bf16.h - ' 'It wants both sides'
-    drawn src/kernels_amx.h 'kernels_amx.h - ' '16 lines of a panel are '
+    drawn src/kernels_amx.h 'kernels_amx.h - ' 'tdpbusd adds 16 rows x '
     drawn src/kernels_avx2.h 'kernels_avx2.h - ' 'avx2: the byte product v'
     printf '\n## ARM\n'
     drawn src/kernels_neon.h 'kernels_neon.h - ' 'dotprod: sdot by element'

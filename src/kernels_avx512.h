@@ -88,8 +88,7 @@ KALM__512 KALM__FN void kalm__row_scales_avx512(kalm__four_rows *f, float limit)
     kalm__store_dwords_avx2(out + 12 * height, n, _mm512_extracti32x4_epi32(a, 3));
 
 /* Four rows into a tile. Packing the dwords of four rows into int16 and bytes leaves, in each 128-bit lane, 4 inputs of row 0, of
-   row 1, 2 and 3: a tile's order without a shuffle. The next four rows are asked for meanwhile: this loop computes, theirs
-   waits. */
+   row 1, 2 and 3: a tile's order without a shuffle. The next four rows are prefetched. */
 KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 {
     KALM__512_ROWS
@@ -174,8 +173,7 @@ KALM__512 KALM__INLINE __m512i kalm__start_512(const kalm__tile_job *job, size_t
     return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_loadu_si512(job->sum + 16 * panel), 7));
 }
 
-/* acc + four products in each dword. In asm because gcc 12 copies and spills the accumulators around the intrinsic: 44%
-   of the peak instead of what is below. */
+/* acc + four products in each dword. In asm: gcc 12 spills accumulators around the intrinsic. */
 KALM__512 KALM__INLINE __m512i kalm__dpbusd_512(__m512i acc, __m512i x, __m512i w)
 {
 #if defined(__GNUC__)
@@ -242,7 +240,7 @@ KALM__512_TILE2(9) KALM__512_TILE2(10) KALM__512_TILE2(11) KALM__512_TILE2(12)
 
 /* One panel, n rows. Lines are taken in two or (few rows) four phases with accumulators of their own, so that there are
    enough of them to hide the latency of vpdpbusd; whole numbers, so the order does not matter. A panel has a multiple
-   of 8 lines. With few rows the weights come from memory: every line is asked for ahead of time. */
+   of 8 lines. */
 #define KALM__512_PHASE(p, acc, r) acc##r = kalm__dpbusd_512(acc##r, kalm__broadcast4_512(a + p * row + 4 * r), w##p);
 #define KALM__512_LINE(p) w##p = _mm512_load_si512(b + 64 * p);
 #define KALM__512_ASK(p) KALM__PREFETCH(ahead + p * ahead_step);
@@ -449,19 +447,19 @@ static const kalm__tiles kalm__tiles_f32_avx512 = {
     KALM__512_TILE, 1, 0,
     KALM__F32, KALM__F32, 4, 0,
     NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
-    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1]
+    NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
     KALM__512_TILE, 1, KALM__512_DIRECT,
     KALM__Q8, KALM__Q8, 1, 1,
     kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
-    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1]
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
     KALM__512_SHORT, 1, 0,
     KALM__Q16, KALM__Q16, 2, 0,
     kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
-    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1]
+    NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1], NULL
 };
 static const kalm__kernels kalm__kernels_avx512vnni = {
     "avx512vnni", &kalm__table_avx512,

@@ -96,7 +96,7 @@ static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
     KALM__512_SHORT, 1, 0,
     KALM__Q16, KALM__Q16, 2, 0,
     NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
-    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1]
+    NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1], NULL
 };
 static const kalm__kernels kalm__kernels_avx512bf16 = {
     "avx512bf16", &kalm__table_avx512,

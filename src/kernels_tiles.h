@@ -5,7 +5,12 @@
 /* Packed activations: first, where the type has them, the row scales, float [rows] rounded up to 64 bytes, then the rows in TILES
    of at most `most` rows, a tile being [inputs / unit][height][unit], so that a kernel walks weights and activations forwards in
    step. A tile that begins with row r lies r rows behind the first, whatever the tile heights. Blocks are cut every
-   KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4. */
+   KALM__ACTS_STEP rows; what is between two cuts is split evenly: 16 rows become 8 + 8, not 12 + 4.
+
+   Direct tiles read weights from memory and prefetch KALM__FAR_AHEAD bytes ahead: a page, which hardware does not look beyond. One
+   row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. Higher tiles find their panels in the
+   cache and prefetch the next ones, evenly over three quarters of a call's tiles: line buffers are few, and a burst takes them from
+   the tile at work (AVX-512 VNNI, 240 rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
 /* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_TILES_H
 #define KALM__KERNELS_TILES_H
@@ -64,6 +69,7 @@ typedef struct kalm__tiles {
     const kalm__tile_fn *direct_tiles; /* [direct]: one panel                                                          */
     const kalm__tile_fn *one;          /* [most]: one panel                                                            */
     const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
+    void (*shape)(size_t rows);        /* NULL, or called before (16) and behind (0) tiles above `direct`                    */
 } kalm__tiles;
 
 #if KALM__NEON || KALM__WASM           /* sets of four lanes */
@@ -187,13 +193,10 @@ KALM__FN void kalm__pack_split16(const kalm__kernels *k, kalm__block b, uint8_t 
 
 /* ---- products ------------------------------------------------------------------------------------------------------ */
 
-/* Direct tiles get their weights from memory, and ask for them this many bytes ahead: a page, which hardware does not look
-   beyond. One row, of the rate of reading alone (Zen 4): 1 KB ahead 76%, 2 KB 80%, 4 KB 87%, 8 KB 86%. */
+/* Direct tiles get their weights from memory, and ask for them a page ahead. */
 enum { KALM__FAR_AHEAD = 4096 };
 
-/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. Evenly over
-   three quarters of the tiles: line buffers are few, and a burst takes them from the tile at work (AVX-512 VNNI, 240
-   rows, weights from L3: 90% of the peak when the first two tiles fetch all, 95% so). */
+/* Which part of the next panels a call's tile number `tile` of `tiles` prefetches, a little at every step. */
 KALM__INLINE void kalm__look_ahead(kalm__tile_job *job, size_t tile, size_t tiles, const unsigned char *next, size_t bytes)
 {
     size_t spread = tiles < 4 ? tiles : tiles * 3 / 4, share = bytes / spread;
@@ -229,11 +232,12 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
     size_t tiles = (m->n + t->most - 1) / t->most, end = m->row0 + m->n, p, count, i, r, height, tile;
     /* with few rows no panel is used twice, so there is no reason to hold two in the cache */
     size_t together = t->two && m->n > t->direct ? 2 : 1;
-    int prepare = t->prepare && kalm__tile_height(t, m->rows, m->row0) > t->direct;        /* the first tile is the highest */
+    int high = kalm__tile_height(t, m->rows, m->row0) > t->direct, prepare = high && t->prepare;   /* the first tile is the highest */
     const unsigned char *rows = (const unsigned char *)m->acts + kalm__tile_scales(t, m->rows);
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.stride = m->stride;
+    if (high && t->shape) t->shape(16);
     for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
         const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
         const unsigned char *next = (const unsigned char *)m->next;
@@ -279,6 +283,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
             }
         }
     }
+    if (high && t->shape) t->shape(0);
 }
 
 KALM__INLINE void kalm__matmul(const kalm__kernels *k, const kalm__matmul_job *job)

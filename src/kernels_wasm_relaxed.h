@@ -61,7 +61,7 @@ static const kalm__tiles kalm__tiles_f32_wasmfma = {
     KALM__WASM_TILE, 0, 0,
     KALM__F32, KALM__F32, 4, 0,
     NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
-    NULL, kalm__f32_tiles_wasmfma, NULL
+    NULL, kalm__f32_tiles_wasmfma, NULL, NULL
 };
 static const kalm__kernels kalm__kernels_wasmfma = {
     "wasmfma", &kalm__table_wasm,
@@ -214,7 +214,7 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
         most, 0, 0, \
         KALM__Q8, KALM__Q8, 1, sums, \
         kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
-        NULL, kalm__q8_tiles_relaxed, NULL \
+        NULL, kalm__q8_tiles_relaxed, NULL, NULL \
     }; \
     static const kalm__kernels kalm__kernels_##name = { \
         #name, &kalm__table_wasm, \

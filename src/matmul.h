@@ -95,7 +95,7 @@ KALM__FN void kalm__add_residual(const kalm__backend *m, const kalm__residual *r
 }
 
 /* What a piece's task multiplies, of w[which]; `next` is the panel of w[then] that its worker will most likely want next: tasks are
-   taken in turn, so with two threads every other piece. A piece that nobody asked for in time waits for memory at its start. */
+   taken in turn, so with two threads every other piece. */
 KALM__INLINE void kalm__multiply(const kalm__product *p, int which, const kalm__share *at, float *y, size_t stride, int then,
                                  size_t next, void *scratch)
 {

@@ -2,14 +2,13 @@
    job on all of them. Built on pthreads, Windows threads, no threads at all (KALM_NO_THREADS), or the user's own job system.
 
    One job at a time: the calling thread publishes it, works on it as worker number 0, and returns when every task is done.
-   Workers take tasks from a shared counter. A worker without a task first
-   spins for some microseconds, because the next job of a forward pass comes soon, and then sleeps.
+   Workers take tasks from a shared counter. A worker without a task first spins for some microseconds, because the next job of a
+   forward pass comes soon, and then sleeps.
 
    Busy neighbours. Where another process wants a worker's core, the system takes it away for some milliseconds, most likely in
    the middle of a task, and all others wait for that task. So a worker offers its core every other millisecond, between two
    tasks, when nobody waits for it; where nobody wants the core, that takes less than a microsecond. The calling thread does not,
-   because everybody waits for the next job. Two threads beside a busy neighbour on one of two cores do 1.33 to 1.36 times what
-   one does, and 0.87 to 0.9 without offers and moves (Linux 6.18, kalm-bench --only encode_512_neighbour).
+   because everybody waits for the next job. docs/SPEED.md has figures.
 
    Stopping. The calling thread asks the caller of the library between jobs, whenever they have added up to some milliseconds,
    whether to go on. Once the answer is no, no job is run any more, and the layer at hand ends at once with numbers that mean

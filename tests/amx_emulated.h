@@ -47,6 +47,12 @@ static inline void amx_release(void)
 
 static inline void amx_ready(unsigned t) { amx_must(amx.configured && amx.rows[t] > 0, "a tile that is not configured"); }
 
+static inline void amx_zero(unsigned t)
+{
+    amx_ready(t);
+    memset(amx.tile[t], 0, sizeof amx.tile[t]);
+}
+
 static inline void amx_load(unsigned t, const void *from, size_t step)
 {
     unsigned r;
@@ -85,8 +91,9 @@ static inline void amx_dot(unsigned sum, unsigned left, unsigned right)
 
 #define KALM__TILE_CONFIG(p) amx_config(*(p))
 #define KALM__TILE_RELEASE() amx_release()
-#define KALM__TILE_LOAD(t, p) amx_load(t, p, 64)
-#define KALM__TILE_STORE(t, p) amx_store(t, p, 64)
-#define KALM__TILE_DOT(t) amx_dot(t, 6, 7)
+#define KALM__TILE_LOAD(t, p) amx_load(t, p, 64);
+#define KALM__TILE_STORE(t, p) amx_store(t, p, 64);
+#define KALM__TILE_ZERO(t) amx_zero(t);
+#define KALM__TILE_DOT(t) amx_dot(t, 6, 7);
 
 #endif
