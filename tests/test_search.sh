@@ -366,6 +366,19 @@ equal "$(sqlite3 sib.db "SELECT text FROM documents WHERE key LIKE '%both.eml%'"
 equal "$(sqlite3 sib.db "SELECT replace(text, char(10), '|') FROM documents WHERE key LIKE '%page.html'")" 'a damson is shown||and a sloe' 'what a page shows'
 expect 0 "$search" sib.db --forget sibling
 equal "$(sqlite3 sib.db "SELECT group_concat(key LIKE '%/sib/%') FROM documents")" '1,1,1,1' 'a folder that is forgotten beside one whose name it begins with'
+# titles of more than 300 bytes: a page's is cut between characters, a heading of Markdown that long is none, a record's is whole
+mkdir headings
+python3 - <<'END'
+for n in 298, 299, 300:
+    open("headings/p%d.html" % n, "w").write("<html><title>%s\u00e9x</title><p>of a page</p></html>" % ("a" * n))
+for n in 300, 301:
+    open("headings/m%d.md" % n, "w").write("# %s\n\nof a text\n" % ("a" * n))
+open("headings/r.jsonl", "w").write('{"_id": "r", "title": "%s", "text": "of a record"}\n' % ("a" * 999))
+END
+expect 0 "$search" "$model" headings.db headings
+equal "$(sqlite3 headings.db "SELECT length(CAST(title AS BLOB)) FROM documents WHERE window = 0 ORDER BY key" | tr '\n' ' ')" '300 0 300 299 300 999 ' 'bytes of long titles'
+expect 0 "$index" "$model" record.db headings/r.jsonl
+equal "$(sqlite3 record.db "SELECT length(title) FROM documents")" 999 'the title of a record'
 # long texts become passages that end where sentences do, and the passage with the answer is found
 python3 -c 'print("\n\n".join("Paragraph %d tells of the number %d. It has a second sentence, so that it is longer." % (i, i * i) for i in range(400)))' > long.txt
 expect 0 "$search" "$model" long.db long.txt --split 100 --overlap 10

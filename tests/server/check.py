@@ -809,6 +809,32 @@ def test_limits():
     c.request("POST", "/v1/rerank", iter([b"x" * 100000] * 15), encode_chunked=True, headers=dict(key, **{"Transfer-Encoding": "chunked"}))
     equal(c.getresponse().status, 413, "in chunks")
     c.close()
+    # what is too large is read to its end up to eight times the limit, so that the client sees the answer; beyond that nobody reads on
+    mib = b" " * (1 << 20)
+    c = http.client.HTTPConnection(s.host, s.port, timeout=60 * PATIENCE)
+    for pieces in (8, 5):                                  # counted anew for each request of a connection
+        c.request("POST", "/v1/rerank", iter([mib] * pieces), encode_chunked=True, headers=dict(key, **{"Transfer-Encoding": "chunked"}))
+        r = c.getresponse()
+        equal((r.status, len(r.read()) > 0), (413, True), "%d times the limit in chunks" % pieces)
+    c.close()
+    equal(s.raw("POST", "/v1/rerank", mib * 8, key)[0], 413, "eight times the limit, said before")
+    c = socket.create_connection((s.host, s.port))
+    c.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer first-key\r\nContent-Length: %d\r\n\r\n{" % (len(mib) * 8 + 1))
+    check(c.recv(1000).startswith(b"HTTP/1.1 413 "), "a byte more than eight times the limit is refused before it is sent")
+    c.close()
+    c = socket.create_connection((s.host, s.port))
+    c.settimeout(20 * PATIENCE)
+    c.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer first-key\r\nTransfer-Encoding: chunked\r\n\r\n")
+    sent = 0
+    try:
+        while sent < 100:
+            c.sendall(b"100000\r\n" + mib + b"\r\n")
+            sent += 1
+    except OSError as e:
+        check(not isinstance(e, TimeoutError), "a client that sends for ever is cut off, not kept waiting")
+    check(8 <= sent < 100, "a client that sends for ever is cut off: after %d MiB" % sent)
+    c.close()
+    equal(s.raw("POST", "/v1/rerank", ok, key)[0], 200, "after bodies that were too large")
     # pages of the allowed origin
     status, headers, _ = s.raw("OPTIONS", "/v1/rerank", None, {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"})
     equal((status, headers.get("access-control-allow-origin"), headers.get("allow")), (204, "https://a.example", "POST"), "a page asks whether it may")
@@ -855,7 +881,20 @@ def test_limits():
     equal((statuses.count(503) >= (1 if SLOW else 4), set(statuses) <= {200, 503, 504}), (True, True), "a full queue: %r" % statuses)
     check(all(a[1] and int(a[1]) >= 1 and a[2] == ["message"] for a in answers if a[0] == 503), "Retry-After")
     check(504 in statuses, "the time limit: %r" % statuses)
+    check(all(a[1] == "1" for a in answers if a[0] == 503), "when to ask again: %r" % answers)
     check(until(lambda: s.raw("POST", "/v1/rerank", ok)[0] == 200, 5), "it answers afterwards")
+    s.end()
+    # when to ask again grows with what waits: 100 requests, a slice of 0.2 s for 8 of them, are 2.5 s, said as 3
+    s = Server("--queue", "100", "--timeout", "600", "--read-timeout", "600")
+    body = json.dumps({"query": QUERY, "documents": LONG[:150]}).encode()
+    waiting = [socket.create_connection((s.host, s.port)) for _ in range(100)]
+    for c in waiting:
+        c.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    check(until(lambda: s.metric("queue_requests") == 100, 20), "100 requests wait: %r" % s.metric("queue_requests"))
+    status, headers, _ = s.raw("POST", "/v1/rerank", ok)
+    equal((status, headers.get("retry-after")), (503, "3"), "when to ask again where 100 wait")
+    for c in waiting:
+        c.close()
     s.end()
 
 
