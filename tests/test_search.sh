@@ -436,6 +436,7 @@ printf '%s\n' '{"_id": "hamlet", "text": "To be, or not to be, that is the quest
 expect 0 "$search" "$model" stop.db stop.jsonl
 finds stop.db 'to be or not to be' stop.jsonl/hamlet
 expect 0 "$search" stop.db 'what is the fig'; says '1 of 1 candidates among 3 passages'
+expect 0 "$search" stop.db 'fig oak'; says '2 of 2 candidates among 3 passages'          # any of the words makes a candidate
 # of a question of more words than are looked at, the rarest count
 python3 - <<'END' > words.jsonl
 common = " ".join("x%d" % i for i in range(70))
