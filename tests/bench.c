@@ -20,7 +20,7 @@
 #endif
 
 typedef struct options {
-    const char *only, *json, *commit, *tokenizer, *model[8];
+    const char *kernels, *only, *json, *commit, *tokenizer, *model[8];
     int         models, quick, longer, shapes, csv, compare;
     unsigned    threads[2], counts;    /* 1, or 1 and another */
 } options;
@@ -41,6 +41,7 @@ static const cmd_option table[] = {
     CMD_TEXT("--tokenizer", "FILE", options, tokenizer, "the model whose tokenizer is measured; default: the first one"),
     CMD_NUMBER("--threads", "N", options, threads[1], 1, KALM__MAX_THREADS, "measure 1 and N threads; default 2 where there are as "
                "many cores"),
+    CMD_TEXT("--kernels", "NAME", options, kernels, "the set of kernels to measure; default: the best of this machine"),
     CMD_TEXT("--only", "NAME", options, only, "only the figures whose names begin so (also: kernels, tokenizer)"),
     CMD_FLAG("--quick", options, quick, "less than 40 seconds where nothing else runs: fewer repetitions, documents and large "
              "shapes"),
@@ -413,7 +414,7 @@ static void fill_weights(unsigned char *data, size_t bytes, uint32_t type)
 static void bench_matmuls(const char *name, const char *set_name, const char *peak_set, uint32_t type, size_t rows,
                           int reads)
 {
-    const kalm__kernels *set = kalm__kernel_set(0, set_name, 1);
+    const kalm__kernels *set = kalm__kernel_set(0, set_name ? set_name : opt.kernels, 1);
     size_t circle = reads ? (size_t)256 << 20 : (size_t)6 << 20, most = 0, most_rows = 0, most_y = 0, i, k;
     size_t sizes[BENCH_SHAPES];
     void *blocks[6];
@@ -572,6 +573,7 @@ static kalm_context *new_context(const kalm_model *model, unsigned threads, uint
     kalm_error err;
     memset(&config, 0, sizeof config);
     config.threads = threads;
+    config.kernels = opt.kernels;
     config.max_doc_tokens = tokens;
     config.cache_bytes = cache;
     if (h) {
@@ -986,6 +988,7 @@ static void bench_memory(const kalm_model *model)
         size_t bytes;
         memset(&config, 0, sizeof config);
         config.threads = opt.threads[k];
+        config.kernels = opt.kernels;
         check(kalm_context_bytes(model, &config, &bytes, &err), &err);
         report("context_bytes", opt.threads[k], (double)bytes, "bytes", "a context for 1024-token documents");
     }
@@ -1099,11 +1102,14 @@ static void print_machine(void)
             break;
         }
     if (f) fclose(f);
-    snprintf(figures.machine, sizeof figures.machine, "%.90s, %u cores, %s kernels", machine, kalm__cores(), kalm_kernels(0));
+    for (i = 0; opt.kernels && kalm_kernels(i) && strcmp(kalm_kernels(i), opt.kernels); i++) {}
+    if (opt.kernels && !kalm_kernels(i)) die("%s: no set of kernels of this machine", opt.kernels);
+    snprintf(figures.machine, sizeof figures.machine, "%.90s, %u cores, %s kernels", machine, kalm__cores(), opt.kernels ? opt.kernels : kalm_kernels(0));
     snprintf(figures.commit, sizeof figures.commit, "%s", opt.commit);
     if (figures_csv) return;
     printf("machine: %s\ncores: %u; kernel sets:", machine, kalm__cores());
     for (i = 0; kalm_kernels(i); i++) printf(" %s", kalm_kernels(i));
+    if (opt.kernels) printf("; measured: %s", opt.kernels);
     printf("\nthreads:");
     for (i = 0; i < opt.counts; i++) printf(" %u", opt.threads[i]);
     putchar('\n');

@@ -23,6 +23,7 @@ static double first_score(const char *path, unsigned threads, double *opened)
     double t = bench__now();
     memset(&config, 0, sizeof config);
     config.threads = threads;
+    config.kernels = opt.kernels;
     check(kalm_model_open(path, &config, &model, &err), &err);
     *opened = bench__now() - t;
     random_ids(model, ids, 64 + PROMPT, 5);

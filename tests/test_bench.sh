@@ -61,5 +61,10 @@ status 0 "$build/kalm-bench" --quick --only matmul_q8_16 --threads 1 --json "$di
 expect 'the commit' grep -q '"commit": "a \\"name\\""' "$dir/measured"
 status 0 compare measured measured
 expect 'a figure came through' grep -q '^matmul_q8_16 ' "$dir/out"
+# another set of kernels than the best
+status 0 "$build/kalm-bench" --quick --kernels scalar --only open --threads 1 --json "$dir/scalar" "$build/tiny.kalm"
+expect 'the set that was measured' grep -q '"machine": ".*, scalar kernels"' "$dir/scalar"
+status 1 "$build/kalm-bench" --quick --kernels nope --only open --json "$dir/nope"
+expect 'one sentence that names the set' grep -q '^kalm-bench: nope: no set of kernels of this machine$' "$dir/err"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
