@@ -438,12 +438,12 @@ finds stop.db 'to be or not to be' stop.jsonl/hamlet
 expect 0 "$search" stop.db 'what is the fig'; says '1 of 1 candidates among 3 passages'
 expect 0 "$search" stop.db 'fig oak'; says '2 of 2 candidates among 3 passages'          # any of the words makes a candidate
 # of a question of more words than are looked at, the rarest count
-python3 - <<'END' > words.jsonl
+python3 - <<'END' > rarest.jsonl
 common = " ".join("x%d" % i for i in range(70))
 print('{"_id": "a", "text": "%s"}\n{"_id": "b", "text": "%s y"}\n{"_id": "c", "text": "a wombat"}' % (common, common))
 END
-expect 0 "$search" "$model" words.db words.jsonl
-expect 0 "$search" words.db "$(seq -f x%g 0 69 | tr '\n' ' ') wombat"; says '3 of 3 candidates among 3 passages'
+expect 0 "$search" "$model" rarest.db rarest.jsonl
+expect 0 "$search" rarest.db "$(seq -f x%g 0 69 | tr '\n' ' ') wombat"; says '3 of 3 candidates among 3 passages'
 # pages and messages without an end
 python3 - <<'END'
 open("deep.html", "w").write("<html><body>" + "<div>" * 100000 + "x")
