@@ -7,10 +7,18 @@ import { serve } from '../serve.mjs'
 import { native, passages, queries, tinyPath } from './common.mjs'
 
 let browser
+const servers = []
 before(async () => {
     browser = await puppeteer.launch({ browser: 'firefox', executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr', headless: true })
 })
-after(() => browser?.close())
+/* also where a test has failed: what listens would keep this process from ending */
+after(async () => {
+    await browser?.close()
+    for (const server of servers) {
+        server.closeAllConnections?.()
+        server.close()
+    }
+})
 
 const ranked = (page) => page.waitForFunction(() => / to rank/.test(document.getElementById('status').textContent), { timeout: 60000 })
 const texts = (page) => page.$$eval('#list li .text', (all) => all.map((one) => one.textContent))
@@ -18,6 +26,7 @@ const texts = (page) => page.$$eval('#list li .text', (all) => all.map((one) => 
 /* isolated: with the headers for shared memory, hence threads; there the page does without a service worker in Firefox. */
 for (const isolated of [true, false]) test(`${isolated ? 'threads' : 'one thread'}: ranks as native does, keeps what it read${isolated ? '' : ', works offline'}`, async () => {
     const server = await serve({ isolated })
+    servers.push(server)
     const page = await browser.newPage()
     const wrong = []
     page.on('pageerror', (error) => wrong.push(String(error)))

@@ -514,6 +514,7 @@ test('a model by address: progress, kept with its size, used at the next visit, 
 
 test('offline after the first visit', async () => {
     const server = await serve()
+    servers.push(server)
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
     const page = await visit(context, server)
     await page.locator('html[data-offline=ready]').waitFor({ timeout: 30000 })
