@@ -6,6 +6,8 @@
 #   - no temporary file is left
 #   - a store is whole, as kalm-index --verify has it, or was never begun; and the same command without faults completes it
 # And it is killed before every STEP-th call; then too the next run completes what was begun, and nothing is left of the killed one.
+# KALM_KILLS=N: what writes is also killed N times at random moments, every other time twice before the next run may complete it.
+# KALM_SEED says which moments; KINDS=moment: nothing but these.
 # FAULTS_OF='search server': these scenes alone; KINDS='malloc kill': these kinds of calls alone. STEP 0: nothing fails, each scene runs
 # once; make valgrind does that, with UNDER='valgrind ...' before each command.
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,6 +22,7 @@ for command in random-checkpoint quantize index rerank eval search server; do
     [ ! -x "$made_in/kalm-$command" ] || cp "$made_in/kalm-$command" bin/ || exit 1
 done
 passed=0 failed=0 runs=0
+seed=${KALM_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
 ${CC:-cc} -O1 -shared -fPIC -o preload.so "${SOURCE:-$top/tests/faults/preload.c}" -ldl || { echo '0 passed, 1 failed'; exit 1; }
 
 bad() {
@@ -57,6 +60,11 @@ printf 'Subject: holidays\n\nthe lighthouse is closed\n' > mails/d.eml
 touch -d 2020-01-01 docs/* mails/*            # their times say that they have not changed since
 printf '%s\n' '{"id": 1, "method": "tools/list"}' '{"id": 2, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "chess files"}}}' '{"id": 3, "method": "ping"}' > lines
 
+head -n 1 corpus.jsonl > corpus.1.jsonl
+tail -n 2 corpus.jsonl > corpus.2.jsonl
+for i in 1 2; do "$build/kalm-index" right.kalm right.part$i.db corpus.$i.jsonl --split 12 --overlap 2 --quiet || { echo '0 passed, 1 failed'; exit 1; }; done
+rm corpus.?.jsonl
+
 dump() { sqlite3 "$1" 'SELECT number, key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, hex(document) FROM documents ORDER BY number; SELECT * FROM meta' 2>&1; }
 
 dump_states() { sqlite3 "$1" 'SELECT number, document, hex(state) FROM states ORDER BY number; SELECT * FROM meta; PRAGMA integrity_check' 2>&1; }
@@ -70,6 +78,7 @@ prepare() {
     rank_store | states) cp right.db store.db ;;
     rank_states) cp right.db store.db; cp right.states store.db.states ;;
     ask | mcp) cp right.search.db store.db ;;
+    merge) cp right.part1.db store.db ;;
     esac
 }
 run() (                            # a command that never ends, or that writes for ever, is ended by a signal
@@ -81,6 +90,7 @@ run() (                            # a command that never ends, or that writes f
     calibrate) $UNDER "$build/kalm-quantize" checkpoint out.kalm --weights q4 --calibrate corpus.jsonl --threads 2 --quiet ;;
     checkpoint) $UNDER "$build/kalm-random-checkpoint" hidden=32 mlp=48 layers=1 heads=2 kv_heads=1 head_dim=16 window=4 vocabulary=16000 --shard-size 1 --quiet made ;;
     index) $UNDER "$build/kalm-index" right.kalm store.db corpus.jsonl --threads 2 --batch 1 --split 12 --overlap 2 --quiet ;;
+    merge) $UNDER "$build/kalm-index" store.db --merge right.part2.db --quiet ;;
     rank) $UNDER "$build/kalm-rerank" right.kalm chess --documents corpus.jsonl --threads 2 --json > out.txt ;;
     rank_store | rank_states) $UNDER "$build/kalm-rerank" right.kalm chess --store store.db --threads 1 > out.txt ;;
     states) $UNDER "$build/kalm-index" right.kalm store.db --states all --threads 1 --quiet ;;
@@ -115,7 +125,7 @@ is_right() {
     quantize) cmp -s out.kalm right.kalm ;;
     cut | calibrate) cmp -s out.kalm right.$command ;;
     checkpoint) diff -r made right.made > /dev/null 2>&1 ;;
-    index) dump store.db | cmp -s - right.dump ;;
+    index | merge) dump store.db | cmp -s - right.dump ;;
     states) cmp -s store.db right.db && dump_states store.db.states | cmp -s - right.states.dump ;;
     rank_states) cmp -s out.txt right.rank_store ;;                    # with states or without
     eval | scenes) timeless out.txt | cmp -s - right.$command ;;
@@ -128,14 +138,14 @@ is_right() {
 # The first lines in which the output of a command that goes on differs from the right one.
 difference() {
     case $command in
-    index) dump store.db | diff right.dump - ;;
+    index | merge) dump store.db | diff right.dump - ;;
     states) dump_states store.db.states | diff right.states.dump - ;;
     search | mail) dump_search store.db | diff "right.$command" - ;;
     tables) diff right.tables tables/quality.json ;;
     esac | cut -c 1-300 | head -n 3
 }
 # Commands that go on where they were stopped.
-goes_on() { case $command in index | states | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
+goes_on() { case $command in index | merge | states | search | mail | tables) return 0 ;; *) return 1 ;; esac; }
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
 # success there is none, unless the system fails for good ("+") when all is done.
@@ -155,7 +165,7 @@ check() {
     esac
     if [ $status -ne 0 ] && [ $status -ne 137 ] && [ ! -s err ]; then bad "status $status without a word"; return; fi
     if [ $status -ne 137 ] && [ -n "$(left_over $status)" ]; then bad "left behind: $(left_over $status)"; return; fi
-    if [ $status -ne 0 ] && { [ "$command" = index ] || [ "$command" = search ] || [ "$command" = mail ] || [ "$command" = server ]; }; then
+    if [ $status -ne 0 ] && { [ "$command" = index ] || [ "$command" = merge ] || [ "$command" = search ] || [ "$command" = mail ] || [ "$command" = server ]; }; then
         if [ -s store.db ] && ! "$build/kalm-index" right.kalm store.db --verify > verify.txt 2>&1 && ! grep -q 'no store yet' verify.txt; then
             mv verify.txt err
             bad 'the store is damaged'
@@ -213,7 +223,37 @@ every() {
     done
 }
 
-commands='quantize index rank rank_store states rank_states eval scenes tables'
+# KALM_KILLS times: killed at a moment between its start and a little after its end, as long as it takes here
+timeout=$(command -v timeout)         # a scene has no PATH
+now() { date +%s%N | cut -c 1-13; }
+kills() {
+    kind=kill how= after= n=0 hits=0 span=100000
+    case " ${KINDS:-moment} " in *' moment '*) ;; *) return ;; esac
+    for twice in 1 2 3; do             # the least of three: a busy machine takes longer now and then
+        prepare
+        began_at=$(now)
+        run > /dev/null 2> err
+        took=$(($(now) - began_at))
+        [ $took -ge $span ] || span=$took
+    done
+    while [ $n -lt "${KALM_KILLS:-0}" ]; do
+        n=$((n + 1))
+        prepare
+        for twice in $([ $((n % 2)) -eq 0 ] || echo 1) 0; do
+            moment=$(awk -v seed=$((seed + 2 * n + twice)) -v span=$span 'BEGIN { srand(seed); rand(); printf "%.4f", rand() * span / 900 }')
+            fault="killed $n of seed $seed after $moment s"
+            UNDER="$timeout --foreground -s KILL $moment" run > /dev/null 2> err
+            status=$?
+            [ $status -ne 124 ] || status=0    # it had ended by itself just then; is_right looks at what it made
+            [ $status -ne 137 ] || hits=$((hits + 1))
+        done
+        runs=$((runs + 1))
+        check
+    done
+    counted="$counted${counted:+, }$hits kills within $span ms"
+}
+
+commands='quantize index merge rank rank_store states rank_states eval scenes tables'
 [ ! -x "$build/kalm-search" ] || commands="$commands search mail ask mcp"
 [ ! -x "$build/kalm-server" ] || commands="$commands server"
 for command in ${FAULTS_OF:-$commands}; do
@@ -225,6 +265,7 @@ for command in ${FAULTS_OF:-$commands}; do
     quantize) ;;
     cut | calibrate) cp out.kalm right.$command ;;
     checkpoint) cp -r made right.made ;;
+    merge) is_right || { fault=none; bad 'is not what one run encodes'; continue; } ;;
     index) dump store.db > right.dump; cp store.db right.db ;;
     states) dump_states store.db.states > right.states.dump; cp store.db.states right.states ;;
     rank_states) ;;
@@ -246,8 +287,9 @@ for command in ${FAULTS_OF:-$commands}; do
     every map ''
     case $command in
     tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
-    quantize | index | states | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
+    quantize | index | merge | states | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
     esac
+    case $command in quantize | cut | calibrate | index | merge | states | search | mail | tables) kills ;; esac
     case $command in index | rank | server) every thread '' ;; esac
     case $command in server | mcp) every socket :short; every socket :EINTR ;; esac
     echo "$command: $((runs - before)) runs, $(($(date +%s) - began)) s; calls: $counted"
