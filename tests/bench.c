@@ -1102,8 +1102,7 @@ static void print_machine(void)
             break;
         }
     if (f) fclose(f);
-    for (i = 0; opt.kernels && kalm_kernels(i) && strcmp(kalm_kernels(i), opt.kernels); i++) {}
-    if (opt.kernels && !kalm_kernels(i)) die("%s: no set of kernels of this machine", opt.kernels);
+    if (opt.kernels && !kalm__kernel_set(0, opt.kernels, 0)) die("%s: no set of kernels of this machine", opt.kernels);
     snprintf(figures.machine, sizeof figures.machine, "%.90s, %u cores, %s kernels", machine, kalm__cores(), opt.kernels ? opt.kernels : kalm_kernels(0));
     snprintf(figures.commit, sizeof figures.commit, "%s", opt.commit);
     if (figures_csv) return;
