@@ -5,6 +5,7 @@
        build/tokenizer/kalm/tokenizer.json (tests/tokenizer_oracle/README.md says how to get it)
      - tests/cut_cases.jsonl: queries and documents that are cut, scored
      - what users may not write, borders between texts, memory that runs out, broken files */
+#include "guard.h"
 #define KALM_RERANK_IMPLEMENTATION
 #include "kalm_rerank.h"
 #include "../tokenizer/import.h"
@@ -970,6 +971,44 @@ static void test_too_many_steps(void)
     tok_close(&k);
 }
 
+/* A table whose tokens cut characters: from the middle of one its last byte looks like the first of two. The text ends at an
+   unreadable page. */
+static void test_cut_characters(void)
+{
+    static const struct { unsigned from, byte, to; } unit[] = {          /* each token is one byte, but for "\x98\x80" */
+        { 256, 0xf0, 512 }, { 256, 0x9f, 512 }, { 256, 0x80, 512 }, { 256, 0x98, 768 }, { 768, 0x80, 1024 }
+    };
+    static const char smile[] = "\xf0\x9f\x98\x80";
+    buffer text = take(4, 1);
+    kalm_allocator a = counting();
+    kalm_error err;
+    kalm_text t;
+    unsigned char *b, *trie;
+    size_t i, n;
+    tok k;
+    if (!CHECK(tok_open(&k, "examples/tiny/tokenizer.json"))) return;
+    b = k.blob;
+    trie = b + (k.t.part[KALM__SEC_TRIE] - b);
+    if (!CHECK(k.t.size[KALM__SEC_TRIE] >= 4 * 1280)) return;
+    words(&k, KALM__SEC_TRIE, 0, 1, 0x80000000u);
+    kalm__put_u32(trie, 256u << 9);
+    for (i = 0; i < sizeof unit / sizeof *unit; i++)
+        kalm__put_u32(trie + 4 * (unit[i].from ^ unit[i].byte), unit[i].byte | unit[i].to << 9 | (unit[i].to == 768 ? 0 : 256u));
+    kalm__put_u32(trie + 4 * 512, 0x80000001u);
+    kalm__put_u32(trie + 4 * 1024, 0x80000002u);
+    b[(k.t.part[KALM__SEC_LENGTHS] - b) + 1] = 1;
+    b[(k.t.part[KALM__SEC_LENGTHS] - b) + 2] = 2;
+    memset(b + (k.t.part[KALM__SEC_JOINS] - b), 255, 8192);
+    memset(b + (k.t.part[KALM__SEC_FIRST] - b), 0, 256);
+    for (i = 0; i < 3; i++) kalm__put_u64(b + (k.t.part[KALM__SEC_SPLITS] - b) + 8 * i, (uint64_t)KALM__BPE_IRREGULAR << 40);
+    memcpy(text.data, smile, 4);
+    t.data = (const char *)text.data, t.size = 4;
+    CHECK(!kalm__tokenizer_open(&k.t, k.blob, k.size, &err));
+    CHECK(!kalm__tokenize(&k.t, &a, NULL, t, 0, ids_of, 10, &n, &err) && n == 3 && ids_of[0] == 1 && ids_of[1] == 1 && ids_of[2] == 2);
+    give(text);
+    tok_close(&k);
+}
+
 /* Numbers that are the last allowed one, and the first that is not. */
 static void test_borders(void)
 {
@@ -1319,6 +1358,7 @@ int main(int argc, char **argv)
     test_long_way_back();
     test_unused();
     test_hostile();
+    test_cut_characters();
     test_cancel();
     test_refusals();
     test_json_refusals();

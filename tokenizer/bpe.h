@@ -165,17 +165,16 @@ KALM__NOINLINE KALM__FN int kalm__bpe_tolerates_slowly(const kalm__tokenizer *t,
     const unsigned char *trie = t->part[KALM__SEC_TRIE];
     uint32_t symbol[512], rank[512];   /* rank[i]: of merging symbols i and i + 1 */
     unsigned char size[512];
-    size_t n = 0, at = 0, i, best, border;
-    while (at < left + right && n < 512) {
-        size_t bytes = kalm__char_bytes(text + at);
+    size_t n = 0, at = 0, i, best, border, all = left + right, bytes;
+    while (at < all && n < 512) {
+        bytes = kalm__min(kalm__char_bytes(text + at), all - at);
         symbol[n] = kalm__trie_find(trie, t->trie_units, text + at, bytes);
         size[n++] = (unsigned char)bytes;
         at += bytes;
     }
     for (i = 0; i + 1 < n; i++) rank[i] = kalm__bpe_rank_of(t, symbol + i, steps);
     for (; n > 1; n--) {
-        size_t bytes;
-        *steps += n / 4 + left + right;
+        *steps += n / 4 + all;
         for (i = best = 0; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
         if (rank[best] == KALM__TOK_NONE) break;

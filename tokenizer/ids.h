@@ -18,7 +18,7 @@ typedef struct kalm__interrupt {
    steps. Real tokenizers take between 1 and 40 a byte; tables that ask for more than the limit are damaged, and the text is
    refused. So tokenising is linear in the text with any file, about half a second for a megabyte at the worst. */
 /* end of docs/TOKENIZER.md */
-/* The meter bounds the work for a text, whatever the tables say. */
+/* They bound the work for a text, whatever the tables say. */
 #define KALM__STEPS_BASE ((uint64_t)1 << 20)
 #define KALM__STEPS_PER_BYTE ((uint64_t)512)
 #define KALM__STEPS_BETWEEN ((uint64_t)1 << 16)  /* between two questions to the caller */
