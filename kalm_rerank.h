@@ -73,7 +73,8 @@ RULES
     names the file, tensor, byte or token. What could not be made is NULL. No call leaves half of its work behind.
   - The library prints nothing, never ends the process, reads no environment variable and has no global state.
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
-    at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer.
+    at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer. Its threads
+    block signals, which are for the program's own: all but SIGPROF and those that a thread's own instructions raise.
   - After fork the child may use and free all that its parent made, except contexts that other threads were using at that
     moment; those it may only free. A context starts new threads in the child when it first needs them.
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.
@@ -540,7 +541,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 /* no macro tells of this flag, which makes constants such as ln 2 floats */
 typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == sizeof(double) ? 1 : -1];
 
-#if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
+#if defined(KALM_MALLOC) != defined(KALM_FREE)
 #  error "kalm_rerank.h: define both KALM_MALLOC and KALM_FREE, or neither"
 #endif
 #ifndef KALM_MALLOC
@@ -573,24 +574,23 @@ typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == size
 #  define KALM__ALIGNED(n) __attribute__((__aligned__(n)))
 #  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
 #  define KALM__PREFETCH(p) __builtin_prefetch(p)
-#elif defined(_MSC_VER)
-#  define KALM__FN static
-#  define KALM__SMALL_FN static __inline
-#  define KALM__INLINE static __forceinline
-#  define KALM__NOINLINE __declspec(noinline)
-#  define KALM__RESTRICT __restrict
-#  define KALM__ALIGNED(n) __declspec(align(n))
-#  define KALM__LIKELY(x) (x)
-#  define KALM__PREFETCH(p) ((void)(p))
 #else
 #  define KALM__FN static
-#  define KALM__SMALL_FN static
-#  define KALM__INLINE static
-#  define KALM__NOINLINE
-#  define KALM__RESTRICT
-#  define KALM__ALIGNED(n)
 #  define KALM__LIKELY(x) (x)
 #  define KALM__PREFETCH(p) ((void)(p))
+#  if defined(_MSC_VER)
+#    define KALM__SMALL_FN static __inline
+#    define KALM__INLINE static __forceinline
+#    define KALM__NOINLINE __declspec(noinline)
+#    define KALM__RESTRICT __restrict
+#    define KALM__ALIGNED(n) __declspec(align(n))
+#  else
+#    define KALM__SMALL_FN static
+#    define KALM__INLINE static
+#    define KALM__NOINLINE
+#    define KALM__RESTRICT
+#    define KALM__ALIGNED(n)
+#  endif
 #endif
 
 /* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a
@@ -1321,13 +1321,11 @@ KALM__FN double kalm__tanh(double z)
 /* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
 	embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
 enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
-#if defined(__linux__) && KALM__MMAP
-#  if !defined(KALM_NO_STDIO)
-#    if !defined(MADV_NORMAL)
+#if defined(__linux__) && KALM__MMAP && !defined(KALM_NO_STDIO)
+#  if !defined(MADV_NORMAL)
 extern int madvise(void *address, size_t length, int advice);
-#    endif
-#    define KALM__MADVISE 1
 #  endif
+#  define KALM__MADVISE 1
 #endif
 KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {
@@ -1386,39 +1384,57 @@ KALM__FN kalm_result kalm__mapping_failed(kalm__mapping *m, size_t at, int faile
 	return kalm__fail(err, KALM_CANNOT_READ, "%q: ends at byte %z, and had %z when it was opened", path, strlen(path), at, size);
 }
 
-#if KALM__MMAP
+#if KALM__MMAP || defined(_WIN32)
+
+/* Bytes from an open file: how many, of at most `size`; 0 at its end, -1 where the system fails. */
+#  if KALM__MMAP
+typedef int kalm__open_file;
+KALM__FN long kalm__read_some(int fd, unsigned char *to, size_t size)
+{
+	ssize_t n;
+	do n = read(fd, to, size);
+	while (n < 0 && errno == EINTR);
+	return (long)n;
+}
+#  else
+typedef HANDLE kalm__open_file;
+KALM__FN long kalm__read_some(HANDLE file, unsigned char *to, size_t size)
+{
+	DWORD n = 0;
+	return ReadFile(file, to, (DWORD)size, &n, NULL) ? (long)n : -1;
+}
+#  endif
 
 /* All bytes of an open file into memory. */
-KALM__FN kalm_result kalm__read_file(kalm__mapping *m, int fd, uint64_t size, const char *path, const kalm_allocator *alloc,
-									 kalm_error *err)
+KALM__FN kalm_result kalm__read_file(kalm__mapping *m, kalm__open_file file, uint64_t size, const char *path,
+									 const kalm_allocator *alloc, kalm_error *err)
 {
 	size_t at = 0;
 	kalm_result r = KALM_OK;
 	unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
 	while (data && at < m->size) {
-		ssize_t n = read(fd, data + at, kalm__min(m->size - at, (size_t)1 << 26));
-		if (n < 0 && errno == EINTR) continue;
+		long n = kalm__read_some(file, data + at, kalm__min(m->size - at, (size_t)1 << 26));
 		if (n <= 0) return kalm__mapping_failed(m, at, n < 0, path, alloc, err);
 		at += (size_t)n;
 	}
 	return r;
 }
+#else
+#  include <stdio.h>
+#endif
 
 /* load: KALM_LOAD_MAP or KALM_LOAD_READ. To be given back with kalm__unmap_file; on failure there is nothing to give back. */
 KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
 									kalm_error *err)
+#if KALM__MMAP
 {
 	struct stat st;
-	int fd, flags = O_RDONLY;
+	int fd, flags = O_RDONLY | O_NONBLOCK;  /* a FIFO or a terminal must not make the caller wait */
 	kalm_result r = KALM_OK;
-	void *p = MAP_FAILED;
+	void *p;
 	memset(m, 0, sizeof *m);
 #  ifdef O_CLOEXEC
 	flags |= O_CLOEXEC;
-#  endif
-	/* a FIFO or a terminal must not make the caller wait */
-#  ifdef O_NONBLOCK
-	flags |= O_NONBLOCK;
 #  endif
 	fd = open(path, flags);
 	if (fd < 0)
@@ -1433,6 +1449,7 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 					   (uint64_t)st.st_size);
 	else if (load == KALM_LOAD_READ) r = kalm__read_file(m, fd, (uint64_t)st.st_size, path, alloc, err);
 	else if ((p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)) != MAP_FAILED) {
+		m->block = p;
 		m->data = (const unsigned char *)p;
 		m->size = (size_t)st.st_size;
 		m->mapped = 1;
@@ -1444,41 +1461,13 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 	return r;
 }
 
-KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
-{
-	if (m->mapped && m->data) {
-		union { const void *in; void *out; } p;
-		p.in = m->data;
-		munmap(p.out, m->size);
-	} else kalm__release(alloc, m->block, m->block_size);
-	memset(m, 0, sizeof *m);
-}
-
 #elif defined(_WIN32)
-
-KALM__FN kalm_result kalm__read_file(kalm__mapping *m, HANDLE file, uint64_t size, const char *path, const kalm_allocator *alloc,
-									 kalm_error *err)
-{
-	size_t at = 0;
-	kalm_result r = KALM_OK;
-	unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
-	while (data && at < m->size) {
-		DWORD n = 0;
-		BOOL good = ReadFile(file, data + at, (DWORD)kalm__min(m->size - at, (size_t)1 << 26), &n, NULL);
-		if (!good || !n) return kalm__mapping_failed(m, at, !good, path, alloc, err);
-		at += n;
-	}
-	return r;
-}
-
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
-									kalm_error *err)
 {
 	int wide = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
 	WCHAR *name;
-	HANDLE file, map;
+	HANDLE file;
 	LARGE_INTEGER size;
-	void *p;
+	kalm_result r = KALM_OK;
 	memset(m, 0, sizeof *m);
 	if (wide <= 0) return kalm__fail(err, KALM_CANNOT_READ, "the path %q is not UTF-8", path, strlen(path));
 	name = (WCHAR *)kalm__alloc(alloc, (size_t)wide * sizeof *name);
@@ -1494,44 +1483,25 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 						  e == ERROR_FILE_NOT_FOUND || e == ERROR_PATH_NOT_FOUND ? "no such file"
 						  : e == ERROR_ACCESS_DENIED ? "permission denied" : "cannot be opened");
 	}
-	if (GetFileType(file) != FILE_TYPE_DISK) {
-		CloseHandle(file);
-		return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+	if (GetFileType(file) != FILE_TYPE_DISK) r = kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+	else if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX)
+		r = kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
+	else if (load == KALM_LOAD_READ) r = kalm__read_file(m, file, (uint64_t)size.QuadPart, path, alloc, err);
+	else {
+		HANDLE map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+		m->data = map ? (const unsigned char *)MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0) : NULL;
+		if (map) CloseHandle(map);
+		if (m->data) {
+			m->size = (size_t)size.QuadPart;
+			m->mapped = 1;
+		} else
+			r = kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path), (uint64_t)size.QuadPart);
 	}
-	if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX) {
-		CloseHandle(file);
-		return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
-	}
-	if (load == KALM_LOAD_READ) {
-		kalm_result r = kalm__read_file(m, file, (uint64_t)size.QuadPart, path, alloc, err);
-		CloseHandle(file);
-		return r;
-	}
-	map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
 	CloseHandle(file);
-	p = map ? MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0) : NULL;
-	if (map) CloseHandle(map);
-	if (!p)
-		return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path),
-						  (uint64_t)size.QuadPart);
-	m->data = (const unsigned char *)p;
-	m->size = (size_t)size.QuadPart;
-	m->mapped = 1;
-	return KALM_OK;
-}
-
-KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
-{
-	if (m->mapped && m->data) UnmapViewOfFile(m->data);
-	else kalm__release(alloc, m->block, m->block_size);
-	memset(m, 0, sizeof *m);
+	return r;
 }
 
 #else
-#  include <stdio.h>
-
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
-									kalm_error *err)
 {
 	FILE *f = fopen(path, "rb");
 	long size;
@@ -1551,13 +1521,21 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 	fclose(f);
 	return r;
 }
+#endif
 
 KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 {
+#if KALM__MMAP
+	if (m->mapped) {
+		munmap(m->block, m->size);
+		m->block = NULL;
+	}
+#elif defined(_WIN32)
+	if (m->mapped) UnmapViewOfFile(m->data);
+#endif
 	kalm__release(alloc, m->block, m->block_size);
 	memset(m, 0, sizeof *m);
 }
-#endif
 #endif  /* KALM_NO_STDIO */
 
 /* ---- begin src/cores.h ---- */
@@ -1597,7 +1575,7 @@ KALM__FN unsigned kalm__core_mask(unsigned char mask[KALM__MASK_BYTES])
 	return count;
 }
 
-/* Bits of the mask of allowed cores; 0 where the system does not tell. */
+/* How many, without the mask. */
 KALM__FN unsigned kalm__allowed_cores(void)
 {
 	unsigned char mask[KALM__MASK_BYTES];
@@ -1805,12 +1783,13 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
 	};
 	const unsigned char *data = (const unsigned char *)bytes;
 	size_t i, at;
+	/* first: its length may begin as a pickle does */
+	if (size > 9 && kalm__u64(data) < (uint64_t)1 << 40 && (data[8] == '{' || data[8] == ' '))
+		return "a safetensors file: kalm-quantize makes a .kalm file of the folder it is in";
 	for (i = 0; i < sizeof known / sizeof *known; i++)
 		if (kalm__begins(data, size, known[i].begin)) return known[i].what;
 	for (i = 0; i < size && i < 4096 && !data[i]; i++) {}
 	if (size >= 64 && (i == size || i == 4096)) return "zeros, as of a download that never came to its end";
-	if (size > 9 && kalm__u64(data) < (uint64_t)1 << 40 && (data[8] == '{' || data[8] == ' '))
-		return "a safetensors file: kalm-quantize makes a .kalm file of the folder it is in";
 	if (kalm__begins_json(data, size)) return "a JSON text";
 	at = kalm__text_begins(data, size);
 	data += at;
@@ -2062,8 +2041,11 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 
 	Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process that
 	started it. In another one it never touches the copied lock and condition variables, which may be in the middle of an
-	operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew). No pthread_atfork: a
-	handler could not be taken back when the library is unloaded. */
+	operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones. No pthread_atfork: a handler could not be
+	taken back when the library is unloaded.
+
+	Threads and signals. Workers block them: a signal is for the program's own threads, of which one may wait for it (sigwait).
+	Open stay those that an instruction of the worker itself raises, and a profiler's. */
 #define KALM__THREADS_H
 
 
@@ -2071,20 +2053,18 @@ KALM__INLINE const uint8_t *kalm__q4_panel_multipliers(const void *panel, size_t
 #define KALM__THREADS_NONE 0
 #define KALM__THREADS_POSIX 1
 #define KALM__THREADS_WINDOWS 2
+#define KALM__PTHREADS (KALM__THREADS == KALM__THREADS_POSIX)
 
-#ifndef KALM_NO_THREADS
-#  if defined(_WIN32)
-#    define KALM__THREADS KALM__THREADS_WINDOWS
-#  elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
-#    define KALM__THREADS KALM__THREADS_NONE
-#  elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
-#    define KALM__THREADS KALM__THREADS_POSIX
-#    include <pthread.h>
-#    include <sched.h>
-#    include <time.h>
-#  else
-#    define KALM__THREADS KALM__THREADS_NONE
-#  endif
+#if defined(KALM_NO_THREADS) || (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__))
+#  define KALM__THREADS KALM__THREADS_NONE
+#elif defined(_WIN32)
+#  define KALM__THREADS KALM__THREADS_WINDOWS
+#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#  define KALM__THREADS KALM__THREADS_POSIX
+#  include <pthread.h>
+#  include <sched.h>
+#  include <signal.h>
+#  include <time.h>
 #else
 #  define KALM__THREADS KALM__THREADS_NONE
 #endif
@@ -2178,7 +2158,7 @@ typedef struct kalm__pool kalm__pool;
 typedef struct kalm__worker {
 	kalm__pool *pool;
 	unsigned index;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 	pthread_t thread;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
 	HANDLE thread;
@@ -2208,10 +2188,8 @@ struct kalm__pool {
 	volatile kalm__atomic sleepers;  /* workers asleep, or about to be */
 	volatile kalm__atomic stop;  /* 1: workers shall end */
 	volatile kalm__atomic core;  /* which the caller was on when it last woke the workers */
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 	long process;  /* which started the threads */
-#endif
-#if KALM__THREADS == KALM__THREADS_POSIX
 	pthread_mutex_t lock;
 	pthread_cond_t wake, done;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
@@ -2222,10 +2200,10 @@ struct kalm__pool {
 
 /* ---- turns and places ---- */
 
-#if KALM__THREADS == KALM__THREADS_POSIX && !defined(CLOCK_MONOTONIC) && defined(__linux__)
+#if KALM__PTHREADS && !defined(CLOCK_MONOTONIC) && defined(__linux__)
 #  define KALM__MONOTONIC 1  /* strict C99 hides the name, and the prototype with it */
 extern int clock_gettime(int clock, struct timespec *t);
-#elif KALM__THREADS == KALM__THREADS_POSIX && defined(CLOCK_MONOTONIC)
+#elif KALM__PTHREADS && defined(CLOCK_MONOTONIC)
 #  define KALM__MONOTONIC CLOCK_MONOTONIC
 #endif
 
@@ -2249,7 +2227,7 @@ KALM__FN uint32_t kalm__microseconds(void)
 
 /* Linux likes to wake a worker on the core of the caller, even if another core is idle or has only a neighbour on it: the two
 	would then take turns on one core for the rest of the call. A worker that finds itself there moves once. */
-#if KALM__THREADS == KALM__THREADS_POSIX && defined(__linux__) && !defined(__EMSCRIPTEN__)
+#if KALM__PTHREADS && defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  define KALM__MOVES 1
 #  if !defined(CPU_SETSIZE)  /* strict C99 hides the prototypes */
 extern int sched_getcpu(void);
@@ -2280,10 +2258,10 @@ KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
 	if (core >= 8 * sizeof mask) return;
 	count = kalm__core_mask(mask);
 	if (count < 2 || count < size || !(mask[core / 8] & bit)) return;
-	mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
-	(void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
-	mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
-	(void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
+	for (count = 0; count < 2; count++) {
+		mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
+		(void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
+	}
 #else
 	(void)core, (void)size;
 #endif
@@ -2293,7 +2271,7 @@ KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
 KALM__FN void kalm__offer_core(uint32_t *since)
 {
 	if (kalm__microseconds() - *since < KALM__TURN) return;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 	sched_yield();
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
 	SwitchToThread();
@@ -2323,17 +2301,41 @@ KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker, uint32_t *since)
 
 #if KALM__THREADS != KALM__THREADS_NONE
 
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
+#  define KALM__THREAD_FN KALM__FN void *
+#  define KALM__THREAD_DONE NULL
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { pthread_mutex_lock(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { pthread_mutex_unlock(&p->lock); }
+KALM__INLINE void kalm__pool_wait(kalm__pool *p, pthread_cond_t *until) { pthread_cond_wait(until, &p->lock); }
+KALM__INLINE void kalm__pool_tell(pthread_cond_t *waiting) { pthread_cond_broadcast(waiting); }
+#  if defined(__EMSCRIPTEN__)  /* knows no signals */
+#  elif defined(SIG_BLOCK) && defined(SIGPROF)
+typedef sigset_t kalm__signals;
+#    define KALM__BLOCK SIG_BLOCK
+#    define KALM__SETMASK SIG_SETMASK
+#    if defined(__GLIBC__) && !defined(_BITS_SIGTHREAD_H)  /* POSIX of before 1995 hides this one */
+extern int pthread_sigmask(int how, const sigset_t *set, sigset_t *before);
+#    endif
+#  elif defined(__linux__)  /* strict C99 hides all but the numbers */
+typedef struct { unsigned long words[16]; } kalm__signals;
+#    define KALM__BLOCK 0
+#    define KALM__SETMASK 2
+extern int sigfillset(kalm__signals *set), sigdelset(kalm__signals *set, int signal);
+extern int pthread_sigmask(int how, const kalm__signals *set, kalm__signals *before);
+#  endif
 #else
+#  define KALM__THREAD_FN KALM__FN DWORD WINAPI
+#  define KALM__THREAD_DONE 0
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
+KALM__INLINE void kalm__pool_wait(kalm__pool *p, CONDITION_VARIABLE *until) { SleepConditionVariableCS(until, &p->lock, INFINITE); }
+KALM__INLINE void kalm__pool_tell(CONDITION_VARIABLE *waiting) { WakeAllConditionVariable(waiting); }
 #endif
 
 /* What a worker thread does until the pool stops. */
-KALM__FN void kalm__pool_run_worker(kalm__worker *w)
+KALM__THREAD_FN kalm__pool_thread(void *arg)
 {
+	kalm__worker *w = (kalm__worker *)arg;
 	kalm__pool *p = w->pool;
 	unsigned spins = 0;
 	uint32_t since = kalm__microseconds(), core;
@@ -2345,11 +2347,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 				/* Signalled under the lock: the caller looks at `unfinished` and falls asleep under it, so the signal cannot
 					come between the two and be lost. */
 				kalm__pool_lock(p);
-#if KALM__THREADS == KALM__THREADS_POSIX
-				pthread_cond_signal(&p->done);
-#else
-				WakeConditionVariable(&p->done);
-#endif
+				kalm__pool_tell(&p->done);
 				kalm__pool_unlock(p);
 			}
 		} else if (++spins < KALM__SPINS) {
@@ -2363,11 +2361,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 			kalm__atomic_add(&p->sleepers, 1);
 			while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
 				KALM__RACE();
-#if KALM__THREADS == KALM__THREADS_POSIX
-				pthread_cond_wait(&p->wake, &p->lock);
-#else
-				SleepConditionVariableCS(&p->wake, &p->lock, INFINITE);
-#endif
+				kalm__pool_wait(p, &p->wake);
 			}
 			kalm__atomic_add(&p->sleepers, (uint32_t)-1);
 			kalm__pool_unlock(p);
@@ -2376,41 +2370,31 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
 			if (kalm__this_core() == core) kalm__leave_core(core, p->size);
 		}
 	}
+	return KALM__THREAD_DONE;
 }
 
-#if KALM__THREADS == KALM__THREADS_POSIX
-KALM__FN void *kalm__pool_thread(void *arg)
-{
-	kalm__pool_run_worker((kalm__worker *)arg);
-	return NULL;
-}
-#else
-KALM__FN DWORD WINAPI kalm__pool_thread(LPVOID arg)
-{
-	kalm__pool_run_worker((kalm__worker *)arg);
-	return 0;
-}
-#endif
-#endif  /* KALM__THREADS */
-
-#if KALM__THREADS != KALM__THREADS_NONE
 /* Start threads until there are p->wanted workers, or the system refuses one: the pool is then smaller. */
 KALM__FN void kalm__pool_start_threads(kalm__pool *p)
 {
+#ifdef KALM__BLOCK
+	static const unsigned char kept[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGPROF };
+	kalm__signals mask, before;
+	size_t i;
+	int masked;
+#endif
 	p->size = 1;
 	p->started = 0;
 	kalm__atomic_set(&p->sleepers, 0);
 	kalm__atomic_set(&p->stop, 0);
 	if (p->wanted < 2) return;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 	p->process = (long)getpid();
 	if (pthread_mutex_init(&p->lock, NULL)) return;
-	if (pthread_cond_init(&p->wake, NULL)) {
-		pthread_mutex_destroy(&p->lock);
-		return;
+	if (!pthread_cond_init(&p->wake, NULL)) {
+		if (!pthread_cond_init(&p->done, NULL)) p->started = 1;
+		else pthread_cond_destroy(&p->wake);
 	}
-	if (pthread_cond_init(&p->done, NULL)) {
-		pthread_cond_destroy(&p->wake);
+	if (!p->started) {
 		pthread_mutex_destroy(&p->lock);
 		return;
 	}
@@ -2418,13 +2402,18 @@ KALM__FN void kalm__pool_start_threads(kalm__pool *p)
 	InitializeCriticalSection(&p->lock);
 	InitializeConditionVariable(&p->wake);
 	InitializeConditionVariable(&p->done);
-#endif
 	p->started = 1;
+#endif
+#ifdef KALM__BLOCK
+	sigfillset(&mask);
+	for (i = 0; i < sizeof kept; i++) sigdelset(&mask, kept[i]);
+	masked = !pthread_sigmask(KALM__BLOCK, &mask, &before);
+#endif
 	while (p->size < p->wanted) {
 		kalm__worker *w = &p->workers[p->size];
 		w->pool = p;
 		w->index = p->size;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 		if (pthread_create(&w->thread, NULL, kalm__pool_thread, w)) break;
 #else
 		w->thread = CreateThread(NULL, 0, kalm__pool_thread, w, 0, NULL);
@@ -2432,15 +2421,8 @@ KALM__FN void kalm__pool_start_threads(kalm__pool *p)
 #endif
 		p->size++;
 	}
-}
-
-/* In a child of the process that started the threads: start new ones. The system has freed the memory of the old. */
-KALM__FN void kalm__pool_renew(kalm__pool *p)
-{
-#if KALM__THREADS == KALM__THREADS_POSIX
-	if (p->started && p->process != (long)getpid()) kalm__pool_start_threads(p);
-#else
-	(void)p;
+#ifdef KALM__BLOCK
+	if (masked) pthread_sigmask(KALM__SETMASK, &before, NULL);
 #endif
 }
 #endif
@@ -2471,21 +2453,19 @@ KALM__FN void kalm__pool_stop(kalm__pool *p)
 	unsigned i;
 	if (!p->started) return;
 	p->started = 0;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
 	if (p->process != (long)getpid()) return;
 #endif
 	kalm__pool_lock(p);
 	kalm__atomic_set(&p->stop, 1);
-#if KALM__THREADS == KALM__THREADS_POSIX
-	pthread_cond_broadcast(&p->wake);
+	kalm__pool_tell(&p->wake);
 	kalm__pool_unlock(p);
+#if KALM__PTHREADS
 	for (i = 1; i < p->size; i++) pthread_join(p->workers[i].thread, NULL);
 	pthread_cond_destroy(&p->done);
 	pthread_cond_destroy(&p->wake);
 	pthread_mutex_destroy(&p->lock);
 #else
-	WakeAllConditionVariable(&p->wake);
-	kalm__pool_unlock(p);
 	for (i = 1; i < p->size; i++) {
 		WaitForSingleObject(p->workers[i].thread, INFINITE);
 		CloseHandle(p->workers[i].thread);
@@ -2548,17 +2528,16 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 	}
 #if KALM__THREADS != KALM__THREADS_NONE
 	KALM__RACE();
+#if KALM__PTHREADS
 	/* Is this still the process that has the threads? Asked where it costs nothing beside waking, since only there the lock is
-		taken, and now and then besides: without its threads a pool gives right results, but slowly. */
-	if (kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) kalm__pool_renew(p);
+		taken, and now and then besides: without its threads a pool gives right results, but slowly. The system has freed the
+		memory of the old ones. */
+	if ((kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) && p->process != (long)getpid()) kalm__pool_start_threads(p);
+#endif
 	if (kalm__atomic_get(&p->sleepers)) {
 		kalm__atomic_set(&p->core, kalm__this_core());
 		kalm__pool_lock(p);
-#if KALM__THREADS == KALM__THREADS_POSIX
-		pthread_cond_broadcast(&p->wake);
-#else
-		WakeAllConditionVariable(&p->wake);
-#endif
+		kalm__pool_tell(&p->wake);
 		kalm__pool_unlock(p);
 	}
 	(void)kalm__pool_share(p, 0, NULL);
@@ -2572,11 +2551,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
 			kalm__pool_lock(p);
 			while (kalm__atomic_get(&p->unfinished)) {
 				KALM__RACE();
-#if KALM__THREADS == KALM__THREADS_POSIX
-				pthread_cond_wait(&p->done, &p->lock);
-#else
-				SleepConditionVariableCS(&p->done, &p->lock, INFINITE);
-#endif
+				kalm__pool_wait(p, &p->done);
 			}
 			kalm__pool_unlock(p);
 		}

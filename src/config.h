@@ -25,7 +25,7 @@
 /* no macro tells of this flag, which makes constants such as ln 2 floats */
 typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == sizeof(double) ? 1 : -1];
 
-#if (defined(KALM_MALLOC) && !defined(KALM_FREE)) || (!defined(KALM_MALLOC) && defined(KALM_FREE))
+#if defined(KALM_MALLOC) != defined(KALM_FREE)
 #  error "kalm_rerank.h: define both KALM_MALLOC and KALM_FREE, or neither"
 #endif
 #ifndef KALM_MALLOC
@@ -58,24 +58,23 @@ typedef char kalm__compile_without_fsingle_precision_constant[sizeof 1.0 == size
 #  define KALM__ALIGNED(n) __attribute__((__aligned__(n)))
 #  define KALM__LIKELY(x) __builtin_expect(!!(x), 1)
 #  define KALM__PREFETCH(p) __builtin_prefetch(p)
-#elif defined(_MSC_VER)
-#  define KALM__FN static
-#  define KALM__SMALL_FN static __inline
-#  define KALM__INLINE static __forceinline
-#  define KALM__NOINLINE __declspec(noinline)
-#  define KALM__RESTRICT __restrict
-#  define KALM__ALIGNED(n) __declspec(align(n))
-#  define KALM__LIKELY(x) (x)
-#  define KALM__PREFETCH(p) ((void)(p))
 #else
 #  define KALM__FN static
-#  define KALM__SMALL_FN static
-#  define KALM__INLINE static
-#  define KALM__NOINLINE
-#  define KALM__RESTRICT
-#  define KALM__ALIGNED(n)
 #  define KALM__LIKELY(x) (x)
 #  define KALM__PREFETCH(p) ((void)(p))
+#  if defined(_MSC_VER)
+#    define KALM__SMALL_FN static __inline
+#    define KALM__INLINE static __forceinline
+#    define KALM__NOINLINE __declspec(noinline)
+#    define KALM__RESTRICT __restrict
+#    define KALM__ALIGNED(n) __declspec(align(n))
+#  else
+#    define KALM__SMALL_FN static
+#    define KALM__INLINE static
+#    define KALM__NOINLINE
+#    define KALM__RESTRICT
+#    define KALM__ALIGNED(n)
+#  endif
 #endif
 
 /* An empty statement that claims to change the float or double v, so that the compiler rounds it here, and can neither fuse a

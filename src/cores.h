@@ -37,7 +37,7 @@ KALM__FN unsigned kalm__core_mask(unsigned char mask[KALM__MASK_BYTES])
     return count;
 }
 
-/* Bits of the mask of allowed cores; 0 where the system does not tell. */
+/* How many, without the mask. */
 KALM__FN unsigned kalm__allowed_cores(void)
 {
     unsigned char mask[KALM__MASK_BYTES];

@@ -69,7 +69,8 @@ RULES
     names the file, tensor, byte or token. What could not be made is NULL. No call leaves half of its work behind.
   - The library prints nothing, never ends the process, reads no environment variable and has no global state.
   - A model and its documents never change and may be used from any number of threads. A context belongs to one thread
-    at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer.
+    at a time: one context for each thread that calls. If the system refuses a thread, a context works with fewer. Its threads
+    block signals, which are for the program's own: all but SIGPROF and those that a thread's own instructions raise.
   - After fork the child may use and free all that its parent made, except contexts that other threads were using at that
     moment; those it may only free. A context starts new threads in the child when it first needs them.
   - Memory comes from kalm_config.allocator, else from KALM_MALLOC. A context takes its working memory when it is made.

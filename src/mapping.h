@@ -47,39 +47,57 @@ KALM__FN kalm_result kalm__mapping_failed(kalm__mapping *m, size_t at, int faile
     return kalm__fail(err, KALM_CANNOT_READ, "%q: ends at byte %z, and had %z when it was opened", path, strlen(path), at, size);
 }
 
-#if KALM__MMAP
+#if KALM__MMAP || defined(_WIN32)
+
+/* Bytes from an open file: how many, of at most `size`; 0 at its end, -1 where the system fails. */
+#  if KALM__MMAP
+typedef int kalm__open_file;
+KALM__FN long kalm__read_some(int fd, unsigned char *to, size_t size)
+{
+    ssize_t n;
+    do n = read(fd, to, size);
+    while (n < 0 && errno == EINTR);
+    return (long)n;
+}
+#  else
+typedef HANDLE kalm__open_file;
+KALM__FN long kalm__read_some(HANDLE file, unsigned char *to, size_t size)
+{
+    DWORD n = 0;
+    return ReadFile(file, to, (DWORD)size, &n, NULL) ? (long)n : -1;
+}
+#  endif
 
 /* All bytes of an open file into memory. */
-KALM__FN kalm_result kalm__read_file(kalm__mapping *m, int fd, uint64_t size, const char *path, const kalm_allocator *alloc,
-                                     kalm_error *err)
+KALM__FN kalm_result kalm__read_file(kalm__mapping *m, kalm__open_file file, uint64_t size, const char *path,
+                                     const kalm_allocator *alloc, kalm_error *err)
 {
     size_t at = 0;
     kalm_result r = KALM_OK;
     unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
     while (data && at < m->size) {
-        ssize_t n = read(fd, data + at, kalm__min(m->size - at, (size_t)1 << 26));
-        if (n < 0 && errno == EINTR) continue;
+        long n = kalm__read_some(file, data + at, kalm__min(m->size - at, (size_t)1 << 26));
         if (n <= 0) return kalm__mapping_failed(m, at, n < 0, path, alloc, err);
         at += (size_t)n;
     }
     return r;
 }
+#else
+#  include <stdio.h>
+#endif
 
 /* load: KALM_LOAD_MAP or KALM_LOAD_READ. To be given back with kalm__unmap_file; on failure there is nothing to give back. */
 KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
                                     kalm_error *err)
+#if KALM__MMAP
 {
     struct stat st;
-    int fd, flags = O_RDONLY;
+    int fd, flags = O_RDONLY | O_NONBLOCK;         /* a FIFO or a terminal must not make the caller wait */
     kalm_result r = KALM_OK;
-    void *p = MAP_FAILED;
+    void *p;
     memset(m, 0, sizeof *m);
 #  ifdef O_CLOEXEC
     flags |= O_CLOEXEC;
-#  endif
-    /* a FIFO or a terminal must not make the caller wait */
-#  ifdef O_NONBLOCK
-    flags |= O_NONBLOCK;
 #  endif
     fd = open(path, flags);
     if (fd < 0)
@@ -94,6 +112,7 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
                        (uint64_t)st.st_size);
     else if (load == KALM_LOAD_READ) r = kalm__read_file(m, fd, (uint64_t)st.st_size, path, alloc, err);
     else if ((p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)) != MAP_FAILED) {
+        m->block = p;
         m->data = (const unsigned char *)p;
         m->size = (size_t)st.st_size;
         m->mapped = 1;
@@ -105,41 +124,13 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
     return r;
 }
 
-KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
-{
-    if (m->mapped && m->data) {
-        union { const void *in; void *out; } p;
-        p.in = m->data;
-        munmap(p.out, m->size);
-    } else kalm__release(alloc, m->block, m->block_size);
-    memset(m, 0, sizeof *m);
-}
-
 #elif defined(_WIN32)
-
-KALM__FN kalm_result kalm__read_file(kalm__mapping *m, HANDLE file, uint64_t size, const char *path, const kalm_allocator *alloc,
-                                     kalm_error *err)
-{
-    size_t at = 0;
-    kalm_result r = KALM_OK;
-    unsigned char *data = kalm__mapping_block(m, size, path, alloc, &r, err);
-    while (data && at < m->size) {
-        DWORD n = 0;
-        BOOL good = ReadFile(file, data + at, (DWORD)kalm__min(m->size - at, (size_t)1 << 26), &n, NULL);
-        if (!good || !n) return kalm__mapping_failed(m, at, !good, path, alloc, err);
-        at += n;
-    }
-    return r;
-}
-
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
-                                    kalm_error *err)
 {
     int wide = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     WCHAR *name;
-    HANDLE file, map;
+    HANDLE file;
     LARGE_INTEGER size;
-    void *p;
+    kalm_result r = KALM_OK;
     memset(m, 0, sizeof *m);
     if (wide <= 0) return kalm__fail(err, KALM_CANNOT_READ, "the path %q is not UTF-8", path, strlen(path));
     name = (WCHAR *)kalm__alloc(alloc, (size_t)wide * sizeof *name);
@@ -155,44 +146,25 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
                           e == ERROR_FILE_NOT_FOUND || e == ERROR_PATH_NOT_FOUND ? "no such file"
                           : e == ERROR_ACCESS_DENIED ? "permission denied" : "cannot be opened");
     }
-    if (GetFileType(file) != FILE_TYPE_DISK) {
-        CloseHandle(file);
-        return kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+    if (GetFileType(file) != FILE_TYPE_DISK) r = kalm__fail(err, KALM_CANNOT_READ, "%q: not a regular file", path, strlen(path));
+    else if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX)
+        r = kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
+    else if (load == KALM_LOAD_READ) r = kalm__read_file(m, file, (uint64_t)size.QuadPart, path, alloc, err);
+    else {
+        HANDLE map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+        m->data = map ? (const unsigned char *)MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0) : NULL;
+        if (map) CloseHandle(map);
+        if (m->data) {
+            m->size = (size_t)size.QuadPart;
+            m->mapped = 1;
+        } else
+            r = kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path), (uint64_t)size.QuadPart);
     }
-    if (!GetFileSizeEx(file, &size) || size.QuadPart <= 0 || (uint64_t)size.QuadPart > SIZE_MAX) {
-        CloseHandle(file);
-        return kalm__fail(err, KALM_BAD_FILE, "%q: the file is empty or too large to map", path, strlen(path));
-    }
-    if (load == KALM_LOAD_READ) {
-        kalm_result r = kalm__read_file(m, file, (uint64_t)size.QuadPart, path, alloc, err);
-        CloseHandle(file);
-        return r;
-    }
-    map = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
     CloseHandle(file);
-    p = map ? MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0) : NULL;
-    if (map) CloseHandle(map);
-    if (!p)
-        return kalm__fail(err, KALM_CANNOT_READ, "%q: the system cannot map %U bytes", path, strlen(path),
-                          (uint64_t)size.QuadPart);
-    m->data = (const unsigned char *)p;
-    m->size = (size_t)size.QuadPart;
-    m->mapped = 1;
-    return KALM_OK;
-}
-
-KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
-{
-    if (m->mapped && m->data) UnmapViewOfFile(m->data);
-    else kalm__release(alloc, m->block, m->block_size);
-    memset(m, 0, sizeof *m);
+    return r;
 }
 
 #else
-#  include <stdio.h>
-
-KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
-                                    kalm_error *err)
 {
     FILE *f = fopen(path, "rb");
     long size;
@@ -212,13 +184,21 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
     fclose(f);
     return r;
 }
+#endif
 
 KALM__FN void kalm__unmap_file(kalm__mapping *m, const kalm_allocator *alloc)
 {
+#if KALM__MMAP
+    if (m->mapped) {
+        munmap(m->block, m->size);
+        m->block = NULL;
+    }
+#elif defined(_WIN32)
+    if (m->mapped) UnmapViewOfFile(m->data);
+#endif
     kalm__release(alloc, m->block, m->block_size);
     memset(m, 0, sizeof *m);
 }
-#endif
 #endif /* KALM_NO_STDIO */
 
 #endif

@@ -24,13 +24,11 @@
 /* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
    embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
 enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
-#if defined(__linux__) && KALM__MMAP
-#  if !defined(KALM_NO_STDIO)
-#    if !defined(MADV_NORMAL)
+#if defined(__linux__) && KALM__MMAP && !defined(KALM_NO_STDIO)
+#  if !defined(MADV_NORMAL)
 extern int madvise(void *address, size_t length, int advice);
-#    endif
-#    define KALM__MADVISE 1
 #  endif
+#  define KALM__MADVISE 1
 #endif
 KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {

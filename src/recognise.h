@@ -56,12 +56,13 @@ KALM__FN const char *kalm__recognise(const void *bytes, size_t size)
     };
     const unsigned char *data = (const unsigned char *)bytes;
     size_t i, at;
+    /* first: its length may begin as a pickle does */
+    if (size > 9 && kalm__u64(data) < (uint64_t)1 << 40 && (data[8] == '{' || data[8] == ' '))
+        return "a safetensors file: kalm-quantize makes a .kalm file of the folder it is in";
     for (i = 0; i < sizeof known / sizeof *known; i++)
         if (kalm__begins(data, size, known[i].begin)) return known[i].what;
     for (i = 0; i < size && i < 4096 && !data[i]; i++) {}
     if (size >= 64 && (i == size || i == 4096)) return "zeros, as of a download that never came to its end";
-    if (size > 9 && kalm__u64(data) < (uint64_t)1 << 40 && (data[8] == '{' || data[8] == ' '))
-        return "a safetensors file: kalm-quantize makes a .kalm file of the folder it is in";
     if (kalm__begins_json(data, size)) return "a JSON text";
     at = kalm__text_begins(data, size);
     data += at;

@@ -16,8 +16,11 @@
 
    Threads and fork. A child process gets a copy of the pool but none of its threads. A pool therefore remembers the process that
    started it. In another one it never touches the copied lock and condition variables, which may be in the middle of an
-   operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones (kalm__pool_renew). No pthread_atfork: a
-   handler could not be taken back when the library is unloaded. */
+   operation: kalm__pool_stop forgets the threads, and kalm__parallel starts new ones. No pthread_atfork: a handler could not be
+   taken back when the library is unloaded.
+
+   Threads and signals. Workers block them: a signal is for the program's own threads, of which one may wait for it (sigwait).
+   Open stay those that an instruction of the worker itself raises, and a profiler's. */
 #ifndef KALM__THREADS_H
 #define KALM__THREADS_H
 
@@ -29,20 +32,18 @@
 #define KALM__THREADS_NONE 0
 #define KALM__THREADS_POSIX 1
 #define KALM__THREADS_WINDOWS 2
+#define KALM__PTHREADS (KALM__THREADS == KALM__THREADS_POSIX)
 
-#ifndef KALM_NO_THREADS
-#  if defined(_WIN32)
-#    define KALM__THREADS KALM__THREADS_WINDOWS
-#  elif defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
-#    define KALM__THREADS KALM__THREADS_NONE
-#  elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
-#    define KALM__THREADS KALM__THREADS_POSIX
-#    include <pthread.h>
-#    include <sched.h>
-#    include <time.h>
-#  else
-#    define KALM__THREADS KALM__THREADS_NONE
-#  endif
+#if defined(KALM_NO_THREADS) || (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__))
+#  define KALM__THREADS KALM__THREADS_NONE
+#elif defined(_WIN32)
+#  define KALM__THREADS KALM__THREADS_WINDOWS
+#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__)
+#  define KALM__THREADS KALM__THREADS_POSIX
+#  include <pthread.h>
+#  include <sched.h>
+#  include <signal.h>
+#  include <time.h>
 #else
 #  define KALM__THREADS KALM__THREADS_NONE
 #endif
@@ -136,7 +137,7 @@ typedef struct kalm__pool kalm__pool;
 typedef struct kalm__worker {
     kalm__pool *pool;
     unsigned    index;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
     pthread_t   thread;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
     HANDLE      thread;
@@ -166,10 +167,8 @@ struct kalm__pool {
     volatile kalm__atomic sleepers;    /* workers asleep, or about to be */
     volatile kalm__atomic stop;        /* 1: workers shall end */
     volatile kalm__atomic core;        /* which the caller was on when it last woke the workers */
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
     long        process;               /* which started the threads */
-#endif
-#if KALM__THREADS == KALM__THREADS_POSIX
     pthread_mutex_t lock;
     pthread_cond_t  wake, done;
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
@@ -180,10 +179,10 @@ struct kalm__pool {
 
 /* ---- turns and places ---------------------------------------------------------------------------------------------- */
 
-#if KALM__THREADS == KALM__THREADS_POSIX && !defined(CLOCK_MONOTONIC) && defined(__linux__)
+#if KALM__PTHREADS && !defined(CLOCK_MONOTONIC) && defined(__linux__)
 #  define KALM__MONOTONIC 1            /* strict C99 hides the name, and the prototype with it */
 extern int clock_gettime(int clock, struct timespec *t);
-#elif KALM__THREADS == KALM__THREADS_POSIX && defined(CLOCK_MONOTONIC)
+#elif KALM__PTHREADS && defined(CLOCK_MONOTONIC)
 #  define KALM__MONOTONIC CLOCK_MONOTONIC
 #endif
 
@@ -207,7 +206,7 @@ KALM__FN uint32_t kalm__microseconds(void)
 
 /* Linux likes to wake a worker on the core of the caller, even if another core is idle or has only a neighbour on it: the two
    would then take turns on one core for the rest of the call. A worker that finds itself there moves once. */
-#if KALM__THREADS == KALM__THREADS_POSIX && defined(__linux__) && !defined(__EMSCRIPTEN__)
+#if KALM__PTHREADS && defined(__linux__) && !defined(__EMSCRIPTEN__)
 #  define KALM__MOVES 1
 #  if !defined(CPU_SETSIZE)            /* strict C99 hides the prototypes */
 extern int sched_getcpu(void);
@@ -238,10 +237,10 @@ KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
     if (core >= 8 * sizeof mask) return;
     count = kalm__core_mask(mask);
     if (count < 2 || count < size || !(mask[core / 8] & bit)) return;
-    mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
-    (void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
-    mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
-    (void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
+    for (count = 0; count < 2; count++) {
+        mask[core / 8] = (unsigned char)(mask[core / 8] ^ bit);
+        (void)sched_setaffinity(0, sizeof mask, (KALM__CPU_MASK *)bytes);
+    }
 #else
     (void)core, (void)size;
 #endif
@@ -251,7 +250,7 @@ KALM__FN void kalm__leave_core(uint32_t core, unsigned size)
 KALM__FN void kalm__offer_core(uint32_t *since)
 {
     if (kalm__microseconds() - *since < KALM__TURN) return;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
     sched_yield();
 #elif KALM__THREADS == KALM__THREADS_WINDOWS
     SwitchToThread();
@@ -281,17 +280,41 @@ KALM__FN int kalm__pool_share(kalm__pool *p, unsigned worker, uint32_t *since)
 
 #if KALM__THREADS != KALM__THREADS_NONE
 
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
+#  define KALM__THREAD_FN KALM__FN void *
+#  define KALM__THREAD_DONE NULL
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { pthread_mutex_lock(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { pthread_mutex_unlock(&p->lock); }
+KALM__INLINE void kalm__pool_wait(kalm__pool *p, pthread_cond_t *until) { pthread_cond_wait(until, &p->lock); }
+KALM__INLINE void kalm__pool_tell(pthread_cond_t *waiting) { pthread_cond_broadcast(waiting); }
+#  if defined(__EMSCRIPTEN__)          /* knows no signals */
+#  elif defined(SIG_BLOCK) && defined(SIGPROF)
+typedef sigset_t kalm__signals;
+#    define KALM__BLOCK SIG_BLOCK
+#    define KALM__SETMASK SIG_SETMASK
+#    if defined(__GLIBC__) && !defined(_BITS_SIGTHREAD_H)          /* POSIX of before 1995 hides this one */
+extern int pthread_sigmask(int how, const sigset_t *set, sigset_t *before);
+#    endif
+#  elif defined(__linux__)             /* strict C99 hides all but the numbers */
+typedef struct { unsigned long words[16]; } kalm__signals;
+#    define KALM__BLOCK 0
+#    define KALM__SETMASK 2
+extern int sigfillset(kalm__signals *set), sigdelset(kalm__signals *set, int signal);
+extern int pthread_sigmask(int how, const kalm__signals *set, kalm__signals *before);
+#  endif
 #else
+#  define KALM__THREAD_FN KALM__FN DWORD WINAPI
+#  define KALM__THREAD_DONE 0
 KALM__INLINE void kalm__pool_lock(kalm__pool *p) { EnterCriticalSection(&p->lock); }
 KALM__INLINE void kalm__pool_unlock(kalm__pool *p) { LeaveCriticalSection(&p->lock); }
+KALM__INLINE void kalm__pool_wait(kalm__pool *p, CONDITION_VARIABLE *until) { SleepConditionVariableCS(until, &p->lock, INFINITE); }
+KALM__INLINE void kalm__pool_tell(CONDITION_VARIABLE *waiting) { WakeAllConditionVariable(waiting); }
 #endif
 
 /* What a worker thread does until the pool stops. */
-KALM__FN void kalm__pool_run_worker(kalm__worker *w)
+KALM__THREAD_FN kalm__pool_thread(void *arg)
 {
+    kalm__worker *w = (kalm__worker *)arg;
     kalm__pool *p = w->pool;
     unsigned spins = 0;
     uint32_t since = kalm__microseconds(), core;
@@ -303,11 +326,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
                 /* Signalled under the lock: the caller looks at `unfinished` and falls asleep under it, so the signal cannot
                    come between the two and be lost. */
                 kalm__pool_lock(p);
-#if KALM__THREADS == KALM__THREADS_POSIX
-                pthread_cond_signal(&p->done);
-#else
-                WakeConditionVariable(&p->done);
-#endif
+                kalm__pool_tell(&p->done);
                 kalm__pool_unlock(p);
             }
         } else if (++spins < KALM__SPINS) {
@@ -321,11 +340,7 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             kalm__atomic_add(&p->sleepers, 1);
             while (!kalm__atomic_get(&p->left) && !kalm__atomic_get(&p->stop)) {
                 KALM__RACE();
-#if KALM__THREADS == KALM__THREADS_POSIX
-                pthread_cond_wait(&p->wake, &p->lock);
-#else
-                SleepConditionVariableCS(&p->wake, &p->lock, INFINITE);
-#endif
+                kalm__pool_wait(p, &p->wake);
             }
             kalm__atomic_add(&p->sleepers, (uint32_t)-1);
             kalm__pool_unlock(p);
@@ -334,41 +349,31 @@ KALM__FN void kalm__pool_run_worker(kalm__worker *w)
             if (kalm__this_core() == core) kalm__leave_core(core, p->size);
         }
     }
+    return KALM__THREAD_DONE;
 }
 
-#if KALM__THREADS == KALM__THREADS_POSIX
-KALM__FN void *kalm__pool_thread(void *arg)
-{
-    kalm__pool_run_worker((kalm__worker *)arg);
-    return NULL;
-}
-#else
-KALM__FN DWORD WINAPI kalm__pool_thread(LPVOID arg)
-{
-    kalm__pool_run_worker((kalm__worker *)arg);
-    return 0;
-}
-#endif
-#endif /* KALM__THREADS */
-
-#if KALM__THREADS != KALM__THREADS_NONE
 /* Start threads until there are p->wanted workers, or the system refuses one: the pool is then smaller. */
 KALM__FN void kalm__pool_start_threads(kalm__pool *p)
 {
+#ifdef KALM__BLOCK
+    static const unsigned char kept[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGPROF };
+    kalm__signals mask, before;
+    size_t i;
+    int masked;
+#endif
     p->size = 1;
     p->started = 0;
     kalm__atomic_set(&p->sleepers, 0);
     kalm__atomic_set(&p->stop, 0);
     if (p->wanted < 2) return;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
     p->process = (long)getpid();
     if (pthread_mutex_init(&p->lock, NULL)) return;
-    if (pthread_cond_init(&p->wake, NULL)) {
-        pthread_mutex_destroy(&p->lock);
-        return;
+    if (!pthread_cond_init(&p->wake, NULL)) {
+        if (!pthread_cond_init(&p->done, NULL)) p->started = 1;
+        else pthread_cond_destroy(&p->wake);
     }
-    if (pthread_cond_init(&p->done, NULL)) {
-        pthread_cond_destroy(&p->wake);
+    if (!p->started) {
         pthread_mutex_destroy(&p->lock);
         return;
     }
@@ -376,13 +381,18 @@ KALM__FN void kalm__pool_start_threads(kalm__pool *p)
     InitializeCriticalSection(&p->lock);
     InitializeConditionVariable(&p->wake);
     InitializeConditionVariable(&p->done);
-#endif
     p->started = 1;
+#endif
+#ifdef KALM__BLOCK
+    sigfillset(&mask);
+    for (i = 0; i < sizeof kept; i++) sigdelset(&mask, kept[i]);
+    masked = !pthread_sigmask(KALM__BLOCK, &mask, &before);
+#endif
     while (p->size < p->wanted) {
         kalm__worker *w = &p->workers[p->size];
         w->pool = p;
         w->index = p->size;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
         if (pthread_create(&w->thread, NULL, kalm__pool_thread, w)) break;
 #else
         w->thread = CreateThread(NULL, 0, kalm__pool_thread, w, 0, NULL);
@@ -390,15 +400,8 @@ KALM__FN void kalm__pool_start_threads(kalm__pool *p)
 #endif
         p->size++;
     }
-}
-
-/* In a child of the process that started the threads: start new ones. The system has freed the memory of the old. */
-KALM__FN void kalm__pool_renew(kalm__pool *p)
-{
-#if KALM__THREADS == KALM__THREADS_POSIX
-    if (p->started && p->process != (long)getpid()) kalm__pool_start_threads(p);
-#else
-    (void)p;
+#ifdef KALM__BLOCK
+    if (masked) pthread_sigmask(KALM__SETMASK, &before, NULL);
 #endif
 }
 #endif
@@ -429,21 +432,19 @@ KALM__FN void kalm__pool_stop(kalm__pool *p)
     unsigned i;
     if (!p->started) return;
     p->started = 0;
-#if KALM__THREADS == KALM__THREADS_POSIX
+#if KALM__PTHREADS
     if (p->process != (long)getpid()) return;
 #endif
     kalm__pool_lock(p);
     kalm__atomic_set(&p->stop, 1);
-#if KALM__THREADS == KALM__THREADS_POSIX
-    pthread_cond_broadcast(&p->wake);
+    kalm__pool_tell(&p->wake);
     kalm__pool_unlock(p);
+#if KALM__PTHREADS
     for (i = 1; i < p->size; i++) pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->done);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
 #else
-    WakeAllConditionVariable(&p->wake);
-    kalm__pool_unlock(p);
     for (i = 1; i < p->size; i++) {
         WaitForSingleObject(p->workers[i].thread, INFINITE);
         CloseHandle(p->workers[i].thread);
@@ -506,17 +507,16 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
     }
 #if KALM__THREADS != KALM__THREADS_NONE
     KALM__RACE();
+#if KALM__PTHREADS
     /* Is this still the process that has the threads? Asked where it costs nothing beside waking, since only there the lock is
-       taken, and now and then besides: without its threads a pool gives right results, but slowly. */
-    if (kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) kalm__pool_renew(p);
+       taken, and now and then besides: without its threads a pool gives right results, but slowly. The system has freed the
+       memory of the old ones. */
+    if ((kalm__atomic_get(&p->sleepers) || ++p->jobs % 64 == 0) && p->process != (long)getpid()) kalm__pool_start_threads(p);
+#endif
     if (kalm__atomic_get(&p->sleepers)) {
         kalm__atomic_set(&p->core, kalm__this_core());
         kalm__pool_lock(p);
-#if KALM__THREADS == KALM__THREADS_POSIX
-        pthread_cond_broadcast(&p->wake);
-#else
-        WakeAllConditionVariable(&p->wake);
-#endif
+        kalm__pool_tell(&p->wake);
         kalm__pool_unlock(p);
     }
     (void)kalm__pool_share(p, 0, NULL);
@@ -530,11 +530,7 @@ KALM__FN void kalm__parallel(kalm__pool *p, size_t count, kalm__task task, void 
             kalm__pool_lock(p);
             while (kalm__atomic_get(&p->unfinished)) {
                 KALM__RACE();
-#if KALM__THREADS == KALM__THREADS_POSIX
-                pthread_cond_wait(&p->done, &p->lock);
-#else
-                SleepConditionVariableCS(&p->done, &p->lock, INFINITE);
-#endif
+                kalm__pool_wait(p, &p->done);
             }
             kalm__pool_unlock(p);
         }

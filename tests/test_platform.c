@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -100,6 +101,7 @@ static void test_refused(void)
         { "\n\n<!doctype HTML>", 0, "not a .kalm file but a web page" },
         { "{\"error\": \"no such model\"}", 0, "not a .kalm file but a JSON text" },
         { "\x28\0\0\0\0\0\0\0{\"__metadata__\":", 24, "not a .kalm file but a safetensors file: kalm-quantize makes" },
+        { "\x80\2\0\0\0\0\0\0{\"a\":", 16, "not a .kalm file but a safetensors file: kalm-quantize makes" },
         { "GGUF\3\0\0\0", 8, "not a .kalm file but a GGUF file" },
         { "\x89KALM\n\x1a", 0, "not a .kalm file but a .kalm file that was damaged by a copy in text mode" },
         { "\x89KALM\r\n\x1a", 0, "not a .kalm file but the beginning of one: it was cut short" },
@@ -345,10 +347,38 @@ static void test_groups(void) {}
 static void test_mask(void) { CHECK(kalm__cores() >= 1); }
 #endif
 
+/* ---- signals ------------------------------------------------------------------------------------------------------- */
+
+/* A signal that is blocked after a context was made waits for sigwait (test_threads.c has the masks; there the library is
+   compiled as strict C99, here with all names of the system). */
+static void test_signals(void)
+{
+    kalm_model *model = NULL;
+    kalm_context *ctx = NULL;
+    kalm_config config;
+    kalm_error err;
+    sigset_t user, pending;
+    int n = 0;
+    memset(&config, 0, sizeof config);
+    config.threads = 3;
+    CHECK(kalm_model_open(TINY, NULL, &model, &err) == KALM_OK);
+    if (model && CHECK(kalm_context_new(model, &config, &ctx, &err) == KALM_OK)) {
+        sigemptyset(&user);
+        sigaddset(&user, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &user, NULL);
+        kill(getpid(), SIGUSR1);
+        usleep(2000);
+        CHECK(!sigpending(&pending) && sigismember(&pending, SIGUSR1));
+        CHECK(!sigwait(&user, &n) && n == SIGUSR1);
+        sigprocmask(SIG_UNBLOCK, &user, NULL);
+    }
+    kalm_context_free(ctx);
+    kalm_model_close(model);
+}
+
 /* ---- leave to use tiles (AMX) ---------------------------------------------------------------------------------------- */
 
 #if defined(__linux__)
-#include <signal.h>
 static int small_stack_is_allowed(void)
 {
     static char room[8192];            /* SIGSTKSZ, as most programs have it: tiles do not fit */
@@ -426,6 +456,7 @@ int main(void)
     test_no_memory();
     test_groups();
     test_mask();
+    test_signals();
     CHECK(run("rm -rf " TMP) == 0);
     return test_end();
 }

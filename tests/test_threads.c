@@ -1,5 +1,5 @@
-/* test_threads.c - the worker pool: no task is lost or done twice, no wake-up is lost, a forked child has threads of its own, and
-   a system that refuses threads changes no score.
+/* test_threads.c - the worker pool: no task is lost or done twice, no wake-up is lost, a forked child has threads of its own, a
+   system that refuses threads changes no score, and signals stay with the program's own threads.
 
    Lost wake-ups need two threads to meet within nanoseconds. So here waiting threads hardly spin (KALM__SPINS), and at every
    place where the order of two threads matters one of them is now and then held up (KALM__RACE). Run by `make thread` as well,
@@ -241,6 +241,113 @@ static void test_refused(const float *right)
     }
 }
 
+/* ---- signals ------------------------------------------------------------------------------------------------------- */
+
+/* What a worker must have open: what its own instructions raise, which ends the process where it is blocked, and profilers' ticks. */
+static const int open_signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGPROF };
+enum { OPEN_SIGNALS = sizeof open_signals / sizeof *open_signals };
+
+typedef struct masks {
+    unsigned meeting[3];               /* see meet */
+    sigset_t of[MOST];                 /* of each worker */
+} masks;
+
+static void look_at_mask(void *arg, size_t i, unsigned worker)
+{
+    masks *m = (masks *)arg;
+    meet(m->meeting, i, worker);       /* so that each worker has one task */
+    pthread_sigmask(SIG_BLOCK, NULL, &m->of[worker]);
+}
+
+/* A pool of a thread that blocks `blocked` (0: nothing): which signals its workers block, and that the thread blocks what it did. */
+static void test_masks(int blocked, int granted)
+{
+    kalm__pool pool;
+    masks m;
+    sigset_t set, before, after;
+    unsigned w;
+    int i, s;
+    memset(&m, 0, sizeof m);
+    sigemptyset(&set);
+    if (blocked) sigaddset(&set, blocked);
+    pthread_sigmask(SIG_SETMASK, &set, &before);
+    test_threads_granted = granted;
+    kalm__pool_start(&pool, 4, workers, NULL);
+    test_threads_granted = TEST_ALL_THREADS;
+    pthread_sigmask(SIG_SETMASK, &before, &after);
+    for (i = 0, s = 1; s < 32; s++) if (sigismember(&after, s) != (s == blocked)) i = s;
+    CHECKF(!i, "signal %d: the caller's mask was changed", i);
+    m.meeting[2] = pool.size;
+    kalm__parallel(&pool, pool.size, look_at_mask, &m);
+    CHECK(pool.size == (granted < 3 ? 1u + (unsigned)granted : 4u) && !m.meeting[1]);
+    for (w = 1; w < pool.size; w++) {
+        static const int closed[] = { SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD, SIGTSTP, SIGWINCH };
+        int wrong = 0;                 /* one of the signals */
+        for (i = 0; i < OPEN_SIGNALS; i++)
+            if (sigismember(&m.of[w], open_signals[i]) != (open_signals[i] == blocked)) wrong = open_signals[i];
+        for (i = 0; i < (int)(sizeof closed / sizeof *closed); i++)
+            if (!sigismember(&m.of[w], closed[i])) wrong = closed[i];
+        CHECKF(!wrong, "worker %u: signal %d", w, wrong);
+    }
+    kalm__pool_stop(&pool);
+}
+
+static pthread_t host_thread;
+static volatile int in_host, elsewhere, host_ends;
+
+static void on_user(int number)
+{
+    (void)number;
+    if (pthread_equal(pthread_self(), host_thread)) __atomic_fetch_add(&in_host, 1, __ATOMIC_SEQ_CST);
+    else __atomic_fetch_add(&elsewhere, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A thread of the program that alone has the signal open. */
+static void *host(void *arg)
+{
+    sigset_t *user = (sigset_t *)arg;
+    pthread_sigmask(SIG_UNBLOCK, user, NULL);
+    while (!__atomic_load_n(&host_ends, __ATOMIC_SEQ_CST)) nap(1);
+    return NULL;
+}
+
+/* The context is there first; then the program blocks a signal in order to wait for it, or so that one thread of its own gets it.
+   The kernel gives a signal of the process to any thread that has it open: none of them may be a worker. */
+static void test_signals(void)
+{
+    kalm_context *c = new_context(4);
+    struct sigaction a, was;
+    sigset_t user, pending;
+    int i, n, got = 0, started;
+    if (!c) return;
+    memset(&a, 0, sizeof a);
+    a.sa_handler = on_user;
+    sigaction(SIGUSR1, &a, &was);
+    sigemptyset(&user);
+    sigaddset(&user, SIGUSR1);
+    host_thread = pthread_self();
+    pthread_sigmask(SIG_BLOCK, &user, NULL);
+    for (i = 0; i < 10; i++) {
+        kill(getpid(), SIGUSR1);
+        nap(2);                        /* a worker that has it open would take it */
+        if (!sigpending(&pending) && sigismember(&pending, SIGUSR1)) got += !sigwait(&user, &n) && n == SIGUSR1;
+    }
+    CHECKF(got == 10 && !in_host && !elsewhere, "sigwait got %d signals of 10, workers %d", got, elsewhere);
+    elsewhere = 0;
+    started = CHECK(!pthread_create(&host_thread, NULL, host, &user));
+    for (i = 0; started && i < 40; i++) {
+        int so_far = in_host + elsewhere;
+        kill(getpid(), SIGUSR1);
+        for (n = 0; in_host + elsewhere == so_far && n < 20000; n++) nap(1);
+    }
+    CHECKF(in_host == 40 && !elsewhere, "the program's thread had %d signals of 40, workers %d", in_host, elsewhere);
+    __atomic_store_n(&host_ends, 1, __ATOMIC_SEQ_CST);
+    if (started) pthread_join(host_thread, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &user, NULL);
+    sigaction(SIGUSR1, &was, NULL);
+    kalm_context_free(c);
+}
+
 /* ---- fork ---------------------------------------------------------------------------------------------------------- */
 
 /* Waits for a child; its exit status, or -1 if a signal ended it. */
@@ -351,11 +458,15 @@ int main(void)
     }
     test_moves();
     test_stopping();
+    test_masks(0, TEST_ALL_THREADS);
+    test_masks(SIGPROF, TEST_ALL_THREADS);
+    test_masks(SIGUSR1, 1);
     test_spins = 2000;
     if (CHECKF(!kalm_model_open(TEST_BUILD "/tiny.kalm", NULL, &model, &err), "%s", err.text)) {
         c = new_context(1);
         if (c && rank(c, right)) {
             test_refused(right);
+            test_signals();
             if (!TSAN) {               /* which does not follow threads into children */
                 int k;
                 for (k = 0; k < 8; k++) test_fork_pool(k & 1, k & 2, k & 4);
