@@ -20,7 +20,8 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wdouble-prom
 WARN_C := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 OPT_release  := -O2
 OPT_debug    := -O0 -g -DKALM_DEBUG
-OPT_sanitize := -O1 -g -DKALM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# (float-cast-overflow, a number that its integer cannot hold, is no part of `undefined`)
+OPT_sanitize := -O1 -g -DKALM_DEBUG -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_thread   := -O1 -g -DKALM_DEBUG -fsanitize=thread
 # Branches are counted where they are written: a function that is inlined would have its own in every caller.
 OPT_coverage := -Og -g -fno-inline --coverage -DKALM__INLINE=static -Wno-unused-function

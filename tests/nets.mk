@@ -9,7 +9,7 @@ TIME ?= 60
 CORES ?= 1
 FUZZ_CLANG ?= clang
 FUZZ_B ?= build/fuzz
-FUZZ_WITH ?= -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_WITH ?= -g -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 FUZZ_FLAGS := -std=c99 -O1 -DKALM_DEBUG -fsanitize=fuzzer-no-link $(FUZZ_WITH) -DFUZZ_LIBFUZZER
 FUZZ_SOURCES := $(wildcard tests/fuzz.c tests/fuzz/*.h tests/fuzz/*.c)
 FUZZ_OBJECTS := $(FUZZ_B)/fuzz.o
