@@ -879,11 +879,12 @@ def test_limits():
     equal(cut, 15, "dawdlers are cut off")
     s.end()
     # a full queue, and the time limit
-    s = Server("--queue", "3", "--timeout", "1")           # of which the requests below are far, wherever they run
+    # of which the requests below are far, wherever they run
+    s = Server("--queue", "3", "--timeout", "%d" % PATIENCE, "--max-documents", "100000", "--max-tokens", "1000000000")
     answers = []
 
     def long():
-        status, headers, data = s.raw("POST", "/v2/rerank", {"query": QUERY, "documents": LONG[:150] * (20 if SLOW else 4)})
+        status, headers, data = s.raw("POST", "/v2/rerank", {"query": QUERY, "documents": LONG[:150] * (5 * max(PATIENCE, 4) if SLOW else 4 * PATIENCE)})
         answers.append((status, headers.get("retry-after"), sorted(json.loads(data))))
     threads = [threading.Thread(target=long) for _ in range(8)]
     for t in threads:
