@@ -88,39 +88,6 @@ KALM__FN void kalm__config_fail(kalm__config_at *at, uint32_t i, const char *key
     at->result = kalm__json_fail_node(at->j, i ? i : at->node, at->err, text);
 }
 
-typedef struct kalm__config_key {
-    kalm_text name;                    /* first: kalm__st_text_order sorts by it */
-    uint32_t  node;
-} kalm__config_key;
-
-/* Refuse two members of one name: Python would take the last, other readers the first. They are sorted, since a stranger's file may
-   have a million. */
-KALM__FN void kalm__config_unique(kalm__config_at *at)
-{
-    size_t count = at->j->nodes[at->node].size, n = 0, i;
-    kalm__config_key *keys = (kalm__config_key *)malloc(kalm__mul(count + 1, sizeof *keys));
-    uint32_t k, twice = 0;
-    char key[61];
-    if (!keys) {
-        if (!at->result) at->result = kalm__fail(at->err, KALM_NO_MEMORY, "no memory for the %z members of config.json", count);
-        return;
-    }
-    for (k = at->node + 1; n < count && k < at->j->nodes[at->node].next; k = at->j->nodes[k + 1].next) {
-        keys[n].name = kalm__json_text(at->j, k);
-        keys[n++].node = k;
-    }
-    qsort(keys, n, sizeof *keys, kalm__st_text_order);
-    for (i = 1; i < n; i++) {
-        uint32_t second = keys[i].node > keys[i - 1].node ? keys[i].node : keys[i - 1].node;
-        if (kalm__st_text_order(&keys[i], &keys[i - 1]) || (twice && twice < second)) continue;
-        twice = second;
-        memcpy(key, keys[i].name.data, kalm__min(keys[i].name.size, 60));
-        key[kalm__min(keys[i].name.size, 60)] = 0;
-    }
-    free(keys);
-    if (twice) kalm__config_fail(at, twice, key, "stands there twice");
-}
-
 /* The object `key` of `up`. Its node is 0 where there is none, or null. */
 KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const char *key, const char *name)
 {
@@ -130,7 +97,6 @@ KALM__FN kalm__config_at kalm__config_object(const kalm__config_at *up, const ch
     if (kalm__json_type(at.j, at.node) == KALM__JSON_NULL) at.node = 0;
     if (!at.node) return at;
     if (kalm__json_type(at.j, at.node) != KALM__JSON_OBJECT) kalm__config_fail(&at, 0, NULL, "must be an object");
-    else kalm__config_unique(&at);
     return at;
 }
 
@@ -310,8 +276,6 @@ KALM__FN kalm_result kalm__config_read(kalm__checkpoint *c, const char *text, si
     top.name = "";
     top.err = err;
     top.result = KALM_OK;
-    kalm__config_unique(&top);
-    if (top.result) return top.result;
     encoder = kalm__config_object(&top, "encoder", "encoder.");
     if (encoder.result) return encoder.result;
     side[1] = kalm__config_object(&top, "decoder", "decoder.");

@@ -339,8 +339,6 @@ KALM__FN kalm_result kalm__st_check_index(const kalm__st *st, const kalm__json *
         if (!t || !kalm__same_text(kalm__text(st->shards[t->shard].name), file))
             r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s is not in %q", j->name, kalm__st_show(shown, name.data, name.size),
                            file.data, file.size);
-        else if (seen[t - st->tensors])
-            r = kalm__fail(err, KALM_BAD_FILE, "%s: tensor %s is listed twice", j->name, t->shown);
         else {
             seen[t - st->tensors] = 1;
             listed++;

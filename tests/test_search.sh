@@ -222,6 +222,8 @@ for line in bad:
     r = take()
     assert r["error"]["code"] in (-32700, -32600, -32601, -32602), (line[:50], r)
     assert call("ping", 5)["id"] == 5
+send(b'{"id": 1, "method": "ping", "method": "none"}\n')
+assert "a member stands there twice" in take()["error"]["message"]
 # no answer: notifications, answers to what was never asked, empty lines
 for line in (b"\n", b"  \r\n", b'{"method": "none"}\n', b'{"jsonrpc": "2.0", "id": 1, "result": {}}\n', b'{"method": "notifications/cancelled", "params": {"requestId": 12}}\n',
              b'{"method": "notifications/cancelled"}\n', b'{"method": "notifications/cancelled", "params": {"requestId": {}}}\n', b'[{"method": "x"}]\n'):

@@ -108,6 +108,24 @@ static void test_json(void)
         CHECKF(!strcmp(err.text, "x:2:7: here"), "%s", err.text);
     }
     CHECK(kalm__json_parse(&j, "x", "{\n  \"a\": 01}", 12, &err) && !strncmp(err.text, "x:2:8:", 6));
+    {                                  /* one name twice: a few members and many, written in two ways, empty, at any depth; and not twice */
+        static const char *const twice[] = { "{\"a\":1,\n \"b\":2,\"\\u0061\":3}", "[0,\n{\"q\":{\"\":[{}],\"\":0}}]", "{\"a\":{\"a\":1},\"b\":{\"a\":1,\"b\":2},\n\"\\u0007x\":1,\"\\u0007x\":2}" };
+        static const char *const said[] = { "x:2:6: \"a\" stands there twice", "x:2:16: \"\" stands there twice", "x:2:11: \"\\u0007x\" stands there twice" };
+        char many[4000];
+        size_t n, k;
+        for (i = 0; i < 3; i++)
+            CHECKF(kalm__json_parse(&j, "x", twice[i], strlen(twice[i]), &err) == KALM_BAD_FILE && !strcmp(err.text, said[i]), "%s: %s", twice[i], err.text);
+        j.repeats = 1;
+        CHECK(!kalm__json_parse(&j, "x", twice[0], strlen(twice[0]), &err));
+        j.repeats = 0;
+        for (k = 10; k < 300; k += k < 16 ? 1 : 71) {
+            for (i = n = 0; i < k; i++) n += (size_t)sprintf(many + n, "%c\"%lu\":0", i ? ',' : '{', (unsigned long)i);
+            memcpy(many + n, "}", 2);
+            CHECKF(!kalm__json_parse(&j, "x", many, n + 1, &err), "%s", err.text);
+            sprintf(many + n, ",\"%lu\":0}", (unsigned long)k / 2);
+            CHECK(kalm__json_parse(&j, "x", many, strlen(many), &err) && strstr(err.text, "stands there twice"));
+        }
+    }
     deep = (char *)malloc(2000000);    /* a million brackets: no recursion */
     memset(deep, '[', 1000000);
     memset(deep + 1000000, ']', 1000000);
@@ -1273,8 +1291,8 @@ static void test_rules(void)
             tok_close(&k);
         }
     }
-    {                                  /* a merge that is there twice has the rank of its last place, and a member that is there twice the value of its last */
-        static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"x\", \"unk_token\": \"?\", "
+    {                                  /* a merge that is there twice has the rank of its last place */
+        static const char twice[] = "{\"model\": {\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"c\": 3, \"ab\": 4, \"bc\": 5}, \"unk_token\": \"?\", "
                                     "\"merges\": [\"a b\", \"b c\", \"a b\"]}}";
         static const int32_t want[] = { 1, 5 };
         if (CHECK(tok_from(&k, "twice", twice, strlen(twice)))) {

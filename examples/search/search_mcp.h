@@ -181,7 +181,7 @@ KALM__FN int mcp_cancels(const mcp *m, const char *line, size_t size)
     json_t *j, *id;
     int is = 0;
     if (size > 4096) return 0;
-    j = json_loadb(line, size, 0, NULL);
+    j = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
     id = json_object_get(json_object_get(j, "params"), "requestId");
     if (id && !strcmp(json_string_value(json_object_get(j, "method")) ? json_string_value(json_object_get(j, "method")) : "", "notifications/cancelled"))
         is = json_equal(id, m->id);
@@ -294,11 +294,12 @@ KALM__FN json_t *mcp_message(mcp *m, json_t *message)
 KALM__FN void mcp_take(mcp *m, kalm_text line)
 {
     json_error_t where;
-    json_t *message = json_loadb(line.data, line.size, JSON_ALLOW_NUL, &where), *answer, *answers;
+    json_t *message = json_loadb(line.data, line.size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where), *answer, *answers;
     char why[sizeof where.text + 64];
     size_t i;
     if (!message) {
-        snprintf(why, sizeof why, "no JSON: %s, column %d", where.text, where.column);
+        snprintf(why, sizeof why, "%s%s, column %d", json_error_code(&where) == json_error_duplicate_key ? "a member stands there twice: " : "no JSON: ",
+                 where.text, where.column);
         mcp_send(mcp_error(NULL, MCP_PARSE, store_bad_byte(kalm__text(why)) == strlen(why) ? why : "no JSON"));
         return;
     }

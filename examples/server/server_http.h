@@ -402,6 +402,19 @@ KALM__FN int http__read_list(exchange *e)
     return 1;
 }
 
+/* The body was not read, and err says why. Of a member that is there twice, jansson names short ones only; it stopped behind the
+   second. */
+KALM__FN int http__bad_json(exchange *e, const json_error_t *err)
+{
+    size_t end = err->position > 0 ? kalm__min((size_t)err->position, e->size) : 0, at, size;
+    if (json_error_code(err) != json_error_duplicate_key || end < 2)
+        return job_fail(&e->j, 400, "the body is no JSON: line %d, column %d: %s", err->line, err->column, err->text);
+    for (at = --end; at && (e->body[at - 1] != '"' || (at > 1 && e->body[at - 2] == '\\')); at--) {}
+    for (size = kalm__min(end - at, (size_t)120); size < end - at && size && ((unsigned char)e->body[at + size] & 0xc0) == 0x80; size--) {}
+    return job_fail(&e->j, 400, "line %d, column %d: \"%.*s\" stands there twice, and nobody can know which is meant", err->line, err->column,
+                    (int)size, e->body + at);
+}
+
 KALM__FN int http__parse(exchange *e)
 {
     job *j = &e->j;
@@ -413,7 +426,7 @@ KALM__FN int http__parse(exchange *e)
         return job_fail(j, 413, "the body has more than %lu JSON values", (unsigned long)most);
     j->body = json_parse(e->body, e->size, &j->blocks, &err);
     if (!j->body && !err.text[0]) return job_fail(j, 503, "there is no memory for the request");
-    if (!j->body) return job_fail(j, 400, "the body is no JSON: line %d, column %d: %s", err.line, err.column, err.text);
+    if (!j->body) return http__bad_json(e, &err);
     if (!json_is_object(j->body)) return job_fail(j, 400, "the body must be a JSON object");
     return 1;
 }

@@ -114,7 +114,7 @@ KALM__FN int json_ready(void)
 KALM__FN json_t *json__run(json_parser *p, const char *text, size_t size, json_error_t *err)
 {
     if (setjmp(p->out)) return NULL;
-    return json_loadb(text, size, JSON_ALLOW_NUL, err);
+    return json_loadb(text, size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, err);
 }
 
 /* The value of a request's body, which lives as long as *blocks: json_blocks_end, not json_decref. NULL: it is no JSON, and err says

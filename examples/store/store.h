@@ -310,6 +310,7 @@ KALM__FN void store_check_metadata(const store *s, kalm_text metadata, int64_t r
     if (metadata.size == 2 && !memcmp(metadata.data, "{}", 2)) return;
     allocator = kalm__allocator(NULL, &ok);
     kalm__json_begin(&j, &allocator);
+    j.repeats = 1;                     /* a store keeps what it was given, and kalm-index once took a name twice */
     r = kalm__json_parse(&j, "metadata", metadata.data, metadata.size, &err);
     if (r == KALM_NO_MEMORY) store_bad_row(s, row, "%s", err.text);
     else if (r || kalm__json_type(&j, 0) != KALM__JSON_OBJECT || metadata.data[0] != '{')

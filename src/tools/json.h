@@ -19,7 +19,8 @@
        kalm__json_end(&j);
 
    Strict: RFC 8259 and no more: UTF-8 must be well-formed, surrogate escapes must pair, one value and nothing after it,
-   no comments, no trailing commas, no NaN. Memory: 16 bytes a node (a number, a string, a bracket pair), and the
+   no comments, no trailing commas, no NaN. No object has two members of one name: Python would take the last, other readers the
+   first, so nobody can know what is meant. Memory: 16 bytes a node (a number, a string, a bracket pair), and the
    unescaped form of strings that have escapes; the text itself is borrowed and must outlive the nodes. */
 #ifndef KALM__JSON_H
 #define KALM__JSON_H
@@ -51,6 +52,7 @@ typedef struct kalm__json {
     size_t           count, capacity;
     char            *pool;             /* unescaped strings                                                          */
     size_t           pool_size, pool_capacity;
+    int              repeats;          /* names may stand twice: the caller's choice, before a parse                 */
 } kalm__json;
 
 KALM__FN void kalm__json_begin(kalm__json *j, const kalm_allocator *allocator)
@@ -307,6 +309,87 @@ KALM__FN kalm_result kalm__json_name_at(kalm__json *j, size_t *at, kalm_error *e
     return *at < j->size ? KALM_OK : kalm__json_fail(j, j->size, err, "the text ends too early");
 }
 
+/* The characters of a string (unescaped) or number; data == NULL for anything else. */
+KALM__FN kalm_text kalm__json_text(const kalm__json *j, uint32_t i)
+{
+    kalm_text t;
+    t.data = NULL;
+    t.size = 0;
+    if (i >= j->count) return t;
+    if (j->nodes[i].type == KALM__JSON_ESCAPED) t.data = j->pool + j->nodes[i].at;
+    else if (j->nodes[i].type == KALM__JSON_STRING || j->nodes[i].type == KALM__JSON_NUMBER)
+        t.data = j->text + j->nodes[i].at;
+    if (t.data) t.size = j->nodes[i].size;
+    return t;
+}
+
+/* An empty text may have no address, and memcmp takes none. */
+KALM__FN int kalm__same_text(kalm_text a, kalm_text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
+
+/* The inside of a JSON string, without the quotes, for those who print JSON: at most 6 bytes for each of the text's, the
+   text must be UTF-8 (ill-formed bytes pass as they are). Returns how many bytes. */
+KALM__FN size_t kalm__json_escape(const char *s, size_t n, char *out)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t i, k = 0;
+    for (i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '"' || c == '\\') out[k++] = '\\', out[k++] = (char)c;
+        else if (c == '\n') out[k++] = '\\', out[k++] = 'n';
+        else if (c == '\t') out[k++] = '\\', out[k++] = 't';
+        else if (c < 32 || c == 127) {
+            memcpy(out + k, "\\u00", 4);
+            out[k + 4] = hex[c >> 4];
+            out[k + 5] = hex[c & 15];
+            k += 6;
+        } else out[k++] = (char)c;
+    }
+    return k;
+}
+
+/* Keys of an object are compared each with each up to here, and by a table beyond. */
+#define KALM__JSON_FEW 12
+
+/* The member's name `at` stands in the object a second time. */
+KALM__FN kalm_result kalm__json_twice(const kalm__json *j, uint32_t at, kalm_error *err)
+{
+    kalm_text name = kalm__json_text(j, at);
+    char said[480];
+    size_t n = kalm__min(name.size, (size_t)60);
+    while (n < name.size && n && ((unsigned char)name.data[n] & 0xc0) == 0x80) n--;      /* cut between characters */
+    said[0] = '"';
+    n = 1 + kalm__json_escape(name.data, n, said + 1);
+    memcpy(said + n, "\" stands there twice", 21);
+    return kalm__json_fail_node(j, at, err, said);
+}
+
+/* Refuse an object that has two members of one name; it may have a million. */
+KALM__FN kalm_result kalm__json_unique(const kalm__json *j, uint32_t object, kalm_error *err)
+{
+    uint32_t n = j->nodes[object].size, at, other, *table, twice = 0;
+    size_t room = 64, bytes, i;
+    if (n <= KALM__JSON_FEW) {
+        for (at = object + 1; at < j->nodes[object].next; at = j->nodes[at + 1].next)
+            for (other = object + 1; other < at; other = j->nodes[other + 1].next)
+                if (kalm__same_text(kalm__json_text(j, at), kalm__json_text(j, other))) return kalm__json_twice(j, at, err);
+        return KALM_OK;
+    }
+    while (room < 2 * (size_t)n) room *= 2;
+    bytes = kalm__mul(room, sizeof *table);
+    table = (uint32_t *)kalm__alloc(&j->allocator, bytes);
+    if (!table) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %u names of an object of %s", n, j->name);
+    memset(table, 0, bytes);           /* node 0 is no name */
+    for (at = object + 1; at < j->nodes[object].next && !twice; at = j->nodes[at + 1].next) {
+        kalm_text name = kalm__json_text(j, at);
+        i = (size_t)kalm__hash(name.data, name.size) & (room - 1);
+        while (table[i] && !kalm__same_text(name, kalm__json_text(j, table[i]))) i = (i + 1) & (room - 1);
+        if (table[i]) twice = at;
+        table[i] = at;
+    }
+    kalm__release(&j->allocator, table, bytes);
+    return twice ? kalm__json_twice(j, twice, err) : KALM_OK;
+}
+
 /* Read `text`, which must stay until kalm__json_end or the next parse. The structure may be used again for another text:
    it keeps its memory. */
 KALM__FN kalm_result kalm__json_parse(kalm__json *j, const char *name, const char *text, size_t size, kalm_error *err)
@@ -343,6 +426,7 @@ KALM__FN kalm_result kalm__json_parse(kalm__json *j, const char *name, const cha
         if (!expect_value || (may_close && text[i] == (in_object ? '}' : ']'))) {
             uint32_t up = j->nodes[parent].next;
             j->nodes[parent].next = (uint32_t)j->count;
+            if (in_object && !j->repeats && (r = kalm__json_unique(j, parent, err)) != KALM_OK) return r;
             parent = up;
             expect_value = may_close = 0;
             i++;
@@ -382,31 +466,13 @@ KALM__FN uint32_t kalm__json_type(const kalm__json *j, uint32_t i)
     return j->nodes[i].type == KALM__JSON_ESCAPED ? (uint32_t)KALM__JSON_STRING : j->nodes[i].type;
 }
 
-/* The characters of a string (unescaped) or number; data == NULL for anything else. */
-KALM__FN kalm_text kalm__json_text(const kalm__json *j, uint32_t i)
-{
-    kalm_text t;
-    t.data = NULL;
-    t.size = 0;
-    if (i >= j->count) return t;
-    if (j->nodes[i].type == KALM__JSON_ESCAPED) t.data = j->pool + j->nodes[i].at;
-    else if (j->nodes[i].type == KALM__JSON_STRING || j->nodes[i].type == KALM__JSON_NUMBER)
-        t.data = j->text + j->nodes[i].at;
-    if (t.data) t.size = j->nodes[i].size;
-    return t;
-}
-
-/* An empty text may have no address, and memcmp takes none. */
-KALM__FN int kalm__same_text(kalm_text a, kalm_text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
-
 /* Is node i the string s? */
 KALM__FN int kalm__json_is(const kalm__json *j, uint32_t i, const char *s)
 {
     return kalm__json_type(j, i) == KALM__JSON_STRING && kalm__same_text(kalm__json_text(j, i), kalm__text(s));
 }
 
-/* The value of a member, or 0 (never a child's number): node i is no object or has no such member. Of several with one
-   name the last counts, as Python has it. Linear in the members. */
+/* The value of a member, or 0 (never a child's number): node i is no object or has no such member. Linear in the members. */
 KALM__FN uint32_t kalm__json_get(const kalm__json *j, uint32_t i, const char *key)
 {
     uint32_t at, found = 0;
@@ -456,27 +522,6 @@ KALM__FN int kalm__json_bool(const kalm__json *j, uint32_t i, int *value)
     if (!i || (type != KALM__JSON_TRUE && type != KALM__JSON_FALSE)) return 0;
     *value = type == KALM__JSON_TRUE;
     return 1;
-}
-
-/* The inside of a JSON string, without the quotes, for those who print JSON: at most 6 bytes for each of the text's, the
-   text must be UTF-8 (ill-formed bytes pass as they are). Returns how many bytes. */
-KALM__FN size_t kalm__json_escape(const char *s, size_t n, char *out)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t i, k = 0;
-    for (i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c == '"' || c == '\\') out[k++] = '\\', out[k++] = (char)c;
-        else if (c == '\n') out[k++] = '\\', out[k++] = 'n';
-        else if (c == '\t') out[k++] = '\\', out[k++] = 't';
-        else if (c < 32 || c == 127) {
-            memcpy(out + k, "\\u00", 4);
-            out[k + 4] = hex[c >> 4];
-            out[k + 5] = hex[c & 15];
-            k += 6;
-        } else out[k++] = (char)c;
-    }
-    return k;
 }
 
 #endif

@@ -76,8 +76,7 @@ KALM__FN int reader_object(reader *r, text_record *rec)
     reader_make(r, "{", 1);
     for (at = 1; at < j->nodes[0].next; at = j->nodes[at + 1].next) {
         kalm_text name = kalm__json_text(j, at);
-        /* of several members of one name the last is the one that counts; the others are not kept either */
-        for (i = 0; i < 3 && !(used[i] && kalm__same_text(name, kalm__json_text(j, used[i] - 1))); i++) {}
+        for (i = 0; i < 3 && used[i] != at + 1; i++) {}
         if (i < 3 || kalm__json_is(j, at, "text") || kalm__json_is(j, at, "title") || kalm__json_is(j, at, "_id")) continue;
         reader_make_member(r, name);
         if (!reader_make_json(r, at + 1, 0)) return reader_bad(r, "metadata nested more than 100 deep");

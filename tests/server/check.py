@@ -283,6 +283,7 @@ def test_errors(s):
            b'{"query": "a", "documents": [{"x": 1}], "rank_fields": [1]}',
            json.dumps({"query": "a", "documents": [{"f0": "b"}], "rank_fields": ["f%d" % i for i in range(65)]}).encode(),
            b'{"query": "a", "documents": [{"x": 1}], "rank_fields": ["x", "x"]}', b'{"query": "a", "documents": ["\xff"]}', b"[" * 100000,
+           b'{"query": "a", "documents": ["b"], "query": "c"}', b'{"query": "a", "documents": [{"text": "b", "text": "c"}]}',
            b'{"query": "a", "documents": ["b"], "document_ids": ["c"]}', b'{"query": "a", "documents": ["b"]} more',
            b'{"query": "a", "documents": [' + b"[]," * 90000 + b'"b"]}']
     for body in bad:
@@ -293,6 +294,10 @@ def test_errors(s):
             a = {}
         check(400 <= status < 500 and a.get("message") and a.get("detail", a["message"]) == a["message"],
               "%.80r: %d %.200r" % (body, status, data))
+    for name in (b"query", b"a" * 60, b"x" * 119 + b"\xc3\xa9y", b'\\u0061\\"'):       # jansson names no more than 20 bytes
+        data = s.raw("POST", "/v1/rerank", b'{"query": "a", "documents": ["b"],\n"' + name + b'": "c", "' + name + b'": "d"}')[2]
+        shown = name[:119 if len(name) > 120 else 120].decode()
+        check('"%s" stands there twice' % shown in json.loads(data)["message"] and "line 2" in json.loads(data)["message"], "%r: %r" % (name, data))
     equal(s.raw("POST", "/v1/rerank", bad[-1])[0], 413, "more JSON values than a request has")
     shapes = (("/v2/rerank", {}, {"documents": ["a"]}, 400, ["message"]), ("/v1/rerank", {"User-Agent": "cohere-ai/8"}, {"documents": ["a"]}, 400, ["message"]),
               ("/v1/rerank", {}, {"model": "jina-x", "documents": ["a"]}, 422, ["detail"]), ("/rerank", {}, {"texts": []}, 422, ["error", "error_type"]),
