@@ -438,6 +438,81 @@ static void test_fork_context(const float *right)
     kalm_context_free(c);
 }
 
+/* A thread of the program that ranks on a context of its own until it is told to end. */
+typedef struct ranking {
+    kalm_context *c;
+    const float  *right;
+    int           ends;                /* atomic, as the others */
+    unsigned      calls, wrong;
+} ranking;
+
+static void *keep_ranking(void *arg)
+{
+    ranking *k = (ranking *)arg;
+    while (!__atomic_load_n(&k->ends, __ATOMIC_SEQ_CST)) {
+        kalm_score scores[4];
+        kalm_error err;
+        unsigned i, wrong = kalm_rerank_texts(k->c, query, texts, 4, NULL, scores, &err) != KALM_OK;
+        for (i = 0; i < 4 && !wrong; i++) wrong = scores[i].margin < k->right[i] || scores[i].margin > k->right[i];
+        k->wrong += wrong;
+        __atomic_fetch_add(&k->calls, 1, __ATOMIC_SEQ_CST);
+    }
+    return NULL;
+}
+
+/* While another thread is inside kalm_rerank_texts, this one forks. A child may end in three ways: it runs another program, whose
+   signals are then as this thread had them; it ranks, on a context of its own or on one that nobody used; it only frees, what the
+   other thread was using as well. The alarm ends a child that hangs. */
+static void test_fork_busy(const float *right)
+{
+    ranking k;
+    pthread_t t;
+    unsigned i;
+    int started;
+    kalm_context *idle = new_context(3);
+    memset(&k, 0, sizeof k);
+    k.c = new_context(3);
+    k.right = right;
+    test_spins = 20;
+    started = idle && k.c && CHECK(!pthread_create(&t, NULL, keep_ranking, &k));
+    while (started && !__atomic_load_n(&k.calls, __ATOMIC_SEQ_CST)) nap(1);
+    for (i = 0; started && i < 40; i++) {
+        pid_t child;
+        int status = 0;
+        struct timespec moment;
+        moment.tv_sec = 0;
+        moment.tv_nsec = (long)(i * 2654435761u >> 12);        /* up to a millisecond: anywhere in a call */
+        nanosleep(&moment, NULL);
+        child = fork();
+        if (!child) {
+            float margins[4];
+            int good = 1;
+            alarm(20);
+            if (i % 4 == 0) {
+                execl("/bin/sh", "sh", "-c", i % 8 ? "exit 7" : "kill -USR1 $$; exit 8", (char *)NULL);
+                _exit(9);
+            }
+            if (i % 4 < 3) {
+                kalm_context *c = i % 4 == 1 ? new_context(3) : idle;
+                good = c && rank(c, margins) && !memcmp(margins, right, 4 * sizeof *right);
+                if (c != idle) kalm_context_free(c);
+            }
+            kalm_context_free(k.c);
+            kalm_context_free(idle);
+            kalm_model_close(model);
+            _exit(good ? 0 : 1);
+        }
+        while (waitpid(child, &status, 0) < 0) {}
+        if (i % 8 == 0) CHECKF(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1, "a program run by child %u: status %x", i, (unsigned)status);
+        else CHECKF(WIFEXITED(status) && WEXITSTATUS(status) == (i % 4 ? 0 : 7), "child %u of a busy process: status %x", i, (unsigned)status);
+    }
+    __atomic_store_n(&k.ends, 1, __ATOMIC_SEQ_CST);
+    if (started) pthread_join(t, NULL);
+    CHECKF(k.calls && !k.wrong, "%u of %u calls beside the forks went wrong", k.wrong, k.calls);
+    kalm_context_free(k.c);
+    kalm_context_free(idle);
+}
+
 int main(void)
 {
     float right[4];
@@ -471,6 +546,7 @@ int main(void)
                 int k;
                 for (k = 0; k < 8; k++) test_fork_pool(k & 1, k & 2, k & 4);
                 test_fork_context(right);
+                test_fork_busy(right);
             }
         }
         kalm_context_free(c);
