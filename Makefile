@@ -206,7 +206,8 @@ $(B)/tmp $(B)/tests:
 TESTS := $(basename $(notdir $(wildcard tests/test_*.c $(if $(filter coverage,$(config)),,tests/golden.c) tests/fuzz.c tests/fuzz_tokenizer.c)))
 BINARIES := $(TESTS:%=$(B)/tests/%)
 # these do not look at what config builds, or bring a library of their own under it
-SCRIPTS := $(filter-out $(if $(filter release,$(config)),,%/test_compile.sh %/test_install.sh %/test_packages.sh %/test_faults.sh),$(wildcard tests/test_*.sh))
+OF_RELEASE := compile faults flags fuzz_record install leaks packages peers python run sqlite
+SCRIPTS := $(filter-out $(if $(filter release,$(config)),,$(OF_RELEASE:%=tests/test_%.sh)),$(wildcard tests/test_*.sh))
 QUICK := $(addprefix $(B)/tests/,test_api test_online test_ops test_kernels test_attention test_codecs test_tokenizer test_convert)
 ON_PARTS := $(if $(filter coverage,$(config)),%,$(PARTS_TESTS))
 of_test = -I$(if $(call with_test,$(1)),$(B)/$(if $(filter $(ON_PARTS),$(1)),parts,header),$(if $(filter $(ON_PARTS),$(1)),src/parts,.))

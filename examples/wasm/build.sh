@@ -41,7 +41,7 @@ module() {
     wanted "$1" || return 0
     $EMCC $flags $3 -c kalm_wasm.c -o "dist/$1.o"
     "$2" "dist/$1.o" "dist/kalm_rerank-$1" "$3"
-    rm "dist/$1.o"
+    [ -z "${1##simd*}" ] || rm "dist/$1.o"                # these are wanted again
 }
 
 # The same with relaxed SIMD. The wasm-opt of an emcc whose clang is too old would not understand the module: then the command
@@ -54,7 +54,7 @@ relaxed() {
         return
     fi
     $RELAXED_CLANG $($EMCC --cflags) $flags $3 -mrelaxed-simd -c kalm_wasm.c -o "dist/$1.o"
-    $EMCC $flags $3 -c kalm_wasm.c -o dist/like.o
+    if [ -e "dist/simd${1#relaxed}.o" ]; then cp "dist/simd${1#relaxed}.o" dist/like.o; else $EMCC $flags $3 -c kalm_wasm.c -o dist/like.o; fi
     linker=$("$2" dist/like.o dist/like "$3 -v" 2>&1 | grep 'wasm-ld.* -o dist/like\.wasm ')
     eval "$(printf '%s' "$linker" | sed "s:dist/like\.wasm:dist/kalm_rerank-$1.wasm:; s:dist/like\.o:dist/$1.o:")"
     for script in .js .worker.js; do
@@ -75,6 +75,7 @@ else
     rm -f dist/kalm_rerank-relaxed*    # of another day
     echo "no relaxed SIMD: neither $EMCC nor $RELAXED_CLANG is clang 16 or later"
 fi
+rm -f dist/simd.o dist/simd-threads.o
 
 cp ../../LICENSE LICENSE
 cp kalm.d.mts kalm.d.cts               # the same types, for programs that use require()
