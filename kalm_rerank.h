@@ -503,13 +503,18 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count);
 #define KALM__IMPLEMENTED
 
 /* gcc's own intrinsics warn about their insides where they are used: their undefined vectors (its bug 105593), and without
-   optimisation, when they are macros, their mask constants. */
-#if defined(__GNUC__) && !defined(__clang__)
+   optimisation, when they are macros, their mask constants. C's casts are old style to C++. */
+#ifdef __GNUC__
 #pragma GCC diagnostic push
+#ifdef __cplusplus
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #ifndef __OPTIMIZE__
 #pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
 #endif
 #endif
 
@@ -852,6 +857,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
 			size_t n = va_arg(args, size_t), i;
 			for (i = 0; i < n && i < 60; i++) kalm__put(w, (unsigned char)s[i] < 128 ? kalm__printable(s[i]) : '?');
 			if (n > 60) kalm__put_word(w, "...");
+			if (!n) kalm__put_word(w, "\"\"");
 			break;
 		}
 		case 'd': {
@@ -3883,7 +3889,7 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
 		if (prefix && suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
 	}
 	for (; z < zone_count; z++) zones[z].end = out->size;
-	for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);
+	while (z--) zones[z].end = kalm__min(zones[z].end, out->size);
 	return KALM_OK;
 }
 
@@ -10318,7 +10324,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 {
 	const unsigned char *p = f->data;
 	unsigned char head[KALM__HEADER_BYTES + KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
-	uint32_t count, i, j, last = 0;
+	uint32_t count, i, j, last = 0, front;  /* front: bytes of header and table */
 	uint64_t size;
 	if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0) {
 		const char *what = f->size >= 8 && !memcmp(p, KALM__MAGIC, 8) ? "the beginning of one: it was cut short"
@@ -10330,16 +10336,17 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 		return kalm__fail(err, KALM_BAD_VERSION, "the model file has format version %u, this library reads %u",
 						  kalm__u32(p + 8), KALM__FILE_VERSION);
 	count = kalm__u32(p + 12);
+	front = KALM__HEADER_BYTES + count * KALM__SECTION_BYTES;
 	size = kalm__u64(p + 16);
 	if (size != f->size)
 		return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z%s", size, f->size,
 						  f->size < size ? ": the download or copy was cut short" : "");
-	if (count < 1 || count > KALM__MAX_SECTIONS || f->size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES)
+	if (count < 1 || count > KALM__MAX_SECTIONS || f->size < front)
 		return kalm__fail(err, KALM_BAD_FILE, "the model file's header speaks of %u sections", count);
 	f->fingerprint = kalm__u64(p + 24);
-	memcpy(head, p, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES);
+	memcpy(head, p, front);
 	memset(head + 32, 0, 8);
-	if (kalm__hash(head, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES) != kalm__u64(p + 32))
+	if (kalm__hash(head, front) != kalm__u64(p + 32))
 		return kalm__fail(err, KALM_BAD_FILE, "the model file's header is damaged: its checksum does not match");
 	for (i = 0; i < count; i++) {
 		const unsigned char *e = p + KALM__HEADER_BYTES + i * KALM__SECTION_BYTES;
@@ -10353,8 +10360,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 		s->offset = kalm__u64(e + 8);
 		s->size = kalm__u64(e + 16);
 		s->checksum = kalm__u64(e + 24);
-		if (s->offset % 64 || s->offset < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES || s->offset > f->size ||
-			s->size > f->size - s->offset)
+		if (s->offset % 64 || s->offset < front || s->offset > f->size || s->size > f->size - s->offset)
 			return kalm__fail(err, KALM_BAD_FILE, "section %u of the model file lies at byte %U with %U bytes, the file has %z",
 							  type, s->offset, s->size, f->size);
 		s->data = p + s->offset;
@@ -13624,7 +13630,7 @@ KALM_API void kalm_sort(kalm_score *scores, size_t count)
 #endif
 
 
-#if defined(__GNUC__) && !defined(__clang__)
+#ifdef __GNUC__
 #pragma GCC diagnostic pop
 #endif
 

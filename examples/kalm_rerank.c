@@ -27,7 +27,8 @@ static const cmd_option table[] = {
                "tsv: key TAB text a line; or columns as the first line names them\n"
                "lines: a text a line\n"
                "csv: columns as the first line names them (text, maybe id and title), fields maybe in quotation marks\n"
-               "auto (default): by the name, .jsonl .ndjson .json .tsv or .csv, or by the first line"),
+               "auto (default): by the name, .jsonl .ndjson .json .tsv or .csv, or by the first line; kalm-index takes any other file for one "
+               "text, and its --format lines takes it as here"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, leave it out"),
     CMD_TEXT("--store", "STORE.db", options, store, "those that kalm-index put into this store; nothing is encoded then, and of a "
              "text that was split the best window counts and is shown. Decoder states that kalm-index --states keeps beside it are "

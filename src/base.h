@@ -61,6 +61,7 @@ KALM__FN void kalm__put_format(kalm__writer *w, const char *pattern, va_list arg
             size_t n = va_arg(args, size_t), i;
             for (i = 0; i < n && i < 60; i++) kalm__put(w, (unsigned char)s[i] < 128 ? kalm__printable(s[i]) : '?');
             if (n > 60) kalm__put_word(w, "...");
+            if (!n) kalm__put_word(w, "\"\"");
             break;
         }
         case 'd': {

@@ -14,13 +14,18 @@
 #define KALM__IMPLEMENTED
 
 /* gcc's own intrinsics warn about their insides where they are used: their undefined vectors (its bug 105593), and without
-   optimisation, when they are macros, their mask constants. */
-#if defined(__GNUC__) && !defined(__clang__)
+   optimisation, when they are macros, their mask constants. C's casts are old style to C++. */
+#ifdef __GNUC__
 #pragma GCC diagnostic push
+#ifdef __cplusplus
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #ifndef __OPTIMIZE__
 #pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
 #endif
 #endif
 
@@ -83,7 +88,7 @@
 #include "public.h"
 #include "public_rerank.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
+#ifdef __GNUC__
 #pragma GCC diagnostic pop
 #endif
 

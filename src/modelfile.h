@@ -55,7 +55,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
 {
     const unsigned char *p = f->data;
     unsigned char head[KALM__HEADER_BYTES + KALM__MAX_SECTIONS * KALM__SECTION_BYTES];
-    uint32_t count, i, j, last = 0;
+    uint32_t count, i, j, last = 0, front;     /* front: bytes of header and table */
     uint64_t size;
     if (f->size < KALM__HEADER_BYTES || memcmp(p, KALM__MAGIC, 8) != 0) {
         const char *what = f->size >= 8 && !memcmp(p, KALM__MAGIC, 8) ? "the beginning of one: it was cut short"
@@ -67,16 +67,17 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
         return kalm__fail(err, KALM_BAD_VERSION, "the model file has format version %u, this library reads %u",
                           kalm__u32(p + 8), KALM__FILE_VERSION);
     count = kalm__u32(p + 12);
+    front = KALM__HEADER_BYTES + count * KALM__SECTION_BYTES;
     size = kalm__u64(p + 16);
     if (size != f->size)
         return kalm__fail(err, KALM_BAD_FILE, "the model file says it has %U bytes, it has %z%s", size, f->size,
                           f->size < size ? ": the download or copy was cut short" : "");
-    if (count < 1 || count > KALM__MAX_SECTIONS || f->size < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES)
+    if (count < 1 || count > KALM__MAX_SECTIONS || f->size < front)
         return kalm__fail(err, KALM_BAD_FILE, "the model file's header speaks of %u sections", count);
     f->fingerprint = kalm__u64(p + 24);
-    memcpy(head, p, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES);
+    memcpy(head, p, front);
     memset(head + 32, 0, 8);
-    if (kalm__hash(head, KALM__HEADER_BYTES + count * KALM__SECTION_BYTES) != kalm__u64(p + 32))
+    if (kalm__hash(head, front) != kalm__u64(p + 32))
         return kalm__fail(err, KALM_BAD_FILE, "the model file's header is damaged: its checksum does not match");
     for (i = 0; i < count; i++) {
         const unsigned char *e = p + KALM__HEADER_BYTES + i * KALM__SECTION_BYTES;
@@ -90,8 +91,7 @@ KALM__FN kalm_result kalm__read_sections(kalm__file *f, kalm_error *err)
         s->offset = kalm__u64(e + 8);
         s->size = kalm__u64(e + 16);
         s->checksum = kalm__u64(e + 24);
-        if (s->offset % 64 || s->offset < KALM__HEADER_BYTES + count * KALM__SECTION_BYTES || s->offset > f->size ||
-            s->size > f->size - s->offset)
+        if (s->offset % 64 || s->offset < front || s->offset > f->size || s->size > f->size - s->offset)
             return kalm__fail(err, KALM_BAD_FILE, "section %u of the model file lies at byte %U with %U bytes, the file has %z",
                               type, s->offset, s->size, f->size);
         s->data = p + s->offset;

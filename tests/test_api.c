@@ -125,6 +125,7 @@ static void test_refusals(void)
     char folder[] = "tests";
 
     REFUSED(kalm_model_open("no/such/file.kalm", NULL, &nothing, &err), KALM_CANNOT_READ, "no/such/file.kalm");
+    REFUSED(kalm_model_open("", NULL, &nothing, &err), KALM_CANNOT_READ, "\"\": ");
     CHECK(nothing == NULL);
     REFUSED(kalm_model_open(folder, NULL, &nothing, &err), err.code, NULL);
     CHECK(nothing == NULL && (err.code == KALM_CANNOT_READ || err.code == KALM_BAD_FILE));
@@ -142,6 +143,8 @@ static void test_refusals(void)
     c = zero_config();
     c.kernels = "abacus";
     REFUSED(kalm_context_new(model, &c, &none, &err), KALM_NO_KERNELS, "abacus");
+    c.kernels = "";
+    REFUSED(kalm_context_new(model, &c, &none, &err), KALM_NO_KERNELS, "kernel set \"\" cannot");
     CHECK(none == NULL);
     c = zero_config();
     c.max_doc_tokens = 2000000000u;
@@ -417,7 +420,7 @@ static void test_sentences(void)
     SAYS("00000000000000ff fedcba9876543210", "%X %X", (uint64_t)255, (uint64_t)0xfedcba9876543210u);
     SAYS("x 100% (null)", "%c 100%% %s", 'x', (const char *)NULL);
     SAYS("a??~\xc3\xa4? |a??~??? ", "%s|%q", "a\x1f\x7f~\xc3\xa4\n ", "a\x1f\x7f~\xc3\xa4\n ", (size_t)8);
-    SAYS("|ab", "%q|%q", "ab", (size_t)0, "ab", (size_t)2);
+    SAYS("\"\"|ab", "%q|%q", "ab", (size_t)0, "ab", (size_t)2);
     SAYS(sixty, "%q", sixty, (size_t)60);
     sprintf(all, "%s...", sixty);
     SAYS(all, "%q", sixty_one, (size_t)61);

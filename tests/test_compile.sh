@@ -74,6 +74,8 @@ for cxx in $cxxs; do
     for std in c++14 c++17 c++20; do
         expect 0 "$cxx $std" $cxx -x c++ -std=$std $warn -Werror -I. -fsyntax-only $src/one.c
     done
+    printf '#define KALM_RERANK_IMPLEMENTATION\n#include "kalm_rerank.h"\n' > "$dir/casts.cpp"
+    expect 0 "$cxx: a host that wants no casts of C" $cxx -std=c++17 -Wold-style-cast -Werror -I. -fsyntax-only "$dir/casts.cpp"
     # the first with all kernels, which are linked with a unit of C below as well
     simd=$([ "$cxx" = "$(echo "$cxxs" | head -n 1)" ] || echo -DKALM_NO_SIMD)
     expect 0 "$cxx unit" $cxx -x c++ -O0 -std=c++11 $simd $warn -Werror -I. -c $src/unit_a.c -o "$dir/a.$cxx.o"

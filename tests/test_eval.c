@@ -297,6 +297,39 @@ static void test_far_grades(void)
     ev_data_end(&asked.d);
 }
 
+/* Numbers of a stranger's journal that no model makes, 2^32 and a sound one among them, which 32 bits would hold as the sound one. */
+static void test_wide_numbers(void)
+{
+    static const struct { const char *line; int ok; uint32_t width; } jobs[] = {
+        { "{\"t\": \"job\", \"width\": 640}", 1, 640 }, { "{\"t\": \"job\", \"width\": 65536}", 1, 65536 }, { "{\"t\": \"job\"}", 1, 7 },
+        { "{\"t\": \"job\", \"width\": 65537}", 0, 7 }, { "{\"t\": \"job\", \"width\": 4294967936}", 0, 7 }, { "{\"t\": \"job\", \"width\": 0}", 0, 7 },
+        { "{\"t\": \"job\", \"width\": -640}", 0, 7 }, { "{\"t\": \"job\", \"width\": \"640\"}", 0, 7 }
+    };
+    static const char encoded[] = "{\"t\": \"encoded\", \"seconds\": 1, \"docs\": [\"a\", \"b\"], \"tokens\": [4294967301, 4294967295]}";
+    ev__asked_reader asked;
+    ev__margins m;
+    uint32_t tokens[2] = { 0, 0 };
+    kalm__json j;
+    kalm_error err;
+    kalm_allocator allocator = cmd_allocator();
+    size_t i;
+    kalm__json_begin(&j, &allocator);
+    for (i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        uint32_t width = 7;
+        CHECK(!kalm__json_parse(&j, "line", jobs[i].line, strlen(jobs[i].line), &err));
+        CHECKF(ev__width(&j, &width) == jobs[i].ok && width == jobs[i].width, "%s: %u", jobs[i].line, (unsigned)width);
+    }
+    memset(&asked, 0, sizeof asked), memset(&m, 0, sizeof m);
+    ev_add(&asked.d.docs, kalm__text("a")), ev_add(&asked.d.docs, kalm__text("b"));
+    m.asked = &asked;
+    m.tokens = tokens;
+    CHECK(!kalm__json_parse(&j, "line", encoded, strlen(encoded), &err));
+    ev__margins_line(&m, &j);
+    CHECK(tokens[0] == 0 && tokens[1] == UINT32_MAX);
+    kalm__json_end(&j);
+    ev_data_end(&asked.d);
+}
+
 /* The word that a journal has for its layout becomes part of a file's name: four words are taken, whatever a stranger wrote. */
 static void test_layouts(void)
 {
@@ -319,5 +352,6 @@ int main(void)
     test_set_empty();
     test_no_candidates();
     test_far_grades();
+    test_wide_numbers();
     return test_end();
 }

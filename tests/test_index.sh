@@ -323,6 +323,9 @@ same r1 r2
 equal "$(sqlite3 r3.db "SELECT key || '=' || title || '=' || metadata FROM documents ORDER BY number" | tr '\n' ' ')" \
     'a=={"year":"1999"} 7=Two={"year":"2000"} c=={"year":""} ' "keys, titles, metadata"
 expect 0 "$index" "$model" r4.db d.txt --format lines
+# as the help, README and docs/DOCUMENTS.md say: one document here, one in each line for kalm-rerank and --format lines
+expect 0 "$index" "$model" plain.db d.txt
+equal "$(count plain.db)|$(count r4.db)|$($rerank "$model" x --documents d.txt --json | grep -c '"rank"')" "1|$(count r4.db)|$(count r4.db)" "plain text"
 documents r4.db > r2
 same r1 r2
 equal "$(sqlite3 r4.db "SELECT key FROM documents ORDER BY number" | tr '\n' ' ')" 'd.txt:1 d.txt:2 d.txt:3 ' "keys of lines"

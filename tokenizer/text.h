@@ -163,7 +163,7 @@ KALM__FN kalm_result kalm__normalize_spm(const kalm__tokenizer *t, const unsigne
         if (prefix && suffix && (r = kalm__put_inner(out, (const unsigned char *)" ", 1, 0, err)) != KALM_OK) return r;
     }
     for (; z < zone_count; z++) zones[z].end = out->size;
-    for (z = 0; z < zone_count; z++) zones[z].end = kalm__min(zones[z].end, out->size);
+    while (z--) zones[z].end = kalm__min(zones[z].end, out->size);
     return KALM_OK;
 }
 

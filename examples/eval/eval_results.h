@@ -192,6 +192,16 @@ EV__FN void ev__ranked_line(ev__margins *m, const kalm__json *j)
     if (taken && kalm__json_double(j, kalm__json_get(j, 0, "seconds"), &seconds)) m->seconds[k][q] += seconds;
 }
 
+/* The numbers in a row of documents, which no line can say that a model wrote beyond the library's limit; 0: none is said. */
+EV__FN int ev__width(const kalm__json *j, uint32_t *width)
+{
+    uint64_t v = 0;
+    uint32_t node = kalm__json_get(j, 0, "width");
+    if (node && (!kalm__json_uint(j, node, &v) || !v || v > KALM__MAX_HIDDEN)) return 0;
+    if (node) *width = (uint32_t)v;
+    return 1;
+}
+
 EV__FN void ev__margins_line(void *user, const kalm__json *j)
 {
     ev__margins *m = (ev__margins *)user;
@@ -205,7 +215,7 @@ EV__FN void ev__margins_line(void *user, const kalm__json *j)
         snprintf(m->job.asked, sizeof m->job.asked, "%s", asked);
         free(m->data);
         m->data = ev__text_of(j, "data");
-        if (kalm__json_uint(j, kalm__json_get(j, 0, "width"), &v)) m->width = (uint32_t)v;
+        if (!ev__width(j, &m->width)) die("%s: no model has documents as wide as this journal says", j->name);
         free(model), free(weights), free(asked);
     } else if (!m->asked) return;      /* the header alone is looked at */
     else if (ev__is(j, type, "ranked")) ev__ranked_line(m, j);
@@ -214,7 +224,7 @@ EV__FN void ev__margins_line(void *user, const kalm__json *j)
         for (a = docs + 1, b = tokens + 1; a < j->nodes[docs].next && b < j->nodes[tokens].next; a = j->nodes[a].next,
              b = j->nodes[b].next) {
             uint32_t doc = ev_find(&m->asked->d.docs, kalm__json_text(j, a));
-            if (doc == EV_NONE || !kalm__json_uint(j, b, &v)) continue;
+            if (doc == EV_NONE || !kalm__json_uint(j, b, &v) || v > UINT32_MAX) continue;      /* as kalm-eval takes its own */
             fresh += !m->tokens[doc];
             m->tokens[doc] = (uint32_t)v;
         }

@@ -61,7 +61,7 @@ static const cmd_option table[] = {
                "files: a text a file; its key is the path, in a folder that from there\n"
                "store: another store: its texts, to be encoded by this model\n"
                "auto (default): .jsonl .ndjson .json .tsv and .csv by name, stores by their first bytes, standard input by its first "
-               "line, other files as one text"),
+               "line, other files as one text, where kalm-rerank ranks their lines: --format lines is for those"),
     CMD_FLAG("--strict", options, strict, "stop at bad input; default: name it, count it, leave it out"),
     CMD_CHOICE("--changed", "replace|keep|stop", options, changed, "what to do with a text that the store has under the same key in "
                "another version: replace that (default), keep it, or stop"),
