@@ -456,6 +456,7 @@ export class Kalm {
     #host = { progress: null }
     #build
     #open = false
+    #broken = null                     /* why the instance is of no use any more */
     #inside = false                    /* the library is at work: what is called now is called from its progress */
 
     static async load(source, options = {}) {
@@ -468,11 +469,11 @@ export class Kalm {
         const kernels = string('kernels', options.kernels)
         if (options.signal?.aborted) throw cancelled(options.signal)
         try {
-            kalm.#wasm = await instantiate(kalm.#build, options, kalm.#host)
+            kalm.#wasm = kalm.#guarded(await instantiate(kalm.#build, options, kalm.#host))
         } catch (error) {              /* a dist/ that was built without it, or an engine that spoke its draft */
             if (kalm.#build.kind !== 'relaxed' || options.relaxed || error.timeout || error.code === 'CANCELLED') throw error
             kalm.#build = build('simd', kalm.#build.threads)
-            kalm.#wasm = await instantiate(kalm.#build, options, kalm.#host)
+            kalm.#wasm = kalm.#guarded(await instantiate(kalm.#build, options, kalm.#host))
         }
         try {
             await kalm.#read(source, options, limits, kernels)
@@ -482,6 +483,24 @@ export class Kalm {
             throw error
         }
         return kalm
+    }
+
+    /* An instance that the engine left in the middle of a call, for want of stack or by a trap, has its own stack and its data as they
+       were then: what it gave after that would be anything. It says so, and does nothing more. */
+    #guarded(wasm) {
+        const exports = {}
+        for (const [name, call] of Object.entries(wasm.exports)) {
+            if (typeof call === 'function') exports[name] = (...values) => {
+                if (this.#broken) throw this.#broken
+                try {
+                    return call(...values)
+                } catch (cause) {
+                    throw this.#broken = new KalmError('BAD_ARGUMENT', 'this Kalm was left in the middle of a call and must be loaded anew: '
+                        + (cause?.message ?? cause), cause)
+                }
+            }
+        }
+        return { ...wasm, exports, get memory() { return wasm.memory } }
     }
 
     /* ---- memory: views are made anew after every call that may have grown it ---- */
@@ -499,8 +518,8 @@ export class Kalm {
         return this.#text(at, all.indexOf(0, at) - at)
     }
 
-    #alloc(size) {
-        const at = this.#wasm.exports.kalm_wasm_alloc(size) >>> 0
+    #alloc(size) {                     /* a size beyond 32 bits would wrap */
+        const at = size < WASM32_BYTES ? this.#wasm.exports.kalm_wasm_alloc(size) >>> 0 : 0
         if (!at) throw new KalmError('NO_MEMORY', `no memory for ${size} bytes`)
         return at
     }
@@ -547,6 +566,7 @@ export class Kalm {
 
     #need() {
         if (!this.#open) throw new KalmError('BAD_ARGUMENT', 'this Kalm was freed')
+        if (this.#broken) throw this.#broken
     }
 
     /* ---- loading ---- */
@@ -587,12 +607,14 @@ export class Kalm {
             const thrown = []
             const phase = (from, to) => {
                 this.#host.progress = (done, of) => {
+                    if (thrown.length) return 1
                     try {
                         report(from + (to - from) * done / Math.max(of, 1))
+                        return signal?.aborted || !this.#open ? 1 : 0
                     } catch (error) {  /* the library is on the stack: it stops first */
                         thrown.push(error)
+                        return 1
                     }
-                    return thrown.length || signal?.aborted || !this.#open ? 1 : 0
                 }
             }
             phase(0, 1)
@@ -758,6 +780,7 @@ export class Kalm {
     async rerank(query, documents, options = {}) {
         this.#need()
         const most = checkRerank(query, documents, options)
+        documents = Array.from(documents)              /* as it is now: the caller may change his between two slices */
         const total = documents.length
         const scores = this.#alloc(16 * total)
         try {
@@ -832,7 +855,7 @@ export class Kalm {
     }
 
     #end() {
-        this.#wasm?.exports.kalm_wasm_close()
+        if (!this.#broken) this.#wasm?.exports.kalm_wasm_close()
         this.#wasm?.stop()
         this.#wasm = null
     }
@@ -853,14 +876,13 @@ export function checkTokens(tokens) {
     }
 }
 
-/* How many results are wanted at most. */
+/* How many results are wanted at most. (forEach would pass over what an array lacks.) */
 export function checkRerank(query, documents, options) {
     if (typeof query !== 'string') throw new TypeError('rerank: the query is a string')
     if (!Array.isArray(documents)) throw new TypeError('rerank: documents are an array of strings and Uint8Arrays')
-    documents.forEach((d, i) => {
-        if (typeof d !== 'string' && !(d instanceof Uint8Array))
+    for (let i = 0; i < documents.length; i++)
+        if (typeof documents[i] !== 'string' && !(documents[i] instanceof Uint8Array))
             throw new TypeError(`rerank: document ${i} is neither a string nor a Uint8Array`)
-    })
     number('ratio', options.ratio)
     number('bits', options.bits)
     string('system', options.system)
@@ -883,12 +905,12 @@ export function rankedOf(buffer, at, count) {
     })
 }
 
+/* A copy of the texts, since the caller may change his between two slices. */
 export function checkTexts(texts) {
     if (!Array.isArray(texts)) throw new TypeError('encode: texts are a string or an array of strings')
-    texts.forEach((text, i) => {
-        if (typeof text !== 'string') throw new TypeError(`encode: text ${i} is not a string`)
-    })
-    return texts
+    for (let i = 0; i < texts.length; i++)
+        if (typeof texts[i] !== 'string') throw new TypeError(`encode: text ${i} is not a string`)
+    return Array.from(texts)
 }
 
 export default Kalm

@@ -99,7 +99,7 @@ export class KalmWorker {
                 this.#port?.post({ id, cancel: true })
             }
             signal?.addEventListener('abort', abort)
-            this.#calls.set(id, { resolve, reject, onProgress, done: () => signal?.removeEventListener('abort', abort), signal })
+            this.#calls.set(id, { resolve, reject, onProgress, abort, done: () => signal?.removeEventListener('abort', abort), signal })
             this.#port.hold(true)
             try {
                 this.#port.post({ id, method, args, options: rest, progress: !!onProgress, extra }, transfer)
@@ -120,12 +120,23 @@ export class KalmWorker {
 
     #hear({ id, ready, progress, error, result }) {
         if (ready) return this.#ready()
-        if (progress) return this.#calls.get(id)?.onProgress?.(progress)
+        if (progress) return this.#progress(id, progress)
         this.#settle(id, (call) => {
             if (!error) return call.resolve(result)
             if (!error.code) return call.reject(new (error.name === 'TypeError' ? TypeError : Error)(error.message))
             call.reject(new KalmError(error.code, error.message, error.code === 'CANCELLED' ? call.signal?.reason : undefined))
         })
+    }
+
+    /* What the caller's function throws ends its call, as it does without a Worker. */
+    #progress(id, state) {
+        const call = this.#calls.get(id)
+        try {
+            call?.onProgress?.(state)
+        } catch (error) {
+            call.abort()
+            this.#settle(id, () => call.reject(error))
+        }
     }
 
     #fail(error) {

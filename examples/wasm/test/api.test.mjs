@@ -71,6 +71,35 @@ test('relaxed SIMD: where it is missing, only who insists is refused', async (t)
     await assert.rejects(other.Kalm.load(tinyPath, { relaxed: true }), relaxed ? { code: 'CANNOT_READ', message: /relaxed.*no such file/ } : { code: 'NO_KERNELS' })
 })
 
+/* A module whose memory may have so many pages and no more. */
+function limited(file, pages) {
+    const out = file.slice()
+    let at = 8, value
+    const number = () => {
+        let shift = 0, byte
+        value = 0
+        do {
+            byte = out[at++]
+            value += (byte & 127) * 2 ** shift
+            shift += 7
+        } while (byte & 128)
+        return value
+    }
+    while (at < out.length) {
+        const section = out[at++], end = number() + at
+        if (section === 5) {           /* one memory: limits of two kinds, the least, the most */
+            assert.deepEqual([out[at++], out[at++]], [1, 1])
+            number()
+            const from = at
+            number()
+            for (let i = from, rest = pages; i < at; i++, rest = Math.floor(rest / 128)) out[i] = rest % 128 + (i < at - 1 ? 128 : 0)
+            return out
+        }
+        at = end
+    }
+    throw new Error('the module has no memory of its own')
+}
+
 for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`, () => {
     let kalm
     before(async () => { kalm = await Kalm.load(tinyPath, { ...build, verify: true }) })
@@ -363,6 +392,77 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
         assert.ok(name === 'native' || own.info.memory > before, `${before} bytes, then ${own.info.memory}`)
         assert.deepEqual(await own.rerank(queries[0], passages()), first)
         own.free()
+    })
+
+    test('arrays that lack elements, and arrays that change meanwhile', async () => {
+        for (const list of [[, 'a'], ['a', , 'b'], new Array(3)]) {
+            await assert.rejects(kalm.encode(list), TypeError)
+            await assert.rejects(kalm.rerank('q', list), TypeError)
+        }
+        const want = await kalm.rerank(queries[0], passages()), docs = await kalm.encode(passages())
+        const mine = passages(), others = passages()
+        assert.deepEqual(await kalm.rerank(queries[0], mine, { onProgress() { mine.length = 0 } }), want)
+        assert.deepEqual(await kalm.encode(others, { onProgress() { others.fill(5) } }), docs)
+    })
+
+    test('a signal that throws', { skip: name === 'native' }, async () => {
+        const want = await kalm.rerank(queries[0], passages())
+        for (let i = 0; i < 600; i++) {                    /* each time would leave half a KB of the stack */
+            let looks = 0
+            const signal = { get aborted() {
+                if (++looks > 2) throw new RangeError('mine')
+                return false
+            } }
+            await assert.rejects(kalm.rerank('q', ['a'], { signal }), { name: 'RangeError', message: 'mine' })
+        }
+        assert.deepEqual(await kalm.rerank(queries[0], passages()), want)
+    })
+
+    test('a call that the engine ends: no call after it is answered', { skip: name === 'native' || build.threads > 1 }, async (t) => {
+        const real = WebAssembly.instantiate
+        t.after(() => { WebAssembly.instantiate = real })
+        WebAssembly.instantiate = async (module, imports) => {
+            const { exports } = await real(module, imports)
+            return { exports: { ...exports, kalm_wasm_rerank() { throw new WebAssembly.RuntimeError('memory access out of bounds') } } }
+        }
+        const own = await Kalm.load(tinyPath, build)
+        assert.equal(own.tokenize('a').length, 1)
+        const both = await Promise.allSettled([own.rerank('q', ['a']), own.rerank('q', ['b', 'c'])])
+        for (const one of both) code('BAD_ARGUMENT', /loaded anew: memory access out of bounds/)(one.reason)
+        assert.throws(() => own.tokenize('a'), code('BAD_ARGUMENT', /loaded anew/))
+        assert.throws(() => own.info, code('BAD_ARGUMENT', /loaded anew/))
+        await assert.rejects(own.encode('a'), code('BAD_ARGUMENT', /loaded anew/))
+        own.free()
+        assert.throws(() => own.tokenize('a'), code('BAD_ARGUMENT', /freed/))
+    })
+
+    test('memory that does not grow: an error each time, and what fits is answered as before', { skip: name === 'native' || build.threads > 1 }, async () => {
+        const file = new Uint8Array(await readFile(here(`dist/kalm_rerank-${name}.wasm`)))
+        const want = await kalm.rerank(queries[0], passages().slice(0, 2)), long = 'words '.repeat(2000000)
+        let loaded = 0
+        for (const pages of [20, 100, 140, 160, 180, 250]) {           /* of 64 KiB; a model that is open has 157 */
+            let own
+            try {
+                own = await Kalm.load(tinyPath, { ...build, wasm: limited(file, pages) })
+            } catch (error) {
+                code('NO_MEMORY')(error)
+                continue
+            }
+            loaded++
+            for (let i = 0; i < 3; i++) {
+                const all = await Promise.allSettled([own.rerank(queries[0], [long, 'a']), own.encode([long]), own.rerank(long, ['a'])])
+                for (const one of all) code('NO_MEMORY')(one.reason)
+                assert.throws(() => own.tokenize(long), code('NO_MEMORY'))
+                try {
+                    assert.deepEqual(await own.rerank(queries[0], passages().slice(0, 2)), want)
+                } catch (error) {
+                    code('NO_MEMORY')(error)
+                    assert.ok(pages < 250, `${pages} pages`)
+                }
+            }
+            own.free()
+        }
+        assert.ok(loaded >= 2)
     })
 
     test('freed', async () => {

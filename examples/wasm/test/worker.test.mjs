@@ -39,6 +39,16 @@ test('cancelled, and alive after it', async () => {
     await assert.rejects(running, { code: 'BAD_ARGUMENT' })
 })
 
+test('a progress function that throws ends its call, and no other', async () => {
+    const kalm = await KalmWorker.load(tinyPath, { threads: 1 })
+    const other = kalm.rerank(queries[0], passages())
+    await assert.rejects(kalm.rerank('q', passages(), { onProgress() { throw new RangeError('mine') } }), { name: 'RangeError', message: 'mine' })
+    assert.equal((await other)[0].index, 1)
+    assert.equal((await kalm.rerank(queries[0], passages()))[0].index, 1)
+    kalm.free()
+    await assert.rejects(KalmWorker.load(tinyPath, { threads: 1, onProgress() { throw new RangeError('mine') } }), { message: 'mine' })
+})
+
 test('errors keep their class, code and sentence', async () => {
     await assert.rejects(KalmWorker.load(new Uint8Array(1000)), (error) => error instanceof KalmError
         && error.code === 'BAD_FILE' && /not a \.kalm file/.test(error.message))
