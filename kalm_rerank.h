@@ -1325,8 +1325,9 @@ KALM__FN double kalm__tanh(double z)
 #endif
 
 /* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
-	embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
-enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
+	embedding table are read at random: the system would read up to megabytes around each. What is wanted soon it begins to read.
+	Strict C99 hides Linux's names. */
+enum { KALM__AT_RANDOM = 1, KALM__SOON = 3, KALM__LARGE_PAGES = 14 };
 #if defined(__linux__) && KALM__MMAP && !defined(KALM_NO_STDIO)
 #  if !defined(MADV_NORMAL)
 extern int madvise(void *address, size_t length, int advice);
@@ -1336,7 +1337,8 @@ extern int madvise(void *address, size_t length, int advice);
 KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {
 #ifdef KALM__MADVISE
-	uintptr_t page = 65536, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+	uintptr_t page = 65536, rest = advice == KALM__SOON ? 0 : page - 1;  /* pages that it touches, or those inside */
+	uintptr_t first = ((uintptr_t)data + rest) / page * page, end = ((uintptr_t)data + size + page - 1 - rest) / page * page;
 	if (end > first) (void)madvise((void *)first, end - first, advice);
 #else
 	(void)data, (void)size, (void)advice;
@@ -1997,10 +1999,7 @@ typedef struct kalm__q4_multipliers {
 } kalm__q4_multipliers;
 KALM__ASSERT_SIZE(q4_multipliers, sizeof(kalm__q4_multipliers) == 16);
 
-/* The 16 values of a nibble, for weights that are normally distributed, as rotated weights nearly are. Found by Lloyd's
-	algorithm (60 rounds) on 20,000 groups of 32 normal values, each group scaled by the factor that suits it best, the values
-	kept symmetric. Their relative squared error is 0.0058; that of the best set with a value near zero is 0.0059, of 16 even
-	steps 0.0072, of the integers -8 to 7 0.0073. */
+/* The 16 values of a nibble (docs/FORMAT.md). */
 static const int8_t kalm__q4_codebook[16] = {
 	-127, -98, -77, -60, -45, -31, -18, -6, 6, 18, 31, 45, 60, 77, 98, 127
 };
@@ -11143,21 +11142,24 @@ KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
 
 /* Gains of norms and scales of quantised matrices set the size of all numbers in the network. A huge one (published ones are far
 	below 10^5), or one that is no number, is damage or malice, and integers would hide what comes of it. Weights that are floats
-	are not looked at: where these are too large, numbers overflow and are found. */
+	are not looked at: where these are too large, numbers overflow and are found. First all are asked for: they lie all over the file,
+	and reading them from a disk one after the other took most of the time until the first score. */
 KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 {
 	char name[32];
 	uint32_t l, what;
-	int side;
-	for (side = 0; side < 2; side++)
-		for (l = 0; l < f->stack[side].shape.layers; l++)
+	int turn, side;
+	for (turn = 0; turn < 4; turn++)
+		for (side = turn % 2, l = 0; l < f->stack[side].shape.layers; l++)
 			for (what = 0; what < KALM__T_LAYER_KINDS; what++) {
 				const kalm__layer *layer = &f->stack[side].layers[l];
 				int gain = what >= KALM__T_Q_NORM;
 				const float *w = gain ? layer->norm[what] : layer->matrix[what].scale;
 				uint32_t n = !gain ? layer->matrix[what].rows : what <= KALM__T_K_NORM ? f->stack[side].shape.head_dim
 																					   : f->shape.hidden_size;
-				uint32_t bad = w ? kalm__impossible(w, n) : n;
+				uint32_t bad = n;
+				if (w && turn < 2) kalm__advise(w, n * sizeof *w, KALM__SOON);
+				else if (w) bad = kalm__impossible(w, n);
 				if (bad < n)
 					return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
 									  gain ? "weight" : "the scale of row", bad,
@@ -11439,9 +11441,8 @@ KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
 	(void)kalm__run_step(r, &all, &s, KALM__T_Q);
 }
 
-/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model,
-	Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
-	without these, .9932 / .9906 without both. */
+/* More is in docs/KERNELS.md. */
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. */
 KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
 	const kalm__memory *m = &r->c->memory;

@@ -123,6 +123,7 @@ END
     printf '\n## The work between products\n'
     drawn src/ops_template.h 'ops_template.h - '
     drawn src/ops.h 'The vocabulary that is' 'Rotation. The input rows'
+    drawn src/layer.h 'Residual rows. The last'
     printf '\n## Attention\n'
     drawn src/attention.h 'attention.h - ' 'Several query heads'
     drawn src/keys.h 'keys.h - ' 'Beside float weights'

@@ -209,21 +209,24 @@ KALM__FN uint32_t kalm__impossible(const float *w, uint32_t n)
 
 /* Gains of norms and scales of quantised matrices set the size of all numbers in the network. A huge one (published ones are far
    below 10^5), or one that is no number, is damage or malice, and integers would hide what comes of it. Weights that are floats
-   are not looked at: where these are too large, numbers overflow and are found. */
+   are not looked at: where these are too large, numbers overflow and are found. First all are asked for: they lie all over the file,
+   and reading them from a disk one after the other took most of the time until the first score. */
 KALM__FN kalm_result kalm__check_weights(const kalm__file *f, kalm_error *err)
 {
     char name[32];
     uint32_t l, what;
-    int side;
-    for (side = 0; side < 2; side++)
-        for (l = 0; l < f->stack[side].shape.layers; l++)
+    int turn, side;
+    for (turn = 0; turn < 4; turn++)
+        for (side = turn % 2, l = 0; l < f->stack[side].shape.layers; l++)
             for (what = 0; what < KALM__T_LAYER_KINDS; what++) {
                 const kalm__layer *layer = &f->stack[side].layers[l];
                 int gain = what >= KALM__T_Q_NORM;
                 const float *w = gain ? layer->norm[what] : layer->matrix[what].scale;
                 uint32_t n = !gain ? layer->matrix[what].rows : what <= KALM__T_K_NORM ? f->stack[side].shape.head_dim
                                                                                        : f->shape.hidden_size;
-                uint32_t bad = w ? kalm__impossible(w, n) : n;
+                uint32_t bad = n;
+                if (w && turn < 2) kalm__advise(w, n * sizeof *w, KALM__SOON);
+                else if (w) bad = kalm__impossible(w, n);
                 if (bad < n)
                     return kalm__fail(err, KALM_BAD_FILE, "%s %u of tensor %s is beyond 2^30, or no number",
                                       gain ? "weight" : "the scale of row", bad,

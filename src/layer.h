@@ -176,9 +176,12 @@ KALM__FN void kalm__pack_inputs(const kalm__layer_run *r)
     (void)kalm__run_step(r, &all, &s, KALM__T_Q);
 }
 
-/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. Measured on the tiny model,
-   Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with these and those of document rows (decoder.h), .9933 / .9924
-   without these, .9932 / .9906 without both. */
+/* docs/KERNELS.md: */
+/* Residual rows. The last row of each prompt, where the margin is read, and the rows of documents are multiplied in two terms, what
+   rounding lost being a second row (matmul.h). Measured on the tiny model, Kendall tau to float32 at ratio 4 / 32: .9941 / .9930 with
+   both, .9933 / .9924 without those of prompts, .9932 / .9906 without both. */
+/* end of docs/KERNELS.md */
+/* The rows of a chunk that are residual rows. Shortens the chunk where they would be too many. */
 KALM__FN void kalm__find_residual(const kalm__layer_run *r, kalm__chunk *chunk)
 {
     const kalm__memory *m = &r->c->memory;

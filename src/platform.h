@@ -22,8 +22,9 @@
 #endif
 
 /* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
-   embedding table are read at random: the system would read up to megabytes around each. Strict C99 hides Linux's names. */
-enum { KALM__AT_RANDOM = 1, KALM__LARGE_PAGES = 14 };
+   embedding table are read at random: the system would read up to megabytes around each. What is wanted soon it begins to read.
+   Strict C99 hides Linux's names. */
+enum { KALM__AT_RANDOM = 1, KALM__SOON = 3, KALM__LARGE_PAGES = 14 };
 #if defined(__linux__) && KALM__MMAP && !defined(KALM_NO_STDIO)
 #  if !defined(MADV_NORMAL)
 extern int madvise(void *address, size_t length, int advice);
@@ -33,7 +34,8 @@ extern int madvise(void *address, size_t length, int advice);
 KALM__FN void kalm__advise(const void *data, size_t size, int advice)
 {
 #ifdef KALM__MADVISE
-    uintptr_t page = 65536, first = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    uintptr_t page = 65536, rest = advice == KALM__SOON ? 0 : page - 1;      /* pages that it touches, or those inside */
+    uintptr_t first = ((uintptr_t)data + rest) / page * page, end = ((uintptr_t)data + size + page - 1 - rest) / page * page;
     if (end > first) (void)madvise((void *)first, end - first, advice);
 #else
     (void)data, (void)size, (void)advice;
