@@ -297,7 +297,7 @@ extern int pthread_sigmask(int how, const sigset_t *set, sigset_t *before);
 #    endif
 #  elif defined(__linux__)             /* strict C99 hides all but the numbers */
 typedef struct { unsigned long words[16]; } kalm__signals;
-#    define KALM__BLOCK 0
+#    define KALM__BLOCK 0               /* MIPS refuses it: no mask there */
 #    define KALM__SETMASK 2
 extern int sigfillset(kalm__signals *set), sigdelset(kalm__signals *set, int signal);
 extern int pthread_sigmask(int how, const kalm__signals *set, kalm__signals *before);
