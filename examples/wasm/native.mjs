@@ -160,13 +160,13 @@ class NativeKalm extends Kalm {
             const abort = () => stop(cancelled(signal))
             const report = (part, done) => {
                 if (ended) return
-                if (signal?.aborted) return abort()
                 try {
+                    if (signal?.aborted) return abort()
                     onProgress?.({ part, done, total })
-                } catch (error) {
-                    return stop(error)
+                    if (signal?.aborted) abort()       /* one that only looks like an AbortSignal */
+                } catch (error) {      /* of either: the addon calls this, and what it throws would end the program */
+                    stop(error)
                 }
-                if (signal?.aborted) abort()           /* one that only looks like an AbortSignal */
             }
             /* The result of the slice, or an exception. */
             const job = (first, count) => new Promise((give, refuse) => {

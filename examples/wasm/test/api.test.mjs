@@ -405,7 +405,7 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
         assert.deepEqual(await kalm.encode(others, { onProgress() { others.fill(5) } }), docs)
     })
 
-    test('a signal that throws', { skip: name === 'native' }, async () => {
+    test('a signal that throws', async () => {
         const want = await kalm.rerank(queries[0], passages())
         for (let i = 0; i < 600; i++) {                    /* each time would leave half a KB of the stack */
             let looks = 0
@@ -415,6 +415,13 @@ for (const [name, build] of asked) describe(`${name}, ${build.threads} threads`,
             } }
             await assert.rejects(kalm.rerank('q', ['a'], { signal }), { name: 'RangeError', message: 'mine' })
         }
+        let looks = 0                  /* and nothing is asked or done after it */
+        const signal = { get aborted() {
+            if (++looks > 2) throw new RangeError('mine')
+            return false
+        } }
+        await assert.rejects(kalm.rerank('q', Array.from({ length: 40 }, passages).flat(), { signal }), { message: 'mine' })
+        assert.equal(looks, 3)
         assert.deepEqual(await kalm.rerank(queries[0], passages()), want)
     })
 
