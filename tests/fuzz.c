@@ -49,7 +49,7 @@ static const fuzz_target *const targets[] = {
     &fuzz_journal_target, &fuzz_part_target, &fuzz_convert_target, &fuzz_states_target
 #endif
 #if defined(FUZZ_COMMANDS) && defined(FUZZ_SERVER)
-    , &fuzz_request_target
+    , &fuzz_request_target, &fuzz_kept_target
 #endif
 #if defined(FUZZ_COMMANDS) && defined(FUZZ_SEARCH)
     , &fuzz_texts_target, &fuzz_folder_target, &fuzz_mcp_target, &fuzz_searched_target

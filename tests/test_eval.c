@@ -330,6 +330,86 @@ static void test_wide_numbers(void)
     ev_data_end(&asked.d);
 }
 
+/* ---- what kalm-eval --tables reads back ------------------------------------------------------------------------ */
+
+/* A file of sound lines, as eval_journal.h writes them. */
+static void write_journal(const char *path, const char *const *line, size_t lines)
+{
+    FILE *f = fopen(path, "wb");
+    size_t i;
+    for (i = 0; CHECK(f) && i < lines; i++) fprintf(f, "%016llx %s\n", (unsigned long long)ev_plain_hash(line[i], strlen(line[i])), line[i]);
+    if (f) fclose(f);
+}
+
+/* Figures of a folder, worked out by hand: query q1 has twelve candidates of which d10 is relevant, q2 three of which b is. What a killed
+   run computed twice costs its time once; a cascade takes the share of the fine pass that it needs. */
+static void test_results(void)
+{
+#define TWELVE "[\"d00\",\"d01\",\"d02\",\"d03\",\"d04\",\"d05\",\"d06\",\"d07\",\"d08\",\"d09\",\"d10\",\"d11\"]"
+#define RANKED(query, ratio, docs, margins, seconds) \
+    "{\"t\":\"ranked\",\"query\":\"" query "\",\"ratio\":" ratio ",\"bits\":16,\"docs\":" docs ",\"margins\":" margins ",\"seconds\":" seconds "}"
+    static const char *const asked[] = {
+        "{\"t\":\"data\",\"name\":\"set\",\"layout\":\"BEIR\",\"first\":\"x\"}",
+        "{\"t\":\"query\",\"id\":\"q2\",\"docs\":[\"a\",\"b\",\"c\"],\"scores\":[3,2,1],\"lost\":[2],\"judged\":[\"b\"],\"grades\":[1]}",
+        "{\"t\":\"query\",\"id\":\"q1\",\"docs\":" TWELVE ",\"scores\":[12,11,10,9,8,7,6,5,4,3,2,1],\"lost\":[],\"judged\":[\"d10\"],\"grades\":[1]}"
+    };
+    static const char *const job[] = {
+        "{\"t\":\"job\",\"model\":\"tiny\",\"weights\":\"q8\",\"asked\":\"default\",\"data\":\"set\",\"width\":64}",
+        "{\"t\":\"encoded\",\"docs\":[\"b\"],\"tokens\":[4294967301],\"seconds\":8}",
+        "{\"t\":\"encoded\",\"docs\":[\"d00\",\"d01\"],\"tokens\":[5,7],\"seconds\":0.25}",
+        "{\"t\":\"encoded\",\"docs\":[\"d01\",\"a\"],\"tokens\":[7,9],\"seconds\":0.5}",
+        "{\"t\":\"encoded\",\"docs\":[\"d00\"],\"tokens\":[5],\"seconds\":4}",
+        RANKED("q1", "2", "[\"d00\",\"d01\",\"d02\",\"d03\",\"d04\",\"d05\"]", "[0,1,2,3,4,5]", "1.5"),
+        RANKED("q1", "2", "[\"d06\",\"d07\",\"d08\",\"d09\",\"d10\",\"d11\"]", "[6,7,8,9,100,11]", "0.5"),
+        RANKED("q1", "2", "[\"d06\",\"d07\"]", "[6,7]", "9"),
+        RANKED("q2", "2", "[\"a\",\"b\",\"c\"]", "[1,2,0]", "0.25"),
+        RANKED("q1", "4", TWELVE, "[0,-1,-2,-3,-4,-5,-6,-7,-8,-9,-10,-11]", "1"),
+        RANKED("q2", "4", "[\"a\"]", "[1]", "0.5")
+    };
+    ev_kind_of_rows kind;
+    ev_settings s;
+    ev_results r;
+    ev_system first;
+    ev_list journals;
+    char *journal = (char *)(uintptr_t)"test_eval.journal", *of = (char *)(uintptr_t)"set";
+    ev_cell *c;
+    size_t i, k;
+    write_journal(TMP "asked", asked, sizeof asked / sizeof *asked);
+    write_journal(TMP "journal", job, sizeof job / sizeof *job);
+    memset(&s, 0, sizeof s);
+    memset(&r, 0, sizeof r);
+    memset(&first, 0, sizeof first);
+    memset(&journals, 0, sizeof journals);
+    memset(&kind, 0, sizeof kind);
+    ev_add_measures(&s, "MRR");
+    s.level = 1;
+    r.s = &s;
+    journals.name = &journal;
+    journals.count = 1;
+    ev__system(&r, &first);
+    ev__take_data(&r, TEST_BUILD "/tmp", TMP "asked", &journals, &of);
+    if (CHECKF(r.datas == 1 && r.systems == 4 && r.data[0].cells == 4, "%u systems: the first stage, two ratios, one cascade", (unsigned)r.systems)) {
+        c = r.data[0].cell;
+        CHECK(r.data[0].queries == 2 && r.data[0].candidates == 15 && near(r.data[0].encode_seconds, 0.75));
+        CHECK(near(c[0].value[0], 1.0 / 11) && near(c[0].value[1], 0.5));
+        CHECK(near(c[1].value[0], 1) && near(c[1].value[1], 1) && near(c[1].seconds, 2.25) && c[1].pairs == 15 && c[1].missing == 0);
+        CHECK(near(c[2].value[0], 1.0 / 11) && near(c[2].seconds, 1.5) && c[2].pairs == 13 && c[2].missing == 1);
+        CHECK(r.system[3].coarse == 4 && r.system[3].keep == 10 && near(c[3].value[0], 1.0 / 11) && near(c[3].seconds, 1 + 2 * 10.0 / 12 + 0.75) && c[3].pairs == 28);
+        kind.ratio = 2;
+        kind.bits = 16;
+        CHECK(c[1].documents == 3 && near(c[1].bytes, ev_doc_size(5, 64, kind) + ev_doc_size(7, 64, kind) + ev_doc_size(9, 64, kind)));
+    }
+    for (i = 0; i < r.datas; i++) {
+        for (k = 0; k < r.data[i].cells; k++) free(r.data[i].cell[k].value);
+        free(r.data[i].cell), free(r.data[i].name), free(r.data[i].group), free(r.data[i].layout), free(r.data[i].first);
+    }
+    free(r.data);
+    free(r.system);
+    free(s.measure);
+    remove(TMP "asked");
+    remove(TMP "journal");
+}
+
 /* The word that a journal has for its layout becomes part of a file's name: four words are taken, whatever a stranger wrote. */
 static void test_layouts(void)
 {
@@ -353,5 +433,6 @@ int main(void)
     test_no_candidates();
     test_far_grades();
     test_wide_numbers();
+    test_results();
     return test_end();
 }

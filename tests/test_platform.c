@@ -257,6 +257,7 @@ static void expect_group(unsigned cores, int line)
 static void test_groups(void)
 {
     char long_path[1100];
+    cpu_set_t mask;
     unsigned all;
     run("rm -rf " TMP "/root");
     expect_group(0, __LINE__);         /* no such files */
@@ -290,6 +291,7 @@ static void test_groups(void)
     /* of the mask's cores and the group's the fewer; more than 65,535 are no limit */
     groups_at = "";
     all = kalm__allowed_cores();
+    if (!sched_getaffinity(0, sizeof mask, &mask)) CHECKF(all == (unsigned)CPU_COUNT(&mask), "%u cores of the mask's %d", all, CPU_COUNT(&mask));
     groups_at = TMP "/root";
     group_system("0::/\n", "cpu.max", "100000 100000\n", NULL);
     CHECK(kalm__cores() == 1);

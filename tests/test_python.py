@@ -205,6 +205,7 @@ class Test(unittest.TestCase):
         double = self.model.predict([(QUERY, t) for t in TEXTS], activation_fn=lambda margins: [2 * m for m in margins])
         self.assertEqual([float(m) for m in double], [2 * m for m in self.margins(TEXTS)])
         self.assertEqual(self.model.rank(QUERY, TEXTS, activation_fn=lambda m: m), self.model.rank(QUERY, TEXTS, raw=True))
+        self.assertEqual(self.model.rank(QUERY, TEXTS, raw=True, activation_fn=lambda m: -m), self.model.rank(QUERY, TEXTS, raw=True))
         out = programs("model = Reranker(MODEL); model.rank('chess', LONG[:3], show_progress_bar=True)")
         self.assertIn("ranking", out)
 
@@ -230,7 +231,8 @@ class Test(unittest.TestCase):
         data, want = bytes(doc), self.model.rank(QUERY, [doc], raw=True)
         shifted = memoryview(b"x" + data)[1:]                          # not aligned to 4: copied
         scattered = memoryview(bytes(b for b in data for _ in "ab"))[::2]
-        for memory in (data, memoryview(data), shifted, scattered, bytearray(data), memoryview(bytearray(data))):
+        words, lines = memoryview(data).cast("I"), memoryview(data).cast("B", (2, len(data) // 2))     # whose len() is another
+        for memory in (data, memoryview(data), words, lines, shifted, scattered, bytearray(data), memoryview(bytearray(data))):
             for options in ({}, {"copy": True}, {"copy": False}):
                 self.assertEqual(self.model.rank(QUERY, [self.model.document(memory, **options)], raw=True), want)
         with tempfile.TemporaryFile() as file:

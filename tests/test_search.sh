@@ -183,6 +183,16 @@ printf '%s\n' '{"_id": "a", "text": "one plum"}' '{"_id": "a", "text": "one plum
 expect 3 "$search" "$model" twice.db twice.jsonl
 says "twice.jsonl:3: the key 'a' came before with another text"
 expect 0 "$search" twice.db plum; says 'one \*\*plum'; silent another
+# records of a file that was renamed are those of the new name, and so are their words
+mkdir moved
+printf '%s\n' '{"_id": "a", "text": "first nectarine"}' '{"_id": "b", "title": "Two", "text": "second nectarine"}' > moved/old.jsonl
+touch -d '1 hour ago' moved/old.jsonl
+expect 0 "$search" "$model" moved.db moved
+mv moved/old.jsonl moved/new.jsonl
+expect 0 "$search" moved.db --update; says '1 renamed; 0 documents'
+expect 0 "$search" "$model" moved2.db moved
+for db in moved moved2; do { dump $db.db; words $db.db; } > $db.all; done
+same moved.all moved2.all
 # the same as a database that is made now
 "$search" "$model" new.db docs > log 2>&1
 dump all.db > one; dump new.db > two
@@ -408,19 +418,24 @@ for c in map(chr, [*range(0xc0, 0x131), *range(0x132, 0x17f), *range(0x391, 0x3a
     texts.append("w%s%05d" % (c, ord(c)))
     terms.add("w%s%05d" % (low, ord(c)))
 texts += ["we\u0301n00001", "\u4e2d\u6587\u5b57", "\u6f22", "a\u5b57b"]
-terms |= {"wen00001", "\u4e2d\u6587", "\u6587\u5b57", "\u6f22", "\u5b57"}
+terms |= {"wen00001", "\u4e2d\u6587", "\u6587\u5b57", "\u6f22", "\u5b57", "\u4e16\u754c", "\u754c\u548c", "\u548c\u5e73", "\u5e73\u4e16"}
+for first, last in ((0xe00, 0xfff), (0x1780, 0x17ff), (0x3040, 0x30ff), (0x3400, 0x9fff), (0xf900, 0xfaff), (0x20000, 0x31fff)):
+    some = chr(first) + chr((first + last) // 2) + chr(last)
+    texts.append(some)
+    terms |= {some[:2], some[1:]}
 open("words.jsonl", "w").write("".join(json.dumps({"text": t}) + "\n" for t in texts))
 open("two", "w").write("".join(sorted(t + "\n" for t in terms)))
 # a snippet is whole characters of the text, and what it marks are words of the question
 open("snippets.jsonl", "w").write("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in (
     *(("end%d" % n, "kiwi " + "a" * n + "\xe9" * 210) for n in (0, 1)), *(("begin%d" % n, "a" * n + "\xe9" * 210 + " kiwi") for n in (0, 1)), ("late", "Word after word. " * 60 + "Here is a kiwi at last."),
-    ("pairs", "\u4e16\u754c\u548c\u5e73\u4e16\u754c"))))
+    ("pairs", "\u4e16\u754c\u548c\u5e73\u4e16\u754c"), ("most", "guava " * 6 + "Words between them. " * 30 + "A guava and a papaya. " + "Words behind. " * 30),
+    ("first", "lychee here. " + "Words between them. " * 30 + "lychee there."), ("plural", "two kumquats, one kumquat"), ("blank", "\n \n durian alone \n\n"))))
 END
 expect 0 "$search" "$model" words.db words.jsonl snippets.jsonl --split 1000 # so that each is one passage
-words words.db | cut -d'|' -f1 | grep -e '^w.*[0-9][0-9][0-9][0-9][0-9]$' -e "$(printf '\344\270\255')" -e "$(printf '\345\255\227')" -e "$(printf '\346\274\242')" | LC_ALL=C sort > one
+words words.db | cut -d'|' -f1 | LC_ALL=C grep -a -e '^w.*[0-9][0-9][0-9][0-9][0-9]$' -e '^[^ -~][^ -~]*$' | LC_ALL=C sort > one
 LC_ALL=C sort two > three
 same one three
-for q in kiwi 世界和平; do "$search" words.db $q --json > "log.$q" 2>&1; done
+for q in kiwi 世界和平 'guava papaya' lychee kumquats; do "$search" words.db "$q" --json > "log.$q" 2>&1; done
 python3 - > log 2>&1 <<'END'
 import json
 texts = {r["_id"]: r["text"] for r in map(json.loads, open("snippets.jsonl"))}
@@ -431,8 +446,14 @@ for r in found:
 assert [r["score"] for r in found] == sorted((r["score"] for r in found), reverse=True), found
 pairs = json.load(open("log.世界和平"))["results"][0]
 assert (pairs["id"], pairs["highlights"]) == ("pairs", [[0, 4], [4, 6]]), pairs
+# shown is where most of the question's words are, not where one stands often; of two such places the first
+shown = {q: json.load(open("log." + q))["results"][0] for q in ("guava papaya", "lychee", "kumquats")}
+assert "A guava and a papaya." in shown["guava papaya"]["snippet"], shown
+assert shown["lychee"]["snippet"].startswith("lychee here. Words") and shown["lychee"]["highlights"] == [[0, 6]], shown
+assert shown["kumquats"]["highlights"] == [[4, 12], [18, 25]], shown
 END
 equal "$(cat log)" "" "snippets"
+expect 0 "$search" words.db durian --mark none; says '^    durian alone$'   # what is left out around it is white space alone
 # stop words are left out beside others, and asked for where there is nothing else
 printf '%s\n' '{"_id": "hamlet", "text": "To be, or not to be, that is the question."}' '{"_id": "fig", "text": "The fig tree."}' '{"text": "The oak is the tree of the year."}' > stop.jsonl
 expect 0 "$search" "$model" stop.db stop.jsonl

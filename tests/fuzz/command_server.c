@@ -2,7 +2,10 @@
    REQUEST PLACE CLIENT FILE, see command_world.h. PLACE below 8: FILE is the body of a request to one of the places. Else FILE is a whole
    request, "METHOD PATH", lines "Name: value", an empty line and the body, as libmicrohttpd would hand it on; an argument of the path is
    a line "?name: value"; CLIENT says what the server demands: k a key, o that pages come from one site, s that it keeps documents. The job
-   that a request becomes must be sound, and the answer or the error that its form is printed in must be JSON. */
+   that a request becomes must be sound; the answer or the error that its form is printed in must be JSON, and so must the line of the log.
+
+   And what it makes of the store that it keeps documents in, another command: KEPT MODEL STORE HOW. HOW has r for a store that is not
+   written to, 8 for documents at ratio 8, and s where it was changed by statements of SQL alone: then what was added is there. */
 #define _GNU_SOURCE                    /* as kalm_server.c */
 #define _FILE_OFFSET_BITS 64
 #define _POSIX_C_SOURCE 200809L
@@ -126,6 +129,184 @@ static const char *request_page(exchange *e)
     return wrong;
 }
 
+/* NULL, or what is wrong with the line of the log. */
+static const char *request_logged(exchange *e)
+{
+    server_log *l = &e->s->log;
+    static char lines[1 << 16];
+    memset(l, 0, sizeof *l);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->some, NULL);
+    l->on = 1;
+    l->buffer = lines;                 /* no thread takes it from there */
+    http__log(e, 0);
+    if (l->dropped || !l->size || l->size > sizeof lines || l->buffer[l->size - 1] != '\n' || memchr(l->buffer, '\n', l->size - 1))
+        return "what is logged is not one line";
+    return request_printed(l->buffer, l->size);
+}
+
+/* ---- kept documents ------------------------------------------------------------------------------------------------------------ */
+
+/* Does the store's thread's part of a job, whose document is `key`; ends with the broken promise where its answer is none. Returns the status. */
+static int kept_asked(kept_store *k, job *j, job_kind kind, const char *key)
+{
+    const char *wrong = NULL;
+    j->kind = kind;
+    if (key && !j->doc) {
+        j->doc = (job_document *)cmd_alloc(sizeof *j->doc);
+        memset(j->doc, 0, sizeof *j->doc);
+        j->count = 1;
+        j->doc->key = kalm__text(key);
+    }
+    if (!j->status) kept__do(k, j);
+    if (j->status == 200) wrong = request_printed(j->answer, strlen(j->answer));
+    else if (j->status < 400 || j->status > 507 || !*j->why) wrong = "a refusal without a status or a sentence";
+    if (wrong) die("broken promise: job %d: %s", (int)kind, wrong);
+    return j->status;
+}
+
+/* What the queue reads of a document to rank it and to show it. */
+static void kept_ranked(kept_store *k, kalm_context *ctx, const char *key, uint32_t ratio)
+{
+    job_document *d = (job_document *)cmd_alloc(sizeof *d);
+    kept_rows rows = { NULL, 0, 0 };
+    job j;
+    size_t i;
+    memset(&j, 0, sizeof j);
+    memset(d, 0, sizeof *d);
+    j.kind = JOB_RERANK;
+    j.form = &forms[FORM_ANY];
+    j.doc = d;
+    j.count = 1;
+    j.ratio = ratio;
+    d->key = kalm__text(key);
+    kept_open(k, &j, 0, &rows);
+    for (i = 0; i < rows.count && !j.status; i++) {
+        const kalm_doc *doc = rows.row[i].doc;
+        kalm_score score;
+        kalm_error err;
+        if (kalm_rerank(ctx, kalm__text("ab"), &doc, 1, NULL, &score, &err)) {
+            if (!strstr(err.text, "overflow")) die("broken promise: a document of the store is not ranked: %s", err.text);
+        } else if (!(score.score >= 0 && score.score <= 1)) die("broken promise: a score of %g", (double)score.score);
+        d->window = rows.row[i].window;
+    }
+    if (!j.status) kept_texts(k, &j);
+    if (!j.status && store_bad_byte(d->text) != d->text.size) die("broken promise: a text that is no UTF-8");
+    if (j.status && !*j.why) die("broken promise: status %d without a sentence", j.status);
+    kept_close(&rows);
+    job_end(&j);
+}
+
+/* Adds or replaces a document, as the queue and the store's thread do; returns the status. */
+static int kept_added(kept_store *k, kalm_context *ctx, const char *key, kalm_text text)
+{
+    job j;
+    int status;
+    size_t n;
+    memset(&j, 0, sizeof j);
+    j.doc = (job_document *)cmd_alloc(sizeof *j.doc);
+    memset(j.doc, 0, sizeof *j.doc);
+    j.count = 1;
+    j.doc->key = kalm__text(key);
+    j.doc->title = kalm__text("t");
+    j.doc->text = text;
+    j.doc->metadata = kalm__text("{}");
+    if (kept_known(k, &j, 0)) kept_split(k, &j, 0);
+    for (n = 0; n < j.pieces && !j.status; n++) {
+        kalm_params params;
+        kalm_doc *doc;
+        kalm_error err;
+        memset(&params, 0, sizeof params);
+        params.ratio = k->reader.meta.ratio;
+        params.bits = k->reader.meta.bits;
+        if (kalm_encode(ctx, &j.piece[n].encoded, 1, &params, &doc, &err)) job_fail(&j, 500, "%s", err.text);
+        else kept_encoded(&j, n, doc);
+    }
+    status = kept_asked(k, &j, JOB_ADD, key);
+    job_end(&j);
+    return status;
+}
+
+/* Asks for a document; with `text` it must be that one. Returns the status. */
+static int kept_there(kept_store *k, const char *key, const char *text)
+{
+    job j;
+    json_error_t err;
+    json_t *v;
+    int status;
+    memset(&j, 0, sizeof j);
+    status = kept_asked(k, &j, JOB_GET, key);
+    if (status == 200 && text) {
+        v = json_loads(j.answer, JSON_ALLOW_NUL, &err);
+        if (strcmp(json_string_value(json_object_get(v, "text")), text) != 0) die("broken promise: another text than was added");
+        json_decref(v);
+    }
+    job_end(&j);
+    return status;
+}
+
+int fuzz_main_kept(int argc, char **argv)
+{
+    static const char *const keys[4] = { "a", "b", "zz", "" };
+    static const char added[] = "ab b. aba b ab";
+    const char *how = argc == 4 ? argv[3] : "";
+    int read_only = strchr(how, 'r') != NULL, sound = strchr(how, 's') != NULL, status;
+    server_metrics metrics;
+    kept_store k;
+    store_meta meta;
+    kalm_config config;
+    kalm_model *model;
+    kalm_context *ctx;
+    kalm_error err;
+    size_t i;
+    cmd_name = "kalm-server";
+    memset(&metrics, 0, sizeof metrics);
+    memset(&meta, 0, sizeof meta);
+    memset(&config, 0, sizeof config);
+    config.threads = 1;
+    pthread_mutex_init(&metrics.lock, NULL);
+    if (argc != 4 || kalm_model_open(argv[1], &config, &model, &err)) die("no model");
+    kept_begin(&k, argv[2], argv[1], model, read_only, &meta);
+    config.max_doc_tokens = k.reader.meta.max_doc_tokens;
+    k.metrics = &metrics;
+    if (kalm_context_new(model, &config, &ctx, &err)) die("no context: %s", err.text);
+    for (i = 0; i < 4; i++) {
+        kept_ranked(&k, ctx, keys[i], strchr(how, '8') ? 8 : 0);
+        kept_there(&k, keys[i], NULL);
+    }
+    for (i = 0; i < 3; i++) {
+        job j;
+        memset(&j, 0, sizeof j);
+        j.list_limit = 2;
+        j.list_after = i == 2 ? STORE_LAST_NUMBER : (int64_t)i;
+        kept_asked(&k, &j, JOB_LIST, NULL);
+        job_end(&j);
+    }
+    for (i = 0; i < 3 && !read_only; i += 2) {         /* another text of "a", and a new document */
+        job j;
+        status = kept_added(&k, ctx, keys[i], kalm__text(added));
+        if (sound && status == 200 && kept_there(&k, keys[i], added) == 404) die("broken promise: what was added is not there");
+        if (kept_added(&k, ctx, keys[i], kalm__text(added)) != status && sound) die("broken promise: the same ends differently the second time");
+        memset(&j, 0, sizeof j);
+        status = kept_asked(&k, &j, JOB_DELETE, keys[i]);
+        job_end(&j);
+        if (sound && status == 200 && kept_there(&k, keys[i], NULL) != 404) die("broken promise: what was deleted is there");
+    }
+    kalm_context_free(ctx);
+    {
+        sqlite3_stmt *all[9];
+        all[0] = k.hash, all[1] = k.rows, all[2] = k.text, all[3] = k.get, all[4] = k.list;
+        all[5] = k.find, all[6] = k.insert, all[7] = k.drop, all[8] = k.update;
+        for (i = 0; i < 9; i++) sqlite3_finalize(all[i]);
+    }
+    store_close(&k.reader);
+    store_close(&k.writer);
+    kalm_model_close(model);
+    return 0;
+}
+
+/* ---- requests -------------------------------------------------------------------------------------------------------------------- */
+
 int fuzz_main_request(int argc, char **argv)
 {
     static const char *const paths[8] = { "/v1/rerank", "/v2/rerank", "/tei/rerank", "/jina/v1/rerank", "/voyage/rerank", "/score", "/v1/documents", "/v1/documents" };
@@ -178,6 +359,7 @@ int fuzz_main_request(int argc, char **argv)
         good = http__read_job(&e);
         wrong = request_check(&e, good, e.size + strlen(e.whole));
     }
+    if (!wrong) wrong = request_logged(&e);
     job_end(&e.j);
     free(e.body);
     free(file);

@@ -39,7 +39,7 @@
 #endif
 
 typedef int fuzz_main(int argc, char **argv);
-fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval, fuzz_main_spool, fuzz_main_quantize, fuzz_main_request, fuzz_main_search, fuzz_main_texts, fuzz_main_json, fuzz_main_peer;
+fuzz_main fuzz_main_index, fuzz_main_rerank, fuzz_main_eval, fuzz_main_spool, fuzz_main_quantize, fuzz_main_request, fuzz_main_kept, fuzz_main_search, fuzz_main_texts, fuzz_main_json, fuzz_main_peer;
 
 /* The checksum of kalm-eval's own lines. */
 uint64_t fuzz_eval_hash(const void *data, size_t size);

@@ -10,13 +10,17 @@
    tokenizer.json, tokenizer.model                            tokenizer_json, tokenizer_model
    safetensors, its index, config.json                        safetensors, index, config; convert (a whole checkpoint)
    JSON, TSV, lines and whole files (src/tools/reader.h)      corpus, documents, texts
-   stores; those of kalm-search with their index of words     store; searched
+   stores; those of kalm-search with their index of words     store, kept; searched
    runs, judgements, test collections, also packed            runs, collection
    requests to kalm-server: path, headers, body               request
    HTML, Markdown, mail, files of a folder, lines of --mcp    texts, folder, mcp
    what kalm-eval --tables keeps: journals, questions, spool  journal
    lists of kalm-quantize --vocabulary; models to be split    part
    states beside a store (kalm-index --states)                states
+
+   What reads no foreign bytes and has no target: server_queue.h (its texts are those of request, what is computed of them is calls'),
+   server_log.h (request and kept look at the lines), search_watch.h (of what the kernel tells it compares names; the files are folder's).
+   quantize/rows.h, gradient.h and eigen.h read the numbers of a checkpoint, in convert without --no-rows.
 */
 #ifndef FUZZ_H
 #define FUZZ_H

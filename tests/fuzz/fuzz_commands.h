@@ -1,5 +1,5 @@
 /* fuzz_commands.h - targets that run whole commands on files of strangers: "corpus" (JSON Lines, TSV, lines, whole files, through
-   kalm-index), "store" (SQLite databases, through kalm-index and kalm-rerank --store), "documents" (kalm-rerank --documents), "runs"
+   kalm-index), "store" (SQLite databases, through kalm-index and kalm-rerank --store), "kept" (the same, as kalm-server reads and changes them), "documents" (kalm-rerank --documents), "runs"
    (runs and judgements, kalm-eval --measure), "collection" (the folder that kalm-eval reads), "request" (bodies that kalm-server is sent, in
    every wire form). A command ends with a status it has
    explained, and says why on standard error whenever that is not 0. */
@@ -231,14 +231,12 @@ FUZZ_FN void fuzz_change_store(fuzz_input *in)
     sqlite3_close(db);
 }
 
-static void fuzz_store_one(const uint8_t *data, size_t size)
+/* The stranger's store that an input describes, in "store.db". */
+FUZZ_FN void fuzz_write_store(const uint8_t *data, size_t size)
 {
     fuzz_input in;
     size_t sound;
-    const uint8_t *bytes;
-    const char *model, *store;
-    if (size < 2) return;
-    bytes = fuzz_sound_store(&sound);
+    const uint8_t *bytes = fuzz_sound_store(&sound);
     fuzz_remove("store.db");
     in.at = data + 2;
     in.end = data + size;
@@ -247,6 +245,16 @@ static void fuzz_store_one(const uint8_t *data, size_t size)
         fuzz_write(fuzz_path("store.db"), bytes, sound);
         fuzz_change_store(&in);
     }
+}
+
+static void fuzz_store_one(const uint8_t *data, size_t size)
+{
+    size_t sound;
+    const uint8_t *bytes;
+    const char *model, *store;
+    if (size < 2) return;
+    bytes = fuzz_sound_store(&sound);
+    fuzz_write_store(data, size);
     model = fuzz_path("m.kalm");
     store = fuzz_path("store.db");
     switch (data[0] % 8) {
@@ -330,6 +338,26 @@ static size_t fuzz_store_change(uint8_t *p, size_t size, size_t room, uint64_t *
     return 2 + fuzz_change_bytes(p + 2, size - 2, room - 2, NULL, random);
 }
 static const fuzz_target fuzz_store_target = { "store", 1 << 14, 20, fuzz_store_one, fuzz_store_change, NULL, fuzz_store_seeds, NULL };
+
+/* ---- kept: as store, but what kalm-server does with the documents that it keeps there (command_server.c says what must hold). Byte 0: bit 0
+   the store is read alone, bit 1 ranked at a coarser ratio ------------------------------------------------------------------------- */
+
+#if defined(FUZZ_SERVER)
+static void fuzz_kept_one(const uint8_t *data, size_t size)
+{
+    char how[4];
+    unsigned n = 0;
+    if (size < 2) return;
+    fuzz_write_store(data, size);
+    if (data[0] & 1) how[n++] = 'r';
+    if (data[0] & 2) how[n++] = '8';
+    if (!data[1]) how[n++] = 's';
+    how[n] = 0;
+    fuzz_check_command(fuzz_command(fuzz_main_kept, fuzz_path("m.kalm"), fuzz_path("store.db"), how, NULL));
+    FUZZ_CHECK(!strstr(fuzz_command_said(), "broken promise"), "%s", fuzz_command_said());
+}
+static const fuzz_target fuzz_kept_target = { "kept", 1 << 14, 20, fuzz_kept_one, fuzz_store_change, NULL, fuzz_store_seeds, NULL };
+#endif
 
 /* ---- runs: byte 0 options; judgements, a NUL, a run ----------------------------------------------------------------------------- */
 

@@ -961,7 +961,8 @@ def test_end():
     until(lambda: "draining" in open(DIR + "/log").read(), 10)
     try:
         idle.request("GET", "/health")
-        equal(idle.getresponse().status, 503, "health of a server that ends")
+        a = idle.getresponse()
+        equal((a.status, a.getheader("retry-after")), (503, "1"), "health of a server that ends")
     except (OSError, http.client.HTTPException):
         check(True, "closed")
     try:

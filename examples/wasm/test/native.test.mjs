@@ -63,6 +63,11 @@ test('more documents than a slice: the same as WebAssembly, and errors name the 
         assert.deepEqual(await one.rerank('editor', small), await other.rerank('editor', small))
     }
     await assert.rejects(one.rerank('q', bad), { code: 'BAD_FILE', message: /document 140 cannot be used/ })
+    const equal = await one.rerank('q', Array(70).fill('the same'))                /* equals keep their order, as in kalm_sort */
+    assert.deepEqual(equal.map((r) => r.index), [...equal.keys()])
+    const parts = []
+    await one.encode(many.slice(0, 60), { onProgress: ({ part }) => parts.push(part) })
+    assert.ok(parts.some((part) => part > 0.3 && part < 0.9), `${parts}`)          /* one slice, and told of in the middle of it */
     one.free()
     other.free()
 })
@@ -405,6 +410,7 @@ test('the addon itself takes anything from anyone', async () => {
         const bytes = (text) => new TextEncoder().encode(text)
         await new Promise((resolve) => addon.open(open, bytes(path), 0, [1, 0, 0, 0, 0], null, false, false, resolve))
         addon.reserve(reserved, 100)
+        for (const size of [100, 2.5]) try { addon.reserve(size === 100 ? reserved : addon.create(), size); console.log('reserved') } catch {}
         const gone = new Uint8Array(8)
         structuredClone(gone.buffer, { transfer: [gone.buffer] })
         const trap = new Proxy([], { get(target, name) { if (name === '0') { addon.close(victim); throw new Error('trap') } return target[name] } })
