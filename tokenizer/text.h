@@ -15,8 +15,8 @@
    control symbols of SentencePiece (class TEMPLATE) stay the template's.
 
    MEMORY. A copy of a text that came in several pieces, or is normalised, or of a stretch that holds ill-formed bytes or a
-   literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), from the allocator if beyond 1 KB. Up to 12 KB of
-   stack. A short text without such a stretch allocates nothing. */
+   literal U+2581: at most 3 bytes for one (64 where a charsmap replaces), and two and a half times that while the copy grows, from
+   the allocator if beyond 1 KB. Up to 12 KB of stack. A short text without such a stretch allocates nothing. */
 /* end of docs/TOKENIZER.md */
 #ifndef KALM__TEXT_H
 #define KALM__TEXT_H

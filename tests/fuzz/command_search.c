@@ -207,6 +207,7 @@ int fuzz_main_json(int argc, char **argv)
     all = answers_read(argv[1]);
     allocator = kalm__allocator(NULL, &ok);
     kalm__json_begin(&j, &allocator);
+    j.repeats = 1;                     /* metadata of a stranger's store is printed as it is */
     if (kalm__json_parse(&j, "the answer", all.data, all.size, &err)) die("broken promise: %s", err.text);
     kalm__json_end(&j);
     return 0;
@@ -284,7 +285,7 @@ int fuzz_main_peer(int argc, char **argv)
     while (cmd_line(&rest, &line)) {
         json_t *message;
         if (mcp_blank(line)) continue;
-        message = json_loadb(line.data, line.size, JSON_ALLOW_NUL, NULL);
+        message = json_loadb(line.data, line.size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
         if (!json_is_array(message) || !json_array_size(message)) {
             peer_check(in, message, answer, answers, &at);
         } else if (at < answers && json_is_array(answer[at])) {                    /* a batch is answered by one */
