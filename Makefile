@@ -72,10 +72,10 @@ PARTS := $(wildcard src/*.h src/tools/*.h tokenizer/*.h quantize/*.h)
 
 # The library is compiled once for the commands (library.o, of the parts) and once for most tests (header.o, of the generated header),
 # with its private functions for the linker to see; programs that are linked with it read a header without the functions' bodies
-# (src/declare.awk), which takes a tenth of the time. WHOLE_TESTS have a library of their own, as a user's program has; SHARE=no makes
-# all of them so. Coverage is counted by parts: there the tests, too, are linked with library.o.
+# (src/declare.awk), which takes a tenth of the time. WHOLE_TESTS have a library of their own, as a user's program has (golden where
+# nothing slows it down); SHARE=no makes all of them so. Coverage is counted by parts: there the tests, too, are linked with library.o.
 SHARE ?= yes
-WHOLE_TESTS := test_amx golden test_platform
+WHOLE_TESTS := test_amx test_platform $(if $(filter release,$(config)),golden)
 PARTS_TESTS := test_calibrate test_codecs test_eval
 ifeq ($(SHARE),yes)
   LIBRARY := $(B)/library.o
