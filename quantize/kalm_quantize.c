@@ -92,8 +92,7 @@ static char *folder_name(const char *path)
     while (end > 1 && path[end - 1] == '/') end--;
     begin = end;
     while (begin && path[begin - 1] != '/') begin--;
-    name = (char *)malloc(end - begin + 1);
-    if (!name) return NULL;
+    name = (char *)cmd_alloc(end - begin + 1);
     memcpy(name, path + begin, end - begin);
     name[end - begin] = 0;
     return name;
@@ -194,7 +193,7 @@ static void conversion_begin(conversion *c, const options *o)
     c->o = o;
     c->name = folder_name(o->input);
     memcpy(c->strings, prompt, sizeof prompt);
-    c->strings[KALM__STRING_NAME] = o->name ? o->name : c->name ? c->name : "";
+    c->strings[KALM__STRING_NAME] = o->name ? o->name : c->name;
     if (o->system) c->strings[KALM__STRING_SYSTEM] = o->system;
     if (o->instruction) c->strings[KALM__STRING_INSTRUCTION] = o->instruction;
     kalm__checkpoint_begin(&c->p.c);
