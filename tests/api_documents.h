@@ -495,6 +495,7 @@ static void test_limits(void)
     char number[32];
     ctx = context(NULL);               /* unless said otherwise, or the model reads less */
     CHECK(ctx->max_query == kalm__min(512, most) && ctx->max_doc == kalm__min(1024, model->file.shape.side[KALM__ENCODER].max_positions));
+    CHECK(ctx->pool.wanted == kalm__min(kalm__cores(), KALM__MAX_THREADS));
     kalm_context_free(ctx);
     for (config.threads = 1; config.threads <= 3; config.threads++) {        /* as many as are asked for, the caller's own among them */
         ctx = context(&config);
