@@ -242,7 +242,7 @@ $(B)/tests/%: tests/%.c kalm_rerank.h $$(call with_test,$$*) $(FENCE_O) | $(B)/t
 # The slowest first, so that no core waits for one at the end.
 RUN := KALM_PATIENCE='$(PATIENCE)' CC='$(CC)' CXX='$(CXX)' AWK='$(AWK)' V='$(V)' LONGEST='test_tiny test_compile golden test_api' sh tests/run.sh $(B) $(JOBS)
 built: all $(B)/tiny.kalm $(BINARIES)
-quick-built: $(B)/kalm-quantize $(B)/kalm-rerank $(B)/tiny.kalm $(QUICK)
+quick-built: $(B)/kalm-quantize $(B)/kalm-rerank $(B)/kalm-random-checkpoint $(B)/tiny.kalm $(QUICK)
 test:
 	@$(MAKE) --no-print-directory $(if $(findstring j,$(firstword $(MAKEFLAGS))),,-j$(JOBS)) built
 	@$(RUN) $(BINARIES) $(SCRIPTS)
