@@ -20,7 +20,8 @@
 
    What reads no foreign bytes and has no target: server_queue.h (its texts are those of request, what is computed of them is calls'),
    server_log.h (request and kept look at the lines), search_watch.h (of what the kernel tells it compares names; the files are folder's).
-   quantize/rows.h, gradient.h and eigen.h read the numbers of a checkpoint, in convert without --no-rows.
+   quantize/rows.h, gradient.h and eigen.h compute from the numbers of a checkpoint, of which reading has refused those that are not
+   finite; a checkpoint that is wide enough for them takes half a minute an input.
 */
 #ifndef FUZZ_H
 #define FUZZ_H
