@@ -181,8 +181,10 @@ KALM__FN size_t search_open_documents(search_engine *e, search_hit *hit, size_t 
         store_check(&e->s, sqlite3_bind_int64(e->document, 1, hit[i].number));
         if (store_step(&e->s, e->document)) {
             data = store_document(&e->s, e->document, 0, hit[i].number);
-            if (e->why[0] || kalm_doc_open(e->model, data.data, data.size, 0, &doc[kept], &err)) e->damaged++;
-            else {
+            if (e->why[0] || kalm_doc_open(e->model, data.data, data.size, 0, &doc[kept], &err)) {
+                if (!e->why[0] && err.code == KALM_NO_MEMORY) die("%s", err.text);     /* nothing is wrong with the passage */
+                e->damaged++;
+            } else {
                 kalm_doc_get_info(doc[kept], &info);
                 if (info.tokens_used > e->s.meta.max_doc_tokens) {
                     kalm_doc_free(doc[kept]);

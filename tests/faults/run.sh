@@ -206,6 +206,7 @@ every() {
     stride=$step
     [ "$kind" = sqlite ] && stride=$((step * ((calls + 99) / 100)))    # SQLite tries its own; these are for what we make of its answers
     [ "$kind" = thread ] && stride=1
+    [ "$step" -eq 0 ] || [ "$kind$command" != mallocask ] || stride=1    # a second for all, and a passage must not go missing
     n=$((1 + (calls > stride ? stride / 2 : 0))) first=0
     # always: what is taken before anything is read, such as the name of a model
     [ "$step" -eq 0 ] || [ "$kind$command" != mallocquantize ] || n=1 first=8
