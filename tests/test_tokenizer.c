@@ -122,8 +122,13 @@ static void test_json(void)
             for (i = n = 0; i < k; i++) n += (size_t)sprintf(many + n, "%c\"%lu\":0", i ? ',' : '{', (unsigned long)i);
             memcpy(many + n, "}", 2);
             CHECKF(!kalm__json_parse(&j, "x", many, n + 1, &err), "%s", err.text);
-            sprintf(many + n, ",\"%lu\":0}", (unsigned long)k / 2);
-            CHECK(kalm__json_parse(&j, "x", many, strlen(many), &err) && strstr(err.text, "stands there twice"));
+            for (i = 0; i < 2; i++) {                  /* the first that stands there again is named */
+                char name[32];
+                sprintf(name, "\"%lu\" stands there twice", i ? 0 : (unsigned long)k / 2);
+                if (i) strcpy(many + n, ",\"0\":0}");
+                else sprintf(many + n, ",\"%lu\":0,\"0\":0}", (unsigned long)k / 2);
+                CHECKF(kalm__json_parse(&j, "x", many, strlen(many), &err) && strstr(err.text, name), "%s", err.text);
+            }
         }
     }
     deep = (char *)malloc(2000000);    /* a million brackets: no recursion */

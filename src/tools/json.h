@@ -347,7 +347,7 @@ KALM__FN size_t kalm__json_escape(const char *s, size_t n, char *out)
     return k;
 }
 
-/* Keys of an object are compared each with each up to here, and by a table beyond. */
+/* Names of an object are compared each with each up to here, and sorted beyond. */
 #define KALM__JSON_FEW 12
 
 /* The member's name `at` stands in the object a second time. */
@@ -363,30 +363,43 @@ KALM__FN kalm_result kalm__json_twice(const kalm__json *j, uint32_t at, kalm_err
     return kalm__json_fail_node(j, at, err, said);
 }
 
-/* Refuse an object that has two members of one name; it may have a million. */
+typedef struct kalm__json_name {
+    kalm_text text;
+    uint32_t  at;
+} kalm__json_name;
+
+/* By length, by bytes, by place. */
+KALM__FN int kalm__json_name_order(const void *pa, const void *pb)
+{
+    const kalm__json_name *a = (const kalm__json_name *)pa, *b = (const kalm__json_name *)pb;
+    int order = a->text.size != b->text.size ? (a->text.size < b->text.size ? -1 : 1)
+                : a->text.size ? memcmp(a->text.data, b->text.data, a->text.size) : 0;
+    return order ? order : a->at < b->at ? -1 : a->at > b->at;
+}
+
+/* Refuse an object that has two members of one name. It may have a million: sorted, since names can be chosen so that all of them
+   fall on one place of a table of hashes. */
 KALM__FN kalm_result kalm__json_unique(const kalm__json *j, uint32_t object, kalm_error *err)
 {
-    uint32_t n = j->nodes[object].size, at, other, *table, twice = 0;
-    size_t room = 64, bytes, i;
+    uint32_t n = j->nodes[object].size, at, other, twice = 0, i = 0;
+    size_t bytes = kalm__mul(n, sizeof(kalm__json_name));
+    kalm__json_name *name;
     if (n <= KALM__JSON_FEW) {
         for (at = object + 1; at < j->nodes[object].next; at = j->nodes[at + 1].next)
             for (other = object + 1; other < at; other = j->nodes[other + 1].next)
                 if (kalm__same_text(kalm__json_text(j, at), kalm__json_text(j, other))) return kalm__json_twice(j, at, err);
         return KALM_OK;
     }
-    while (room < 2 * (size_t)n) room *= 2;
-    bytes = kalm__mul(room, sizeof *table);
-    table = (uint32_t *)kalm__alloc(&j->allocator, bytes);
-    if (!table) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %u names of an object of %s", n, j->name);
-    memset(table, 0, bytes);           /* node 0 is no name */
-    for (at = object + 1; at < j->nodes[object].next && !twice; at = j->nodes[at + 1].next) {
-        kalm_text name = kalm__json_text(j, at);
-        i = (size_t)kalm__hash(name.data, name.size) & (room - 1);
-        while (table[i] && !kalm__same_text(name, kalm__json_text(j, table[i]))) i = (i + 1) & (room - 1);
-        if (table[i]) twice = at;
-        table[i] = at;
+    name = (kalm__json_name *)kalm__alloc(&j->allocator, bytes);
+    if (!name) return kalm__fail(err, KALM_NO_MEMORY, "no memory for the %u names of an object of %s", n, j->name);
+    for (at = object + 1; at < j->nodes[object].next; at = j->nodes[at + 1].next) {
+        name[i].text = kalm__json_text(j, at);
+        name[i++].at = at;
     }
-    kalm__release(&j->allocator, table, bytes);
+    qsort(name, n, sizeof *name, kalm__json_name_order);
+    for (i = 1; i < n; i++)            /* the first that stands there a second time */
+        if ((!twice || name[i].at < twice) && kalm__same_text(name[i - 1].text, name[i].text)) twice = name[i].at;
+    kalm__release(&j->allocator, name, bytes);
     return twice ? kalm__json_twice(j, twice, err) : KALM_OK;
 }
 
@@ -475,11 +488,11 @@ KALM__FN int kalm__json_is(const kalm__json *j, uint32_t i, const char *s)
 /* The value of a member, or 0 (never a child's number): node i is no object or has no such member. Linear in the members. */
 KALM__FN uint32_t kalm__json_get(const kalm__json *j, uint32_t i, const char *key)
 {
-    uint32_t at, found = 0;
+    uint32_t at;
     if (kalm__json_type(j, i) != KALM__JSON_OBJECT) return 0;
     for (at = i + 1; at < j->nodes[i].next; at = j->nodes[at + 1].next)
-        if (kalm__json_is(j, at, key)) found = at + 1;
-    return found;
+        if (kalm__json_is(j, at, key)) return at + 1;
+    return 0;
 }
 
 /* A whole number from 0 to 2^64-1, written without point or exponent; 0 when node i is not one. Node 0 as an argument
