@@ -79,7 +79,7 @@ identifiers() {
 identifiers kalm_rerank.h > "$dir/identifiers"
 
 # Capitals that are not ours: the C library, POSIX, Windows, and the words of utf8proc under KALM_ switches.
-allowed='^(NULL|FILE|INFINITY|SIZE_MAX|U?INT[0-9]+_MAX|E[A-Z]+|O_[A-Z]+|S_IS[A-Z]+|SEEK_(SET|END)|MAP_[A-Z]+|MADV_[A-Z]+|PROT_READ
+allowed='^(NULL|FILE|SIG[A-Z_]+|INFINITY|SIZE_MAX|U?INT[0-9]+_MAX|E[A-Z]+|O_[A-Z]+|S_IS[A-Z]+|SEEK_(SET|END)|MAP_[A-Z]+|MADV_[A-Z]+|PROT_READ
 |INFINITE|CONDITION_VARIABLE|CRITICAL_SECTION|CP_UTF8|DWORD|HANDLE|WCHAR|LPVOID|LARGE_INTEGER|SYSTEM_INFO|WINAPI|ERROR_[A-Z_]+|FILE_[A-Z_]+
 |BOOL|DWORD_PTR|CPU_[A-Z]+|GENERIC_READ|INVALID_HANDLE_VALUE|OPEN_EXISTING|PAGE_READONLY|MB_ERR_INVALID_CHARS|CLOCK_MONOTONIC|NOMINMAX|WIN32_LEAN_AND_MEAN|UTF8PROC_[A-Z]+)$'
 allowed=$(printf '%s' "$allowed" | tr -d '\n')
