@@ -16,13 +16,6 @@
 
 #include <immintrin.h>
 
-/* GCC's own headers hand undefined vectors to builtins that ignore them; its C++ front end complains about that here. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic push
-#  pragma GCC diagnostic ignored "-Wuninitialized"
-#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 #define KALM__512 KALM__TARGET(KALM__AVX512F ",avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt")
 
 enum {
@@ -467,10 +460,6 @@ static const kalm__kernels kalm__kernels_avx512vnni = {
       &kalm__tiles_q8_avx512, &kalm__tiles_q8_avx512, &kalm__tiles_q16_avx512 },
     kalm__pack_split16_avx512, kalm__multiply_high_avx512
 };
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__cplusplus)
-#  pragma GCC diagnostic pop
-#endif
 
 #endif
 #endif
