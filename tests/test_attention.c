@@ -203,10 +203,54 @@ static void narrow_heads(void)
     CHECK(wrong == 0);
 }
 
+/* Out of 65 heads that share one of keys, more than a block has rows for, each comes out as it does alone. */
+static void many_heads(void)
+{
+    enum { MANY = 65, WIDE = 16, KEYS = 20 };
+    static const uint32_t types[] = { KALM__F32, KALM__Q8, KALM__Q16 };
+    const kalm__kernels *set = kalm__kernel_set(0, NULL, 1);
+    size_t t, i, alone;
+    for (t = 0; t < 3; t++) {
+        float *out[2];
+        for (alone = 0; alone < 2; alone++) {
+            kalm__pool pool;
+            kalm__worker worker;
+            kalm__backend backend;
+            kalm__attention a;
+            kalm__attention_scratch plan;
+            buffer keys, scratch;
+            out[alone] = (float *)malloc(MANY * WIDE * sizeof(float));
+            if (!out[alone]) exit(EXIT_FAILURE);
+            memset(&backend, 0, sizeof backend), memset(&a, 0, sizeof a);
+            kalm__pool_start(&pool, 1, &worker, NULL);
+            backend.kernels = set, backend.ops = set->ops, backend.pool = &pool;
+            a.backend = &backend;
+            a.shape.heads = alone ? 1 : MANY, a.shape.kv_heads = 1, a.shape.head_dim = WIDE, a.shape.type = types[t];
+            a.left = a.right = SIZE_MAX;
+            a.self.count = KEYS, a.self.capacity = kalm__round_up(KEYS, KALM__KEY_STEP);
+            CHECK(alone || kalm__query_block(&a.shape) == 1);
+            keys = take(kalm__key_bytes(&a.shape, a.self.capacity), 64);
+            scratch = take(kalm__attention_scratch_plan(&plan, NULL, set, &a.shape, a.shape.heads), 64);
+            a.self.data = keys.data;
+            CHECK(kalm__store_keys(&a.shape, set->ops, &a.self, 0, KEYS, p.k, p.v, WIDE));
+            kalm__end_keys(&a.shape, &a.self);
+            for (i = 0; i < (alone ? MANY : 1); i++) {
+                a.q = p.q + i * WIDE, a.out = out[alone] + i * WIDE;
+                kalm__attend(&a, 0, 1, 0, scratch.data);
+            }
+            give(keys), give(scratch);
+            kalm__pool_stop(&pool);
+        }
+        CHECKF(!memcmp(out[0], out[1], MANY * WIDE * sizeof(float)), "65 heads beside each other, keys %u, are not those alone", (unsigned)types[t]);
+        free(out[0]), free(out[1]);
+    }
+}
+
 int main(void)
 {
     narrow_heads();
     check(1, 0, 0, 0, 0);
+    many_heads();
     check(0, 1, 0, SIZE_MAX, 0);
     check(65, 20, 0, SIZE_MAX, 0);     /* a prompt beside a document, causal */
     check(300, 90, 70, SIZE_MAX, 0);
