@@ -4856,7 +4856,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n) \
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). This is a long chain of operations, so
 	it is computed for KALM__NORMED rows of n together, where `row` is the first of them, and kept in ahead[]. Where the sum of squares
-	is too large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
+	is too large for a float this would be zero, and the row lost without a word; NaN is found (layer.h). */
 #define KALM__T_INVERSE_RMS \
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(float *ahead, const float *x, size_t n, float eps, size_t row, size_t rows) \
 { \
@@ -10976,8 +10976,8 @@ typedef struct kalm__memory {
 	kalm__state **states;  /* [rows / KEY_STEP]: of the documents decoded together */
 	kalm__part *parts;  /* [chunk] */
 	uint32_t *row_seq;  /* [rows]: the sequence a row belongs to */
-	uint8_t *overflow; /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
-			or queries have outgrown floats */
+	uint8_t *overflow; /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row, its keys,
+			values or queries are not finite */
 	int32_t *ids;  /* [max(rows, 2 * (max_prompt + 8))]: tokens of the texts at hand */
 	int32_t *prompt;  /* [rows]: tokens of the prompt of this call */
 	unsigned char *scratch;
@@ -11372,8 +11372,11 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
 			x = stream;
 		}
 		if (!prepare) continue;
-		if (s->norm) ops->rms_norm(out, x, s->norm, width, eps, some);
-		else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
+		if (s->norm) {
+			ops->rms_norm(out, x, s->norm, width, eps, some);
+			for (f = 0; f < some; f++)  /* else they would be packed as zeros, and nobody would know */
+				if (!kalm__is_finite(out[f * width])) memory->overflow[chunk->row0 + first + k + f] = 1;
+		} else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
 		for (f = 0; s->rotate && f < some; f++) ops->hadamard(out + f * width, (s->norm ? out : x) + f * width, width);
 	}
 	if (!s->into) return;
@@ -12051,7 +12054,7 @@ KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, siz
 	if (r->c->pool.stopped) return kalm__job_cancelled(err);
 	if (found) {
 		size_t row = (size_t)((const uint8_t *)found - m->overflow);
-		return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
+		return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a token, key, value or query is not finite",
 						  kalm__job_number(j, m->seqs[m->row_seq[row]].item));
 	}
 	return kalm__job_step(j, documents, err);

@@ -54,8 +54,8 @@ typedef struct kalm__memory {
     kalm__state **states;              /* [rows / KEY_STEP]: of the documents decoded together */
     kalm__part *parts;                 /* [chunk] */
     uint32_t   *row_seq;               /* [rows]: the sequence a row belongs to */
-    uint8_t    *overflow;              /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row's keys, values
-                                          or queries have outgrown floats */
+    uint8_t    *overflow;              /* [rows] of the batch at hand, then [rows] of document rows: 1 where a row, its keys,
+                                          values or queries are not finite */
     int32_t    *ids;                   /* [max(rows, 2 * (max_prompt + 8))]: tokens of the texts at hand */
     int32_t    *prompt;                /* [rows]: tokens of the prompt of this call */
     unsigned char *scratch;

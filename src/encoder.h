@@ -67,7 +67,7 @@ KALM__FN kalm_result kalm__layer_end(const kalm__layer_run *r, kalm__job *j, siz
     if (r->c->pool.stopped) return kalm__job_cancelled(err);
     if (found) {
         size_t row = (size_t)((const uint8_t *)found - m->overflow);
-        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a key, value or query is not finite",
+        return kalm__fail(err, KALM_OVERFLOW, "numbers overflowed in document %z: a token, key, value or query is not finite",
                           kalm__job_number(j, m->seqs[m->row_seq[row]].item));
     }
     return kalm__job_step(j, documents, err);

@@ -115,8 +115,11 @@ KALM__FN void kalm__step_rows(void *arg, size_t i, unsigned worker)
             x = stream;
         }
         if (!prepare) continue;
-        if (s->norm) ops->rms_norm(out, x, s->norm, width, eps, some);
-        else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
+        if (s->norm) {
+            ops->rms_norm(out, x, s->norm, width, eps, some);
+            for (f = 0; f < some; f++)             /* else they would be packed as zeros, and nobody would know */
+                if (!kalm__is_finite(out[f * width])) memory->overflow[chunk->row0 + first + k + f] = 1;
+        } else if (!s->rotate) memcpy(out, x, some * width * sizeof(float));
         for (f = 0; s->rotate && f < some; f++) ops->hadamard(out + f * width, (s->norm ? out : x) + f * width, width);
     }
     if (!s->into) return;

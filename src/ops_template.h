@@ -96,7 +96,7 @@ KALM__VT static float KALM__V(dot)(const float *x, const float *y, size_t n)
 
 /* What RMSNorm multiplies a row by beside its gain, 1 / sqrt(mean(x^2) + eps) (docs/MODEL.md). This is a long chain of operations, so
    it is computed for KALM__NORMED rows of n together, where `row` is the first of them, and kept in ahead[]. Where the sum of squares
-   is too large for a float this would be zero, and the row lost without a word; NaN is found later (KALM_OVERFLOW). */
+   is too large for a float this would be zero, and the row lost without a word; NaN is found (layer.h). */
 KALM__VT KALM__SMALL_FN float KALM__V(inverse_rms)(float *ahead, const float *x, size_t n, float eps, size_t row, size_t rows)
 {
     size_t i, some = row % KALM__NORMED ? 0 : kalm__min(rows - row, KALM__NORMED);

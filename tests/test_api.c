@@ -1109,13 +1109,43 @@ static void test_overflow_of_one(void)
     row[0] = 0, row[1] = 0x7c;         /* the scale of its first 32 numbers is infinite */
     for (i = 0; i < 4; i++) ids[i].data = i == 2 ? bad : good, ids[i].count = 4;
     if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK)) {
-        REFUSED(kalm_encode_ids(ctx, ids, 4, NULL, docs, &err), KALM_OVERFLOW, "in document 2: row 0");
+        REFUSED(kalm_encode_ids(ctx, ids, 4, NULL, docs, &err), KALM_OVERFLOW, "in document 2: a token");
         CHECK(!docs[0] && !docs[2]);
         memset(ctx->memory.overflow, 1, 2 * ctx->rows);        /* what an earlier call may have left there */
         CHECKF(kalm_encode_ids(ctx, ids, 2, NULL, docs, &err) == KALM_OK, "%s", err.text);
         kalm_doc_free(docs[0]);
         kalm_doc_free(docs[1]);
     }
+    kalm_context_free(ctx);
+    kalm_model_close(m);
+    free(block);
+}
+
+/* The same in the middle of a prompt, and in the decoder's last layer, of which the last row alone goes on. */
+static void test_overflow_of_prompt(void)
+{
+    static const int32_t passage[] = { 300, 301, 302, 303 }, bad[] = { 300, 500, 302, 303 };
+    size_t size = 0;
+    void *block;
+    unsigned char *p = model_bytes(&size, &block), *row;
+    kalm_model *m = NULL;
+    kalm_context *ctx = NULL;
+    kalm_doc *doc = NULL;
+    kalm_ids ids;
+    kalm_score score;
+    kalm_error err;
+    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+    if (!m || !CHECK(m->file.stack[KALM__DECODER].embed_type == KALM__Q8)) return;
+    row = p + (m->file.stack[KALM__DECODER].embed - p) + 500 * m->file.stack[KALM__DECODER].embed_row;
+    row[0] = 0, row[1] = 0x7c;
+    m->file.stack[KALM__DECODER].shape.layers = 1;
+    ids.data = passage, ids.count = 4;
+    if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK) && CHECK(kalm_encode_ids(ctx, &ids, 1, NULL, &doc, &err) == KALM_OK)) {
+        CHECKF(kalm_rerank_ids(ctx, ids, (const kalm_doc *const *)&doc, 1, NULL, &score, &err) == KALM_OK, "%s", err.text);
+        ids.data = bad;
+        REFUSED(kalm_rerank_ids(ctx, ids, (const kalm_doc *const *)&doc, 1, NULL, &score, &err), KALM_OVERFLOW, "in document 0: a token, key, value or query is not finite");
+    }
+    kalm_doc_free(doc);
     kalm_context_free(ctx);
     kalm_model_close(m);
     free(block);
@@ -1357,6 +1387,7 @@ int main(void)
     test_sentences();
     test_overflow();
     test_overflow_of_one();
+    test_overflow_of_prompt();
     test_overflow_of_a_logit();
     test_finite();
     test_documents();
