@@ -101,7 +101,7 @@ static void test_refused(void)
         { "\n\n<!doctype HTML>", 0, "not a .kalm file but a web page" },
         { "{\"error\": \"no such model\"}", 0, "not a .kalm file but a JSON text" },
         { "\x28\0\0\0\0\0\0\0{\"__metadata__\":", 24, "not a .kalm file but a safetensors file: kalm-quantize makes" },
-        { "\x80\2\0\0\0\0\0\0{\"a\":", 16, "not a .kalm file but a safetensors file: kalm-quantize makes" },
+        { "\x80\2\0\0\0\0\0\0{\"a\":", 13, "not a .kalm file but a safetensors file: kalm-quantize makes" },
         { "GGUF\3\0\0\0", 8, "not a .kalm file but a GGUF file" },
         { "\x89KALM\n\x1a", 0, "not a .kalm file but a .kalm file that was damaged by a copy in text mode" },
         { "\x89KALM\r\n\x1a", 0, "not a .kalm file but the beginning of one: it was cut short" },
