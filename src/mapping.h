@@ -87,9 +87,9 @@ KALM__FN kalm_result kalm__read_file(kalm__mapping *m, kalm__open_file file, uin
 #endif
 
 /* load: KALM_LOAD_MAP or KALM_LOAD_READ. To be given back with kalm__unmap_file; on failure there is nothing to give back. */
+#if KALM__MMAP
 KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
                                     kalm_error *err)
-#if KALM__MMAP
 {
     struct stat st;
     int fd, flags = O_RDONLY | O_NONBLOCK;         /* a FIFO or a terminal must not make the caller wait */
@@ -125,6 +125,8 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 }
 
 #elif defined(_WIN32)
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
+                                    kalm_error *err)
 {
     int wide = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
     WCHAR *name;
@@ -165,6 +167,8 @@ KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t
 }
 
 #else
+KALM__FN kalm_result kalm__map_file(kalm__mapping *m, const char *path, uint32_t load, const kalm_allocator *alloc,
+                                    kalm_error *err)
 {
     FILE *f = fopen(path, "rb");
     long size;
