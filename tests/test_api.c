@@ -1090,23 +1090,33 @@ static void test_overflow_of_a_logit(void)
     free(block);
 }
 
+/* The model, of whose token 500 the row in the embedding table of `side` is no number: the scale of its first 32 is infinite. `block`
+   is to be freed behind the model; NULL where a check has failed. */
+static kalm_model *spoiled_model(int side, void **block)
+{
+    size_t size = 0;
+    unsigned char *p = model_bytes(&size, block), *row;
+    kalm_model *m = NULL;
+    kalm_error err;
+    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
+    if (!m || !CHECK(m->file.stack[side].embed_type == KALM__Q8)) return NULL;
+    row = p + (m->file.stack[side].embed - p) + 500 * m->file.stack[side].embed_row;
+    row[0] = 0, row[1] = 0x7c;
+    return m;
+}
+
 /* One token whose row of the embedding table is no number, in the middle of the third of four texts of one batch: that one is named. */
 static void test_overflow_of_one(void)
 {
     static const int32_t good[] = { 300, 301, 302, 303 }, bad[] = { 300, 301, 500, 303 };
-    size_t size = 0;
     void *block;
-    unsigned char *p = model_bytes(&size, &block), *row;
-    kalm_model *m = NULL;
+    kalm_model *m = spoiled_model(KALM__ENCODER, &block);
     kalm_context *ctx = NULL;
     kalm_doc *docs[4];
     kalm_ids ids[4];
     kalm_error err;
     unsigned i;
-    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
-    if (!m || !CHECK(m->file.stack[KALM__ENCODER].embed_type == KALM__Q8)) return;
-    row = p + (m->file.stack[KALM__ENCODER].embed - p) + 500 * m->file.stack[KALM__ENCODER].embed_row;
-    row[0] = 0, row[1] = 0x7c;         /* the scale of its first 32 numbers is infinite */
+    if (!m) return;
     for (i = 0; i < 4; i++) ids[i].data = i == 2 ? bad : good, ids[i].count = 4;
     if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK)) {
         REFUSED(kalm_encode_ids(ctx, ids, 4, NULL, docs, &err), KALM_OVERFLOW, "in document 2: a token");
@@ -1125,19 +1135,14 @@ static void test_overflow_of_one(void)
 static void test_overflow_of_prompt(void)
 {
     static const int32_t passage[] = { 300, 301, 302, 303 }, bad[] = { 300, 500, 302, 303 };
-    size_t size = 0;
     void *block;
-    unsigned char *p = model_bytes(&size, &block), *row;
-    kalm_model *m = NULL;
+    kalm_model *m = spoiled_model(KALM__DECODER, &block);
     kalm_context *ctx = NULL;
     kalm_doc *doc = NULL;
     kalm_ids ids;
     kalm_score score;
     kalm_error err;
-    CHECKF(kalm_model_open_memory(p, size, NULL, &m, &err) == KALM_OK, "%s", err.text);
-    if (!m || !CHECK(m->file.stack[KALM__DECODER].embed_type == KALM__Q8)) return;
-    row = p + (m->file.stack[KALM__DECODER].embed - p) + 500 * m->file.stack[KALM__DECODER].embed_row;
-    row[0] = 0, row[1] = 0x7c;
+    if (!m) return;
     m->file.stack[KALM__DECODER].shape.layers = 1;
     ids.data = passage, ids.count = 4;
     if (CHECK(kalm_context_new(m, NULL, &ctx, &err) == KALM_OK) && CHECK(kalm_encode_ids(ctx, &ids, 1, NULL, &doc, &err) == KALM_OK)) {

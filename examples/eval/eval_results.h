@@ -192,7 +192,7 @@ EV__FN void ev__ranked_line(ev__margins *m, const kalm__json *j)
     if (taken && kalm__json_double(j, kalm__json_get(j, 0, "seconds"), &seconds)) m->seconds[k][q] += seconds;
 }
 
-/* The numbers in a row of documents, which no line can say that a model wrote beyond the library's limit; 0: none is said. */
+/* Into *width how many numbers a row of documents has, where the line says it; returns 0 where no model can have so many. */
 EV__FN int ev__width(const kalm__json *j, uint32_t *width)
 {
     uint64_t v = 0;
