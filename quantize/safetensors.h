@@ -79,21 +79,9 @@ KALM__FN const char *kalm__st_show(char *to, const char *name, size_t size)
     return to;
 }
 
-/* The order of names by their bytes. */
-KALM__FN int kalm__st_order(const char *a, size_t a_size, const char *b, size_t b_size)
-{
-    int c = memcmp(a, b, kalm__min(a_size, b_size));
-    return c ? c : a_size < b_size ? -1 : a_size > b_size;
-}
-/* The same of two kalm_text, for qsort. */
-KALM__FN int kalm__st_text_order(const void *a, const void *b)
-{
-    const kalm_text *x = (const kalm_text *)a, *y = (const kalm_text *)b;
-    return kalm__st_order(x->data, x->size, y->data, y->size);
-}
 KALM__FN int kalm__st_compare(const kalm__st_tensor *a, const char *name, size_t size)
 {
-    return kalm__st_order(a->name, a->name_size, name, size);
+    return kalm__name_order(a->name, a->name_size, name, size);
 }
 KALM__FN int kalm__st_by_name(const void *a, const void *b)
 {
@@ -397,9 +385,9 @@ KALM__FN kalm_result kalm__st_read_index(kalm__st *st, const char *dir, const ch
                                file.size);
         if (!r) files[listed++] = file;
     }
-    if (!r) qsort(files, listed, sizeof *files, kalm__st_text_order);
+    if (!r) qsort(files, listed, sizeof *files, kalm__text_order);
     for (n = 0; !r && n < listed; n++)
-        if (!n || kalm__st_text_order(&files[n], &files[n - 1])) r = kalm__st_add_shard(st, dir, files[n].data, files[n].size, err);
+        if (!n || kalm__text_order(&files[n], &files[n - 1])) r = kalm__st_add_shard(st, dir, files[n].data, files[n].size, err);
     free(files);
     if (!r) r = kalm__st_only(st, dir, err);
     for (i = 0; !r && i < st->shard_count; i++) r = kalm__st_open(st, i, err);

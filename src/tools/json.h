@@ -326,6 +326,19 @@ KALM__FN kalm_text kalm__json_text(const kalm__json *j, uint32_t i)
 /* An empty text may have no address, and memcmp takes none. */
 KALM__FN int kalm__same_text(kalm_text a, kalm_text b) { return a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size)); }
 
+/* The order of names by their bytes. */
+KALM__FN int kalm__name_order(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+    int c = memcmp(a, b, kalm__min(a_size, b_size));
+    return c ? c : a_size < b_size ? -1 : a_size > b_size;
+}
+/* The same of two kalm_text that have an address, for qsort. */
+KALM__FN int kalm__text_order(const void *a, const void *b)
+{
+    const kalm_text *x = (const kalm_text *)a, *y = (const kalm_text *)b;
+    return kalm__name_order(x->data, x->size, y->data, y->size);
+}
+
 /* The inside of a JSON string, without the quotes, for those who print JSON: at most 6 bytes for each of the text's, the
    text must be UTF-8 (ill-formed bytes pass as they are). Returns how many bytes. */
 KALM__FN size_t kalm__json_escape(const char *s, size_t n, char *out)
@@ -368,12 +381,10 @@ typedef struct kalm__json_name {
     uint32_t  at;
 } kalm__json_name;
 
-/* By length, by bytes, by place. */
 KALM__FN int kalm__json_name_order(const void *pa, const void *pb)
 {
     const kalm__json_name *a = (const kalm__json_name *)pa, *b = (const kalm__json_name *)pb;
-    int order = a->text.size != b->text.size ? (a->text.size < b->text.size ? -1 : 1)
-                : a->text.size ? memcmp(a->text.data, b->text.data, a->text.size) : 0;
+    int order = kalm__text_order(&a->text, &b->text);
     return order ? order : a->at < b->at ? -1 : a->at > b->at;
 }
 
