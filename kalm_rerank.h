@@ -4759,10 +4759,7 @@ KALM__FN void kalm__interleave_scalar(unsigned char *line, const int8_t *a, cons
 #define KALM__STORE8(p, v) kalm__store8_four(p, v)
 #define KALM__STORE16(p, v) kalm__store16_four(p, v)
 /* ---- begin src/ops_template.h ---- */
-/* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
-	every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
-	macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
-	vocabulary and the order of sums. */
+/* More is in docs/KERNELS.md. */
 
 /* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
 	set has no masks. */
@@ -4939,10 +4936,7 @@ KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float
 	} \
 }
 
-/* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
-	exponential and loses no digits near zero. The constants carry -2 / ln 2.
-	1 / p for p in 1..2^120 to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start, from the bits
-	of p, is within 12%; each of Newton's steps squares the error. */
+/* More is in docs/KERNELS.md. */
 #define KALM__GEGLU_Z(i) \
 	m##i = KALM__LOAD(g + i * KALM__W); \
 	t##i = KALM__ADD(KALM__MUL(KALM__MUL(m##i, m##i), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)); \
@@ -5184,12 +5178,7 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
 	} \
 }
 
-/* Viterbi's algorithm for up to 16 rows at once, a row in each lane (rowcode.h). y [n][16] are components, unit [16] is 1 / (4 step),
-	so that the even levels of quantiser 0 stand for whole numbers, the odd ones for halves between, and those of quantiser 1 for a
-	quarter less. With r = rate[class][quantiser], level 0 costs (y unit)^2 + r[3], and one that stands for l, a quarter added for
-	quantiser 1, costs its squared error + r[2] + r[1] l + r[0] l^2 + r[3]. Leaves cost [8][16] of the best way to each state;
-	floors [n][16] of y / step; and from [n][16], with bit s set where state s is reached by its second way, bits 8 and 9 where 0 is the best
-	even level of quantisers 0 and 1. Where `from` is NULL, cost [16] is about the sum of rates with quantiser 0 alone. */
+/* More is in docs/KERNELS.md. */
 #define KALM__SQUARE(v) KALM__MUL(v, v)
 #define KALM__MORE(a, b, value) /* a > b ? value : 0 */ \
 	KALM__MIN(KALM__MAX(KALM__MUL(KALM__SUB(a, b), KALM__SET(1e30f)), KALM__SET(0.0f)), KALM__SET(value))
@@ -5845,6 +5834,7 @@ typedef struct kalm__tile_job {
 	size_t outputs;  /* valid outputs from there on, at most 16 a panel are written */
 	const unsigned char *ahead;  /* what to prefetch, ... */
 	size_t ahead_step;  /* ... this many bytes further at every step; may be 0 */
+	void *late;  /* [kalm__tiles.late] lines, the call's */
 } kalm__tile_job;
 typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
 
@@ -5871,6 +5861,7 @@ typedef struct kalm__tiles {
 	uint8_t prepared;  /* the type whose size the panels of other tiles have; == form: the same panels */
 	uint8_t input_bytes;  /* of a packed input */
 	uint8_t sums;  /* 1: the tiles begin from the matrix' sums */
+	uint8_t late;  /* lines of 64 bytes that tiles above `direct` have for sums to store later */
 	/* scale and inverse of rows; NULL: rows have none */
 	void (*row_scales)(kalm__four_rows *f, float limit);
 	void (*pack)(const kalm__four_rows *f);
@@ -5879,7 +5870,7 @@ typedef struct kalm__tiles {
 	const kalm__tile_fn *direct_tiles;  /* [direct]: one panel */
 	const kalm__tile_fn *one;  /* [most]: one panel */
 	const kalm__tile_fn *two;  /* [most]: two panels at once, or NULL */
-	void (*shape)(size_t rows);  /* NULL, or called before (16) and behind (0) tiles above `direct` */
+	void (*frame)(void *late, int begin);  /* NULL, or called before (1) and behind (0) tiles above `direct` */
 } kalm__tiles;
 
 #if KALM__NEON || KALM__WASM  /* sets of four lanes */
@@ -5948,7 +5939,7 @@ KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size
 	if (!t) return kalm__matmul_scratch_scalar(type, cols);
 	if (t->form != type) bytes = kalm__panel_bytes(t->form, cols);
 	if (t->prepare) bytes = kalm__add(bytes, kalm__panel_bytes(t->prepared, cols));
-	return kalm__mul(t->two ? 2 : 1, bytes);
+	return kalm__add(64u * t->late, kalm__mul(t->two ? 2 : 1, bytes));
 }
 
 /* ---- packing ---- */
@@ -6047,11 +6038,12 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 	kalm__tile_job job;
 	memset(&job, 0, sizeof job);
 	job.stride = m->stride;
-	if (high && t->shape) t->shape(16);
+	job.late = m->scratch;
+	if (high && t->frame) t->frame(job.late, 1);
 	for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
 		const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
 		const unsigned char *next = (const unsigned char *)m->next;
-		unsigned char *scratch = (unsigned char *)m->scratch;
+		unsigned char *scratch = (unsigned char *)m->scratch + 64u * t->late;
 		count = kalm__min(together, m->panel0 + m->panels - p);
 		if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
 		if (w->type != t->form) {
@@ -6093,7 +6085,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 			}
 		}
 	}
-	if (high && t->shape) t->shape(0);
+	if (high && t->frame) t->frame(job.late, 0);
 }
 
 KALM__INLINE void kalm__matmul(const kalm__kernels *k, const kalm__matmul_job *job)
@@ -6520,19 +6512,19 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
 
 static const kalm__tiles kalm__tiles_f32_avx2 = {
 	KALM__256_TILE, 1, 0,  /* most, even, direct */
-	KALM__F32, KALM__F32, 4, 0,  /* form, prepared, input_bytes, sums */
+	KALM__F32, KALM__F32, 4, 0, 0,  /* form, prepared, input_bytes, sums, late */
 	NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx2, NULL,
-	NULL, kalm__f32_tiles_avx2, NULL, NULL  /* direct_tiles, one, two, shape */
+	NULL, kalm__f32_tiles_avx2, NULL, NULL  /* direct_tiles, one, two, frame */
 };
 static const kalm__tiles kalm__tiles_q8_avx2 = {
 	KALM__256_TILE, 1, KALM__256_DIRECT,
-	KALM__Q8, KALM__Q16, 2, 0,
+	KALM__Q8, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
 	kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx2 = {
 	KALM__256_TILE, 1, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
 	NULL, kalm__int16_tiles_avx2, NULL, NULL
 };
@@ -6667,13 +6659,13 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 enum { KALM__VNNI_DIRECT = 2 };
 static const kalm__tiles kalm__tiles_q8_avxvnni = {
 	KALM__256_TILE, 1, KALM__VNNI_DIRECT,
-	KALM__Q8, KALM__Q8, 1, 1,
+	KALM__Q8, KALM__Q8, 1, 1, 0,
 	kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
 	kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avxvnni = {
 	KALM__256_TILE, 1, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
 	NULL, kalm__int16_tiles_avxvnni, NULL, NULL
 };
@@ -7119,19 +7111,19 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 
 static const kalm__tiles kalm__tiles_f32_avx512 = {
 	KALM__512_TILE, 1, 0,
-	KALM__F32, KALM__F32, 4, 0,
+	KALM__F32, KALM__F32, 4, 0, 0,
 	NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
 	NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
 	KALM__512_TILE, 1, KALM__512_DIRECT,
-	KALM__Q8, KALM__Q8, 1, 1,
+	KALM__Q8, KALM__Q8, 1, 1, 0,
 	kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
 	kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
 	KALM__512_SHORT, 1, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
 	NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1], NULL
 };
@@ -7231,7 +7223,7 @@ static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
 static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
 	KALM__512_SHORT, 1, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
 	NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1], NULL
 };
@@ -7304,19 +7296,48 @@ KALM__AMX KALM__FN void kalm__shape_amx(size_t rows)
 	else KALM__TILE_RELEASE();
 }
 
-#define KALM__AMX_SECOND(t) if (panels == 2) KALM__TILE_DOT(t);
-#define KALM__AMX_SUMS(t, u, row) KALM__TILE_STORE(t, sums + (row) * 16); KALM__TILE_STORE(u, sums + (KALM__AMX_TILE + (row)) * 16);
-KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+/* A tile's sums, whose rows from r on the next tile stores while its products are made. */
+typedef struct kalm__amx_late {
+	int32_t sums[2 * KALM__AMX_TILE * 16];
+	kalm__tile_job job;
+	size_t second, r;  /* 1: of two panels */
+} kalm__amx_late;
+
+KALM__AMX KALM__INLINE void kalm__store_late_amx(kalm__amx_late *late, size_t rows)
 {
-	KALM__ALIGNED(64) unsigned char rest[80 * 64];  /* 48 rows, 2 * 16 lines */
-	KALM__ALIGNED(64) int32_t sums[2 * KALM__AMX_TILE * 16];
-	const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
-	size_t second = panels - 1, panel = second * job->panel, left, height = job->height, r;
-	size_t middle = kalm__min(16, height - kalm__min(16, height)), last = height - kalm__min(16, height);
+	const kalm__tile_job *job = &late->job;
+	size_t second = late->second, r = late->r, end = kalm__min(r + rows, job->height);
 	KALM__512_RESULTS1
 	__m512 scale1 = _mm512_loadu_ps(job->scale + 16 * second);
 	__m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, second);
 	__mmask16 some1 = kalm__outputs_512(job, second);
+	for (y += r * stride; r < end; r++, y += stride) {
+		const int32_t *sum = late->sums + 16 * r;
+		kalm__store_512(y, some0, _mm512_add_epi32(start0, _mm512_load_si512(sum)), scale0, row_scale[r]);
+		sum += 16 * KALM__AMX_TILE * second;
+		kalm__store_512(y + 16 * second, some1, _mm512_add_epi32(start1, _mm512_load_si512(sum)), scale1, row_scale[r]);
+	}
+	late->r = end;
+}
+KALM__AMX KALM__FN void kalm__frame_amx(void *memory, int begin)
+{
+	kalm__amx_late *late = (kalm__amx_late *)memory;
+	if (begin) late->r = late->job.height = 0;
+	else if (late->r < late->job.height) kalm__store_late_amx(late, KALM__AMX_TILE);
+	kalm__shape_amx(begin ? 16 : 0);
+}
+
+#define KALM__AMX_SECOND(t) if (panels == 2) KALM__TILE_DOT(t);
+#define KALM__AMX_SUMS(t, u, row) \
+	KALM__TILE_STORE(t, late->sums + (row) * 16); KALM__TILE_STORE(u, late->sums + (KALM__AMX_TILE + (row)) * 16);
+KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+{
+	KALM__ALIGNED(64) unsigned char rest[80 * 64];  /* 48 rows, 2 * 16 lines */
+	kalm__amx_late *late = (kalm__amx_late *)job->late;
+	const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
+	size_t second = panels - 1, panel = second * job->panel, left, height = job->height, r;
+	size_t middle = kalm__min(16, height - kalm__min(16, height)), last = height - kalm__min(16, height);
+	size_t pace = (KALM__AMX_TILE * 16 + job->steps - 1) / job->steps;
 	if (height < 16) kalm__shape_amx(height);
 	KALM__TILE_ZERO(0) KALM__TILE_ZERO(1) KALM__TILE_ZERO(2) KALM__TILE_ZERO(3) KALM__TILE_ZERO(4) KALM__TILE_ZERO(5)
 	for (left = job->steps; left; left -= kalm__min(16, left), a += 64 * height, b += 1024) {
@@ -7329,23 +7350,23 @@ KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t pan
 		for (r = 0; r < 16; r++, ahead += job->ahead_step) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
 		KALM__TILE_LOAD(6, a) KALM__TILE_LOAD(7, b) KALM__TILE_DOT(0)
 		KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(3)
-		if (height <= 16) continue;
-		KALM__TILE_LOAD(6, a + 64 * middle) KALM__AMX_SECOND(4)
-		KALM__TILE_LOAD(7, b) KALM__TILE_DOT(1)
-		if (height <= 32) continue;
-		KALM__TILE_LOAD(6, a + 64 * last) KALM__TILE_DOT(2)
-		KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(5)
+		if (height > 16) {
+			KALM__TILE_LOAD(6, a + 64 * middle) KALM__AMX_SECOND(4)
+			KALM__TILE_LOAD(7, b) KALM__TILE_DOT(1)
+		}
+		if (height > 32) {
+			KALM__TILE_LOAD(6, a + 64 * last) KALM__TILE_DOT(2)
+			KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(5)
+		}
+		if (late->r < late->job.height) kalm__store_late_amx(late, pace);
 	}
 	KALM__AMX_SUMS(0, 3, 0)
 	if (height > 16) { KALM__AMX_SUMS(1, 4, middle) }
 	if (height > 32) { KALM__AMX_SUMS(2, 5, last) }
 	if (height < 16) kalm__shape_amx(16);
-	for (r = 0; r < height; r++, y += stride) {
-		const int32_t *sum = sums + 16 * r;
-		kalm__store_512(y, some0, _mm512_add_epi32(start0, _mm512_load_si512(sum)), scale0, row_scale[r]);
-		sum += 16 * KALM__AMX_TILE * second;
-		kalm__store_512(y + 16 * second, some1, _mm512_add_epi32(start1, _mm512_load_si512(sum)), scale1, row_scale[r]);
-	}
+	late->job = *job;
+	late->second = second;
+	late->r = 0;
 }
 KALM__AMX KALM__FN void kalm__q8_x1_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 1); }
 KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 2); }
@@ -7356,9 +7377,9 @@ KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_
 static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { { KALM__REP_12(KALM__AMX_X1) }, { KALM__REP_12(KALM__AMX_X2) } };
 static const kalm__tiles kalm__tiles_q8_amx = {
 	KALM__AMX_TILE, 0, KALM__AMX_DIRECT,
-	KALM__Q8, KALM__Q8, 1, 1,
+	KALM__Q8, KALM__Q8, 1, 1, (sizeof(kalm__amx_late) + 63) / 64,
 	kalm__row_scales_avx512, kalm__pack_q8_amx, kalm__unpack_q4_avx512, NULL,
-	kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1], kalm__shape_amx
+	kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1], kalm__frame_amx
 };
 static const kalm__kernels kalm__kernels_amx = {
 	"amx", &kalm__table_avx512,
@@ -7992,19 +8013,19 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 
 static const kalm__tiles kalm__tiles_f32_neon = {
 	KALM__NEON_FTILE, 0, 0,
-	KALM__F32, KALM__F32, 4, 0,
+	KALM__F32, KALM__F32, 4, 0, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_neon, NULL,
 	NULL, kalm__f32_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
 	KALM__NEON_TILE, 0, 0,
-	KALM__Q8, KALM__Q8, 1, 0,
+	KALM__Q8, KALM__Q8, 1, 0, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
 	NULL, kalm__q8_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
 	KALM__NEON_WTILE, 0, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
 	NULL, kalm__int16_tiles_neon, NULL, NULL
 };
@@ -8018,7 +8039,7 @@ static const kalm__kernels kalm__kernels_neon = {
 #if KALM__HAVE_DOT
 static const kalm__tiles kalm__tiles_q8_dotprod = {
 	KALM__DOT_TILE, 0, 0,
-	KALM__Q8, KALM__Q8, 1, 0,
+	KALM__Q8, KALM__Q8, 1, 0, 0,
 	kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
 	NULL, kalm__q8_tiles_dot, NULL, NULL
 };
@@ -8033,7 +8054,7 @@ static const kalm__kernels kalm__kernels_dotprod = {
 #if KALM__HAVE_DOT && KALM__HAVE_MM
 static const kalm__tiles kalm__tiles_q8_i8mm = {
 	KALM__DOT_TILE, 1, KALM__MM_DIRECT,
-	KALM__Q8, KALM__Q8, 1, 0,
+	KALM__Q8, KALM__Q8, 1, 0, 0,
 	kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
 	kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL, NULL
 };
@@ -8228,19 +8249,19 @@ static const kalm__tile_fn kalm__f32_tiles_rvv[KALM__RVV_TILE] = { KALM__TILES_6
 
 static const kalm__tiles kalm__tiles_f32_rvv = {
 	KALM__RVV_TILE, 0, 0,
-	KALM__F32, KALM__F32, 4, 0,
+	KALM__F32, KALM__F32, 4, 0, 0,
 	NULL, kalm__pack_floats_rvv, kalm__unpack_rvv, NULL,
 	NULL, kalm__f32_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_rvv = {
 	KALM__RVV_TILE, 0, KALM__RVV_DIRECT,
-	KALM__Q8, KALM__Q16, 2, 0,
+	KALM__Q8, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, kalm__unpack_rvv, kalm__widen_rvv,
 	kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_rvv = {
 	KALM__RVV_TILE, 0, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_rvv, kalm__pack_int16_rvv, NULL, NULL,
 	NULL, kalm__q16_tiles_rvv, NULL, NULL
 };
@@ -8518,19 +8539,19 @@ static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES
 
 static const kalm__tiles kalm__tiles_f32_wasm = {
 	KALM__WASM_TILE, 0, 0,
-	KALM__F32, KALM__F32, 4, 0,
+	KALM__F32, KALM__F32, 4, 0, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
 	NULL, kalm__f32_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {
 	KALM__WASM_TILE, 0, KALM__WASM_DIRECT,
-	KALM__Q8, KALM__Q16, 2, 0,
+	KALM__Q8, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
 	kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_wasm = {
 	KALM__WASM_TILE, 0, 0,
-	KALM__Q16, KALM__Q16, 2, 0,
+	KALM__Q16, KALM__Q16, 2, 0, 0,
 	kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
 	NULL, kalm__int16_tiles_wasm, NULL, NULL
 };
@@ -8589,7 +8610,7 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
 	KALM__WASM_TILE, 0, 0,
-	KALM__F32, KALM__F32, 4, 0,
+	KALM__F32, KALM__F32, 4, 0, 0,
 	NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
 	NULL, kalm__f32_tiles_wasmfma, NULL, NULL
 };

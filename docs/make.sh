@@ -121,7 +121,7 @@ END
     drawn src/kernels_wasm.h 'kernels_wasm.h - ' 'i32x4.dot_i16x8_s multip'
     drawn src/kernels_wasm_relaxed.h 'kernels_wasm_relaxed.h - ' 'i32x4.relaxed_dot_i8x16_'
     printf '\n## The work between products\n'
-    drawn src/ops_template.h 'ops_template.h - '
+    drawn src/ops_template.h 'ops_template.h - ' 'h = gelu_tanh(gate) * up' "Viterbi's algorithm for"
     drawn src/ops.h 'The vocabulary that is' 'Rotation. The input rows'
     drawn src/layer.h 'Residual rows. The last'
     printf '\n## Attention\n'

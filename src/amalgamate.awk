@@ -71,6 +71,22 @@ function guard_of(path)
     return "KALM__" toupper(path) "_H"
 }
 
+# 1: the line belongs to what is left out, from its first mark to its last, which leaves a word that says where a page has it.
+function apart_from(path, line)
+{
+    if (line ~ /^ *\/\* (converter|docs\/[A-Z]+\.md): \*\/$/ && !(whole && line ~ /converter/)) {
+        if (apart != "") fail(path ": " line " within another")
+        apart = line
+        gsub(/^ *\/\* |: \*\/$/, "", apart)
+    }
+    if (apart == "") return 0
+    if (line ~ "^ */[*] end of " apart " [*]/$") {
+        if (apart != "converter") print "/* More is in " apart ". */"
+        apart = ""
+    }
+    return 1
+}
+
 # A template. The first time its text goes out as macros, then and later the list of them. A function or table begins in the first
 # column with KALM__VT or static and ends at the first line that is } or };, or at the end of its first line. #undef is repeated, since
 # it makes room for the next set's macros; other directives and comments go out once.
@@ -78,6 +94,7 @@ function template(path,    line, name, first, begins, all)
 {
     first = !(path in uses)
     while (first && (status = (getline line < path)) > 0) {
+        if (apart_from(path, line)) continue
         begins = line ~ /^(KALM__VT|static) /
         if (begins) {
             if (name != "" || !match(line, /KALM__V\([a-z0-9_]+\)/)) fail(path ": not the beginning of a function: " line)
@@ -107,17 +124,7 @@ function expand(path, depth,    line, name, n, guard, last, held)
     guard = guard_of(path)
     for (n = 0; (status = (getline line < path)) > 0; n++) {
         sub(/\r$/, "", line)
-        if (line ~ /^ *\/\* (converter|docs\/[A-Z]+\.md): \*\/$/ && !(whole && line ~ /converter/)) {
-            if (apart != "") fail(path ": " line " within another")
-            apart = line
-            gsub(/^ *\/\* |: \*\/$/, "", apart)
-        }
-        if (apart != "") {
-            if (line !~ "^ */[*] end of " apart " [*]/$") continue
-            if (apart != "converter") print "/* More is in " apart ". */"
-            apart = ""
-            continue
-        }
+        if (apart_from(path, line)) continue
         if (!whole && (line == "#ifndef " guard || line == "#define " guard)) {
             if (guarded[path]++) print line
             continue

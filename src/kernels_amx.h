@@ -5,10 +5,11 @@
    64 inputs of a row side by side: rows are packed [inputs / 64][height][64], behind that perhaps [height][32], for which zeros stand
    in for the lines that the panel lacks. Activations and sums are those of avx512vnni. Accumulators are tiles 0 to 2, for 16 rows
    each, and 3 to 5, of the second panel; the last 16 rows may overlap those before them, and are stored twice. A product costs 16
-   cycles, a load 8 to 20 (cache of the first, second level), so that a step of 6 products and 7 loads reaches three quarters of the
-   peak at best. ldtilecfg costs 150 cycles, a tenth of a tile of 640 inputs: a call of the driver has one (`shape`), and it ends with
-   tilerelease, behind which signals and switches of threads need not save eight kilobytes. tests/test_amx.c runs this file with the
-   instructions in C where there are none. */
+   cycles, a step of 6 products and 7 loads 122 (Sapphire Rapids, rows and weights in the first two caches) where 96 would be the peak. To turn
+   sums into floats takes a fifth of a tile of 640 inputs, so the next tile of the call does it between its products. ldtilecfg costs
+   150 cycles, a tenth of such a tile: a call of the driver has one (`frame`), and it ends with tilerelease, behind which signals and
+   switches of threads need not save eight kilobytes. tests/test_amx.c runs this file with the instructions in C where there are
+   none. */
 /* end of docs/KERNELS.md */
 #ifndef KALM__KERNELS_AMX_H
 #define KALM__KERNELS_AMX_H
@@ -70,19 +71,48 @@ KALM__AMX KALM__FN void kalm__shape_amx(size_t rows)
     else KALM__TILE_RELEASE();
 }
 
-#define KALM__AMX_SECOND(t) if (panels == 2) KALM__TILE_DOT(t);
-#define KALM__AMX_SUMS(t, u, row) KALM__TILE_STORE(t, sums + (row) * 16); KALM__TILE_STORE(u, sums + (KALM__AMX_TILE + (row)) * 16);
-KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+/* A tile's sums, whose rows from r on the next tile stores while its products are made. */
+typedef struct kalm__amx_late {
+    int32_t sums[2 * KALM__AMX_TILE * 16];
+    kalm__tile_job job;
+    size_t second, r;                  /* 1: of two panels                                  */
+} kalm__amx_late;
+
+KALM__AMX KALM__INLINE void kalm__store_late_amx(kalm__amx_late *late, size_t rows)
 {
-    KALM__ALIGNED(64) unsigned char rest[80 * 64];         /* 48 rows, 2 * 16 lines */
-    KALM__ALIGNED(64) int32_t sums[2 * KALM__AMX_TILE * 16];
-    const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
-    size_t second = panels - 1, panel = second * job->panel, left, height = job->height, r;
-    size_t middle = kalm__min(16, height - kalm__min(16, height)), last = height - kalm__min(16, height);
+    const kalm__tile_job *job = &late->job;
+    size_t second = late->second, r = late->r, end = kalm__min(r + rows, job->height);
     KALM__512_RESULTS1
     __m512 scale1 = _mm512_loadu_ps(job->scale + 16 * second);
     __m512i start0 = kalm__start_512(job, 0), start1 = kalm__start_512(job, second);
     __mmask16 some1 = kalm__outputs_512(job, second);
+    for (y += r * stride; r < end; r++, y += stride) {
+        const int32_t *sum = late->sums + 16 * r;
+        kalm__store_512(y, some0, _mm512_add_epi32(start0, _mm512_load_si512(sum)), scale0, row_scale[r]);
+        sum += 16 * KALM__AMX_TILE * second;
+        kalm__store_512(y + 16 * second, some1, _mm512_add_epi32(start1, _mm512_load_si512(sum)), scale1, row_scale[r]);
+    }
+    late->r = end;
+}
+KALM__AMX KALM__FN void kalm__frame_amx(void *memory, int begin)
+{
+    kalm__amx_late *late = (kalm__amx_late *)memory;
+    if (begin) late->r = late->job.height = 0;
+    else if (late->r < late->job.height) kalm__store_late_amx(late, KALM__AMX_TILE);
+    kalm__shape_amx(begin ? 16 : 0);
+}
+
+#define KALM__AMX_SECOND(t) if (panels == 2) KALM__TILE_DOT(t);
+#define KALM__AMX_SUMS(t, u, row) \
+    KALM__TILE_STORE(t, late->sums + (row) * 16); KALM__TILE_STORE(u, late->sums + (KALM__AMX_TILE + (row)) * 16);
+KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t panels)
+{
+    KALM__ALIGNED(64) unsigned char rest[80 * 64];         /* 48 rows, 2 * 16 lines */
+    kalm__amx_late *late = (kalm__amx_late *)job->late;
+    const unsigned char *a = job->acts, *b = job->weights, *ahead = job->ahead;
+    size_t second = panels - 1, panel = second * job->panel, left, height = job->height, r;
+    size_t middle = kalm__min(16, height - kalm__min(16, height)), last = height - kalm__min(16, height);
+    size_t pace = (KALM__AMX_TILE * 16 + job->steps - 1) / job->steps;
     if (height < 16) kalm__shape_amx(height);
     KALM__TILE_ZERO(0) KALM__TILE_ZERO(1) KALM__TILE_ZERO(2) KALM__TILE_ZERO(3) KALM__TILE_ZERO(4) KALM__TILE_ZERO(5)
     for (left = job->steps; left; left -= kalm__min(16, left), a += 64 * height, b += 1024) {
@@ -95,23 +125,23 @@ KALM__AMX KALM__INLINE void kalm__tile_amx(const kalm__tile_job *job, size_t pan
         for (r = 0; r < 16; r++, ahead += job->ahead_step) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
         KALM__TILE_LOAD(6, a) KALM__TILE_LOAD(7, b) KALM__TILE_DOT(0)
         KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(3)
-        if (height <= 16) continue;
-        KALM__TILE_LOAD(6, a + 64 * middle) KALM__AMX_SECOND(4)
-        KALM__TILE_LOAD(7, b) KALM__TILE_DOT(1)
-        if (height <= 32) continue;
-        KALM__TILE_LOAD(6, a + 64 * last) KALM__TILE_DOT(2)
-        KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(5)
+        if (height > 16) {
+            KALM__TILE_LOAD(6, a + 64 * middle) KALM__AMX_SECOND(4)
+            KALM__TILE_LOAD(7, b) KALM__TILE_DOT(1)
+        }
+        if (height > 32) {
+            KALM__TILE_LOAD(6, a + 64 * last) KALM__TILE_DOT(2)
+            KALM__TILE_LOAD(7, b + panel) KALM__AMX_SECOND(5)
+        }
+        if (late->r < late->job.height) kalm__store_late_amx(late, pace);
     }
     KALM__AMX_SUMS(0, 3, 0)
     if (height > 16) { KALM__AMX_SUMS(1, 4, middle) }
     if (height > 32) { KALM__AMX_SUMS(2, 5, last) }
     if (height < 16) kalm__shape_amx(16);
-    for (r = 0; r < height; r++, y += stride) {
-        const int32_t *sum = sums + 16 * r;
-        kalm__store_512(y, some0, _mm512_add_epi32(start0, _mm512_load_si512(sum)), scale0, row_scale[r]);
-        sum += 16 * KALM__AMX_TILE * second;
-        kalm__store_512(y + 16 * second, some1, _mm512_add_epi32(start1, _mm512_load_si512(sum)), scale1, row_scale[r]);
-    }
+    late->job = *job;
+    late->second = second;
+    late->r = 0;
 }
 KALM__AMX KALM__FN void kalm__q8_x1_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 1); }
 KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_amx(job, 2); }
@@ -122,9 +152,9 @@ KALM__AMX KALM__FN void kalm__q8_x2_amx(const kalm__tile_job *job) { kalm__tile_
 static const kalm__tile_fn kalm__q8_tiles_amx[2][KALM__AMX_TILE] = { { KALM__REP_12(KALM__AMX_X1) }, { KALM__REP_12(KALM__AMX_X2) } };
 static const kalm__tiles kalm__tiles_q8_amx = {
     KALM__AMX_TILE, 0, KALM__AMX_DIRECT,
-    KALM__Q8, KALM__Q8, 1, 1,
+    KALM__Q8, KALM__Q8, 1, 1, (sizeof(kalm__amx_late) + 63) / 64,
     kalm__row_scales_avx512, kalm__pack_q8_amx, kalm__unpack_q4_avx512, NULL,
-    kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1], kalm__shape_amx
+    kalm__q8_tiles_avx512[0], kalm__q8_tiles_amx[0], kalm__q8_tiles_amx[1], kalm__frame_amx
 };
 static const kalm__kernels kalm__kernels_amx = {
     "amx", &kalm__table_avx512,

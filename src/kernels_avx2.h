@@ -385,19 +385,19 @@ KALM__256 KALM__FN void kalm__unpack_half_avx2(uint32_t type, const void *panel,
 
 static const kalm__tiles kalm__tiles_f32_avx2 = {
     KALM__256_TILE, 1, 0,                                   /* most, even, direct */
-    KALM__F32, KALM__F32, 4, 0,                             /* form, prepared, input_bytes, sums */
+    KALM__F32, KALM__F32, 4, 0, 0,                          /* form, prepared, input_bytes, sums, late */
     NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx2, NULL,
-    NULL, kalm__f32_tiles_avx2, NULL, NULL                  /* direct_tiles, one, two, shape */
+    NULL, kalm__f32_tiles_avx2, NULL, NULL                  /* direct_tiles, one, two, frame */
 };
 static const kalm__tiles kalm__tiles_q8_avx2 = {
     KALM__256_TILE, 1, KALM__256_DIRECT,
-    KALM__Q8, KALM__Q16, 2, 0,
+    KALM__Q8, KALM__Q16, 2, 0, 0,
     kalm__row_scales_avx2, kalm__pack_q8_avx2, kalm__unpack_q4_avx2, kalm__widen_avx2,
     kalm__q8_tiles_avx2, kalm__int16_tiles_avx2, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx2 = {
     KALM__256_TILE, 1, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
     NULL, kalm__int16_tiles_avx2, NULL, NULL
 };
@@ -532,13 +532,13 @@ static const kalm__tile_fn kalm__q8_tiles_avxvnni[KALM__256_TILE] = {
 enum { KALM__VNNI_DIRECT = 2 };
 static const kalm__tiles kalm__tiles_q8_avxvnni = {
     KALM__256_TILE, 1, KALM__VNNI_DIRECT,
-    KALM__Q8, KALM__Q8, 1, 1,
+    KALM__Q8, KALM__Q8, 1, 1, 0,
     kalm__row_scales_avx2, kalm__pack_bytes_avx2, kalm__unpack_q4_avx2, NULL,
     kalm__q8_tiles_avxvnni, kalm__q8_tiles_avxvnni, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_avxvnni = {
     KALM__256_TILE, 1, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_avx2, kalm__pack_q16_avx2, NULL, NULL,
     NULL, kalm__int16_tiles_avxvnni, NULL, NULL
 };

@@ -438,19 +438,19 @@ KALM__512 KALM__FN void kalm__unpack_q4_avx512(uint32_t type, const void *panel,
 
 static const kalm__tiles kalm__tiles_f32_avx512 = {
     KALM__512_TILE, 1, 0,
-    KALM__F32, KALM__F32, 4, 0,
+    KALM__F32, KALM__F32, 4, 0, 0,
     NULL, kalm__pack_floats_avx2, kalm__unpack_half_avx512, NULL,
     NULL, kalm__f32_tiles_avx512[0], kalm__f32_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q8_avx512 = {
     KALM__512_TILE, 1, KALM__512_DIRECT,
-    KALM__Q8, KALM__Q8, 1, 1,
+    KALM__Q8, KALM__Q8, 1, 1, 0,
     kalm__row_scales_avx512, kalm__pack_q8_avx512, kalm__unpack_q4_avx512, NULL,
     kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[0], kalm__q8_tiles_avx512[1], NULL
 };
 static const kalm__tiles kalm__tiles_q16_avx512 = {
     KALM__512_SHORT, 1, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_avx512, kalm__pack_q16_avx2, NULL, NULL,
     NULL, kalm__int16_tiles_avx512[0], kalm__int16_tiles_avx512[1], NULL
 };

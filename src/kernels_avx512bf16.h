@@ -94,7 +94,7 @@ static const kalm__tile_fn kalm__bf16_tiles_avx512bf16[2][KALM__512_SHORT] = {
 /* Two bf16 take the room of two int16: a panel of pairs has the bytes of one of q16. */
 static const kalm__tiles kalm__tiles_bf16_avx512bf16 = {
     KALM__512_SHORT, 1, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     NULL, kalm__pack_halves_avx512bf16, kalm__pair_avx512bf16, NULL,
     NULL, kalm__bf16_tiles_avx512bf16[0], kalm__bf16_tiles_avx512bf16[1], NULL
 };

@@ -634,19 +634,19 @@ KALM__FN void kalm__unpack_half_neon(uint32_t type, const void *panel, size_t co
 
 static const kalm__tiles kalm__tiles_f32_neon = {
     KALM__NEON_FTILE, 0, 0,
-    KALM__F32, KALM__F32, 4, 0,
+    KALM__F32, KALM__F32, 4, 0, 0,
     NULL, kalm__pack_floats, kalm__unpack_half_neon, NULL,
     NULL, kalm__f32_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_neon = {
     KALM__NEON_TILE, 0, 0,
-    KALM__Q8, KALM__Q8, 1, 0,
+    KALM__Q8, KALM__Q8, 1, 0, 0,
     kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
     NULL, kalm__q8_tiles_neon, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_neon = {
     KALM__NEON_WTILE, 0, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_neon, kalm__pack_q16_neon, NULL, NULL,
     NULL, kalm__int16_tiles_neon, NULL, NULL
 };
@@ -660,7 +660,7 @@ static const kalm__kernels kalm__kernels_neon = {
 #if KALM__HAVE_DOT
 static const kalm__tiles kalm__tiles_q8_dotprod = {
     KALM__DOT_TILE, 0, 0,
-    KALM__Q8, KALM__Q8, 1, 0,
+    KALM__Q8, KALM__Q8, 1, 0, 0,
     kalm__row_scales_neon, kalm__pack_q8_neon, kalm__unpack_q4_neon, NULL,
     NULL, kalm__q8_tiles_dot, NULL, NULL
 };
@@ -675,7 +675,7 @@ static const kalm__kernels kalm__kernels_dotprod = {
 #if KALM__HAVE_DOT && KALM__HAVE_MM
 static const kalm__tiles kalm__tiles_q8_i8mm = {
     KALM__DOT_TILE, 1, KALM__MM_DIRECT,
-    KALM__Q8, KALM__Q8, 1, 0,
+    KALM__Q8, KALM__Q8, 1, 0, 0,
     kalm__row_scales_neon, kalm__pack_q8_i8mm, kalm__unpack_q4_neon, kalm__zip_neon,
     kalm__q8_tiles_dot, kalm__q8_tiles_i8mm, NULL, NULL
 };

@@ -188,19 +188,19 @@ static const kalm__tile_fn kalm__f32_tiles_rvv[KALM__RVV_TILE] = { KALM__TILES_6
 
 static const kalm__tiles kalm__tiles_f32_rvv = {
     KALM__RVV_TILE, 0, 0,
-    KALM__F32, KALM__F32, 4, 0,
+    KALM__F32, KALM__F32, 4, 0, 0,
     NULL, kalm__pack_floats_rvv, kalm__unpack_rvv, NULL,
     NULL, kalm__f32_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_rvv = {
     KALM__RVV_TILE, 0, KALM__RVV_DIRECT,
-    KALM__Q8, KALM__Q16, 2, 0,
+    KALM__Q8, KALM__Q16, 2, 0, 0,
     kalm__row_scales_rvv, kalm__pack_int16_rvv, kalm__unpack_rvv, kalm__widen_rvv,
     kalm__q8_tiles_rvv, kalm__int16_tiles_rvv, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_rvv = {
     KALM__RVV_TILE, 0, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_rvv, kalm__pack_int16_rvv, NULL, NULL,
     NULL, kalm__q16_tiles_rvv, NULL, NULL
 };

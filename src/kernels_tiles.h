@@ -35,6 +35,7 @@ typedef struct kalm__tile_job {
     size_t               outputs;      /* valid outputs from there on, at most 16 a panel are written  */
     const unsigned char *ahead;        /* what to prefetch, ...                                        */
     size_t               ahead_step;   /* ... this many bytes further at every step; may be 0          */
+    void                *late;         /* [kalm__tiles.late] lines, the call's                         */
 } kalm__tile_job;
 typedef void (*kalm__tile_fn)(const kalm__tile_job *job);
 
@@ -61,6 +62,7 @@ typedef struct kalm__tiles {
     uint8_t prepared;                  /* the type whose size the panels of other tiles have; == form: the same panels */
     uint8_t input_bytes;               /* of a packed input                                                            */
     uint8_t sums;                      /* 1: the tiles begin from the matrix' sums                                     */
+    uint8_t late;                      /* lines of 64 bytes that tiles above `direct` have for sums to store later     */
     /* scale and inverse of rows; NULL: rows have none */
     void (*row_scales)(kalm__four_rows *f, float limit);
     void (*pack)(const kalm__four_rows *f);
@@ -69,7 +71,7 @@ typedef struct kalm__tiles {
     const kalm__tile_fn *direct_tiles; /* [direct]: one panel                                                          */
     const kalm__tile_fn *one;          /* [most]: one panel                                                            */
     const kalm__tile_fn *two;          /* [most]: two panels at once, or NULL                                          */
-    void (*shape)(size_t rows);        /* NULL, or called before (16) and behind (0) tiles above `direct`                    */
+    void (*frame)(void *late, int begin);        /* NULL, or called before (1) and behind (0) tiles above `direct`     */
 } kalm__tiles;
 
 #if KALM__NEON || KALM__WASM           /* sets of four lanes */
@@ -138,7 +140,7 @@ KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size
     if (!t) return kalm__matmul_scratch_scalar(type, cols);
     if (t->form != type) bytes = kalm__panel_bytes(t->form, cols);
     if (t->prepare) bytes = kalm__add(bytes, kalm__panel_bytes(t->prepared, cols));
-    return kalm__mul(t->two ? 2 : 1, bytes);
+    return kalm__add(64u * t->late, kalm__mul(t->two ? 2 : 1, bytes));
 }
 
 /* ---- packing ------------------------------------------------------------------------------------------------------- */
@@ -237,11 +239,12 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
     kalm__tile_job job;
     memset(&job, 0, sizeof job);
     job.stride = m->stride;
-    if (high && t->shape) t->shape(16);
+    job.late = m->scratch;
+    if (high && t->frame) t->frame(job.late, 1);
     for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
         const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
         const unsigned char *next = (const unsigned char *)m->next;
-        unsigned char *scratch = (unsigned char *)m->scratch;
+        unsigned char *scratch = (unsigned char *)m->scratch + 64u * t->late;
         count = kalm__min(together, m->panel0 + m->panels - p);
         if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
         if (w->type != t->form) {
@@ -283,7 +286,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
             }
         }
     }
-    if (high && t->shape) t->shape(0);
+    if (high && t->frame) t->frame(job.late, 0);
 }
 
 KALM__INLINE void kalm__matmul(const kalm__kernels *k, const kalm__matmul_job *job)

@@ -271,19 +271,19 @@ static const kalm__tile_fn kalm__f32_tiles_wasm[KALM__WASM_TILE] = { KALM__TILES
 
 static const kalm__tiles kalm__tiles_f32_wasm = {
     KALM__WASM_TILE, 0, 0,
-    KALM__F32, KALM__F32, 4, 0,
+    KALM__F32, KALM__F32, 4, 0, 0,
     NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
     NULL, kalm__f32_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q8_wasm = {
     KALM__WASM_TILE, 0, KALM__WASM_DIRECT,
-    KALM__Q8, KALM__Q16, 2, 0,
+    KALM__Q8, KALM__Q16, 2, 0, 0,
     kalm__row_scales_wasm, kalm__pack_int16_wasm, kalm__unpack_q4_wasm, kalm__widen_wasm,
     kalm__q8_tiles_wasm, kalm__int16_tiles_wasm, NULL, NULL
 };
 static const kalm__tiles kalm__tiles_q16_wasm = {
     KALM__WASM_TILE, 0, 0,
-    KALM__Q16, KALM__Q16, 2, 0,
+    KALM__Q16, KALM__Q16, 2, 0, 0,
     kalm__row_scales_wasm, kalm__pack_int16_wasm, NULL, NULL,
     NULL, kalm__int16_tiles_wasm, NULL, NULL
 };

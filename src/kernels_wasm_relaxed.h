@@ -59,7 +59,7 @@ KALM__WASM_FMA_TILE(1) KALM__WASM_FMA_TILE(2)
 static const kalm__tile_fn kalm__f32_tiles_wasmfma[KALM__WASM_TILE] = { KALM__TILES_2(kalm__f32_, x1_wasmfma) };
 static const kalm__tiles kalm__tiles_f32_wasmfma = {
     KALM__WASM_TILE, 0, 0,
-    KALM__F32, KALM__F32, 4, 0,
+    KALM__F32, KALM__F32, 4, 0, 0,
     NULL, kalm__pack_floats, kalm__unpack_half_wasm, NULL,
     NULL, kalm__f32_tiles_wasmfma, NULL, NULL
 };

@@ -1,7 +1,9 @@
+/* docs/KERNELS.md: */
 /* ops_template.h - the float work between matmuls, written once over a small vector vocabulary; ops.h includes it for
    every instruction set, and each time leaves one function of every kind below. (In kalm_rerank.h the functions stand once, as
    macros: see src/amalgamate.awk.) Macros of the vocabulary are taken back at its end. ops.h describes the
    vocabulary and the order of sums. */
+/* end of docs/KERNELS.md */
 
 /* The first n floats of p, all of a vector if there are as many; `fill` in the other lanes. What is shorter goes through a buffer where a
    set has no masks. */
@@ -170,10 +172,12 @@ KALM__VT static void KALM__V(add_angles)(float *out, const float *a, const float
     }
 }
 
+/* docs/KERNELS.md: */
 /* h = gelu_tanh(gate) * up. With z = sqrt(2/pi) (g + 0.044715 g^3): g (1 + tanh z) / 2 = g / (1 + e^-2z), which needs one
    exponential and loses no digits near zero. The constants carry -2 / ln 2.
    1 / p for p in 1..2^120 to 2 units in the last place: division takes longer, and has no vectors on ARMv7. The start, from the bits
    of p, is within 12%; each of Newton's steps squares the error. */
+/* end of docs/KERNELS.md */
 #define KALM__GEGLU_Z(i) \
     m##i = KALM__LOAD(g + i * KALM__W); \
     t##i = KALM__ADD(KALM__MUL(KALM__MUL(m##i, m##i), KALM__SET(-0.10294324f)), KALM__SET(-2.3022082f)); \
@@ -403,12 +407,14 @@ KALM__VT static void KALM__V(add_split16)(float *out, const float *y, float scal
     }
 }
 
+/* docs/KERNELS.md: */
 /* Viterbi's algorithm for up to 16 rows at once, a row in each lane (rowcode.h). y [n][16] are components, unit [16] is 1 / (4 step),
    so that the even levels of quantiser 0 stand for whole numbers, the odd ones for halves between, and those of quantiser 1 for a
    quarter less. With r = rate[class][quantiser], level 0 costs (y unit)^2 + r[3], and one that stands for l, a quarter added for
    quantiser 1, costs its squared error + r[2] + r[1] l + r[0] l^2 + r[3]. Leaves cost [8][16] of the best way to each state;
    floors [n][16] of y / step; and from [n][16], with bit s set where state s is reached by its second way, bits 8 and 9 where 0 is the best
    even level of quantisers 0 and 1. Where `from` is NULL, cost [16] is about the sum of rates with quantiser 0 alone. */
+/* end of docs/KERNELS.md */
 #define KALM__SQUARE(v) KALM__MUL(v, v)
 #define KALM__MORE(a, b, value) /* a > b ? value : 0 */ \
     KALM__MIN(KALM__MAX(KALM__MUL(KALM__SUB(a, b), KALM__SET(1e30f)), KALM__SET(0.0f)), KALM__SET(value))
