@@ -149,11 +149,19 @@ goes_on() { case $command in index | merge | states | search | mail | tables) re
 timeless() { sed 's/ encoded in.*//; /^ratio/s/ *[0-9.]*$//' "$1"; }
 # Nothing but what the command is for. Journals beside a store are SQLite's, which takes them in when it is opened again; after a
 # success there is none, unless the system fails for good ("+") when all is done.
+# (No program is started that has nothing to say: this is looked at after every run.)
 left_over() {
-    find tables made -name '*.new' -o -name '*.tmp-*' 2> /dev/null
-    [ "$1" != 0 ] || find tables -name '*.spool' 2> /dev/null      # after a failure the next run takes it away
-    ls | grep -v -x -E 'bin|preload.so|checkpoint|right\..*|corpus.jsonl|eval|Dialogue|docs|mails|collections|lines|store.db|store.db.states|out.kalm|out.txt|tables|made|err|count' |
-        if [ "$1" = 0 ] && [ "$after" = '' ]; then cat; else grep -v -x -E 'store.db(.states)?-(journal|wal|shm)'; fi
+    for at in tables made; do [ ! -d $at ] || find $at -name '*.new' -o -name '*.tmp-*'; done
+    [ "$1" != 0 ] || [ ! -d tables ] || find tables -name '*.spool'        # after a failure the next run takes it away
+    for at in *; do
+        case $at in
+        bin | preload.so | checkpoint | right.* | corpus.jsonl | eval | Dialogue | docs | mails | collections | lines) ;;
+        store.db | store.db.states | out.kalm | out.txt | tables | made | err | count) ;;
+        store.db-journal | store.db-wal | store.db-shm | store.db.states-journal | store.db.states-wal | store.db.states-shm)
+            [ "$1" != 0 ] || [ "$after" != '' ] || echo "$at" ;;
+        *) echo "$at" ;;
+        esac
+    done
 }
 
 check() {
