@@ -10,8 +10,9 @@ passed=0 failed=0
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAILED: $*"; }
 
+# The compiler ends at its first error, which must be the refusal: nothing is read beyond it.
 refused() {
-    if echo '#include "kalm_rerank.h"' | "$@" -DKALM_RERANK_IMPLEMENTATION -I. -fsyntax-only -x c - > "$dir/log" 2>&1; then bad "not refused: $*"
+    if echo '#include "kalm_rerank.h"' | "$@" -Wfatal-errors -DKALM_RERANK_IMPLEMENTATION -I. -fsyntax-only -x c - > "$dir/log" 2>&1; then bad "not refused: $*"
     elif grep -q 'error.*\(kalm_rerank.h: compile without -f\|kalm__compile_without_fsingle\)' "$dir/log"; then ok
     else bad "refused in other words: $*"; head -n 3 "$dir/log"; fi
 }
