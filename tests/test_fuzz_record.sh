@@ -79,7 +79,9 @@ equal "$(field 6 bad)" 1 'crashes of bad'
 says '^bad .* last crash at 0123abc+$'
 says '^well .* 1 to 0123abc+, any,avx2$'
 head -n 1 fuzz/record.tsv | sed 's/\twell\t[0-9]*/\twell\t7200/; s/0123abc+/fedcba9/; s/\t10\t/\t5000000000\t/' > other.tsv
-expect 0 table fuzz/record.tsv other.tsv
+# (how long each really ran is the machine's business)
+sed 's/\tbad\t[0-9]*/\tbad\t2/; s/\tlong\t[0-9]*/\tlong\t1/' fuzz/record.tsv > first.tsv
+expect 0 table first.tsv other.tsv
 says '^well .* 2 to fedcba9, any,avx2$'
 says ' 50000000'                       # more inputs than 32 bits hold
 case $(field 2 well) in 2:00:*) ok ;; *) bad "two hours more: $(field 2 well)" ;; esac
