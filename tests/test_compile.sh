@@ -37,7 +37,8 @@ echo "compilers:" $ccs $cxxs
 
 # Each thing is compiled once, and no further than what is asked needs: nothing is optimised here, since every other test is built with -O2
 # and golden with -O3, warnings being errors. The kernels of the machine, two thirds of the code, are compiled to the end where they could
-# make a difference: not where the question is which unit has a function, or which switch leaves one out.
+# make a difference: not where the question is which unit has a function, or which switch leaves one out. Switches that have nothing to do
+# with each other are asked for by one call of the compiler.
 first=$(echo "$ccs" | head -n 1)
 
 # the calls that the manual shows, as a program would copy them: gcc from 14 on takes a wrong pointer for an error
@@ -56,26 +57,22 @@ for cc in $ccs; do expect 0 "$cc: the manual's calls" $cc -std=c99 $warn -Werror
 for cxx in $cxxs; do expect 0 "$cxx: the manual's calls" $cxx -x c++ $warn -Werror -I. -fsyntax-only "$dir/recipe.c"; done
 
 for cc in $ccs; do
-    for std in c11 c17; do
-        expect 0 "$cc $std" $cc -std=$std $warn_c -Werror -I. -fsyntax-only $src/one.c
-    done
-    expect 0 "$cc gnu99" $cc -std=gnu99 $warn_c -Werror -I. -fsyntax-only $src/one.c
-    # each unit with a copy of its own, which for the first compiler are of two kinds: with kernels and nothing else, and without kernels
+    # one copy without threads, whose program needs no library of them; and each unit with a copy of its own, which for the first compiler are
+    # of two kinds: with kernels and nothing else, and without kernels
     for static in "" -DKALM_RERANK_STATIC; do
-        removed=-DKALM_NO_SIMD
+        removed="-DKALM_NO_SIMD -DKALM_NO_THREADS" lib=
+        [ -z "$static" ] || removed=-DKALM_NO_SIMD lib=-lpthread
         [ "$cc$static" != "$first-DKALM_RERANK_STATIC" ] || removed="-DKALM_NO_STDIO -DKALM_NO_THREADS"
         expect 0 "$cc unit a $static" $cc -O0 -std=c99 $static $removed $warn_c -Werror -I. -c $src/unit_a.c -o "$dir/two_a.o"
         expect 0 "$cc unit b $static" $cc -O0 -std=c99 $static -DKALM_NO_SIMD $warn_c -Werror -I. -c $src/unit_b.c -o "$dir/two_b.o"
-        expect 0 "$cc two units $static" $cc "$dir/two_a.o" "$dir/two_b.o" -o "$dir/two" -lm -lpthread
+        expect 0 "$cc two units $static" $cc "$dir/two_a.o" "$dir/two_b.o" -o "$dir/two" -lm $lib
         expect 0 "$cc two units $static run" "$dir/two"
     done
 done
 for cxx in $cxxs; do
-    for std in c++14 c++17 c++20; do
-        expect 0 "$cxx $std" $cxx -x c++ -std=$std $warn -Werror -I. -fsyntax-only $src/one.c
+    for std in c++14 c++17 c++20; do           # a host may want no casts of C
+        expect 0 "$cxx $std" $cxx -x c++ -std=$std $warn -Wold-style-cast -Werror -I. -fsyntax-only $src/one.c
     done
-    printf '#define KALM_RERANK_IMPLEMENTATION\n#include "kalm_rerank.h"\n' > "$dir/casts.cpp"
-    expect 0 "$cxx: a host that wants no casts of C" $cxx -std=c++17 -Wold-style-cast -Werror -I. -fsyntax-only "$dir/casts.cpp"
     # the first with all kernels, which are linked with a unit of C below as well
     simd=$([ "$cxx" = "$(echo "$cxxs" | head -n 1)" ] || echo -DKALM_NO_SIMD)
     expect 0 "$cxx unit" $cxx -x c++ -O0 -std=c++11 $simd $warn -Werror -I. -c $src/unit_a.c -o "$dir/a.$cxx.o"
@@ -92,17 +89,22 @@ if [ -n "$cxx" ]; then
     expect 0 "C and C++ run" "$dir/ab"
 fi
 
-# the three switches that remove code, in all combinations; those without the kernels are linked and run (with them: unit a above; none but that: own allocator)
+# The three switches that remove code, in all combinations, each with kernels under a standard of its own (c99 without any is golden, and
+# without input and output or threads: unit a above). Without kernels they are linked and run (no threads alone: unit a; no kernels alone:
+# own allocator).
 for stdio in "" -DKALM_NO_STDIO; do
     for threads in "" -DKALM_NO_THREADS; do
         for simd in "" -DKALM_NO_SIMD; do
             lib=
             [ -n "$threads" ] || lib=-lpthread
+            case $stdio$threads$simd in
+            -DKALM_NO_STDIO) std=c11 ;; -DKALM_NO_THREADS) std=c17 ;; -DKALM_NO_STDIO-DKALM_NO_THREADS) std=gnu99 ;; *) std=c99 ;;
+            esac
             for cc in $ccs; do
-                [ "$cc" != "$first" ] || [ -z "$simd" ] || [ -z "$stdio$threads" ] || continue
-                expect 0 "$cc $stdio $threads $simd" $cc -std=c99 $stdio $threads $simd $warn_c -Werror -I. -fsyntax-only $src/one.c
+                [ "$cc" != "$first" ] || [ -z "$simd" ] || [ -z "$stdio" ] || continue
+                expect 0 "$cc $std $stdio $threads $simd" $cc -std=$std $stdio $threads $simd $warn_c -Werror -I. -fsyntax-only $src/one.c
             done
-            [ -n "$simd" ] && [ -n "$stdio$threads" ] || continue
+            [ -n "$simd" ] && [ -n "$stdio" ] || continue
             expect 0 "$stdio $threads $simd" $first -O0 -std=c99 $stdio $threads $simd $warn_c -Werror -I. $src/one.c -o "$dir/one" -lm $lib
             expect 0 "$stdio $threads $simd runs" "$dir/one"
         done
@@ -111,13 +113,12 @@ done
 
 # hooks, and what is refused
 cc=$first
-expect 0 "own allocator" $cc -std=c99 -I. -DKALM_NO_SIMD -DKALM_MALLOC=my_malloc -DKALM_FREE=my_free -include $src/hooks.h $src/one.c -o "$dir/one" -lm -lpthread
+expect 0 "own allocator" $cc -O0 -std=c99 $warn_c -Werror -I. -DKALM_NO_SIMD -DKALM_MALLOC=my_malloc -DKALM_FREE=my_free -include $src/hooks.h $src/one.c -o "$dir/one" -lm -lpthread
 expect 0 "own allocator runs" "$dir/one"
-expect 0 "KALM_DEBUG" $cc -std=c99 -DKALM_DEBUG $warn_c -Werror -I. -fsyntax-only $src/one.c
-expect 0 "hidden" $cc -std=c99 "-DKALM_API=__attribute__((visibility(\"hidden\")))" $warn_c -Werror -I. -fsyntax-only $src/one.c
-expect 1 "one hook of two" $cc -std=c99 -I. -DKALM_MALLOC=malloc -fsyntax-only $src/one.c
-expect 1 "fast math" $cc -std=c99 -I. -ffast-math -fsyntax-only $src/one.c
-expect 0 "fast math allowed" $cc -std=c99 -I. -ffast-math -DKALM_ALLOW_FAST_MATH -fsyntax-only $src/one.c
+expect 0 "KALM_DEBUG, hidden, fast math allowed" $cc -std=c99 -DKALM_DEBUG "-DKALM_API=__attribute__((visibility(\"hidden\")))" \
+    -ffast-math -DKALM_ALLOW_FAST_MATH $warn_c -Werror -I. -fsyntax-only $src/one.c
+expect 1 "one hook of two" $cc -std=c99 -I. -DKALM_MALLOC=malloc -Wfatal-errors -fsyntax-only $src/one.c
+expect 1 "fast math" $cc -std=c99 -I. -ffast-math -Wfatal-errors -fsyntax-only $src/one.c
 
 # copied alone into an empty folder
 mkdir "$dir/alone"
