@@ -1155,6 +1155,28 @@ static void states_are_their_own(void)
     }
 }
 
+/* What has one thread at a time. There is nothing in it that ThreadSanitizer could see, and there it takes many minutes. */
+static void of_one_thread(void)
+{
+    stopping();
+    short_of_memory();
+    ids_with_prefix();
+    stored_state();
+    states_are_their_own();
+    borrowed_bytes_change();
+    reused_address();
+    state_refusals();
+    save_that_fails();
+    rounded_without_a_prefix();
+    state_of_another();
+    merges_into_the_prefix();
+    found_states_are_dropped();
+    long_prompts("q8");
+    long_prompts("f32");
+    crowd();
+    many_prompts_in_a_chunk();
+}
+
 int main(void)
 {
     kalm_error err;
@@ -1172,28 +1194,12 @@ int main(void)
         if (i > 0) break;                                          /* golden.c and test_kernels.c hold the sets equal */
         cache_is_exact(set);
     }
-    stopping();
-    short_of_memory();
-    ids_with_prefix();
-    stored_state();
-    states_are_their_own();
     forged_documents();
     repeated_documents();
-    borrowed_bytes_change();
-    reused_address();
-    state_refusals();
-    save_that_fails();
     rounded_states();
-    rounded_without_a_prefix();
-    state_of_another();
-    merges_into_the_prefix();
-    found_states_are_dropped();
-    long_prompts("q8");
-    long_prompts("f32");
-    crowd();
     margins_to_the_bit();
-    many_prompts_in_a_chunk();
     best_and_callbacks();
+    if (!TSAN) of_one_thread();
     for (i = 0; i < DOCS; i++) kalm_doc_free(docs[i]);
     kalm_model_close(model);
     return test_end();

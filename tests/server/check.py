@@ -859,7 +859,8 @@ def test_limits():
     equal(s.raw("POST", "/v1/rerank", ok, dict(key, Origin="https://b.example"))[0], 403, "another page may not")
     # dawdlers: headers, a body, nothing at all; the server answers others meanwhile, and they are cut off
     slow = []
-    for start in (b"", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nX-", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"):
+    # (the body is one that five bytes a second do not fill, however patient the test is)
+    for start in (b"", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nX-", b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n{"):
         for _ in range(5):
             c = socket.create_connection((s.host, s.port))
             c.sendall(start)
