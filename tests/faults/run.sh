@@ -298,10 +298,10 @@ for command in ${FAULTS_OF:-$commands}; do
     every map ''
     case $command in
     tables) every write :ENOSPC; every flush ''; every rename ''; every kill '' ;;
-    quantize | index | merge | states | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
+    quantize | cut | calibrate | checkpoint | index | merge | states | search | mail | server) every write :ENOSPC; every write :EIO; every write :short; every write :EINTR; every sync ''; every rename ''; every kill '' ;;
     esac
-    case $command in quantize | cut | calibrate | index | merge | states | search | mail | tables) kills ;; esac
-    case $command in index | rank | server) every thread '' ;; esac
+    case $command in quantize | cut | calibrate | checkpoint | index | merge | states | search | mail | tables) kills ;; esac
+    case $command in calibrate | index | rank | server) every thread '' ;; esac
     case $command in server | mcp) every socket :short; every socket :EINTR ;; esac
     echo "$command: $((runs - before)) runs, $(($(date +%s) - began)) s; calls: $counted"
     # standard output is stdio's: a full disk
