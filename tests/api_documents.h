@@ -200,6 +200,17 @@ static void test_rounding_of_rows(void)
         for (i = 2; i < 6; i++)
             CHECKF(fabsf(back[i]) == 65504.0f * 127.0f && (back[i] < 0) == (i & 1), "%g came back as %g", (double)row[i], (double)back[i]);
     }
+    /* a group whose largest number is 127 has the scale 1: whole numbers, in the middle of two the one away from zero */
+    {
+        static const float from[9] = { 127.0f, 0.5f, -0.5f, 2.5f, -2.5f, 0.4995f, -0.4995f, 1.4995f, -126.5f };
+        static const float to[9] = { 127, 1, -1, 3, -3, 0, 0, 1, -127 };
+        memset(row, 0, sizeof row);
+        memcpy(row, from, sizeof from);
+        kalm__doc_write_row(bytes + KALM__DOC_HEADER, row, WIDTH, 8);
+        kalm__doc_read_row(&doc, 0, back);
+        for (i = 0; i < WIDTH; i++)
+            CHECKF(!(fabsf(back[i] - (i < 9 ? to[i] : 0)) > 0), "%g came back as %g", (double)row[i], (double)back[i]);
+    }
 }
 
 /* A document whose tokens fill its last row, one that has a token more, and one that has a token less. */

@@ -225,9 +225,21 @@ static void test_halves(void)
     CHECK((kalm__to_f16(NAN) & 0x7c00) == 0x7c00 && (kalm__to_f16(NAN) & 0x3ff) != 0);
 }
 
+/* To the nearest whole number, in the middle of two to the even one. */
+static void test_nearest(void)
+{
+    static const float from[10] = { 0.0f, 0.495f, 0.5f, 0.505f, 1.495f, 1.5f, 2.5f, 126.495f, 126.505f, 4194303.5f };
+    static const float to[10] = { 0, 0, 0, 1, 1, 2, 2, 126, 127, 4194304 };
+    size_t i;
+    for (i = 0; i < 10; i++)
+        CHECKF(!(fabsf(kalm__nearest(from[i]) - to[i]) > 0 || fabsf(kalm__nearest(-from[i]) + to[i]) > 0), "%g becomes %g and %g", (double)from[i],
+               (double)kalm__nearest(from[i]), (double)kalm__nearest(-from[i]));
+}
+
 int main(void)
 {
     test_halves();
+    test_nearest();
     test_codebook();
     test_panels();
     test_rows();

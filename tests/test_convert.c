@@ -359,7 +359,7 @@ static void test_downloads(void)
     CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet" IDS) == 0);
     fresh(BASE);
     CHECK(run("cp " TMP "/other.kalm " BAD WEIGHTS) == 0);
-    refuse(IDS, "model.safetensors: not a safetensors file but a .kalm file");
+    refuse(IDS, "model.safetensors: not a safetensors file but a .kalm file, which is converted already");
 }
 
 /* dtypes that weights cannot have are fine where nobody reads them, known ones with the bytes that they need. */
@@ -951,6 +951,168 @@ static int same_matrices(const char *a, const char *b)
     return same;
 }
 
+/* A row of a tensor of the model, in f32, is that of a tensor of BASE (bf16) with `plus` added. */
+static void check_vector(const kalm_model *m, const kalm__tensor *t, size_t row, const char *name, size_t from, float plus)
+{
+    const unsigned char *at = m->file.data + t->offset + row * t->cols * 4;
+    size_t size, i;
+    unsigned char *bytes = tensor_bytes(BASE WEIGHTS, name, &size);
+    if (CHECK(bytes && size >= (from + 1) * t->cols * 2))
+        for (i = 0; i < t->cols; i++) {
+            uint32_t bits = (uint32_t)kalm__u16(bytes + 2 * (from * t->cols + i)) << 16;
+            float v;
+            memcpy(&v, &bits, 4);
+            if (!CHECKF(!(fabsf(kalm__f32(at + 4 * i) - (v + plus)) > 0), "%s: %g at %u, %g in the checkpoint", name, (double)kalm__f32(at + 4 * i), (unsigned)i,
+                        (double)v)) break;
+        }
+    free(bytes);
+}
+
+/* The rotation of ops.h by its definition: in blocks of 64, then of the largest powers of two, x[i] becomes the sum of x[j] times 1, or
+   times -1 where i and j have an odd number of bits in common, over the root of the block's size. Numbers are `step` apart. */
+static void rotate(double *x, size_t n, size_t step)
+{
+    double was[64];
+    size_t first, block = 64, i, j, k;
+    for (first = 0; first < n; first += block) {
+        while (block > n - first) block /= 2;
+        for (i = 0; i < block; i++) was[i] = x[(first + i) * step];
+        for (i = 0; i < block; i++) {
+            double sum = 0;
+            for (j = 0; j < block; j++) {
+                int odd = 0;
+                for (k = i & j; k; k &= k - 1) odd = !odd;
+                sum += odd ? -was[j] : was[j];
+            }
+            x[(first + i) * step] = sum / sqrt((double)block);
+        }
+    }
+}
+
+/* Numbers w are nearly those of a tensor of a checkpoint (bf16), and what was changed is what the file says. */
+static void check_change(const kalm__tensor *t, const char *checkpoint, const char *name, const double *w, double bound)
+{
+    size_t size, i;
+    unsigned char *bytes = tensor_bytes(checkpoint, name, &size);
+    double change = 0, weight = 0;
+    if (CHECK(bytes && size == (size_t)t->rows * t->cols * 2))
+        for (i = 0; i < size / 2; i++) {
+            uint32_t bits = (uint32_t)kalm__u16(bytes + 2 * i) << 16;
+            float v;
+            memcpy(&v, &bits, 4);
+            change += (w[i] - (double)v) * (w[i] - (double)v);
+            weight += (double)v * (double)v;
+        }
+    change = sqrt(change / weight);
+    CHECKF(change < bound && fabs(change - (double)t->error) < 1e-3 * change, "%s: %g changed, the file says %g", name, change, (double)t->error);
+    free(bytes);
+}
+
+/* A table in q8, read as embedding.h draws it. */
+static void check_table(const kalm_model *m, const kalm__tensor *t, const char *checkpoint, const char *name)
+{
+    size_t cols = t->cols, blocks = (cols + 31) / 32, r, c;
+    double *w = (double *)malloc(t->rows * cols * sizeof *w);
+    if (!CHECK(w && t->type == KALM__Q8)) exit(1);
+    for (r = 0; r < t->rows; r++) {
+        const unsigned char *row = m->file.data + t->offset + r * blocks * 34;
+        for (c = 0; c < cols; c++) {
+            int q = row[2 * blocks + c];
+            w[r * cols + c] = (double)kalm__from_f16((uint16_t)kalm__u16(row + c / 32 * 2)) * (q < 128 ? q : q - 256);
+        }
+    }
+    check_change(t, checkpoint, name, w, 0.0105);
+    free(w);
+}
+
+/* A matrix in q8 or q4, read as blocks.h and kernels.h draw it and rotated back. */
+static void check_matrix(const kalm_model *m, const kalm__tensor *t, const char *checkpoint, const char *name, size_t head_dim, double bound)
+{
+    const unsigned char *data = m->file.data + t->offset, *scales = m->file.data + t->scale;
+    size_t rows = t->rows, cols = t->cols, cols32 = (cols + 31) / 32 * 32, r, c;
+    size_t each = t->type == KALM__Q8 ? cols32 * 16 : (cols32 / 32 * (256 + 16) + 63) / 64 * 64;     /* bytes of a panel */
+    double *w = (double *)malloc(rows * cols * sizeof *w);
+    uint32_t what = t->kind % 32;
+    if (!CHECK(w != NULL)) exit(1);
+    for (r = 0; r < rows; r++) {
+        const unsigned char *panel = data + r / 16 * each;
+        size_t n = r % 16;
+        int32_t sum = 0;
+        for (c = 0; c < cols32; c++) {              /* q4 has no zero, so what fills up the last group counts in sums */
+            unsigned byte = t->type == KALM__Q8 ? panel[c / 4 * 64 + n * 4 + c % 4] : panel[c / 32 * 256 + c % 16 / 4 * 64 + n * 4 + c % 4];
+            int q = t->type == KALM__Q8 ? byte < 128 ? (int)byte : (int)byte - 256
+                    : kalm__q4_value(c % 32 < 16 ? byte & 15 : byte >> 4, panel[cols32 / 32 * 256 + c / 32 * 16 + n]);
+            sum += q;
+            if (c < cols) w[r * cols + c] = (double)kalm__f32(scales + 4 * r) * q;
+        }
+        CHECKF((uint32_t)sum == kalm__u32(m->file.data + t->sum + 4 * r), "%s: the sum of row %u is another", name, (unsigned)r);
+        if (t->rotated) rotate(w + r * cols, cols, 1);
+        for (c = 0; what == KALM__T_O && c < cols; c += head_dim) rotate(w + r * cols + c, head_dim, 1);
+    }
+    for (r = 0; what == KALM__T_V && r < rows; r += head_dim)
+        for (c = 0; c < cols; c++) rotate(w + r * cols + c, head_dim, cols);
+    check_change(t, checkpoint, name, w, bound);
+    free(w);
+}
+
+/* What the file holds, against the checkpoint: a norm's weights stand in it with 1 added, the vector that ends
+   an image and the two rows of the head as they are; and matrices, some of which take rotated inputs. */
+static void test_tensors(void)
+{
+    static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
+    unsigned i, k, vectors = 0;
+    for (i = 0; i < 5; i++) {
+        kalm_model *m = NULL;
+        kalm_error err;
+        const kalm__section *s;
+        CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --no-rows --weights %s" IDS, types[i]) == 0);
+        if (!CHECKF(!kalm_model_open(TMP "/other.kalm", NULL, &m, &err), "%s", err.text)) continue;
+        s = &m->file.section[KALM__SECTION_TENSORS];
+        for (k = 0; k < s->size / KALM__TENSOR_BYTES; k++) {
+            kalm__tensor t;
+            uint32_t what;
+            int rotated;
+            kalm__read_tensor(&t, s->data + k * KALM__TENSOR_BYTES);
+            what = t.kind % 32;
+            rotated = what == KALM__T_DOWN ? i == 4 : what < KALM__T_DOWN && what != KALM__T_O && i >= 3;
+            CHECKF((int)t.rotated == rotated, "%s: kind %u is %s", types[i], (unsigned)t.kind, t.rotated ? "rotated" : "not rotated");
+            if (what == KALM__T_EOI) check_vector(m, &t, 0, "model.encoder.embed_tokens.eoi_embedding", 0, 0.0f), vectors++;
+            if (what == KALM__T_POST_MLP && !t.layer && t.kind < 32)
+                check_vector(m, &t, 0, "model.encoder.layers.0.post_feedforward_layernorm.weight", 0, 1.0f), vectors++;
+            if (what == KALM__T_HEAD) {            /* IDS */
+                check_vector(m, &t, 0, "model.encoder.embed_tokens.weight", 4, 0.0f), vectors++;
+                check_vector(m, &t, 1, "model.encoder.embed_tokens.weight", 9, 0.0f);
+            }
+        }
+        kalm_model_close(m);
+    }
+    CHECKF(vectors == 15, "%u vectors were looked at", vectors);
+    /* every matrix and the table: heads of 70 rows, which are 64, 4 and 2 for the rotation, and begin within a panel */
+    CHECK(run("rm -rf " BAD " && " RANDOM " hidden=44 mlp=100 layers=1 heads=4 kv_heads=2 head_dim=70 window=4 vocabulary=64 --quiet " BAD) == 0);
+    for (i = 3; i < 5; i++) {
+        kalm_model *m = NULL;
+        kalm_error err;
+        const kalm__section *s;
+        CHECK(run(QUANTIZE " " BAD " " TMP "/other.kalm --quiet --no-rows --weights %s" IDS, types[i]) == 0);
+        if (!CHECKF(!kalm_model_open(TMP "/other.kalm", NULL, &m, &err), "%s", err.text)) continue;
+        s = &m->file.section[KALM__SECTION_TENSORS];
+        CHECK((m->file.section[KALM__SECTION_WEIGHTS].data - m->file.data) % 4096 == 0);
+        for (k = 0; k < s->size / KALM__TENSOR_BYTES; k++) {
+            static const char *const names[7] = { "self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down" };
+            kalm__tensor t;
+            uint64_t at;
+            char name[80];
+            kalm__read_tensor(&t, s->data + k * KALM__TENSOR_BYTES);
+            for (at = t.type == KALM__F32 ? t.size : 0; at % 64; at++) CHECKF(!m->file.data[t.offset + at], "no zero behind tensor %u", k);
+            if (t.kind % 32 == KALM__T_EMBED) check_table(m, &t, BAD WEIGHTS, "model.encoder.embed_tokens.weight");
+            if (t.kind % 32 > KALM__T_DOWN) continue;
+            snprintf(name, sizeof name, "model.%s.layers.%u.%s_proj.weight", t.kind < 32 ? "encoder" : "decoder", (unsigned)t.layer, names[t.kind % 32]);
+            check_matrix(m, &t, BAD WEIGHTS, name, 70, i == 3 ? 0.0105 : 0.079);
+        }
+        kalm_model_close(m);
+    }
+}
+
 /* A calibration text with the token that ends an image, here U+00B7: the model reads the separate vector in its place, not the row of
    the table, and so does the calibration. */
 static void test_end_of_image(void)
@@ -1128,6 +1290,7 @@ int main(int argc, char **argv)
     CHECK(run(RANDOM " " DIMS " --quiet " BASE) == 0);
     test_command_line();
     test_random_checkpoint();
+    test_tensors();
     test_end_of_image();
     test_config();
     test_header();

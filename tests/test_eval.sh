@@ -55,6 +55,19 @@ says "document judged relevant is not in the corpus"
 figures right
 if [ -s right ]; then ok; else bad "no figures"; fi
 
+rank clean --queries 1
+says "1 queries with 5 candidates"
+
+# a run as MS MARCO has it, worked by hand: query 7 finds its document at rank 2, query 8 at rank 1. A grade's fraction is dropped, -0.5 is 0,
+# and what stands on the first line of judgements is a mistake on a later one
+printf '7\t3\t1\n7\t1\t2\n8\t2\t1\n' > marco.run
+printf 'query-id\tcorpus-id\tscore\n7\t1\t2\n7\t5\t-0.5\nquery-id\tcorpus-id\tscore\n8\t2\t1\n8\t3\t0\n' > odd.tsv
+"$eval" --measure odd.tsv marco.run -m MRR@10 > r1 2> log
+equal "$(awk '{ print $3 }' r1)" 0.7500 "MRR of a run as MS MARCO has it"
+says "odd.tsv, line 3: the grade has a fraction"
+says "odd.tsv, line 4: the grade is no number"
+equal "$(grep -c 'below zero' log)" 0 "grades of 0 that are below zero"
+
 # a chart: well-formed, a curve for each row type, a point for each ratio, and the table's own figures
 expect 0 "$eval" "$model" clean --bits 32,8,2 --ratio 2,8 --chart chart.svg
 if [ "$(grep -c '^<g stroke' chart.svg)" = 3 ] && [ "$(grep -o '<circle' chart.svg | wc -l)" = 6 ]; then ok; else bad "the chart has other curves"; fi
@@ -76,12 +89,13 @@ mkdir -p messy/qrels
     printf '{"_id": 4, "text": "a text editor", "m": "\\udc00 \\ud83d\\ude00"}\r\n{"_id": 5, "text": "plays music and films"}\r\n{"text": "no id"}'
 } > messy/corpus.jsonl
 printf '\357\273\277{"_id": 7, "text": "play chess against the computer"}\r\n{"_id": 6, "text": "unjudged"}\r\n{"_id": 8, "text": "look at photos"}' > messy/queries.jsonl
-printf '\357\273\2777\t1\t2\r\n7\t5\t1\r\n7\t5\t1\r\n8\t2\t1\r\n8\t9\t1\r\n8\t3\t-1\r\n8\tx\r\n8\t4\tzero\r\n' > messy/qrels/test.tsv
+printf '\357\273\2777\t1\t2\r\n7\t5\t1\r\n7\t5\t1\r\n8\t2\t1\r\n8\t9\t1\r\n8\t3\t-1\r\n8\tx\r\n8\t4\tzero\r\n8\tz\t0\r\n' > messy/qrels/test.tsv
 { printf '\357\273\277'; run_lines; echo "7 Q0 1 1 0.5 x"; echo "99 Q0 1 1 9 x"; echo "7 Q0 4 1 nan x"; echo "7 Q0"; } | sed 's/$/\r/' > messy/bm25.run
 rank messy
 for note in "not quite JSON" "not JSON; it is left out" "a JSON array" "no id" "with this id was there before" "query has no judgement" \
     "judged again for its query, with the same grade" "grade is below zero" "grade is no number" "query, document and grade should" \
     "stands twice for its query" "not among those judged" "score is no number" "Q0, document, rank and score should"; do says "$note"; done
+says "messy/corpus.jsonl: a document judged relevant is not"        # 9, and not z, whose grade is 0
 figures messy.figures
 same right messy.figures
 
@@ -151,6 +165,15 @@ printf '{"scene_id": "a_7", "candidate_doc_ids": ["1", "3", "5"]}\n{"scene_id": 
 rank Dialogue/Set/one -m R_cap@10
 says "Set/one: LMEB layout"
 says "1 queries with 3 candidates"
+# a text without a title begins with a space in LMEB's code, and in BEIR's without it
+mkdir -p spaced/qrels && corpus | sed 's/"text": "/& /' > spaced/corpus.jsonl && sed 's/a_7_x/7/' Dialogue/Set/one/queries.jsonl > spaced/queries.jsonl
+printf '7\t1\t1\n7\t5\t1\n' > spaced/qrels/test.tsv && run_lines | grep '^7 Q0 [135]' > spaced/bm25.run
+for c in Dialogue/Set/one spaced clean; do
+    rank $c --queries 1 --instruction "Find it." --save-run run
+    awk '$3 != 2 && $3 != 4 { print $3, $5 }' run | sort > ${c##*/}.margins
+done
+same one.margins spaced.margins
+if cmp -s spaced.margins clean.margins; then bad "a space in front changes no margin"; else ok; fi
 rank Dialogue/Set/two
 says "1 queries with 2 candidates"
 
@@ -250,6 +273,7 @@ says "damaged or cut off"
 same whole/quality.json killed/quality.json
 # shards
 for i in 1 2 3; do expect 0 tables shard.$i --shard $i/3; done
+for i in 1 2; do equal "$(sed -n 's/.*"ranked", "query": "\([^"]*\)".*/\1/p' shard.$i/margins/small*.journal | sort -u)" $((6 + i)) "queries of shard $i"; done
 expect 0 "$eval" --merge merged shard.1 shard.2 shard.3 --rounds 500
 for f in quality.md quality.csv quality.json; do same whole/$f merged/$f; done
 expect 1 "$eval" --merge merged shard.1

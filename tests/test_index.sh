@@ -864,7 +864,7 @@ expect 1 $rerank "$model" query --store exact.db --ratio 6
 says "exact.db keeps documents at ratio 4: --ratio 6 is no multiple of that"
 $rerank "$model" "image viewer" --store exact.db --keys a56,elpa-a --json > log 2>&1
 equal "$(grep -c '"rank"' log)" 2 "documents by key"
-printf 'elpa-a\na56\n' | $rerank "$model" "image viewer" --store exact.db --candidates - --json > log 2>&1
+printf 'elpa-a\n\n \t\na56\n\n' | $rerank "$model" "image viewer" --store exact.db --candidates - --json > log 2>&1
 equal "$(grep -c '"rank"' log)" 2 "documents by list"
 expect 1 $rerank "$model" query --store exact.db --keys a56,nothing
 says "exact.db has no document 'nothing'"

@@ -106,6 +106,20 @@ static void test_refused(void)
         { "\x89KALM\n\x1a", 0, "not a .kalm file but a .kalm file that was damaged by a copy in text mode" },
         { "\x89KALM\r\n\x1a", 0, "not a .kalm file but the beginning of one: it was cut short" },
         { "SQLite format 3", 16, "not a .kalm file but an SQLite database" },
+        { "version https://hawser.github.com/spec/v1\n", 0, "not a .kalm file but a Git LFS pointer" },
+        { "/annex/objects/SHA256E-s1--x\n", 0, "not a .kalm file but a git-annex pointer" },
+        { "PK\3\4archive/data.pkl", 0, "not a .kalm file but a ZIP archive" },
+        { "\x1f\x8b\x08", 0, "not a .kalm file but a file packed with gzip" },
+        { "\x28\xb5\x2f\xfd", 0, "not a .kalm file but a file packed with zstd" },
+        { "\xfd" "7zXZ", 0, "not a .kalm file but a file packed with xz" },
+        { "BZh91AY", 0, "not a .kalm file but a file packed with bzip2" },
+        { "%PDF-1.7", 0, "not a .kalm file but a PDF" },
+        { "\x80\2\x8a\n", 0, "not a .kalm file but a Python pickle" },
+        { "\xef\xbb\xbf\r\n\t[{\"error\": 1}]", 0, "not a .kalm file but a JSON text" },
+        { "<HEAD><TITLE>Not Found</TITLE></HEAD>", 0, "not a .kalm file but a web page" },
+        { "<!-- nothing -->", 0, "not a .kalm file but a web page" },
+        { "<HTML>", 0, "not a .kalm file but a web page" },
+        { "<?XML version='1.0'?>", 0, "not a .kalm file but an XML text" },
         { "x", 1, "not a .kalm file: it does not begin with the KALM signature" }
     };
     size_t i, n;

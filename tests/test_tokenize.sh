@@ -65,6 +65,7 @@ gives '2
 2
 0' "$model" --decode --count
 gives 'play chess' "$model" --decode '1004 7141'
+gives '' "$model" --decode '4294967303 -4294967289'            # no numbers of 32 bits: not 7
 # each token with its bytes; those that are no characters by themselves are written as numbers
 input='Z\303\274rich\n\ta'
 gives "8173	Z
