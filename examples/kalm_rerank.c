@@ -327,7 +327,7 @@ int main(int argc, char **argv)
     if (o.json) print_json(&o, &texts, scores, count, shown);
     else print_table(&o, &texts, scores, shown);
     if (o.timing)
-        fprintf(stderr, "%lu documents, %s %s, %s kernels: opened in %.1f ms, ranked in %.1f ms\n",
+        say_plainly("%lu documents, %s %s, %s kernels: opened in %.1f ms, ranked in %.1f ms",
                 (unsigned long)count, info.name, info.weights,
                 o.config.kernels ? o.config.kernels : kalm_kernels(0), (opened - started) * 1e3, (done - opened) * 1e3);
     if (o.timing && o.kept) fprintf(stderr, "%lu of them from kept states\n", (unsigned long)o.warm);

@@ -463,6 +463,19 @@ expect 3 "$index" "$model" r5.db folder
 says "^folder/binary: byte 1 of the text is NUL"
 rm folder/binary
 
+# ---- a model of any name: the store that is made with it can be read ----
+for name in "$(printf 'two\nlines \033[31m')" "$(printf '%.0s\303\251' $(seq 100))" "x$(printf '%.0s\303\251' $(seq 100))"; do
+    rm -f name.db*
+    expect 0 "$build/kalm-quantize" "$root/examples/tiny" name.kalm --name "$name" --no-rows --quiet
+    expect 0 "$index" name.kalm name.db forty.jsonl --quiet
+    expect 0 "$index" name.kalm name.db --verify
+    expect 0 $rerank name.kalm query --store name.db
+    expect 0 "$index" name.db --info
+    if grep -q "$(printf '\033')" log; then bad "a control character of a name"; else ok; fi
+done
+expect 2 "$index" name.kalm name.db --states 1 --instruction "$(printf '\377')"
+says "the instruction is not UTF-8"
+
 # ---- another model, another setting, no store ----
 expect 0 "$build/kalm-quantize" "$root/examples/tiny" other.kalm --weights f32 --name tiny-f32 --no-rows
 expect 1 "$index" other.kalm forty.db forty.jsonl

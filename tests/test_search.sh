@@ -503,6 +503,13 @@ cp all.db moved.db
 sqlite3 moved.db "UPDATE meta SET value = '/nowhere/m.kalm' WHERE name = 'search_model'"
 expect 1 "$search" moved.db chess; says 'is not at /nowhere/m.kalm any more: --model FILE says where it is now'
 expect 0 "$search" moved.db chess --model "$model"
+# a model in a folder whose name is no UTF-8: the database cannot remember it, and can be asked all the same
+odd=$(printf 'model\377')
+mkdir -p "$odd" && cp "$model" "$odd/m.kalm" && printf 'A text editor.\n' > editor.txt
+expect 0 "$search" "$odd/m.kalm" model.db editor.txt
+expect 1 "$search" model.db editor; says 'model.db does not say where its model is: --model FILE does'
+expect 0 "$search" model.db editor --model "$odd/m.kalm"
+expect 0 "$search" model.db --update --model "$odd/m.kalm"
 
 # ---- strangers' databases ----
 # hostile NAME SQL WHAT-IT-SAYS

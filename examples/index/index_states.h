@@ -346,6 +346,8 @@ KALM__FN int run_states(const options *o)
     k.o = o;
     if (o->instruction) k.params.instruction = kalm__text(o->instruction);
     if (o->system) k.params.system = kalm__text(o->system);
+    if (store_bad_byte(k.params.instruction) < k.params.instruction.size || store_bad_byte(k.params.system) < k.params.system.size)
+        die_usage("the instruction is not UTF-8");
     if (k.params.instruction.size > STATES_TEXT || k.params.system.size > STATES_TEXT) die_usage("the instruction is too long");
     if (kalm_model_open(o->model, &o->config, &k.model, &err)) return cmd_failed(&err);
     kalm_model_get_info(k.model, &info);

@@ -107,10 +107,12 @@ KALM__FN void search_index_drop(search_index *x, kalm_text key)
 
 /* ---- creating and opening -------------------------------------------------------------------------------------------- */
 
-/* A new row of the table meta, or a new value of it. */
+/* A new row of the table meta, or a new value of it. A path that is no UTF-8 is not remembered, since a store that had it could not be
+   read: --model names it then. */
 KALM__FN void search_put_meta(const store *s, const char *name, kalm_text text)
 {
     sqlite3_stmt *q = store_prepare(s, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2");
+    if (store_bad_byte(text) < text.size) text.size = 0;
     store_bind(s, q, 1, kalm__text(name));
     store_bind(s, q, 2, text);
     store_run(s, q);

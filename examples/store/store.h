@@ -751,7 +751,7 @@ KALM__FN kalm_result store_check_document(const store *s, kalm_text bytes, kalm_
 KALM__FN void store_new_meta(store_meta *m, const kalm_model_info *info, uint32_t ratio, uint32_t bits)
 {
     memset(m, 0, sizeof *m);
-    snprintf(m->model, sizeof m->model, "%s", info->name);
+    cmd_clean_name(m->model, sizeof m->model, info->name);     /* as store_meta_text reads it */
     snprintf(m->weights, sizeof m->weights, "%s", info->weights);
     store_write_hash(m->fingerprint, info->fingerprint);
     m->width = info->width;

@@ -16,14 +16,6 @@
 #include "json_out.h"
 #include "reader.h"
 
-/* The instruction set that a command uses when it is not told: what the environment variable KALM_KERNELS says; NULL, the best
-   one, where that is not set or empty. */
-KALM__FN const char *cmd_kernels(void)
-{
-    const char *name = getenv("KALM_KERNELS");
-    return name && *name ? name : NULL;
-}
-
 /* ---- texts ----------------------------------------------------------------------------------------------------------- */
 
 /* The next line of *rest without its end (LF or CRLF); 0 when there is none. */
@@ -62,6 +54,22 @@ KALM__FN kalm_text cmd_read_as(const char *path, int raw)
 }
 
 KALM__FN kalm_text cmd_read(const char *path) { return cmd_read_as(path, 0); }
+
+/* A name that a stranger chose, such as a model's, to be shown and kept: as many whole characters as there is room for; '?' stands
+   for control characters and for what is no UTF-8. out may be name. */
+KALM__FN void cmd_clean_name(char *out, size_t room, const char *name)
+{
+    size_t at = 0, i, n, size = strlen(name);
+    for (i = 0; i < size; i += n) {
+        size_t whole = kalm__json_utf8((const unsigned char *)name + i, size - i);
+        n = whole ? whole : 1;
+        if (at + n >= room) break;
+        if (!whole || (n == 1 && ((unsigned char)name[i] < 32 || name[i] == 127))) out[at] = '?';
+        else memmove(out + at, name + i, n);
+        at += n;
+    }
+    out[at] = 0;
+}
 
 typedef struct cmd_texts {
     kalm_text *text, *id;              /* [count]; id.data NULL: it has none */

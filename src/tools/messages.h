@@ -106,6 +106,14 @@ KALM__FN void cmd_flush(void)
     if (fflush(stdout) || ferror(stdout)) die("cannot write the result: %s", kalm__os_error());
 }
 
+/* The instruction set that a command uses when it is not told: what the environment variable KALM_KERNELS says; NULL, the best
+   one, where that is not set or empty. */
+KALM__FN const char *cmd_kernels(void)
+{
+    const char *name = getenv("KALM_KERNELS");
+    return name && *name ? name : NULL;
+}
+
 KALM__FN void *cmd_alloc(size_t size)
 {
     void *p = malloc(size ? size : 1);
