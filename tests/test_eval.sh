@@ -143,6 +143,29 @@ rank trec --run run.json
 says "TREC layout"
 figures trec.figures
 same right trec.figures
+# what json.dump of Python writes of a document without a score, or of a text that was cut: the others count
+printf '{"7": {"1": 9, "2": 8, "3": 7, "4": 6, "5": 5, "x": NaN},\n "8": {"1": 9, "2": 8.0, "3": 7, "4": 6, "5": 5e0, "\\ud83d": -Infinity}}' > nan.json
+rank trec --run nan.json
+says "nan.json: the run is not quite JSON"
+says "score of a document is no number"
+figures trec.figures
+same right trec.figures
+printf '{"7": {"1": NaN},\n "8": [1}' > nan.json
+expect 1 "$eval" "$model" trec --run nan.json
+says "nan.json:2:9: "
+# of three columns the last is a rank; scores would be ranked the wrong way round, so lines that have them are left out
+printf '7\t1\t2\n7\t5\t1\n7\t2\t0.5\n7\t3\t1e9\n7\t4\t-3\n' > ranks.run
+expect 0 "$eval" --measure trec/qrels.txt ranks.run -m num_ret
+says "ranks.run, line 3 and 2 more: the last of three columns is a rank"
+equal "$(awk '/^num_ret/ { print $3 }' log)" 2 "documents with a rank"
+printf '7\t1\t0.2\n7\t5\t0.1\n' > ranks.run
+expect 1 "$eval" --measure trec/qrels.txt ranks.run -m num_ret
+says "ranks.run, line 1 and 1 more: the last of three columns is a rank"
+says "ranks.run has no document for any judged query"
+printf 'a,b,c\n' > none.qrels
+expect 1 "$eval" --measure none.qrels ranks.run
+says "query, document and grade should stand here"
+says "none.qrels has no judgement that can be read"
 # topics as XML has them, and without an end
 printf '<topics task="x">\n<topic number="7">\n<query>play chess against the computer</query>\n</topic>\n<topic number="8"> <title>look at photos\n' > trec/topics.txt
 rank trec --run run.json
@@ -284,6 +307,14 @@ expect 0 "$eval" --tables evil data/debian evil.kalm --ratio 1,2 --queries 2 --d
 if grep -q "title '_touch pwned_" evil/charts/quality_bytes_BEIR.gp; then ok; else bad "the chart lacks the model's name"; fi
 if grep "title" evil/charts/*.gp | sed "s/.*title '\([^']*\)'.*/\1/" | grep -q '[^A-Za-z0-9 _.,:+()/-]'; then bad "words of a model are words of gnuplot"; else ok; fi
 if [ -z "$(find . -name 'pwned*')" ]; then ok; else bad "what stands in a model's name was run"; fi
+# nor does a name, or that of a folder, steer a terminal
+expect 0 "$build/kalm-quantize" "$root/examples/tiny" evil.kalm --no-rows --quiet --name "$(printf 'a\033[31mb')"
+folder=$(printf 'c\033[32md')
+mkdir -p "$folder" && cp -r clean/. "$folder"
+expect 0 "$eval" evil.kalm "$folder"
+says '^a?\[31mb q8'
+says '^c?\[32md: BEIR layout'
+if grep -q "$(printf '\033')" log; then bad "control characters in what is printed"; else ok; fi
 expect 2 "$eval" --tables x data "$model" --shard 4/3
 expect 2 "$eval" --tables x data
 expect 0 "$eval" --tables both data/Dialogue "$model" --both --instruction "Find what helps." --rounds 200

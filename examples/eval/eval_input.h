@@ -57,7 +57,10 @@ EV__FN void ev_notice_many(ev_notes *n, const char *file, uint64_t line, const c
 /* "file, line 7 and 2 more: text" */
 EV__FN void ev_print_note(FILE *f, const ev_note *n)
 {
-    fprintf(f, "%s", n->file);
+    char *file = ev_copy(n->file);
+    cmd_clean_name(file, strlen(file) + 1, file);
+    fprintf(f, "%s", file);
+    free(file);
     if (n->first) fprintf(f, ", line %llu", (unsigned long long)n->first);
     if (n->first && n->count > 1) fprintf(f, " and %llu more", (unsigned long long)(n->count - 1));
     if (!n->first && n->count > 1) fprintf(f, ", %llu times", (unsigned long long)n->count);

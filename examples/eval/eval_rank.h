@@ -430,7 +430,7 @@ EV__FN void ev__begin_work(ev__work *w, ev_ranked *out, const ev_data *d, ev_job
     ev_check(kalm_model_open(job->path, &job->config, &w->model, &err), &err);
     ev_check(kalm_context_new(w->model, &job->config, &w->ctx, &err), &err);
     kalm_model_get_info(w->model, &info);
-    sprintf(out->name, "%.60s", info.name);
+    cmd_clean_name(out->name, sizeof out->name, info.name);
     sprintf(out->weights, "%.12s", info.weights);
     sprintf(out->kernels, "%.30s", job->config.kernels ? job->config.kernels : kalm_kernels(0));
     out->fingerprint = info.fingerprint;

@@ -68,56 +68,6 @@ EV__FN void ev_records_end(ev_records *r)
     memset(r, 0, sizeof *r);
 }
 
-/* Is an escape for half of a surrogate pair at p, without its other half? n: bytes from p on. */
-EV__FN int ev__lone_surrogate(const char *p, size_t n)
-{
-    uint32_t c, low;
-    if (n < 6 || p[1] != 'u' || !kalm__json_hex4(p + 2, &c) || c < 0xd800 || c > 0xdfff) return 0;
-    return c >= 0xdc00 || n < 12 || p[6] != '\\' || p[7] != 'u' || !kalm__json_hex4(p + 8, &low) || low < 0xdc00 || low > 0xdfff;
-}
-
-/* A copy of the line that strict JSON accepts, where it was spoilt by NaN, Infinity, halves of surrogate pairs, ill-formed UTF-8
-   or bare control characters: null, U+FFFD and spaces stand in their place. */
-EV__FN kalm_text ev__mend(ev_records *r, kalm_text line)
-{
-    static const char *const words[3] = { "-Infinity", "Infinity", "NaN" };
-    size_t i = 0, n = 0, k;
-    int string = 0;
-    kalm_text t;
-    if (r->mended_room < line.size * 4 + 8) r->mended = (char *)cmd_grow(r->mended, r->mended_room = kalm__add(kalm__mul(line.size, 4), 8));
-    while (i < line.size) {
-        const char *p = line.data + i;
-        unsigned char c = (unsigned char)*p;
-        size_t left = line.size - i, sequence = c >= 0x80 ? kalm__json_utf8((const unsigned char *)p, left) : 1;
-        if (string && c == '\\' && left > 1) {
-            int lone = ev__lone_surrogate(p, left);
-            memcpy(r->mended + n, lone ? "\\ufffd" : p, lone ? 6 : 2);
-            n += lone ? 6 : 2, i += lone ? 6 : 2;
-            if (!lone && p[1] == 'u' && left >= 12 && p[6] == '\\' && p[7] == 'u' && (p[2] | 32) == 'd') {   /* a whole pair */
-                memcpy(r->mended + n, p + 2, 10);
-                n += 10, i += 10;
-            }
-            continue;
-        }
-        if (c == '"') string = !string;
-        for (k = 0; !string && k < 3; k++)
-            if (left >= strlen(words[k]) && !memcmp(p, words[k], strlen(words[k]))) break;
-        if (!string && k < 3) {
-            memcpy(r->mended + n, "null", 4);
-            n += 4, i += strlen(words[k]);
-        } else if (!sequence) {
-            memcpy(r->mended + n, "\xef\xbf\xbd", 3);
-            n += 3, i++;
-        } else {
-            memcpy(r->mended + n, c < 32 ? " " : p, sequence);
-            n += sequence, i += sequence;
-        }
-    }
-    t.data = r->mended;
-    t.size = n;
-    return t;
-}
-
 EV__FN kalm_text ev__member(const kalm__json *j, const char *const *names, size_t count, char *number)
 {
     kalm_text none = { NULL, 0 };
@@ -142,11 +92,9 @@ EV__FN int ev__json_record(ev_records *r, kalm_text line, ev_record *record)
     if (r->array && line.size == 1 && (*line.data == '[' || *line.data == ']')) return 0;
     bad = kalm__json_parse(&r->json, r->f.path, line.data, line.size, &err);
     if (bad == KALM_BAD_FILE) {
-        line = ev__mend(r, line);
+        line = ev_mend(line, &r->mended, &r->mended_room);
         bad = kalm__json_parse(&r->json, r->f.path, line.data, line.size, &err);
-        if (!bad) ev_notice(r->notes, r->f.path, r->f.line, "the line is not quite JSON (NaN, half of a surrogate pair, "
-                                                            "ill-formed "
-                            "UTF-8 or a control character); it was read all the same");
+        if (!bad) ev_notice(r->notes, r->f.path, r->f.line, "the line is " EV_NOT_QUITE);
     }
     if (bad) {
         ev_notice(r->notes, r->f.path, r->f.line, "the line is not JSON; it is left out");

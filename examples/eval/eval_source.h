@@ -338,6 +338,7 @@ EV__FN int ev_find_source(ev_source *s, const char *dir, const ev_where *w)
     if (!s->layout && s->queries && s->qrels) s->layout = EV_TREC;
     s->run = w->run ? ev_copy(w->run) : ev__own_run(dir);
     if (!s->name) s->name = ev_copy(name);
+    cmd_clean_name(s->name, strlen(s->name) + 1, s->name);     /* a folder of a stranger may be called anything */
     free(qrels);
     free(topics);
     free(above);

@@ -3,7 +3,7 @@
    Judgements, one a line:   query document grade             BEIR, LMEB (with or without a line of headings)
                              query iteration document grade   TREC, MIRACL
    Runs:                     query Q0 document rank score tag TREC (the tag may be missing)
-                             query document rank              MS MARCO; the score is minus the rank
+                             query document rank              MS MARCO; the rank is a whole number, the score is minus it
                              {"query": {"document": score}}   JSON, as BEIR, pytrec_eval and MTEB write it
 
    A line that has tabs is taken apart at its tabs, so that ids may have spaces; where that does not give the right number of
@@ -97,6 +97,67 @@ EV__FN int ev_number(kalm_text t, double *value)
     return !*end && end != copy && *value == *value;
 }
 
+/* Nothing of a file was of use: what was odd about it says why. */
+EV__FN void ev_die_of_notes(const ev_notes *notes, const char *path, const char *what)
+{
+    if (notes) ev_print_notes(stderr, notes);
+    die("%s %s", path, what);
+}
+
+/* ---- JSON that is not quite JSON ------------------------------------------------------------------------------ */
+
+#define EV_NOT_QUITE "not quite JSON (NaN, half of a surrogate pair, ill-formed UTF-8 or a control character); it was read all the same"
+
+/* Is an escape for half of a surrogate pair at p, without its other half? n: bytes from p on. */
+EV__FN int ev__lone_surrogate(const char *p, size_t n)
+{
+    uint32_t c, low;
+    if (n < 6 || p[1] != 'u' || !kalm__json_hex4(p + 2, &c) || c < 0xd800 || c > 0xdfff) return 0;
+    return c >= 0xdc00 || n < 12 || p[6] != '\\' || p[7] != 'u' || !kalm__json_hex4(p + 8, &low) || low < 0xdc00 || low > 0xdfff;
+}
+
+/* A copy of the JSON that strict JSON accepts, where it was spoilt by NaN, Infinity, halves of surrogate pairs, ill-formed UTF-8
+   or bare control characters: null, U+FFFD and spaces stand in their place. It is in *mended [*room], which the caller frees. */
+EV__FN kalm_text ev_mend(kalm_text line, char **mended, size_t *room)
+{
+    static const char *const words[3] = { "-Infinity", "Infinity", "NaN" };
+    size_t i = 0, n = 0, k;
+    int string = 0;
+    kalm_text t;
+    if (*room < line.size * 4 + 8) *mended = (char *)cmd_grow(*mended, *room = kalm__add(kalm__mul(line.size, 4), 8));
+    while (i < line.size) {
+        const char *p = line.data + i;
+        unsigned char c = (unsigned char)*p;
+        size_t left = line.size - i, sequence = c >= 0x80 ? kalm__json_utf8((const unsigned char *)p, left) : 1;
+        if (string && c == '\\' && left > 1) {
+            int lone = ev__lone_surrogate(p, left);
+            memcpy(*mended + n, lone ? "\\ufffd" : p, lone ? 6 : 2);
+            n += lone ? 6 : 2, i += lone ? 6 : 2;
+            if (!lone && p[1] == 'u' && left >= 12 && p[6] == '\\' && p[7] == 'u' && (p[2] | 32) == 'd') {   /* a whole pair */
+                memcpy(*mended + n, p + 2, 10);
+                n += 10, i += 10;
+            }
+            continue;
+        }
+        if (c == '"') string = !string;
+        for (k = 0; !string && k < 3; k++)
+            if (left >= strlen(words[k]) && !memcmp(p, words[k], strlen(words[k]))) break;
+        if (!string && k < 3) {
+            memcpy(*mended + n, "null", 4);
+            n += 4, i += strlen(words[k]);
+        } else if (!sequence) {
+            memcpy(*mended + n, "\xef\xbf\xbd", 3);
+            n += 3, i++;
+        } else {
+            memcpy(*mended + n, c < 32 && (string || c != '\n') ? " " : p, sequence);
+            n += sequence, i += sequence;
+        }
+    }
+    t.data = *mended;
+    t.size = n;
+    return t;
+}
+
 /* ---- judgements ----------------------------------------------------------------------------------------------- */
 
 EV__FN int ev__heading(kalm_text t)
@@ -152,7 +213,7 @@ EV__FN void ev_read_qrels(ev_qrels *j, ev_set *queries, ev_set *docs, const char
         ev_add_judgement(j, ev_add(queries, field[0]), ev_add(docs, field[n - 2]), (int32_t)grade);
     }
     ev_close(&f);
-    if (j->count == before) die("%s has no judgement that can be read", path);
+    if (j->count == before) ev_die_of_notes(notes, path, "has no judgement that can be read");
 }
 
 EV__FN int ev__by_pair(const void *pa, const void *pb)
@@ -241,11 +302,20 @@ EV__FN void ev__read_run_json(ev_run *r, const ev_set *queries, ev_set *docs, co
     kalm_text all = ev_read_all(path, notes);
     kalm__json j;
     kalm_error err;
+    kalm_result bad;
+    char *mended = NULL;
+    size_t room = 0;
     int deeper;
     uint32_t at = 0, key, depth;
     kalm_allocator allocator = cmd_allocator();
     kalm__json_begin(&j, &allocator);
-    if (kalm__json_parse(&j, path, all.data, all.size, &err)) die("%s", err.text);
+    bad = kalm__json_parse(&j, path, all.data, all.size, &err);
+    if (bad == KALM_BAD_FILE) {
+        kalm_text again = ev_mend(all, &mended, &room);
+        bad = kalm__json_parse(&j, path, again.data, again.size, &err);
+        if (!bad) ev_notice(notes, path, 0, "the run is " EV_NOT_QUITE);
+    }
+    if (bad) die("%s", err.text);
     if (kalm__json_type(&j, 0) != KALM__JSON_OBJECT) die("%s: a run in JSON is an object of queries", path);
     for (depth = 0; depth < 4; depth++) {
         deeper = 0;
@@ -262,7 +332,16 @@ EV__FN void ev__read_run_json(ev_run *r, const ev_set *queries, ev_set *docs, co
     for (key = at + 1; key < j.nodes[at].next; key = j.nodes[key + 1].next)
         ev__run_json_query(r, &j, key, queries, docs, path, notes);
     kalm__json_end(&j);
+    free(mended);
     free((void *)(uintptr_t)all.data);
+}
+
+/* Is this a rank? Three columns with scores would be ranked the wrong way round. */
+EV__FN int ev__is_rank(kalm_text t)
+{
+    size_t i;
+    for (i = 0; i < t.size && t.data[i] >= '0' && t.data[i] <= '9'; i++) {}
+    return i == t.size;
 }
 
 EV__FN void ev__read_run_lines(ev_run *r, const ev_set *queries, ev_set *docs, ev_file *f, ev_notes *notes)
@@ -285,6 +364,10 @@ EV__FN void ev__read_run_lines(ev_run *r, const ev_set *queries, ev_set *docs, e
             if (line.data[0] != '#') ev_notice(notes, f->path, f->line, "the score is no number; the line is left out");
             continue;
         }
+        if (marco && !ev__is_rank(field[2])) {
+            ev_notice(notes, f->path, f->line, "the last of three columns is a rank, and this is no whole number; the line is left out");
+            continue;
+        }
         query = ev_find(queries, field[0]);
         if (query == EV_NONE) ev_notice(notes, f->path, f->line, "the query is not among those judged; the line is left out");
         else ev_add_candidate(r, query, ev_add(docs, field[marco ? 1 : 2]), marco ? -(float)score : (float)score, f->line);
@@ -301,7 +384,7 @@ EV__FN void ev_read_run(ev_run *r, const ev_set *queries, ev_set *docs, const ch
     if (i < f.size && f.data[i] == '{') ev__read_run_json(r, queries, docs, path, notes);
     else ev__read_run_lines(r, queries, docs, &f, notes);
     ev_close(&f);
-    if (r->count == before) die("%s has no document for any judged query", path);
+    if (r->count == before) ev_die_of_notes(notes, path, "has no document for any judged query");
 }
 
 EV__FN int ev__by_query_doc(const void *pa, const void *pb)
