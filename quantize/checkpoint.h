@@ -7,7 +7,8 @@
      max_position_embeddings, sliding_window, rms_norm_eps, query_pre_attn_scalar, hidden_activation}
      side.layer_types, or else side.sliding_window_pattern = n: every n-th layer has full attention (6 where neither is given)
      side.rope_parameters.{sliding_attention, full_attention}.{rope_type, rope_theta, factor}, or in older files
-     side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of layers with full attention
+     side.{rope_local_base_freq, rope_theta, rope_scaling}, where the scaling is that of layers with full attention; beside
+     rope_parameters these must say the same
      decoder.final_logit_softcapping, tie_word_embeddings (true where not given), eoi_token_index (also in encoder)
    side.attn_logit_softcapping is not read: transformers has the key and uses it nowhere in this model. */
 #ifndef KALM__CHECKPOINT_H
@@ -138,12 +139,20 @@ KALM__FN int kalm__config_bool(kalm__config_at *at, const char *key, int otherwi
     return type == KALM__JSON_TRUE;
 }
 
+/* All of a head is rotated: a setting, or a side for all of its settings, may say no other part. */
+KALM__FN void kalm__config_all_rotary(kalm__config_at *at)
+{
+    uint32_t i = kalm__config_member(at, "partial_rotary_factor");
+    double part;
+    if (i && (!kalm__json_double(at->j, i, &part) || part < 1 || part > 1))
+        kalm__config_fail(at, i, "partial_rotary_factor", "other than 1 is not supported");
+}
+
 /* One rotary setting: {"rope_type": "default" or "linear", "rope_theta": ..., "factor": ...}. Without with_theta, rope_theta is
    not read. */
 KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *theta, float *factor)
 {
     uint32_t type = kalm__config_member(rope, "rope_type");
-    double part;
     if (!type) type = kalm__config_member(rope, "type");       /* an older name */
     *factor = 1;
     if (with_theta) *theta = kalm__config_number(rope, "rope_theta", 1, 1e12);
@@ -151,10 +160,7 @@ KALM__FN void kalm__config_rotary(kalm__config_at *rope, int with_theta, float *
     else if (kalm__json_is(rope->j, type, "linear")) *factor = kalm__config_number(rope, "factor", 1e-6, 1e6);
     else if (!kalm__json_is(rope->j, type, "default"))
         kalm__config_fail(rope, type, "rope_type", "is unknown here: only \"default\" and \"linear\" are");
-    if (kalm__config_member(rope, "partial_rotary_factor")
-        && (!kalm__json_double(rope->j, kalm__config_member(rope, "partial_rotary_factor"), &part) || part < 1 || part > 1))
-        kalm__config_fail(rope, kalm__config_member(rope, "partial_rotary_factor"), "partial_rotary_factor",
-                          "other than 1 is not supported");
+    kalm__config_all_rotary(rope);
 }
 
 /* An older key, which may stand beside rope_parameters, must say the same. */
@@ -167,8 +173,14 @@ KALM__FN void kalm__config_same(kalm__config_at *at, const char *key, int matter
 KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_sliding, int any_full)
 {
     int decoder = at->name[0] == 'd';
+    float factor = 1;
     kalm__config_at rope = kalm__config_object(at, "rope_parameters", decoder ? "decoder.rope_parameters."
                                                                               : "encoder.text_config.rope_parameters.");
+    kalm__config_at scaling = kalm__config_object(at, "rope_scaling", decoder ? "decoder.rope_scaling."
+                                                                              : "encoder.text_config.rope_scaling.");
+    kalm__config_all_rotary(at);
+    if (scaling.node && !scaling.result) kalm__config_rotary(&scaling, 0, NULL, &factor);
+    if (scaling.result) at->result = scaling.result;
     s->theta_sliding = s->theta_full = 10000;
     s->factor_sliding = s->factor_full = 1;
     if (rope.node && !rope.result) {
@@ -182,18 +194,18 @@ KALM__FN void kalm__config_rotaries(kalm__config_at *at, kalm__side *s, int any_
         if (!full.node && any_full) kalm__config_fail(&rope, 0, "full_attention", "is missing");
         if (sliding.node && !rope.result) kalm__config_rotary(&sliding, 1, &s->theta_sliding, &s->factor_sliding);
         if (full.node && !rope.result) kalm__config_rotary(&full, 1, &s->theta_full, &s->factor_full);
-        at->result = rope.result ? rope.result : sliding.result ? sliding.result : full.result;
+        if (!at->result) at->result = rope.result ? rope.result : sliding.result ? sliding.result : full.result;
         kalm__config_same(at, "rope_theta", any_full, s->theta_full);
         kalm__config_same(at, "rope_local_base_freq", any_sliding, s->theta_sliding);
+        if (any_full && scaling.node && !at->result && factor != s->factor_full)
+            kalm__config_fail(at, scaling.node, "rope_scaling", "differs from what rope_parameters says");
         return;
     }
-    at->result = rope.result;
+    if (!at->result) at->result = rope.result;
     if (any_full || kalm__config_member(at, "rope_theta")) s->theta_full = kalm__config_number(at, "rope_theta", 1, 1e12);
     if (any_sliding || kalm__config_member(at, "rope_local_base_freq"))
         s->theta_sliding = kalm__config_number(at, "rope_local_base_freq", 1, 1e12);
-    rope = kalm__config_object(at, "rope_scaling", decoder ? "decoder.rope_scaling." : "encoder.text_config.rope_scaling.");
-    if (rope.node && !rope.result) kalm__config_rotary(&rope, 0, NULL, &s->factor_full);
-    at->result = rope.result;
+    if (scaling.node && !at->result) s->factor_full = factor;
 }
 
 /* Read one side of the model. *full [layers] is allocated here. */
@@ -465,7 +477,7 @@ KALM__FN kalm_result kalm__checkpoint_read(kalm__checkpoint *c, const char *dir,
     char *path;
     kalm_result r;
     if (!kalm__directory_exists(dir))
-        return kalm__fail(err, KALM_CANNOT_READ, "%s is not a folder", kalm__shown(dir));
+        return kalm__fail(err, KALM_CANNOT_READ, "%s: %s", kalm__shown(dir), kalm__file_exists(dir) ? "it is not a folder" : "no such folder");
     path = kalm__join_path(dir, "config.json");
     if (!path) return kalm__fail(err, KALM_NO_MEMORY, "no memory for a path");
     r = kalm__read_expected(path, (uint64_t)16 << 20, "JSON", &c->config, &c->config_size, err);

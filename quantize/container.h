@@ -8,6 +8,7 @@
 #include "../src/format.h"
 #include "../src/modelfile.h"
 #include "../src/tools/json.h"
+#include "../src/tools/messages.h"
 #include "plan.h"
 #include "rows.h"
 #include "../src/tools/progress.h"
@@ -237,7 +238,7 @@ KALM__FN kalm_result kalm__write_file(kalm__plan *p, kalm__out_section *sections
     if (!r) r = kalm__sink_write(&w.sink, strings->offset, strings->data, (size_t)strings->size, err);
     if (!r && with_rows) {
         cmd_progress_stage(show, "rows of 4, 3 and 2 bits");
-        r = kalm__write_rows(sections, rows_texts, getenv("KALM_KERNELS"), &w.sink, front, (size_t)weights->offset, threads,
+        r = kalm__write_rows(sections, rows_texts, cmd_kernels(), &w.sink, front, (size_t)weights->offset, threads,
                              file_size, note, err);
     }
     if (!r && kalm__interrupted) r = kalm__fail(err, KALM_CANCELLED, "interrupted");

@@ -239,7 +239,7 @@ static kalm_result convert_texts(conversion *c, kalm_error *err)
     c->texts.tokenizer = tokenizer->data;
     c->texts.tokenizer_size = (size_t)tokenizer->size;
     c->texts.strings = c->strings;
-    c->texts.kernels = getenv("KALM_KERNELS");     /* for tests: the file is the same */
+    c->texts.kernels = cmd_kernels();     /* for tests: the file is the same */
     for (i = 0; !c->o->quiet && i < 2; i++)
         if (c->p.c.shape.side[i].mlp > KALM__MOMENT_BLOCK)
             fprintf(stderr, "the %lu inputs of %s.down are calibrated in blocks of %d, for the sake of memory\n",
@@ -338,9 +338,11 @@ static kalm_result convert_part(const options *o, cmd_progress *show, kalm_error
     kalm__temporary_name(path, o->output, 0);
     whole.output = path;
     whole.quiet = 1;
+    kalm__unfinished_add(path);
     r = convert(&whole, show, err);
     if (!r) r = take_part(o, path, show, err);
     kalm__remove_file(path);
+    kalm__unfinished_end(path);
     free(path);
     return r;
 }
@@ -421,8 +423,10 @@ int main(int argc, char **argv)
     cmd_progress_begin(&show, "");
     show.patience = 0;
     show.quiet = o.quiet;
-    if (o.info || o.verify) r = look(&o, &err);
-    else if (!o.vocabulary && !o.side) r = convert(&o, &show, &err);
+    if (o.info || o.verify) {
+        r = look(&o, &err);
+        if (!r) cmd_flush();
+    } else if (!o.vocabulary && !o.side) r = convert(&o, &show, &err);
     else if (kalm__file_exists(o.input) && !kalm__directory_exists(o.input)) r = take_part(&o, o.input, &show, &err);
     else r = convert_part(&o, &show, &err);
     if (r) say("%s", err.text);

@@ -188,6 +188,13 @@ static void test_config(void)
         { "", "\"rope_parameters\": {", "\"rope_theta\": 10000.0, \"rope_parameters\": {", "decoder.rope_theta differs from what rope_parameters says" },
         { "", "\"rope_parameters\": {", "\"rope_local_base_freq\": 20000, \"rope_parameters\": {",
           "decoder.rope_local_base_freq differs from what rope_parameters says" },
+        { "", "\"rope_parameters\": {", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}, \"rope_parameters\": {",
+          "decoder.rope_scaling differs from what rope_parameters says" },
+        { "", "\"rope_parameters\": {", "\"rope_scaling\": {\"rope_type\": \"yarn\"}, \"rope_parameters\": {",
+          "decoder.rope_scaling.rope_type is unknown here" },
+        { "", "\"rope_parameters\": {", "\"rope_scaling\": 8, \"rope_parameters\": {", "decoder.rope_scaling must be an object" },
+        { "", "\"rope_parameters\": {", "\"partial_rotary_factor\": 0.5, \"rope_parameters\": {",
+          "decoder.partial_rotary_factor other than 1 is not supported" },
         { "", "\"attention_bias\": false", "\"tie_word_embeddings\": 0", "decoder.tie_word_embeddings must be true or false" },
         { "", "\"attention_bias\": false", "\"use_bidirectional_attention\": true", "decoder.use_bidirectional_attention is not supported" },
         { "\"encoder\"", "\"eoi_token_index\": 63", "\"eoi_token_index\": 64", "encoder.eoi_token_index must be a whole number from 0 to 63" },
@@ -209,6 +216,7 @@ static void test_config(void)
     refuse(IDS, "config.json has no eoi_token_index for tensor model.encoder.embed_tokens.eoi_embedding");
     fresh(BASE);
     change(BAD CONFIG, "", "\"factor\": 8.0, ", "\"factor\": 8.0, \"partial_rotary_factor\": 1.0, ", 1);
+    change(BAD CONFIG, "", "\"rope_parameters\": {", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 8}, \"rope_parameters\": {", 1);
     CHECKF(run(QUANTIZE " " BAD " " TMP "/out.kalm --quiet --no-rows" IDS) == 0 && !unlink(TMP "/out.kalm"), "%s", said);
     /* a million members, which must not be compared each with each; the last stands there twice */
     {
@@ -231,7 +239,7 @@ static void test_config(void)
     write_bytes(BAD CONFIG, " ", 1);
     refuse(IDS, "config.json:1:2: the text ends too early");
     run("rm -rf " BAD);
-    refuse(IDS, BAD " is not a folder");
+    refuse(IDS, BAD ": no such folder");
 }
 
 static void test_header(void)
@@ -724,11 +732,40 @@ static void test_left_over(void)
           && strstr(said, "left/pipe cannot be written: it is not a regular file"));
     CHECK(!stat(TMP "/left/pipe", &st) && S_ISFIFO(st.st_mode));
     CHECK(run(QUANTIZE " " BASE " " TMP "/left --quiet" IDS) == 1 && strstr(said, "left cannot be written: it is a folder"));
+    CHECK(run(QUANTIZE " " BASE " '' --quiet" IDS) == 1 && strstr(said, "the name of the file that is to be written is empty"));
     /* nobody listens */
     CHECK(run("{ " QUANTIZE " " TMP "/long " TMP "/left/deaf.kalm --weights q4" IDS "; echo $? > " TMP "/left/status; } 2>&1 | true; "
               "cat " TMP "/left/status") == 0);
     CHECKF(!strcmp(said, "141\n"), "status %s", said);
     CHECK(count_files(TMP "/left", "deaf.kalm") == 0);
+}
+
+/* The temporary file of a temporary file, of a killed run that makes the whole model before a part of it, goes as well. */
+static void test_left_over_part(void)
+{
+    struct timespec ms;
+    pid_t child;
+    int i, seen = 0;
+    CHECK(run("rm -rf " TMP "/left && mkdir " TMP "/left") == 0);
+    ms.tv_sec = 0;
+    ms.tv_nsec = 1000000;
+    child = fork();
+    if (!child) {
+        execl(QUANTIZE, QUANTIZE, TMP "/long", TMP "/left/part.kalm", "--side", "decoder", "--weights", "q4", "--yes-id", "1", "--no-id",
+              "2", "--threads", "1", "--quiet", (char *)NULL);
+        _exit(99);
+    }
+    for (i = 0; i < 5000 && !seen; i++) {
+        nanosleep(&ms, NULL);
+        seen = count_files(TMP "/left", "part.kalm.tmp-");
+    }
+    kill(child, SIGKILL);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    CHECKF(seen == 1 && count_files(TMP "/left", "part.kalm.tmp-") == 1, "%d temporary files", seen);
+    write_bytes(TMP "/left/part.kalm.tmp-0123456789ab.tmp-0123456789abc", "mine", 4);
+    write_bytes(TMP "/left/part.kalm.tmp-0123456789ab.tmp-0123456789ab.tmp-0123456789ab", "mine", 4);
+    CHECK(run(QUANTIZE " " BASE " " TMP "/left/part.kalm --side decoder --quiet" IDS) == 0);
+    CHECKF(count_files(TMP "/left", "part.kalm") == 3, "%d files", count_files(TMP "/left", "part.kalm"));
 }
 
 static void test_remains(void)
@@ -739,6 +776,7 @@ static void test_remains(void)
     interrupt_with(SIGHUP, 0);
     interrupt_with(SIGTERM, 1);
     test_left_over();
+    test_left_over_part();
     CHECK(run(QUANTIZE " " BASE " " TMP "/no/such/folder/out.kalm --quiet" IDS) == 1
           && strstr(said, "cannot create " TMP "/no/such/folder/out.kalm.tmp-") && strstr(said, "No such file or directory"));
     /* a limit on the size of files stands for a full disk where nothing may be mounted */
@@ -752,13 +790,17 @@ static void test_remains(void)
         CHECK(count_files(TMP "/disk", "out.kalm") == 0);
         CHECK(!umount(TMP "/disk"));
     } else printf("no full disk to try: mounting is not allowed here; a file size limit was\n");
-    /* the old file stays what it is when the new one fails, and is replaced when it does not */
-    CHECK(run(QUANTIZE " " BASE " " TMP "/keep.kalm --quiet" IDS) == 0);
+    /* the old file stays what it is when the new one fails, and is replaced when it does not; KALM_KERNELS is empty: not set */
+    CHECK(run("KALM_KERNELS= " QUANTIZE " " BASE " " TMP "/keep.kalm --quiet" IDS) == 0);
     CHECK(run("cp " TMP "/keep.kalm " TMP "/was.kalm && " QUANTIZE " " BASE " " TMP "/keep.kalm --quiet --yes-id 1 --no-id 1") == 1);
     CHECK(same_file(TMP "/keep.kalm", TMP "/was.kalm"));
     CHECK(run(QUANTIZE " " BASE " " TMP "/keep.kalm --quiet --weights f32 --no-rows" IDS) == 0);
     CHECK(!same_file(TMP "/keep.kalm", TMP "/was.kalm") && count_files(TMP, "keep.kalm") == 1);
     CHECK(run(QUANTIZE " --verify " TMP "/keep.kalm") == 0 && strstr(said, "all checksums match"));
+    if (!access("/dev/full", W_OK)) {
+        CHECK(run("! " QUANTIZE " --verify " TMP "/keep.kalm > /dev/full") == 0);
+        CHECK(run("! " QUANTIZE " --info " TMP "/keep.kalm > /dev/full") == 0);
+    }
     {
         size_t n;
         unsigned char *file = test_read_file(TMP "/keep.kalm", &n);

@@ -164,6 +164,9 @@ if [ -w /dev/full ]; then
     "$tokenize" "$model" play > /dev/full 2> "$dir/err"
     equal "$?" 1 'a full disk'
 fi
+# a file that may not grow leaves nothing behind
+if (ulimit -f 1; exec "$tokenize" "$model" --convert "$dir/large.kalm" > "$dir/err" 2>&1); then bad 'a file beyond the limit'; else ok; fi
+equal "$(ls "$dir" | grep -c '^large')$(grep -c 'cannot write' "$dir/err")" 01 'what is left of it'
 
 rm -rf "$dir"
 echo "$passed passed, $failed failed"

@@ -266,6 +266,7 @@ static void convert(const unsigned char *blob, size_t size, const char *path)
     unsigned char head[256];
     kalm__sink sink;
     kalm_error err;
+    kalm__catch_signals();             /* there will be a file to remove, also where it may not grow (SIGXFSZ) */
     memset(head, 0, sizeof head);
     memcpy(head, KALM__MAGIC, 8);
     kalm__put_u32(head + 8, KALM__FILE_VERSION);

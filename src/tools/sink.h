@@ -6,7 +6,8 @@
    do not meet: not two at the same time, and not one in a container with the file that a killed one left behind, whose process
    number was the same. A killed process cannot remove its file, so the next run does. It can tell which are left over: a writer
    holds a lock (flock) on its file, which the system takes away when the process ends. Only regular files that belong to the
-   user, have no second name and no lock are removed; links are not followed. */
+   user, have no second name and no lock are removed; links are not followed. A temporary file that is itself made through one
+   (kalm-quantize writes a whole model before a part of it) has two such endings, and is found as well. */
 #ifndef KALM__SINK_H
 #define KALM__SINK_H
 
@@ -64,13 +65,16 @@ KALM__FN void kalm__temporary_name(char *to, const char *path, unsigned attempt)
 }
 
 #if !defined(_WIN32)
-/* Is `name` what kalm__temporary_name makes of a target called base [n]? */
+/* Is `name` what kalm__temporary_name makes of a target called base [n], or of a temporary file of that target? */
 KALM__FN int kalm__is_temporary(const char *name, const char *base, size_t n)
 {
-    size_t i;
-    if (strlen(name) != n + KALM__TEMPORARY_EXTRA || memcmp(name, base, n) || memcmp(name + n, ".tmp-", 5)) return 0;
-    for (i = n + 5; name[i]; i++)
-        if (!(name[i] >= '0' && name[i] <= '9') && !(name[i] >= 'a' && name[i] <= 'f')) return 0;
+    size_t left = strlen(name), i;
+    if (left <= n || left > n + 2 * KALM__TEMPORARY_EXTRA || memcmp(name, base, n)) return 0;
+    for (name += n, left -= n; left; name += KALM__TEMPORARY_EXTRA, left -= KALM__TEMPORARY_EXTRA) {
+        if (left < KALM__TEMPORARY_EXTRA || memcmp(name, ".tmp-", 5)) return 0;
+        for (i = 5; i < KALM__TEMPORARY_EXTRA; i++)
+            if (!(name[i] >= '0' && name[i] <= '9') && !(name[i] >= 'a' && name[i] <= 'f')) return 0;
+    }
     return 1;
 }
 
@@ -91,7 +95,7 @@ KALM__FN void kalm__remove_left_overs(const char *path)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t at = (size_t)(base - path), n = strlen(base);
-    char *name = (char *)malloc(strlen(path) + KALM__TEMPORARY_EXTRA + 1);
+    char *name = (char *)malloc(strlen(path) + 2 * KALM__TEMPORARY_EXTRA + 1);
     DIR *folder = NULL;
     struct dirent *e;
     if (name) {
@@ -101,7 +105,7 @@ KALM__FN void kalm__remove_left_overs(const char *path)
     }
     while (folder && (e = readdir(folder)) != NULL)
         if (kalm__is_temporary(e->d_name, base, n)) {
-            memcpy(name + at, e->d_name, n + KALM__TEMPORARY_EXTRA + 1);
+            memcpy(name + at, e->d_name, strlen(e->d_name) + 1);
             kalm__remove_left_over(name);
         }
     if (folder) closedir(folder);
@@ -187,6 +191,7 @@ KALM__FN kalm_result kalm__sink_open(kalm__sink *s, const char *path, kalm_error
 #endif
     s->fd = -1;
     s->path = s->temporary = NULL;
+    if (!n) return kalm__fail(err, KALM_CANNOT_READ, "the name of the file that is to be written is empty");
 #if defined(_WIN32)
     if (kalm__directory_exists(path))
         return kalm__fail(err, KALM_CANNOT_READ, "%s cannot be written: it is a folder", kalm__shown(path));
