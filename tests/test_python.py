@@ -178,6 +178,7 @@ class Test(unittest.TestCase):
         scores = self.model.predict(pairs, batch_size=8, show_progress_bar=False, convert_to_numpy=False)
         self.assertIsInstance(scores, list)
         self.assertEqual(scores[0], self.model.predict(pairs[0]))
+        self.assertEqual(scores[0], self.model.predict(tuple(t.encode() for t in pairs[0])))
         self.assertEqual(scores[2], {h["corpus_id"]: h["score"] for h in self.model.rank(QUERY, TEXTS)}[1])
         margins = self.model.predict(pairs, raw=True)
         for m, s in zip(margins, scores):

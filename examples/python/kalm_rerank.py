@@ -938,7 +938,7 @@ class Reranker:
         float. One pair gives one number: an element of these.
         raw, activation_fn: as in rank(), with the other options."""
         pairs = _listed("sentences", sentences)
-        one = bool(pairs) and isinstance(pairs[0], str)
+        one = bool(pairs) and isinstance(pairs[0], (str, bytes))
         if one:
             pairs = [pairs]
         queries = {}
