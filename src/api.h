@@ -129,8 +129,8 @@ typedef struct kalm_score {
 } kalm_score;
 
 /* Options of a call. Zero, or NULL for all of it, is the default. kalm_encode reads `ratio` and `bits`; functions that score
-   read the rest; both read `flags` and the callbacks. Callbacks run on the thread that made the call and must not use its
-   context. */
+   read the rest; both read `flags` and the callbacks. Callbacks run on the thread that made the call, return (no longjmp, no
+   exception), and must not use its context. */
 typedef struct kalm_params {
     uint32_t  ratio;                   /* tokens to a document row, 1 or more; default 4. The model was trained so that the mean
                                           of neighbouring rows stands for them (Matryoshka embedding pooling, MEP): twice the
