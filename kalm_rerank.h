@@ -234,7 +234,8 @@ typedef struct kalm_allocator {
                                           the process with SIGBUS                                            */
 #define KALM_LOAD_READ 1u              /* the file is read into memory of the allocator and may change or go away afterwards;
                                           one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
-                                          write to and for network file systems                              */
+                                          write to, for network file systems, and on Linux for speed: the memory is asked for
+                                          in large pages (docs/SPEED.md)                                     */
 
 /* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
@@ -1324,7 +1325,7 @@ KALM__FN double kalm__tanh(double z)
 #  include <sys/stat.h>
 #endif
 
-/* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
+/* Tell the system how memory will be used; it may ignore that. Large pages are for memory of our own. The rows of a mapped
 	embedding table are read at random: the system would read up to megabytes around each. What is wanted soon it begins to read.
 	Strict C99 hides Linux's names. */
 enum { KALM__AT_RANDOM = 1, KALM__SOON = 3, KALM__LARGE_PAGES = 14 };
@@ -1376,6 +1377,7 @@ KALM__FN unsigned char *kalm__mapping_block(kalm__mapping *m, uint64_t size, con
 		*r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %U bytes of %q", size, path, strlen(path));
 		return NULL;
 	}
+	kalm__advise(m->block, m->block_size, KALM__LARGE_PAGES);
 	m->data = kalm__align64(m->block);
 	m->size = (size_t)size;
 	return kalm__align64(m->block);

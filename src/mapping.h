@@ -31,6 +31,7 @@ KALM__FN unsigned char *kalm__mapping_block(kalm__mapping *m, uint64_t size, con
         *r = kalm__fail(err, KALM_NO_MEMORY, "no memory for the %U bytes of %q", size, path, strlen(path));
         return NULL;
     }
+    kalm__advise(m->block, m->block_size, KALM__LARGE_PAGES);
     m->data = kalm__align64(m->block);
     m->size = (size_t)size;
     return kalm__align64(m->block);

@@ -21,7 +21,7 @@
 #  include <sys/stat.h>
 #endif
 
-/* Tell the system how memory will be used; it may ignore that. Large pages are for working memory alone. The rows of a mapped
+/* Tell the system how memory will be used; it may ignore that. Large pages are for memory of our own. The rows of a mapped
    embedding table are read at random: the system would read up to megabytes around each. What is wanted soon it begins to read.
    Strict C99 hides Linux's names. */
 enum { KALM__AT_RANDOM = 1, KALM__SOON = 3, KALM__LARGE_PAGES = 14 };

@@ -489,6 +489,21 @@ head -c 1000000 /dev/zero | tr '\0' x > long.q
 python3 -c 'print(" ".join("word%d" % i for i in range(100000)), "chess")' | expect 0 timeout $patience "$search" all.db - --json
 printf 'chess engine\n\nencrypted backup\n' | "$search" all.db - > log 2>&1
 equal $? 0 "questions from standard input"; says chess.md; says backup.markdown
+# --read: the model's file may be cut short between two questions (a map of it would end the command with SIGBUS)
+cp "$model" read.kalm
+rm -f asks
+mkfifo asks
+"$search" all.db - --model read.kalm --read < asks > log 2>&1 &
+pid=$! n=0
+exec 3> asks
+echo 'chess engine' >&3
+until grep -q chess.md log || [ $n -ge 600 ]; do sleep 0.1; n=$((n + 1)); done
+: > read.kalm
+echo 'encrypted backup' >&3
+exec 3>&-
+wait $pid
+equal $? 0 "a model that is cut short under --read"; says backup.markdown
+rm -f read.kalm asks
 for wrong in '' 'all.db' 'all.db --update x' 'all.db --mcp x' 'all.db x --watch' "$model" "$model all.db" "$model $model x" 'all.db x --limit 0' 'all.db x --bits 7' 'all.db --update --info'; do
     expect 2 "$search" $wrong
 done

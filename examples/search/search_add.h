@@ -23,10 +23,10 @@ KALM__FN char *search_model_path(const store *s, const char *named)
     return kept;
 }
 
-KALM__FN void search_open_model(const store *s, const char *path, kalm_model **model, kalm_model_info *info)
+KALM__FN void search_open_model(const options *o, const store *s, const char *path, kalm_model **model, kalm_model_info *info)
 {
     kalm_error err;
-    if (kalm_model_open(path, NULL, model, &err)) exit(cmd_failed(&err));
+    if (kalm_model_open(path, &o->config, model, &err)) exit(cmd_failed(&err));
     kalm_model_get_info(*model, info);
     if (!info->has_tokenizer) die("%s holds no tokenizer: texts cannot be encoded", path);
     if (s) store_demand(s, path, info);
@@ -54,11 +54,11 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
     memset(u, 0, sizeof *u);
     u->o = o;
     if (create && !kalm__file_exists(o->database)) {       /* what the model cannot do is said before there is a file */
-        search_open_model(NULL, o->model, &u->model, &info);
+        search_open_model(o, NULL, o->model, &u->model, &info);
         search_new_meta(&m, o, &info);
     }
     if (!store_open(&u->s, o->database, STORE_SEARCH | (create ? STORE_CREATE : STORE_WRITE))) {
-        if (!u->model) search_open_model(NULL, o->model, &u->model, &info);
+        if (!u->model) search_open_model(o, NULL, o->model, &u->model, &info);
         search_new_meta(&m, o, &info);
         store_create(&u->s, &m);
     }
@@ -68,7 +68,7 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
     search_create(&u->s, path);
     search_demand_words(&u->s);
     if (!path) path = search_model_path(&u->s, NULL);
-    if (!u->model) search_open_model(&u->s, path, &u->model, &info);
+    if (!u->model) search_open_model(o, &u->s, path, &u->model, &info);
     kalm_model_get_info(u->model, &info);
     store_demand(&u->s, path, &info);
     store_demand_number(&u->s, "--ratio", o->ratio != 0, o->ratio, u->s.meta.ratio);

@@ -329,7 +329,7 @@ KALM__FN void search_engine_begin(search_engine *e, const options *o, size_t cac
     search_demand_words(&e->s);
     store_exec(&e->s, "PRAGMA cache_size=-65536");
     path = search_model_path(&e->s, o->model);
-    search_open_model(&e->s, path, &e->model, &e->info);
+    search_open_model(o, &e->s, path, &e->model, &e->info);
     free(path);
     config.max_doc_tokens = e->s.meta.max_doc_tokens;
     config.cache_bytes = cache_bytes;

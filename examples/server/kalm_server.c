@@ -41,6 +41,8 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", server_options, config.threads, 1, 4096, "that compute (default: one for each core)"),
     CMD_TEXT("--kernels", "NAME", server_options, config.kernels, "instruction set to use (default: the best one; the environment variable "
              "KALM_KERNELS says the same)"),
+    CMD_BITS("--read", server_options, config.load, KALM_LOAD_READ, "read the model into memory: for a file that may change or go away "
+             "meanwhile, and somewhat faster; without it the file is mapped, and processes share it"),
     CMD_HEADING("Limits; what is beyond them is refused with 4xx or 503"),
     CMD_NUMBER("--max-body", "MIB", server_options, body_mb, 1, 1024, "mebibytes of a request (default 16)"),
     CMD_NUMBER("--max-documents", "N", server_options, documents, 1, 1u << 20, "documents of a request (default 1000)"),
@@ -182,7 +184,7 @@ static void open_model(server *s, kalm_model **model)
     kalm_error err;
     server_queue *q = &s->queue;
     config.state_bits = o->state_bits; /* of both contexts: a kept document is ranked in either, with the same score */
-    if (kalm_model_open(o->model, NULL, model, &err)) exit(cmd_failed(&err));
+    if (kalm_model_open(o->model, &config, model, &err)) exit(cmd_failed(&err));
     kalm_model_get_info(*model, &s->info);
     if (!s->info.has_tokenizer) die("%s holds no tokenizer: texts cannot be ranked", o->model);
     if (!s->info.has_decoder) die("%s holds the encoder alone: it cannot rank", o->model);
