@@ -280,6 +280,48 @@ expect 0 "$index" "$model" append.db meta.jsonl
 says "^0 documents encoded; 2 were there already, 2 of them with new metadata"
 equal "$(sqlite3 append.db "SELECT json_extract(metadata, '\$.url') FROM documents WHERE key = 'a56'")" u "new metadata"
 
+# ---- two keys, and two texts, with one kalm__hash (of tests/same_hash.py): none passes for the other ----
+one='key.one.........................................................' other='key.other...........................................suka~r!1,rX4'
+printf '{"_id": "%s", "text": "the same words"}\n{"_id": "%s", "text": "the same words"}\n' "$one" "$other" > keys.jsonl
+expect 0 "$index" "$model" keys.db keys.jsonl
+says "^2 documents encoded"
+expect 0 "$index" "$model" keys.db keys.jsonl
+says "^0 documents encoded; 2 were there already"
+begun='nine words of text are enough for two small windows, and the rest of it, which is a little longer than it need be, is '
+dots='......................................................................'
+one="${begun}one $dots" other="${begun}other ........................................................ajdaAda.6Vh2"
+for split in 0 12; do
+    rm -f ./text*.db
+    for which in one other; do
+        eval "text=\$$which"
+        printf '{"_id": "a", "text": "%s"}\n' "$text" > text.jsonl
+        expect 0 "$index" "$model" text-$which.db text.jsonl --split $split
+        expect 0 "$index" "$model" text.db text.jsonl --split $split
+        says "^1 documents encoded"
+        expect 0 "$index" "$model" text.db text.jsonl --split $split
+        says "^0 documents encoded.*; 1 were there already"
+        equal "$("$index" text.db --export a)" "{\"_id\": \"a\", \"text\": \"$text\"}" "what the store has of the $which text"
+    done
+    equal "$(sqlite3 text-one.db "SELECT hash FROM documents LIMIT 1")" "$(sqlite3 text-other.db "SELECT hash FROM documents LIMIT 1")" "the hash of two texts"
+    expect 1 "$index" text-one.db --merge text-other.db
+    says "different texts of the key 'a'; nothing of text-other.db was added"
+    expect 0 "$index" text.db --merge text-other.db
+done
+if [ "$(sqlite3 text.db "SELECT count(*) FROM documents")" -gt 2 ]; then ok; else bad "the text has no windows"; fi
+expect 1 "$index" "$model" text-one.db text.jsonl --changed stop
+says "the store has another text of the key 'a'"
+printf '{"_id": "a", "text": "%s"}\n{"_id": "a", "text": "%s"}\n' "$one" "$other" > twice.jsonl
+expect 3 "$index" "$model" twice.db twice.jsonl
+says "twice.jsonl:2: the key 'a' came before with another text"
+for title in "$one" "$other"; do
+    printf '{"_id": "a", "title": "%s", "text": "x"}\n' "$title" > title.jsonl
+    expect 0 "$index" "$model" titles.db title.jsonl
+    says "^1 documents encoded"
+done
+printf '{"_id": "a", "title": "%s", "text": ""}\n' "$one" > text.jsonl       # of the same bytes, on the other side of the bound
+expect 0 "$index" "$model" text-one.db text.jsonl --changed keep
+says "1 have changed"
+
 # ---- delete and export ----
 expect 1 "$index" merged.db --delete a56 --delete nothing
 says "no document 'nothing'; nothing was deleted"

@@ -1,9 +1,12 @@
 /* test_reader.c - src/tools/reader.h: the same documents in every form and every encoding, what is bad and where it is said to
-   be, names of columns, long files whose pieces meet inside characters, and JSON out. */
+   be, names of columns, long files whose pieces meet inside characters, and JSON out; and the commands' hashes. */
 #include "../src/tools/files.h"        /* before all else, see there */
 #define READ_LONGEST ((size_t)3 << 20) /* tests/test_security.sh looks that the commands have 1 GiB */
 #include "../src/tools/reader.h"
 #include "../src/tools/json_out.h"
+#include "../src/tools/secret.h"
+#include "../src/tools/sha256.h"
+#include "../src/tools/siphash.h"
 #include "command.h"
 #include <time.h>
 
@@ -597,8 +600,52 @@ static void test_json_out(void)
     CHECK(m.lost && !memory_out_end(&m));
 }
 
+/* ---- hashes ---------------------------------------------------------------------------------------------------------- */
+
+static void is_sha256(const unsigned char sum[KALM__SHA256_BYTES], const char *want)
+{
+    char digits[2 * KALM__SHA256_BYTES + 1];
+    size_t i;
+    for (i = 0; i < KALM__SHA256_BYTES; i++) sprintf(digits + 2 * i, "%02x", sum[i]);
+    CHECK(!strcmp(digits, want));
+}
+
+/* As their authors publish them: SipHash-2-4 in appendix A of the paper, and without a byte among the vectors of its program; SHA-256 in
+   NIST's examples (FIPS 180), and of nothing. */
+static void test_hashes(void)
+{
+    static const char two_blocks[] = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    unsigned char bytes[1000], sum[KALM__SHA256_BYTES];
+    uint64_t key[2], other[2];
+    kalm__sha256 h;
+    kalm_text a = kalm__text("a"), ab = kalm__text("ab"), b = kalm__text("b"), none = kalm__text("");
+    size_t i, n, left;
+    for (i = 0; i < 16; i++) bytes[i] = (unsigned char)i;
+    key[0] = kalm__u64(bytes), key[1] = kalm__u64(bytes + 8);
+    CHECK(kalm__siphash(key, bytes, 15) == 0xa129ca6149be45e5u);
+    CHECK(kalm__siphash(key, NULL, 0) == 0x726fdb47dd0e0e31u);
+    CHECK(kalm__siphash(key, bytes, 8) != kalm__siphash(key, bytes, 7) && kalm__siphash(key, bytes, 16) != kalm__siphash(key, bytes, 15));
+    CHECK(kalm__siphash_both(key, a, b) != kalm__siphash_both(key, ab, none));
+    CHECK(kalm__siphash_both(key, ab, none) != kalm__siphash_both(key, none, ab));
+    cmd_secret(key);
+    cmd_secret(other);
+    CHECK(key[0] != other[0] && key[1] != other[1] && key[0] != key[1]);
+    kalm__sha256_of("abc", 3, sum);
+    is_sha256(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    kalm__sha256_of(two_blocks, sizeof two_blocks - 1, sum);
+    is_sha256(sum, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    kalm__sha256_of(NULL, 0, sum);
+    is_sha256(sum, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    memset(bytes, 'a', sizeof bytes);  /* a million of them, in pieces of all sizes */
+    kalm__sha256_begin(&h);
+    for (left = 1000000, n = 1; left; left -= i, n = n % 999 + 1) kalm__sha256_add(&h, bytes, i = kalm__min(n, left));
+    kalm__sha256_end(&h, sum);
+    is_sha256(sum, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
 int main(void)
 {
+    test_hashes();
     test_forms();
     test_bad();
     test_bad_json();

@@ -97,6 +97,9 @@ case $build in
 esac
 equal "$(grep -rhoE 'getenv\("[A-Z_]*"\)' "$root/examples" "$root/src/tools" "$root/quantize" "$root/tokenizer" --include='*.[ch]' | sort -u | tr '\n' ' ')" \
     'getenv("KALM_API_KEY") getenv("KALM_KERNELS") getenv("PATH") ' "what is read of the environment"
+# the hash without a key: numbers of rows that are counted, ids of requests, and what store_same.h and the states' own checks stand behind
+equal "$(cd "$root/examples" && grep -rlE '\<kalm__hash(er|_begin)?\>' . --include='*.[ch]' | sort | tr '\n' ' ')" \
+    "./server/server_http.h ./server/server_queue.h ./store/store_fill.h ./store/store_states.h " "commands that call kalm__hash"
 if grep -q 'Of the environment `KALM_KERNELS` is read, `KALM_API_KEY` by `kalm-server`, and `PATH` by `kalm-eval`' "$page"; then ok; else bad "SECURITY.md names another environment"; fi
 # ---- a journal beside a stranger's store ----
 echo 'play chess' > texts

@@ -6,6 +6,8 @@
 
 #include "../../src/tools/command.h"
 #include "../../src/tools/output.h"
+#include "../../src/tools/secret.h"
+#include "../../src/tools/siphash.h"
 #include "eval_stats.h"
 #ifdef HAVE_ZLIB
 #  include <zlib.h>
@@ -357,56 +359,9 @@ typedef struct ev_set {
     ev_pool    pool;
 } ev_set;
 
-/* A key that whoever made the files cannot know, so that no ids are chosen to collide. The numbers do not depend on it. */
-EV__FN void ev__random_key(uint64_t key[2])
-{
-    FILE *f = cmd_fopen("/dev/urandom", "rb");
-    uint64_t state = (uint64_t)(kalm__now() * 1e9) ^ (uint64_t)(uintptr_t)key ^ (uint64_t)time(NULL) << 20;
-    key[0] = ev_random(&state);
-    key[1] = ev_random(&state);
-    if (f) {
-        uint64_t more[2];
-        if (fread(more, sizeof more, 1, f) == 1) key[0] ^= more[0], key[1] ^= more[1];
-        fclose(f);
-    }
-}
-
-EV__FN uint64_t ev__turned(uint64_t x, int by) { return x << by | x >> (64 - by); }
-
-EV__FN void ev__sip_round(uint64_t v[4])
-{
-    v[0] += v[1], v[1] = ev__turned(v[1], 13), v[1] ^= v[0], v[0] = ev__turned(v[0], 32);
-    v[2] += v[3], v[3] = ev__turned(v[3], 16), v[3] ^= v[2];
-    v[0] += v[3], v[3] = ev__turned(v[3], 21), v[3] ^= v[0];
-    v[2] += v[1], v[1] = ev__turned(v[1], 17), v[1] ^= v[2], v[2] = ev__turned(v[2], 32);
-}
-
-/* SipHash-1-3 (Aumasson and Bernstein 2012): a hash whose collisions cannot be found without its key. */
-EV__FN uint64_t ev_hash(const uint64_t key[2], const char *data, size_t size)
-{
-    uint64_t v[4], word;
-    size_t i, k, whole = size & ~(size_t)7;
-    v[0] = key[0] ^ 0x736f6d6570736575u;
-    v[1] = key[1] ^ 0x646f72616e646f6du;
-    v[2] = key[0] ^ 0x6c7967656e657261u;
-    v[3] = key[1] ^ 0x7465646279746573u;
-    for (i = 0; i <= whole; i += 8) {
-        size_t n = i < whole ? 8 : size - whole;
-        word = i < whole ? 0 : (uint64_t)size << 56;
-        if (n == 8) word = kalm__u64(data + i);
-        else for (k = 0; k < n; k++) word |= (uint64_t)(unsigned char)data[i + k] << (8 * k);
-        v[3] ^= word;
-        ev__sip_round(v);
-        v[0] ^= word;
-    }
-    v[2] ^= 0xff;
-    for (i = 0; i < 3; i++) ev__sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 EV__FN size_t ev__slot(const ev_set *s, kalm_text id)
 {
-    size_t at = (size_t)ev_hash(s->key, id.data, id.size) & (s->slots - 1);
+    size_t at = (size_t)kalm__siphash(s->key, id.data, id.size) & (s->slots - 1);
     while (s->slot[at]) {
         if (kalm__same_text(s->id[s->slot[at] - 1], id)) break;
         at = (at + 1) & (s->slots - 1);
@@ -417,7 +372,7 @@ EV__FN size_t ev__slot(const ev_set *s, kalm_text id)
 EV__FN void ev__more_slots(ev_set *s)
 {
     size_t i;
-    if (!s->slots) ev__random_key(s->key);
+    if (!s->slots) cmd_secret(s->key); /* so that no ids are chosen to collide; the numbers do not depend on it */
     s->slots = s->slots ? s->slots * 2 : 256;
     free(s->slot);
     s->slot = (uint32_t *)cmd_alloc(s->slots * sizeof *s->slot);

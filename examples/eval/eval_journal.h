@@ -7,18 +7,19 @@
                        "text": hash}
      NAME.spool     encoded documents that some result still needs; emptied when all have been used
 
-   A line that was cut off or damaged fails its checksum and counts as not written; so does one whose texts ("text" is a hash of
-   them) are no longer what they were. Checksums and hashes here are against accident, not against forgery. */
+   A line that was cut off or damaged fails its checksum, which is against accident, and counts as not written; so does one whose texts
+   are no longer what they were: "text" is their SHA-256. Before that it was a hash of 16 digits; such lines still count. */
 #ifndef EVAL_JOURNAL_H
 #define EVAL_JOURNAL_H
 
 #include "eval_data.h"
+#include "../../src/tools/sha256.h"
 #include "../../src/tools/sink.h"
 
 EV__FN uint64_t ev_plain_hash(const void *data, size_t size)
 {
     static const uint64_t key[2] = { 0x6b616c6d2d657661u, 0x6c2d6a6f75726e61u };
-    return ev_hash(key, (const char *)data, size);
+    return kalm__sip(key, data, size, 1, 3);
 }
 
 /* ---- a string that grows -------------------------------------------------------------------------------------- */
@@ -108,9 +109,11 @@ EV__FN uint64_t ev_read_journal(const char *path, ev_line_call *call, void *user
     return damaged;
 }
 
-/* Does the file have this line, whole? *open_end: the last line that was read has no end. */
+/* Does the file have this line, whole, which says what the job is? *open_end: the last line that was read has no end. That it is another job's
+   ends the command: a journal's name has a hash of the job without a key. */
 EV__FN int ev_journal_has(const char *path, kalm_text wanted, int *open_end)
 {
+    static const char job[] = "{\"t\": \"job\"";
     ev_file f;
     kalm_text line;
     int found = 0;
@@ -120,6 +123,8 @@ EV__FN int ev_journal_has(const char *path, kalm_text wanted, int *open_end)
     while (!found && ev_next_line(&f, &line)) {
         *open_end = ev_is_open(&f);
         found = line.size == wanted.size + 17 && !memcmp(line.data + 17, wanted.data, wanted.size) && ev_is_sound(line);
+        if (!found && line.size > 17 + sizeof job && !memcmp(line.data + 17, job, sizeof job - 1) && ev_is_sound(line))
+            die("%s is the journal of another job than its name says: move it away", path);
     }
     ev_close(&f);
     return found;
@@ -152,14 +157,15 @@ EV__FN void ev_journal_close(ev_journal *w)
 
 /* ---- the spool ------------------------------------------------------------------------------------------------ */
 
-typedef struct ev__spooled { uint64_t magic, text, bytes, id, size; double seconds; } ev__spooled;
-#define EV__SPOOL_MAGIC 0x314c4f4f50534b4bu
+typedef unsigned char ev_sum[KALM__SHA256_BYTES];      /* of a text */
+typedef struct ev__spooled { uint64_t magic; ev_sum text; uint64_t bytes, id, size; double seconds; } ev__spooled;
+#define EV__SPOOL_MAGIC 0x324c4f4f50534b4bu
 
-EV__FN void ev__spool_put(ev_journal *w, FILE *f, kalm_text id, uint64_t text, double seconds, const void *data, size_t size)
+EV__FN void ev__spool_put(ev_journal *w, FILE *f, kalm_text id, const ev_sum text, double seconds, const void *data, size_t size)
 {
     ev__spooled h;
     h.magic = EV__SPOOL_MAGIC;
-    h.text = text;
+    memcpy(h.text, text, sizeof h.text);
     h.bytes = ev_plain_hash(data, size);
     h.id = id.size;
     h.size = size;
@@ -181,7 +187,7 @@ typedef struct ev_kept { kalm_doc *doc; double seconds; } ev_kept;
 
 /* Documents of the spool that are still to be used: kept[doc] for those that `needed` names. What is whole is written to a new
    file first, so that a torn end does not stay. Returns how many there are. */
-EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *model, const uint64_t *text_hash,
+EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *model, const ev_sum *text_sum,
                             const unsigned char *needed, ev_kept *kept)
 {
     FILE *f = cmd_fopen(w->spool_path, "rb");
@@ -206,7 +212,7 @@ EV__FN size_t ev_spool_load(ev_journal *w, const ev_data *d, const kalm_model *m
         id.data = data;
         id.size = (size_t)h.id;
         doc = ev_find(&d->docs, id);
-        if (doc != EV_NONE && needed[doc] && text_hash[doc] == h.text && !kept[doc].doc
+        if (doc != EV_NONE && needed[doc] && !memcmp(text_sum[doc], h.text, sizeof h.text) && !kept[doc].doc
             && kalm_doc_open(model, data + h.id, (size_t)h.size, 0, &kept[doc].doc, &err) == KALM_OK) {
             kept[doc].seconds = h.seconds;
             count++;

@@ -44,7 +44,8 @@ typedef struct ev__work {              /* while a job runs */
     uint32_t      *todo;               /* [todos] documents to be encoded, in the order in which queries want them */
     size_t         todos, at;
     size_t        *first, *entry;      /* [docs + 1], [run.count]: which places of the run have each document */
-    uint64_t      *text_hash;          /* [docs] */
+    ev_sum        *text_sum;           /* [docs] */
+    uint64_t      *old_hash;           /* [docs] what old lines of the journal have instead; NULL: there was none yet */
     uint32_t      *slot;               /* [docs] place in the group */
     ev_kept       *kept;               /* [docs] from the spool */
     kalm_doc     **fine, **pooled;     /* [group] */
@@ -61,17 +62,40 @@ EV__FN void ev_check(kalm_result r, const kalm_error *err)
 
 /* ---- what the journal knows ----------------------------------------------------------------------------------- */
 
-EV__FN uint64_t ev__texts_hash(const ev__work *w, uint32_t query, const uint32_t *doc, size_t n)
+enum { EV__TEXT_DIGITS = 2 * KALM__SHA256_BYTES, EV__OLD_DIGITS = 16 };
+
+/* What "text" of a line is: of the query, EV_NONE: none, and of n documents. */
+EV__FN void ev__texts_sum(const ev__work *w, uint32_t query, const uint32_t *doc, size_t n, char digits[EV__TEXT_DIGITS + 1])
 {
-    uint64_t *all = (uint64_t *)cmd_alloc((n + 1) * sizeof *all), h;
+    kalm__sha256 h;
+    ev_sum sum;
     size_t i;
     kalm_text q = { NULL, 0 };
     if (query != EV_NONE) q = w->d->query_text[query];
-    all[0] = ev_plain_hash(q.size ? q.data : "", q.size);
-    for (i = 0; i < n; i++) all[i + 1] = w->text_hash[doc[i]];
-    h = ev_plain_hash(all, (n + 1) * sizeof *all);
+    kalm__sha256_of(q.data, q.size, sum);
+    kalm__sha256_begin(&h);
+    kalm__sha256_add(&h, sum, sizeof sum);
+    for (i = 0; i < n; i++) kalm__sha256_add(&h, w->text_sum[doc[i]], sizeof sum);
+    kalm__sha256_end(&h, sum);
+    for (i = 0; i < sizeof sum; i++) sprintf(digits + 2 * i, "%02x", sum[i]);
+}
+
+/* What it was before: made of ev_plain_hash. */
+EV__FN void ev__texts_hash(ev__work *w, uint32_t query, const uint32_t *doc, size_t n, char digits[EV__OLD_DIGITS + 1])
+{
+    uint64_t *all = (uint64_t *)cmd_alloc((n + 1) * sizeof *all);
+    size_t i;
+    kalm_text q = { NULL, 0 };
+    if (!w->old_hash) {
+        w->old_hash = (uint64_t *)cmd_alloc(w->d->docs.count * sizeof *w->old_hash);
+        for (i = 0; i < w->d->docs.count; i++)
+            w->old_hash[i] = w->d->doc_text[i].data ? ev_plain_hash(w->d->doc_text[i].data, w->d->doc_text[i].size) : 0;
+    }
+    if (query != EV_NONE) q = w->d->query_text[query];
+    all[0] = ev_plain_hash(q.data, q.size);
+    for (i = 0; i < n; i++) all[i + 1] = w->old_hash[doc[i]];
+    sprintf(digits, "%016llx", (unsigned long long)ev_plain_hash(all, (n + 1) * sizeof *all));
     free(all);
-    return h;
 }
 
 EV__FN int ev__is(const kalm__json *j, uint32_t node, const char *word)
@@ -80,10 +104,10 @@ EV__FN int ev__is(const kalm__json *j, uint32_t node, const char *word)
 }
 
 /* The documents of a line; NULL: one is unknown, or the texts have changed. *n: how many. To be freed. */
-EV__FN uint32_t *ev__line_docs(const ev__work *w, const kalm__json *j, uint32_t query, size_t *n)
+EV__FN uint32_t *ev__line_docs(ev__work *w, const kalm__json *j, uint32_t query, size_t *n)
 {
-    uint32_t list = kalm__json_get(j, 0, "docs"), node, *doc;
-    char hash[24];
+    uint32_t list = kalm__json_get(j, 0, "docs"), text = kalm__json_get(j, 0, "text"), node, *doc;
+    char digits[EV__TEXT_DIGITS + 1];
     *n = 0;
     if (!list || kalm__json_type(j, list) != KALM__JSON_ARRAY) return NULL;
     doc = (uint32_t *)cmd_alloc(j->nodes[list].size * sizeof *doc);
@@ -92,8 +116,9 @@ EV__FN uint32_t *ev__line_docs(const ev__work *w, const kalm__json *j, uint32_t 
         if (doc[(*n)++] == EV_NONE) break;
     }
     if (*n && doc[*n - 1] != EV_NONE) {
-        sprintf(hash, "%016llx", (unsigned long long)ev__texts_hash(w, query, doc, *n));
-        if (ev__is(j, kalm__json_get(j, 0, "text"), hash)) return doc;
+        if (text && kalm__json_text(j, text).size == EV__OLD_DIGITS) ev__texts_hash(w, query, doc, *n, digits);
+        else ev__texts_sum(w, query, doc, *n, digits);
+        if (ev__is(j, text, digits)) return doc;
     }
     free(doc);
     return NULL;
@@ -158,6 +183,7 @@ EV__FN void ev__known_line(void *user, const kalm__json *j)
 EV__FN void ev__note_encoded(ev__work *w, const uint32_t *doc, size_t n, double seconds)
 {
     ev_journal *o = w->job->journal;
+    char digits[EV__TEXT_DIGITS + 1];
     size_t i;
     if (!o || !n) return;
     ev_printf(&o->line, "{\"t\": \"encoded\", \"seconds\": %.6f, \"docs\": [", seconds);
@@ -167,13 +193,15 @@ EV__FN void ev__note_encoded(ev__work *w, const uint32_t *doc, size_t n, double 
     }
     ev_printf(&o->line, "], \"tokens\": [");
     for (i = 0; i < n; i++) ev_printf(&o->line, i ? ", %lu" : "%lu", (unsigned long)w->out->tokens_of[doc[i]]);
-    ev_printf(&o->line, "], \"text\": \"%016llx\"}", (unsigned long long)ev__texts_hash(w, EV_NONE, doc, n));
+    ev__texts_sum(w, EV_NONE, doc, n, digits);
+    ev_printf(&o->line, "], \"text\": \"%s\"}", digits);
     ev_journal_write(o);
 }
 
 EV__FN void ev__note_ranked(ev__work *w, size_t k, uint32_t query, const size_t *entry, size_t n, double seconds)
 {
     ev_journal *o = w->job->journal;
+    char digits[EV__TEXT_DIGITS + 1];
     uint32_t *doc;
     size_t i;
     if (!o) return;
@@ -189,7 +217,8 @@ EV__FN void ev__note_ranked(ev__work *w, size_t k, uint32_t query, const size_t 
     }
     ev_printf(&o->line, "], \"margins\": [");
     for (i = 0; i < n; i++) ev_printf(&o->line, i ? ", %.9g" : "%.9g", (double)w->out->margin[k][entry[i]]);
-    ev_printf(&o->line, "], \"text\": \"%016llx\"}", (unsigned long long)ev__texts_hash(w, query, doc, n));
+    ev__texts_sum(w, query, doc, n, digits);
+    ev_printf(&o->line, "], \"text\": \"%s\"}", digits);
     ev_journal_write(o);
     free(doc);
 }
@@ -245,7 +274,7 @@ EV__FN void ev__plan(ev__work *w)
             }
         }
     }
-    if (w->job->journal) ev_spool_load(w->job->journal, d, w->model, w->text_hash, seen, w->kept);
+    if (w->job->journal) ev_spool_load(w->job->journal, d, w->model, (const ev_sum *)w->text_sum, seen, w->kept);
     free(seen);
 }
 
@@ -314,7 +343,7 @@ EV__FN size_t ev__encode_chunk(ev__work *w)
         bytes += size;
         ev__add_to_group(w, number[i], docs[i]);
         if (w->job->journal)
-            ev__spool_put(w->job->journal, w->job->journal->spool, w->d->docs.id[number[i]], w->text_hash[number[i]],
+            ev__spool_put(w->job->journal, w->job->journal->spool, w->d->docs.id[number[i]], w->text_sum[number[i]],
                           seconds / (double)n, data, size);
     }
     w->out->encode_seconds += seconds;
@@ -437,9 +466,10 @@ EV__FN void ev__begin_work(ev__work *w, ev_ranked *out, const ev_data *d, ev_job
     out->width = info.width;
     out->tokens_of = (uint32_t *)cmd_alloc(d->docs.count * sizeof *out->tokens_of);
     memset(out->tokens_of, 0, d->docs.count * sizeof *out->tokens_of);
-    w->text_hash = (uint64_t *)cmd_alloc(d->docs.count * sizeof *w->text_hash);
+    w->text_sum = (ev_sum *)cmd_alloc(d->docs.count * sizeof *w->text_sum);
+    memset(w->text_sum, 0, d->docs.count * sizeof *w->text_sum);
     for (i = 0; i < d->docs.count; i++)
-        w->text_hash[i] = d->doc_text[i].data ? ev_plain_hash(d->doc_text[i].data, d->doc_text[i].size) : 0;
+        if (d->doc_text[i].data) kalm__sha256_of(d->doc_text[i].data, d->doc_text[i].size, w->text_sum[i]);
     w->slot = (uint32_t *)cmd_alloc(d->docs.count * sizeof *w->slot);
     w->kept = (ev_kept *)cmd_alloc(d->docs.count * sizeof *w->kept);
     memset(w->kept, 0, d->docs.count * sizeof *w->kept);
@@ -475,7 +505,7 @@ EV__FN void ev_rank_all(ev_ranked *out, const ev_data *d, ev_job *job)
     cmd_progress_end(&w.progress);
     ev__totals(&w);
     if (job->journal) ev_journal_close(job->journal);
-    free(w.todo), free(w.first), free(w.entry), free(w.text_hash), free(w.slot);
+    free(w.todo), free(w.first), free(w.entry), free(w.text_sum), free(w.old_hash), free(w.slot);
     free(w.kept), free(w.fine), free(w.pooled), free(w.group);
     kalm_context_free(w.ctx);
     kalm_model_close(w.model);

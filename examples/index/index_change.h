@@ -47,25 +47,55 @@ KALM__FN void demand_alike(const store *s, const store *other)
     demand_same(s, other, "overlap", s->meta.overlap, other->meta.overlap);
 }
 
+/* Have the stores the same text under a key, in as many windows? own: rows of the key in s; its: those in `other`, of STORE_WHOLE_ROWS. */
+#define STORE_WHOLE_ROWS "SELECT window, windows, start, title, text FROM documents WHERE key = ?1 ORDER BY window"
+KALM__FN int same_document(const store *s, sqlite3_stmt *own, const store *other, sqlite3_stmt *its, kalm_text key, const char *hash)
+{
+    whole_text whole;
+    same_text same;
+    store_row r;
+    kalm_text title = kalm__text(""), text;
+    int good = 1;
+    memset(&whole, 0, sizeof whole);
+    memset(&r, 0, sizeof r);
+    store_bind(other, its, 1, key);
+    while (good && store_step(other, its)) {
+        r.windows = store_int(other, its, 1, 0, 1, UINT32_MAX);
+        r.window = store_int(other, its, 0, 0, 0, r.windows - 1);
+        r.start = store_int(other, its, 2, 0, 0, INT32_MAX);
+        title = store_text(other, its, 3, 0);
+        r.text = store_text(other, its, 4, 0);
+        good = look_add(&whole, &r);
+        if (whole.next == whole.windows) break;    /* `title` lives until the next step */
+    }
+    good = good && whole.windows && whole.next == whole.windows;
+    text.data = whole.text;
+    text.size = whole.size;
+    same_begin(&same, title, text, hash);
+    while (good && same_row(&same, s, own) && store_step(s, own)) {}
+    good = good && same_end(&same) && same.windows == whole.windows;
+    store_check(other, sqlite3_reset(its));
+    free(whole.text);
+    return good;
+}
+
 /* A key of which the two stores have different texts, or windows, ends the command before anything is added. */
 KALM__FN void demand_no_conflict(const store *s, const store *other)
 {
-    sqlite3_stmt *q = store_prepare(other, "SELECT number, key, hash, windows FROM documents WHERE window = 0 ORDER BY number");
-    sqlite3_stmt *find = store_prepare(s, "SELECT hash, windows FROM documents WHERE key = ?1 AND window = 0");
+    sqlite3_stmt *q = store_prepare(other, "SELECT number, key, hash FROM documents WHERE window = 0 ORDER BY number");
+    sqlite3_stmt *find = store_prepare(s, STORE_SAME_ROWS("")), *its = store_prepare(other, STORE_WHOLE_ROWS);
     while (store_step(other, q)) {
         int64_t row = store_int(other, q, 0, sqlite3_column_int64(q, 0), 1, STORE_LAST_NUMBER);
-        kalm_text key = store_text(other, q, 1, row), hash = store_text(other, q, 2, row), own;
+        kalm_text key = store_text(other, q, 1, row), hash = store_text(other, q, 2, row);
         store_bind(s, find, 1, key);
-        if (store_step(s, find)) {
-            own = store_text(s, find, 0, 0);
-            if (!kalm__same_text(own, hash) || sqlite3_column_int64(find, 1) != sqlite3_column_int64(q, 3))
-                die("%s and %s have different texts of the key '%s'; nothing of %s was added", s->path, other->path,
-                    store_shown(key), other->path);
-        }
+        if (store_step(s, find) && (hash.size != 16 || !same_document(s, find, other, its, key, hash.data)))
+            die("%s and %s have different texts of the key '%s'; nothing of %s was added", s->path, other->path,
+                store_shown(key), other->path);
         store_check(s, sqlite3_reset(find));
     }
     sqlite3_finalize(q);
     sqlite3_finalize(find);
+    sqlite3_finalize(its);
 }
 
 /* Every row of `other` that s has not, checked on its way as --verify does it; how many. */

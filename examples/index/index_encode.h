@@ -1,12 +1,12 @@
 /* index_encode.h - the main work of kalm-index: it reads the records of a corpus, skips those that the store already has, and
-   hands the others to store_fill.h, which encodes and stores them. To be included after store_fill.h and corpus.h. */
+   hands the others to store_fill.h, which encodes and stores them. To be included after store_fill.h, store_same.h and corpus.h. */
 #ifndef KALM_INDEX_ENCODE_H
 #define KALM_INDEX_ENCODE_H
 
 /* ---- a job ---------------------------------------------------------------------------------------------------------- */
 
-/* An entry of the hash table of keys that this run has read: hashes of the key and of title and text. key 0: the entry is
-   free. */
+/* An entry of the hash table of keys that this run has read: hashes of the key and of title and text, with the key of this run, so that
+   nobody can choose two that pass for one. key 0: the entry is free. */
 typedef struct seen { uint64_t key, content; } seen;
 
 typedef struct job {
@@ -18,6 +18,7 @@ typedef struct job {
     fill          f;                   /* what encodes and stores */
     seen         *slot;                /* [slots], a power of two; `taken` of them are in use */
     size_t        slots, taken;
+    uint64_t      secret[2];           /* the key of their hashes */
     sqlite3_stmt *find, *update;
     /* counts of this run, for the summary */
     size_t        stored, kept, bad, fresh_metadata;
@@ -92,19 +93,18 @@ enum { NEW_TEXT, CHANGED_TEXT, KNOWN_TEXT };
    */
 KALM__FN int look_up(job *j, const text_record *r, const char *hash)
 {
-    kalm_text old, metadata;
-    int same_text, same_metadata;
+    same_text same;
+    int same_metadata;
     store_bind(&j->s, j->find, 1, r->key);
     if (!store_step(&j->s, j->find)) {
         store_check(&j->s, sqlite3_reset(j->find));
         return NEW_TEXT;
     }
-    old = store_text(&j->s, j->find, 0, 0);
-    metadata = store_text(&j->s, j->find, 1, 0);
-    same_text = old.size == 16 && memcmp(old.data, hash, 16) == 0;
-    same_metadata = kalm__same_text(metadata, r->metadata);
+    same_metadata = kalm__same_text(store_text(&j->s, j->find, 6, 0), r->metadata);
+    same_begin(&same, r->title, r->text, hash);
+    while (same_row(&same, &j->s, j->find) && store_step(&j->s, j->find)) {}
     store_check(&j->s, sqlite3_reset(j->find));
-    if (same_text) {
+    if (same_end(&same)) {
         if (!same_metadata) {
             store_bind(&j->s, j->update, 1, r->key);
             store_bind(&j->s, j->update, 2, r->metadata);
@@ -131,10 +131,8 @@ KALM__FN int look_up(job *j, const text_record *r, const char *hash)
 /* Deal with one record of the input: skip it, report it as bad, or hand it over to be encoded and stored. */
 KALM__FN void take_record(job *j, const text_record *r)
 {
-    uint64_t content = fill_hash(r->title, r->text);
     char hash[17], why[320];
-    int known = seen_before(j, kalm__hash(r->key.data, r->key.size), content), state;
-    store_write_hash(hash, content);
+    int known = seen_before(j, kalm__siphash(j->secret, r->key.data, r->key.size), kalm__siphash_both(j->secret, r->title, r->text)), state;
     if (known == 1) {
         j->stored++;
         return;
@@ -144,6 +142,7 @@ KALM__FN void take_record(job *j, const text_record *r)
         bad_input(j, why);
         return;
     }
+    store_write_hash(hash, fill_hash(r->title, r->text));
     state = look_up(j, r, hash);
     if (state == KNOWN_TEXT) return;
     if (j->first_time <= 0) {
@@ -206,6 +205,7 @@ KALM__FN int run_encode(const options *o)
     memset(&j, 0, sizeof j);
     j.o = o;
     if (!o->model) die_usage("the model file is missing");
+    cmd_secret(j.secret);
     corpus_begin(&j.in, (int)o->format, o->store);
     if (!*o->store) die_usage("the name of the store is empty");
     for (i = 0; i < o->words; i++) corpus_take(&j.in, o->word[i]);
@@ -233,7 +233,7 @@ KALM__FN int run_encode(const options *o)
     config.max_doc_tokens = j.s.meta.max_doc_tokens;
     if (kalm_context_new(j.model, &config, &j.ctx, &err)) return cmd_failed(&err);
     store_begin_writing(&j.s);
-    j.find = store_prepare(&j.s, "SELECT hash, metadata FROM documents WHERE key = ?1 AND window = 0");
+    j.find = store_prepare(&j.s, STORE_SAME_ROWS(", metadata"));
     fill_begin(&j.f, &j.s, j.model, j.ctx, o->batch, config.threads);
     j.f.look = show_progress;
     j.f.user = &j;

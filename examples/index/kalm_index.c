@@ -3,8 +3,11 @@
    checks and exports what a store holds, index_again.h compares it with its texts, index_change.h deletes documents and merges
    stores, and index_states.h keeps decoder states beside one. */
 #include "../../src/tools/command.h"
+#include "../../src/tools/secret.h"
+#include "../../src/tools/siphash.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
+#include "../store/store_same.h"
 #include "../store/store_states.h"
 #include "corpus.h"
 #include "index_options.h"

@@ -3,8 +3,11 @@
    texts out of them, search_update.h, search_add.h and search_watch.h fill the database, search_query.h, search_snippet.h and search_print.h
    answer a question, search_mcp.h answers those of a program. */
 #include "../../src/tools/command.h"
+#include "../../src/tools/secret.h"
+#include "../../src/tools/siphash.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
+#include "../store/store_same.h"
 #include "../store/terms.h"
 #include "search_schema.h"
 #include "search_options.h"

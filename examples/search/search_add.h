@@ -79,13 +79,15 @@ KALM__FN void search_begin_update(search_update *u, const options *o, int create
     if (kalm_context_new(u->model, &config, &u->ctx, &err)) exit(cmd_failed(&err));
     store_begin_writing(&u->s);
     if (o->model) search_put_meta(&u->s, "search_model", kalm__text(path));
+    search_get_secret(&u->s, u->kept);
+    cmd_secret(u->run);
     free(path);
     search_index_begin(&u->words, &u->s);
     u->find_file = store_prepare(&u->s, "SELECT size, modified, hash, documents, note FROM search_files WHERE path = ?1");
     u->put_file = store_prepare(&u->s, "INSERT INTO search_files VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (path) DO UPDATE SET size = ?2, "
                                        "modified = ?3, hash = ?4, documents = ?5, note = ?6");
     u->drop_file = store_prepare(&u->s, "DELETE FROM search_files WHERE path = ?1");
-    u->find_doc = store_prepare(&u->s, "SELECT hash, metadata FROM documents WHERE key = ?1 AND window = 0");
+    u->find_doc = store_prepare(&u->s, STORE_SAME_ROWS(", metadata"));
     u->set_metadata = store_prepare(&u->s, "UPDATE documents SET metadata = ?2 WHERE key = ?1");
     u->drop_doc = store_prepare(&u->s, "DELETE FROM documents WHERE key = ?1");
     u->keys = store_prepare(&u->s, "SELECT key FROM documents WHERE key = ?1 AND window = 0 UNION ALL "

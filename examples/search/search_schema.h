@@ -130,6 +130,28 @@ KALM__FN char *search_get_meta(const store *s, const char *name)
     return text;
 }
 
+/* The key of the database, which it gets when it is first written to: that of the hashes of files, so that nobody who cannot read the database
+   can make a file that passes for another. */
+KALM__FN void search_get_secret(const store *s, uint64_t secret[2])
+{
+    sqlite3_stmt *q;
+    char *kept = search_get_meta(s, "search_key"), digits[33];
+    int i;
+    if (!kept) {
+        cmd_secret(secret);
+        store_write_hash(digits, secret[0]);
+        store_write_hash(digits + 16, secret[1]);
+        q = store_prepare(s, "INSERT OR IGNORE INTO meta VALUES ('search_key', ?1)");      /* another kalm-search may have been faster */
+        store_bind(s, q, 1, kalm__text(digits));
+        store_run(s, q);
+        sqlite3_finalize(q);
+        kept = search_get_meta(s, "search_key");
+    }
+    if (!kept || strlen(kept) != 32 || strspn(kept, "0123456789abcdef") != 32) die("%s: search_key in its table meta is none", s->path);
+    for (i = 0; i < 32; i++) secret[i / 16] = secret[i / 16] << 4 | (uint64_t)(kept[i] <= '9' ? kept[i] - '0' : kept[i] - 'a' + 10);
+    free(kept);
+}
+
 /* The tables of kalm-search in a store that has no documents yet, and where its model is, in one transaction: after a kill all of it is
    there or nothing. model: its path; NULL: the store says it already. */
 KALM__FN void search_create(store *s, const char *model)

@@ -13,8 +13,9 @@
 
 enum { SEARCH_PLAIN, SEARCH_MARKDOWN, SEARCH_PAGE, SEARCH_JSON, SEARCH_MAYBE_JSON, SEARCH_TABLE, SEARCH_MAILBOX, SEARCH_MESSAGE };
 
-/* A document of a file. id: of a record or message; empty where the file is one text. Texts live during the call. */
-typedef struct search_doc { kalm_text id, title, text, metadata; } search_doc;
+/* A document of a file. id: of a record or message; empty where the file is one text; made: it is a hash of what the document says (fill_hash),
+   which has no key. Texts live during the call. */
+typedef struct search_doc { kalm_text id, title, text, metadata; int made; } search_doc;
 
 /* What is done with what is found; `line` 0: of the file itself. */
 typedef struct search_taker {
@@ -240,10 +241,11 @@ KALM__FN void search_take_mail(search_taker *to, const search_file *f, int many)
         d.metadata.data = m.metadata.data;
         d.metadata.size = m.metadata.size;
         d.id.size = 0;
+        d.made = many && !m.id.size;
         if (many && m.id.size) {
             d.id.data = m.id.data;
             d.id.size = m.id.size;
-        } else if (many) {             /* by what it says: where it stands changes when another is deleted */
+        } else if (d.made) {           /* by what it says: where it stands changes when another is deleted */
             store_write_hash(number, fill_hash(d.title, d.text));
             d.id = kalm__text(number);
         }
@@ -286,8 +288,8 @@ KALM__FN void search_take_file(search_taker *to, const search_file *f, const cha
     search_take_text(to, f, kind);
 }
 
-/* A checksum of all of a file, and its first bytes into head [*size of at most `room`]. 0: it cannot be read. */
-KALM__FN int search_file_hash(const search_file *f, char *hash, char *head, size_t *size, size_t room)
+/* A hash of all of a file, with the database's key, and its first bytes into head [*size of at most `room`]. 0: it cannot be read. */
+KALM__FN int search_file_hash(const search_file *f, const uint64_t secret[2], char *hash, char *head, size_t *size, size_t room)
 {
     enum { PIECE = 1 << 20 };
     unsigned char two[16];
@@ -304,8 +306,8 @@ KALM__FN int search_file_hash(const search_file *f, char *hash, char *head, size
         if (!good) break;
         if (!at) memcpy(head, piece, *size = kalm__min(n, room));
         kalm__put_u64(two, all);
-        kalm__put_u64(two + 8, kalm__hash(piece, n));
-        all = kalm__hash(two, 16);
+        kalm__put_u64(two + 8, kalm__siphash(secret, piece, n));
+        all = kalm__siphash(secret, two, 16);
         at += n;
     }
     kalm__input_close(&in);

@@ -52,6 +52,7 @@ typedef struct search_update {
     cmd_progress  show;
     /* the file at hand */
     const search_file *file;
+    uint64_t      kept[2], run[2];     /* keys of hashes: the database's (search_get_secret) and this run's */
     char         *key;                 /* of its documents; key_size bytes are the file's own */
     size_t        key_size, key_room;
     uint64_t     *seen, *seen_content; /* [seens] hashes of the keys that it has, and of their texts; an open table of `slots` */
@@ -136,12 +137,18 @@ KALM__FN size_t search_slot(const search_update *u, uint64_t key)
     return at;
 }
 
+KALM__FN uint64_t search_key_hash(const search_update *u, kalm_text key)
+{
+    uint64_t hash = kalm__siphash(u->run, key.data, key.size);
+    return hash ? hash : 1;
+}
+
 /* Has the file had a document of this key? 0: no, and now it has; 1: with the same content; 2: with another. content 0: only ask, where 2 is
    yes; one that was not kept (search_unkept) is none. */
-KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
+KALM__FN int search_seen(search_update *u, kalm_text text, uint64_t content)
 {
+    uint64_t key = search_key_hash(u, text);
     size_t at, i;
-    if (!key) key = 1;
     if (u->seens * 2 >= u->slots) {
         size_t before = u->slots;
         uint64_t *old = u->seen, *old_content = u->seen_content;
@@ -168,7 +175,7 @@ KALM__FN int search_seen(search_update *u, uint64_t key, uint64_t content)
 }
 
 /* The document of this key, which was seen, is not kept: what the database has of the key is of an older file, and goes. */
-KALM__FN void search_unkept(search_update *u, uint64_t key) { u->seen_content[search_slot(u, key ? key : 1)] = 0; }
+KALM__FN void search_unkept(search_update *u, kalm_text key) { u->seen_content[search_slot(u, search_key_hash(u, key))] = 0; }
 
 /* Why a file was left out, for the table search_files: as many whole characters as there is room for. The store takes UTF-8 alone, so what is
    none becomes a question mark. */
@@ -200,11 +207,15 @@ KALM__FN void search_bad(void *user, unsigned long line, const char *why)
 KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
 {
     search_update *u = (search_update *)user;
-    kalm_text key = search_doc_key(u, d->id), old, metadata;
-    uint64_t content = fill_hash(d->title, d->text);
-    char hash[17], why[200];
-    int seen = search_seen(u, kalm__hash(key.data, key.size), content ? content : 1), replaces = 0, same = 0;
-    store_write_hash(hash, content);
+    kalm_text key = search_doc_key(u, d->id);
+    uint64_t content = kalm__siphash_both(u->run, d->title, d->text) | 1;  /* 0 says that there is none */
+    char hash[17], made[17], why[200];
+    int seen = search_seen(u, key, content), replaces = 0, same = 0;
+    if (seen == 2 && d->made) {        /* somebody made a message for the id of another: this one gets one that cannot be foreseen */
+        store_write_hash(made, kalm__siphash_both(u->kept, d->title, d->text));
+        key = search_doc_key(u, kalm__text(made));
+        seen = search_seen(u, key, content);
+    }
     if (seen == 1) return;
     if (seen == 2) {
         snprintf(why, sizeof why, "the key '%s' came before with another text", store_shown(d->id));
@@ -212,13 +223,15 @@ KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
         return;
     }
     u->documents++;
+    store_write_hash(hash, fill_hash(d->title, d->text));
     store_bind(&u->s, u->find_doc, 1, key);
     if (store_step(&u->s, u->find_doc)) {
-        old = store_text(&u->s, u->find_doc, 0, 0);
-        metadata = store_text(&u->s, u->find_doc, 1, 0);
+        same_text text;
+        int same_metadata = kalm__same_text(store_text(&u->s, u->find_doc, 6, 0), d->metadata);
         replaces = 1;
-        if (old.size == 16 && !memcmp(old.data, hash, 16))
-            same = kalm__same_text(metadata, d->metadata) ? 2 : 1;
+        same_begin(&text, d->title, d->text, hash);
+        while (same_row(&text, &u->s, u->find_doc) && store_step(&u->s, u->find_doc)) {}
+        if (same_end(&text)) same = same_metadata ? 2 : 1;
     }
     store_check(&u->s, sqlite3_reset(u->find_doc));
     if (same == 1) {
@@ -237,7 +250,7 @@ KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
     }
     if (!fill_add(&u->f, key, d->title, d->text, d->metadata, hash, replaces)) {
         u->documents--;
-        search_unkept(u, kalm__hash(key.data, key.size));
+        search_unkept(u, key);
         search_bad(u, line, "cannot be split: its tokens do not spell the text");
     }
 }
@@ -251,7 +264,7 @@ KALM__FN char **search_gone(search_update *u, size_t *count)
     store_bind(&u->s, u->keys, 1, search_doc_key(u, kalm__text("")));
     while (store_step(&u->s, u->keys)) {
         kalm_text key = store_text(&u->s, u->keys, 0, 0);
-        if (!search_seen(u, kalm__hash(key.data, key.size), 0)) search_list_add(&gone, count, &room, key.data);
+        if (!search_seen(u, key, 0)) search_list_add(&gone, count, &room, key.data);
     }
     store_check(&u->s, sqlite3_reset(u->keys));
     return gone;
@@ -438,7 +451,7 @@ KALM__FN void search_one_file(search_update *u, const search_file *f)
     u->note[0] = 0;
     u->documents = 0;
     u->taker.place = 0;
-    if (!search_file_hash(f, hash, head, &head_size, SEARCH_HEAD)) {
+    if (!search_file_hash(f, u->kept, hash, head, &head_size, SEARCH_HEAD)) {
         search_bad(u, 0, kalm__os_error());        /* it stays as the database has it, and is tried again next time */
         u->file = NULL;
         return;
@@ -563,7 +576,7 @@ KALM__FN void search_find_moves(search_update *u)
         }
         if (!f->size || low == u->missings || u->missing[low].size != f->size) continue;
         if (search_find_file(u, f, &size, &modified, old, &documents, note)) continue;
-        if (!search_file_hash(f, hash, head, &head_size, sizeof head) || kalm__interrupted) continue;
+        if (!search_file_hash(f, u->kept, hash, head, &head_size, sizeof head) || kalm__interrupted) continue;
         for (k = low; k < u->missings && u->missing[k].size == f->size; k++) {
             if (u->missing[k].moved || strcmp(u->missing[k].hash, hash) || !search_same_kind(&u->missing[k], f, head, head_size)) continue;
             if (!done++) store_exec(&u->s, "BEGIN IMMEDIATE");

@@ -7,6 +7,7 @@
 #include "../../src/tools/command.h"
 #include "../store/store.h"
 #include "../store/store_fill.h"
+#include "../store/store_same.h"
 #include "server_options.h"
 #include "server_http.h"
 #include <sys/resource.h>

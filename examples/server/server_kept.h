@@ -29,7 +29,7 @@ typedef struct kept_store {
     store            reader, writer;           /* the queue's; the store thread's, which only reads where the store is read-only */
     char             reader_why[STORE_WHY], writer_why[STORE_WHY];
     int              read_only;
-    sqlite3_stmt    *hash, *rows, *text;       /* of the reader */
+    sqlite3_stmt    *same, *rows, *text;       /* of the reader */
     sqlite3_stmt    *find, *insert, *drop, *update, *get, *list;   /* of the writer */
     pthread_t        thread;
     pthread_mutex_t  lock;
@@ -177,25 +177,32 @@ KALM__FN void kept_texts(kept_store *k, job *j)
     }
 }
 
+/* Is the text of the key whose first row q stands at that of d? */
+KALM__FN int kept__same(store *s, sqlite3_stmt *q, job *j, const job_document *d)
+{
+    same_text same;
+    char hash[17];
+    store_write_hash(hash, fill_hash(d->title, d->text));
+    same_begin(&same, d->title, d->text, hash);
+    while (same_row(&same, s, q) && kept__step(s, q, j)) {}
+    return kept__good(s, j) && same_end(&same);
+}
+
 /* Is document i, which is to be kept, another than the store has? doc.known says. 0: it is there as it is, nothing need be
    encoded. */
 KALM__FN int kept_known(kept_store *k, job *j, size_t i)
 {
     store *s = &k->reader;
     job_document *d = &j->doc[i];
-    char hash[17];
-    store_write_hash(hash, fill_hash(d->title, d->text));
-    kept__bind(k->hash, 1, d->key);
     d->known = DOCUMENT_NEW;
-    if (kept__step(s, k->hash, j)) {
-        kalm_text there = store_text(s, k->hash, 0, 0);
-        int64_t tokens = store_int(s, k->hash, 1, 0, 0, UINT32_MAX);
-        if (kept__good(s, j)) {
-            d->known = there.size == 16 && !memcmp(there.data, hash, 16) ? DOCUMENT_SAME : DOCUMENT_CHANGED;
-            if (d->known == DOCUMENT_SAME) d->done = 1, d->tokens = (uint32_t)tokens;
-        }
+    kept__bind(k->same, 1, d->key);
+    if (kept__step(s, k->same, j)) {
+        int64_t tokens = store_int(s, k->same, 6, 0, 0, UINT32_MAX);
+        int same = kept__same(s, k->same, j, d);
+        if (!j->status) d->known = same ? DOCUMENT_SAME : DOCUMENT_CHANGED;
+        if (d->known == DOCUMENT_SAME) d->done = 1, d->tokens = (uint32_t)tokens;
     }
-    sqlite3_reset(k->hash);
+    sqlite3_reset(k->same);
     return !j->status && d->known != DOCUMENT_SAME;
 }
 
@@ -304,14 +311,9 @@ KALM__FN int kept__insert(kept_store *k, job *j, const kept_piece *p)
 /* A text that was there when it was looked up: its metadata may be new. Is it still there? */
 KALM__FN int kept__refresh(kept_store *k, job *j, const job_document *d)
 {
-    char hash[17];
-    int same = 0;
-    store_write_hash(hash, fill_hash(d->title, d->text));
+    int same;
     kept__bind(k->find, 1, d->key);
-    if (kept__step(&k->writer, k->find, j)) {
-        const char *there = (const char *)sqlite3_column_text(k->find, 0);
-        same = there && !strcmp(there, hash);
-    }
+    same = kept__step(&k->writer, k->find, j) && kept__same(&k->writer, k->find, j, d);
     sqlite3_reset(k->find);
     if (j->status) return 0;
     if (!same) {
@@ -535,13 +537,13 @@ KALM__FN void kept_begin(kept_store *k, const char *path, const char *model_path
     k->reader.why = k->reader_why;
     store_check(s, sqlite3_busy_timeout(s->db, KEPT_PATIENCE));
     store_check(&k->reader, sqlite3_busy_timeout(k->reader.db, KEPT_PATIENCE));
-    k->hash = store_prepare(&k->reader, "SELECT hash, tokens_used FROM documents WHERE key = ?1 AND window = 0");
+    k->same = store_prepare(&k->reader, STORE_SAME_ROWS(", tokens_used"));
     k->rows = store_prepare(&k->reader, "SELECT number, window, document FROM documents WHERE key = ?1 ORDER BY window");
     k->text = store_prepare(&k->reader, "SELECT title, text FROM documents WHERE key = ?1 AND window = ?2");
     k->get = store_prepare(s, "SELECT " STORE_COLUMNS " FROM documents WHERE key = ?1 ORDER BY window");
     k->list = store_prepare(s, "SELECT number, key, windows FROM documents WHERE window = 0 AND number > ?1 ORDER BY number LIMIT ?2");
     if (!read_only) {
-        k->find = store_prepare(s, "SELECT hash FROM documents WHERE key = ?1 AND window = 0");
+        k->find = store_prepare(s, STORE_SAME_ROWS(""));
         k->insert = store_prepare(s, "INSERT INTO documents (key, window, windows, start, hash, tokens, tokens_used, title, text, "
                                      "metadata, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
         k->drop = store_prepare(s, "DELETE FROM documents WHERE key = ?1");
@@ -569,7 +571,7 @@ KALM__FN void kept_end(kept_store *k)
     pthread_join(k->thread, NULL);
     pthread_cond_destroy(&k->some);
     pthread_mutex_destroy(&k->lock);
-    all[0] = k->hash, all[1] = k->rows, all[2] = k->text, all[3] = k->get, all[4] = k->list;
+    all[0] = k->same, all[1] = k->rows, all[2] = k->text, all[3] = k->get, all[4] = k->list;
     all[5] = k->find, all[6] = k->insert, all[7] = k->drop, all[8] = k->update;
     for (i = 0; i < 9; i++) sqlite3_finalize(all[i]);
     store_close(&k->reader);

@@ -18,6 +18,8 @@
 #  ifndef _FILE_OFFSET_BITS
 #    define _FILE_OFFSET_BITS 64
 #  endif
+#elif !defined(_CRT_RAND_S)
+#  define _CRT_RAND_S                  /* rand_s, for secret.h */
 #endif
 
 #include "../base.h"

@@ -49,9 +49,11 @@ int fuzz_main_spool(int argc, char **argv)
         kalm_doc *doc = NULL;
         const void *bytes;
         size_t size;
+        ev_sum sum;
         ev_check(kalm_encode(ctx, &text, 1, &params, &doc, &err), &err);
         bytes = kalm_doc_bytes(doc, &size);
-        ev__spool_put(&w, f, kalm__text(argv[i]), ev_plain_hash(text.data, text.size), 0.25, bytes, size);
+        kalm__sha256_of(text.data, text.size, sum);
+        ev__spool_put(&w, f, kalm__text(argv[i]), sum, 0.25, bytes, size);
         kalm_doc_free(doc);
     }
     fclose(f);

@@ -1,6 +1,10 @@
 """check.py BUILD - tests of kalm-server; see test_server.sh. Python's standard library alone."""
 import http.client, json, os, random, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from same_hash import same_hash
+
 BUILD = sys.argv[1]
 MODEL = BUILD + "/tiny.kalm"
 SLOW = any(w in BUILD for w in ("sanitize", "thread", "debug", "coverage"))   # there is less work in the test
@@ -411,6 +415,12 @@ def test_kept():
     status, a = s.ask("/v1/documents", {"documents": docs[:3] + [dict(docs[3], text="another text"), {"id": "new", "text": ""}]})
     equal([d["status"] for d in a["data"]], ["unchanged"] * 3 + ["replaced", "created"], "documents that are there")
     docs[3]["text"] = "another text"
+    for i, text in enumerate(same_hash(b"one text", b"other text")):       # a hash is not what tells that a text is unchanged
+        for want in ("replaced" if i else "created", "unchanged"):
+            status, a = s.ask("/v1/documents", {"documents": [{"id": "forged", "text": text.decode()}]})
+            equal((status, a["data"][0]["status"]), (200, want), "texts with one hash")
+        equal(s.ask("/v1/documents/forged")[1]["text"], text.decode(), "which of two texts with one hash is kept")
+    s.ask("/v1/documents/forged", method="DELETE")
     keys = [d["id"] for d in docs]
     for options, more in (((), {}), (("--ratio", "8"), {"ratio": 8}), (("--instruction", "Find a game."), {"instruction": "Find a game."})):
         want = from_store(store, QUERY, keys, *options)
