@@ -95,6 +95,47 @@ KALM__FN int form_refuse(job *j)
     return 0;
 }
 
+/* Names of one thing; those of text_1 and text_2 in /score alone. */
+enum { FORM_NAMES = 4 };
+static const struct { int score; const char *name[FORM_NAMES]; } form_synonyms[] = {
+    { 0, { "top_n", "top_k", NULL, NULL } }, { 0, { "truncate", "truncation", NULL, NULL } }, { 0, { "return_documents", "return_text", NULL, NULL } },
+    { 0, { "documents", "texts", NULL, NULL } }, { 0, { "document_ids", "texts", NULL, NULL } }, { 0, { "metadata", "metadatas", NULL, NULL } },
+    { 1, { "text_1", "data_1", "queries", "query" } }, { 1, { "text_2", "data_2", "documents", "items" } }
+};
+
+KALM__FN int form__unlike(job *j, const json_t *a, const json_t *b, const char *name, const char *other)
+{
+    if (!a || !b || json_is_null(a) || json_is_null(b) || json_equal(a, b)) return 1;
+    job_fail(j, 400, "\"%.40s\" and \"%.40s\" are one thing and say two, and nobody can know which is meant", name, other);
+    return form_refuse(j);
+}
+
+/* A body that gives one thing under two names, or as JavaScript writes a name besides, must say the same by both. */
+KALM__FN int form_check_names(job *j)
+{
+    const size_t rows = sizeof form_synonyms / sizeof *form_synonyms;
+    size_t row, i, k;
+    const char *name;
+    json_t *v;
+    json_object_foreach(j->body, name, v) {
+        char snake[80];
+        size_t n = 0;
+        for (i = 0; name[i] && n + 2 < sizeof snake; i++) {
+            if (name[i] >= 'A' && name[i] <= 'Z') snake[n++] = '_', snake[n++] = (char)(name[i] - 'A' + 'a');
+            else snake[n++] = name[i];
+        }
+        snake[n] = 0;
+        if (n > i && !name[i] && !form__unlike(j, v, json_object_get(j->body, snake), name, snake)) return 0;
+    }
+    for (row = 0; row < rows; row++)
+        for (i = 0; i < FORM_NAMES && (!form_synonyms[row].score || j->form->has & OF_OBJECTS); i++)
+            for (k = i + 1; k < FORM_NAMES; k++) {
+                const char *a = form_synonyms[row].name[i], *b = form_synonyms[row].name[k];
+                if (a && b && !form__unlike(j, json_member(j->body, a), json_member(j->body, b), a, b)) return 0;
+            }
+    return 1;
+}
+
 KALM__FN int form__rooms(job *j, size_t queries, size_t count)
 {
     j->queries = queries;

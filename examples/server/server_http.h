@@ -316,6 +316,7 @@ KALM__FN int http__read_documents(exchange *e)
     char *dump;
     if (!metadatas) metadatas = json_member(j->body, "metadatas");
     j->kind = JOB_ADD;
+    if (list && (ids || texts || metadatas)) return job_fail(j, 400, "documents, or ids and texts and metadata, not both");
     if (!list && (!ids || !texts))
         return job_fail(j, 400, "documents must be an array of {\"id\", \"text\"}, or ids and texts two arrays");
     if (!form__count(j, list ? list : ids, list ? "documents" : "ids", e->s->o->documents)) return 0;
@@ -448,6 +449,7 @@ KALM__FN int http__read_job(exchange *e)
     if (e->size || post) {
         if (!http__parse(e)) return 0;
         if (e->at == AT_RERANK && e->form < 0) j->form = &forms[form_of_body(j->body, e->client)];
+        if (!form_check_names(j)) return 0;
     }
     if (e->at == AT_DOCUMENTS && post) good = http__read_documents(e);
     else if (e->at == AT_DOCUMENTS) good = e->method[0] == 'D' ? http__read_keys(e) : http__read_list(e);

@@ -304,6 +304,21 @@ def test_errors(s):
         data = s.raw("POST", "/v1/rerank", b'{"query": "a", "documents": ["b"],\n"' + name + b'": "c", "' + name + b'": "d"}')[2]
         shown = name[:119 if len(name) > 120 else 120].decode()
         check('"%s" stands there twice' % shown in json.loads(data)["message"] and "line 2" in json.loads(data)["message"], "%r: %r" % (name, data))
+    base = {"query": "a", "documents": ["b", "c", "d"]}        # two names of one thing: the same by both, or nobody knows which
+    for path, one, other in (("/v1/rerank", {"top_n": 1}, {"topN": 2}), ("/v1/rerank", {"top_n": 1}, {"top_k": 2}), ("/v1/rerank", {"topN": 1}, {"topK": 2}),
+                             ("/v1/rerank", {"truncate": True}, {"truncation": False}), ("/v1/rerank", {"return_documents": True}, {"return_text": False}),
+                             ("/v1/rerank", {"returnDocuments": True}, {"return_documents": False}), ("/rerank", {}, {"texts": ["b"]}),
+                             ("/v1/rerank", {"max_tokens_per_doc": 5}, {"maxTokensPerDoc": 6}), ("/voyage/v1/rerank", {}, {"texts": ["b"]}),
+                             ("/score", {"text_1": "a"}, {"data_1": "b"}), ("/score", {"text_2": "a", "text_1": "a"}, {"data_2": "b"}),
+                             ("/score", {"text_1": "b"}, {}), ("/score", {"items": ["a"]}, {})):
+        status, a = s.ask(path, {**base, **one, **other})
+        words = json.dumps(a)
+        check(400 <= status < 500 and "nobody can know which is meant" in words and all(name in words for name in {**one, **other} if name.islower() and len({**one, **other}) == 2),
+              "%s %s %s: %s %.200r" % (path, one, other, status, a))
+        if one and other and "/score" != path:
+            status, a = s.ask(path, {**base, **one, **dict.fromkeys(other, next(iter(one.values())))})
+            check(status == 200, "%s under both names: %s %.200r" % (one, status, a))
+            equal(s.ask(path, {**base, **one, **dict.fromkeys(other)})[0], 200, "the other name is null")
     equal(s.raw("POST", "/v1/rerank", bad[-1])[0], 413, "more JSON values than a request has")
     shapes = (("/v2/rerank", {}, {"documents": ["a"]}, 400, ["message"]), ("/v1/rerank", {"User-Agent": "cohere-ai/8"}, {"documents": ["a"]}, 400, ["message"]),
               ("/v1/rerank", {}, {"model": "jina-x", "documents": ["a"]}, 422, ["detail"]), ("/rerank", {}, {"texts": []}, 422, ["error", "error_type"]),
