@@ -6238,7 +6238,7 @@ KALM__256 KALM__INLINE void kalm__pack_256(const kalm__four_rows *f, int as)
 			KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
 		}
 		if (as >= KALM__256_BYTES) {
-			__m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+			__m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8('\x80'));
 			if (as == KALM__256_SPLIT) {
 				const __m256i low = _mm256_set1_epi16(255);
 				unsigned char h[32];
@@ -6762,7 +6762,7 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
 	KALM__512_ROWS
 	size_t further = f->further;
 	unsigned char *out = f->tile + 4 * f->first;
-	const __m512i to_unsigned = _mm512_set1_epi8(-128);
+	const __m512i to_unsigned = _mm512_set1_epi8('\x80');
 	for (k = 0; k < cols32; k += 16, out += 16 * height) {
 		size_t at = kalm__min(k, cols);
 		__mmask16 in = kalm__inside_512(k, cols);
@@ -7266,7 +7266,7 @@ enum { KALM__AMX_TILE = 48, KALM__AMX_DIRECT = 12 };
 	if (split) _mm_storeu_si128((__m128i *)(void *)(f->high + (r < n ? r * KALM__SPLIT16_COLS : 0) + k), \
 								_mm512_cvtepi32_epi8(_mm512_srli_epi32(v, 8))); \
 	_mm_storeu_si128((__m128i *)(void *)(out + (r < n ? r * wide : 0)), split ? _mm512_cvtepi32_epi8(v) \
-					 : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8(-128)));
+					 : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8('\x80')));
 KALM__AMX KALM__INLINE void kalm__pack_amx(const kalm__four_rows *f, int split)
 {
 	KALM__512_ROWS

@@ -39,7 +39,7 @@ enum { KALM__AMX_TILE = 48, KALM__AMX_DIRECT = 12 };
     if (split) _mm_storeu_si128((__m128i *)(void *)(f->high + (r < n ? r * KALM__SPLIT16_COLS : 0) + k), \
                                 _mm512_cvtepi32_epi8(_mm512_srli_epi32(v, 8))); \
     _mm_storeu_si128((__m128i *)(void *)(out + (r < n ? r * wide : 0)), split ? _mm512_cvtepi32_epi8(v) \
-                     : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8(-128)));
+                     : _mm_xor_si128(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8('\x80')));
 KALM__AMX KALM__INLINE void kalm__pack_amx(const kalm__four_rows *f, int split)
 {
     KALM__512_ROWS

@@ -109,7 +109,7 @@ KALM__256 KALM__INLINE void kalm__pack_256(const kalm__four_rows *f, int as)
             KALM__PREFETCH(x[2] + further + k), KALM__PREFETCH(x[3] + further + k);
         }
         if (as >= KALM__256_BYTES) {
-            __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8(-128));
+            __m256i q = _mm256_xor_si256(_mm256_packs_epi16(a, b), _mm256_set1_epi8('\x80'));
             if (as == KALM__256_SPLIT) {
                 const __m256i low = _mm256_set1_epi16(255);
                 unsigned char h[32];

@@ -87,7 +87,7 @@ KALM__512 KALM__FN void kalm__pack_q8_avx512(const kalm__four_rows *f)
     KALM__512_ROWS
     size_t further = f->further;
     unsigned char *out = f->tile + 4 * f->first;
-    const __m512i to_unsigned = _mm512_set1_epi8(-128);
+    const __m512i to_unsigned = _mm512_set1_epi8('\x80');
     for (k = 0; k < cols32; k += 16, out += 16 * height) {
         size_t at = kalm__min(k, cols);
         __mmask16 in = kalm__inside_512(k, cols);

@@ -98,7 +98,7 @@ for stdio in "" -DKALM_NO_STDIO; do
             lib=
             [ -n "$threads" ] || lib=-lpthread
             case $stdio$threads$simd in
-            -DKALM_NO_STDIO) std=c11 ;; -DKALM_NO_THREADS) std=c17 ;; -DKALM_NO_STDIO-DKALM_NO_THREADS) std=gnu99 ;; *) std=c99 ;;
+            -DKALM_NO_STDIO) std=c11 ;; -DKALM_NO_THREADS) std="c17 -funsigned-char" ;; -DKALM_NO_STDIO-DKALM_NO_THREADS) std=gnu99 ;; *) std=c99 ;;
             esac
             for cc in $ccs; do
                 [ "$cc" != "$first" ] || [ -z "$simd" ] || [ -z "$stdio" ] || continue
