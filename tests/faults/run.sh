@@ -69,7 +69,8 @@ dump() { sqlite3 "$1" 'SELECT number, key, window, windows, start, hash, tokens,
 
 dump_states() { sqlite3 "$1" 'SELECT number, document, hex(state) FROM states ORDER BY number; SELECT * FROM meta; PRAGMA integrity_check' 2>&1; }
 
-dump_search() { sqlite3 "$1" 'SELECT key, window, windows, start, hash, title, text, metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash, documents, note FROM search_files ORDER BY path; CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v ORDER BY term' 2>&1; }
+# The hashes of files have a key of their own in every database.
+dump_search() { sqlite3 "$1" "SELECT key, window, windows, start, hash, title, text, metadata, hex(document) FROM documents ORDER BY key, window; SELECT hex(path), size, hash <> '0000000000000000', documents, note FROM search_files ORDER BY path; CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, search_words, row); SELECT * FROM v ORDER BY term" 2>&1; }
 
 # What each command is, what is left of an earlier run, and whether its output is right. `command` names it.
 prepare() {
