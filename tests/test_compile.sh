@@ -89,7 +89,7 @@ if [ -n "$cxx" ]; then
     expect 0 "C and C++ run" "$dir/ab"
 fi
 
-# The three switches that remove code, in all combinations, each with kernels under a standard of its own (c99 without any is golden, and
+# The three switches that remove code, in all combinations, each with kernels under a standard of its own (c99 without any is golden too, and
 # without input and output or threads: unit a above). Without kernels they are linked and run (no threads alone: unit a; no kernels alone:
 # own allocator).
 for stdio in "" -DKALM_NO_STDIO; do
