@@ -234,8 +234,8 @@ typedef struct kalm_allocator {
                                           the process with SIGBUS                                            */
 #define KALM_LOAD_READ 1u              /* the file is read into memory of the allocator and may change or go away afterwards;
                                           one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
-                                          write to, for network file systems, and on Linux for speed: the memory is asked for
-                                          in large pages (docs/SPEED.md)                                     */
+                                          write to, for network file systems, and for speed: Linux is asked for large pages
+                                          (docs/SPEED.md)                                                    */
 
 /* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {
@@ -5941,7 +5941,7 @@ KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size
 	if (!t) return kalm__matmul_scratch_scalar(type, cols);
 	if (t->form != type) bytes = kalm__panel_bytes(t->form, cols);
 	if (t->prepare) bytes = kalm__add(bytes, kalm__panel_bytes(t->prepared, cols));
-	return kalm__add(64u * t->late, kalm__mul(t->two ? 2 : 1, bytes));
+	return kalm__add((size_t)64 * t->late, kalm__mul(t->two ? 2 : 1, bytes));
 }
 
 /* ---- packing ---- */
@@ -6045,7 +6045,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 	for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
 		const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
 		const unsigned char *next = (const unsigned char *)m->next;
-		unsigned char *scratch = (unsigned char *)m->scratch + 64u * t->late;
+		unsigned char *scratch = (unsigned char *)m->scratch + (size_t)64 * t->late;
 		count = kalm__min(together, m->panel0 + m->panels - p);
 		if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
 		if (w->type != t->form) {
@@ -8765,7 +8765,7 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 #define KALM__RELAXED_SET(name, most, sums, sign) \
 	static const kalm__tiles kalm__tiles_q8_##name = { \
 		most, 0, 0, \
-		KALM__Q8, KALM__Q8, 1, sums, \
+		KALM__Q8, KALM__Q8, 1, sums, 0, \
 		kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
 		NULL, kalm__q8_tiles_relaxed, NULL, NULL \
 	}; \

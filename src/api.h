@@ -89,8 +89,8 @@ typedef struct kalm_allocator {
                                           the process with SIGBUS                                            */
 #define KALM_LOAD_READ 1u              /* the file is read into memory of the allocator and may change or go away afterwards;
                                           one that is cut short while it is read gives KALM_CANNOT_READ. For files that others
-                                          write to, for network file systems, and on Linux for speed: the memory is asked for
-                                          in large pages (docs/SPEED.md)                                     */
+                                          write to, for network file systems, and for speed: Linux is asked for large pages
+                                          (docs/SPEED.md)                                                    */
 
 /* Options of models and contexts. Zero, or NULL for all of it, is the default. A model reads `allocator` and `load` alone. */
 typedef struct kalm_config {

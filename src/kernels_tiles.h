@@ -140,7 +140,7 @@ KALM__FN size_t kalm__matmul_scratch(const kalm__kernels *k, uint32_t type, size
     if (!t) return kalm__matmul_scratch_scalar(type, cols);
     if (t->form != type) bytes = kalm__panel_bytes(t->form, cols);
     if (t->prepare) bytes = kalm__add(bytes, kalm__panel_bytes(t->prepared, cols));
-    return kalm__add(64u * t->late, kalm__mul(t->two ? 2 : 1, bytes));
+    return kalm__add((size_t)64 * t->late, kalm__mul(t->two ? 2 : 1, bytes));
 }
 
 /* ---- packing ------------------------------------------------------------------------------------------------------- */
@@ -244,7 +244,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
     for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
         const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
         const unsigned char *next = (const unsigned char *)m->next;
-        unsigned char *scratch = (unsigned char *)m->scratch + 64u * t->late;
+        unsigned char *scratch = (unsigned char *)m->scratch + (size_t)64 * t->late;
         count = kalm__min(together, m->panel0 + m->panels - p);
         if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
         if (w->type != t->form) {

@@ -212,7 +212,7 @@ KALM__FN int kalm__multiply_high_relaxed(const kalm__matrix *w, const uint8_t *h
 #define KALM__RELAXED_SET(name, most, sums, sign) \
     static const kalm__tiles kalm__tiles_q8_##name = { \
         most, 0, 0, \
-        KALM__Q8, KALM__Q8, 1, sums, \
+        KALM__Q8, KALM__Q8, 1, sums, 0, \
         kalm__row_scales_wasm, kalm__pack_##sign##_wasm, kalm__unpack_q4_wasm, NULL, \
         NULL, kalm__q8_tiles_relaxed, NULL, NULL \
     }; \

@@ -233,7 +233,7 @@ static void one_text(state *s, kalm_text text)
         if (s->o->count) printf("%lu\n", (unsigned long)n);
         else {
             kalm_text t = decode(s, n);
-            fwrite(t.data, 1, t.size, stdout);
+            if (t.size) fwrite(t.data, 1, t.size, stdout);
             putchar('\n');
         }
         return;

@@ -28,7 +28,7 @@ KALM__FN void kalm__sha256_block(uint32_t state[8], const unsigned char *p)
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
     };
     uint32_t w[64], v[8], one, two;
-    int i;
+    size_t i;
     for (i = 0; i < 16; i++) w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
     for (; i < 64; i++) {
         one = kalm__sha_turned(w[i - 15], 7) ^ kalm__sha_turned(w[i - 15], 18) ^ w[i - 15] >> 3;

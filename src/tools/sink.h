@@ -69,7 +69,7 @@ KALM__FN void kalm__temporary_name(char *to, const char *path, unsigned attempt)
 KALM__FN int kalm__is_temporary(const char *name, const char *base, size_t n)
 {
     size_t left = strlen(name), i;
-    if (left <= n || left > n + 2 * KALM__TEMPORARY_EXTRA || memcmp(name, base, n)) return 0;
+    if (left <= n || left > n + (size_t)2 * KALM__TEMPORARY_EXTRA || memcmp(name, base, n)) return 0;
     for (name += n, left -= n; left; name += KALM__TEMPORARY_EXTRA, left -= KALM__TEMPORARY_EXTRA) {
         if (left < KALM__TEMPORARY_EXTRA || memcmp(name, ".tmp-", 5)) return 0;
         for (i = 5; i < KALM__TEMPORARY_EXTRA; i++)
@@ -95,7 +95,7 @@ KALM__FN void kalm__remove_left_overs(const char *path)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t at = (size_t)(base - path), n = strlen(base);
-    char *name = (char *)malloc(strlen(path) + 2 * KALM__TEMPORARY_EXTRA + 1);
+    char *name = (char *)malloc(strlen(path) + (size_t)2 * KALM__TEMPORARY_EXTRA + 1);
     DIR *folder = NULL;
     struct dirent *e;
     if (name) {
