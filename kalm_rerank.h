@@ -5863,7 +5863,7 @@ typedef struct kalm__tiles {
 	uint8_t prepared;  /* the type whose size the panels of other tiles have; == form: the same panels */
 	uint8_t input_bytes;  /* of a packed input */
 	uint8_t sums;  /* 1: the tiles begin from the matrix' sums */
-	uint8_t late;  /* lines of 64 bytes that tiles above `direct` have for sums to store later */
+	uint8_t late;  /* lines of 64 bytes for sums that tiles store later */
 	/* scale and inverse of rows; NULL: rows have none */
 	void (*row_scales)(kalm__four_rows *f, float limit);
 	void (*pack)(const kalm__four_rows *f);
@@ -6045,7 +6045,7 @@ KALM__FN void kalm__matmul_tiles(const kalm__tiles *t, const kalm__matmul_job *m
 	for (p = m->panel0; p < m->panel0 + m->panels; p += count) {
 		const unsigned char *source = (const unsigned char *)w->data + p * bytes, *panel = source, *ready;
 		const unsigned char *next = (const unsigned char *)m->next;
-		unsigned char *scratch = (unsigned char *)m->scratch + (size_t)64 * t->late;
+		unsigned char *scratch = (unsigned char *)job.late + (size_t)64 * t->late;
 		count = kalm__min(together, m->panel0 + m->panels - p);
 		if (!next || p + count < m->panel0 + m->panels) next = source + count * bytes;
 		if (w->type != t->form) {
