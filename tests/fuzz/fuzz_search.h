@@ -179,13 +179,13 @@ FUZZ_FN int fuzz_file_step(fuzz_input *in)
     }
 }
 
-/* What the database holds, in one order, without numbers of rows, as a hash; vocabulary: the words of its index as well. Every value is of its
+/* What the database holds, in one order, without numbers of rows and the hashes of files (keyed), as a hash; vocabulary: the words of its index as well. Every value is of its
    type, every text UTF-8, and of a bounded size in all. */
 FUZZ_FN uint64_t fuzz_database_hash(const char *path, size_t *bytes)
 {
     static const char *const queries[3] = {
         "SELECT key, window, windows, start, hash, tokens, tokens_used, title, text, metadata, document FROM main.documents ORDER BY key, window",
-        "SELECT path, size, hash, documents, note FROM main.search_files ORDER BY path", "SELECT term, doc, cnt FROM temp.v ORDER BY term"
+        "SELECT path, size, hash <> '0000000000000000', documents, note FROM main.search_files ORDER BY path", "SELECT term, doc, cnt FROM temp.v ORDER BY term"
     };
     sqlite3 *db = NULL;
     uint64_t hash = 1;
