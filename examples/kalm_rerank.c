@@ -50,8 +50,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use, see --version (default: the best one; the "
              "environment variable KALM_KERNELS says the same)"),
-    CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away "
-             "meanwhile, as on a network; without it the file is mapped, and processes share it"),
+    CMD_READ_MODEL(options, config.load),
     CMD_HEADING("What to print"),
     CMD_NUMBER("--top-k", "N", options, top_k, 1, UINT32_MAX, "the best N alone"),
     CMD_NUMBER("--width", "N", options, width, 0, 1u << 20, "columns of the table; 0: texts in full (default: the terminal's)"),

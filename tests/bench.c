@@ -21,7 +21,8 @@
 
 typedef struct options {
     const char *kernels, *only, *json, *commit, *tokenizer, *model[8];
-    int         models, quick, longer, shapes, csv, compare, read;
+    int         models, quick, longer, shapes, csv, compare;
+    uint32_t    load;
     unsigned    threads[2], counts;    /* 1, or 1 and another */
 } options;
 
@@ -42,7 +43,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, threads[1], 1, KALM__MAX_THREADS, "measure 1 and N threads; default 2 where there are as "
                "many cores"),
     CMD_TEXT("--kernels", "NAME", options, kernels, "the set of kernels to measure; default: the best of this machine"),
-    CMD_FLAG("--read", options, read, "measure with models that are read into memory, in large pages, not mapped"),
+    CMD_BITS("--read", options, load, KALM_LOAD_READ, "measure with models that are read into memory, in large pages, not mapped"),
     CMD_TEXT("--only", "NAME", options, only, "only the figures whose names begin so (also: kernels, tokenizer)"),
     CMD_FLAG("--quick", options, quick, "less than 40 seconds where nothing else runs: fewer repetitions, documents and large "
              "shapes"),
@@ -1027,7 +1028,7 @@ static kalm_model *open_model(const char *path)
     kalm_config config;
     kalm_error err;
     memset(&config, 0, sizeof config);
-    config.load = opt.read ? KALM_LOAD_READ : KALM_LOAD_MAP;
+    config.load = opt.load;
     check(kalm_model_open(path, &config, &model, &err), &err);
     return model;
 }

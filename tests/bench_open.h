@@ -24,7 +24,7 @@ static double first_score(const char *path, unsigned threads, double *opened)
     memset(&config, 0, sizeof config);
     config.threads = threads;
     config.kernels = opt.kernels;
-    config.load = opt.read ? KALM_LOAD_READ : KALM_LOAD_MAP;
+    config.load = opt.load;
     check(kalm_model_open(path, &config, &model, &err), &err);
     *opened = bench__now() - t;
     random_ids(model, ids, 64 + PROMPT, 5);

@@ -1097,6 +1097,16 @@ static void check_matrix(const kalm_model *m, const kalm__tensor *t, const char 
     free(w);
 }
 
+/* The model that kalm-quantize makes of a checkpoint, open; NULL: there is none. */
+static kalm_model *converted(const char *checkpoint, const char *weights)
+{
+    kalm_model *m = NULL;
+    kalm_error err;
+    CHECK(run(QUANTIZE " %s " TMP "/other.kalm --quiet --no-rows --weights %s" IDS, checkpoint, weights) == 0);
+    CHECKF(!kalm_model_open(TMP "/other.kalm", NULL, &m, &err), "%s", err.text);
+    return m;
+}
+
 /* What the file holds, against the checkpoint: a norm's weights stand in it with 1 added, the vector that ends
    an image and the two rows of the head as they are; and matrices, some of which take rotated inputs. */
 static void test_tensors(void)
@@ -1104,11 +1114,9 @@ static void test_tensors(void)
     static const char *const types[5] = { "f32", "f16", "bf16", "q8", "q4" };
     unsigned i, k, vectors = 0;
     for (i = 0; i < 5; i++) {
-        kalm_model *m = NULL;
-        kalm_error err;
+        kalm_model *m = converted(BASE, types[i]);
         const kalm__section *s;
-        CHECK(run(QUANTIZE " " BASE " " TMP "/other.kalm --quiet --no-rows --weights %s" IDS, types[i]) == 0);
-        if (!CHECKF(!kalm_model_open(TMP "/other.kalm", NULL, &m, &err), "%s", err.text)) continue;
+        if (!m) continue;
         s = &m->file.section[KALM__SECTION_TENSORS];
         for (k = 0; k < s->size / KALM__TENSOR_BYTES; k++) {
             kalm__tensor t;
@@ -1132,11 +1140,9 @@ static void test_tensors(void)
     /* every matrix and the table: heads of 70 rows, which are 64, 4 and 2 for the rotation, and begin within a panel */
     CHECK(run("rm -rf " BAD " && " RANDOM " hidden=44 mlp=100 layers=1 heads=4 kv_heads=2 head_dim=70 window=4 vocabulary=64 --quiet " BAD) == 0);
     for (i = 3; i < 5; i++) {
-        kalm_model *m = NULL;
-        kalm_error err;
+        kalm_model *m = converted(BAD, types[i]);
         const kalm__section *s;
-        CHECK(run(QUANTIZE " " BAD " " TMP "/other.kalm --quiet --no-rows --weights %s" IDS, types[i]) == 0);
-        if (!CHECKF(!kalm_model_open(TMP "/other.kalm", NULL, &m, &err), "%s", err.text)) continue;
+        if (!m) continue;
         s = &m->file.section[KALM__SECTION_TENSORS];
         CHECK((m->file.section[KALM__SECTION_WEIGHTS].data - m->file.data) % 4096 == 0);
         for (k = 0; k < s->size / KALM__TENSOR_BYTES; k++) {

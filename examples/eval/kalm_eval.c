@@ -149,8 +149,7 @@ static const cmd_option table[] = {
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one)"),
     CMD_LISTED("--state-bits", "8|4", options, config.state_bits, "rank as a context with kalm_config.state_bits does, whose states take two "
                "thirds or half of the bytes; what that changes is seen beside a run of exact states (--save-run, then --compare-run)"),
-    CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away "
-             "meanwhile, as on a network; without it the file is mapped, and processes share it"),
+    CMD_READ_MODEL(options, config.load),
     CMD_HEADING("Comparisons"),
     CMD_CALL("--compare", "MODEL.kalm", compare_model, "rank with this model as well, and tell how it differs from the first: "
                                                        "delta "

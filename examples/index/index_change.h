@@ -72,8 +72,7 @@ KALM__FN int same_document(const store *s, sqlite3_stmt *own, const store *other
     text.data = whole.text;
     text.size = whole.size;
     same_begin(&same, title, text, hash);
-    while (good && same_row(&same, s, own) && store_step(s, own)) {}
-    good = good && same_end(&same) && same.windows == whole.windows;
+    good = good && same_rows(&same, s, own) && same.windows == whole.windows;
     store_check(other, sqlite3_reset(its));
     free(whole.text);
     return good;

@@ -94,7 +94,7 @@ enum { NEW_TEXT, CHANGED_TEXT, KNOWN_TEXT };
 KALM__FN int look_up(job *j, const text_record *r, const char *hash)
 {
     same_text same;
-    int same_metadata;
+    int known, same_metadata;
     store_bind(&j->s, j->find, 1, r->key);
     if (!store_step(&j->s, j->find)) {
         store_check(&j->s, sqlite3_reset(j->find));
@@ -102,9 +102,9 @@ KALM__FN int look_up(job *j, const text_record *r, const char *hash)
     }
     same_metadata = kalm__same_text(store_text(&j->s, j->find, 6, 0), r->metadata);
     same_begin(&same, r->title, r->text, hash);
-    while (same_row(&same, &j->s, j->find) && store_step(&j->s, j->find)) {}
+    known = same_rows(&same, &j->s, j->find);
     store_check(&j->s, sqlite3_reset(j->find));
-    if (same_end(&same)) {
+    if (known) {
         if (!same_metadata) {
             store_bind(&j->s, j->update, 1, r->key);
             store_bind(&j->s, j->update, 2, r->metadata);

@@ -64,8 +64,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", options, config.threads, 1, 4096, "default: one for each core"),
     CMD_TEXT("--kernels", "NAME", options, config.kernels, "instruction set to use (default: the best one; the environment variable "
              "KALM_KERNELS says the same)"),
-    CMD_BITS("--read", options, config.load, KALM_LOAD_READ, "read the model into memory: for a file that may change or go away "
-             "meanwhile; without it the file is mapped, and processes share it"),
+    CMD_READ_MODEL(options, config.load),
     CMD_NUMBER("--batch", "N", options, batch, 1, 1u << 20, "passages stored at a time (default 256): at most twice so many are encoded "
                "again after a kill"),
     CMD_NUMBER("--cache", "MIB", options, cache_mib, 0, 1u << 20, "with - and --mcp: memory for what the decoder computed for passages that come "

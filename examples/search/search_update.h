@@ -177,20 +177,8 @@ KALM__FN int search_seen(search_update *u, kalm_text text, uint64_t content)
 /* The document of this key, which was seen, is not kept: what the database has of the key is of an older file, and goes. */
 KALM__FN void search_unkept(search_update *u, kalm_text key) { u->seen_content[search_slot(u, search_key_hash(u, key))] = 0; }
 
-/* Why a file was left out, for the table search_files: as many whole characters as there is room for. The store takes UTF-8 alone, so what is
-   none becomes a question mark. */
-KALM__FN void search_set_note(char *note, const char *why)
-{
-    size_t size = strlen(why), at = 0, n;
-    while (at < size) {
-        n = kalm__json_utf8((const unsigned char *)why + at, size - at);
-        if (at + kalm__max(n, 1) >= SEARCH_NOTE) break;
-        if (n) memcpy(note + at, why + at, n);
-        else note[at] = '?', n = 1;
-        at += n;
-    }
-    note[at] = 0;
-}
+/* Why a file was left out, for the table search_files: the store takes UTF-8 alone. */
+KALM__FN void search_set_note(char *note, const char *why) { cmd_keep_utf8(note, SEARCH_NOTE, why, 1); }
 
 KALM__FN void search_bad(void *user, unsigned long line, const char *why)
 {
@@ -230,8 +218,7 @@ KALM__FN void search_take(void *user, const search_doc *d, unsigned long line)
         int same_metadata = kalm__same_text(store_text(&u->s, u->find_doc, 6, 0), d->metadata);
         replaces = 1;
         same_begin(&text, d->title, d->text, hash);
-        while (same_row(&text, &u->s, u->find_doc) && store_step(&u->s, u->find_doc)) {}
-        if (same_end(&text)) same = same_metadata ? 2 : 1;
+        if (same_rows(&text, &u->s, u->find_doc)) same = same_metadata ? 2 : 1;
     }
     store_check(&u->s, sqlite3_reset(u->find_doc));
     if (same == 1) {

@@ -42,8 +42,7 @@ static const cmd_option table[] = {
     CMD_NUMBER("--threads", "N", server_options, config.threads, 1, 4096, "that compute (default: one for each core)"),
     CMD_TEXT("--kernels", "NAME", server_options, config.kernels, "instruction set to use (default: the best one; the environment variable "
              "KALM_KERNELS says the same)"),
-    CMD_BITS("--read", server_options, config.load, KALM_LOAD_READ, "read the model into memory: for a file that may change or go away "
-             "meanwhile, and somewhat faster; without it the file is mapped, and processes share it"),
+    CMD_READ_MODEL(server_options, config.load),
     CMD_HEADING("Limits; what is beyond them is refused with 4xx or 503"),
     CMD_NUMBER("--max-body", "MIB", server_options, body_mb, 1, 1024, "mebibytes of a request (default 16)"),
     CMD_NUMBER("--max-documents", "N", server_options, documents, 1, 1u << 20, "documents of a request (default 1000)"),

@@ -559,16 +559,11 @@ KALM__FN void kept_start(kept_store *k)
     if (pthread_create(&k->thread, NULL, kept__thread, k)) die("the system gives no thread for the store");
 }
 
-/* What waits is done first. The queue has ended. */
-KALM__FN void kept_end(kept_store *k)
+/* Of a store whose thread has ended, or never began. */
+KALM__FN void kept_shut(kept_store *k)
 {
     sqlite3_stmt *all[9];
     size_t i;
-    pthread_mutex_lock(&k->lock);
-    k->ending = 1;
-    pthread_cond_signal(&k->some);
-    pthread_mutex_unlock(&k->lock);
-    pthread_join(k->thread, NULL);
     pthread_cond_destroy(&k->some);
     pthread_mutex_destroy(&k->lock);
     all[0] = k->same, all[1] = k->rows, all[2] = k->text, all[3] = k->get, all[4] = k->list;
@@ -576,6 +571,17 @@ KALM__FN void kept_end(kept_store *k)
     for (i = 0; i < 9; i++) sqlite3_finalize(all[i]);
     store_close(&k->reader);
     store_close(&k->writer);
+}
+
+/* What waits is done first. The queue has ended. */
+KALM__FN void kept_end(kept_store *k)
+{
+    pthread_mutex_lock(&k->lock);
+    k->ending = 1;
+    pthread_cond_signal(&k->some);
+    pthread_mutex_unlock(&k->lock);
+    pthread_join(k->thread, NULL);
+    kept_shut(k);
 }
 
 #endif

@@ -51,4 +51,11 @@ KALM__FN int same_row(same_text *c, const store *s, sqlite3_stmt *q)
 /* Behind the last row. */
 KALM__FN int same_end(const same_text *c) { return c->next == c->windows && c->end == c->text.size; }
 
+/* Is it the text of the key whose first row q stands at? The rows are gone through as far as need be. */
+KALM__FN int same_rows(same_text *c, const store *s, sqlite3_stmt *q)
+{
+    while (same_row(c, s, q) && store_step(s, q)) {}
+    return same_end(c);
+}
+
 #endif

@@ -55,21 +55,23 @@ KALM__FN kalm_text cmd_read_as(const char *path, int raw)
 
 KALM__FN kalm_text cmd_read(const char *path) { return cmd_read_as(path, 0); }
 
-/* A name that a stranger chose, such as a model's, to be shown and kept: as many whole characters as there is room for; '?' stands
-   for control characters and for what is no UTF-8. out may be name. */
-KALM__FN void cmd_clean_name(char *out, size_t room, const char *name)
+/* As many whole characters of a text as there is room for; '?' stands for what is no UTF-8 and, unless `controls`, for control
+   characters. out may be the text. */
+KALM__FN void cmd_keep_utf8(char *out, size_t room, const char *text, int controls)
 {
-    size_t at = 0, i, n, size = strlen(name);
-    for (i = 0; i < size; i += n) {
-        size_t whole = kalm__json_utf8((const unsigned char *)name + i, size - i);
+    size_t at = 0, n, size = strlen(text);
+    for (; at < size; at += n) {
+        size_t whole = kalm__json_utf8((const unsigned char *)text + at, size - at);
         n = whole ? whole : 1;
         if (at + n >= room) break;
-        if (!whole || (n == 1 && ((unsigned char)name[i] < 32 || name[i] == 127))) out[at] = '?';
-        else memmove(out + at, name + i, n);
-        at += n;
+        if (!whole || (!controls && n == 1 && ((unsigned char)text[at] < 32 || text[at] == 127))) out[at] = '?';
+        else memmove(out + at, text + at, n);
     }
     out[at] = 0;
 }
+
+/* A name that a stranger chose, such as a model's, to be shown and kept. out may be name. */
+KALM__FN void cmd_clean_name(char *out, size_t room, const char *name) { cmd_keep_utf8(out, room, name, 0); }
 
 typedef struct cmd_texts {
     kalm_text *text, *id;              /* [count]; id.data NULL: it has none */

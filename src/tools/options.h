@@ -59,6 +59,10 @@ typedef struct cmd_option {
 #define CMD_FLAG(name, type, member, help) { CMD_IS_FLAG, name, NULL, help, CMD__FIELD(type, member, int), 0, 0, NULL }
 #define CMD_BITS(name, type, member, bits, help) \
     { CMD_IS_BITS, name, NULL, help, CMD__FIELD(type, member, uint32_t), bits, 0, NULL }
+/* of every command that opens a model: kalm_config.load */
+#define CMD_READ_MODEL(type, member) \
+    CMD_BITS("--read", type, member, KALM_LOAD_READ, "read the model into memory, for a file that may change or go away " \
+             "meanwhile, as on a network; without it the file is mapped, and processes share it")
 #define CMD_TEXT(name, value, type, member, help) \
     { CMD_IS_TEXT, name, value, help, CMD__FIELD(type, member, const char *), 0, 0, NULL }
 #define CMD_NUMBER(name, value, type, member, least, most, help) \

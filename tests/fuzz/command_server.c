@@ -293,14 +293,7 @@ int fuzz_main_kept(int argc, char **argv)
         if (sound && status == 200 && kept_there(&k, keys[i], NULL) != 404) die("broken promise: what was deleted is there");
     }
     kalm_context_free(ctx);
-    {
-        sqlite3_stmt *all[9];
-        all[0] = k.same, all[1] = k.rows, all[2] = k.text, all[3] = k.get, all[4] = k.list;
-        all[5] = k.find, all[6] = k.insert, all[7] = k.drop, all[8] = k.update;
-        for (i = 0; i < 9; i++) sqlite3_finalize(all[i]);
-    }
-    store_close(&k.reader);
-    store_close(&k.writer);
+    kept_shut(&k);
     kalm_model_close(model);
     return 0;
 }

@@ -179,8 +179,8 @@ FUZZ_FN int fuzz_file_step(fuzz_input *in)
     }
 }
 
-/* What the database holds, in one order, without numbers of rows and the hashes of files (keyed), as a hash; vocabulary: the words of its index as well. Every value is of its
-   type, every text UTF-8, and of a bounded size in all. */
+/* What the database holds and the words of its index, in one order, without numbers of rows and the hashes of files (which have a key of the
+   database), as a hash. Every value is of its type, every text UTF-8, and of a bounded size in all. */
 FUZZ_FN uint64_t fuzz_database_hash(const char *path, size_t *bytes)
 {
     static const char *const queries[3] = {
