@@ -530,6 +530,7 @@ equal $? 0 "questions from standard input"; says chess.md; says backup.markdown
 cp "$model" read.kalm
 rm -f asks
 mkfifo asks
+: > log                                # that of the command before has the answer too
 "$search" all.db - --model read.kalm --read < asks > log 2>&1 &
 pid=$! n=0
 exec 3> asks
